@@ -1,0 +1,1 @@
+"""The node: configuration, listeners, operations. Wires the other packages together."""

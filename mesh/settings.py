@@ -1,0 +1,126 @@
+"""What a configuration file may say, as typed structs. mesh/config.py decodes and checks; docs/configuration.md explains.
+
+Units stand in the names (…_bytes, …_s, …_ms): where a number of bytes or seconds is wanted, the file may say "64MiB"
+or "10s". A test compares docs/configuration.md with these structs, so a setting cannot be added in silence.
+"""
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import msgspec
+
+from routing.settings import Durability, Limits
+
+MQTT_PORT, HTTP_PORT, CONSOLE_PORT = 1883, 8080, 8090
+
+
+class Action(enum.Enum):
+    """What an identity may ask for."""
+
+    CONNECT = "connect"
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    MANAGE = "manage"
+
+
+class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who this node is and where its data lives."""
+
+    name: str = ""                          # "": the host's name
+    site: str = "default"
+    data: str = "meshgate-data"             # relative to the configuration file
+    stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; systemd waits 90 s, Docker 10 s
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files; relative names count from the configuration file."""
+
+    cert: str                               # chain, the node's own certificate first
+    key: str
+    client_ca: str | None = None            # clients must show a certificate of this authority; its CN is the user
+
+
+class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One address to listen on."""
+
+    bind: str                               # host:port, [v6]:port, *:port; port 0 takes a free one
+    tls: TlsSettings | None = None
+    insecure: bool = False                  # true: accept passwords and events in clear text from other machines
+    connections_max: int | None = None      # None: as many as the limit of open files allows
+
+
+ListenerList: TypeAlias = ListenerSettings | tuple[ListenerSettings, ...] | None
+
+
+class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One listener per protocol, or a list of them. Once the table is there, what it leaves out is off."""
+
+    mqtt: ListenerList = None
+    http: ListenerList = None
+    console: ListenerList = None
+
+    def all(self) -> list[tuple[str, ListenerSettings]]:
+        """(protocol, listener) in the order in which they are opened."""
+        found: list[tuple[str, ListenerSettings]] = []
+        for protocol, value in (("console", self.console), ("http", self.http), ("mqtt", self.mqtt)):
+            listeners = value if isinstance(value, tuple) else () if value is None else (value,)
+            found.extend((protocol, listener) for listener in listeners)
+        return found
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When old segments go. Left out: kept for ever."""
+
+    age_ms: int | None = msgspec.field(default=None, name="age")
+    size_bytes: int | None = msgspec.field(default=None, name="bytes")      # per partition
+
+
+class StreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One [[streams]] table; becomes a routing.settings.StreamSettings."""
+
+    name: str
+    capture: tuple[str, ...] = ()
+    partitions: int = 1
+    retention: RetentionSettings = RetentionSettings()
+    durability: Durability = Durability.FSYNC
+    compact: bool = False
+    topic: str | None = None
+    segment_bytes: int = 256 * 1024 * 1024
+    segment_age_ms: int = msgspec.field(default=24 * 3600 * 1000, name="segment_age")
+
+
+class UserSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody who may connect. Without a password_hash: by client certificate only."""
+
+    name: str
+    password_hash: str | None = None        # argon2id, or "file:PATH" or "env:NAME" that hold one
+    roles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:              # a hash never gets into a log by way of a struct
+        return f"UserSettings(name={self.name!r}, roles={self.roles!r})"
+
+
+class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One rule: who may, or may not, do what on which topics."""
+
+    to: tuple[str, ...]
+    topics: tuple[str, ...]
+    allow: tuple[Action, ...] = ()
+    deny: tuple[Action, ...] = ()
+    name: str = ""                          # shown with each decision; "": policies[<index>]
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole configuration file, checked."""
+
+    node: NodeSettings = NodeSettings()
+    listeners: Listeners = Listeners(
+        mqtt=ListenerSettings(f"127.0.0.1:{MQTT_PORT}"),
+        http=ListenerSettings(f"127.0.0.1:{HTTP_PORT}"),
+        console=ListenerSettings(f"127.0.0.1:{CONSOLE_PORT}"),
+    )
+    streams: tuple[StreamTable, ...] = ()
+    users: tuple[UserSettings, ...] = ()
+    policies: tuple[PolicySettings, ...] = ()
+    limits: Limits = Limits()

@@ -1,0 +1,1 @@
+"""Protocol adapters: each turns one wire protocol into events and back. No adapter knows another."""

@@ -1,0 +1,50 @@
+"""Refusals (an expected "no", a value) and errors of the world (exceptions). One vocabulary for all protocols.
+
+Each protocol keeps one table that maps a Reason to its own wire code.
+"""
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Reason(enum.Enum):
+    """Why something was refused."""
+
+    NOT_AUTHORIZED = "not authorized"
+    BAD_CREDENTIALS = "bad credentials"
+    LOCKED_OUT = "locked out"
+    TOPIC_INVALID = "topic invalid"
+    FILTER_INVALID = "filter invalid"
+    PAYLOAD_TOO_LARGE = "payload too large"
+    PAYLOAD_INVALID = "payload invalid"
+    QUOTA_EXCEEDED = "quota exceeded"
+    STORAGE_FULL = "storage full"
+    STORAGE_FAILED = "storage failed"
+    NOT_FOUND = "not found"
+    CONFLICT = "conflict"
+    SHUTTING_DOWN = "shutting down"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An expected "no". text is safe to show to the client and says what to do."""
+
+    reason: Reason
+    text: str
+
+
+class MeshgateError(Exception):
+    """Base of the exceptions that we raise on purpose."""
+
+
+class ConfigError(MeshgateError):
+    """The configuration is wrong; the text names the path of the setting."""
+
+
+class StorageError(MeshgateError):
+    """The disk or the log on it failed; the text names file and offset."""
+
+
+class TopicError(MeshgateError, ValueError):
+    """A topic or topic filter breaks the grammar."""

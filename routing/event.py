@@ -1,0 +1,60 @@
+"""Event: the one message type that every protocol converts to and from.
+
+Used by everything; imports nothing of ours. The log writes an Event as one Kafka record (see routing/log/batch.py).
+"""
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+HeaderValue: TypeAlias = str | bytes | int | float | bool | None
+Headers: TypeAlias = tuple[tuple[str, HeaderValue], ...]
+
+
+class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
+    """The rarer fields of an event. An event that has none carries None instead, which keeps the hot path short."""
+
+    expires_at_ms: int | None = None        # wall clock, ms since the epoch; first set where the event entered
+    content_type: str | None = None
+    reply_to: str | None = None             # topic
+    correlation: bytes | str | int | None = None
+    message_id: bytes | str | int | None = None
+    priority: int | None = None             # 0..9
+    payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
+    mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
+
+
+class Event(msgspec.Struct, gc=False):
+    """One message. Immutable once published, but for the slots that the log assigns once (marked below).
+
+    gc=False is safe: no field ever refers back to an Event.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0                            # level asked for by the publisher: 0 direct, 1 and 2 guaranteed
+    publisher: str = ""                     # client id of the publisher, "" when it has none
+    key: bytes | None = None                # None: the topic is the key
+    headers: Headers = ()                   # user headers; order and repeats kept
+    properties: Properties | None = None
+    retain: bool = False
+    timestamp_ms: int = 0                   # wall clock at append (assigned by the router when 0)
+    offset: int = -1                        # assigned by the log at append
+    partition: Any = None                   # routing.log.partition.Partition, assigned by the log at append
+    mqtt4_frame: bytes | None = None        # encoded QoS 0 PUBLISH shared by all subscribers (MQTT 3.1.1), a cache
+    mqtt5_frame: bytes | None = None        # the same for MQTT 5
+
+    @property
+    def guaranteed(self) -> bool:
+        return self.qos > 0
+
+
+def event_size_bytes(event: Event) -> int:
+    """Approximate memory and log size of an event: payload, topic, key and headers. Used for byte budgets."""
+    size = len(event.payload) + len(event.topic) + 64
+    if event.key is not None:
+        size += len(event.key)
+    for name, value in event.headers:
+        size += len(name) + (len(value) if isinstance(value, (str, bytes)) else 8)
+    return size

@@ -1,0 +1,44 @@
+"""Settings of streams and the limits of the routing core, as typed structs. mesh/config.py decodes TOML into them."""
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Durability(enum.Enum):
+    FSYNC = "fsync"     # a ticket completes after fdatasync
+    WRITE = "write"     # a ticket completes after write(2)
+
+
+class StreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream: which topics it captures and how its log is kept."""
+
+    name: str
+    capture: tuple[str, ...] = ()
+    partitions: int = 1
+    retention_ms: int | None = None         # None: keep for ever
+    retention_bytes: int | None = None      # per partition; None: no bound
+    durability: Durability = Durability.FSYNC
+    compact: bool = False                   # keep the last record per key
+    topic: str | None = None                # template for records that come without a topic, such as "orders/{key}"
+    segment_bytes: int = 256 * 1024 * 1024  # roll at this size; Kafka's default is 1 GiB, smaller makes retention finer
+    segment_ms: int = 24 * 3600 * 1000      # roll at this age, so that retention by age can drop whole segments
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of the routing core. Every one has a reason or a precedent."""
+
+    payload_bytes_max: int = 1024 * 1024            # Kafka message.max.bytes and the packet limit of the design
+    topic_levels_max: int = 128
+    headers_max: int = 1024                         # per event
+    subscriptions_per_client_max: int = 10_000
+    in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum
+    consumer_pending_events: int = 1_000            # held in memory for a consumer at the tail before it reads the log
+    consumer_pending_bytes: int = 1024 * 1024
+    pending_commit_bytes: int = 64 * 1024 * 1024    # events waiting for the disk before publishers are refused
+    tail_cache_bytes: int = 16 * 1024 * 1024        # per partition, recent events kept decoded
+    retained_events_max: int = 1_000_000
+    retained_bytes_max: int = 512 * 1024 * 1024
+    dedupe_window: int = 10_000                     # message ids remembered per publisher
+    match_cache_topics: int = 100_000               # topics whose routes are kept

@@ -1,0 +1,50 @@
+"""Ticket: the promise that the events of one publish call are durable."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from routing.errors import Refusal
+from routing.event import Event
+
+
+class Ticket:
+    """Completes once, on the event loop, after the group commit of every partition that the events went to.
+
+    refusals maps the index of an event in the published list to the reason why it is not in the log; events
+    without an entry there are durable (or were routed, where no stream captures them).
+    """
+
+    __slots__ = ("_callbacks", "events", "refusals", "waiting")
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self.refusals: dict[int, Refusal] = {}
+        self.waiting = 0                                # partitions whose commit is outstanding
+        self._callbacks: list[Callable[[Ticket], None]] = []
+
+    @property
+    def done(self) -> bool:
+        return self.waiting == 0
+
+    def on_done(self, callback: Callable[[Ticket], None]) -> None:
+        """Call callback(ticket) when the ticket completes; at once if it has."""
+        if self.waiting == 0:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    def part_done(self) -> None:
+        """One partition has committed its share. Called by the log, on the loop."""
+        self.waiting -= 1
+        if self.waiting == 0:
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback(self)
+
+    def part_failed(self, partition: Any, refusal: Refusal) -> None:
+        """One partition could not store its share: its events are refused."""
+        for index, event in enumerate(self.events):
+            if event.partition is partition:
+                self.refusals.setdefault(index, refusal)
+        self.part_done()
