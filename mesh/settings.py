@@ -1,4 +1,4 @@
-"""What a configuration file may say, as typed structs. mesh/config.py decodes and checks; docs/configuration.md explains.
+"""What a configuration file may say, as typed structs. mesh/config.py decodes, mesh/checks.py checks.
 
 Units stand in the names (…_bytes, …_s, …_ms): where a number of bytes or seconds is wanted, the file may say "64MiB"
 or "10s". A test compares docs/configuration.md with these structs, so a setting cannot be added in silence.
@@ -30,7 +30,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""                          # "": the host's name
     site: str = "default"
     data: str = "meshgate-data"             # relative to the configuration file
-    stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; systemd waits 90 s, Docker 10 s
+    stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; Docker waits 10 s
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
