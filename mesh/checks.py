@@ -12,8 +12,9 @@ import argon2
 from argon2.exceptions import InvalidHashError
 
 from mesh.address import is_loopback, parse_bind
-from mesh.settings import Config, ListenerSettings, PolicySettings, StreamTable, UserSettings
+from mesh.settings import Config, ListenerSettings, StreamTable, UserSettings
 from routing.errors import ConfigError, TopicError
+from routing.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -24,6 +25,7 @@ PARTITIONS_MAX = 1_024          # open files and memory per partition; one node 
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 SECRET_BYTES_MAX = 4_096
 SUBJECTS = ("user:", "role:")
+EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
 
 
 def check_config(config: Config) -> list[str]:
@@ -110,9 +112,9 @@ def _check_streams(streams: tuple[StreamTable, ...]) -> Iterator[str]:
     captures: dict[str, str] = {}
     for index, stream in enumerate(streams):
         path = f"streams[{index}]"
-        if not _is_name(stream.name, STREAM_NAME_MAX) or stream.name in (".", "..") or stream.name.startswith("__"):
+        if not _is_name(stream.name, STREAM_NAME_MAX) or stream.name in (".", "..") or stream.name.startswith("_"):
             yield (f"{path}.name: at most {STREAM_NAME_MAX} letters, digits, dots, dashes and underscores, "
-                   f"not beginning with two underscores, got {stream.name!r}")
+                   f"not beginning with an underscore, got {stream.name!r}")
         if stream.name in names:
             yield f"{path}.name: {stream.name} is already the name of streams[{names[stream.name]}]"
         names.setdefault(stream.name, index)
@@ -160,6 +162,8 @@ def _check_users(users: tuple[UserSettings, ...]) -> Iterator[str]:
         if user.name in names:
             yield f"{path}.name: {user.name} is there twice"
         names.add(user.name)
+        if user.name == ANONYMOUS or user.name.startswith("$"):
+            yield f"{path}.name: {user.name} is a name that the node uses itself"
         if user.password_hash is None:
             continue
         if user.password_hash.startswith(("env:", "file:")):
@@ -169,7 +173,7 @@ def _check_users(users: tuple[UserSettings, ...]) -> Iterator[str]:
             yield f"{path}.password_hash: {problem}"
 
 
-def _check_policies(policies: tuple[PolicySettings, ...]) -> Iterator[str]:
+def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
     for index, policy in enumerate(policies):
         path = f"policies[{index}]"
         if not policy.allow and not policy.deny:
@@ -177,12 +181,10 @@ def _check_policies(policies: tuple[PolicySettings, ...]) -> Iterator[str]:
         if policy.allow and policy.deny:
             yield f"{path}: either allow or deny; write two rules"
         if not policy.to:
-            yield f"{path}.to: at least one of \"user:NAME\", \"role:NAME\" or \"*\""
+            yield f"{path}.to: expected at least one {EXPECTED_SUBJECT}"
         for number, subject in enumerate(policy.to):
-            if subject != "*" and not (subject.startswith(SUBJECTS) and subject.partition(":")[2]):
-                yield f"{path}.to[{number}]: expected \"user:NAME\", \"role:NAME\" or \"*\", got {subject!r}"
-        if not policy.topics:
-            yield f"{path}.topics: at least one topic filter"
+            if subject not in ("*", ANONYMOUS) and not (subject.startswith(SUBJECTS) and subject.partition(":")[2]):
+                yield f"{path}.to[{number}]: expected {EXPECTED_SUBJECT}, got {subject!r}"
         for number, pattern in enumerate(policy.topics):
             try:
                 check_filter(pattern.replace("%u", "u").replace("%c", "c"))

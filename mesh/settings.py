@@ -5,23 +5,14 @@ or "10s". A test compares docs/configuration.md with these structs, so a setting
 """
 from __future__ import annotations
 
-import enum
 from typing import TypeAlias
 
 import msgspec
 
+from routing.policy import Rule
 from routing.settings import Durability, Limits
 
 MQTT_PORT, HTTP_PORT, CONSOLE_PORT = 1883, 8080, 8090
-
-
-class Action(enum.Enum):
-    """What an identity may ask for."""
-
-    CONNECT = "connect"
-    PUBLISH = "publish"
-    SUBSCRIBE = "subscribe"
-    MANAGE = "manage"
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,16 +92,6 @@ class UserSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"UserSettings(name={self.name!r}, roles={self.roles!r})"
 
 
-class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One rule: who may, or may not, do what on which topics."""
-
-    to: tuple[str, ...]
-    topics: tuple[str, ...]
-    allow: tuple[Action, ...] = ()
-    deny: tuple[Action, ...] = ()
-    name: str = ""                          # shown with each decision; "": policies[<index>]
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole configuration file, checked."""
 
@@ -122,5 +103,5 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     streams: tuple[StreamTable, ...] = ()
     users: tuple[UserSettings, ...] = ()
-    policies: tuple[PolicySettings, ...] = ()
+    policies: tuple[Rule, ...] = ()
     limits: Limits = Limits()
