@@ -24,6 +24,7 @@ USER_NAME_MAX = 255             # bytes; AMQP short strings hold no more
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 SECRET_BYTES_MAX = 4_096
+WIRE_NUMBERS = ("receive_maximum", "topic_alias_max", "topic_alias_out_max", "keep_alive_default_s", "keep_alive_max_s")
 SUBJECTS = ("user:", "role:")
 EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
 
@@ -104,7 +105,7 @@ def _check_exposed(path: str, listener: ListenerSettings, config: Config) -> Ite
                "add [[users]], or tls with client_ca, or bind to 127.0.0.1")
     if listener.tls is None and not listener.insecure:
         yield (f"{path}.bind: {listener.bind} can be reached from other machines without TLS; "
-               "add tls = {{ cert, key }}, or write insecure = true to accept passwords and events in clear text")
+               "add tls = { cert, key }, or write insecure = true to accept passwords and events in clear text")
 
 
 def _check_streams(streams: tuple[StreamTable, ...]) -> Iterator[str]:
@@ -193,10 +194,19 @@ def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _check_limits(config: Config) -> Iterator[str]:
-    for name in config.limits.__struct_fields__:
-        value = getattr(config.limits, name)
-        if isinstance(value, (int, float)) and value < 1:
-            yield f"limits.{name}: expected at least 1, got {value}"
+    for table, least in (("limits", 1), ("mqtt", 0), ("http", 0)):
+        settings = getattr(config, table)
+        for name in settings.__struct_fields__:
+            value = getattr(settings, name)
+            if isinstance(value, (int, float)) and value < least:
+                yield f"{table}.{name}: expected at least {least}, got {value}"
+    for name in WIRE_NUMBERS:
+        if getattr(config.mqtt, name) > 65_535:
+            yield f"mqtt.{name}: expected at most 65535, which is what fits in the protocol's field"
+    if config.mqtt.receive_maximum < 1:
+        yield "mqtt.receive_maximum: expected at least 1"
+    if config.mqtt.write_buffer_low_bytes > config.mqtt.write_buffer_high_bytes:
+        yield "mqtt.write_buffer_low_bytes: expected at most mqtt.write_buffer_high_bytes"
     if config.limits.topic_levels_max > TOPIC_LEVELS_MAX:
         yield f"limits.topic_levels_max: expected at most {TOPIC_LEVELS_MAX}"
 

@@ -92,7 +92,8 @@ def _complete(config: Config, base: Path) -> Config:
 
 
 def _with_default_stream(streams: tuple[StreamTable, ...]) -> tuple[StreamTable, ...]:
-    if any(stream.name == DEFAULT_STREAM for stream in streams):
+    """A stream for everything that no other one captures, unless the file has its own idea of that."""
+    if any(stream.name == DEFAULT_STREAM or "#" in stream.capture for stream in streams):
         return streams
     default = msgspec.convert(
         {"name": DEFAULT_STREAM, "capture": ["#"], "retention": {"age": DEFAULT_RETENTION_MS}}, StreamTable)
@@ -152,10 +153,14 @@ def _number(key: str, value: object, path: str) -> object:
             return parse_duration_ms(value)
         if last in ("s", "ms") and isinstance(value, str):
             milliseconds = parse_duration_ms(value)
-            return milliseconds if last == "ms" else milliseconds / 1000
+            return milliseconds if last == "ms" else _seconds(milliseconds)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     return _numbers(value, path)
+
+
+def _seconds(milliseconds: int) -> int | float:
+    return milliseconds // 1000 if milliseconds % 1000 == 0 else milliseconds / 1000
 
 
 def _explain(text: str) -> str:

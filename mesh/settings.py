@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from protocols.mqtt.settings import MqttSettings
+from protocols.rest.settings import RestSettings
 from routing.policy import Rule
 from routing.settings import Durability, Limits
 
@@ -105,3 +107,5 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: tuple[UserSettings, ...] = ()
     policies: tuple[Rule, ...] = ()
     limits: Limits = Limits()
+    mqtt: MqttSettings = MqttSettings()
+    http: RestSettings = RestSettings()

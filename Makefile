@@ -1,0 +1,98 @@
+# Meshgate. Each target works on a fresh Debian machine with Python 3.11, as root or not; a second call is quick.
+#
+#   make demo    a node, two protocols, a kill -9, and nothing is lost        make test    every test
+#   make up      run a node with the defaults                                 make bench   against the peers
+#   make lint    ruff and mypy                                                make peers   the programs tests talk to
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .peers
+APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
+	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm
+MQTT_JS := mqtt@5
+KAFKA_VERSION := 3.9.1
+PYTEST_ARGS ?=
+
+export npm_config_update_notifier = false
+export npm_config_fund = false
+export npm_config_audit = false
+
+.PHONY: help demo up test bench lint peers clean
+
+help:
+	@sed -n '2,6p' Makefile | cut -c3-
+
+demo: $(VENV)/.installed
+	@$(BIN)/python examples/demo.py
+
+up: $(VENV)/.installed
+	@$(BIN)/meshgate up $(ARGS)
+
+test: $(VENV)/.installed-test peers
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-test peers
+	$(BIN)/python -m bench $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(PEERS)/*' -prune -exec rm -rf {} +
+
+# --- the virtual environment -------------------------------------------------------------------------------------
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Meshgate needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; } \
+	  || { echo "Python has no venv module; install it: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	@touch $@ $(VENV)/.installed
+
+# --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
+# Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
+# (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
+peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp
+
+$(PEERS)/apt.stamp: Makefile
+	@mkdir -p $(PEERS)
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
+	for pair in $(APT); do command -v "$${pair%%:*}" >/dev/null 2>&1 || missing="$$missing $${pair##*:}"; done; \
+	if [ -z "$$missing" ]; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing$$missing"; \
+	  made=; [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; \
+	    chmod +x /usr/sbin/policy-rc.d; made=yes; }; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+	    >$(PEERS)/apt.log 2>&1; code=$$?; \
+	  [ -z "$$made" ] || rm -f /usr/sbin/policy-rc.d; \
+	  if [ $$code -eq 0 ]; then touch $@; else tail -20 $(PEERS)/apt.log; exit $$code; fi; \
+	else echo "not installed (needs root: apt-get install$$missing); tests that need them are skipped"; fi
+
+$(PEERS)/node/.stamp: Makefile | $(PEERS)/apt.stamp
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null 2>&1; then \
+	  npm install --silent --no-save --no-package-lock --prefix $(@D) $(MQTT_JS) && touch $@; \
+	else echo "no npm: the MQTT.js interop test is skipped"; fi
+
+# Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
+$(PEERS)/kafka/.stamp: Makefile | $(PEERS)/apt.stamp
+	@mkdir -p $(@D)
+	@if command -v mvn >/dev/null 2>&1; then \
+	  printf '%s\n' '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>' \
+	    '<groupId>peers</groupId><artifactId>peers</artifactId><version>1</version><dependencies>' \
+	    '<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>' \
+	    '<version>$(KAFKA_VERSION)</version></dependency></dependencies></project>' > $(@D)/pom.xml && \
+	  mvn -q -B -f $(@D)/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=. && touch $@; \
+	else echo "no Maven: the kafka-dump-log test is skipped"; fi
