@@ -34,8 +34,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers_max: int = 1024                         # per event
     subscriptions_per_client_max: int = 10_000
     in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum
-    consumer_pending_events: int = 1_000            # held in memory for a consumer at the tail before it reads the log
-    consumer_pending_bytes: int = 1024 * 1024
+    in_flight_bytes_max: int = 16 * 1024 * 1024     # per consumer: unacked payloads in memory
+    consumer_pending_events: int = 1_000            # handed over at the tail in one turn, beyond it the log is read
     pending_commit_bytes: int = 64 * 1024 * 1024    # events waiting for the disk before publishers are refused
     tail_cache_bytes: int = 16 * 1024 * 1024        # per partition, recent events kept decoded
     retained_events_max: int = 1_000_000

@@ -20,7 +20,7 @@ class Ticket:
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
         self.refusals: dict[int, Refusal] = {}
-        self.waiting = 0                                # partitions whose commit is outstanding
+        self.waiting = 1        # partitions whose commit is outstanding, and the publish call until it returns
         self._callbacks: list[Callable[[Ticket], None]] = []
 
     @property

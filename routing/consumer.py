@@ -1,0 +1,552 @@
+"""Consumer: the door out. A durable named reader of streams, whatever the protocol of its members.
+
+At the tail of a partition it is handed the events just committed, from memory. Without credit, or behind, it reads the
+log when it can: the log is the queue, so a slow consumer costs disk, not memory. What it has not been told to be done
+(acked) comes again after a crash; see cursor.py for the states of an event and registry.py for what is stored.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from routing.cursor import Cursor, Delivery
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.members import Member, Members, Mode
+from routing.policy import Identity
+from routing.topic import filter_matches
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.registry import ConsumerRegistry
+
+READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
+READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
+PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
+PARKED_BYTES = 64 * 1024
+TOPICS_CACHED = 50_000      # answers of wanted() kept
+
+
+# "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
+# where a partition that is not named starts at its beginning
+Start: TypeAlias = str | int | dict[str, int] | list[tuple[str, int, int]]
+
+
+class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a consumer is. start matters when it is created."""
+
+    name: str
+    filters: tuple[str, ...] = ()
+    mode: Mode = Mode.EXCLUSIVE
+    start: Start = "latest"
+    streams: tuple[str, ...] = ()           # empty: every stream whose capture can hold what the filters want
+    durable: bool = True
+    max_in_flight: int = 1_000
+    ack_timeout_s: float | None = None
+    max_deliveries: int | None = None       # then to the dead-letter topic
+    backoff_initial_s: float = 1.0
+    backoff_max_s: float = 60.0
+    dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
+    expires_s: float | None = None          # deleted when nobody was attached for so long
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """events: matching events not acked. seconds: age of the first of them, 0 when there is none."""
+
+    events: int
+    seconds: float
+
+
+class Consumer:
+    """See the module's head. Loop thread only. Made by ConsumerRegistry.open()."""
+
+    def __init__(self, spec: ConsumerSpec, identity: Identity, registry: ConsumerRegistry) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.identity = identity                        # whose rights decide what it may read
+        self.filters: dict[str, None] = {}
+        self.fresh: dict[str, dict[Partition, int]] = {}    # filters added later: first offset they want
+        self.cursors: dict[Partition, Cursor] = {}
+        self.members = Members(spec.mode)
+        self.paused = False
+        self.closed = False
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.delivered = 0
+        self.acked = 0
+        self.redelivered = 0
+        self.dead_lettered = 0
+        self.dropped = 0                                # untracked events that found no member
+        self.detached_since_s: float | None = registry.clock_s()
+        self._registry = registry
+        self._unacked: int | None = 0                   # None: not known, lag() counts
+        self._wanted: dict[str, bool] = {}
+        self._scheduled = False
+        self._deadlines: list[tuple[float, int, Cursor, Delivery]] = []    # ack timeouts and delayed redelivery
+        self._sequence = 0
+
+    # -- members ----------------------------------------------------------------------------------------------
+
+    def attach(self, member: Member) -> Refusal | None:
+        """Add a member; it gets events while its credit is above 0."""
+        if self.closed:
+            return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
+        if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
+            return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
+        if member.identity.user != self.identity.user:
+            permissions = self._registry.policy.permissions(member.identity)
+            if any(permissions.denies_part_of(pattern) for pattern in self.filters):
+                return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
+        self.members.add(member)
+        self.detached_since_s = None
+        self._touch()
+        self.ready()
+        return None
+
+    def detach(self, member: Member) -> None:
+        """Remove a member. What it holds unacked goes out again, in order, with attempts raised."""
+        if not self.members.remove(member):
+            return
+        for cursor in self.cursors.values():
+            cursor.take_back(member)
+        self._recount_in_flight()
+        if not self.members.all:
+            self.detached_since_s = self._registry.clock_s()
+        self._touch()
+        self.ready()
+
+    def ready(self, member: Member | None = None) -> None:
+        """Credit has grown, or something waits: pump at the end of this loop turn. Cheap to call often."""
+        if not self._scheduled and not self.closed:
+            self._scheduled = True
+            self._registry.schedule(self)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        self.ready()
+
+    # -- filters ----------------------------------------------------------------------------------------------
+
+    def add_filter(self, pattern: str, identity: Identity) -> Refusal | None:
+        """Want more topics, from now on. Adding a filter again changes nothing."""
+        if pattern in self.filters:
+            return None
+        refusal = self._registry.check_subscribe(identity, pattern)
+        if refusal is not None:
+            return refusal
+        self._registry.add_filter(self, pattern, from_now=True)
+        return None
+
+    def remove_filter(self, pattern: str) -> bool:
+        """Stop wanting a filter; what waits for it is not delivered any more. False when it was not there."""
+        if pattern not in self.filters:
+            return False
+        self._registry.remove_filter(self, pattern)
+        for cursor in self.cursors.values():
+            if cursor.waiting:
+                kept = [event for event in cursor.waiting if self.wants_event(event)]
+                cursor.waiting.clear()
+                cursor.waiting.extend(kept)
+        return True
+
+    def filters_changed(self) -> None:
+        """Called by the registry: filters, rights or streams are not what they were."""
+        self._wanted.clear()
+        self._unacked = None
+        self._touch()
+
+    def wants(self, topic: str) -> bool:
+        """True when a filter matches the topic and the owner may read it."""
+        known = self._wanted.get(topic)
+        if known is None:
+            known = any(filter_matches(pattern, topic) for pattern in self.filters) and self._registry.may_read(
+                self.identity, topic)
+            if len(self._wanted) >= TOPICS_CACHED:
+                self._wanted.clear()
+            self._wanted[topic] = known
+        return known
+
+    def wants_event(self, event: Event) -> bool:
+        """As wants(), and a filter that was added later does not reach back."""
+        if not self.wants(event.topic):
+            return False
+        if not self.fresh:
+            return True
+        return any(
+            filter_matches(pattern, event.topic)
+            and event.offset >= self.fresh.get(pattern, {}).get(event.partition, 0)
+            for pattern in self.filters
+        )
+
+    # -- events in --------------------------------------------------------------------------------------------
+
+    def offer(self, partition: Partition, events: list[Event]) -> None:
+        """Committed events of one topic that it wants, in order. Called by the router for every group."""
+        cursor = self.cursors.get(partition)
+        if cursor is None:
+            return
+        if events[0].offset < cursor.position or self.fresh:
+            events = [event for event in events if event.offset >= cursor.position and self.wants_event(event)]
+            if not events:
+                return
+        if self._unacked is not None:
+            self._unacked += len(events)
+        if cursor.behind:
+            return
+        room = self._registry.limits.consumer_pending_events - len(cursor.waiting)
+        if room < len(events):
+            cursor.behind = True
+            cursor.position = events[max(room, 0)].offset
+            events = events[:max(room, 0)]
+        else:
+            cursor.position = events[-1].offset + 1
+        cursor.waiting.extend(events)
+        if not self._scheduled:
+            self.ready()
+
+    def offer_untracked(self, events: list[Event]) -> None:
+        """Events that no stream captures: delivered at most once, to a member with credit."""
+        member = self.members.next()
+        if member is None or member.credit < len(events) or self.paused:
+            self.dropped += len(events)
+            return
+        self.delivered += len(events)
+        member.credit -= len(events)
+        member.deliver(self, [Delivery(event, 1, member) for event in events])
+
+    # -- events out -------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Hand out what waits while there is credit. Called by the registry once per turn after ready()."""
+        self._scheduled = False
+        if self.closed:
+            return
+        if self.members.all and not self.paused:
+            budget = READ_SCANNED
+            for cursor in list(self.cursors.values()):
+                budget = self._pump_cursor(cursor, budget)
+        for cursor in self.cursors.values():
+            if cursor.waiting and not self._scheduled:
+                self._park(cursor)
+
+    def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
+        if cursor.again and not self._repeat(cursor):
+            return budget
+        while True:
+            if not cursor.waiting:
+                if not cursor.behind or self._appetite() <= 0:
+                    return budget
+                if budget <= 0:
+                    self.ready()
+                    return budget
+                budget -= max(self._read(cursor, budget), 1)
+            elif not self._hand_out(cursor):
+                return budget
+
+    def _read(self, cursor: Cursor, budget: int) -> int:
+        """Take the next events from the log. Returns the records looked at."""
+        if cursor.position < cursor.partition.start_offset:     # retention was faster than the reader
+            self._registry.lost_to_retention(self, cursor.partition.start_offset - cursor.position)
+            self._unacked = None
+        wanted = min(READ_EVENTS, self._appetite())     # no more than can go out: the rest would be read again
+        found = cursor.partition.scan(cursor.position, self.wants, max_events=wanted, max_scanned=budget)
+        cursor.position = found.next_offset
+        cursor.behind = found.next_offset < cursor.partition.end_offset
+        cursor.waiting.extend(found.events if not self.fresh else filter(self.wants_event, found.events))
+        if self.fresh and not cursor.behind:
+            self._forget_fresh()
+        self._touch()
+        return found.scanned
+
+    def _hand_out(self, cursor: Cursor) -> bool:
+        """Give waiting events to one member. False when nobody has credit or the windows are full."""
+        if self.spec.mode is Mode.KEY_SHARED:
+            return self._hand_out_by_key(cursor)
+        room = self._room()
+        member = self.members.next() if room > 0 else None
+        if member is None:
+            return False
+        waiting = cursor.waiting
+        count = min(self.members.share(len(waiting)), member.credit, room)
+        if count == len(waiting):
+            events = list(waiting)
+            waiting.clear()
+        else:
+            events = [waiting.popleft() for _ in range(count)]
+        self._send(cursor, member, [Delivery(event, 1, member) for event in events])
+        return True
+
+    def _hand_out_by_key(self, cursor: Cursor) -> bool:
+        """Key-shared: events whose member has no credit stay, later ones of the same key behind them."""
+        batches: dict[int, tuple[Member, list[Delivery]]] = {}
+        credits = {id(member): member.credit for member in self.members.all}
+        room = self._room()
+        kept: list[Event] = []
+        blocked: set[bytes] = set()
+        while cursor.waiting and room > 0:
+            event = cursor.waiting.popleft()
+            key = event.key if event.key is not None else event.topic.encode()
+            member = self.members.owner(event)
+            if key in blocked or credits[id(member)] <= 0:
+                blocked.add(key)
+                kept.append(event)
+                continue
+            credits[id(member)] -= 1
+            room -= 1
+            self.members.key_taken(event, member)
+            batches.setdefault(id(member), (member, []))[1].append(Delivery(event, 1, member))
+        cursor.waiting.extendleft(reversed(kept))
+        for member, deliveries in batches.values():
+            self._send(cursor, member, deliveries)
+        return bool(batches) and not kept
+
+    def _repeat(self, cursor: Cursor) -> bool:
+        """Deliver again what came back, before anything newer. False when credit ran out."""
+        for offset in sorted(cursor.again):
+            delivery = cursor.again.get(offset)
+            if delivery is None:
+                continue
+            if self.spec.mode is Mode.KEY_SHARED:
+                owner = self.members.owner(delivery.event)
+                member = owner if owner.credit > 0 else None
+            else:
+                member = self.members.next()
+            if member is None or self._room() <= 0:
+                return False
+            del cursor.again[offset]
+            limit = self.spec.max_deliveries
+            if limit is not None and delivery.attempts > limit:
+                self._to_dead_letters(cursor, delivery)
+                continue
+            if self.spec.mode is Mode.KEY_SHARED:
+                self.members.key_taken(delivery.event, member)
+            self.redelivered += 1
+            self._send(cursor, member, [Delivery(delivery.event, delivery.attempts, member)])
+        return True
+
+    def _send(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> None:
+        count = len(deliveries)
+        in_flight = cursor.in_flight
+        size = 0
+        for delivery in deliveries:
+            event = delivery.event
+            in_flight[event.offset] = delivery
+            size += len(event.payload)
+        if deliveries[0].event.offset < cursor.repeats_below:
+            for delivery in deliveries:
+                if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
+                    delivery.attempts = 2
+        if self.spec.ack_timeout_s is not None:
+            due = self._registry.clock_s() + self.spec.ack_timeout_s
+            for delivery in deliveries:
+                delivery.deadline_s = due
+                self._at(due, cursor, delivery)
+        self.in_flight += count
+        self.in_flight_bytes += size
+        self.delivered += count
+        member.credit -= count
+        self._touch()
+        member.deliver(self, deliveries)
+
+    def _room(self) -> int:
+        """Deliveries that the in-flight windows allow now."""
+        if self.in_flight_bytes >= self._registry.limits.in_flight_bytes_max:
+            return 0
+        return self.spec.max_in_flight - self.in_flight
+
+    def _appetite(self) -> int:
+        """Deliveries that members would take now."""
+        return min(self._room(), self.members.credit())
+
+    def _park(self, cursor: Cursor) -> None:
+        """Nobody takes what waits: keep a little in memory, leave the rest to the log.
+
+        Key-shared keeps it (a window of READ_EVENTS at most), since later events of other keys may be acked already.
+        """
+        waiting = cursor.waiting
+        if self.spec.mode is Mode.KEY_SHARED:
+            return
+        small = len(waiting) <= PARKED_EVENTS and sum(len(event.payload) for event in waiting) <= PARKED_BYTES
+        if not small:
+            cursor.position = waiting[0].offset
+            cursor.behind = True
+            waiting.clear()
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """These are done. Unknown ones (acked before, or seeked away) are ignored."""
+        done = size = 0
+        keyed = self.spec.mode is Mode.KEY_SHARED
+        partition: Any = None
+        cursor: Cursor | None = None
+        for delivery in deliveries:
+            event = delivery.event
+            if event.partition is not partition:
+                partition = event.partition
+                cursor = self.cursors.get(partition)
+            if cursor is None:
+                continue
+            if cursor.in_flight.pop(event.offset, None) is not None:
+                size += len(event.payload)
+                self.in_flight -= 1
+                if keyed:
+                    self.members.key_released(event)
+            elif cursor.again.pop(event.offset, None) is None and cursor.delayed.pop(event.offset, None) is None:
+                continue
+            done += 1
+        self.in_flight_bytes -= size
+        self._settled(done)
+
+    def nack(self, delivery: Delivery, delay_s: float | None = None) -> None:
+        """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
+        cursor = self.cursors.get(delivery.event.partition)
+        if cursor is None or cursor.in_flight.pop(delivery.event.offset, None) is None:
+            return
+        self.in_flight -= 1
+        self.in_flight_bytes -= len(delivery.event.payload)
+        if self.spec.mode is Mode.KEY_SHARED:
+            self.members.key_released(delivery.event)
+        again = Delivery(delivery.event, delivery.attempts + 1)
+        if delay_s is None:
+            delay_s = 0.0
+            if self.spec.max_deliveries is not None:
+                delay_s = min(self.spec.backoff_initial_s * 2 ** (delivery.attempts - 1), self.spec.backoff_max_s)
+        if delay_s > 0:
+            cursor.delayed[again.event.offset] = again
+            again.deadline_s = self._registry.clock_s() + delay_s
+            self._at(again.deadline_s, cursor, again)
+        else:
+            cursor.again[again.event.offset] = again
+            self.ready()
+        self._touch()
+
+    def extend(self, delivery: Delivery, seconds: float) -> None:
+        """More time before the ack timeout of a delivery."""
+        cursor = self.cursors.get(delivery.event.partition)
+        if cursor is not None and cursor.in_flight.get(delivery.event.offset) is delivery:
+            delivery.deadline_s = self._registry.clock_s() + seconds
+            self._at(delivery.deadline_s, cursor, delivery)
+
+    def _settled(self, count: int) -> None:
+        if not count:
+            return
+        self.acked += count
+        if self._unacked is not None:
+            self._unacked = max(self._unacked - count, 0)
+        self._touch()
+        if not self._scheduled:
+            self.ready()
+
+    def _to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
+        """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
+        cursor.in_flight[delivery.event.offset] = delivery
+        self.in_flight += 1
+        self.in_flight_bytes += len(delivery.event.payload)
+        self.dead_lettered += 1
+        self._registry.dead_letter(self, delivery)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def _at(self, due_s: float, cursor: Cursor, delivery: Delivery) -> None:
+        self._sequence += 1
+        heappush(self._deadlines, (due_s, self._sequence, cursor, delivery))
+        self._registry.timed.add(self)
+
+    def handle_deadline(self, now_s: float) -> None:
+        """Ack timeouts and delayed redeliveries that are due."""
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, _, cursor, delivery = heappop(self._deadlines)
+            offset = delivery.event.offset
+            if cursor.delayed.get(offset) is delivery:
+                del cursor.delayed[offset]
+                cursor.again[offset] = delivery
+                self.ready()
+            elif cursor.in_flight.get(offset) is delivery and (delivery.deadline_s or 0) <= now_s:
+                self.nack(delivery)
+        if not self._deadlines:
+            self._registry.timed.discard(self)
+
+    # -- place ------------------------------------------------------------------------------------------------
+
+    def seek(self, positions: dict[Partition, int]) -> None:
+        """Read on from these offsets. Events in flight are forgotten: their acks will be ignored."""
+        for partition, position in positions.items():
+            if partition in self.cursors:
+                self.cursors[partition].restart(position)
+        self.fresh.clear()
+        self._recount_in_flight()
+        self._unacked = None
+        self._touch()
+        self.ready()
+
+    def checkpoint(self) -> None:
+        """Put the position into the state table now, in the commit of this loop turn."""
+        self._registry.checkpoint(self)
+
+    def lag(self) -> Lag:
+        if self._unacked is None:
+            self._unacked = sum(
+                cursor.held() + (cursor.partition.count(cursor.position, self.wants) if cursor.behind else 0)
+                for cursor in self.cursors.values()
+            )
+        if not self._unacked:
+            return Lag(0, 0.0)
+        stamps = [stamp for cursor in self.cursors.values() if (stamp := self._first_unacked_ms(cursor)) is not None]
+        age_ms = self._registry.clock_ms() - min(stamps) if stamps else 0
+        return Lag(self._unacked, max(age_ms, 0) / 1000)
+
+    def _first_unacked_ms(self, cursor: Cursor) -> int | None:
+        event = cursor.first_unacked()
+        if event is None and cursor.behind:
+            found = cursor.partition.scan(cursor.position, self.wants, max_events=1, max_scanned=READ_SCANNED)
+            event = found.events[0] if found.events else None
+        return event.timestamp_ms if event is not None else None
+
+    def snapshot(self) -> dict[str, Any]:
+        """For the management API."""
+        lag = self.lag()
+        return {
+            "name": self.name, "mode": self.spec.mode.value, "durable": self.spec.durable, "user": self.identity.user,
+            "filters": list(self.filters), "members": len(self.members), "paused": self.paused,
+            "in_flight": self.in_flight, "lag_events": lag.events, "lag_seconds": lag.seconds,
+            "delivered": self.delivered, "acked": self.acked, "redelivered": self.redelivered,
+            "dead_lettered": self.dead_lettered, "dropped": self.dropped,
+            "cursors": [
+                {
+                    "stream": cursor.partition.stream, "partition": cursor.partition.index,
+                    "position": cursor.position, "end": cursor.partition.end_offset, "behind": cursor.behind,
+                    "unacked": len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed),
+                }
+                for cursor in self.cursors.values()
+            ],
+        }
+
+    def close(self, reason: str) -> None:
+        """Called by the registry on deletion."""
+        self.closed = True
+        members, self.members.all = self.members.all, []
+        for cursor in self.cursors.values():
+            cursor.restart(cursor.position)
+        self._deadlines.clear()
+        for member in members:
+            member.consumer_closed(self, reason)
+
+    def _recount_in_flight(self) -> None:
+        held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
+        self.in_flight = len(held)
+        self.in_flight_bytes = sum(len(delivery.event.payload) for delivery in held)
+
+    def _forget_fresh(self) -> None:
+        if all(not cursor.behind for cursor in self.cursors.values()):
+            self.fresh.clear()
+
+    def _touch(self) -> None:
+        if self.spec.durable:
+            self._registry.dirty.add(self)

@@ -1,0 +1,88 @@
+"""Cursor: how far one consumer has come in one partition.
+
+    start ──acked── floor ······ unacked, in memory ······ position ──not yet read── end of the partition
+
+position is the next offset to take in. What lies below it and is not acked is in exactly one of waiting (not yet
+delivered), again (to be delivered once more), delayed (the same, but later) or in_flight (delivered, not acked).
+"""
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from routing.event import Event
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """One event handed to one member. attempts > 1 means that it may have been delivered before."""
+
+    event: Event
+    attempts: int = 1
+    member: Any = None              # routing.consumer.Member
+    deadline_s: float | None = None # monotonic; set when the consumer has an ack timeout
+
+
+class Cursor:
+    """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
+
+    __slots__ = ("again", "behind", "delayed", "in_flight", "partition", "position", "repeats_below", "waiting")
+
+    def __init__(self, partition: Partition, position: int) -> None:
+        self.partition = partition
+        self.position = position
+        self.behind = position < partition.end_offset
+        self.repeats_below = 0                          # below it an event may have been delivered before a crash
+        self.waiting: deque[Event] = deque()
+        self.in_flight: dict[int, Delivery] = {}
+        self.again: dict[int, Delivery] = {}
+        self.delayed: dict[int, Delivery] = {}
+
+    def held(self) -> int:
+        """Events in memory that are not acked."""
+        return len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)
+
+    def first_unacked(self) -> Event | None:
+        """The earliest unacked event in memory. Cost: the in-flight count."""
+        best: Event | None = self.waiting[0] if self.waiting else None
+        for table in (self.in_flight, self.again, self.delayed):
+            if table:
+                event = table[min(table)].event
+                if best is None or event.offset < best.offset:
+                    best = event
+        return best
+
+    def state(self) -> tuple[int, dict[int, int]]:
+        """What must survive a crash: where to read on, and the unacked offsets below it with their attempts."""
+        if self.waiting:
+            position = self.waiting[0].offset
+        elif self.behind:
+            position = self.position
+        else:
+            position = max(self.position, self.partition.end_offset)
+        unacked = {
+            offset: delivery.attempts
+            for table in (self.in_flight, self.again, self.delayed)
+            for offset, delivery in table.items()
+        }
+        return position, unacked
+
+    def take_back(self, member: Any) -> None:
+        """The member is gone: what it held goes out again, in order, marked."""
+        for offset in [offset for offset, held in self.in_flight.items() if held.member is member]:
+            delivery = self.in_flight.pop(offset)
+            self.again[offset] = Delivery(delivery.event, delivery.attempts + 1)
+
+    def restart(self, position: int) -> None:
+        """Seek: forget everything in memory and read on from position."""
+        self.waiting.clear()
+        self.in_flight.clear()
+        self.again.clear()
+        self.delayed.clear()
+        self.position = max(position, self.partition.start_offset)
+        self.behind = self.position < self.partition.end_offset
+        self.repeats_below = 0

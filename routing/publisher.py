@@ -1,0 +1,19 @@
+"""Publisher: one connection's right to publish, with what the router remembers for it."""
+from __future__ import annotations
+
+from routing.errors import Refusal
+from routing.policy import Identity
+from routing.route import Route
+
+TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more topics pays one more look-up
+
+
+class Publisher:
+    """Made by Router.publisher(), used for every publish of a connection or session."""
+
+    __slots__ = ("generation", "identity", "routes")
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.generation = -1
+        self.routes: dict[str, Route | Refusal] = {}

@@ -1,0 +1,313 @@
+"""The consumers of a tenant: one registry, whatever protocol made them; what of them is stored, and their clock.
+
+Stored per durable consumer under "consumer/<name>" in the state table: what it is, its filters and, per partition,
+where to read on and which offsets below that are unacked. A crash repeats at most CHECKPOINT_S of acks.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.consumer import Consumer, ConsumerSpec, Start
+from routing.cursor import Cursor, Delivery
+from routing.errors import Reason, Refusal, TopicError
+from routing.event import Event
+from routing.policy import Action, Identity, Policy
+from routing.settings import Limits
+from routing.ticket import Ticket
+from routing.topic import check_filter
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
+CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
+EXPIRY_CHECK_S = 1.0
+STATE_PREFIX = "consumer/"
+
+
+class CursorState(msgspec.Struct, array_like=True):
+    stream: str
+    partition: int
+    position: int
+    unacked: dict[int, int]                 # offset → attempts
+
+
+class ConsumerState(msgspec.Struct, omit_defaults=True):
+    spec: ConsumerSpec
+    user: str
+    roles: tuple[str, ...]
+    filters: list[str]
+    cursors: list[CursorState]
+    attached: bool = False                  # somebody may have got events beyond the stored position
+    fresh: dict[str, list[tuple[str, int, int]]] = {}
+
+
+class ConsumerRegistry:
+    """Opens, stores, restores, schedules and deletes consumers."""
+
+    def __init__(self, router: Router) -> None:
+        self.by_name: dict[str, Consumer] = {}
+        self.dirty: set[Consumer] = set()
+        self.timed: set[Consumer] = set()
+        self.skipped_by_retention = 0
+        self.limits: Limits = router.limits
+        self.policy: Policy = router.policy
+        self.clock_s: Callable[[], float] = router.clock_s
+        self.clock_ms: Callable[[], int] = router.clock_ms
+        self._router = router
+        self._scheduled: list[Consumer] = []
+        self._next_checkpoint_s = 0.0
+        self._next_expiry_s = 0.0
+
+    # -- open and delete --------------------------------------------------------------------------------------
+
+    def open(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:
+        """Get or create the consumer of that name. The filters of the spec, when given, replace the old ones."""
+        for pattern in spec.filters:
+            refusal = self.check_subscribe(identity, pattern)
+            if refusal is not None:
+                return refusal
+        consumer = self.by_name.get(spec.name)
+        if consumer is None:
+            return self._create(spec, identity)
+        if consumer.spec.mode is not spec.mode:
+            return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
+        if identity.user == consumer.identity.user:
+            consumer.identity = identity                # roles may have changed since
+        else:
+            for pattern in consumer.filters:
+                refusal = self.check_subscribe(identity, pattern)
+                if refusal is not None:
+                    return refusal
+        consumer.spec = spec
+        if spec.filters:
+            for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
+                consumer.remove_filter(pattern)
+            for pattern in spec.filters:
+                if pattern not in consumer.filters:
+                    self.add_filter(consumer, pattern, from_now=True)
+        self._touched(consumer)
+        return consumer
+
+    def _create(self, spec: ConsumerSpec, identity: Identity) -> Consumer:
+        consumer = Consumer(spec, identity, self)
+        self.by_name[spec.name] = consumer
+        for pattern in spec.filters:
+            self.add_filter(consumer, pattern, from_now=False)
+        for partition in self._router.streams.holding(spec.filters, spec.streams):
+            consumer.cursors[partition] = Cursor(partition, start_position(partition, spec.start))
+        consumer.filters_changed()
+        return consumer
+
+    def delete(self, name: str, reason: str = "the consumer was deleted") -> bool:
+        consumer = self.by_name.pop(name, None)
+        if consumer is None:
+            return False
+        for pattern in consumer.filters:
+            self._router.trie.remove(pattern, consumer)
+        self._router.routes_changed()
+        self.dirty.discard(consumer)
+        self.timed.discard(consumer)
+        consumer.close(reason)
+        if consumer.spec.durable:
+            self._router.state.delete(STATE_PREFIX + name)
+        return True
+
+    # -- filters ----------------------------------------------------------------------------------------------
+
+    def check_subscribe(self, identity: Identity, pattern: str) -> Refusal | None:
+        """The subscribe half of the policy door: grammar, then rules."""
+        try:
+            check_filter(pattern)
+        except TopicError as error:
+            return Refusal(Reason.FILTER_INVALID, str(error))
+        return self.policy.refuse(identity, Action.SUBSCRIBE, pattern, self.clock_ms())
+
+    def may_read(self, identity: Identity, topic: str) -> bool:
+        return self.policy.decide(identity, Action.SUBSCRIBE, topic).allowed
+
+    def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None:
+        """Put a checked filter into effect. from_now: it does not reach back before this moment."""
+        partitions = self._router.streams.holding((pattern,), consumer.spec.streams)
+        if from_now:
+            for partition in partitions:
+                if partition not in consumer.cursors:
+                    consumer.cursors[partition] = Cursor(partition, partition.next_offset)
+            if consumer.filters:                        # others may be behind or in the open group: it must not be
+                consumer.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
+        consumer.filters[pattern] = None
+        self._router.trie.add(pattern, consumer)
+        self._router.routes_changed(pattern)
+        consumer.filters_changed()
+
+    def remove_filter(self, consumer: Consumer, pattern: str) -> None:
+        del consumer.filters[pattern]
+        consumer.fresh.pop(pattern, None)
+        self._router.trie.remove(pattern, consumer)
+        self._router.routes_changed(pattern)
+        consumer.filters_changed()
+
+    def streams_changed(self) -> None:
+        """A stream was added: consumers whose filters it can hold read it from its start."""
+        for consumer in self.by_name.values():
+            for partition in self._router.streams.holding(consumer.filters, consumer.spec.streams):
+                if partition not in consumer.cursors:
+                    consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+
+    def rules_changed(self) -> None:
+        for consumer in self.by_name.values():
+            consumer.filters_changed()
+
+    # -- loop turn and clock ----------------------------------------------------------------------------------
+
+    def schedule(self, consumer: Consumer) -> None:
+        self._scheduled.append(consumer)
+        self._router.request_turn()
+
+    def pump(self) -> None:
+        """Pump those that asked for it, once. Called by the router at the end of a turn."""
+        scheduled, self._scheduled = self._scheduled, []
+        for consumer in scheduled:
+            consumer.pump()
+
+    def tick(self, now_s: float) -> None:
+        for consumer in list(self.timed):
+            consumer.handle_deadline(now_s)
+        if now_s < self._next_checkpoint_s:
+            return
+        for consumer in list(self.dirty)[:CHECKPOINTS_PER_TICK]:
+            self.checkpoint(consumer)
+        if not self.dirty:
+            self._next_checkpoint_s = now_s + CHECKPOINT_S
+        if now_s >= self._next_expiry_s:
+            self._next_expiry_s = now_s + EXPIRY_CHECK_S
+            self._expire(now_s)
+
+    def _expire(self, now_s: float) -> None:
+        for consumer in list(self.by_name.values()):
+            since, limit = consumer.detached_since_s, consumer.spec.expires_s
+            if limit is not None and since is not None and now_s - since >= limit:
+                self.delete(consumer.name, "nobody was attached for so long that it expired")
+
+    # -- stored state -----------------------------------------------------------------------------------------
+
+    def _touched(self, consumer: Consumer) -> None:
+        if consumer.spec.durable:
+            self.dirty.add(consumer)
+
+    def checkpoint(self, consumer: Consumer) -> Ticket | None:
+        """Store a durable consumer in the commit of this turn."""
+        self.dirty.discard(consumer)
+        if not consumer.spec.durable or consumer.closed:
+            return None
+        cursors = [
+            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state())
+            for cursor in consumer.cursors.values()
+        ]
+        fresh = {
+            pattern: [(partition.stream, partition.index, offset) for partition, offset in since.items()]
+            for pattern, since in consumer.fresh.items()
+        }
+        state = ConsumerState(
+            consumer.spec, consumer.identity.user, consumer.identity.roles, list(consumer.filters), cursors,
+            attached=bool(consumer.members.all), fresh=fresh)
+        return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
+
+    def restore(self) -> None:
+        """Bring back every stored consumer. Called once, after the streams are open."""
+        decoder = msgspec.msgpack.Decoder(ConsumerState)
+        for key, value in self._router.state.items(STATE_PREFIX):
+            try:
+                state = decoder.decode(value)
+            except msgspec.MsgspecError as error:
+                log.error("stored consumer %s cannot be read and is left alone: %s", key, error)
+                continue
+            self._restore(state)
+
+    def _restore(self, state: ConsumerState) -> None:
+        consumer = Consumer(state.spec, Identity(user=state.user, roles=state.roles), self)
+        self.by_name[consumer.name] = consumer
+        partitions = {(part.stream, part.index): part for stream in self._router.streams for part in stream.partitions}
+        for stored in state.cursors:
+            partition = partitions.get((stored.stream, stored.partition))
+            if partition is not None:
+                consumer.cursors[partition] = _restored_cursor(partition, stored, state.attached)
+        consumer.fresh = {
+            pattern: {partitions[stream, index]: offset for stream, index, offset in since
+                      if (stream, index) in partitions}
+            for pattern, since in state.fresh.items()
+        }
+        for pattern in state.filters:
+            consumer.filters[pattern] = None
+            self._router.trie.add(pattern, consumer)
+        for partition in self._router.streams.holding(consumer.filters, state.spec.streams):
+            if partition not in consumer.cursors:
+                consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+        consumer.filters_changed()
+
+    # -- what becomes of events that cannot be delivered ------------------------------------------------------
+
+    def lost_to_retention(self, consumer: Consumer, records: int) -> None:
+        self.skipped_by_retention += records
+        log.warning("consumer %s: retention removed %d records before it read them", consumer.name, records)
+
+    def dead_letter(self, consumer: Consumer, delivery: Delivery) -> None:
+        """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
+        event = delivery.event
+        topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
+        if event.topic == topic:                        # would go round for ever
+            log.error("consumer %s: its own dead letter at offset %d failed; given up", consumer.name, event.offset)
+            consumer.ack([delivery])
+            return
+        headers = (
+            ("dead-letter-reason", "delivery limit reached"), ("dead-letter-consumer", consumer.name),
+            ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
+        )
+        copy = Event(topic, event.payload, 1, event.publisher, event.key, event.headers + headers, event.properties)
+
+        def stored(ticket: Ticket) -> None:
+            if ticket.refusals:
+                log.error("consumer %s: dead letter refused: %s", consumer.name, ticket.refusals[0].text)
+                consumer.nack(delivery, consumer.spec.backoff_max_s)
+            else:
+                consumer.ack([delivery])
+
+        self._router.publish([copy], self._router.internal).on_done(stored)
+
+
+def start_position(partition: Partition, start: Start) -> int:
+    """The offset that a start option means for one partition."""
+    if isinstance(start, list):
+        for stream, index, offset in start:
+            if (stream, index) == (partition.stream, partition.index):
+                return min(max(offset, partition.start_offset), partition.next_offset)
+        return partition.start_offset
+    if start == "earliest":
+        return partition.start_offset
+    if isinstance(start, int):
+        return min(max(start, partition.start_offset), partition.next_offset)
+    if isinstance(start, dict):
+        return partition.offset_for_time(start["time_ms"])
+    return partition.next_offset
+
+
+def _restored_cursor(partition: Partition, stored: CursorState, attached: bool) -> Cursor:
+    position = min(stored.position, partition.end_offset)
+    if position < stored.position:
+        log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
+                  partition.stream, partition.index, partition.end_offset, stored.position)
+    cursor = Cursor(partition, position)
+    if attached:
+        cursor.repeats_below = partition.end_offset
+    for offset, attempts in stored.unacked.items():
+        event = partition.event(offset) if offset < position else None
+        if event is not None:
+            cursor.again[offset] = Delivery(event, attempts + 1)
+    return cursor

@@ -1,0 +1,190 @@
+"""Retained events: the last retained event of each topic, found by topic filter.        Source: MQTT 5 §3.3.1.3
+
+Kept in memory as a tree of topic levels, so that a filter visits only what it can match, and in an internal
+compacted partition (key = topic), so that a restart brings them back. A retained event with an empty payload removes
+the topic's entry [MQTT-3.3.1-6].
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.errors import Reason, Refusal
+from routing.event import Event, event_size_bytes
+from routing.policy import Action, Identity, Policy
+from routing.settings import Limits
+from routing.ticket import Ticket
+from routing.topic import is_wildcard
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+RETAINED_STREAM = "_retained"
+SCAN_STEP = 10_000
+
+
+class _Node:
+    __slots__ = ("children", "event")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.event: Event | None = None
+
+
+class RetainedTree:
+    """Topic → retained event, with lookup by filter. Bounded by the caller, who looks at count and size_bytes."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self.count = 0
+        self.size_bytes = 0
+
+    def get(self, topic: str) -> Event | None:
+        node = self._find(topic)
+        return node.event if node is not None else None
+
+    def set(self, event: Event) -> Event | None:
+        """Keep or, when the payload is empty, remove. Returns the event that stood there before."""
+        if not event.payload:
+            return self.remove(event.topic)
+        node = self._root
+        for level in event.topic.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        before = node.event
+        node.event = event
+        self.count += before is None
+        self.size_bytes += event_size_bytes(event) - (event_size_bytes(before) if before is not None else 0)
+        return before
+
+    def remove(self, topic: str) -> Event | None:
+        path: list[tuple[_Node, str]] = []
+        node = self._root
+        for level in topic.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                return None
+            path.append((node, level))
+            node = child
+        before, node.event = node.event, None
+        if before is None:
+            return None
+        self.count -= 1
+        self.size_bytes -= event_size_bytes(before)
+        for parent, level in reversed(path):        # empty branches go, so that topics that come and go cost nothing
+            child = parent.children[level]
+            if child.event is not None or child.children:
+                break
+            del parent.children[level]
+        return before
+
+    def match(self, pattern: str) -> Iterator[Event]:
+        """Retained events whose topic the filter matches, in no particular order."""
+        if not is_wildcard(pattern):
+            event = self.get(pattern)
+            return iter(() if event is None else (event,))
+        return self._walk(pattern.split("/"))
+
+    def _find(self, topic: str) -> _Node | None:
+        node: _Node | None = self._root
+        for level in topic.split("/"):
+            node = node.children.get(level) if node is not None else None
+        return node
+
+    def _walk(self, levels: list[str]) -> Iterator[Event]:
+        stack = [(self._root, 0)]
+        while stack:
+            node, depth = stack.pop()
+            if depth == len(levels):
+                if node.event is not None:
+                    yield node.event
+                continue
+            level = levels[depth]
+            if level == "#":
+                if depth and node.event is not None:        # "a/#" matches "a" too
+                    yield node.event
+                below = self._visible(node, depth)
+                while below:
+                    child = below.pop()
+                    if child.event is not None:
+                        yield child.event
+                    below.extend(child.children.values())
+            elif level == "+":
+                stack.extend((child, depth + 1) for child in self._visible(node, depth))
+            elif level in node.children:
+                stack.append((node.children[level], depth + 1))
+
+    @staticmethod
+    def _visible(node: _Node, depth: int) -> list[_Node]:
+        """Children that a wildcard at this depth may enter: not the $-topics at the top [MQTT-4.7.2-1]."""
+        if depth:
+            return list(node.children.values())
+        return [child for name, child in node.children.items() if not name.startswith("$")]
+
+
+class RetainedEvents:
+    """The retained events of a tenant: the tree, and behind it the partition that survives a restart."""
+
+    def __init__(self, partition: Partition, policy: Policy, limits: Limits, clock_ms: Callable[[], int]) -> None:
+        self.tree = RetainedTree()
+        self._partition = partition
+        self._policy = policy
+        self._limits = limits
+        self._clock_ms = clock_ms
+        self._load()
+
+    def _load(self) -> None:
+        offset = self._partition.start_offset
+        while offset < self._partition.end_offset:
+            found = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
+            for event in found.events:
+                self.tree.set(event)
+            offset = found.next_offset
+
+    def check(self, event: Event) -> Refusal | None:
+        """Room for one more?"""
+        if not event.payload or self.tree.get(event.topic) is not None:
+            return None
+        if self.tree.count >= self._limits.retained_events_max:
+            return Refusal(Reason.QUOTA_EXCEEDED, f"{self.tree.count} topics have a retained event, that is the limit")
+        if self.tree.size_bytes + event_size_bytes(event) > self._limits.retained_bytes_max:
+            return Refusal(Reason.QUOTA_EXCEEDED, f"retained events may take {self._limits.retained_bytes_max} bytes")
+        return None
+
+    def publish(self, index: int, event: Event, ticket: Ticket, *, stored: bool) -> None:
+        """Keep the event, now for readers and with the ticket for ever. stored: its topic is captured by a stream.
+
+        index: the event's place in the ticket.
+        """
+        copy = msgspec.structs.replace(event, mqtt4_frame=None, mqtt5_frame=None)
+        before = self.tree.set(copy)
+        if not stored:                                  # $SYS and the like live in memory only
+            return
+        self._partition.append([copy], ticket)
+
+        def check(done: Ticket) -> None:
+            if copy.offset < self._partition.end_offset:
+                return
+            done.refusals.setdefault(index, Refusal(Reason.STORAGE_FAILED, "the retained event could not be stored"))
+            if self.tree.get(copy.topic) is copy:
+                self.tree.remove(copy.topic)
+                if before is not None:
+                    self.tree.set(before)
+
+        ticket.on_done(check)
+
+    def match(self, pattern: str, identity: Identity) -> list[Event]:
+        """Retained events for a new subscription: not expired, and readable by this identity."""
+        now_ms = self._clock_ms()
+        found = []
+        for event in self.tree.match(pattern):
+            expires = event.properties.expires_at_ms if event.properties is not None else None
+            if expires is not None and expires <= now_ms:
+                continue
+            if self._policy.decide(identity, Action.SUBSCRIBE, event.topic).allowed:
+                found.append(event)
+        return found

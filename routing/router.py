@@ -1,0 +1,331 @@
+"""Router: the door in. Takes events from every protocol and every link, and is the one place where they meet.
+
+    publish(events) ── policy ▸ limits ▸ dedupe ▸ route ──┬── direct lane: inbox of each live subscription
+                                                          └── append to the partition ── group commit ──┐
+                                    guaranteed lane: consumers are offered the committed events  ◄──────┘ ticket done
+
+Work is done in turns of the event loop: whatever was published or became deliverable during one turn is flushed at
+its end, once per receiver, and goes to the disk as one group. No asyncio here: the node gives call_soon and the clocks.
+"""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from routing.consumer import Consumer, ConsumerSpec
+from routing.dedupe import Windows
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.ledger import Ledger
+from routing.policy import INTERNAL, Action, Identity, Policy, Rule
+from routing.publisher import TOPICS_CACHED, Publisher
+from routing.recovery import read_tail
+from routing.registry import ConsumerRegistry
+from routing.retained import RETAINED_STREAM, RetainedEvents
+from routing.route import Route, make_route
+from routing.settings import Limits, StreamSettings
+from routing.state import STATE_STREAM, StateTable
+from routing.streams import Stream, StreamTable
+from routing.subscription import FilterTrie, Sink, Subscription
+from routing.ticket import Ticket
+from routing.topic import is_wildcard
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.log.store import Store
+
+log = logging.getLogger(__name__)
+
+INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
+
+
+class Router:
+    """One per tenant. Loop thread only."""
+
+    def __init__(self, store: Store, settings: list[StreamSettings], policy: Policy, *, limits: Limits,
+                 call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float],
+                 clock_ms: Callable[[], int]) -> None:
+        """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall clock."""
+        self.store = store
+        self.policy = policy
+        self.limits = limits
+        self.clock_s = clock_s
+        self.clock_ms = clock_ms
+        self.ledger = Ledger()
+        self.streams = StreamTable()
+        self.trie = FilterTrie()
+        self.generation = 0                     # changes whenever a route may have changed
+        self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
+        self.published = 0
+        self.refused: Counter[Reason] = Counter()
+        self.internal = Publisher(INTERNAL)
+        self._call_soon = call_soon
+        self._turn_requested = False
+        self._routes: dict[str, Route] = {}
+        self._sinks: list[Sink] = []            # with something in their inbox
+        self._relief: list[Callable[[], None]] = []
+        self._windows = Windows(limits.dedupe_window)
+        self.state = StateTable(self._open_internal(STATE_STREAM), self.request_turn)
+        self.retained = RetainedEvents(self._open_internal(RETAINED_STREAM), policy, limits, clock_ms)
+        self.registry = ConsumerRegistry(self)
+        for stream in settings:
+            self._open(stream)
+        self._qos2 = read_tail(self.streams, self._windows)
+        self.registry.restore()
+
+    # -- streams ----------------------------------------------------------------------------------------------
+
+    def _open_internal(self, name: str) -> Partition:
+        settings = StreamSettings(name, compact=True, segment_bytes=INTERNAL_SEGMENT_BYTES)
+        return self.store.open_stream(settings)[0]
+
+    def _open(self, settings: StreamSettings) -> None:
+        partitions = self.store.open_stream(settings)
+        for partition in partitions:
+            partition.on_committed = self._committed
+        self.streams.add(Stream(settings, partitions))
+
+    def apply_streams(self, settings: list[StreamSettings]) -> None:
+        """Reload: add streams that are new and take over changed settings. A stream is never removed here."""
+        for stream in settings:
+            known = self.streams.by_name.get(stream.name)
+            if known is None:
+                self._open(stream)
+            else:
+                known.settings = stream
+                for partition in known.partitions:
+                    partition.settings = stream
+        self.routes_changed()
+        self.registry.streams_changed()
+
+    def apply_rules(self, rules: list[Rule]) -> None:
+        """Reload: take a new rule set, effective at once for publishing and for delivery."""
+        self.policy.replace(rules)
+        self.registry.rules_changed()
+        self.routes_changed()
+
+    # -- the door in ------------------------------------------------------------------------------------------
+
+    def publisher(self, identity: Identity) -> Publisher:
+        return Publisher(identity)
+
+    def publish(self, events: list[Event], publisher: Publisher) -> Ticket:
+        """Take events in. Never awaits; what is refused stands in the ticket by its index in events.
+
+        The list belongs to the ticket from now on. Topics must have passed routing.topic.check_topic.
+        """
+        ticket = Ticket(events)
+        if publisher.generation != self.generation:
+            publisher.routes.clear()
+            publisher.generation = self.generation
+        routes = publisher.routes
+        payload_bytes_max = self.limits.payload_bytes_max
+        appends: dict[Partition, list[Event]] = {}
+        topic: str | None = None
+        route: Route | Refusal | None = None
+        target: list[Event] | None = None
+        for index, event in enumerate(events):
+            if event.topic is not topic:
+                topic = event.topic
+                route = routes.get(topic) or self._admit(topic, publisher)
+                target = None
+                if isinstance(route, Route) and route.partition is not None:
+                    target = appends.get(route.partition)
+                    if target is None:
+                        target = appends[route.partition] = []
+            if isinstance(route, Refusal):
+                self.policy.count_denial(publisher.identity, Action.PUBLISH)
+                self._refuse(ticket, index, route)
+                continue
+            assert route is not None
+            if (event.properties is not None or event.retain or event.key is not None or event.headers
+                    or len(event.payload) > payload_bytes_max):
+                if not self._publish_special(ticket, index, event, route, publisher, appends):
+                    continue
+            elif target is not None:
+                target.append(event)
+            if route.direct:
+                self._send_direct(event, route, publisher)
+            if target is None and route.consumers:
+                self._offer_untracked(event, route)
+        self.published += len(events)
+        for partition, group in appends.items():
+            if group:
+                partition.append(group, ticket)
+        ticket.part_done()                              # all parts are known now
+        self.request_turn()
+        return ticket
+
+    def _admit(self, topic: str, publisher: Publisher) -> Route | Refusal:
+        """First event of a topic from this publisher: ask the policy, find the route, remember both."""
+        refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
+        answer = refusal or self.route(topic)
+        if len(publisher.routes) >= TOPICS_CACHED:
+            publisher.routes.clear()
+        publisher.routes[topic] = answer
+        return answer
+
+    def _publish_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
+                         appends: dict[Partition, list[Event]]) -> bool:
+        """The rarer path: key, headers, properties, retain, big payload. False: nothing more to do for the event."""
+        if len(event.payload) > self.limits.payload_bytes_max:
+            text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
+            return self._refuse(ticket, index, Refusal(Reason.PAYLOAD_TOO_LARGE, text))
+        if len(event.headers) > self.limits.headers_max:
+            text = f"{len(event.headers)} headers, at most {self.limits.headers_max} are taken"
+            return self._refuse(ticket, index, Refusal(Reason.QUOTA_EXCEEDED, text))
+        message_id = event.properties.message_id if event.properties is not None else None
+        if message_id is not None and self._windows.of(event.publisher).is_duplicate(index, event, message_id, ticket):
+            self.drops[publisher.identity.protocol, "duplicate message id"] += 1
+            return False
+        if event.retain:
+            refusal = self.retained.check(event)
+            if refusal is not None:
+                return self._refuse(ticket, index, refusal)
+            self.retained.publish(index, event, ticket, stored=route.stream is not None)
+        if route.stream is not None:
+            assert route.partition is not None
+            partition = route.partition if event.key is None else route.stream.partition_for(event.key)
+            appends.setdefault(partition, []).append(event)
+        return True
+
+    def _refuse(self, ticket: Ticket, index: int, refusal: Refusal) -> bool:
+        ticket.refusals[index] = refusal
+        self.refused[refusal.reason] += 1
+        return False
+
+    # -- lanes ------------------------------------------------------------------------------------------------
+
+    def _send_direct(self, event: Event, route: Route, publisher: Publisher) -> None:
+        for target in route.direct:
+            sink = target.sink
+            if target.no_local and sink.identity.client_id == publisher.identity.client_id:
+                continue
+            sink.inbox.append((event, target))
+            if not sink.inbox_scheduled:
+                sink.inbox_scheduled = True
+                self._sinks.append(sink)
+
+    def _offer_untracked(self, event: Event, route: Route) -> None:
+        for consumer in route.consumers:
+            consumer.offer_untracked([event])
+
+    def _committed(self, partition: Partition, events: list[Event]) -> None:
+        """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""
+        count = len(events)
+        start = 0
+        while start < count:
+            topic = events[start].topic
+            end = start + 1
+            while end < count and events[end].topic is topic:
+                end += 1
+            consumers = self.route(topic).consumers
+            if consumers:
+                run = events if end - start == count else events[start:end]
+                for consumer in consumers:
+                    consumer.offer(partition, run)
+            start = end
+
+    # -- routes -----------------------------------------------------------------------------------------------
+
+    def route(self, topic: str) -> Route:
+        found = self._routes.get(topic)
+        if found is None:
+            if len(self._routes) >= self.limits.match_cache_topics:
+                self._routes.clear()
+            found = self._routes[topic] = make_route(topic, self.streams, self.trie, self.policy)
+        return found
+
+    def routes_changed(self, pattern: str | None = None) -> None:
+        """The subscription table changed for a filter, or (None) anything may have changed."""
+        self.generation += 1
+        if pattern is None or is_wildcard(pattern):
+            self._routes.clear()
+        else:
+            self._routes.pop(pattern, None)
+
+    # -- subscriptions and consumers --------------------------------------------------------------------------
+
+    def check_subscribe(self, identity: Identity, pattern: str) -> Refusal | None:
+        """Grammar and policy of a subscribe; denials are counted and listed."""
+        return self.registry.check_subscribe(identity, pattern)
+
+    def subscribe(self, subscription: Subscription) -> Refusal | None:
+        """Add a live subscription to the direct lane."""
+        refusal = self.registry.check_subscribe(subscription.sink.identity, subscription.pattern)
+        if refusal is None:
+            self.trie.add(subscription.pattern, subscription)
+            self.routes_changed(subscription.pattern)
+        return refusal
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        removed = self.trie.remove(subscription.pattern, subscription)
+        self.routes_changed(subscription.pattern)
+        return removed
+
+    def open_consumer(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:
+        """Get or create a consumer by name. See ConsumerRegistry.open."""
+        return self.registry.open(spec, identity)
+
+    def delete_consumer(self, name: str) -> bool:
+        return self.registry.delete(name)
+
+    @property
+    def consumers(self) -> dict[str, Consumer]:
+        return self.registry.by_name
+
+    def recovered_qos2(self) -> dict[str, dict[int, tuple[str, int, int]]]:
+        """QoS 2 publishes found in the tail of the log at start: client id → packet id → stream, partition, offset."""
+        return self._qos2
+
+    # -- turns, time, pressure --------------------------------------------------------------------------------
+
+    def request_turn(self) -> None:
+        """Have end_turn() called at the end of this turn of the loop."""
+        if not self._turn_requested:
+            self._turn_requested = True
+            self._call_soon(self.end_turn)
+
+    def end_turn(self) -> None:
+        """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
+        self._turn_requested = False
+        sinks, self._sinks = self._sinks, []
+        for sink in sinks:
+            sink.inbox_scheduled = False
+            sink.flush_inbox()
+        self.registry.pump()
+        self.state.flush()
+        self.store.kick()
+        if self._relief and not self.pressure:
+            waiting, self._relief = self._relief, []
+            for callback in waiting:
+                callback()
+
+    def tick(self, now_s: float) -> None:
+        """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
+        self.registry.tick(now_s)
+        if self._relief:
+            self.request_turn()
+
+    @property
+    def pressure(self) -> bool:
+        """True when so much waits for the disk that publishers should not be read."""
+        return self.store.pending_bytes > self.limits.pending_commit_bytes // 2
+
+    def on_relief(self, callback: Callable[[], None]) -> None:
+        """Call callback once when the pressure is gone."""
+        self._relief.append(callback)
+        self.request_turn()
+
+    def count_drop(self, identity: Identity, reason: str, count: int = 1) -> None:
+        """A live subscriber lost events; reason is one of a few fixed texts."""
+        self.drops[identity.protocol, reason] += count
+
+    def close(self) -> None:
+        """Store every consumer's position and flush the log. Connections must be gone."""
+        for consumer in list(self.registry.by_name.values()):
+            self.registry.checkpoint(consumer)
+        self.state.flush()
+        self.store.close()

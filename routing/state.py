@@ -1,0 +1,79 @@
+"""StateTable: small durable state (consumers, sessions) in one internal compacted partition.
+
+All puts of one loop turn land in one RecordBatch, so they become durable together or not at all. Keys are text such
+as "consumer/billing"; the newest value of a key wins; an empty value is a deletion.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from routing.event import Event
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from routing.log.partition import Partition
+
+STATE_STREAM = "_state"
+SCAN_STEP = 10_000
+
+
+class StateTable:
+    """A durable dictionary. Reads see a put at once; its ticket completes when the put is on disk."""
+
+    def __init__(self, partition: Partition, schedule: Callable[[], None]) -> None:
+        """schedule: called when something waits for flush(), so that the router ends its turn."""
+        self._partition = partition
+        self._schedule = schedule
+        self._values: dict[str, bytes] = {}
+        self._waiting: dict[str, bytes] = {}
+        self._ticket: Ticket | None = None
+        self._load()
+
+    def _load(self) -> None:
+        offset = self._partition.start_offset
+        while offset < self._partition.end_offset:
+            found = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
+            for event in found.events:
+                if event.payload:
+                    self._values[event.topic] = event.payload
+                else:
+                    self._values.pop(event.topic, None)
+            offset = found.next_offset
+
+    def get(self, key: str) -> bytes | None:
+        return self._values.get(key)
+
+    def items(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return iter([(key, value) for key, value in self._values.items() if key.startswith(prefix)])
+
+    def put(self, key: str, value: bytes) -> Ticket:
+        """value must not be empty. Puts of one turn coalesce: the last value of a key is the one that is written."""
+        assert value
+        self._values[key] = value
+        return self._queue(key, value)
+
+    def delete(self, key: str) -> Ticket:
+        self._values.pop(key, None)
+        return self._queue(key, b"")
+
+    def _queue(self, key: str, value: bytes) -> Ticket:
+        self._waiting[key] = value
+        if self._ticket is None:
+            self._ticket = Ticket(())
+            self._schedule()
+        return self._ticket
+
+    def flush(self) -> None:
+        """Append what waits as one batch. Called by the router at the end of a turn, before the group commit."""
+        ticket = self._ticket
+        if ticket is None:
+            return
+        events = [Event(topic=key, payload=value) for key, value in self._waiting.items()]
+        ticket.events = events
+        self._waiting = {}
+        self._ticket = None
+        self._partition.append(events, ticket)
+        ticket.part_done()                  # all parts are known now
