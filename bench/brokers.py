@@ -139,7 +139,8 @@ class Meshgate(Broker):
             f'[node]\nname = "bench"\ndata = "{self.root}/data"\n\n[listeners]\n'
             f'mqtt = {{ bind = "127.0.0.1:{self.port}" }}\nhttp = {{ bind = "127.0.0.1:{self.http_port}" }}\n'
             f'console = {{ bind = "127.0.0.1:{self.console_port}" }}\n')
-        return [sys.executable, "-m", "mesh.cli", "up", "--config", str(config)]
+        start = "import sys; from mesh.cli import main; sys.exit(main())"
+        return [sys.executable, "-c", start, "up", "--config", str(config)]
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent))
@@ -147,8 +148,8 @@ class Meshgate(Broker):
 
 class Mosquitto(Broker):
     name = "mosquitto"
-    configuration = ("persistence off (default), max_inflight_messages 65535, max_queued_messages and bytes unlimited, "
-                     "set_tcp_nodelay true")
+    configuration = ("persistence off (default), max_inflight_messages 65535, max_queued_messages and "
+                     "bytes unlimited")
     has_v5 = True
 
     @classmethod
@@ -157,10 +158,10 @@ class Mosquitto(Broker):
 
     def command(self) -> list[str]:
         config = self.root / "mosquitto.conf"
-        user = "user root\n" if os.getuid() == 0 else ""       # without it a root process drops to a user that cannot read
+        user = "user root\n" if os.getuid() == 0 else ""       # else root drops to a user without rights here
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{user}"
                           "max_inflight_messages 65535\nmax_queued_messages 0\nmax_queued_bytes 0\n"
-                          "set_tcp_nodelay true\nlog_type error\n")
+                          "log_type error\n")
         return [find_program("mosquitto") or "mosquitto", "-c", str(config)]
 
 
@@ -205,9 +206,10 @@ class RabbitMq(Broker):
             cookie.write_text(os.urandom(12).hex())
             cookie.chmod(0o400)
         # the name server in the foreground and ours alone: a daemon would outlive the run
-        self._epmd = subprocess.Popen([find_program("epmd") or "epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                      start_new_session=True)
+        epmd = find_program("epmd") or "epmd"
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._epmd = subprocess.Popen([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+                                      start_new_session=True, **quiet)
         direct = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the wrapper in sbin insists on changing the user
         return [str(direct) if direct.exists() else find_program("rabbitmq-server") or "rabbitmq-server"]
 

@@ -1,9 +1,9 @@
 """MQTT packets as bytes, written once before the clock starts. MQTT 3.1.1 (level 4) and 5.0 (level 5).
 
-Called by load.py, clients.py and the rows. Nothing of the node's own codec is used, so that a bug there cannot hide here.
+Called by load.py, clients.py and the rows. The node's own codec is not used, so that a bug there cannot hide here.
 
-    frame of the benchmark:  type+flags | remaining length (1 byte) | topic length (2) | topic | [packet id (2)] | [00] | payload
-    payload (100 bytes):     'T' or 'x' | send time, ns, 8 bytes big-endian (0 when 'x') | filler
+    frame:    type+flags | remaining length (1 byte) | topic length (2) | topic | [packet id (2)] | [00] | payload
+    payload:  100 bytes: 'T' or 'x' | send time, ns, 8 bytes big-endian (0 when 'x') | filler
 
 Every payload has 100 bytes and every topic of one row the same length, so all frames of a row have one length.
 """
@@ -53,7 +53,8 @@ def subscribe(packet_id: int, topic_filter: str, qos: int, version: int = 4) -> 
     return packet(0x82, struct.pack(">H", packet_id) + properties + text(topic_filter) + bytes([qos]))
 
 
-def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 0, version: int = 4, *, dup: bool = False) -> bytes:
+def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 0, version: int = 4, *,
+            dup: bool = False) -> bytes:
     body = text(topic) + (struct.pack(">H", packet_id) if qos else b"") + (b"\x00" if version == 5 else b"") + payload
     return packet(0x30 | (qos << 1) | (8 if dup else 0), body)
 

@@ -12,7 +12,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat after the name, so [1] is the parent and [11], [12] are utime and stime. See proc(5)."""
+    """Fields of /proc/<pid>/stat after the name: [1] is the parent, [11] and [12] are utime and stime. See proc(5)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,0 +1,147 @@
+"""REST rows: posts per second over keep-alive connections, and fan-out to server-sent event streams. The node only."""
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from bench.brokers import Broker
+from bench.clients import BenchError, Publisher
+from bench.load import QUIET_S, percentile
+from bench.packets import PLAIN_PAYLOAD
+
+CONNECTIONS = 32
+STREAMS = 10
+UNDER_WAY = 20_000
+
+
+def posts(broker: Broker, quick: bool) -> dict[str, float]:
+    """32 connections, one request under way on each, 200 only after the event is on disk."""
+    head = (f"POST /v1/events/bench/post HTTP/1.1\r\nHost: 127.0.0.1:{broker.http_port}\r\n"
+            f"Content-Type: application/octet-stream\r\nContent-Length: {len(PLAIN_PAYLOAD)}\r\n\r\n")
+    request = head.encode() + PLAIN_PAYLOAD
+    socks = {sock.fileno(): sock for sock in
+             (socket.create_connection(("127.0.0.1", broker.http_port), timeout=10) for _ in range(CONNECTIONS))}
+    try:
+        for sock in socks.values():
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _exchange(broker, socks, request, 0.5)
+        return _exchange(broker, socks, request, 2.0 if quick else 5.0)
+    finally:
+        for sock in socks.values():
+            sock.close()
+
+
+def _exchange(broker: Broker, socks: dict[int, socket.socket], request: bytes, seconds: float) -> dict[str, float]:
+    poll = select.epoll()
+    began: dict[int, int] = {}
+    partial: dict[int, bytes] = dict.fromkeys(socks, b"")
+    latencies: list[int] = []
+    cpu_start, load_start, start = broker.cpu_s(), time.process_time(), time.monotonic()
+    for fd, sock in socks.items():
+        poll.register(fd, select.EPOLLIN)
+        began[fd] = time.monotonic_ns()
+        sock.sendall(request)
+    while began:
+        events = poll.poll(10)
+        if not events:
+            raise BenchError("no answer to a POST for 10 s")
+        for fd, _ in events:
+            data = partial[fd] + socks[fd].recv(65536)
+            if not _complete(data):
+                partial[fd] = data
+                continue
+            partial[fd] = b""
+            now_ns = time.monotonic_ns()
+            latencies.append(now_ns - began.pop(fd))
+            if time.monotonic() - start < seconds:
+                began[fd] = now_ns
+                socks[fd].sendall(request)
+    elapsed, count = time.monotonic() - start, len(latencies)
+    poll.close()
+    return {"rate": count / elapsed, "cpu_us": (broker.cpu_s() - cpu_start) / count * 1e6,
+            "load_us": (time.process_time() - load_start) / count * 1e6, "lost": 0.0,
+            "p50_ms": percentile(latencies, 50) / 1e6, "p99_ms": percentile(latencies, 99) / 1e6}
+
+
+def _complete(data: bytes) -> bool:
+    """True when data holds one whole answer with status 200."""
+    head_end = data.find(b"\r\n\r\n")
+    if head_end < 0:
+        return False
+    if not data.startswith(b"HTTP/1.1 200"):
+        raise BenchError(f"POST was answered by {data[:200]!r}")
+    place = data[:head_end].lower().find(b"content-length:")
+    if place < 0:
+        raise BenchError("an answer to POST without Content-Length")
+    return len(data) >= head_end + 4 + int(data[place + 15:head_end].split(b"\r\n", 1)[0])
+
+
+class _Stream:
+    """One GET /v1/events; counts `id:` lines."""
+
+    def __init__(self, port: int, topic_filter: str) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock.sendall(f"GET /v1/events?filter={topic_filter} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+                          "Accept: text/event-stream\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = self.sock.recv(1)
+            if not more:
+                raise BenchError(f"the event stream was answered by {head!r}")
+            head += more
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise BenchError(f"the event stream was answered by {head!r}")
+        self.sock.setblocking(False)
+        self.received = 0
+        self._tail = b"\n"
+
+    def receive(self) -> int:
+        data = self.sock.recv(262144)
+        if not data:
+            raise BenchError("the node closed an event stream")
+        count = (self._tail + data).count(b"\nid:")
+        self._tail = (self._tail + data)[-3:]
+        self.received += count
+        return count
+
+
+def fan_out(broker: Broker, quick: bool) -> dict[str, float]:
+    """One MQTT QoS 1 publisher, 10 event streams, all events to all."""
+    streams = [_Stream(broker.http_port, "bench/sse/%2B") for _ in range(STREAMS)]
+    publisher = Publisher(broker.port, "sse-writer", ["bench/sse/0"], qos=1)
+    by_fd = {stream.sock.fileno(): stream for stream in streams}
+    poll = select.epoll()
+    for fd in (*by_fd, publisher.sock.fileno()):
+        poll.register(fd, select.EPOLLIN)
+    seconds = 1.5 if quick else 4.0
+    cpu_start, load_start, start = broker.cpu_s(), time.process_time(), time.monotonic()
+    last = start
+    try:
+        while True:
+            now = time.monotonic()
+            slowest = min(stream.received for stream in streams)
+            if now - start < seconds:
+                publisher.blocked = False
+                publisher.push(slowest + UNDER_WAY - publisher.sent)
+            elif slowest >= publisher.sent or now - last > QUIET_S:
+                break
+            else:
+                publisher.blocked = False
+                publisher.push(0)
+            for fd, _ in poll.poll(0.02):
+                stream = by_fd.get(fd)
+                if stream is None:
+                    publisher.receive()
+                else:
+                    stream.receive()
+                last = time.monotonic()
+        received = sum(stream.received for stream in streams)
+        return {"rate": received / (last - start), "cpu_us": (broker.cpu_s() - cpu_start) / max(1, received) * 1e6,
+                "load_us": (time.process_time() - load_start) / max(1, received) * 1e6,
+                "lost": float(publisher.sent * STREAMS - received)}
+    finally:
+        poll.close()
+        publisher.close()
+        for stream in streams:
+            stream.sock.close()

@@ -1,0 +1,108 @@
+"""The rows of the benchmark, their columns, and the targets of performance.md and issue 2. Data, no behaviour.
+
+Called by __main__.py and report.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import rows_connections, rows_http, rows_log
+from bench.brokers import Broker
+from bench.rows_mqtt import flood_row, small_publishers_row
+
+Figures = dict[str, float]
+Results = dict[str, dict[str, Figures]]          # row -> broker -> figures (medians over the rounds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One piece of work. main is the figure that the ratio compares; higher says which way is better."""
+
+    name: str
+    title: str
+    run: Callable[[Broker, bool], Figures]
+    columns: tuple[tuple[str, str], ...]
+    main: str = "rate"
+    higher: bool = True
+    needs: str = ""                     # "log": the node only; "v5": brokers with MQTT 5
+    rounds: int = 3                     # alternating over the brokers; the median is shown
+
+
+FLOW = (("rate", "msg/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("cpu_us", "CPU µs"), ("load_us", "load µs"),
+        ("lost", "lost"))
+V5 = flood_row("e", qos=1, publishers=1, subscribers=1, version=5)
+
+ROWS = (
+    Row("qos0-1-1", "MQTT QoS 0, 1 → 1", flood_row("a", qos=0, publishers=1, subscribers=1), FLOW),
+    Row("qos0-1-10", "MQTT QoS 0, 1 → 10 (deliveries)", flood_row("b", qos=0, publishers=1, subscribers=10), FLOW),
+    Row("qos1-1-1", "MQTT QoS 1, 1 → 1", flood_row("c", qos=1, publishers=1, subscribers=1), FLOW),
+    Row("qos1-8-1", "MQTT QoS 1, 8 → 1", flood_row("d", qos=1, publishers=8, subscribers=1), FLOW),
+    Row("qos1-v5", "MQTT 5 QoS 1, 1 → 1", V5, FLOW, needs="v5"),
+    Row("small", "50 publishers × 200 msg/s, QoS 1", small_publishers_row("f", publishers=50, each=200.0, qos=1), FLOW,
+        main="cpu_us", higher=False),
+    Row("connects", "connect rate, 32 under way", rows_connections.connect_rate,
+        (("rate", "connects/s"), *FLOW[1:5])),
+    Row("idle", "idle connections", rows_connections.idle,
+        (("connections", "connections"), ("kib", "KiB each"), ("cpu_us", "CPU µs each")), main="kib", higher=False,
+        rounds=1),
+    Row("stall", "a durable subscriber stalls", rows_log.stall,
+        (("events", "events"), ("rate", "msg/s"), ("mib_before", "RSS MiB"), ("mib_grown", "grown MiB"),
+         ("bytes_per_event", "bytes/event"), ("drain_rate", "drain/s"), ("lost", "lost")),
+        main="bytes_per_event", higher=False, rounds=1),
+    Row("catch-up", "durable consumers catch up from disk after a restart", rows_log.catch_up,
+        (("events", "events"), ("fill_rate", "fill/s"), ("start_s", "start s"), ("scan_rare", "scan/s 1 %"),
+         ("cpu_us_rare", "CPU µs"), ("lost_rare", "lost"), ("scan_all", "scan/s all"), ("cpu_us_all", "CPU µs"),
+         ("lost_all", "lost")),
+        main="scan_rare", needs="log", rounds=1),
+    Row("rest", "REST posts, 32 keep-alive connections", rows_http.posts, FLOW, needs="log"),
+    Row("sse", "SSE fan-out, 1 → 10 (deliveries)", rows_http.fan_out,
+        (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise: the figure of the node, or its ratio to a peer, at least (or at most) a limit."""
+
+    row: str
+    figure: str
+    limit: float
+    peer: str = ""                      # "": the figure itself
+    at_most: bool = False
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        sign = "≤" if self.at_most else "≥"
+        return f"{self.figure} {sign} {self.limit:,g}" + (f"× {self.peer}" if self.peer else f" {self.unit}".rstrip())
+
+    def value(self, results: Results) -> float | None:
+        """None when the node or the peer did not run that row."""
+        brokers = results.get(self.row, {})
+        own = brokers.get("meshgate", {}).get(self.figure)
+        if own is None or not self.peer:
+            return own
+        other = brokers.get(self.peer, {}).get(self.figure)
+        return own / other if other else None
+
+    def met(self, value: float) -> bool:
+        return value <= self.limit if self.at_most else value >= self.limit
+
+
+TARGETS = (
+    Target("qos0-1-1", "rate", 3, "mosquitto"),
+    Target("qos0-1-1", "rate", 0.5, "nats"),
+    Target("qos0-1-10", "rate", 3, "mosquitto"),
+    Target("qos0-1-10", "rate", 0.5, "nats"),
+    Target("qos1-1-1", "rate", 4, "mosquitto"),
+    Target("qos1-1-1", "rate", 4, "nats"),
+    Target("qos1-8-1", "rate", 4, "mosquitto"),
+    Target("qos1-8-1", "rate", 4, "nats"),
+    Target("small", "cpu_us", 1, "nats", at_most=True),
+    Target("idle", "kib", 20, at_most=True, unit="KiB"),
+    Target("catch-up", "scan_rare", 500_000, unit="events/s"),
+    Target("stall", "mib_grown", 32, at_most=True, unit="MiB"),
+    *(Target(row, "lost", 0, at_most=True)
+      for row in ("qos0-1-1", "qos0-1-10", "qos1-1-1", "qos1-8-1", "qos1-v5", "small", "stall")),
+)
