@@ -52,6 +52,14 @@ def _bounded(value: int) -> int:
     return value
 
 
+def exact_duration(milliseconds: int) -> str:
+    """The duration as parse_duration_ms() reads it, in the largest unit that fits: "7d"."""
+    for unit in ("d", "h", "m", "s"):
+        if milliseconds and milliseconds % DURATION_UNITS_MS[unit] == 0:
+            return f"{milliseconds // DURATION_UNITS_MS[unit]}{unit}"
+    return f"{milliseconds}ms"
+
+
 def format_size(size: float) -> str:
     """A short text for people: "1.5 GiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -1,0 +1,65 @@
+"""The command `meshgate`: arguments to one of mesh/commands, errors to one line and an exit code.
+
+Exit codes: 0 done, 1 it did not work, 2 the arguments are wrong, 130 interrupted.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from mesh.commands import events, log, node, show
+from routing.errors import MeshgateError
+
+COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "up": (node.add_up, "run a node"),
+    "check": (node.add_check, "check a configuration file and print the effective settings"),
+    "passwd": (node.add_passwd, "make a password hash for the configuration"),
+    "pub": (events.add_pub, "publish an event"),
+    "sub": (events.add_sub, "print events as they come"),
+    "status": (show.add_status, "how a running node is"),
+    "streams": (show.add_streams, "its streams"),
+    "consumers": (show.add_consumers, "its consumers with their lag; seek, pause, resume, delete one"),
+    "clients": (show.add_clients, "who is connected; kick one"),
+    "denials": (show.add_denials, "what was refused lately, and by which rule"),
+    "log": (log.add_log, "verify or dump the log of a node that is not running"),
+}
+
+
+def meshgate_version() -> str:
+    try:
+        return version("meshgate")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="meshgate", description="Event mesh gateway: many protocols, one durable log.")
+    parser.add_argument("--version", action="version", version=f"meshgate {meshgate_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (add, text) in COMMANDS.items():
+        add(commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + "."))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = make_parser().parse_args(arguments)
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+        return int(code)
+    except MeshgateError as error:
+        for line in str(error).splitlines():
+            print(f"meshgate: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:         # `meshgate sub '#' | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""`meshgate up`, `check` and `passwd`: what is about this machine's node rather than a running one."""
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+import msgspec
+
+from mesh.commands.client import CommandError
+from mesh.config import load_config
+from mesh.effective import effective, format_toml, warnings_of
+from mesh.identity import hash_password, resolve_users
+from mesh.settings import Config
+from mesh.tls import make_context
+from routing.errors import ConfigError
+
+PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
+
+
+def add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration (default: loopback, no users)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: node.data, ./meshgate-data)")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.set_defaults(run=run_up)
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print the effective configuration as JSON")
+    parser.set_defaults(run=run_check)
+
+
+def add_passwd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="USER", help="also print the [[users]] table for this user")
+    parser.set_defaults(run=run_passwd)
+
+
+def run_up(options: argparse.Namespace) -> int:
+    from mesh.service import run_node  # late: the other commands should not pay for loading a whole node
+
+    return run_node(options.config, options.data, options.log_format, options.log_level)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Everything that could refuse the start, but for what only a start can find (a port that is taken)."""
+    config = load_config(options.file)
+    check_outside(config)
+    shown = effective(config)
+    print(msgspec.json.format(msgspec.json.encode(shown)).decode() if options.json else format_toml(shown), end="")
+    if options.json:
+        print()
+    for warning in warnings_of(config):
+        print(f"meshgate: warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def check_outside(config: Config) -> None:
+    """Files and secrets that the configuration points to. Raises ConfigError."""
+    resolve_users(config.users)
+    for protocol, listener in config.listeners.all():
+        if listener.tls is not None:
+            try:
+                make_context(listener.tls)
+            except ConfigError as error:
+                raise ConfigError(f"listeners.{protocol}.tls: {error}") from error
+
+
+def run_passwd(options: argparse.Namespace) -> int:
+    """Read a password from the terminal (twice) or one line of standard input; print its hash."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("new password: ")
+        if getpass.getpass("once more: ") != password:
+            raise CommandError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if len(password) < PASSWORD_LENGTH_MIN:
+        raise CommandError(f"a password has at least {PASSWORD_LENGTH_MIN} characters")
+    password_hash = hash_password(password)
+    if options.name is None:
+        print(password_hash)
+    else:
+        name = msgspec.json.encode(options.name).decode()       # a JSON string is a TOML string
+        print(f'[[users]]\nname = {name}\npassword_hash = "{password_hash}"\nroles = []')
+    return 0

@@ -1,0 +1,182 @@
+"""`meshgate status`, `streams`, `consumers`, `clients`, `denials` and what may be done to consumers and clients."""
+from __future__ import annotations
+
+import argparse
+from urllib.parse import quote
+
+import msgspec
+
+from mesh.commands.client import Client, CommandError, add_options
+from mesh.commands.table import format_table
+from mesh.units import format_duration, format_size
+
+Rows = list[dict[str, object]]
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    _add(parser)
+    parser.set_defaults(run=show_status)
+
+
+def add_streams(parser: argparse.ArgumentParser) -> None:
+    _add(parser)
+    parser.set_defaults(run=show_streams)
+
+
+def add_clients(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("kick",), help="kick: close the client's connection")
+    parser.add_argument("name", nargs="?", help="client id")
+    _add(parser)
+    parser.set_defaults(run=show_clients)
+
+
+def add_denials(parser: argparse.ArgumentParser) -> None:
+    _add(parser)
+    parser.set_defaults(run=show_denials)
+
+
+def add_consumers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("seek", "pause", "resume", "delete"))
+    parser.add_argument("name", nargs="?", help="consumer")
+    parser.add_argument("--to", metavar="PLACE", help="seek: earliest, latest, an offset, or a time such as "
+                        "2026-01-31T12:00:00Z")
+    _add(parser)
+    parser.set_defaults(run=show_consumers)
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
+    add_options(parser, "console")
+
+
+def _fetch(options: argparse.Namespace, path: str) -> dict[str, object]:
+    answer = Client(options).json(path)
+    if not isinstance(answer, dict):
+        raise CommandError("the node's answer is not what this version expects")
+    return answer
+
+
+def _print_json(answer: object) -> int:
+    print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    return 0
+
+
+def _rows(answer: dict[str, object], name: str) -> Rows:
+    try:
+        return msgspec.convert(answer.get(name), Rows)
+    except msgspec.ValidationError as error:
+        raise CommandError("the node's answer is not what this version expects") from error
+
+
+def show_status(options: argparse.Namespace) -> int:
+    answer = _fetch(options, "/api/v1/status")
+    if options.json:
+        return _print_json(answer)
+    for name, value in answer.items():
+        if name == "listeners":
+            for listener in _rows(answer, name):
+                print(f"{'listens':<16} {listener['protocol']} on {', '.join(_texts(listener['addresses']))}"
+                      f"{' (TLS)' if listener['tls'] else ''}")
+        elif isinstance(value, (str, int, float)):
+            print(f"{name.replace('_', ' '):<16} {_shown(name, value)}")
+    return 0
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _shown(name: str, value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)) and name.endswith("_bytes"):
+        return format_size(value)
+    if isinstance(value, (int, float)) and name.endswith("_s"):
+        return format_duration(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show_streams(options: argparse.Namespace) -> int:
+    answer = _fetch(options, "/api/v1/streams")
+    if options.json:
+        return _print_json(answer)
+    rows = [
+        [stream["name"], stream["capture"], stream["partitions"], stream["events"],
+         format_size(_number(stream["size_bytes"])), stream["durability"], stream["failed"] or "ok"]
+        for stream in _rows(answer, "streams")
+    ]
+    print(format_table(["stream", "captures", "partitions", "events", "size", "durability", "state"], rows))
+    return 0
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def show_consumers(options: argparse.Namespace) -> int:
+    if options.action is not None:
+        return _act_on_consumer(options)
+    answer = _fetch(options, "/api/v1/consumers")
+    if options.json:
+        return _print_json(answer)
+    rows = [
+        [consumer["name"], consumer["mode"], consumer["filters"], consumer["members"], consumer["lag_events"],
+         format_duration(_number(consumer["lag_seconds"])), consumer["in_flight"], consumer["redelivered"],
+         "paused" if consumer["paused"] else "durable" if consumer["durable"] else "live"]
+        for consumer in _rows(answer, "consumers")
+    ]
+    print(format_table(
+        ["consumer", "mode", "filters", "members", "lag", "behind", "in flight", "redelivered", "state"], rows))
+    return 0
+
+
+def _act_on_consumer(options: argparse.Namespace) -> int:
+    if options.name is None:
+        raise CommandError(f"which consumer? meshgate consumers {options.action} NAME")
+    body = None
+    if options.action == "seek":
+        if options.to is None:
+            raise CommandError("seek needs --to earliest, latest, an offset or a time")
+        body = msgspec.json.encode({"to": int(options.to) if options.to.isdigit() else options.to})
+    path = f"/api/v1/consumers/{quote(options.name, safe='')}"
+    if options.action == "delete":
+        answer = Client(options).json(path, "DELETE")
+    else:
+        answer = Client(options).json(f"{path}/{options.action}", "POST", body or b"{}")
+    return _print_json(answer) if options.json else _done(f"{options.action}: {options.name}")
+
+
+def _done(text: str) -> int:
+    print(text)
+    return 0
+
+
+def show_clients(options: argparse.Namespace) -> int:
+    if options.action is not None:
+        if options.name is None:
+            raise CommandError("which client? meshgate clients kick CLIENT_ID")
+        answer = Client(options).json(f"/api/v1/clients/{quote(options.name, safe='')}/kick", "POST", b"{}")
+        return _print_json(answer) if options.json else _done(f"kicked {options.name}")
+    answer = _fetch(options, "/api/v1/clients")
+    if options.json:
+        return _print_json(answer)
+    rows = [
+        [client.get("client_id"), client.get("protocol"), client.get("user"), client.get("address"),
+         "connected" if client.get("connected", True) else "away"]
+        for client in _rows(answer, "clients")
+    ]
+    print(format_table(["client", "protocol", "user", "address", "state"], rows))
+    return 0
+
+
+def show_denials(options: argparse.Namespace) -> int:
+    answer = _fetch(options, "/api/v1/denials")
+    if options.json:
+        return _print_json(answer)
+    rows = [
+        [denial["time"], denial["user"], denial["client_id"], denial["protocol"], denial["action"], denial["topic"],
+         denial["rule"]]
+        for denial in _rows(answer, "recent")
+    ]
+    print(format_table(["time", "user", "client", "protocol", "action", "topic", "rule"], rows))
+    return 0
