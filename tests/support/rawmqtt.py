@@ -45,6 +45,10 @@ Properties = Sequence[tuple[int, object]]
 DEADLINE_S = 20.0           # generous: the machine is shared
 
 
+def _deadline(deadline_s: float | None) -> float:
+    return time.monotonic() + (DEADLINE_S if deadline_s is None else deadline_s)
+
+
 class ConnectionClosed(Exception):
     """The server closed the connection; text lists the packets that came before."""
 
@@ -185,7 +189,8 @@ class Packet:
 
     def __repr__(self) -> str:
         detail = f" {self.topic} {self.payload[:24]!r} q{self.qos}" if self.kind == PUBLISH else ""
-        return f"<{NAMES[self.kind]} id={self.packet_id} code=0x{self.code:02x} codes={self.codes}{detail} {self.values}>"
+        codes = f" codes={self.codes}" if self.codes else f" code=0x{self.code:02x}"
+        return f"<{NAMES[self.kind]} id={self.packet_id}{codes}{detail} {self.values}>"
 
 
 class _Reader:
@@ -393,13 +398,13 @@ class RawMqtt:
                 return result
         return None
 
-    def next(self, deadline_s: float = DEADLINE_S) -> Packet:
+    def next(self, deadline_s: float | None = None) -> Packet:
         """The next packet, whatever it is."""
         if self.pending:
             return self.pending.pop(0)
-        return self.read(time.monotonic() + deadline_s)
+        return self.read(_deadline(deadline_s))
 
-    def expect(self, *kinds: int, packet_id: int | None = None, deadline_s: float = DEADLINE_S,
+    def expect(self, *kinds: int, packet_id: int | None = None, deadline_s: float | None = None,
                where: Callable[[Packet], bool] = lambda found: True) -> Packet:
         """The first packet of one of these kinds; others stay pending. Raises ConnectionClosed or NotReceived."""
         def wanted(found: Packet) -> bool:
@@ -408,18 +413,18 @@ class RawMqtt:
         for index, found in enumerate(self.pending):
             if wanted(found):
                 return self.pending.pop(index)
-        deadline = time.monotonic() + deadline_s
+        deadline = _deadline(deadline_s)
         while True:
             try:
                 found = self.read(deadline)
             except NotReceived:
                 names = "/".join(NAMES[kind] for kind in kinds)
-                raise NotReceived(f"no {names} id={packet_id} in {deadline_s} s; pending: {self.pending}") from None
+                raise NotReceived(f"no {names} id={packet_id} in time; pending: {self.pending}") from None
             if wanted(found):
                 return found
             self.pending.append(found)
 
-    def message(self, *, ack: bool = True, deadline_s: float = DEADLINE_S) -> Packet:
+    def message(self, *, ack: bool = True, deadline_s: float | None = None) -> Packet:
         """The next PUBLISH; with ack, its QoS 1 or 2 exchange is completed."""
         found = self.expect(PUBLISH, deadline_s=deadline_s)
         if ack and found.qos == 1:
@@ -442,9 +447,9 @@ class RawMqtt:
                 return out
             out.append(found)
 
-    def expect_close(self, deadline_s: float = DEADLINE_S) -> Packet | None:
+    def expect_close(self, deadline_s: float | None = None) -> Packet | None:
         """Wait until the server closes; returns its DISCONNECT or CONNACK where one came before, else None."""
-        deadline = time.monotonic() + deadline_s
+        deadline = _deadline(deadline_s)
         try:
             while True:
                 self.pending.append(self.read(deadline))
