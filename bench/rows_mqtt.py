@@ -12,7 +12,7 @@ from bench.clients import Publisher, Subscriber
 from bench.load import Flood, paced
 
 LATENCY_RATE = 1_000.0                  # messages per second of the latency run
-QOS0_UNDER_WAY = 20_000                 # bound end to end, so that no broker drops QoS 0 for a slow reader
+QOS0_UNDER_WAY = 8_000                  # bound end to end, so that no broker drops QoS 0 for a slow reader
 QOS1_UNDER_WAY = 20_000
 WINDOW = 1_000                          # unacknowledged QoS 1 messages per publisher
 
