@@ -1,0 +1,129 @@
+"""The HTTP listener: routes, problems, life. mesh/node.py makes one RestServer per node.
+
+    server = RestServer(router, authenticator, settings, websocket)
+    listening = await server.listen("127.0.0.1", 8080)          # or make_app() for an aiohttp runner of your own
+    …
+    await server.shutdown()
+
+The WebSocket side lives in protocols/websocket and comes in as an object, because protocols do not import each other.
+"""
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from protocols.rest.auth import Authenticates, Doorkeeper
+from protocols.rest.counters import RestCounters
+from protocols.rest.guard import GuardedRunner
+from protocols.rest.problems import Problem, problem_response
+from protocols.rest.publish import PublishEndpoint, expect_continue
+from protocols.rest.settings import RestSettings
+from protocols.rest.sse import SseEndpoint
+from routing.router import Router
+
+TLS_HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86
+WEBSOCKET_PATHS = ("/mqtt", "/")    # Mosquitto and EMQX serve /mqtt, many clients default to /
+
+
+class UpgradeEndpoint(Protocol):
+    """What protocols/websocket gives us: a handler of upgrade requests."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse: ...
+
+    async def shutdown(self) -> None: ...
+
+
+class RestServer:
+    """The HTTP listener of one node. Event loop only."""
+
+    def __init__(
+        self, router: Router, authenticator: Authenticates, settings: RestSettings,
+        websocket: UpgradeEndpoint | None = None,
+    ) -> None:
+        self.counters = RestCounters()
+        self._settings = settings
+        self._websocket = websocket
+        doorkeeper = Doorkeeper(router, authenticator)
+        self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters)
+        self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
+        self._runner: GuardedRunner | None = None
+        self._servers: list[asyncio.Server] = []
+
+    def make_app(self) -> web.Application:
+        """Routes and middleware. Under a runner other than ours the guards of guard.py are missing."""
+        app = web.Application(middlewares=[self._answer], client_max_size=self._settings.body_bytes_max)
+        router = app.router
+        router.add_route("POST", "/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
+        router.add_get("/v1/events", self._sse.get, allow_head=False)
+        if self._websocket is not None:
+            for path in WEBSOCKET_PATHS:
+                router.add_get(path, self._websocket.handle, allow_head=False)
+        return app
+
+    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> asyncio.Server:
+        """Bind and serve. port 0: any free port, see server.sockets."""
+        if self._runner is None:
+            self._runner = GuardedRunner(self.make_app(), self._settings, self.counters)
+            await self._runner.setup()
+        assert self._runner.server is not None
+        server = await asyncio.get_running_loop().create_server(
+            self._runner.server, host, port, ssl=tls, backlog=1024,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if tls is not None else None)
+        self._servers.append(server)
+        return server
+
+    async def shutdown(self) -> None:
+        """Stop accepting, say goodbye to readers, let requests in progress end, close."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._sse.shutdown()
+        if self._websocket is not None:
+            await self._websocket.shutdown()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn what a handler raises into a problem, and count."""
+        try:
+            response = await handler(request)
+        except Problem as problem:
+            response = self._refused(problem)
+        except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
+            response = self._refused(_problem_of_http(error))
+        self.counters.answers[response.status // 100] += 1
+        return response
+
+    async def _expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Called before the middleware, for requests with Expect. A response ends the request."""
+        try:
+            await expect_continue(request, self._settings.body_bytes_max)
+        except Problem as problem:
+            response = self._refused(problem)
+            response.force_close()
+            self.counters.answers[response.status // 100] += 1
+            return response
+        return None
+
+    def _refused(self, problem: Problem) -> web.Response:
+        self.counters.problems[problem.kind] += 1
+        closing = problem.headers is not None and problem.headers.get("Connection") == "close"
+        return problem_response(problem, close=closing)
+
+
+_KINDS = {400: "malformed-request", 403: "not-authorized", 404: "not-found", 405: "method-not-allowed",
+          417: "expectation-failed", 426: "upgrade-required"}
+
+
+def _problem_of_http(error: web.HTTPException) -> Problem:
+    kind = _KINDS.get(error.status, "refused")
+    if error.status == 404:
+        return Problem(404, kind, "there is nothing at this path")
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return Problem(error.status, kind, error.text or error.reason, headers)

@@ -1,0 +1,110 @@
+"""Who sends a request: HTTP Basic (RFC 7617) through the node's authenticator, or nobody.
+
+The answer is kept on the connection for SESSION_S, so that a kept-alive client does not log in for each request.
+"""
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from protocols.rest.guard import GuardedHandler
+from protocols.rest.problems import Problem, problem_of
+from routing.errors import Refusal
+from routing.policy import Identity
+from routing.publisher import Publisher
+from routing.router import Router
+
+PROTOCOL = "http"
+SESSION_S = 60.0        # after it the next request logs in again, so that a removed user is out within a minute
+
+
+class Authenticates(Protocol):
+    """The part of mesh/identity.py's Authenticator that a listener needs."""
+
+    def authenticate(
+        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
+        done: Callable[[Identity | Refusal], None],
+    ) -> None: ...
+
+
+class Session:
+    """One authenticated client on one connection."""
+
+    __slots__ = ("authorization", "expires_s", "identity", "publisher")
+
+    def __init__(self, authorization: str | None, identity: Identity, publisher: Publisher, expires_s: float) -> None:
+        self.authorization = authorization
+        self.identity = identity
+        self.publisher = publisher
+        self.expires_s = expires_s
+
+
+class Doorkeeper:
+    """Turns a request into a Session."""
+
+    def __init__(self, router: Router, authenticator: Authenticates) -> None:
+        self._router = router
+        self._authenticator = authenticator
+
+    async def session(self, request: web.Request) -> Session:
+        """Raises Problem (401, 403, 429) when the client is refused."""
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        connection = request.protocol
+        now_s = asyncio.get_running_loop().time()
+        kept = connection.session if isinstance(connection, GuardedHandler) else None
+        if isinstance(kept, Session) and kept.authorization == authorization and kept.expires_s > now_s:
+            return kept
+        username, password = basic_credentials(authorization)
+        answer = await self._ask(username, password, address_of(request))
+        if isinstance(answer, Refusal):
+            raise problem_of(answer)
+        session = Session(authorization, answer, self._router.publisher(answer), now_s + SESSION_S)
+        if isinstance(connection, GuardedHandler):
+            connection.session = session
+        return session
+
+    async def _ask(self, username: str | None, password: bytes | None, address: str) -> Identity | Refusal:
+        answers: list[Identity | Refusal] = []
+        waiting: list[asyncio.Future[None]] = []
+
+        def done(answer: Identity | Refusal) -> None:
+            answers.append(answer)
+            if waiting and not waiting[0].done():
+                waiting[0].set_result(None)
+
+        self._authenticator.authenticate(username, password, PROTOCOL, "", address, done)
+        if not answers:
+            waiting.append(asyncio.get_running_loop().create_future())
+            await waiting[0]
+        return answers[0]
+
+
+def basic_credentials(authorization: str | None) -> tuple[str | None, bytes | None]:
+    """User name and password of an Authorization field. Raises Problem (401) when it is not Basic or broken."""
+    if authorization is None:
+        return None, None
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise Problem(401, "bad-credentials", "this node understands Authorization: Basic")
+    try:
+        user, colon, password = binascii.a2b_base64(encoded.strip().encode("ascii"), strict_mode=True).partition(b":")
+        if not colon:
+            raise ValueError("no colon")
+        name = user.decode()
+    except ValueError:      # binascii.Error and UnicodeError are ValueErrors
+        raise Problem(401, "bad-credentials", "the Basic credentials are not base64 of user:password") from None
+    if not name or "\0" in name:
+        raise Problem(401, "bad-credentials", "the user name is empty or has a NUL in it")
+    return name, password
+
+
+def address_of(request: web.Request) -> str:
+    """The peer as "host:port"; "" when the connection is gone."""
+    peer = request.protocol.peername
+    if not isinstance(peer, tuple):
+        return ""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"

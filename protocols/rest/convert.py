@@ -1,0 +1,324 @@
+"""HTTP ↔ Event: header fields of a publish request to an Event, and an Event to the JSON of the SSE stream. Sans-IO.
+
+Fields (translation.md): Meshgate-Key, -TTL, -Retain, -Correlation-Id, -Reply-To, -Message-Id, -Priority, -Guaranteed,
+-Header-<name>, Content-Type, Idempotency-Key, traceparent, tracestate. A Meshgate- field that is not known is an error,
+so that a misspelt one is not ignored in silence. Field names have no case in HTTP: a header's name is taken in lower
+case, and percent-encoding brings any other character through (Meshgate-Header-%52egion is "Region").
+"""
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import msgspec
+
+from protocols.rest.location import event_id
+from protocols.rest.problems import Problem
+from routing.errors import TopicError
+from routing.event import Event, Headers, HeaderValue, Properties
+from routing.topic import check_topic
+
+TTL_MS_MAX = 10**15             # some 30,000 years; keeps the sum with the clock within 63 bits
+ID_BYTES_MAX = 1_024            # message and correlation ids; they are kept in the dedupe window
+_HEADER_PREFIX = "meshgate-header-"
+_TRUTH = {"true": True, "1": True, "?1": True, "false": False, "0": False, "?0": False}     # ?1: RFC 9651 §3.3.6
+
+
+class PublishFields(msgspec.Struct):
+    """What the header fields of one publish request say."""
+
+    key: bytes | None = None
+    retain: bool = False
+    guaranteed: bool = True
+    ttl_ms: int | None = None
+    content_type: str | None = None
+    reply_to: str | None = None
+    correlation: str | None = None
+    message_id: str | None = None
+    idempotency_key: str | None = None
+    priority: int | None = None
+    headers: list[tuple[str, HeaderValue]] = []
+
+    def event(self, topic: str, payload: bytes, now_ms: int) -> Event:
+        """now_ms: wall clock, from which the TTL counts."""
+        return Event(
+            topic, payload, 1 if self.guaranteed else 0, key=self.key, headers=tuple(self.headers),
+            properties=self._properties(now_ms), retain=self.retain,
+        )
+
+    def _properties(self, now_ms: int) -> Properties | None:
+        message_id = self.message_id if self.message_id is not None else self.idempotency_key
+        if (
+            self.content_type is None and self.ttl_ms is None and message_id is None and self.reply_to is None
+            and self.correlation is None and self.priority is None
+        ):
+            return None
+        return Properties(
+            expires_at_ms=None if self.ttl_ms is None else now_ms + self.ttl_ms, content_type=self.content_type,
+            reply_to=self.reply_to, correlation=self.correlation, message_id=message_id, priority=self.priority,
+        )
+
+
+def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
+    """Read the header fields of a publish request. items: as aiohttp gives them. Raises Problem (400)."""
+    fields = PublishFields(headers=[])
+    seen: set[str] = set()
+    for name, value in items:
+        lowered = name.lower()
+        setter = _SETTERS.get(lowered)
+        if setter is not None:
+            if lowered in seen:
+                raise _bad(f"{name} stands in the request more than once")
+            seen.add(lowered)
+            setter(fields, value)
+        elif lowered.startswith("meshgate-"):
+            if not lowered.startswith(_HEADER_PREFIX):
+                raise _bad(f"{name} is not a field of Meshgate; see docs/rest.md for the list")
+            fields.headers.append((_header_name(lowered[len(_HEADER_PREFIX):]), _text(name, value)))
+    if (
+        fields.idempotency_key is not None and fields.message_id is not None
+        and fields.idempotency_key != fields.message_id
+    ):
+        raise _bad("Idempotency-Key and Meshgate-Message-Id say different things; send one of them")
+    return fields
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(400, "header-invalid", detail)
+
+
+def _text(name: str, value: str) -> str:
+    """aiohttp decodes UTF-8 with surrogate escapes; what did not decode is refused here."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _bad(f"{name} is not UTF-8") from None
+    return value
+
+
+def _header_name(raw: str) -> str:
+    name = percent_decoded(raw) if "%" in raw else raw
+    if not name:
+        raise _bad("Meshgate-Header- needs a name behind it")
+    return name
+
+
+def percent_decoded(raw: str) -> str:
+    """Undo percent-encoding (RFC 3986 §2.1), strictly. Raises Problem: a lone %, or bytes that are not UTF-8."""
+    head, *rest = raw.split("%")
+    try:
+        data = bytearray(head.encode())
+        for part in rest:
+            code, tail = part[:2], part[2:]
+            if len(code) != 2 or not code.isascii() or not code.isalnum():
+                raise ValueError
+            data.append(int(code, 16))
+            data += tail.encode()
+        return data.decode()
+    except ValueError:
+        raise Problem(400, "encoding-invalid", "percent-encoding is broken, or it is not UTF-8") from None
+
+
+def _set_key(fields: PublishFields, value: str) -> None:
+    fields.key = value.encode("utf-8", "surrogateescape")       # a key is bytes: whatever HTTP lets through
+
+
+def _set_retain(fields: PublishFields, value: str) -> None:
+    fields.retain = _boolean("Meshgate-Retain", value)
+
+
+def _set_guaranteed(fields: PublishFields, value: str) -> None:
+    fields.guaranteed = _boolean("Meshgate-Guaranteed", value)
+
+
+def _set_ttl(fields: PublishFields, value: str) -> None:
+    fields.ttl_ms = _number("Meshgate-TTL", value, TTL_MS_MAX)
+
+
+def _set_priority(fields: PublishFields, value: str) -> None:
+    fields.priority = _number("Meshgate-Priority", value, 9)
+
+
+def _set_content_type(fields: PublishFields, value: str) -> None:
+    fields.content_type = _text("Content-Type", value) or None
+
+
+def _set_reply_to(fields: PublishFields, value: str) -> None:
+    try:
+        check_topic(_text("Meshgate-Reply-To", value))
+    except TopicError as error:
+        raise _bad(f"Meshgate-Reply-To: {error}") from None
+    fields.reply_to = value
+
+
+def _set_correlation(fields: PublishFields, value: str) -> None:
+    fields.correlation = _identifier("Meshgate-Correlation-Id", value)
+
+
+def _set_message_id(fields: PublishFields, value: str) -> None:
+    fields.message_id = _identifier("Meshgate-Message-Id", value)
+
+
+def _set_idempotency_key(fields: PublishFields, value: str) -> None:
+    """A structured-field string ("…") or the bare text. Source: draft-ietf-httpapi-idempotency-key-header §2.1"""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    fields.idempotency_key = _identifier("Idempotency-Key", value)
+
+
+def _trace(name: str) -> Callable[[PublishFields, str], None]:
+    def set_trace(fields: PublishFields, value: str) -> None:
+        fields.headers.append((name, _text(name, value)))
+    return set_trace
+
+
+def _boolean(name: str, value: str) -> bool:
+    found = _TRUTH.get(value.lower())
+    if found is None:
+        raise _bad(f"{name} is true or false")
+    return found
+
+
+def _number(name: str, value: str, largest: int) -> int:
+    if not value.isascii() or not value.isdigit() or len(value) > 16 or int(value) > largest:
+        raise _bad(f"{name} is a number from 0 to {largest}")
+    return int(value)
+
+
+def _identifier(name: str, value: str) -> str:
+    text = _text(name, value)
+    if not text or len(text.encode()) > ID_BYTES_MAX:
+        raise _bad(f"{name} has 1 to {ID_BYTES_MAX} bytes")
+    return text
+
+
+_SETTERS: dict[str, Callable[[PublishFields, str], None]] = {
+    "content-type": _set_content_type,
+    "idempotency-key": _set_idempotency_key,
+    "meshgate-correlation-id": _set_correlation,
+    "meshgate-guaranteed": _set_guaranteed,
+    "meshgate-key": _set_key,
+    "meshgate-message-id": _set_message_id,
+    "meshgate-priority": _set_priority,
+    "meshgate-reply-to": _set_reply_to,
+    "meshgate-retain": _set_retain,
+    "meshgate-ttl": _set_ttl,
+    "traceparent": _trace("traceparent"),       # W3C Trace Context; travels as an event header
+    "tracestate": _trace("tracestate"),
+}
+
+
+# -- Event → JSON ----------------------------------------------------------------------------------------------------
+
+class EventJson(msgspec.Struct, omit_defaults=True):
+    """One event as the SSE stream shows it. Text where the bytes are UTF-8, else base64 under another name."""
+
+    topic: str
+    time: str                                   # RFC 3339, UTC, ms: when the node stored it
+    id: str | None = None                       # these four are absent when no stream captures the topic
+    stream: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    payload: str | None = None
+    payload_base64: str | None = None
+    key: str | None = None
+    key_base64: str | None = None
+    headers: list[tuple[str, object]] = []      # order and repeats kept; bytes as {"base64": "…"}
+    content_type: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | int | None = None
+    correlation_id_base64: str | None = None
+    message_id: str | int | None = None
+    message_id_base64: str | None = None
+    priority: int | None = None
+    expires: str | None = None                  # RFC 3339
+    retain: bool = False
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def event_json(event: Event) -> bytes:
+    """The event as one line of JSON."""
+    shown = EventJson(event.topic, rfc3339(event.timestamp_ms))
+    if event.partition is not None:
+        shown.stream, shown.partition, shown.offset = event.partition.stream, event.partition.index, event.offset
+        shown.id = event_id(shown.stream, shown.partition, shown.offset)
+    shown.payload, shown.payload_base64 = _text_or_base64(event.payload)
+    if event.key is not None:
+        shown.key, shown.key_base64 = _text_or_base64(event.key)
+    if event.headers:
+        shown.headers = json_headers(event.headers)
+    shown.retain = event.retain
+    if event.properties is not None:
+        _show_properties(shown, event.properties)
+    return _encoder.encode(shown)
+
+
+def _show_properties(shown: EventJson, properties: Properties) -> None:
+    shown.content_type = properties.content_type
+    shown.reply_to = properties.reply_to
+    shown.priority = properties.priority
+    if properties.expires_at_ms is not None:
+        shown.expires = rfc3339(properties.expires_at_ms)
+    if isinstance(properties.correlation, bytes):
+        shown.correlation_id, shown.correlation_id_base64 = _text_or_base64(properties.correlation)
+    else:
+        shown.correlation_id = properties.correlation
+    if isinstance(properties.message_id, bytes):
+        shown.message_id, shown.message_id_base64 = _text_or_base64(properties.message_id)
+    else:
+        shown.message_id = properties.message_id
+
+
+def json_headers(headers: Headers) -> list[tuple[str, object]]:
+    return [(name, _json_value(value)) for name, value in headers]
+
+
+def _json_value(value: HeaderValue) -> object:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)                       # JSON has no such numbers
+    if isinstance(value, int) and not -2**63 <= value < 2**64:
+        return str(value)
+    return value
+
+
+def _text_or_base64(data: bytes) -> tuple[str | None, str | None]:
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(data).decode("ascii")
+
+
+def rfc3339(time_ms: int) -> str:
+    """UTC with milliseconds. Beyond year 9999 the largest time that RFC 3339 can say."""
+    seconds, ms = divmod(time_ms, 1000)
+    return f"{_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _second(seconds: int) -> str:
+    """Events of the same second are many, and strftime is slow."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return "9999-12-31T23:59:59"
+
+
+def parse_rfc3339(text: str) -> int | None:
+    """Milliseconds since 1970, or None. A zone is required, so that nobody has to guess.     Source: RFC 3339 §5.6"""
+    if len(text) > 40 or len(text) < 20 or text[10] not in "Tt ":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            return None
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None

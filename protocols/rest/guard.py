@@ -1,0 +1,261 @@
+"""The thin wrapper around aiohttp's connection handling: what aiohttp leaves open against hostile clients.
+
+aiohttp's parser (llhttp, strict for requests) refuses CL+TE, two lengths, bare LF and folded fields by itself. Added
+here, each with a test that sends raw bytes:
+
+- a deadline for the head (408), a bound on the whole head (431), 414 and 431 instead of 400 where they fit;
+- refusals as problem+json in HTTP/1.1, and a lingering close, so that a client that is still sending reads the answer;
+- a broken chunk ends the body for the handler that waits for it (aiohttp leaves it waiting);
+- HTTP/0.9, transfer codings in HTTP/1.0 and stacked transfer codings are refused (RFC 9112 §6.1);
+- a bound on connections; no log line or traceback for a client's fault.
+
+Non-obvious: this reads private fields of aiohttp's RequestHandler (_messages, _request_count, _waiter, _upgraded,
+_payload_parser); tests/protocols/rest/test_hostile_http.py fails when a new aiohttp changes them.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_writer import HttpVersion10
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from protocols.rest.counters import RestCounters
+from protocols.rest.problems import Problem, problem_response, raw_problem
+from protocols.rest.settings import RestSettings
+
+log = logging.getLogger(__name__)
+
+
+class GuardedHandler(RequestHandler):
+    """One HTTP connection."""
+
+    __slots__ = (
+        "_body", "_counted", "_counters", "_discarding", "_head_bytes", "_head_handle", "_limits", "_lost",
+        "on_writing", "session",
+    )
+
+    def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(server, loop=loop, **options)
+        self._limits = server.limits
+        self._counters = server.counters
+        self._body: StreamReader = EMPTY_PAYLOAD        # body of the newest request; at its end the next head begins
+        self._head_bytes = 0                            # of a head that has not ended yet
+        self._head_handle: asyncio.TimerHandle | None = None
+        self._discarding = False                        # refused: what still comes is read and dropped
+        self._counted = False
+        self._lost: asyncio.Future[None] | None = None
+        self.session: object | None = None              # who authenticated on this connection; owned by auth.py
+        self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._counters.connections >= self._limits.connections_max:
+            self._counters.connections_refused += 1
+            self._discarding = True
+            assert isinstance(transport, asyncio.WriteTransport)
+            transport.write(raw_problem(503, "too-many-connections", "connections_max of the listener is reached"))
+            transport.close()
+            return
+        self._counted = True
+        self._counters.connections += 1
+        self._counters.connections_opened += 1
+        super().connection_made(transport)
+        self._arm_head_timer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._counters.connections -= 1
+        self._disarm_head_timer()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+        self.on_writing = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
+        if self._upgraded or self._payload_parser is not None:
+            super().data_received(data)
+            return
+        requests = self._request_count
+        in_head = self._body.is_eof()
+        super().data_received(data)
+        if self._request_count != requests:
+            self._head_ended()
+        elif in_head and data:
+            self._head_goes_on(len(data))
+
+    def _head_ended(self) -> None:
+        message, payload = self._messages[-1]
+        self._head_bytes = 0
+        self._disarm_head_timer()
+        if not hasattr(message, "headers"):                 # aiohttp's note of a parser error
+            self._counters.malformed += 1
+            self._discarding = True
+            if not self._body.is_eof():
+                self._body.set_exception(web.RequestPayloadError("the body breaks the rules of its transfer coding"))
+        self._body = payload
+
+    def _head_goes_on(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes_max:
+            self._counters.malformed += 1
+            self._refuse(431, "head-too-large", f"a request head has at most {self._limits.head_bytes_max} bytes")
+        elif self._head_handle is None:
+            self._arm_head_timer()
+
+    def _arm_head_timer(self) -> None:
+        self._head_handle = self._loop.call_later(self._limits.head_timeout_s, self._head_timed_out)
+
+    def _disarm_head_timer(self) -> None:
+        if self._head_handle is not None:
+            self._head_handle.cancel()
+            self._head_handle = None
+
+    def _head_timed_out(self) -> None:
+        self._head_handle = None
+        if self._discarding or self.transport is None:
+            return
+        self._counters.head_timeouts += 1
+        if self._head_bytes == 0:                           # nothing was sent at all: nothing to answer
+            self.force_close()
+            return
+        self._refuse(408, "request-timeout", f"the request head took longer than {self._limits.head_timeout_s:g} s")
+
+    def _refuse(self, status: int, kind: str, detail: str) -> None:
+        """Answer below aiohttp's request cycle and end the connection. Behind a request in progress: just end it."""
+        self._discarding = True
+        if self._waiter is None or self._messages or self.transport is None:
+            self.close()
+            return
+        self._counters.answers[status // 100] += 1
+        self._counters.problems[kind] += 1
+        self.transport.write(raw_problem(status, kind, detail))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._loop.call_later(self._limits.linger_s, self.force_close)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.on_writing is not None:
+            self.on_writing(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.on_writing is not None:
+            self.on_writing(False)
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None,
+    ) -> web.StreamResponse:
+        """aiohttp asks for the answer to a malformed request (400) or to an error of ours (500)."""
+        if status >= 500:
+            log.error("the handler of %s %s failed", request.method, request.path, exc_info=exc)
+            if request.writer.output_size > 0:
+                raise ConnectionError("the response was begun already")
+            self._counters.answers[5] += 1
+            return problem_response(Problem(500, "internal-error", "internal error"), close=True)
+        self._counters.answers[4] += 1
+        problem = _malformed(exc, message or "bad request")
+        self._counters.problems[problem.kind] += 1
+        return LingeringResponse(self, problem)
+
+    async def linger(self) -> None:
+        """Half-close and read on for a moment: closing with unread input would destroy the answer on its way."""
+        if self.transport is None or not self.transport.can_write_eof():
+            return
+        self.transport.write_eof()
+        self._lost = self._loop.create_future()
+        handle = self._loop.call_later(self._limits.linger_s, _resolve, self._lost)
+        try:
+            await self._lost
+        finally:
+            handle.cancel()
+
+
+class LingeringResponse(web.Response):
+    """The last answer on a connection whose client may still be sending."""
+
+    def __init__(self, connection: GuardedHandler, problem: Problem) -> None:
+        response = problem_response(problem)
+        super().__init__(status=response.status, headers=response.headers, body=response.body)
+        self.force_close()
+        self._connection = connection
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        await self._connection.linger()
+
+
+class GuardedServer(web.Server):
+    """Makes a GuardedHandler for each accepted connection."""
+
+    def __init__(self, inner: web.Server, limits: RestSettings, counters: RestCounters) -> None:
+        options = {
+            **inner._kwargs,
+            "keepalive_timeout": limits.idle_timeout_s,
+            "lingering_time": limits.linger_s,
+            "max_line_size": limits.head_line_bytes_max,
+            "max_field_size": limits.head_line_bytes_max,
+            "max_headers": limits.head_fields_max,
+            "auto_decompress": False,           # content codings are refused by publish.py, so there is no bomb
+        }
+        super().__init__(
+            inner.request_handler, request_factory=inner.request_factory, handler_cancellation=True, **options,
+        )
+        self.limits = limits
+        self.counters = counters
+
+    def __call__(self) -> GuardedHandler:
+        return GuardedHandler(self, loop=self._loop, **self._kwargs)
+
+
+class GuardedRunner(web.AppRunner):
+    """An AppRunner whose connections are guarded; no access log."""
+
+    __slots__ = ("_counters", "_limits")
+
+    def __init__(self, app: web.Application, limits: RestSettings, counters: RestCounters) -> None:
+        super().__init__(app, access_log=None, shutdown_timeout=5.0)
+        self._limits = limits
+        self._counters = counters
+
+    async def _make_server(self) -> web.Server:
+        return GuardedServer(await super()._make_server(), self._limits, self._counters)
+
+
+def check_framing(request: web.Request) -> None:
+    """Raise Problem for framing that llhttp lets pass.                                 Source: RFC 9112 §2.3, §6.1"""
+    if request.version < HttpVersion10:
+        raise Problem(400, "malformed-request", "HTTP/0.9 is not spoken here", {"Connection": "close"})
+    coding = request.headers.get(hdrs.TRANSFER_ENCODING)
+    if coding is None:
+        return
+    if request.version == HttpVersion10:
+        raise Problem(400, "malformed-request", "HTTP/1.0 has no Transfer-Encoding", {"Connection": "close"})
+    if coding.strip().lower() != "chunked":
+        raise Problem(400, "malformed-request", "the only transfer coding is chunked", {"Connection": "close"})
+
+
+def _malformed(exc: BaseException | None, message: str) -> Problem:
+    """Status and type for what the parser refused. The texts are llhttp's and aiohttp's; the first line says enough."""
+    text = message.split("\n", 1)[0].rstrip(":")
+    if isinstance(exc, LineTooLong):
+        if isinstance(exc.args[0], bytearray):              # aiohttp keeps the request target in a bytearray
+            return Problem(414, "uri-too-long", "the request target is too long")
+        return Problem(431, "head-too-large", "a header field is too long")
+    if text == "Too many headers received":
+        return Problem(431, "head-too-large", "too many header fields")
+    return Problem(400, "malformed-request", text[:200])
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,198 @@
+"""POST /v1/events/{topic}: one event in; the answer comes when it is on disk.
+
+The handler reads the body, publishes a list of one and waits for its Ticket: posts that arrive together share one
+group commit. Answers 200 with {stream, partition, offset, id}, 202 for Meshgate-Guaranteed: false, or a problem.
+"""
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
+
+from protocols.rest.auth import Doorkeeper
+from protocols.rest.convert import percent_decoded, publish_fields
+from protocols.rest.counters import RestCounters
+from protocols.rest.guard import check_framing
+from protocols.rest.location import event_id
+from protocols.rest.problems import Problem, problem_of
+from protocols.rest.settings import RestSettings
+from routing.errors import TopicError
+from routing.event import Event
+from routing.router import Router
+from routing.ticket import Ticket
+from routing.topic import check_topic
+
+PREFIX = "/v1/events/"
+TOPICS_CACHED = 4_096           # paths whose topic is kept
+TOPIC_CACHED_CHARS_MAX = 512    # longer paths are decoded each time, so that the cache stays below 4 MiB
+
+_encoder = msgspec.json.Encoder()
+
+
+class Published(msgspec.Struct):
+    """The answer. All null when no stream captures the topic, or nothing was promised (202)."""
+
+    stream: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    id: str | None = None
+
+
+class PublishEndpoint:
+    """POST of one event."""
+
+    def __init__(self, router: Router, doorkeeper: Doorkeeper, settings: RestSettings, counters: RestCounters) -> None:
+        self._router = router
+        self._doorkeeper = doorkeeper
+        self._settings = settings
+        self._counters = counters
+        self._topics: dict[str, str] = {}
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        check_framing(request)
+        session = await self._doorkeeper.session(request)
+        topic = self._topic(request)
+        fields = publish_fields(request.headers.items())
+        if self._router.pressure:
+            await self._relief()
+        payload = await read_body(request, self._settings)
+        event = fields.event(topic, payload, self._router.clock_ms())
+        event.publisher = session.identity.user         # the name of its dedupe window
+        ticket = self._router.publish([event], session.publisher)
+        if event.guaranteed and not ticket.done:
+            await self._durable(ticket)
+        if ticket.refusals:
+            raise problem_of(ticket.refusals[0])
+        self._counters.events_in += 1
+        self._counters.payload_bytes_in += len(payload)
+        return _answer(event)
+
+    def _topic(self, request: web.Request) -> str:
+        if request.rel_url.raw_query_string:
+            raise Problem(400, "query-invalid", "a publish request has no query; see the Meshgate- header fields")
+        path = request.rel_url.raw_path
+        topic = self._topics.get(path)
+        if topic is None:
+            topic = topic_of_path(path)
+            if len(path) <= TOPIC_CACHED_CHARS_MAX:
+                if len(self._topics) >= TOPICS_CACHED:
+                    self._topics.clear()
+                self._topics[path] = topic
+        return topic
+
+    async def _relief(self) -> None:
+        """Too much waits for the disk: hold this request until there is room."""
+        relieved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._router.on_relief(lambda: None if relieved.done() else relieved.set_result(None))
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_s):
+                await relieved
+        except TimeoutError:
+            raise Problem(503, "overloaded", "the disk does not keep up; the event was not taken") from None
+
+    async def _durable(self, ticket: Ticket) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket.on_done(lambda _: None if done.done() else done.set_result(None))
+        handle = asyncio.get_running_loop().call_later(self._settings.publish_timeout_s, done.cancel)
+        try:
+            await done
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():     # type: ignore[union-attr]
+                raise
+            raise Problem(
+                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
+                "Send it again with the same Idempotency-Key",
+            ) from None
+        finally:
+            handle.cancel()
+
+
+def topic_of_path(path: str) -> str:
+    """The topic in a raw request path. Raises Problem (400, 404).
+
+    Levels "." and ".." are refused, also percent-encoded: clients and proxies rewrite such paths, so the event could
+    end up on another topic than the one that was meant.
+    """
+    if not path.startswith(PREFIX):
+        raise Problem(404, "not-found", "there is nothing at this path")
+    raw = path[len(PREFIX):]
+    if "#" in raw:
+        raise Problem(400, "topic-invalid", "a # in a path must be percent-encoded, and a topic must not contain it")
+    topic = percent_decoded(raw) if "%" in raw else raw
+    try:
+        check_topic(topic)
+    except TopicError as error:
+        raise Problem(400, "topic-invalid", str(error)) from None
+    if "." in topic and any(level in (".", "..") for level in topic.split("/")):
+        raise Problem(400, "topic-invalid", "topic levels . and .. cannot be addressed by a URL path")
+    return topic
+
+
+async def read_body(request: web.Request, settings: RestSettings) -> bytes:
+    """The whole body, at most body_bytes_max. Raises Problem (400, 408, 413, 415)."""
+    coding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
+        raise Problem(
+            415, "encoding-unsupported", "send the payload without Content-Encoding", {"Accept-Encoding": "identity"})
+    limit = settings.body_bytes_max
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof():                                # it came with the head, as small ones do
+        body = content.read_nowait(-1)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            async for part in content.iter_any():
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+    except TimeoutError:
+        raise Problem(408, "request-timeout", "the body did not arrive in time", {"Connection": "close"}) from None
+    except web.RequestPayloadError as error:
+        raise Problem(400, "malformed-request", str(error)[:200], {"Connection": "close"}) from None
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "payload-too-large", f"a request body has at most {limit} bytes", {"Connection": "close"})
+
+
+async def expect_continue(request: web.Request, limit: int) -> None:
+    """Expect: 100-continue. Say no before the body is sent, when its length says enough.    Source: RFC 9110 §10.1.1
+
+    limit: body bytes.  Raises Problem (413, 417).
+    """
+    if request.version < HttpVersion11:
+        return
+    if request.headers[hdrs.EXPECT].strip().lower() != "100-continue":
+        raise Problem(417, "expectation-failed", "the only expectation is 100-continue")
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+
+
+def _answer(event: Event) -> web.Response:
+    if not event.guaranteed:
+        return _json(202, Published())
+    if event.partition is None:
+        return _json(200, Published())
+    stream, partition = event.partition.stream, event.partition.index
+    return _json(200, Published(stream, partition, event.offset, event_id(stream, partition, event.offset)))
+
+
+def _json(status: int, published: Published) -> web.Response:
+    return web.Response(status=status, body=_encoder.encode(published), headers=_JSON)
+
+
+_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}

@@ -1,0 +1,230 @@
+"""One SSE reader: member of an ephemeral Consumer that writes each delivery straight into the socket.
+
+    Consumer ── deliver(batch) ──► one chunk of SSE text ──► transport.write ── socket full? ──► no ack, no credit
+
+A reader that is slow gets no credit until its socket has drained; meanwhile its events stay in the log, and nothing of
+them in memory but what the transport holds. Credit is counted in events but follows a budget in bytes.
+
+`id:` of every event is the position of the whole reader after it, over all partitions, so a client that comes back with
+Last-Event-ID gets each event once. What was looked at and not wanted moves the position too: the heartbeat sends it.
+"""
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from protocols.rest.convert import event_json
+from protocols.rest.counters import RestCounters
+from protocols.rest.location import PositionWriter, Vector, epoch_tag
+from protocols.rest.settings import RestSettings
+from routing.consumer import Consumer
+from routing.cursor import Delivery
+from routing.event import Event
+from routing.policy import Identity
+from routing.router import Router
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/consumer.py
+CREDIT_FIRST = 8                # until the size of the events is known
+JSON_CACHE_BYTES = 1024 * 1024  # JSON shared by the readers of the same events
+RETRY_MS = 2_000                # how long a browser waits before it reconnects
+
+
+class JsonCache:
+    """JSON of recent events, encoded once for all readers. Starts afresh when it is full."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[Partition, int], bytes] = {}
+        self._bytes = 0
+        self.sharing = False        # worth it only with several readers
+
+    def line(self, event: Event) -> bytes:
+        if not self.sharing or event.partition is None:
+            return event_json(event)
+        key = (event.partition, event.offset)
+        line = self._lines.get(key)
+        if line is None:
+            line = event_json(event)
+            self._bytes += len(line)
+            if self._bytes > JSON_CACHE_BYTES:
+                self._lines.clear()
+                self._bytes = len(line)
+            self._lines[key] = line
+        return line
+
+    def clear(self) -> None:
+        self._lines.clear()
+        self._bytes = 0
+
+
+class SseReader:
+    """A Member (see routing/members.py). Made for one request; close() must be called."""
+
+    def __init__(self, router: Router, identity: Identity, vector: Vector, transport: asyncio.WriteTransport, *,
+                 chunked: bool, settings: RestSettings, counters: RestCounters, cache: JsonCache) -> None:
+        self.identity = identity
+        self.credit = CREDIT_FIRST
+        self.vector = vector
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.blocked_since_s: float | None = None
+        self._router = router
+        self._transport = transport
+        self._chunked = chunked
+        self._settings = settings
+        self._counters = counters
+        self._cache = cache
+        self._position = PositionWriter(epoch_tag(router.store.epoch), router.clock_ms() // 1000, vector)
+        self._sent_position = ""
+        self._consumer: Consumer | None = None
+        self._unacked: list[Delivery] = []
+        self._window = CREDIT_FIRST
+        self._written_s = router.clock_s()
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def greet(self, filters: tuple[str, ...]) -> bytes:
+        """The first bytes of the stream. The id in it lets a client resume that lost the stream before any event."""
+        shown = " ".join(filters).replace("\r", " ").replace("\n", " ")
+        return (f": meshgate {shown}\nretry: {RETRY_MS}\n".encode()
+                + self._id_line() + b"\n" + b"".join(self._gaps()))
+
+    def start(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def finish(self, reason: str) -> None:
+        """End the stream: a last comment, then the handler ends the response. Idempotent."""
+        if not self.closed.done():
+            if self.blocked_since_s is None:
+                self._write(f": {reason}\n\n".encode())
+            else:
+                self._transport.abort()
+            self.closed.set_result(reason)
+
+    def close(self) -> None:
+        """The connection is gone or done with: let go of the consumer."""
+        if not self.closed.done():
+            self.closed.set_result("gone")
+        self._unacked.clear()
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._router.delete_consumer(consumer.name)
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        self._consumer = None
+        self.finish(reason)
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Write them in one go; ack them when the socket took them, else when it has drained."""
+        if self.closed.done():
+            return
+        chunk = self._gaps()
+        now_ms = self._router.clock_ms()
+        count = 0
+        for delivery in deliveries:
+            event = delivery.event
+            properties = event.properties
+            if event.partition is not None:
+                self._advance(event.partition, event.offset + 1)
+            if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
+                continue
+            count += 1
+            self._counters.payload_bytes_out += len(event.payload)
+            chunk += (self._id_line(), b"data: ", self._cache.line(event), b"\n\n")
+        self._counters.events_out += count
+        data = b"".join(chunk)
+        self._resize_window(len(data), len(deliveries))
+        if data:
+            self._write(data)
+        if self.blocked_since_s is None:
+            consumer.ack(deliveries)
+            self.credit = self._window
+        else:
+            self._unacked += deliveries
+
+    def writing(self, blocked: bool) -> None:
+        """The socket is full (True) or has drained (False). Called by the connection."""
+        if blocked:
+            self.blocked_since_s = self._router.clock_s()
+            return
+        self.blocked_since_s = None
+        done, self._unacked = self._unacked, []
+        if self._consumer is not None:
+            self._consumer.ack(done)
+            self.credit = self._window
+            self._consumer.ready(self)
+
+    def _resize_window(self, size: int, count: int) -> None:
+        """Credit for about sse_batch_bytes, growing at most twofold at a time, so that one surprise stays small."""
+        fitting = self._settings.sse_batch_bytes * count // max(size, 1)
+        self._window = max(1, min(fitting, self._window * 2, CREDIT_MAX))
+
+    # -- clock ------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Called about once a second: heartbeat, position, and the end of a reader that takes nothing."""
+        if self.closed.done():
+            return
+        if self.blocked_since_s is not None:
+            if now_s - self.blocked_since_s >= self._settings.sse_stall_timeout_s:
+                self._counters.sse_stalled += 1
+                self.finish("the reader took nothing for too long")
+            return
+        self._take_positions()
+        if now_s - self._written_s >= self._settings.sse_heartbeat_s:
+            self._write(b": heartbeat\n" + self._moved_id_line() + b"\n")
+
+    def _take_positions(self) -> None:
+        """What the consumer has looked at counts as seen. Nothing is in flight here."""
+        if self._consumer is None:
+            return
+        for partition, cursor in self._consumer.cursors.items():
+            position, unacked = cursor.state()
+            if not unacked:
+                self._advance(partition, position)
+
+    # -- bytes ------------------------------------------------------------------------------------------------
+
+    def _advance(self, partition: Partition, position: int) -> None:
+        offsets = self.vector.setdefault(partition.stream, [])
+        while len(offsets) <= partition.index:          # a stream or partition that came with a reload
+            offsets.append(0)
+        if position > offsets[partition.index]:
+            offsets[partition.index] = position
+
+    def _gaps(self) -> list[bytes]:
+        """Tell about what retention took before this reader came to it."""
+        notes: list[bytes] = []
+        if self._consumer is None:
+            return notes
+        for partition in self._consumer.cursors:
+            offsets = self.vector.get(partition.stream, ())
+            if partition.index < len(offsets) and offsets[partition.index] < partition.start_offset:
+                note = {
+                    "stream": partition.stream, "partition": partition.index,
+                    "from": offsets[partition.index], "to": partition.start_offset,
+                }
+                self._advance(partition, partition.start_offset)
+                self._counters.gaps += 1
+                notes.append(b"event: gap\n" + self._id_line() + b"data: " + msgspec.json.encode(note) + b"\n\n")
+        return notes
+
+    def _id_line(self) -> bytes:
+        self._sent_position = self._position.text()
+        return b"id: %b\n" % self._sent_position.encode("ascii")
+
+    def _moved_id_line(self) -> bytes:
+        if self._position.text() == self._sent_position:
+            return b""
+        return self._id_line()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        self._written_s = self._router.clock_s()
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
