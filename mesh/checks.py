@@ -194,7 +194,7 @@ def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _check_limits(config: Config) -> Iterator[str]:
-    for table, least in (("limits", 1), ("mqtt", 0), ("http", 0)):
+    for table, least in (("limits", 1), ("mqtt", 0), ("http", 0), ("websocket", 0)):
         settings = getattr(config, table)
         for name in settings.__struct_fields__:
             value = getattr(settings, name)

@@ -8,9 +8,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from mesh.commands import events, log, node, show
+from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
@@ -28,15 +28,9 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
 }
 
 
-def meshgate_version() -> str:
-    try:
-        return version("meshgate")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
-
-
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="meshgate", description="Event mesh gateway: many protocols, one durable log.")
+    parser = argparse.ArgumentParser(
+        prog="meshgate", description="Event mesh gateway: many protocols, one durable log.")
     parser.add_argument("--version", action="version", version=f"meshgate {meshgate_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (add, text) in COMMANDS.items():

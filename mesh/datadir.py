@@ -1,14 +1,11 @@
-"""The data directory: one node at a time, the first admin's password, and a note of where the node listens.
+"""The data directory beside the log: the first admin's password, and a note of where the node listens.
 
-    <data>/lock            held (flock) while the node runs; the process id is in it for people
     <data>/admin.hash      argon2id hash of the generated admin password, mode 0600
     <data>/listening.json  {"pid", "name", "listeners": {"mqtt": ["127.0.0.1:1883"]}}; gone after a clean stop
-    <data>/streams/        the log; owned by routing/log
+    <data>/lock, epoch, streams/    the log; owned by routing/log/store.py, which keeps a second node out
 """
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -22,36 +19,22 @@ PASSWORD_BYTES = 18         # 144 random bits, 24 characters
 
 
 class DataDirectory:
-    """Owns <data> for the life of the process."""
+    """Written only while this process has the log open."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock: int | None = None
 
-    def lock(self) -> None:
-        """Create the directory and take it. Raises ConfigError when another node has it or it cannot be written."""
+    def make(self) -> None:
+        """Create the directory. Raises ConfigError when it cannot be written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o750)
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise ConfigError(f"node.data: {self.root}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise ConfigError(f"node.data: {self.root}: cannot be locked: {error.strerror}") from error
-            raise ConfigError(f"node.data: {self.root} belongs to a running node (process {owner or '?'})") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._lock = descriptor
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise ConfigError(f"node.data: {self.root}: this user may not write there")
 
-    def release(self) -> None:
-        if self._lock is not None:
-            (self.root / "listening.json").unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+    def forget_listening(self) -> None:
+        (self.root / "listening.json").unlink(missing_ok=True)
 
     def write_listening(self, name: str, listeners: dict[str, list[str]]) -> None:
         """Tell programs on this machine the real ports; matters when the configuration says port 0."""

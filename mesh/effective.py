@@ -31,7 +31,7 @@ def warnings_of(config: Config) -> list[str]:
     if config.users and not config.policies:
         found.append("users are configured but no [[policies]]: everybody may connect, nobody may publish or subscribe")
     if config.policies and not config.users:
-        found.append("[[policies]] without [[users]]: everybody is anonymous, only rules for \"anonymous\" or \"*\" apply")
+        found.append("[[policies]] without [[users]]: only rules for \"anonymous\" or \"*\" apply to anybody")
     for protocol, listener in config.listeners.all():
         if listener.insecure and listener.tls is None:
             found.append(f"listeners.{protocol}: insecure = true, so passwords and events travel in clear text")
@@ -57,7 +57,8 @@ def _table(path: str, table: Mapping[str, object], lines: list[str]) -> None:
     for name, value in table.items():
         inner = f"{path}.{name}" if path else name
         if _is_table(value):
-            lines.extend(("", f"[{inner}]"))
+            if not all(_is_table(item) for item in value.values() if item is not None):  # type: ignore[attr-defined]
+                lines.extend(("", f"[{inner}]"))
             _table(inner, value, lines)  # type: ignore[arg-type]
         elif _is_tables(value):
             for item in value:  # type: ignore[attr-defined]

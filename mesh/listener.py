@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from mesh.address import format_address, is_loopback, parse_bind
 from mesh.settings import ListenerSettings, TlsSettings
-from mesh.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, make_context
+from mesh.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from routing.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class Listener:
     def secure(self) -> bool:
         return self.settings.tls is not None
 
-    def describe(self) -> str:
-        where = ", ".join(format_address(host, port) for host, port in self.addresses)
-        return f"{where} (TLS)" if self.secure else where
+    @property
+    def texts(self) -> list[str]:
+        return [format_address(host, port) for host, port in self.addresses]
 
     def bind(self) -> None:
         """Take the address, before the log is opened, so that a second node fails early. Raises ConfigError."""
@@ -95,10 +95,9 @@ class Listener:
         }.get(error.errno or 0, os.strerror(error.errno or 0))
         return f"listeners.{self.protocol}.bind: {where}: {hint}"
 
-    async def open(self, factory: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Accept connections; factory makes the protocol object of each."""
+    async def open(self, factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None) -> None:
+        """Accept connections; factory makes the protocol object of each. context: TLS, made from the settings."""
         self._factory = factory
-        context = make_context(self.settings.tls) if self.settings.tls is not None else None
         self._servers = await self._serve(context)
 
     async def _serve(self, context: ssl.SSLContext | None) -> list[asyncio.AbstractServer]:

@@ -11,6 +11,7 @@ import msgspec
 
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
+from protocols.websocket.settings import WebSocketSettings
 from routing.policy import Rule
 from routing.settings import Durability, Limits
 
@@ -109,3 +110,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     mqtt: MqttSettings = MqttSettings()
     http: RestSettings = RestSettings()
+    websocket: WebSocketSettings = WebSocketSettings()

@@ -11,10 +11,8 @@ import msgspec
 from mesh.commands.client import CommandError
 from mesh.config import load_config
 from mesh.effective import effective, format_toml, warnings_of
-from mesh.identity import hash_password, resolve_users
-from mesh.settings import Config
-from mesh.tls import make_context
-from routing.errors import ConfigError
+from mesh.identity import hash_password
+from mesh.outside import resolve_outside
 
 PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
 
@@ -47,7 +45,7 @@ def run_up(options: argparse.Namespace) -> int:
 def run_check(options: argparse.Namespace) -> int:
     """Everything that could refuse the start, but for what only a start can find (a port that is taken)."""
     config = load_config(options.file)
-    check_outside(config)
+    resolve_outside(config)
     shown = effective(config)
     print(msgspec.json.format(msgspec.json.encode(shown)).decode() if options.json else format_toml(shown), end="")
     if options.json:
@@ -55,17 +53,6 @@ def run_check(options: argparse.Namespace) -> int:
     for warning in warnings_of(config):
         print(f"meshgate: warning: {warning}", file=sys.stderr)
     return 0
-
-
-def check_outside(config: Config) -> None:
-    """Files and secrets that the configuration points to. Raises ConfigError."""
-    resolve_users(config.users)
-    for protocol, listener in config.listeners.all():
-        if listener.tls is not None:
-            try:
-                make_context(listener.tls)
-            except ConfigError as error:
-                raise ConfigError(f"listeners.{protocol}.tls: {error}") from error
 
 
 def run_passwd(options: argparse.Namespace) -> int:

@@ -1,0 +1,123 @@
+"""The node: makes every part and connects them. Holds no behaviour; service.py gives it life.
+
+    DataDirectory ── LocalStore ── Router ──┬── MqttServer ──┬── mqtt listener
+                        Authenticator ──────┤                └── WebSocket ──┐
+                                            ├── RestServer ── http listener ─┘
+                                            └── admin app ── console listener
+"""
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protocols.mqtt.server import MqttServer
+
+from mesh.checks import NAME_CHARACTERS, NODE_NAME_MAX
+from mesh.config import stream_settings
+from mesh.datadir import DataDirectory
+from mesh.identity import Authenticator, User
+from mesh.listener import Listener
+from mesh.rules import rules_of
+from mesh.settings import Config
+from mesh.snapshots import failed_partitions
+from protocols.rest.app import RestServer
+from protocols.websocket.mqtt import MqttOverWebSocket
+from routing.log.store import LocalStore
+from routing.policy import Policy
+from routing.router import Router
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """All parts of one node. Made on the running loop; opening the log blocks until it is recovered."""
+
+    def __init__(self, config: Config, users: list[User], data: DataDirectory, version: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        def call_on_loop(work: Callable[[], None]) -> None:
+            loop.call_soon_threadsafe(work)
+
+        self.config = config
+        self.data = data
+        self.version = version
+        self.name = config.node.name or host_name()
+        self.state = "starting"             # → "ready" → "stopping"
+        self.started_s = time.monotonic()
+        self.started_ms = wall_clock_ms()
+        self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
+        self.reload_problem: str | None = None
+        self.clock_ms = wall_clock_ms
+        self.policy = Policy(rules_of(config))
+        self.store = LocalStore(
+            data.root, call_on_loop=call_on_loop, clock_ms=wall_clock_ms,
+            pending_bytes_max=config.limits.pending_commit_bytes, tail_cache_bytes=config.limits.tail_cache_bytes)
+        self.router = Router(
+            self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
+            clock_s=time.monotonic, clock_ms=wall_clock_ms)
+        self.authenticator = Authenticator(
+            users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic)
+        self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt)
+        self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
+        self.rest = RestServer(self.router, self.authenticator, config.http, self.websocket)
+        self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready"
+
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.started_s
+
+    def problems(self) -> list[str]:
+        """Why the node is not healthy; empty when it is."""
+        return failed_partitions(self.router)
+
+    def protocol_counters(self) -> dict[str, dict[str, int]]:
+        """Protocol → its own numbers."""
+        return {"mqtt": self.mqtt.snapshot(), "http": self.rest.counters.snapshot(),
+                "websocket": self.websocket.counters.snapshot()}
+
+    def clients(self) -> list[dict[str, Any]]:
+        return self.mqtt.clients()
+
+    def kick(self, client_id: str) -> bool:
+        """Close a client's connection; False when there is none."""
+        return self.mqtt.kick(client_id)
+
+    def listening(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for listener in self.listeners:
+            found.setdefault(listener.protocol, []).extend(listener.texts)
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """For the management API and `meshgate status`."""
+        problems = self.problems()
+        return {
+            "name": self.name, "site": self.config.node.site, "version": self.version, "state": self.state,
+            "healthy": not problems, "problems": problems, "uptime_s": round(self.uptime_s(), 1),
+            "started_ms": self.started_ms, "data": str(Path(self.config.node.data)), "epoch": self.store.epoch,
+            "anonymous": self.authenticator.open, "event_loop": type(asyncio.get_running_loop()).__module__,
+            "listeners": [
+                {"protocol": listener.protocol, "addresses": listener.texts, "tls": listener.secure}
+                for listener in self.listeners
+            ],
+            "streams": len(self.router.streams.by_name), "consumers": len(self.router.consumers),
+            "clients": len(self.clients()), "events_published": self.router.published,
+            "retained_events": self.router.retained.tree.count, "pending_commit_bytes": self.store.pending_bytes,
+            "reloads": dict(self.reloads), "reload_problem": self.reload_problem,
+        }
+
+
+def host_name() -> str:
+    """This machine's name as a node name: what does not fit becomes a dash."""
+    name = "".join(char if char in NAME_CHARACTERS else "-" for char in socket.gethostname())
+    return name[:NODE_NAME_MAX] or "node"

@@ -1,0 +1,24 @@
+"""What a configuration points to outside of itself: secrets and certificates, read and checked before they are used."""
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from mesh.identity import resolve_users
+from mesh.tls import make_context
+from routing.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mesh.identity import User
+    from mesh.settings import Config
+
+
+def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | None]]:
+    """Users with their hashes, and one TLS context (or None) per listener, in their order. Raises ConfigError."""
+    contexts: list[ssl.SSLContext | None] = []
+    for protocol, listener in config.listeners.all():
+        try:
+            contexts.append(make_context(listener.tls) if listener.tls is not None else None)
+        except ConfigError as error:
+            raise ConfigError(f"listeners.{protocol}.tls: {error}") from error
+    return resolve_users(config.users), contexts

@@ -1,0 +1,77 @@
+"""What the node looks like now, as plain values for JSON and for metrics. Reads the routing core, changes nothing."""
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from protocols.rest.convert import rfc3339
+from routing.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.router import Router
+    from routing.streams import Stream
+
+Values = dict[str, Any]
+
+
+def partition_snapshot(partition: Partition) -> Values:
+    return {
+        "partition": partition.index, "start_offset": partition.start_offset, "end_offset": partition.end_offset,
+        "next_offset": partition.next_offset, "size_bytes": partition.size_bytes, "segments": partition.segment_count,
+        "failed": partition.failed.text if partition.failed is not None else None,
+    }
+
+
+def stream_snapshot(stream: Stream) -> Values:
+    partitions = [partition_snapshot(partition) for partition in stream.partitions]
+    failed = [part["failed"] for part in partitions if part["failed"] is not None]
+    settings: StreamSettings = stream.settings
+    return {
+        "name": stream.name, "capture": list(settings.capture), "partitions": len(partitions),
+        "events": sum(part["end_offset"] - part["start_offset"] for part in partitions),
+        "size_bytes": sum(part["size_bytes"] for part in partitions),
+        "durability": settings.durability.value, "compact": settings.compact,
+        "retention_ms": settings.retention_ms, "retention_bytes": settings.retention_bytes,
+        "failed": failed[0] if failed else None, "detail": partitions,
+    }
+
+
+def streams_snapshot(router: Router) -> list[Values]:
+    return [stream_snapshot(stream) for stream in router.streams]
+
+
+def consumers_snapshot(router: Router, *, after: str = "", limit: int) -> list[Values]:
+    """Consumers in order of their name, from the first one behind `after`."""
+    names = sorted(name for name in router.consumers if name > after)
+    return [router.consumers[name].snapshot() for name in islice(names, limit)]
+
+
+def denials_snapshot(router: Router, *, limit: int) -> Values:
+    """Counters since the start, and the latest denials, newest first."""
+    recent = [
+        {**denial, "time": rfc3339(int(denial["time_ms"]))} for denial in islice(reversed(router.policy.denials), limit)
+    ]
+    counts = [
+        {"protocol": protocol, "action": action, "count": count}
+        for (protocol, action), count in sorted(router.policy.denied.items())
+    ]
+    return {"counts": counts, "recent": recent}
+
+
+def policies_snapshot(router: Router) -> list[Values]:
+    return [
+        {
+            "name": rule.name, "allow": [action.value for action in rule.allow],
+            "deny": [action.value for action in rule.deny], "to": list(rule.to), "topics": list(rule.topics),
+        }
+        for rule in router.policy.rules
+    ]
+
+
+def failed_partitions(router: Router) -> list[str]:
+    """Why the node is not healthy: one line per partition that stopped. Empty when all is well."""
+    return [
+        f"{stream.name}/{partition.index}: {partition.failed.text}"
+        for stream in router.streams for partition in stream.partitions if partition.failed is not None
+    ]
