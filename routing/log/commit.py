@@ -1,0 +1,199 @@
+"""Group commit: one write per partition and one fdatasync for everything that waited, on the writer thread.
+
+    loop:    append, append, append … kick ─┐ encode the group                 ┌─ end offsets move, tickets complete
+    writer:                                 └─► write all ─► fdatasync each ───┘  (one call back to the loop)
+
+Used by partition.py and store.py. A Job is handed to the writer whole and not touched by the loop until it comes
+back. Which error means what stands here, in `_failure`, and nowhere else: a full disk is refused and cut back, so
+that publishing can go on when there is room; anything else stops the partition for good. A sync is never tried again.
+"""
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.log.batch import BatchHeader
+from routing.log.segment import Segment
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+log = logging.getLogger(__name__)
+
+FIRST_ALLOCATION_BYTES = 256 * 1024     # a segment is allocated ahead of its writes in steps that double
+LAST_ALLOCATION_BYTES = 16 * 1024 * 1024
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# --------------------------------------------------------------------------------------- crash points, for the tests
+
+_crash_point, _, _crash_pass = os.environ.get("CRASH_AT", "").partition(":")
+_crash_countdown = [int(_crash_pass or 1)]
+
+
+def crash_point(name: str) -> None:
+    """End the process here, as kill -9 would, when CRASH_AT=name:n says so and this is the n-th pass."""
+    if name == _crash_point:
+        _crash_countdown[0] -= 1
+        if _crash_countdown[0] == 0:
+            os._exit(137)
+
+
+# --------------------------------------------------------------------------------------------------------- the writer
+
+class Writer(Protocol):
+    """Runs functions in order, one at a time."""
+
+    def submit(self, work: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
+
+
+class ThreadWriter:
+    """One thread that runs what it is given."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """Run what is waiting, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("a task of the log failed")
+
+
+class InlineWriter:
+    """Runs what it is given at once, on the caller's thread: for tests that must be the same every time."""
+
+    def __init__(self, name: str) -> None:
+        pass
+
+    def submit(self, work: Callable[[], None]) -> None:
+        work()
+
+    def close(self) -> None:
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------- the job
+
+class WriteTask:
+    """The share of one partition in a job. The first half is filled by the loop, the second by the writer."""
+
+    __slots__ = ("batches", "data", "end_offset", "failure", "partition", "roll_at", "rolled", "segment", "sync")
+
+    def __init__(self, partition: Partition, segment: Segment, sync: bool) -> None:
+        self.partition = partition
+        self.segment = segment                  # where to write; the new one after a roll
+        self.sync = sync
+        self.roll_at: int | None = None         # start a new segment at this offset first
+        self.data = b""
+        self.batches: list[tuple[BatchHeader, list[Event]]] = []
+        self.end_offset = 0
+        self.rolled: Segment | None = None      # the new segment
+        self.failure: Refusal | None = None
+
+    def write(self) -> None:
+        """Roll if asked to, then write. The failure, if any, is left in failure."""
+        try:
+            if self.roll_at is not None:
+                self._roll(self.roll_at)
+            if self.data:
+                crash_point("before_write")
+                allocate(self.segment, len(self.data))
+                written = self.segment.file().pwrite(self.data, self.segment.size)
+                crash_point("after_write")
+                if written != len(self.data):
+                    raise OSError(errno.ENOSPC, f"short write, {written} of {len(self.data)} bytes")
+        except OSError as error:
+            self.failure = _failure(error, self.segment, "write", may_be_full=True)
+            self.cut_back()
+
+    def finish(self) -> None:
+        """Make it last."""
+        if self.failure is None and self.sync and self.data:
+            try:
+                crash_point("before_sync")
+                self.segment.file().datasync()
+                crash_point("after_sync")
+            except OSError as error:
+                self.failure = _failure(error, self.segment, "sync", may_be_full=False)
+                self.cut_back()
+
+    def _roll(self, base_offset: int) -> None:
+        """Seal the segment and start the next: the old one is cut to size and synced before the new one exists."""
+        old = self.segment
+        old.file().truncate(old.size)
+        old.file().datasync()
+        crash_point("in_roll")
+        new = Segment(old.fs, old.directory, base_offset)
+        new.adopt_file(old.fs.open(new.path(), create=True))
+        new.file().truncate(0)
+        old.fs.sync_directory(old.directory)
+        crash_point("after_roll")
+        self.segment = self.rolled = new
+
+    def cut_back(self) -> None:
+        """Take what was not committed off the file, so that a refused event cannot come back after a restart."""
+        try:
+            self.segment.allocated = self.segment.size
+            self.segment.file().truncate(self.segment.size)
+        except OSError as error:
+            self.failure = _failure(error, self.segment, "cut", may_be_full=False)
+
+
+class Job:
+    """One group commit."""
+
+    __slots__ = ("tasks",)
+
+    def __init__(self, tasks: list[WriteTask]) -> None:
+        self.tasks = tasks
+
+    def run(self) -> None:
+        for task in self.tasks:
+            task.write()
+        for task in self.tasks:
+            task.finish()
+
+
+def allocate(segment: Segment, size: int) -> None:
+    """Reserve room for size more bytes and some more. A full disk is for the write to find out."""
+    end = segment.size + size
+    if end <= segment.allocated:
+        return
+    step = max(FIRST_ALLOCATION_BYTES, min(segment.size, LAST_ALLOCATION_BYTES))
+    try:
+        segment.file().allocate(segment.allocated, end + step - segment.allocated)
+        segment.allocated = end + step
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        segment.file().truncate(segment.size)       # give back what a failed allocation may have taken
+        segment.allocated = segment.size
+
+
+def _failure(error: OSError, segment: Segment, what: str, *, may_be_full: bool) -> Refusal:
+    where = f"{segment.path()} at {segment.size}"
+    if may_be_full and error.errno in _FULL:
+        log.error("%s: %s refused: %s", where, what, error.strerror)
+        return Refusal(Reason.STORAGE_FULL, "the disk is full; try again when there is room")
+    log.critical("%s: %s failed: %s; the partition is read-only from now on", where, what, error)
+    return Refusal(Reason.STORAGE_FAILED, "the log could not be written; this partition is read-only")

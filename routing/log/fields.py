@@ -1,0 +1,233 @@
+"""Event fields <-> the headers of a Kafka record. The form is described in docs/log.md.
+
+Called by encode.py and decode.py, and only for events that have more than a topic, a payload and a publisher; those
+three go the short way there. Order in the record: ours first (topic, qos, client, retain, properties), then the
+user's headers in their order, repeats kept. Text is UTF-8. A value of another type is followed by a sidecar header
+"<name>;type". Nothing here raises: whatever a Kafka producer sent reads as some Event.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from routing.event import Event, Headers, HeaderValue, Properties
+
+RawHeader = tuple[bytes, bytes | None]
+
+TOPIC = b"meshgate-topic"
+QOS = b"meshgate-qos"
+CLIENT = b"meshgate-client"
+RETAIN = b"meshgate-retain"
+EXPIRES = b"meshgate-expires"
+CONTENT_TYPE = b"content-type"
+REPLY_TO = b"reply-to"
+CORRELATION = b"correlation-id"
+MESSAGE_ID = b"message-id"
+PRIORITY = b"meshgate-priority"
+PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
+MQTT_ID = b"meshgate-mqtt-id"
+
+_OURS = b"meshgate-"
+_ESCAPE = b"meshgate-header-"
+_SIDECAR = b";type"
+_PLAIN_NAMES = frozenset((CONTENT_TYPE, REPLY_TO, CORRELATION, MESSAGE_ID))
+_INT_DECIMAL_BITS = 1024        # longer integers are written in hex: Python refuses decimal text of > 4300 digits
+_INT_TEXT_MAX = 20              # digits of our own numbers; more is not ours
+
+
+# ------------------------------------------------------------------------------------------------ Event -> headers
+
+def event_headers(event: Event) -> list[RawHeader]:
+    """All record headers of an event, in the order of the file docstring."""
+    headers: list[RawHeader] = [(TOPIC, _utf8(event.topic))]
+    if event.qos != 1:
+        headers.append((QOS, b"%d" % event.qos))
+    if event.publisher:
+        headers.append((CLIENT, _utf8(event.publisher)))
+    if event.retain:
+        headers.append((RETAIN, b"1"))
+    if event.properties is not None:
+        headers.extend(_property_headers(event.properties))
+    if event.headers:
+        headers.extend(_user_headers(event.headers))
+    return headers
+
+
+def _property_headers(properties: Properties) -> Iterator[RawHeader]:
+    if properties.expires_at_ms is not None:
+        yield EXPIRES, b"%d" % properties.expires_at_ms
+    if properties.content_type is not None:
+        yield CONTENT_TYPE, _utf8(properties.content_type)
+    if properties.reply_to is not None:
+        yield REPLY_TO, _utf8(properties.reply_to)
+    if properties.correlation is not None:
+        yield from _typed(CORRELATION, properties.correlation)
+    if properties.message_id is not None:
+        yield from _typed(MESSAGE_ID, properties.message_id)
+    if properties.priority is not None:
+        yield PRIORITY, b"%d" % properties.priority
+    if properties.payload_is_text:
+        yield PAYLOAD_IS_TEXT, b"1"
+    if properties.mqtt_packet_id is not None:
+        yield MQTT_ID, b"%d" % properties.mqtt_packet_id
+
+
+def _user_headers(headers: Headers) -> Iterator[RawHeader]:
+    names = [_stored_name(name) for name, _ in headers]
+    for index, (_, value) in enumerate(headers):
+        name = names[index]
+        yield from _typed(name, value)
+        if isinstance(value, str) and index + 1 < len(names) and names[index + 1] == name + _SIDECAR:
+            yield name + _SIDECAR, b"text"      # or the next header would be taken for the type of this one
+
+
+def _stored_name(name: str) -> bytes:
+    raw = _utf8(name)
+    return _ESCAPE + raw if raw.startswith(_OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
+
+
+def _typed(name: bytes, value: HeaderValue) -> Iterator[RawHeader]:
+    if isinstance(value, str):
+        yield name, _utf8(value)
+    elif isinstance(value, bytes):
+        yield name, value
+        yield name + _SIDECAR, b"bytes"
+    elif value is None:
+        yield name, None
+        yield name + _SIDECAR, b"null"
+    elif isinstance(value, bool):
+        yield name, b"true" if value else b"false"
+        yield name + _SIDECAR, b"bool"
+    elif isinstance(value, int):
+        text = str(value) if value.bit_length() <= _INT_DECIMAL_BITS else hex(value)
+        yield name, text.encode()
+        yield name + _SIDECAR, b"int"
+    else:
+        yield name, repr(float(value)).encode()
+        yield name + _SIDECAR, b"float"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")      # adapters refuse lone surrogates; one that slips through costs a "?"
+
+
+# ------------------------------------------------------------------------------------------------ headers -> Event
+
+class Fields:
+    """What the headers of a record say, and what every record with the same header bytes shares."""
+
+    __slots__ = ("headers", "properties", "publisher", "qos", "retain", "topic", "topic_bytes")
+
+    def __init__(self) -> None:
+        self.topic: str | None = None           # None: the record names no topic (a Kafka producer's)
+        self.topic_bytes = b""
+        self.qos = 1
+        self.publisher = ""
+        self.retain = False
+        self.properties: Properties | None = None
+        self.headers: Headers = ()
+
+
+def read_fields(raw: list[RawHeader]) -> Fields:
+    """The fields in the headers of one record."""
+    fields = Fields()
+    properties: dict[str, object] = {}
+    user: list[tuple[str, HeaderValue]] = []
+    index = 0
+    while index < len(raw):
+        name, value = raw[index]
+        index += 1
+        if name == TOPIC and value and fields.topic is None and (topic := _text(value)) is not None:
+            fields.topic, fields.topic_bytes = topic, value
+            continue
+        if value is not None and _read_own(fields, properties, name, value):
+            continue
+        kind = None
+        if index < len(raw) and raw[index][0] == name + _SIDECAR and raw[index][1] in _READERS:
+            kind = raw[index][1]
+        typed = _read_value(value, kind)
+        if kind is not None:
+            index += 1
+        if name in (CORRELATION, MESSAGE_ID) and isinstance(typed, (str, bytes, int)) and not isinstance(typed, bool):
+            field = "correlation" if name == CORRELATION else "message_id"
+            if field not in properties:
+                properties[field] = typed
+                continue
+        user.append((_user_name(name), typed))
+    if properties:
+        fields.properties = Properties(**properties)    # type: ignore[arg-type]  # filled by _read_own and above
+    fields.headers = tuple(user)
+    return fields
+
+
+def _read_own(fields: Fields, properties: dict[str, object], name: bytes, value: bytes) -> bool:
+    """Take one of our own headers. False: it is none, or a repeat, or its value is not one that we write."""
+    if name == QOS and value in (b"0", b"2"):
+        fields.qos = int(value)
+        return True
+    if name == CLIENT and not fields.publisher and (client := _text(value)):
+        fields.publisher = client
+        return True
+    if name == RETAIN and value == b"1":
+        fields.retain = True
+        return True
+    known = _PROPERTIES.get(name)
+    if known is None or known[0] in properties:
+        return False
+    read = known[1](value)
+    if read is None:
+        return False
+    properties[known[0]] = read
+    return True
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _number(value: bytes) -> int | None:
+    digits = value.removeprefix(b"-")
+    return int(value) if digits.isdigit() and len(digits) <= _INT_TEXT_MAX else None
+
+
+_PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
+    EXPIRES: ("expires_at_ms", _number),
+    CONTENT_TYPE: ("content_type", _text),
+    REPLY_TO: ("reply_to", _text),
+    PRIORITY: ("priority", _number),
+    PAYLOAD_IS_TEXT: ("payload_is_text", lambda value: True if value == b"1" else None),
+    MQTT_ID: ("mqtt_packet_id", _number),
+}
+
+
+def _read_int(value: bytes) -> int:
+    text = value.decode()
+    return int(text, 16) if "x" in text[:3] else int(text)
+
+
+_READERS: dict[bytes | None, Callable[[bytes], HeaderValue]] = {
+    b"text": bytes.decode,
+    b"bytes": bytes,
+    b"int": _read_int,
+    b"float": float,
+    b"bool": lambda value: value == b"true",
+    b"null": lambda value: None,
+}
+
+
+def _read_value(value: bytes | None, kind: bytes | None) -> HeaderValue:
+    if value is None:
+        return None
+    if kind is not None:
+        try:
+            return _READERS[kind](value)
+        except (ValueError, OverflowError):     # the sidecar lies: UnicodeDecodeError is a ValueError
+            return value
+    text = _text(value)
+    return value if text is None else text      # a Kafka producer's header: bytes that are no text stay bytes
+
+
+def _user_name(name: bytes) -> str:
+    return name.removeprefix(_ESCAPE).decode("utf-8", "replace")

@@ -1,0 +1,174 @@
+"""The file-system seam: every system call of the log goes through here, so that tests can fail or lose any of them.
+
+Used by the other files of routing/log only. RealFileSystem is the operating system; the tests bring a simulated
+disk that forgets unsynced bytes, and a wrapper that fails the n-th call (tests/support/disk.py).
+
+Errors are OSError as the operating system raises them; commit.py and recovery.py decide what they mean.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+from routing.errors import StorageError
+
+_datasync = getattr(os, "fdatasync", os.fsync)      # not on every Unix
+
+
+class File(Protocol):
+    """One open file. Positions are absolute: there is no file pointer to lose track of."""
+
+    def pread(self, size: int, position: int) -> bytes: ...
+    def pwrite(self, data: bytes, position: int) -> int: ...
+    def datasync(self) -> None: ...
+    def truncate(self, size: int) -> None: ...
+    def allocate(self, position: int, size: int) -> None: ...
+    def size(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    def release(self) -> None: ...
+
+
+class FileSystem(Protocol):
+    """What the log asks of a file system. Directory changes last only after sync_directory."""
+
+    def open(self, path: Path, *, create: bool = False, writable: bool = False) -> File: ...
+    def names(self, directory: Path) -> list[str]: ...
+    def exists(self, path: Path) -> bool: ...
+    def make_directory(self, path: Path) -> None: ...
+    def remove(self, path: Path) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def sync_directory(self, path: Path) -> None: ...
+    def lock(self, path: Path) -> Lock: ...
+
+
+class RealFile:
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def pread(self, size: int, position: int) -> bytes:
+        return os.pread(self._handle, size, position)
+
+    def pwrite(self, data: bytes, position: int) -> int:
+        return os.pwrite(self._handle, data, position)
+
+    def datasync(self) -> None:
+        _datasync(self._handle)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._handle, size)
+
+    def allocate(self, position: int, size: int) -> None:
+        """Reserve blocks, so that a later sync need not write where they are. Does nothing where unsupported."""
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self._handle, position, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+    def size(self) -> int:
+        return os.fstat(self._handle).st_size
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1     # the number may be reused: never close it twice
+            os.close(handle)
+
+
+class RealLock:
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def release(self) -> None:
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            os.close(handle)
+
+
+class RealFileSystem:
+    """The operating system's files."""
+
+    def open(self, path: Path, *, create: bool = False, writable: bool = False) -> RealFile:
+        flags = os.O_RDWR if create or writable else os.O_RDONLY
+        if create:
+            flags |= os.O_CREAT
+        return RealFile(os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o640))
+
+    def names(self, directory: Path) -> list[str]:
+        return sorted(os.listdir(directory))
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def make_directory(self, path: Path) -> None:
+        """Create path and what is missing above it, each made to last in its parent."""
+        if path.is_dir():
+            return
+        self.make_directory(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o750)
+        self.sync_directory(path.parent)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def sync_directory(self, path: Path) -> None:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def lock(self, path: Path) -> RealLock:
+        """Take the exclusive lock at path. The operating system releases it when the process ends, however it ends."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise StorageError(f"{path.parent} is in use by another process (lock {path}: {error.strerror})") from None
+        return RealLock(handle)
+
+
+def read_whole(fs: FileSystem, path: Path) -> bytes:
+    """The whole content of a small file. Raises OSError, FileNotFoundError among them."""
+    file = fs.open(path)
+    try:
+        return file.pread(file.size(), 0)
+    finally:
+        file.close()
+
+
+def replace_whole(fs: FileSystem, path: Path, data: bytes, *, durable: bool) -> None:
+    """Make data the content of path, in one step: a crash leaves the old or the new content, never a mixture.
+
+    durable=False leaves out the syncs, for files that can be made again: after a power loss the file may then be
+    empty or torn, so it must carry its own checksum.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    file = fs.open(temporary, create=True)
+    try:
+        file.truncate(0)
+        if data and file.pwrite(data, 0) != len(data):
+            raise OSError(errno.ENOSPC, "short write", str(temporary))
+        if durable:
+            file.datasync()
+    finally:
+        file.close()
+    fs.rename(temporary, path)
+    if durable:
+        fs.sync_directory(path.parent)

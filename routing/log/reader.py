@@ -1,0 +1,242 @@
+"""Reading a partition's files: scans with a topic filter, raw batches, counts, offsets by time.
+
+Used by partition.py on the loop, for what the tail cache does not hold. A reader names only an offset; the place in
+the file where its last call ended is remembered in `_hints`, so that going on needs no search.
+"""
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+
+import msgspec
+
+from routing.event import Event
+from routing.log.batch import CODEC_MASK, HEADER_BYTES
+from routing.log.decode import Decoder, Verdicts, plain_batch
+from routing.log.fields import Fields
+from routing.log.segment import Found, Segment
+from routing.log.summary import Block
+
+OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
+HINTS_MAX = 256             # readers whose place in the files is remembered
+SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """A place to go on: the batch, and the record in it by number and by its place in the (expanded) batch."""
+
+    segment: Segment
+    position: int
+    base_offset: int
+    index: int = 0
+    relative: int = HEADER_BYTES
+
+
+class Reader:
+    __slots__ = ("_decoder", "_hints", "_recent", "segments")
+
+    def __init__(self, segments: list[Segment], decoder: Decoder) -> None:
+        """segments: the partition's own list, which grows and shrinks."""
+        self.segments = segments
+        self._decoder = decoder
+        self._hints: OrderedDict[int, Hint] = OrderedDict()
+        self._recent: OrderedDict[int, Segment] = OrderedDict()
+
+    def forget(self) -> None:
+        """Forget all places: the segments were replaced."""
+        self._hints.clear()
+
+    # -------------------------------------------------------------------------------------------- scan
+
+    def scan(
+        self, offset: int, until: int, verdicts: Verdicts, events: list[Event], max_events: int, max_scanned: int
+    ) -> tuple[int, int]:
+        """Append wanted events below until. Returns the offset to go on from and how many were looked at."""
+        seen: dict[bytes, Fields | None] = {}
+        scanned = 0
+        while offset < until and scanned < max_scanned and len(events) < max_events:
+            segment, following = self._segment_of(offset)
+            if offset >= segment.next_offset:               # a gap, which damage or compaction left
+                offset = min(following, until)
+                continue
+            skip_to = self._skip(segment, offset, verdicts)
+            if skip_to > offset:
+                offset = skip_to
+                scanned += SKIP_COST
+                continue
+            end = min(until, self._block_end(segment, offset))
+            offset, more = self._scan_block(
+                segment, offset, end, verdicts, seen, events, max_events, max_scanned - scanned
+            )
+            scanned += more
+        return offset, scanned
+
+    def _scan_block(
+        self,
+        segment: Segment,
+        offset: int,
+        end: int,
+        verdicts: Verdicts,
+        seen: dict[bytes, Fields | None],
+        events: list[Event],
+        max_events: int,
+        max_scanned: int,
+    ) -> tuple[int, int]:
+        hint = self._hints.pop(offset, None)
+        if hint is None or hint.segment is not segment:
+            hint = Hint(segment, *segment.locate(offset))
+        scanned = 0
+        for found in segment.batches(hint.position, hint.base_offset):
+            header = found.header
+            if header.next_offset <= offset:
+                continue
+            if header.base_offset >= end:
+                self._remember(offset, Hint(segment, found.position, header.base_offset))
+                break
+            data, at = found.data, found.at
+            if header.attributes & CODEC_MASK:
+                data, at = plain_batch(found.raw(), header), 0
+            index, relative = (
+                (hint.index, hint.relative) if found.position == hint.position else (0, HEADER_BYTES)
+            )
+            offset, index_after, relative = self._decoder.events(
+                data, at, header, offset, verdicts, seen, events, max_events, index, relative
+            )
+            scanned += index_after - index
+            if offset < header.next_offset:                 # max_events
+                self._remember(offset, Hint(segment, found.position, header.base_offset, index_after, relative))
+                return offset, scanned
+            if len(events) >= max_events or scanned >= max_scanned:
+                self._remember(offset, Hint(segment, found.position + header.size, offset))
+                return offset, scanned
+        return max(offset, end), scanned
+
+    def _remember(self, offset: int, hint: Hint) -> None:
+        self._hints[offset] = hint
+        if len(self._hints) > HINTS_MAX:
+            self._hints.popitem(last=False)
+
+    def _skip(self, segment: Segment, offset: int, verdicts: Verdicts) -> int:
+        """The first offset at or after offset whose block may hold a wanted topic (or the segment's end)."""
+        summary = segment.summary()
+        if not summary.blocks:
+            return offset
+        topics = summary.topics
+        if topics is not None and not any(verdicts[topic] for topic in topics):
+            return segment.next_offset
+        first = index = summary.block_index(offset)
+        blocks = summary.blocks
+        while index < len(blocks) and _cannot_match(blocks[index], verdicts):
+            index += 1
+        if index == first:
+            return offset
+        return blocks[index].first_offset if index < len(blocks) else segment.next_offset
+
+    def _block_end(self, segment: Segment, offset: int) -> int:
+        """The offset where the next block begins that must be asked again whether it can be skipped."""
+        summary = segment.summary()
+        index = summary.block_index(offset) + 1
+        return summary.blocks[index].first_offset if index < len(summary.blocks) else segment.next_offset
+
+    # -------------------------------------------------------------------------------------------- the others
+
+    def read(self, offset: int, max_bytes: int) -> list[bytes]:
+        """Raw batches from the one that holds offset; at least one if there is one."""
+        batches: list[bytes] = []
+        size = 0
+        end = self.segments[-1].next_offset
+        while offset < end:
+            segment, following = self._segment_of(offset)
+            if offset >= segment.next_offset:
+                offset = following
+                continue
+            hint = self._hints.pop(offset, None)
+            if hint is None or hint.segment is not segment:
+                hint = Hint(segment, *segment.locate(offset))
+            for found in segment.batches(hint.position, hint.base_offset):
+                if found.header.next_offset <= offset:
+                    continue
+                if batches and size + found.header.size > max_bytes:
+                    self._remember(offset, Hint(segment, found.position, found.header.base_offset))
+                    return batches
+                batches.append(found.raw())
+                size += found.header.size
+                offset = found.header.next_offset
+            offset = max(offset, segment.next_offset)
+        return batches
+
+    def count(self, offset: int, verdicts: Verdicts) -> int:
+        """Wanted events at or after offset: whole blocks by their summaries, the first one by reading it."""
+        total = 0
+        for index in range(self._index_of(offset), len(self.segments)):
+            segment = self.segments[index]
+            self._use(segment)
+            blocks = segment.summary().blocks
+            if not blocks:
+                start = max(offset, segment.base_offset)
+                total += self._count_by_reading(segment, start, segment.next_offset, verdicts)
+                continue
+            at = segment.summary().block_index(offset)
+            for number in range(at, len(blocks)):
+                block = blocks[number]
+                end = blocks[number + 1].first_offset if number + 1 < len(blocks) else segment.next_offset
+                if block.topics is None or block.first_offset < offset:
+                    total += self._count_by_reading(segment, max(offset, block.first_offset), end, verdicts)
+                else:
+                    total += sum(count for topic, count in block.topics.items() if verdicts[topic])
+        return total
+
+    def _count_by_reading(self, segment: Segment, offset: int, end: int, verdicts: Verdicts) -> int:
+        events: list[Event] = []
+        if offset < end:
+            self._scan_block(segment, offset, end, verdicts, {}, events, 1 << 62, 1 << 62)
+        return sum(1 for event in events if event.offset < end)
+
+    def offset_for_time(self, timestamp_ms: int) -> int | None:
+        """The first offset whose timestamp is timestamp_ms or later."""
+        for segment in self.segments:
+            if segment.max_timestamp < timestamp_ms:
+                continue
+            self._use(segment)
+            start = segment.offset_before_time(timestamp_ms)
+            for found in segment.batches(*segment.locate(start)):
+                if found.header.max_timestamp < timestamp_ms or not found.header.record_count:
+                    continue
+                for event in self._events_of(found):
+                    if event.timestamp_ms >= timestamp_ms:
+                        return event.offset
+        return None
+
+    def _events_of(self, found: Found) -> list[Event]:
+        events: list[Event] = []
+        plain = plain_batch(found.raw(), found.header)
+        self._decoder.events(plain, 0, found.header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
+        return events
+
+    # -------------------------------------------------------------------------------------------- segments
+
+    def _index_of(self, offset: int) -> int:
+        return max(0, bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1)
+
+    def _segment_of(self, offset: int) -> tuple[Segment, int]:
+        """The last segment that begins at or before offset, and where the one after it begins."""
+        index = self._index_of(offset)
+        segment = self.segments[index]
+        self._use(segment)
+        following = self.segments[index + 1].base_offset if index + 1 < len(self.segments) else segment.next_offset
+        return segment, following
+
+    def _use(self, segment: Segment) -> None:
+        """Keep file and summary of the segments that were used last, and of no more."""
+        if segment.builder is not None:                     # the active one stays open
+            return
+        self._recent[segment.base_offset] = segment
+        self._recent.move_to_end(segment.base_offset)
+        if len(self._recent) > OPEN_SEGMENTS_MAX:
+            _, oldest = self._recent.popitem(last=False)
+            oldest.close()
+            oldest.drop_summary()
+
+
+def _cannot_match(block: Block, verdicts: Verdicts) -> bool:
+    return block.topics is not None and not any(verdicts[topic] for topic in block.topics)

@@ -1,0 +1,185 @@
+"""Recovery: from the files of a partition to its segments, after a clean stop or any kind of crash.
+
+Called by store.py when a stream is opened. Sealed segments are taken by the mark in their summary; one without a
+usable mark, and the last segment behind its checkpoint, are read batch by batch.
+
+What stands behind the last valid batch of the last segment:
+    nothing, or zeros           reserved space: the clean end
+    a torn group                bytes that are no valid batch, with no FIRST_IN_GROUP behind them: cut off, with a note
+    damage                      the same, but a later group is whole, so what is broken had been synced: kept, loud
+Source of the reasoning: batch.py, "leader epoch". With durability "write" groups are not synced one by one, so there
+the first invalid batch behind the checkpoint ends the log.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+from routing.event import Event
+from routing.log.batch import FIRST_IN_GROUP, BatchHeader, batch_at, crc_is_right
+from routing.log.decode import Decoder, Verdicts, plain_batch
+from routing.log.fs import FileSystem
+from routing.log.index import IndexBuilder
+from routing.log.segment import LOG, READ_BYTES, SUFFIXES, Segment
+
+log = logging.getLogger(__name__)
+
+OFFSET_MAX = 2**62          # an offset beyond this is damage
+
+
+def recover_partition(fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool) -> list[Segment]:
+    """The segments of a partition, in order; the last one is active and has its file open. Makes an empty partition."""
+    fs.make_directory(directory)
+    bases = _segment_bases(fs, directory)
+    if not bases:
+        return [_first_segment(fs, directory)]
+    segments = [_recover_sealed(fs, directory, base, following, decoder) for base, following in pairwise(bases)]
+    segments.append(_recover_active(fs, directory, bases[-1], decoder, synced_groups))
+    return segments
+
+
+def _segment_bases(fs: FileSystem, directory: Path) -> list[int]:
+    """The base offsets of the segments. Left-overs of an interrupted change are removed."""
+    names = fs.names(directory)
+    bases = {int(name[: -len(LOG)]) for name in names if name.endswith(LOG) and name[: -len(LOG)].isdigit()}
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        if suffix.endswith("tmp") or ("." + suffix in SUFFIXES and stem.isdigit() and int(stem) not in bases):
+            fs.remove(directory / name)
+    return sorted(bases)
+
+
+def _first_segment(fs: FileSystem, directory: Path) -> Segment:
+    segment = Segment(fs, directory, 0)
+    segment.builder = IndexBuilder(0)
+    segment.adopt_file(fs.open(segment.path(), create=True))
+    fs.sync_directory(directory)
+    return segment
+
+
+def _recover_sealed(fs: FileSystem, directory: Path, base: int, following: int, decoder: Decoder) -> Segment:
+    segment = Segment(fs, directory, base)
+    mark = segment.read_mark()
+    size = segment.file().size()
+    segment.close()
+    if mark is not None and mark.position == size and mark.next_offset == following:
+        segment.take(mark)
+        return segment
+    log.warning("%s: no summary that fits; reading the segment", segment.path())
+    segment.builder = IndexBuilder(base)
+    end = read_segment(segment, decoder, 0, size, offset_max=following, resume_at=any_batch)
+    if end < size or segment.next_offset < following:
+        segment.add_damage(end, size, segment.next_offset, following, "the segment ends early")
+    segment.size, segment.next_offset = size, following
+    segment.seal()()
+    return segment
+
+
+def _recover_active(fs: FileSystem, directory: Path, base: int, decoder: Decoder, synced_groups: bool) -> Segment:
+    segment = Segment(fs, directory, base)
+    segment.builder = IndexBuilder(base)
+    size = segment.file().size()
+    start = _take_checkpoint(segment, size)
+    end = read_segment(
+        segment, decoder, start, size, offset_max=OFFSET_MAX, resume_at=first_in_group if synced_groups else no_batch
+    )
+    if end < size:
+        if not is_zero(segment, end, size):
+            log.warning(
+                "%s: cut a torn tail at byte %d, offset %d (the file had %d bytes)",
+                segment.path(), end, segment.next_offset, size,
+            )
+        segment.file().truncate(end)
+        segment.file().datasync()
+    segment.allocated = end
+    return segment
+
+
+def _take_checkpoint(segment: Segment, size: int) -> int:
+    """Take over what the summary of the active segment vouches for. Returns the position to read on from."""
+    mark = segment.read_mark()
+    if mark is None or mark.position > size:
+        return 0
+    indexes = segment.read_indexes(mark)
+    summary = segment.read_summary()
+    if indexes is None or summary is None:
+        return 0
+    segment.take(mark)
+    segment.builder = IndexBuilder.resume(segment.base_offset, *indexes)
+    segment.adopt_summary(summary)
+    return mark.position
+
+
+def any_batch(header: BatchHeader) -> bool:
+    """A sealed segment was synced as a whole: any valid batch may follow damage."""
+    return True
+
+
+def first_in_group(header: BatchHeader) -> bool:
+    """A batch that was written after everything before it had been synced."""
+    return header.leader_epoch == FIRST_IN_GROUP
+
+
+def no_batch(header: BatchHeader) -> bool:
+    """Nothing is known to have been synced: the first invalid batch ends the log."""
+    return False
+
+
+def read_segment(
+    segment: Segment,
+    decoder: Decoder,
+    start: int,
+    size: int,
+    *,
+    offset_max: int,
+    resume_at: Callable[[BatchHeader], bool],
+) -> int:
+    """Read a segment from start on and fill its offsets, indexes and summary. Returns the end of the valid part.
+
+    resume_at: which batches behind an invalid one prove it to be damage, after which reading goes on.
+    """
+    position = start
+    data, data_at = b"", start
+    while position < size:
+        at = position - data_at
+        header = batch_at(data, at)
+        if header is None or at + header.size > len(data):
+            want = READ_BYTES if header is None else max(READ_BYTES, header.size)
+            data, data_at, at = segment.read_bytes(position, min(want, size - position)), position, 0
+            header = batch_at(data, 0)
+            if header is not None and header.size > len(data):
+                data = segment.read_bytes(position, min(header.size, size - position))
+        if (
+            header is not None
+            and header.base_offset == segment.next_offset
+            and header.next_offset <= offset_max
+            and crc_is_right(data, at, header)
+        ):
+            segment.note(position, header, _topics(data[at:at + header.size], header, decoder))
+            position += header.size
+            continue
+        found = segment.next_valid(position, segment.next_offset, size, offset_max, resume_at)
+        if found is None:
+            break
+        end_position, end_offset = found
+        segment.add_damage(position, end_position, segment.next_offset, end_offset, "invalid batch")
+        segment.next_offset, segment.size, position = end_offset, end_position, end_position
+    return position
+
+
+def is_zero(segment: Segment, start: int, end: int) -> bool:
+    """True when the file holds zeros only: space that was reserved and not written."""
+    while start < end:
+        data = segment.read_bytes(start, min(READ_BYTES, end - start))
+        if data.strip(b"\0"):
+            return False
+        start += max(1, len(data))
+    return True
+
+
+def _topics(batch: bytes, header: BatchHeader, decoder: Decoder) -> list[str]:
+    events: list[Event] = []
+    decoder.events(plain_batch(batch, header), 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
+    return [event.topic for event in events]

@@ -1,0 +1,210 @@
+"""LocalStore: the streams of one data directory. The seam above which nothing knows about files.
+
+    <root>/lock                                     held while a process has the store open
+    <root>/epoch                                    random id of this log; made once
+    <root>/streams/<stream, escaped>/<partition>/   segments, see segment.py
+
+Lives on the loop thread. Two threads work for it: the writer (group commits) and the keeper (summaries, retention,
+compaction), each in order. They touch no object of the loop; what they found comes back by call_on_loop.
+"""
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from routing.errors import Refusal, StorageError
+from routing.log.commit import InlineWriter, Job, ThreadWriter, Writer
+from routing.log.decode import Decoder
+from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
+from routing.log.partition import Partition, topic_of_key
+from routing.log.recovery import recover_partition
+from routing.settings import Durability, StreamSettings
+from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_NAME_BYTES_MAX = 249           # Kafka's bound of a topic name; escaped names must fit in a file name too
+
+
+class Store(Protocol):
+    """What the router needs of a store."""
+
+    epoch: str
+    pending_bytes: int
+
+    def open_stream(self, settings: StreamSettings) -> list[Partition]: ...
+    def kick(self) -> None: ...
+    def maintain(self, now_ms: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class LocalStore:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        call_on_loop: Callable[[Callable[[], None]], None],
+        clock_ms: Callable[[], int],
+        pending_bytes_max: int = 64 * 1024 * 1024,
+        tail_cache_bytes: int = 16 * 1024 * 1024,
+        fs: FileSystem | None = None,
+        spawn_writer: Callable[[str], Writer] = ThreadWriter,
+    ) -> None:
+        """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
+
+        call_on_loop must run functions in order on the loop's thread (loop.call_soon_threadsafe).
+        spawn_writer makes the two worker threads; commit.InlineWriter makes the store run on one thread.
+        """
+        self.clock_ms = clock_ms
+        self.pending_bytes = 0
+        self.pending_bytes_max = pending_bytes_max
+        self.partitions: list[Partition] = []
+        self._root = root
+        self._fs = fs if fs is not None else RealFileSystem()
+        self._call_on_loop = call_on_loop
+        self._tail_cache_bytes = tail_cache_bytes
+        self._dirty: dict[Partition, None] = {}
+        self._rejected: list[tuple[Ticket, Partition, Refusal]] = []
+        self._notifications: deque[Callable[[], None]] = deque()
+        self._notifying = False
+        self._job: Job | None = None
+        self._closed = False
+        try:
+            self._fs.make_directory(root)
+            self._lock = self._fs.lock(root / "lock")
+            self.epoch = self._read_epoch()
+        except OSError as error:
+            raise StorageError(f"{root}: {error.strerror}") from error
+        self._writer: Writer = spawn_writer("meshgate-log-writer")
+        self._keeper = spawn_writer("meshgate-log-keeper")
+
+    def _read_epoch(self) -> str:
+        path = self._root / "epoch"
+        if self._fs.exists(path):
+            epoch = read_whole(self._fs, path).decode("ascii", "replace").strip()
+            if epoch:
+                return epoch
+        epoch = secrets.token_hex(8)
+        replace_whole(self._fs, path, epoch.encode() + b"\n", durable=True)
+        return epoch
+
+    # ------------------------------------------------------------------------------------------------ streams
+
+    def open_stream(self, settings: StreamSettings) -> list[Partition]:
+        """Recover the partitions of a stream. Raises StorageError when a partition cannot be served at all."""
+        directory = self._root / "streams" / escape_name(settings.name)
+        opened = []
+        for index in range(settings.partitions):
+            path = directory / str(index)
+            decoder = Decoder(None, lambda key: topic_of_key(settings, key))
+            try:
+                segments = recover_partition(
+                    self._fs, path, decoder, synced_groups=settings.durability is Durability.FSYNC
+                )
+            except OSError as error:
+                raise StorageError(f"{path}: {error.strerror or error}") from error
+            opened.append(Partition(self, settings, index, segments, self._tail_cache_bytes))
+        self.partitions += opened
+        return opened
+
+    # ------------------------------------------------------------------------------------------------ commit
+
+    def dirty(self, partition: Partition) -> None:
+        """The partition has something to write."""
+        self._dirty[partition] = None
+
+    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None:
+        """Refuse a ticket's share with the next kick: never within append."""
+        self._rejected.append((ticket, partition, refusal))
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Run work on the keeper thread."""
+        self._keeper.submit(work)
+
+    def kick(self) -> None:
+        """Start a group commit when the writer is idle and something waits. Cheap to call."""
+        if self._rejected:
+            rejected, self._rejected = self._rejected, []
+            for ticket, partition, refusal in rejected:
+                ticket.part_failed(partition, refusal)
+        if self._job is not None or not self._dirty:
+            return
+        tasks = [partition.begin_commit() for partition in self._dirty if partition.has_open_group]
+        self._dirty = {task.partition: None for task in tasks if task.partition.has_open_group}
+        if not tasks:
+            return
+        job = self._job = Job(tasks)
+
+        def work() -> None:
+            job.run()
+            self._call_on_loop(lambda: self._committed(job))
+
+        self._writer.submit(work)
+
+    def _committed(self, job: Job) -> None:
+        """A job is back. The next one starts before anybody is told, so that the disk is busy meanwhile."""
+        if job is not self._job:
+            return                      # close() has taken it already
+        self._job = None
+        self._notifications.extend([task.partition.end_commit(task) for task in job.tasks])
+        self.kick()
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._notifying:
+            return                      # a writer that runs inline came back within kick: keep the order
+        self._notifying = True
+        try:
+            while self._notifications:
+                self._notifications.popleft()()
+        finally:
+            self._notifying = False
+
+    # ------------------------------------------------------------------------------------------------ upkeep
+
+    def maintain(self, now_ms: int) -> None:
+        """Retention, rolling by age, compaction, checkpoints. Called every few seconds."""
+
+    def close(self) -> None:
+        """Write and sync everything that waits, save the checkpoints, release the lock. Blocks."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        self._writer = InlineWriter("")     # from here on everything runs on this thread
+        self._call_on_loop = _run_now
+        if self._job is not None:
+            self._committed(self._job)
+        while self._dirty or self._rejected:
+            self.kick()
+        self._keeper.close()
+        for partition in self.partitions:
+            partition.close()
+        self._lock.release()
+
+
+def _run_now(work: Callable[[], None]) -> None:
+    work()
+
+
+def escape_name(name: str) -> str:
+    """A stream name as a directory name: everything but letters, digits and _-. is percent-encoded.
+
+    Raises StorageError for names that cannot be one.
+    """
+    if not name:
+        raise StorageError("a stream name must not be empty")
+    escaped = "".join(
+        char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+        for char in name
+    )
+    if escaped.startswith("."):             # ".", ".." and hidden files
+        escaped = "%2E" + escaped[1:]
+    if len(escaped) > _NAME_BYTES_MAX:
+        raise StorageError(f"the stream name {name[:40]!r}… is too long")
+    return escaped
