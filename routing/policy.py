@@ -146,11 +146,12 @@ class Policy:
         self._permissions.clear()
 
     def permissions(self, identity: Identity) -> Permissions:
+        if identity is INTERNAL:                # by being that very object, not by a name that a client could take
+            return _NODE_PERMISSIONS
         key = (identity.user, identity.roles, identity.client_id if self._per_client else "")
         found = self._permissions.get(key)
         if found is None:
-            rules = (_ALLOW_NODE,) if identity is INTERNAL else self.rules
-            found = Permissions(rules, identity)
+            found = Permissions(self.rules, identity)
             if len(self._permissions) >= PERMISSIONS_CACHED:
                 self._permissions.clear()
             self._permissions[key] = found
@@ -179,5 +180,5 @@ class Policy:
         self.denied[(identity.protocol, action.value)] += 1
 
 
-_ALLOW_NODE = Rule(allow=tuple(Action), to=("*",), topics=("#", "$SYS/#"), name="the node itself")
+_NODE_PERMISSIONS = Permissions((Rule(allow=tuple(Action), to=("*",), name="the node itself"),), INTERNAL)
 ALLOW_ALL = Rule(allow=tuple(Action), to=("*",), name="no users are configured")

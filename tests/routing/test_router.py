@@ -1,0 +1,257 @@
+"""The door in: policy, limits, duplicates, lanes, retained events, streams."""
+import pytest
+
+from routing.consumer import ConsumerSpec
+from routing.errors import Reason
+from routing.event import Event, Properties
+from routing.policy import ALLOW_ALL, Action, Identity, Rule
+from routing.settings import Limits, StreamSettings
+from routing.streams import murmur2
+from routing.subscription import Subscription
+from tests.support.routing import ANA, Desk, Reader
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path / "data")
+    yield desk
+    desk.close()
+
+
+def test_a_ticket_completes_only_after_the_commit(desk):
+    done = []
+    ticket = desk.router.publish([Event("a", b"1", 1), Event("a", b"2", 1)], desk.publisher)
+    ticket.on_done(done.append)
+    assert not ticket.done and not done
+    desk.run()
+    assert ticket.done and done == [ticket] and not ticket.refusals
+    assert [(event.partition.stream, event.offset) for event in ticket.events] == [("events", 0), ("events", 1)]
+
+
+def test_a_refused_event_does_not_hold_up_the_others(tmp_path):
+    rules = [Rule(allow=(Action.PUBLISH,), to=("*",), topics=("ok/#",))]
+    desk = Desk(tmp_path, rules=rules, limits=Limits(payload_bytes_max=10))
+    ticket = desk.publish("ok/1", "no/1", Event("ok/2", bytes(11), 1), "ok/3")
+    assert {index: refusal.reason for index, refusal in ticket.refusals.items()} == {
+        1: Reason.NOT_AUTHORIZED, 2: Reason.PAYLOAD_TOO_LARGE}
+    partition = desk.router.streams.by_name["events"].partitions[0]
+    assert [event.topic for event in partition.scan(0, lambda t: True, max_events=9, max_scanned=9).events] == [
+        "ok/1", "ok/3"]
+    assert desk.router.policy.denials[0]["topic"] == "no/1"
+    desk.close()
+
+
+def test_live_subscribers_get_the_event_at_publish_and_one_flush_per_turn(desk):
+    reader = Reader()
+    desk.router.subscribe(Subscription("a/#", reader))
+    desk.router.publish([Event("a/b", b"1"), Event("x", b"2")], desk.publisher)
+    desk.router.publish([Event("a", b"3", 1)], desk.publisher)
+    desk.router.end_turn()
+    assert [event.payload for event in reader.direct] == [b"1", b"3"]
+    assert reader.flushes == 1
+
+
+def test_overlapping_direct_subscriptions_of_a_sink_are_one_target(desk):
+    reader = Reader()
+    subscriptions = [Subscription("a/#", reader), Subscription("a/+", reader)]
+    for subscription in subscriptions:
+        desk.router.subscribe(subscription)
+    route = desk.router.route("a/b")
+    assert len(route.direct) == 1
+    assert set(route.direct[0].subscriptions) == set(subscriptions)
+    desk.router.unsubscribe(subscriptions[0])
+    assert desk.router.route("a/b").direct[0].subscriptions == (subscriptions[1],)
+    assert desk.router.route("a/b/c").direct == ()
+
+
+def test_a_consumer_of_the_same_sink_alone_delivers(desk):
+    reader = Reader()
+    desk.router.subscribe(Subscription("a/#", reader))
+    reader.consumer = desk.router.open_consumer(ConsumerSpec("c", ("a/b",)), ANA)
+    reader.consumer.attach(reader)
+    desk.publish("a/b", "a/c")
+    assert reader.topics == ["a/b"]
+    assert [event.topic for event in reader.direct] == ["a/c"]
+
+
+def test_no_local_leaves_out_the_publisher_itself(desk):
+    own, other = Reader(), Reader(identity=Identity(user="bob", client_id="bob-1"))
+    for reader in (own, other):
+        desk.router.subscribe(Subscription("a", reader, no_local=True))
+    desk.publish("a")
+    assert (len(own.direct), len(other.direct)) == (0, 1)
+
+
+def test_a_wildcard_wider_than_a_deny_delivers_nothing_denied_retained_included(tmp_path):
+    rules = [ALLOW_ALL, Rule(deny=(Action.SUBSCRIBE,), to=("user:eve",), topics=("secret/#",))]
+    desk = Desk(tmp_path, rules=rules)
+    eve = Reader(identity=Identity(user="eve"))
+    assert desk.router.subscribe(Subscription("#", eve)) is None
+    assert desk.router.subscribe(Subscription("secret/x", eve)).reason is Reason.NOT_AUTHORIZED
+    desk.publish(Event("secret/x", b"1", 1, retain=True), Event("open", b"2", 1, retain=True))
+    assert [event.topic for event in eve.direct] == ["open"]
+    assert [event.topic for event in desk.router.retained.match("#", eve.identity)] == ["open"]
+    assert len(desk.router.retained.match("#", ANA)) == 2
+    desk.close()
+
+
+def test_new_rules_close_a_live_subscription_to_what_they_deny(desk):
+    reader = Reader()
+    desk.router.subscribe(Subscription("a", reader))
+    desk.publish("a")
+    desk.router.apply_rules([ALLOW_ALL, Rule(deny=(Action.SUBSCRIBE,), to=("*",), topics=("a",))])
+    desk.publish("a")
+    assert len(reader.direct) == 1
+
+
+def test_retained_events_survive_a_restart_and_an_empty_one_removes(tmp_path):
+    desk = Desk(tmp_path)
+    desk.publish(Event("a", b"1", 1, retain=True), Event("b", b"2", 1, retain=True), Event("a", b"3", 1, retain=True))
+    desk.publish(Event("b", b"", 1, retain=True))
+    for _ in range(2):
+        assert [(event.topic, event.payload) for event in desk.router.retained.match("#", ANA)] == [("a", b"3")]
+        desk.close()
+        desk = Desk(tmp_path)
+    desk.close()
+
+
+def test_an_expired_retained_event_is_not_handed_out(desk):
+    desk.publish(Event("a", b"1", 1, retain=True, properties=Properties(expires_at_ms=desk.now_ms + 1_000)))
+    assert len(desk.router.retained.match("a", ANA)) == 1
+    desk.tick(1.0)
+    assert desk.router.retained.match("a", ANA) == []
+
+
+def test_retained_events_are_bounded(tmp_path):
+    desk = Desk(tmp_path, limits=Limits(retained_events_max=2))
+    ticket = desk.publish(*[Event(topic, b"x", 1, retain=True) for topic in ("a", "b", "c", "a")])
+    assert {index: refusal.reason for index, refusal in ticket.refusals.items()} == {2: Reason.QUOTA_EXCEEDED}
+    desk.close()
+
+
+def test_a_message_id_sent_twice_is_stored_once_and_both_get_the_same_place(desk):
+    def once_more():
+        return Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id-1"))
+
+    first = desk.router.publish([once_more(), once_more()], desk.publisher)
+    second = desk.router.publish([once_more()], desk.publisher)
+    assert not second.done
+    desk.run()
+    third = desk.publish(once_more(), Event("a", b"2", 1, publisher="p", properties=Properties(message_id="id-2")))
+    offsets = [event.offset for ticket in (first, second, third) for event in ticket.events]
+    assert offsets == [0, 0, 0, 0, 1]
+    assert second.done and third.done
+    assert desk.router.streams.by_name["events"].partitions[0].end_offset == 2
+
+
+def test_another_publisher_may_use_the_same_message_id(desk):
+    for publisher in ("p", "q"):
+        desk.publish(Event("a", b"1", 1, publisher=publisher, properties=Properties(message_id="id")))
+    assert desk.router.streams.by_name["events"].partitions[0].end_offset == 2
+
+
+def test_the_duplicate_window_survives_a_crash(tmp_path):
+    desk = Desk(tmp_path)
+    event = Event("a", b"1", 1, publisher="p", properties=Properties(message_id=b"\x00id"))
+    desk.publish(event)
+    desk.store.close()
+    desk = Desk(tmp_path)
+    again = desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(message_id=b"\x00id")))
+    assert again.events[0].offset == 0
+    desk.close()
+
+
+def test_the_window_is_bounded_and_forgets_the_oldest(tmp_path):
+    desk = Desk(tmp_path, limits=Limits(dedupe_window=10))
+    for number in [*range(11), 0, 10]:
+        desk.publish(Event("a", b"x", 1, publisher="p", properties=Properties(message_id=number)))
+    assert desk.router.streams.by_name["events"].partitions[0].end_offset == 12
+    desk.close()
+
+
+def test_an_open_qos2_publish_is_found_after_a_crash(tmp_path):
+    desk = Desk(tmp_path)
+    desk.publish(Event("a", b"1", 2, publisher="dev", properties=Properties(mqtt_packet_id=7)))
+    desk.store.close()
+    desk = Desk(tmp_path)
+    assert desk.router.recovered_qos2() == {"dev": {7: ("events", 0, 0)}}
+    desk.close()
+
+
+def test_every_event_goes_to_the_most_specific_stream(tmp_path):
+    settings = [StreamSettings("events", ("#",)), StreamSettings("orders", ("orders/#",)),
+                StreamSettings("eu", ("orders/eu/+", "eu/#"))]
+    desk = Desk(tmp_path, settings)
+    desk.publish("a", "orders", "orders/us/1", "orders/eu/1", "eu", "$internal/x")
+    ends = {stream.name: stream.partitions[0].end_offset for stream in desk.router.streams}
+    assert ends == {"events": 1, "orders": 2, "eu": 2}
+    desk.close()
+
+
+def test_an_uncaptured_event_takes_the_direct_lane_only(desk):
+    reader, member = Reader(), Reader()
+    desk.router.subscribe(Subscription("$SYS/#", reader))
+    consumer = desk.router.open_consumer(ConsumerSpec("c", ("$SYS/#",)), ANA)
+    consumer.attach(member)
+    ticket = desk.publish("$SYS/uptime")
+    assert ticket.done and ticket.events[0].offset == -1
+    assert [event.topic for event in reader.direct] == ["$SYS/uptime"]
+    assert member.topics == ["$SYS/uptime"]
+    consumer.ack(member.deliveries)
+    assert consumer.lag().events == 0
+
+
+def test_partition_by_key_else_by_topic(tmp_path):
+    desk = Desk(tmp_path, [StreamSettings("events", ("#",), partitions=8)])
+    events = [Event(f"t/{number}", b"x", 1, key=b"same") for number in range(20)]
+    by_key = desk.publish(*events)
+    assert len({event.partition.index for event in by_key.events}) == 1
+    by_topic = desk.publish(*[Event(f"t/{number}", b"x", 1) for number in range(40)])
+    assert len({event.partition.index for event in by_topic.events}) > 4
+    assert by_topic.events[0].partition.index == (murmur2(b"t/0") & 0x7FFFFFFF) % 8
+    desk.close()
+
+
+@pytest.mark.parametrize(("key", "expected"), [     # Kafka clients' own test vectors (UtilsTest.testMurmur2)
+    (b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536),
+    (b"a-little-bit-longer-string", -1486304829), (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+    (b"abc", 479470107),
+])
+def test_murmur2_is_kafkas(key, expected):
+    assert murmur2(key) == expected & 0xFFFFFFFF
+
+
+def test_reload_adds_a_stream_and_consumers_read_it(tmp_path):
+    desk = Desk(tmp_path)
+    consumer, reader = desk.router.open_consumer(ConsumerSpec("c", ("#",)), ANA), Reader()
+    consumer.attach(reader)
+    desk.router.apply_streams([StreamSettings("events", ("#",)), StreamSettings("orders", ("orders/#",))])
+    desk.publish("orders/1", "a")
+    assert sorted(reader.topics) == ["a", "orders/1"]
+    assert desk.router.streams.by_name["orders"].partitions[0].end_offset == 1
+    desk.close()
+
+
+def test_subscriptions_and_rules_drop_cached_routes(desk):
+    reader = Reader()
+    desk.publish("a/b")
+    exact, wide = Subscription("a/b", reader), Subscription("a/+", Reader())
+    desk.router.subscribe(exact)
+    desk.router.subscribe(wide)
+    desk.publish("a/b")
+    desk.router.unsubscribe(exact)
+    desk.publish("a/b")
+    assert len(reader.direct) == 1
+    assert len(wide.sink.direct) == 2
+
+
+def test_pressure_is_relieved_by_the_commit(tmp_path):
+    desk = Desk(tmp_path, limits=Limits(pending_commit_bytes=1_000))
+    called = []
+    desk.router.publish([Event("a", bytes(2_000), 1)], desk.publisher)
+    assert desk.router.pressure
+    desk.router.on_relief(lambda: called.append(1))
+    desk.run()
+    desk.tick()
+    assert not desk.router.pressure and called == [1]
+    desk.close()
