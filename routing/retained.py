@@ -133,7 +133,7 @@ class RetainedEvents:
         self.tree = RetainedTree()
         self._partition = partition
         self._policy = policy
-        self._limits = limits
+        self.limits = limits
         self._clock_ms = clock_ms
         self._load()
 
@@ -149,10 +149,10 @@ class RetainedEvents:
         """Room for one more?"""
         if not event.payload or self.tree.get(event.topic) is not None:
             return None
-        if self.tree.count >= self._limits.retained_events_max:
+        if self.tree.count >= self.limits.retained_events_max:
             return Refusal(Reason.QUOTA_EXCEEDED, f"{self.tree.count} topics have a retained event, that is the limit")
-        if self.tree.size_bytes + event_size_bytes(event) > self._limits.retained_bytes_max:
-            return Refusal(Reason.QUOTA_EXCEEDED, f"retained events may take {self._limits.retained_bytes_max} bytes")
+        if self.tree.size_bytes + event_size_bytes(event) > self.limits.retained_bytes_max:
+            return Refusal(Reason.QUOTA_EXCEEDED, f"retained events may take {self.limits.retained_bytes_max} bytes")
         return None
 
     def publish(self, index: int, event: Event, ticket: Ticket, *, stored: bool) -> None:

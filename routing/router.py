@@ -100,6 +100,10 @@ class Router:
         self.routes_changed()
         self.registry.streams_changed()
 
+    def apply_limits(self, limits: Limits) -> None:
+        """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""
+        self.limits = self.registry.limits = self.retained.limits = limits
+
     def apply_rules(self, rules: list[Rule]) -> None:
         """Reload: take a new rule set, effective at once for publishing and for delivery."""
         self.policy.replace(rules)
