@@ -41,6 +41,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "meshgate",           # not which library and version
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONSUMERS_MAX = 1_000
 
+Counts = Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int]
+
 
 class Metrics:
     """One registry with everything that this node counts."""
@@ -153,7 +155,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value)
 
 
-def _counter(name: str, text: str, labels: list[str], counts: Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int]) -> CounterMetricFamily:
+def _counter(name: str, text: str, labels: list[str], counts: Counts) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=labels)
     for key, count in list(counts.items()):
         family.add_metric(list(key), count)

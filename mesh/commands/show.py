@@ -77,8 +77,9 @@ def show_status(options: argparse.Namespace) -> int:
             for listener in _rows(answer, name):
                 print(f"{'listens':<16} {listener['protocol']} on {', '.join(_texts(listener['addresses']))}"
                       f"{' (TLS)' if listener['tls'] else ''}")
-        elif isinstance(value, (str, int, float)):
-            print(f"{name.replace('_', ' '):<16} {_shown(name, value)}")
+        elif isinstance(value, (str, int, float)) and name != "started_ms":
+            label = name.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
+            print(f"{label:<16} {_shown(name, value)}")
     return 0
 
 
