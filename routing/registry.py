@@ -41,8 +41,7 @@ class CursorState(msgspec.Struct, array_like=True):
 
 class ConsumerState(msgspec.Struct, omit_defaults=True):
     spec: ConsumerSpec
-    user: str
-    roles: tuple[str, ...]
+    owner: Identity                         # with its client id, since rules with %c depend on it
     filters: list[str]
     cursors: list[CursorState]
     attached: bool = False                  # somebody may have got events beyond the stored position
@@ -216,7 +215,7 @@ class ConsumerRegistry:
             for pattern, since in consumer.fresh.items()
         }
         state = ConsumerState(
-            consumer.spec, consumer.identity.user, consumer.identity.roles, list(consumer.filters), cursors,
+            consumer.spec, consumer.identity, list(consumer.filters), cursors,
             attached=bool(consumer.members.all), fresh=fresh)
         return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
 
@@ -232,22 +231,20 @@ class ConsumerRegistry:
             self._restore(state)
 
     def _restore(self, state: ConsumerState) -> None:
-        consumer = Consumer(state.spec, Identity(user=state.user, roles=state.roles), self)
+        consumer = Consumer(state.spec, state.owner, self)
         self.by_name[consumer.name] = consumer
-        partitions = {(part.stream, part.index): part for stream in self._router.streams for part in stream.partitions}
+        streams = self._router.streams
         for stored in state.cursors:
-            partition = partitions.get((stored.stream, stored.partition))
+            partition = streams.partition(stored.stream, stored.partition)
             if partition is not None:
                 consumer.cursors[partition] = _restored_cursor(partition, stored, state.attached)
-        consumer.fresh = {
-            pattern: {partitions[stream, index]: offset for stream, index, offset in since
-                      if (stream, index) in partitions}
-            for pattern, since in state.fresh.items()
-        }
+        for pattern, since in state.fresh.items():
+            found = ((streams.partition(stream, index), offset) for stream, index, offset in since)
+            consumer.fresh[pattern] = {partition: offset for partition, offset in found if partition is not None}
         for pattern in state.filters:
             consumer.filters[pattern] = None
             self._router.trie.add(pattern, consumer)
-        for partition in self._router.streams.holding(consumer.filters, state.spec.streams):
+        for partition in streams.holding(consumer.filters, state.spec.streams):
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(partition, partition.start_offset)
         consumer.filters_changed()

@@ -43,6 +43,11 @@ class StreamTable:
     def __iter__(self) -> Iterator[Stream]:
         return iter(self.by_name.values())
 
+    def partition(self, stream: str, index: int) -> Partition | None:
+        """A partition by its place, None when there is none (any more)."""
+        found = self.by_name.get(stream)
+        return found.partitions[index] if found is not None and 0 <= index < len(found.partitions) else None
+
     def capture(self, topic: str) -> Stream | None:
         """The stream that an event of this topic goes to. Ties go to the stream named first."""
         best: Stream | None = None

@@ -125,11 +125,12 @@ class Partition:
         refusal = self._refusal()
         offset = self.next_offset
         size = 0
+        now_ms = self._owner.clock_ms()
         for event in events:
             event.partition = self
             event.offset = offset
             if event.timestamp_ms == 0:
-                event.timestamp_ms = self._owner.clock_ms()
+                event.timestamp_ms = now_ms
             offset += 1
             size += len(event.payload)
         if refusal is not None:

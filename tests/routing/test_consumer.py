@@ -436,3 +436,15 @@ def test_a_consumer_over_several_streams_and_partitions_gets_everything_once(tmp
         desk.run()
     assert sorted(got) == sorted(["a"] * 50 + [f"orders/{number}" for number in range(50)])
     desk.close()
+
+
+def test_an_owner_allowed_by_its_client_id_keeps_its_rights_over_a_restart(tmp_path):
+    rules = [Rule(allow=(Action.SUBSCRIBE,), to=("*",), topics=("dev/%c/#",)),
+             Rule(allow=(Action.PUBLISH,), to=("*",))]
+    desk = Desk(tmp_path, rules=rules)
+    assert isinstance(consumer_of(desk, filters=("dev/ana-1/#",)), Consumer)
+    desk.close()
+    desk = Desk(tmp_path, rules=rules)
+    desk.publish("dev/ana-1/x")
+    assert desk.router.consumers["c"].lag().events == 1
+    desk.close()
