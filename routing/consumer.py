@@ -15,9 +15,11 @@ import msgspec
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
+from routing.handout import hand_out, repeat
+from routing.interest import Interest
+from routing.lag import Lag, count_unacked, lag_of, snapshot
 from routing.members import Member, Members, Mode
 from routing.policy import Identity
-from routing.topic import filter_matches
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -27,7 +29,6 @@ READ_EVENTS = 512           # taken from the log at a time: half of the default 
 READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
 PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
 PARKED_BYTES = 64 * 1024
-TOPICS_CACHED = 50_000      # answers of wanted() kept
 
 
 # "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
@@ -53,13 +54,6 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_s: float | None = None          # deleted when nobody was attached for so long
 
 
-class Lag(msgspec.Struct, frozen=True):
-    """events: matching events not acked. seconds: age of the first of them, 0 when there is none."""
-
-    events: int
-    seconds: float
-
-
 class Consumer:
     """See the module's head. Loop thread only. Made by ConsumerRegistry.open()."""
 
@@ -67,8 +61,7 @@ class Consumer:
         self.spec = spec
         self.name = spec.name
         self.identity = identity                        # whose rights decide what it may read
-        self.filters: dict[str, None] = {}
-        self.fresh: dict[str, dict[Partition, int]] = {}    # filters added later: first offset they want
+        self.interest = Interest(lambda topic: registry.may_read(self.identity, topic))
         self.cursors: dict[Partition, Cursor] = {}
         self.members = Members(spec.mode)
         self.paused = False
@@ -83,10 +76,13 @@ class Consumer:
         self.detached_since_s: float | None = registry.clock_s()
         self._registry = registry
         self._unacked: int | None = 0                   # None: not known, lag() counts
-        self._wanted: dict[str, bool] = {}
         self._scheduled = False
         self._deadlines: list[tuple[float, int, Cursor, Delivery]] = []    # ack timeouts and delayed redelivery
         self._sequence = 0
+
+    @property
+    def filters(self) -> dict[str, None]:
+        return self.interest.patterns
 
     # -- members ----------------------------------------------------------------------------------------------
 
@@ -150,39 +146,20 @@ class Consumer:
         self._registry.remove_filter(self, pattern)
         for cursor in self.cursors.values():
             if cursor.waiting:
-                kept = [event for event in cursor.waiting if self.wants_event(event)]
+                kept = [event for event in cursor.waiting if self.interest.wants_event(event)]
                 cursor.waiting.clear()
                 cursor.waiting.extend(kept)
         return True
 
     def filters_changed(self) -> None:
         """Called by the registry: filters, rights or streams are not what they were."""
-        self._wanted.clear()
+        self.interest.forget_answers()
         self._unacked = None
         self._touch()
 
     def wants(self, topic: str) -> bool:
         """True when a filter matches the topic and the owner may read it."""
-        known = self._wanted.get(topic)
-        if known is None:
-            known = any(filter_matches(pattern, topic) for pattern in self.filters) and self._registry.may_read(
-                self.identity, topic)
-            if len(self._wanted) >= TOPICS_CACHED:
-                self._wanted.clear()
-            self._wanted[topic] = known
-        return known
-
-    def wants_event(self, event: Event) -> bool:
-        """As wants(), and a filter that was added later does not reach back."""
-        if not self.wants(event.topic):
-            return False
-        if not self.fresh:
-            return True
-        return any(
-            filter_matches(pattern, event.topic)
-            and event.offset >= self.fresh.get(pattern, {}).get(event.partition, 0)
-            for pattern in self.filters
-        )
+        return self.interest.wants(topic)
 
     # -- events in --------------------------------------------------------------------------------------------
 
@@ -191,8 +168,9 @@ class Consumer:
         cursor = self.cursors.get(partition)
         if cursor is None:
             return
-        if events[0].offset < cursor.position or self.fresh:
-            events = [event for event in events if event.offset >= cursor.position and self.wants_event(event)]
+        if events[0].offset < cursor.position or self.interest.fresh:
+            self._forget_fresh()
+            events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
                 return
         if self._unacked is not None:
@@ -236,7 +214,7 @@ class Consumer:
                 self._park(cursor)
 
     def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
-        if cursor.again and not self._repeat(cursor):
+        if cursor.again and not repeat(self, cursor):
             return budget
         while True:
             if not cursor.waiting:
@@ -246,7 +224,7 @@ class Consumer:
                     self.ready()
                     return budget
                 budget -= max(self._read(cursor, budget), 1)
-            elif not self._hand_out(cursor):
+            elif not hand_out(self, cursor):
                 return budget
 
     def _read(self, cursor: Cursor, budget: int) -> int:
@@ -255,82 +233,19 @@ class Consumer:
             self._registry.lost_to_retention(self, cursor.partition.start_offset - cursor.position)
             self._unacked = None
         wanted = min(READ_EVENTS, self._appetite())     # no more than can go out: the rest would be read again
-        found = cursor.partition.scan(cursor.position, self.wants, max_events=wanted, max_scanned=budget)
+        found = cursor.partition.scan(cursor.position, self.interest.wants, max_events=wanted, max_scanned=budget)
         cursor.position = found.next_offset
         cursor.behind = found.next_offset < cursor.partition.end_offset
-        cursor.waiting.extend(found.events if not self.fresh else filter(self.wants_event, found.events))
-        if self.fresh and not cursor.behind:
+        if self.interest.fresh:
+            cursor.waiting.extend(filter(self.interest.wants_event, found.events))
             self._forget_fresh()
+        else:
+            cursor.waiting.extend(found.events)
         self._touch()
         return found.scanned
 
-    def _hand_out(self, cursor: Cursor) -> bool:
-        """Give waiting events to one member. False when nobody has credit or the windows are full."""
-        if self.spec.mode is Mode.KEY_SHARED:
-            return self._hand_out_by_key(cursor)
-        room = self._room()
-        member = self.members.next() if room > 0 else None
-        if member is None:
-            return False
-        waiting = cursor.waiting
-        count = min(self.members.share(len(waiting)), member.credit, room)
-        if count == len(waiting):
-            events = list(waiting)
-            waiting.clear()
-        else:
-            events = [waiting.popleft() for _ in range(count)]
-        self._send(cursor, member, [Delivery(event, 1, member) for event in events])
-        return True
-
-    def _hand_out_by_key(self, cursor: Cursor) -> bool:
-        """Key-shared: events whose member has no credit stay, later ones of the same key behind them."""
-        batches: dict[int, tuple[Member, list[Delivery]]] = {}
-        credits = {id(member): member.credit for member in self.members.all}
-        room = self._room()
-        kept: list[Event] = []
-        blocked: set[bytes] = set()
-        while cursor.waiting and room > 0:
-            event = cursor.waiting.popleft()
-            key = event.key if event.key is not None else event.topic.encode()
-            member = self.members.owner(event)
-            if key in blocked or credits[id(member)] <= 0:
-                blocked.add(key)
-                kept.append(event)
-                continue
-            credits[id(member)] -= 1
-            room -= 1
-            self.members.key_taken(event, member)
-            batches.setdefault(id(member), (member, []))[1].append(Delivery(event, 1, member))
-        cursor.waiting.extendleft(reversed(kept))
-        for member, deliveries in batches.values():
-            self._send(cursor, member, deliveries)
-        return bool(batches) and not kept
-
-    def _repeat(self, cursor: Cursor) -> bool:
-        """Deliver again what came back, before anything newer. False when credit ran out."""
-        for offset in sorted(cursor.again):
-            delivery = cursor.again.get(offset)
-            if delivery is None:
-                continue
-            if self.spec.mode is Mode.KEY_SHARED:
-                owner = self.members.owner(delivery.event)
-                member = owner if owner.credit > 0 else None
-            else:
-                member = self.members.next()
-            if member is None or self._room() <= 0:
-                return False
-            del cursor.again[offset]
-            limit = self.spec.max_deliveries
-            if limit is not None and delivery.attempts > limit:
-                self._to_dead_letters(cursor, delivery)
-                continue
-            if self.spec.mode is Mode.KEY_SHARED:
-                self.members.key_taken(delivery.event, member)
-            self.redelivered += 1
-            self._send(cursor, member, [Delivery(delivery.event, delivery.attempts, member)])
-        return True
-
-    def _send(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> None:
+    def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> None:
+        """Deliver and take into account. Called by handout.py, which has chosen the member."""
         count = len(deliveries)
         in_flight = cursor.in_flight
         size = 0
@@ -354,7 +269,7 @@ class Consumer:
         self._touch()
         member.deliver(self, deliveries)
 
-    def _room(self) -> int:
+    def room(self) -> int:
         """Deliveries that the in-flight windows allow now."""
         if self.in_flight_bytes >= self._registry.limits.in_flight_bytes_max:
             return 0
@@ -362,7 +277,7 @@ class Consumer:
 
     def _appetite(self) -> int:
         """Deliveries that members would take now."""
-        return min(self._room(), self.members.credit())
+        return min(self.room(), self.members.credit())
 
     def _park(self, cursor: Cursor) -> None:
         """Nobody takes what waits: keep a little in memory, leave the rest to the log.
@@ -444,7 +359,7 @@ class Consumer:
         if not self._scheduled:
             self.ready()
 
-    def _to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
+    def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
         """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
         cursor.in_flight[delivery.event.offset] = delivery
         self.in_flight += 1
@@ -480,7 +395,7 @@ class Consumer:
         for partition, position in positions.items():
             if partition in self.cursors:
                 self.cursors[partition].restart(position)
-        self.fresh.clear()
+        self.interest.fresh.clear()
         self._recount_in_flight()
         self._unacked = None
         self._touch()
@@ -490,43 +405,18 @@ class Consumer:
         """Put the position into the state table now, in the commit of this loop turn."""
         self._registry.checkpoint(self)
 
-    def lag(self) -> Lag:
+    def unacked(self) -> int:
+        """Matching events not acked. Counted as they come and go; from scratch when that was not possible."""
         if self._unacked is None:
-            self._unacked = sum(
-                cursor.held() + (cursor.partition.count(cursor.position, self.wants) if cursor.behind else 0)
-                for cursor in self.cursors.values()
-            )
-        if not self._unacked:
-            return Lag(0, 0.0)
-        stamps = [stamp for cursor in self.cursors.values() if (stamp := self._first_unacked_ms(cursor)) is not None]
-        age_ms = self._registry.clock_ms() - min(stamps) if stamps else 0
-        return Lag(self._unacked, max(age_ms, 0) / 1000)
+            self._unacked = count_unacked(self)
+        return self._unacked
 
-    def _first_unacked_ms(self, cursor: Cursor) -> int | None:
-        event = cursor.first_unacked()
-        if event is None and cursor.behind:
-            found = cursor.partition.scan(cursor.position, self.wants, max_events=1, max_scanned=READ_SCANNED)
-            event = found.events[0] if found.events else None
-        return event.timestamp_ms if event is not None else None
+    def lag(self) -> Lag:
+        return lag_of(self, self._registry.clock_ms())
 
     def snapshot(self) -> dict[str, Any]:
         """For the management API."""
-        lag = self.lag()
-        return {
-            "name": self.name, "mode": self.spec.mode.value, "durable": self.spec.durable, "user": self.identity.user,
-            "filters": list(self.filters), "members": len(self.members), "paused": self.paused,
-            "in_flight": self.in_flight, "lag_events": lag.events, "lag_seconds": lag.seconds,
-            "delivered": self.delivered, "acked": self.acked, "redelivered": self.redelivered,
-            "dead_lettered": self.dead_lettered, "dropped": self.dropped,
-            "cursors": [
-                {
-                    "stream": cursor.partition.stream, "partition": cursor.partition.index,
-                    "position": cursor.position, "end": cursor.partition.end_offset, "behind": cursor.behind,
-                    "unacked": len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed),
-                }
-                for cursor in self.cursors.values()
-            ],
-        }
+        return snapshot(self, self._registry.clock_ms())
 
     def close(self, reason: str) -> None:
         """Called by the registry on deletion."""
@@ -544,8 +434,12 @@ class Consumer:
         self.in_flight_bytes = sum(len(delivery.event.payload) for delivery in held)
 
     def _forget_fresh(self) -> None:
-        if all(not cursor.behind for cursor in self.cursors.values()):
-            self.fresh.clear()
+        """Once everything older than the newest filter is read, the filters are all alike."""
+        fresh = self.interest.fresh
+        if all(not cursor.behind for cursor in self.cursors.values()) and all(
+                offset <= self.cursors[partition].position
+                for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
+            fresh.clear()
 
     def _touch(self) -> None:
         if self.spec.durable:

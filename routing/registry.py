@@ -140,7 +140,7 @@ class ConsumerRegistry:
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.next_offset)
             if consumer.filters:                        # others may be behind or in the open group: it must not be
-                consumer.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
+                consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
         consumer.filters[pattern] = None
         self._router.trie.add(pattern, consumer)
         self._router.routes_changed(pattern)
@@ -148,7 +148,7 @@ class ConsumerRegistry:
 
     def remove_filter(self, consumer: Consumer, pattern: str) -> None:
         del consumer.filters[pattern]
-        consumer.fresh.pop(pattern, None)
+        consumer.interest.fresh.pop(pattern, None)
         self._router.trie.remove(pattern, consumer)
         self._router.routes_changed(pattern)
         consumer.filters_changed()
@@ -212,7 +212,7 @@ class ConsumerRegistry:
         ]
         fresh = {
             pattern: [(partition.stream, partition.index, offset) for partition, offset in since.items()]
-            for pattern, since in consumer.fresh.items()
+            for pattern, since in consumer.interest.fresh.items()
         }
         state = ConsumerState(
             consumer.spec, consumer.identity, list(consumer.filters), cursors,
@@ -239,8 +239,9 @@ class ConsumerRegistry:
             if partition is not None:
                 consumer.cursors[partition] = _restored_cursor(partition, stored, state.attached)
         for pattern, since in state.fresh.items():
-            found = ((streams.partition(stream, index), offset) for stream, index, offset in since)
-            consumer.fresh[pattern] = {partition: offset for partition, offset in found if partition is not None}
+            placed = ((streams.partition(stream, index), offset) for stream, index, offset in since)
+            known = {partition: offset for partition, offset in placed if partition is not None}
+            consumer.interest.fresh[pattern] = known
         for pattern in state.filters:
             consumer.filters[pattern] = None
             self._router.trie.add(pattern, consumer)
