@@ -1,0 +1,297 @@
+"""The rig of the fault tests: a real node, load clients in their own processes, and the check at the end.
+
+    rig = Rig(folder, seed=7)
+    with rig.running():                     # node up, clients connected, first events acknowledged
+        rig.kill_round()                    # SIGKILL at a random moment, start again, wait until ready
+        figures = rig.check()               # clients pause, consumers catch up, everything is compared
+
+Waiting is for conditions with a deadline. The only clock that decides anything is the random delay before a kill.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.checker import Consumer, Figures, History, Reader, Record, check
+from tests.support.checker_journal import read_consumer, read_producer
+from tests.support.checker_log import read_log
+from tests.support.node import ROOT, Node, meshgate
+from tests.support.wait import wait_until
+
+ANSWER_S = 60.0
+READY_S = 30.0
+KILL_DELAY_S = 0.4                  # the kill comes at a random moment within this time after load has resumed
+KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
+BAD_NOTES = ("session lost", "answer 0x", "PUBREC 0x", "DISCONNECT", "CONNACK", "SUBACK", "an answer without")
+
+
+class ClientProcess:
+    """One load client and its journal."""
+
+    def __init__(self, folder: Path, module: str, name: str, port: int, **options: object) -> None:
+        self.name = name
+        self.journal = folder / f"{name}.journal"
+        self.journal.touch()
+        command = [sys.executable, "-m", f"tests.faults.{module}", "--port", str(port), "--name", name,
+                   "--journal", str(self.journal)]
+        for option, value in options.items():
+            command += [f"--{option}", str(value)]
+        self.output = folder / f"{name}.output"
+        with open(self.output, "ab") as errors:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=errors, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                                            start_new_session=True)
+
+    @property
+    def journalled_bytes(self) -> int:
+        return self.journal.stat().st_size
+
+    def tell(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, first_word: str, deadline_s: float = ANSWER_S) -> str:
+        """The next line from the client, which must begin with first_word."""
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], (), (), deadline_s)[0]:
+            raise AssertionError(f"{self.name} did not say {first_word!r} within {deadline_s} s")
+        line = self.process.stdout.readline().decode().strip()
+        errors = "" if line else self.output.read_text()[-2000:]
+        assert line.startswith(first_word), f"{self.name} said {line!r} instead of {first_word!r}\n{errors}"
+        return line
+
+    def count(self) -> int:
+        self.tell("count")
+        return int(self.hear("count").split()[1])
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.tell("stop")
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@dataclass
+class Rig:
+    """folder holds everything. broker_port: load this broker instead of a node of ours (no log, no kill)."""
+
+    folder: Path
+    seed: int = 0
+    extra: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    broker_port: int | None = None
+    producers: tuple[str, ...] = ("one", "two", "rest")
+    rate: float = 400.0
+    version: int = 4
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.random = random.Random(self.seed)
+        self.node = Node(self.folder / "node", extra=self.extra, name="faults", environment=self.environment)
+        self.clients: list[ClientProcess] = []
+        self.readers: dict[str, tuple[ClientProcess, Reader, set[str]]] = {}    # name -> client, promise, producers
+        self.writers: dict[str, ClientProcess] = {}
+        self.recovery_s: list[float] = []
+        self.kills = self.restarts = 0
+        self._records: list[Record] = []
+        self._offsets: dict[int, int] = {}
+
+    # --- life --------------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Rig]:
+        try:
+            if self.broker_port is None:
+                self.node.start()
+            self._start_clients()
+            self.wait_for_load(first=True)
+            yield self
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nseed {self.seed}\n{self.node.process.log_tail(30)}") from error
+        finally:
+            for client in self.clients:
+                client.stop()
+            self.node.process.kill9()
+
+    def _start_clients(self) -> None:
+        port = self.broker_port or self.node.ports["mqtt"]
+        names = {"one": "p-one", "two": "p-two", "rest": "p-rest"}
+        self._reader("c-all", port, 1, "faults/#", Reader.AT_LEAST_ONCE, {names[kind] for kind in self.producers})
+        if "two" in self.producers:
+            self._reader("c-two", port, 2, "faults/two/+/+", Reader.EXACTLY_ONCE, {"p-two"})
+        for reader, _, _ in self.readers.values():              # subscribed before the first event is sent
+            reader.tell("pause")
+            reader.hear("paused")
+        for kind in self.producers:
+            name, topic = names[kind], f"faults/{kind}"
+            if kind == "rest":
+                client = ClientProcess(self.folder, "rest_producer", name, self.node.ports["http"], topic=topic,
+                                       rate=self.rate / 2)
+            else:
+                client = ClientProcess(self.folder, "mqtt_producer", name, port, topic=topic, rate=self.rate,
+                                       qos=1 if kind == "one" else 2, version=self.version)
+            self.writers[name] = client
+            self.clients.append(client)
+
+    def _reader(self, name: str, port: int, qos: int, topic_filter: str, promise: Reader, producers: set[str]) -> None:
+        client = ClientProcess(self.folder, "mqtt_consumer", name, port, qos=qos, filter=topic_filter,
+                               version=self.version)
+        self.readers[name] = (client, promise, producers)
+        self.clients.append(client)
+
+    def wait_for_load(self, *, first: bool = False) -> None:
+        """Every client's journal has grown: connections are back and events flow."""
+        before = {client.name: 0 if first else client.journalled_bytes for client in self.clients}
+        for client in self.clients:
+            wait_until(lambda client=client: client.journalled_bytes > before[client.name] + 200,
+                       f"{client.name} makes progress", deadline_s=READY_S, pause_s=0.01,
+                       also=lambda client=client: client.journal.read_text()[-500:] + client.output.read_text()[-800:])
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+    def kill_round(self) -> float:
+        """Kill at a random moment, start, wait until ready. Returns the time from start to ready."""
+        if self.random.random() < KILL_IN_START and self.kills:
+            self._kill_while_starting()
+        else:
+            self.wait_for_load()
+        time.sleep(self.random.uniform(0.0, KILL_DELAY_S))      # the random moment
+        self.kill()
+        return self.restart()
+
+    def _kill_while_starting(self) -> None:
+        self.kill()
+        self.node.start(ready=False)
+        self.restarts += 1
+
+    def kill(self) -> None:
+        assert self.node.running, f"the node died by itself\n{self.node.process.log_tail()}"
+        self.node.kill9()
+        self.kills += 1
+
+    def restart(self) -> float:
+        start = time.monotonic()
+        self.node.start()
+        self.restarts += 1
+        self.recovery_s.append(time.monotonic() - start)
+        return self.recovery_s[-1]
+
+    def quiesce(self) -> None:
+        """Producers finish what is under way; consumers get what is in the log."""
+        for client in self.writers.values():
+            client.tell("pause")
+        for client in self.writers.values():
+            client.hear("paused")
+
+    def resume(self) -> None:
+        for client in self.writers.values():
+            client.tell("resume")
+            client.hear("resumed")
+
+    # --- the check ---------------------------------------------------------------------------------------------------
+    def check(self, *, resume: bool = False, whole: bool = True) -> Figures:
+        """Compare everything. whole: read the log from its beginning, and hold it against what was read before."""
+        self.quiesce()
+        history = self.history(whole=whole)
+        self._wait_for_readers(history)
+        self._read_readers(history)
+        figures = check(history)
+        for client in self.clients:
+            for note in self.notes(client):
+                if note.startswith(BAD_NOTES):
+                    figures.add("PROTOCOL", f"{client.name}: {note}")
+        if resume:
+            self.resume()
+        return figures
+
+    def notes(self, client: ClientProcess) -> list[str]:
+        return [line[2:] for line in client.journal.read_text().splitlines() if line.startswith("N ")]
+
+    def history(self, *, whole: bool = True) -> History:
+        """What producers and the log say. Consumers are added when they had time to catch up."""
+        history = History(exactly_once={"p-two", "p-rest"}, recovery_s=self.recovery_s)
+        for client in self.writers.values():
+            read_producer(client.journal, history)
+        for message in history.sent:
+            kind = message.producer.removeprefix("p-")
+            history.topics.setdefault(message[:2], f"faults/{kind}/{message.producer}/{message.key}")
+        if self.broker_port is None:
+            self._read_log(history, whole=whole)
+        return history
+
+    def _read_log(self, history: History, *, whole: bool) -> None:
+        before = self._records
+        if whole:
+            self._records = read_log(self.node.data)
+            known = [(record.message, record.place) for record in before if record.message is not None]
+            history.places += known
+        else:
+            self._records = before + read_log(self.node.data, from_offsets=self._offsets)
+        for record in self._records[len(before) if not whole else 0:]:
+            partition = record.place.partition
+            self._offsets[partition] = max(self._offsets.get(partition, 0), record.place.offset + 1)
+        history.log = self._records
+
+    def _wait_for_readers(self, history: History) -> None:
+        for client, _, producers in self.readers.values():
+            if history.log is None:
+                source = {message for message, fate in history.sent.items() if fate.acked}
+            else:
+                source = {record.message for record in history.log if record.message is not None}
+            expected = sum(message.producer in producers for message in source)
+            counted = [0, time.monotonic()]
+
+            def caught_up(client: ClientProcess = client, expected: int = expected, counted: list = counted) -> bool:
+                """All is there, or nothing has come for 5 s: then the checker says what is missing."""
+                count = client.count()
+                if count != counted[0]:
+                    counted[:] = [count, time.monotonic()]
+                return count >= expected or time.monotonic() - counted[1] > 5
+
+            wait_until(caught_up, f"{client.name} has {expected} messages", deadline_s=ANSWER_S)
+        self._wait_for_silence()
+
+    def _wait_for_silence(self) -> None:
+        """Second copies and marked repeats may still come: no journal grows for 0.3 s."""
+        sizes: list[object] = [None, time.monotonic()]
+
+        def silent() -> bool:
+            now = [client.journalled_bytes for client, _, _ in self.readers.values()]
+            for client, _, _ in self.readers.values():
+                client.count()                                  # makes the client flush its journal
+            if now != sizes[0]:
+                sizes[:] = [now, time.monotonic()]
+            return time.monotonic() - float(str(sizes[1])) > 0.3
+
+        wait_until(silent, "consumers are silent", deadline_s=ANSWER_S)
+
+    def _read_readers(self, history: History) -> None:
+        pairs = {message[:2] for message in history.sent}
+        for name, (client, promise, producers) in self.readers.items():
+            consumer = Consumer(reader=promise, wanted={pair for pair in pairs if pair[0] in producers})
+            read_consumer(client.journal, consumer)
+            history.consumers[name] = consumer
+
+    def verify_log(self) -> str:
+        """`meshgate log verify`; its complaint, or "" when the log is clean."""
+        done = meshgate("log", "verify", str(self.node.data))
+        return "" if done.returncode == 0 else (done.stdout + done.stderr).decode()
+
+    def summary(self) -> str:
+        return f"kills {self.kills}, starts {self.restarts}, seed {self.seed}"
+
