@@ -404,7 +404,7 @@ def test_silence_past_one_and_a_half_keep_alives_is_closed_and_the_will_sent(bro
         watcher.subscribe((topic, 0))
         began = time.monotonic()
         with broker.connect(unique(), keep_alive_s=1, will=Will(topic, b"silent")) as client:
-            said = client.expect_close()
+            said = client.expect_close(deadline_s=20)
             assert time.monotonic() - began >= 1.4
             assert said is not None and said.code == 0x8D
         assert watcher.message().payload == b"silent"
