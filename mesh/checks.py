@@ -92,8 +92,6 @@ def _check_listeners(config: Config) -> Iterator[str]:
         if port and (host, port) in taken:
             yield f"{path}.bind: {listener.bind} is taken by {taken[host, port]}"
         taken[host, port] = path
-        if listener.connections_max is not None and listener.connections_max < 1:
-            yield f"{path}.connections_max: expected at least 1"
         if not is_loopback(host):
             yield from _check_exposed(path, listener, config)
 

@@ -23,11 +23,27 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4_096         # a storm of 5,000 connections in 10 s must not see refused ones (net.core.somaxconn permitting)
 
 
+class _Refused(asyncio.Protocol):
+    """The connection that was one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "abort")
+        logger.warning("a connection was refused: the limit of open files is near")
+        transport.abort()
+
+
 class Listener:
     """One address of one protocol. bind() → open() → reload() … → stop()."""
 
-    def __init__(self, protocol: str, settings: ListenerSettings, *, anonymous: bool) -> None:
-        """anonymous: nobody has to log in, so the address must turn out to be loopback."""
+    def __init__(
+        self, protocol: str, settings: ListenerSettings, *, anonymous: bool,
+        may_accept: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """anonymous: nobody has to log in, so the address must turn out to be loopback.
+
+        may_accept: asked once per connection; where it says no, the connection is closed at once.
+        """
+        self._may_accept = may_accept
         self.protocol = protocol
         self.settings = settings
         self._anonymous = anonymous
@@ -97,7 +113,7 @@ class Listener:
 
     async def open(self, factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None) -> None:
         """Accept connections; factory makes the protocol object of each. context: TLS, made from the settings."""
-        self._factory = factory
+        self._factory = lambda: factory() if self._may_accept() else _Refused()
         self._servers = await self._serve(context)
 
     async def _serve(self, context: ssl.SSLContext | None) -> list[asyncio.AbstractServer]:
@@ -121,8 +137,7 @@ class Listener:
         for server in before:
             server.close()
         if tls != self.settings.tls:
-            self.settings = ListenerSettings(
-                self.settings.bind, tls, self.settings.insecure, self.settings.connections_max)
+            self.settings = ListenerSettings(self.settings.bind, tls, self.settings.insecure)
 
     def stop(self) -> None:
         """Accept nothing more. Open connections are the protocol's business."""

@@ -64,6 +64,8 @@ class NodeCollector(Collector):
         yield _gauge("meshgate_healthy", "0 once a part of the log has failed", int(not node.problems()))
         yield _gauge("meshgate_uptime_seconds", "Since the start of the process", node.uptime_s())
         yield _gauge("meshgate_locked_out", "Users and addresses that are locked out", node.authenticator.locked_count)
+        refused = node.files.refused if node.files is not None else 0
+        yield CounterMetricFamily("meshgate_connections_refused", "Because open files ran short", refused)
         yield _counter("meshgate_logins", "Logins by outcome", ["protocol", "outcome"], node.authenticator.outcomes)
         reloads = CounterMetricFamily("meshgate_reloads", "Configurations taken and refused", labels=["result"])
         for result, count in node.reloads.items():

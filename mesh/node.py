@@ -22,6 +22,7 @@ from mesh.config import stream_settings
 from mesh.datadir import DataDirectory
 from mesh.identity import Authenticator, User
 from mesh.listener import Listener
+from mesh.process import OpenFiles
 from mesh.rules import rules_of
 from mesh.settings import Config
 from mesh.snapshots import failed_partitions
@@ -68,6 +69,7 @@ class Node:
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
         self.rest = RestServer(self.router, self.authenticator, config.http, self.websocket)
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
+        self.files: OpenFiles | None = None
 
     @property
     def ready(self) -> bool:

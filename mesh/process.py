@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -21,12 +22,15 @@ SWITCH_INTERVAL_S = 0.0005
 # and larger young collections cost less, and old ones must be rare: each walks everything that the node holds.
 GC_THRESHOLDS = (50_000, 20, 100)
 
+FILES_RESERVED_MAX = 1_000      # open files kept free for segments, indexes and connections that are just closing
+LOOK_AGAIN_S = 0.1
 
-def tune_process() -> None:
-    """Before anything is opened."""
+
+def tune_process() -> int:
+    """Before anything is opened. Returns the limit of open files."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
-    raise_open_files()
+    return raise_open_files()
 
 
 def raise_open_files() -> int:
@@ -39,6 +43,36 @@ def raise_open_files() -> int:
         except (OSError, ValueError) as error:
             logger.warning("the limit of open files stays at %d: %s", soft, error)
     return soft
+
+
+class OpenFiles:
+    """Keeps some open files free for the log: a connection too many must never keep it from starting a segment.
+
+    Accepted connections are counted up from the last look at the process; when the count gets to the bound it looks
+    again, at most every LOOK_AGAIN_S. So the common case costs an addition, and nobody has to report a close.
+    """
+
+    def __init__(self, limit: int, now_s: Callable[[], float]) -> None:
+        self.refused = 0
+        self._bound = limit - min(FILES_RESERVED_MAX, limit // 4)
+        self._now_s = now_s
+        self._count = open_file_count()
+        self._looked_s = now_s()
+
+    def may_accept(self) -> bool:
+        """Ask once per connection; False means: close it."""
+        if self._count >= self._bound and self._now_s() - self._looked_s >= LOOK_AGAIN_S:
+            self._looked_s = self._now_s()
+            self._count = open_file_count()
+        if self._count >= self._bound:
+            self.refused += 1
+            return False
+        self._count += 1
+        return True
+
+
+def open_file_count() -> int:
+    return len(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"))
 
 
 def freeze_start() -> None:

@@ -29,7 +29,7 @@ from mesh.listener import Listener
 from mesh.logs import set_up_logs
 from mesh.node import Node, wall_clock_ms
 from mesh.outside import resolve_outside
-from mesh.process import freeze_start, loop_factory, tune_process
+from mesh.process import OpenFiles, freeze_start, loop_factory, tune_process
 from mesh.reload import reload
 from mesh.settings import Config
 from mesh.version import meshgate_version
@@ -51,23 +51,26 @@ def run_node(config_file: Path | None, data: Path | None, log_format: str, log_l
     if data is not None:
         config = msgspec.structs.replace(
             config, node=msgspec.structs.replace(config.node, data=str(data.resolve())))
-    tune_process()
+    files = tune_process()
     directory = DataDirectory(Path(config.node.data))
     directory.make()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(Service(config, config_file, directory, overridden=data is not None).run())
+        runner.run(Service(config, config_file, directory, files, overridden=data is not None).run())
     return 0
 
 
 class Service:
     """One run of a node."""
 
-    def __init__(self, config: Config, config_file: Path | None, data: DataDirectory, *, overridden: bool) -> None:
-        """overridden: --data was given, so a reload must not look at node.data."""
+    def __init__(
+        self, config: Config, config_file: Path | None, data: DataDirectory, files: int, *, overridden: bool,
+    ) -> None:
+        """files: limit of open files.  overridden: --data was given, so a reload must not look at node.data."""
         self._config = config
         self._config_file = config_file
         self._data = data
         self._overridden = overridden
+        self._files = OpenFiles(files, time.monotonic)
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -99,7 +102,8 @@ class Service:
         bound: list[Listener] = []
         try:
             for protocol, settings in self._config.listeners.all():
-                listener = Listener(protocol, settings, anonymous=not self._config.users)
+                listener = Listener(
+                    protocol, settings, anonymous=not self._config.users, may_accept=self._files.may_accept)
                 bound.append(listener)
                 listener.bind()
         except BaseException:
@@ -113,7 +117,7 @@ class Service:
         node = Node(self._config, users, self._data, meshgate_version())
         generated, password = first_admin(self._config, users, self._data)
         node.authenticator.replace(users + generated)
-        node.listeners = listeners
+        node.listeners, node.files = listeners, self._files
         factories = {
             "console": await self._http_factory(make_admin_app(node), RestCounters()),
             "http": await self._http_factory(node.rest.make_app(), node.rest.counters),

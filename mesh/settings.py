@@ -41,7 +41,6 @@ class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bind: str                               # host:port, [v6]:port, *:port; port 0 takes a free one
     tls: TlsSettings | None = None
     insecure: bool = False                  # true: accept passwords and events in clear text from other machines
-    connections_max: int | None = None      # None: as many as the limit of open files allows
 
 
 ListenerList: TypeAlias = ListenerSettings | tuple[ListenerSettings, ...] | None
