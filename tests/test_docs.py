@@ -1,0 +1,88 @@
+"""The documentation says what the code does: docs/configuration.md has the settings and defaults of the structs."""
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mesh.settings import (
+    Config,
+    Listeners,
+    ListenerSettings,
+    NodeSettings,
+    RetentionSettings,
+    StreamTable,
+    TlsSettings,
+    UserSettings,
+)
+from mesh.units import parse_duration_ms, parse_size
+from protocols.mqtt.settings import MqttSettings
+from protocols.rest.settings import RestSettings
+from protocols.websocket.settings import WebSocketSettings
+from routing.policy import Rule
+from routing.settings import Limits
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "[node]": NodeSettings, "[listeners]": Listeners, "A listener": ListenerSettings, "tls": TlsSettings,
+    "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings, "[[policies]]": Rule,
+    "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings, "[websocket]": WebSocketSettings,
+}
+
+
+def documented(heading: str) -> dict[str, str]:
+    """Setting → default as written, from the table under a heading."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    found = {}
+    inside = False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            inside = line.lstrip("# ") == heading
+        elif inside and line.startswith("| `"):
+            name, default = (cell.strip() for cell in line.split(" | ")[:2])
+            found[name.strip("|` ")] = default
+    return found
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_setting_is_documented_and_nothing_else_is(heading: str) -> None:
+    names = [field.encode_name for field in msgspec.structs.fields(SECTIONS[heading])]
+    assert list(documented(heading)) == names
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, enum.Enum) else list(value) if isinstance(value, tuple) else value
+
+
+def _written(name: str, text: str) -> object:
+    """The value that a default in the documentation stands for."""
+    text = text.strip("`")
+    last = name.removesuffix("_max").rpartition("_")[2]
+    value = msgspec.json.decode(text)
+    if last == "bytes":
+        return parse_size(value)
+    if last == "age":
+        return parse_duration_ms(value)
+    if last == "s" and isinstance(value, str):
+        return parse_duration_ms(value) / 1000
+    return value
+
+
+@pytest.mark.parametrize("heading", [heading for heading in SECTIONS if heading != "[listeners]"])
+def test_documented_defaults_are_the_real_ones(heading: str) -> None:
+    written = documented(heading)
+    for field in msgspec.structs.fields(SECTIONS[heading]):
+        text = written[field.encode_name]
+        if field.required:
+            assert text == "required", field.encode_name
+        elif field.default is None or isinstance(field.default, msgspec.Struct):
+            assert text == "–", field.encode_name
+        else:
+            assert _written(field.encode_name, text) == _plain(field.default), field.encode_name
+
+
+def test_documented_listeners_are_the_default_ones() -> None:
+    listeners = {protocol: listener.bind for protocol, listener in Config().listeners.all()}
+    assert {name: text.strip("`") for name, text in documented("[listeners]").items()} == listeners

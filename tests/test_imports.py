@@ -1,0 +1,92 @@
+"""Imports go one way: mesh → protocols → routing → routing/log; protocols never import each other. architecture.md §2"""
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("mesh", "protocols", "routing", "console", "tui")
+LOG_LEAVES = {"routing.event", "routing.errors", "routing.ticket", "routing.settings", "routing.topic"}
+IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop", "aiohttp"}
+SANS_IO = [
+    "protocols/wire.py", "protocols/errors.py", "protocols/websocket/frames.py", "protocols/websocket/handshake.py",
+    "protocols/rest/convert.py", "protocols/rest/location.py",
+    *(f"protocols/mqtt/{name}.py" for name in (
+        "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),
+]
+
+
+def files() -> list[Path]:
+    return sorted(path for top in OURS for path in (ROOT / top).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, those for type checkers included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+
+
+def allowed(importer: str, imported: str) -> bool:
+    """May the module `importer` import our module `imported`?"""
+    top, target = importer.split(".")[0], imported.split(".")[0]
+    if top == "routing":
+        if importer.startswith("routing.log."):
+            return imported in LOG_LEAVES or imported.split(".")[:2] == ["routing", "log"]
+        return target == "routing"
+    if top == "protocols":
+        if target == "protocols":
+            own = importer.split(".")[1]
+            other = imported.split(".")[1:2]
+            return other == [own] or (ROOT / "protocols" / f"{other[0] if other else ''}.py").exists()
+        return target == "routing"
+    if top == "mesh":
+        return target in ("mesh", "protocols", "routing")
+    return target == top        # console and tui see only the management API
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    importer = module_of(path)
+    wrong = [
+        imported for imported in imports(path)
+        if imported.split(".")[0] in OURS and not allowed(importer, imported)
+    ]
+    assert not wrong, f"{importer} imports {', '.join(wrong)}"
+
+
+def test_the_routing_core_knows_no_event_loop() -> None:
+    for path in (ROOT / "routing").rglob("*.py"):
+        assert not {"asyncio", "aiohttp", "uvloop"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("name", SANS_IO)
+def test_codecs_and_sessions_are_sans_io(name: str) -> None:
+    found = {module.split(".")[0] for module in imports(ROOT / name)}
+    assert not found & IMPURE, f"{name} imports {sorted(found & IMPURE)}"
+
+
+@pytest.mark.parametrize(("importer", "imported", "fine"), [
+    ("protocols.mqtt.session", "protocols.mqtt.packets", True),
+    ("protocols.mqtt.session", "protocols.wire", True),
+    ("protocols.mqtt.session", "protocols.rest.app", False),
+    ("protocols.rest.app", "mesh.identity", False),
+    ("routing.router", "protocols.wire", False),
+    ("routing.router", "routing.log.store", True),
+    ("routing.log.store", "routing.router", False),
+    ("routing.log.store", "routing.settings", True),
+    ("tui.app", "routing.router", False),
+    ("mesh.node", "routing.log.store", True),
+])
+def test_the_rule_itself(importer: str, imported: str, fine: bool) -> None:
+    assert allowed(importer, imported) is fine
