@@ -45,7 +45,6 @@ FIRST_IN_GROUP = 0
 LATER_IN_GROUP = -1                         # Kafka's NO_PARTITION_LEADER_EPOCH: readers take it for "unknown"
 
 BATCH_BYTES = 1024 * 1024                   # a group is split into batches of about this size
-BATCH_RECORDS_MAX = 8192                    # and of at most so many records, so that offset deltas are in the table
 BATCH_BYTES_MAX = 128 * 1024 * 1024         # a longer declared length is damage, not a batch; Kafka's request: 100 MiB
 
 CODEC_MASK = 0x07
@@ -156,12 +155,13 @@ def encode_varint(value: int) -> bytes:
     return bytes(out)
 
 
-VARINTS: tuple[bytes, ...] = tuple(encode_varint(value) for value in range(BATCH_RECORDS_MAX))
+VARINTS_MAX = 16_384                        # offset deltas in a batch of 1 MiB and the lengths of most fields
+VARINTS: tuple[bytes, ...] = tuple(encode_varint(value) for value in range(VARINTS_MAX))
 
 
 def varint(value: int) -> bytes:
     """encode_varint by table where possible."""
-    return VARINTS[value] if 0 <= value < BATCH_RECORDS_MAX else encode_varint(value)
+    return VARINTS[value] if 0 <= value < VARINTS_MAX else encode_varint(value)
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:

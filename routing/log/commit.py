@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -20,6 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.log.batch import BatchHeader
+from routing.log.crash import crash_point
+from routing.log.index import IndexBuilder
+from routing.log.offsets import save_reservation
 from routing.log.segment import Segment
 
 if TYPE_CHECKING:
@@ -31,20 +33,6 @@ FIRST_ALLOCATION_BYTES = 256 * 1024     # a segment is allocated ahead of its wr
 LAST_ALLOCATION_BYTES = 16 * 1024 * 1024
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-# --------------------------------------------------------------------------------------- crash points, for the tests
-
-_crash_point, _, _crash_pass = os.environ.get("CRASH_AT", "").partition(":")
-_crash_countdown = [int(_crash_pass or 1)]
-
-
-def crash_point(name: str) -> None:
-    """End the process here, as kill -9 would, when CRASH_AT=name:n says so and this is the n-th pass."""
-    if name == _crash_point:
-        _crash_countdown[0] -= 1
-        if _crash_countdown[0] == 0:
-            os._exit(137)
-
 
 # --------------------------------------------------------------------------------------------------------- the writer
 
@@ -97,38 +85,44 @@ class InlineWriter:
 class WriteTask:
     """The share of one partition in a job. The first half is filled by the loop, the second by the writer."""
 
-    __slots__ = ("batches", "data", "end_offset", "failure", "partition", "roll_at", "rolled", "segment", "sync")
+    __slots__ = (
+        "batches", "end_offset", "failure", "partition", "pieces", "reserve", "roll_at", "rolled", "segment", "sync",
+    )
 
-    def __init__(self, partition: Partition, segment: Segment, sync: bool) -> None:
+    def __init__(self, partition: Partition, segment: Segment, end_offset: int) -> None:
         self.partition = partition
         self.segment = segment                  # where to write; the new one after a roll
-        self.sync = sync
+        self.sync = False
         self.roll_at: int | None = None         # start a new segment at this offset first
-        self.data = b""
+        self.reserve: int | None = None         # reserve offsets up to here first
+        self.pieces: list[bytes] = []           # the encoded batches
         self.batches: list[tuple[BatchHeader, list[Event]]] = []
-        self.end_offset = 0
+        self.end_offset = end_offset            # of the partition when all is written
         self.rolled: Segment | None = None      # the new segment
         self.failure: Refusal | None = None
 
     def write(self) -> None:
         """Roll if asked to, then write. The failure, if any, is left in failure."""
         try:
+            if self.reserve is not None:
+                save_reservation(self.segment.fs, self.segment.directory, self.reserve)
             if self.roll_at is not None:
                 self._roll(self.roll_at)
-            if self.data:
+            if self.pieces:
+                data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
                 crash_point("before_write")
-                allocate(self.segment, len(self.data))
-                written = self.segment.file().pwrite(self.data, self.segment.size)
+                allocate(self.segment, len(data))
+                written = self.segment.file().pwrite(data, self.segment.size)
                 crash_point("after_write")
-                if written != len(self.data):
-                    raise OSError(errno.ENOSPC, f"short write, {written} of {len(self.data)} bytes")
+                if written != len(data):
+                    raise OSError(errno.ENOSPC, f"short write, {written} of {len(data)} bytes")
         except OSError as error:
             self.failure = _failure(error, self.segment, "write", may_be_full=True)
             self.cut_back()
 
     def finish(self) -> None:
         """Make it last."""
-        if self.failure is None and self.sync and self.data:
+        if self.failure is None and self.sync and self.pieces:
             try:
                 crash_point("before_sync")
                 self.segment.file().datasync()
@@ -144,6 +138,7 @@ class WriteTask:
         old.file().datasync()
         crash_point("in_roll")
         new = Segment(old.fs, old.directory, base_offset)
+        new.builder = IndexBuilder(base_offset)
         new.adopt_file(old.fs.open(new.path(), create=True))
         new.file().truncate(0)
         old.fs.sync_directory(old.directory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from routing.event import Event
-from routing.log.batch import BATCH_BYTES, BATCH_RECORDS_MAX, VARINTS, build_batch, encode_varint, varint
+from routing.log.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
 from routing.log.fields import RawHeader, event_headers
 
 _CACHE_MAX = 65_536                 # distinct (topic, qos, publisher); dropped as a whole when full
@@ -20,20 +20,27 @@ Parts = tuple[bytes, bytes, int]    # key with its length, headers with their co
 
 
 class Encoder:
-    """Draws the batches of one stream. compacted: an empty payload is written as null, Kafka's tombstone."""
+    """Draws the batches of one partition."""
 
-    __slots__ = ("_cache", "_compacted")
+    __slots__ = ("_cache",)
 
-    def __init__(self, compacted: bool = False) -> None:
+    def __init__(self) -> None:
         self._cache: dict[tuple[str, int, str], Parts] = {}
-        self._compacted = compacted
 
-    def encode(self, events: Sequence[Event], start: int, *, first_in_group: bool) -> tuple[bytes, int]:
-        """One batch with the events from index start on, as many as fit. Returns it and the index after the last.
+    def encode(
+        self,
+        events: Sequence[Event],
+        *,
+        first_in_group: bool,
+        bytes_max: int = BATCH_BYTES,
+        tombstones: bool = False,
+    ) -> tuple[bytes, int]:
+        """One batch with the first of the events, until it has bytes_max. Returns it and how many those are.
 
-        The events carry consecutive offsets and their timestamps.
+        The events carry consecutive offsets and their timestamps. tombstones: write an empty payload as null, which
+        is Kafka's deletion mark in a compacted stream.
         """
-        first = events[start]
+        first = events[0]
         base_timestamp = max_timestamp = last_timestamp = first.timestamp_ms
         cache = self._cache
         pieces: list[bytes] = []
@@ -43,7 +50,7 @@ class Encoder:
         qos = -1
         key_part = header_part = lead = b""
         fixed = 0
-        for event in events[start:start + BATCH_RECORDS_MAX] if start or len(events) > BATCH_RECORDS_MAX else events:
+        for event in events:
             if event.timestamp_ms != last_timestamp:
                 last_timestamp = event.timestamp_ms
                 if last_timestamp > max_timestamp:
@@ -62,25 +69,28 @@ class Encoder:
                 key_part, header_part, fixed = parts
             payload = event.payload
             length = len(payload)
-            begin = lead + VARINTS[count] if lead else _NO_DELTA[count]
-            if length:
-                value = VARINTS[length] if length < BATCH_RECORDS_MAX else encode_varint(length)
+            if count < VARINTS_MAX:
+                begin = lead + VARINTS[count] if lead else _NO_DELTA[count]
             else:
-                value = _NULL if self._compacted else b"\0"
+                begin = (lead or b"\0\0") + encode_varint(count)
+            if length:
+                value = VARINTS[length] if length < VARINTS_MAX else encode_varint(length)
+            else:
+                value = _NULL if tombstones else b"\0"
             size = fixed + len(begin) + len(value) + length
             extend((
-                VARINTS[size] if size < BATCH_RECORDS_MAX else encode_varint(size),
+                VARINTS[size] if size < VARINTS_MAX else encode_varint(size),
                 begin, key_part, value, payload, header_part,
             ))
             count += 1
             total += size
-            if total >= BATCH_BYTES:
+            if total >= bytes_max:
                 break
         batch = build_batch(
             first.offset, count - 1, base_timestamp, max_timestamp, count, b"".join(pieces),
             first_in_group=first_in_group,
         )
-        return batch, start + count
+        return batch, count
 
 
 def _parts(event: Event) -> Parts:

@@ -7,7 +7,6 @@ from the files.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -16,15 +15,16 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.log.batch import BatchError, batch_at, check_batch, place
-from routing.log.codecs import available
+from routing.log.batch import BATCH_BYTES, BatchError, batch_at, check_batch, place
 from routing.log.commit import WriteTask
 from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
 from routing.log.encode import Encoder
-from routing.log.index import RELATIVE_OFFSET_MAX, IndexBuilder
+from routing.log.index import RELATIVE_OFFSET_MAX
+from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
 from routing.log.segment import Damage, Segment
 from routing.log.tail_cache import TailCache
+from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX = 8 * 1024 * 1024       # of one partition in one commit; the rest is the next group
 FULL_RETRY_S = 1.0                      # a full disk is tried again once a second
+EVENT_COST_BYTES = 100                  # of a waiting event beside its payload, for the budget of pending bytes
+
+_OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
+_ALL = 1 << 62
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -48,10 +52,12 @@ class Owner(Protocol):
     pending_bytes: int
     pending_bytes_max: int
     clock_ms: Callable[[], int]
+    clock_s: Callable[[], float]
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
     def dirty(self, partition: Partition) -> None: ...
     def later(self, work: Callable[[], None]) -> None: ...
+    def on_loop(self, work: Callable[[], None]) -> None: ...
 
 
 class RawBatch(msgspec.Struct, frozen=True):
@@ -59,9 +65,6 @@ class RawBatch(msgspec.Struct, frozen=True):
 
     data: bytes
     events: list[Event]
-
-
-_OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
 
 
 def _ignore(partition: Partition, events: list[Event]) -> None:
@@ -77,30 +80,34 @@ class Partition:
         self.index = index
         self.settings = settings
         self.segments = segments
-        self.end_offset = segments[-1].next_offset
-        self.next_offset = self.end_offset
-        self.failed: Refusal | None = None
-        self.damage: list[Damage] = []
+        self.end_offset = segments[-1].next_offset      # one past the last committed record
+        self.next_offset = self.end_offset              # where the next append goes
+        self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
+        self.damage: list[Damage] = []                  # what recovery and readers found broken
         self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
-        self.writing = False                    # a WriteTask of this partition is under way
-        self.roll_wanted = False
-        for segment in segments:
-            segment.on_damage = self._found_damage
-            self.damage += segment.damage
         self._owner = owner
         self._open: list[list[Event] | RawBatch] = []
-        self._tickets: deque[tuple[int, int, Ticket]] = deque()     # offset after it, bytes, ticket
-        self._full_until_s = 0.0
+        self._tickets: deque[tuple[int, int, Ticket]] = deque()     # offset after its events, cost in bytes, ticket
         self._full: Refusal | None = None
-        self._encoder = Encoder(settings.compact)
-        self._decoder = Decoder(self, lambda key: topic_of_key(settings, key))
+        self._full_until_s = 0.0
+        self._roll_wanted = False
+        self._reserved = read_reservation(segments[-1].fs, segments[-1].directory)
+        self._unsynced_bytes = 0
+        self._encoder = Encoder()
+        self._decoder = self.fresh_decoder()
         self._cache = TailCache(tail_cache_bytes, self.end_offset)
         self._reader = Reader(segments, self._decoder)
+        self._upkeep = Upkeep(self, owner)
+        for segment in segments:
+            segment.on_damage = self._found_damage
+            for damage in segment.damage:
+                self._found_damage(damage)
 
     # ------------------------------------------------------------------------------------------------ state
 
     @property
     def start_offset(self) -> int:
+        """The first offset that can be read."""
         return self.segments[0].base_offset
 
     @property
@@ -113,146 +120,164 @@ class Partition:
 
     @property
     def has_open_group(self) -> bool:
-        return bool(self._open) or self.roll_wanted
+        """True when begin_commit has something to do."""
+        return bool(self._open) or self._roll_wanted
 
     # ------------------------------------------------------------------------------------------------ append
 
     def append(self, events: list[Event], ticket: Ticket) -> None:
-        """Queue events for the next commit; the ticket's share completes with it. Never blocks, never fails here."""
+        """Queue events for the next commit; the ticket's share completes with it.
+
+        Sets partition, offset and, where it is 0, timestamp_ms. Never blocks and never fails here: a refusal reaches
+        the ticket with the next kick, and the events then have the offset -1.
+        """
         if not events:
             return
         ticket.waiting += 1
         refusal = self._refusal()
-        offset = self.next_offset
-        size = 0
-        now_ms = self._owner.clock_ms()
-        for event in events:
-            event.partition = self
-            event.offset = offset
-            if event.timestamp_ms == 0:
-                event.timestamp_ms = now_ms
-            offset += 1
-            size += len(event.payload)
         if refusal is not None:
             for event in events:
+                event.partition = self
                 event.offset = -1
             self._owner.reject(ticket, self, refusal)
             return
-        if self._open and type(self._open[-1]) is list:
-            self._open[-1].extend(events)
+        offset = self.next_offset
+        cost = EVENT_COST_BYTES * len(events)
+        now_ms = 0
+        for event in events:
+            event.partition = self
+            event.offset = offset
+            offset += 1
+            cost += len(event.payload)
+            if event.timestamp_ms == 0:
+                now_ms = now_ms or self._owner.clock_ms()
+                event.timestamp_ms = now_ms
+        waiting = self._open[-1] if self._open else None
+        if isinstance(waiting, list):
+            waiting += events
         else:
-            self._open.append(list(events))
-        self._queued(offset, size + 100 * len(events), ticket)
+            self._open.append(events[:])
+        self._queued(offset, cost, ticket)
 
     def append_raw(self, batch: bytes, ticket: Ticket) -> int:
         """Queue one RecordBatch of a Kafka producer as it is; only base offset and leader epoch are set.
 
-        Returns its base offset, -1 when it was refused. The ticket's events, if any, must have this partition set
-        for a refusal to reach them.
+        Returns its base offset, -1 when it is refused: a checksum, record or codec that is not right is
+        PAYLOAD_INVALID. A refusal reaches those of the ticket's events whose partition is this one.
         """
         ticket.waiting += 1
         refusal = self._refusal()
+        base_offset = self.next_offset
         if refusal is None:
-            base_offset = self.next_offset
             try:
-                placed, events = self._accept(batch, base_offset)
+                raw = self._accept(batch, base_offset)
             except BatchError as error:
                 refusal = Refusal(Reason.PAYLOAD_INVALID, f"record batch: {error}")
         if refusal is not None:
             self._owner.reject(ticket, self, refusal)
             return -1
-        self._open.append(RawBatch(placed, events))
-        self._queued(base_offset + len(events), len(placed), ticket)
+        self._open.append(raw)
+        self._queued(base_offset + len(raw.events), len(batch), ticket)
         return base_offset
 
-    def _accept(self, batch: bytes, base_offset: int) -> tuple[bytes, list[Event]]:
-        header = check_batch(batch)
-        codec = header.attributes & 7
-        if not available(codec):
-            raise BatchError(f"codec {codec} is not available here")
-        if header.record_count == 0:
+    def _accept(self, batch: bytes, base_offset: int) -> RawBatch:
+        """Check everything about a batch from outside, so that readers need not."""
+        if check_batch(batch).record_count == 0:
             raise BatchError("no records")
         placed = place(batch, base_offset, first_in_group=False)
-        placed_header = batch_at(placed, 0)
-        assert placed_header is not None
-        plain = plain_batch(placed, placed_header)
-        check_records(plain, placed_header)
+        header = batch_at(placed, 0)
+        assert header is not None
+        plain = plain_batch(placed, header)
+        check_records(plain, header)
         events: list[Event] = []
-        self._decoder.events(plain, 0, placed_header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
-        return placed, events
+        self._decoder.events(plain, 0, header, 0, Verdicts(lambda topic: True), {}, events, _ALL)
+        return RawBatch(placed, events)
 
     def _refusal(self) -> Refusal | None:
         if self.failed is not None:
             return self.failed
         if self._full is not None:
-            if time.monotonic() < self._full_until_s:
+            if self._owner.clock_s() < self._full_until_s:
                 return self._full
             self._full = None
         return _OVERLOADED if self._owner.pending_bytes > self._owner.pending_bytes_max else None
 
-    def _queued(self, end_offset: int, size: int, ticket: Ticket) -> None:
+    def _queued(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         self.next_offset = end_offset
-        self._tickets.append((end_offset, size, ticket))
-        self._owner.pending_bytes += size
+        self._tickets.append((end_offset, cost, ticket))
+        self._owner.pending_bytes += cost
         self._owner.dirty(self)
 
     # ------------------------------------------------------------------------------------------------ commit
 
     def begin_commit(self) -> WriteTask:
-        """Encode the open group, or as much of it as one commit takes. Nothing else is begun before end_commit."""
+        """Encode the open group, or as much of it as one commit takes. end_commit must follow before the next."""
         segment = self.segments[-1]
-        task = WriteTask(self, segment, self.settings.durability is Durability.FSYNC)
-        task.end_offset = self.end_offset
-        pieces: list[bytes] = []
+        task = WriteTask(self, segment, self.end_offset)
         size = 0
         while self._open and size < GROUP_BYTES_MAX:
-            first = not pieces
-            item = self._open[0]
-            if isinstance(item, RawBatch):
-                data, events = place(item.data, task.end_offset, first_in_group=first), item.events
-                del self._open[0]
-            else:
-                data, after = self._encoder.encode(item, 0, first_in_group=first)
-                if after == len(item):
-                    events = item
-                    del self._open[0]
-                else:
-                    events, self._open[0] = item[:after], item[after:]
+            data, events = self._next_batch(first_in_group=size == 0)
             header = batch_at(data, 0)
-            assert header is not None and header.base_offset == task.end_offset, "offsets must be without gaps"
+            assert header is not None and header.base_offset == task.end_offset, "offsets must count up without gaps"
             task.batches.append((header, events))
+            task.pieces.append(data)
             task.end_offset = header.next_offset
-            pieces.append(data)
             size += len(data)
-        task.data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if segment.size and (
-            self.roll_wanted
+            self._roll_wanted
             or segment.size + size > self.settings.segment_bytes
             or task.end_offset - segment.base_offset > RELATIVE_OFFSET_MAX
         ):
             task.roll_at = self.end_offset
-        self.roll_wanted = False
-        self.writing = True
+        self._roll_wanted = False
+        if self.settings.durability is Durability.FSYNC:
+            task.sync = True
+        else:
+            task.sync = self._unsynced_bytes >= CHECKPOINT_BYTES        # a checkpoint stands for synced bytes
+            if task.end_offset > self._reserved:
+                task.reserve = task.end_offset + RESERVED
         return task
+
+    def _next_batch(self, *, first_in_group: bool) -> tuple[bytes, list[Event]]:
+        """Take the next batch off the open group."""
+        waiting = self._open[0]
+        if isinstance(waiting, RawBatch):
+            del self._open[0]
+            return place(waiting.data, batch_at_base(waiting), first_in_group=first_in_group), waiting.events
+        compact = self.settings.compact
+        # What is appended together to a compacted stream becomes durable together: one batch, however large.
+        bytes_max = _ALL if compact else BATCH_BYTES
+        data, after = self._encoder.encode(
+            waiting, first_in_group=first_in_group, bytes_max=bytes_max, tombstones=compact
+        )
+        if after == len(waiting):
+            del self._open[0]
+            return data, waiting
+        self._open[0] = waiting[after:]
+        return data, waiting[:after]
 
     def end_commit(self, task: WriteTask) -> Callable[[], None]:
         """Take a finished task back: move the end, or refuse what waited. Returns the notifications, to be run next."""
-        self.writing = False
         if task.rolled is not None:
-            self._rolled(task.rolled)
+            self._take_new_segment(task.rolled)
         if task.failure is not None:
             return self._refuse_waiting(task.failure)
         segment = self.segments[-1]
         committed: list[Event] = []
         for header, events in task.batches:
-            segment.committed(header, [event.topic for event in events])
+            segment.note(segment.size, header, [event.topic for event in events])
             committed = events if not committed else committed + events
+        size = sum(map(len, task.pieces))
         self.end_offset = task.end_offset
-        self._cache.add(committed, len(task.data), task.end_offset)
+        self._reserved = max(self._reserved, task.reserve or 0)
+        self._cache.add(committed, size, task.end_offset)
+        self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
+        if task.sync:
+            self._upkeep.synced()
         done: list[Ticket] = []
         while self._tickets and self._tickets[0][0] <= task.end_offset:
-            _, size, ticket = self._tickets.popleft()
-            self._owner.pending_bytes -= size
+            _, cost, ticket = self._tickets.popleft()
+            self._owner.pending_bytes -= cost
             done.append(ticket)
 
         def notify() -> None:
@@ -263,20 +288,19 @@ class Partition:
 
         return notify
 
-    def _rolled(self, new: Segment) -> None:
-        self._owner.later(self.segments[-1].seal())
-        new.builder = IndexBuilder(new.base_offset)
+    def _take_new_segment(self, new: Segment) -> None:
+        self._upkeep.rolled(self.segments[-1])
         new.on_damage = self._found_damage
         self.segments.append(new)
 
     def _refuse_waiting(self, refusal: Refusal) -> Callable[[], None]:
         """Refuse everything that is not committed: its offsets are free again."""
         if refusal.reason is Reason.STORAGE_FULL:
-            self._full, self._full_until_s = refusal, time.monotonic() + FULL_RETRY_S
+            self._full, self._full_until_s = refusal, self._owner.clock_s() + FULL_RETRY_S
         else:
             self.failed = refusal
         refused = [ticket for _, _, ticket in self._tickets]
-        self._owner.pending_bytes -= sum(size for _, size, _ in self._tickets)
+        self._owner.pending_bytes -= sum(cost for _, cost, _ in self._tickets)
         self._tickets.clear()
         self._open.clear()
         self.next_offset = self.end_offset
@@ -286,20 +310,6 @@ class Partition:
                 ticket.part_failed(self, refusal)
 
         return notify
-
-    def close(self) -> None:
-        """Cut the reserved space off the active segment, sync it and save its checkpoint. Nothing may be under way."""
-        active = self.segments[-1]
-        if self.failed is None:
-            try:
-                active.file().truncate(active.size)
-                active.file().datasync()
-                if not active.damage:
-                    active.sidecars()()
-            except OSError as error:
-                log.error("%s: cannot be closed cleanly: %s; it will be read at the next start", active.path(), error)
-        for segment in self.segments:
-            segment.close()
 
     # ------------------------------------------------------------------------------------------------ read
 
@@ -352,9 +362,60 @@ class Partition:
         events = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1).events
         return events[0] if events and events[0].offset == offset else None
 
+    def fresh_decoder(self) -> Decoder:
+        """A decoder of this partition's records, for use on one thread."""
+        return Decoder(self, lambda key: topic_of_key(self.settings, key))
+
     def _found_damage(self, damage: Damage) -> None:
         log.error("stream %s partition %d: %s", self.stream, self.index, damage)
         self.damage.append(damage)
+
+    # ------------------------------------------------------------------------------------------------ upkeep
+
+    def maintain(self, now_ms: int) -> None:
+        """Retention, compaction, rolling by age."""
+        if self._upkeep.run(now_ms):
+            self._roll_wanted = True
+            self._owner.dirty(self)
+
+    def drop_segments(self, gone: list[Segment]) -> None:
+        """Take the oldest segments off the list; their files are the caller's business."""
+        assert self.segments[:len(gone)] == gone
+        del self.segments[:len(gone)]
+        for segment in gone:
+            self._reader.forget(segment)
+
+    def replace_segments(self, bases: list[int], new: Segment) -> None:
+        """Put a cleaned segment in the place of those with these base offsets."""
+        first = next(index for index, segment in enumerate(self.segments) if segment.base_offset == bases[0])
+        old = self.segments[first:first + len(bases)]
+        assert [segment.base_offset for segment in old] == bases
+        self.segments[first:first + len(bases)] = [new]
+        new.on_damage = self._found_damage
+        for segment in old:
+            self._reader.forget(segment)
+
+    def close(self) -> None:
+        """Cut the reserved space off the active segment, sync it and save its checkpoint. Nothing may be under way."""
+        active = self.segments[-1]
+        if self.failed is None:
+            try:
+                active.file().truncate(active.size)
+                active.file().datasync()
+                if not active.damage:
+                    active.sidecars()()
+                drop_reservation(active.fs, active.directory)
+            except OSError as error:
+                log.error("%s: cannot be closed cleanly: %s; it will be read at the next start", active.path(), error)
+        for segment in self.segments:
+            segment.close()
+
+
+def batch_at_base(raw: RawBatch) -> int:
+    """The base offset that a waiting batch was given."""
+    header = batch_at(raw.data, 0)
+    assert header is not None
+    return header.base_offset
 
 
 def topic_of_key(settings: StreamSettings, key: bytes | None) -> str:

@@ -42,9 +42,10 @@ class Reader:
         self._hints: OrderedDict[int, Hint] = OrderedDict()
         self._recent: OrderedDict[int, Segment] = OrderedDict()
 
-    def forget(self) -> None:
-        """Forget all places: the segments were replaced."""
-        self._hints.clear()
+    def forget(self, segment: Segment) -> None:
+        """The segment is no longer part of the partition."""
+        self._recent.pop(segment.base_offset, None)
+        segment.close()
 
     # -------------------------------------------------------------------------------------------- scan
 

@@ -12,6 +12,7 @@ the first invalid batch behind the checkpoint ends the log.
 """
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,9 +20,11 @@ from pathlib import Path
 
 from routing.event import Event
 from routing.log.batch import FIRST_IN_GROUP, BatchHeader, batch_at, crc_is_right
+from routing.log.compaction import CLEANED, SWAP, empty_batch, put_in_place
 from routing.log.decode import Decoder, Verdicts, plain_batch
 from routing.log.fs import FileSystem
 from routing.log.index import IndexBuilder
+from routing.log.offsets import read_reservation
 from routing.log.segment import LOG, READ_BYTES, SUFFIXES, Segment
 
 log = logging.getLogger(__name__)
@@ -32,23 +35,81 @@ OFFSET_MAX = 2**62          # an offset beyond this is damage
 def recover_partition(fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool) -> list[Segment]:
     """The segments of a partition, in order; the last one is active and has its file open. Makes an empty partition."""
     fs.make_directory(directory)
+    _finish_compaction(fs, directory)
     bases = _segment_bases(fs, directory)
     if not bases:
         return [_first_segment(fs, directory)]
     segments = [_recover_sealed(fs, directory, base, following, decoder) for base, following in pairwise(bases)]
     segments.append(_recover_active(fs, directory, bases[-1], decoder, synced_groups))
+    _skip_reserved(segments[-1])
     return segments
+
+
+def _finish_compaction(fs: FileSystem, directory: Path) -> None:
+    """A .swap file is whole and counts: it takes the place of the segments in its range."""
+    names = fs.names(directory)
+    for name in names:
+        if name.endswith(CLEANED):
+            fs.remove(directory / name)
+    for name in names:
+        stem = name.removesuffix(SWAP)
+        if not name.endswith(SWAP) or not stem.isdigit():
+            continue
+        swap = Segment(fs, directory, int(stem), suffix=SWAP)
+        next_offset = _chain_end(swap)
+        if next_offset is None:
+            log.error("%s: not a whole segment; it is put aside", swap.path())
+            fs.rename(swap.path(), directory / (name + ".broken"))
+            continue
+        bases = [base for base in _bases(names) if swap.base_offset <= base < next_offset]
+        log.info("%s: finishing a compaction of %d segments", swap.path(), len(bases))
+        put_in_place(fs, directory, swap.base_offset, bases)
+
+
+def _chain_end(segment: Segment) -> int | None:
+    """The next offset after a segment that must be whole from its first to its last byte; None when it is not."""
+    try:
+        segment.size, segment.next_offset = segment.file().size(), OFFSET_MAX
+        end = segment.base_offset
+        for found in segment.batches(0, segment.base_offset):
+            end = found.header.next_offset
+        return None if segment.damage or not segment.size else end
+    finally:
+        segment.close()
+
+
+def _skip_reserved(active: Segment) -> None:
+    """Go on behind the offsets that may have been used before a crash (offsets.py)."""
+    reserved = read_reservation(active.fs, active.directory)
+    if reserved <= active.next_offset:
+        return
+    log.warning(
+        "%s: not closed cleanly and not synced (durability write): going on at offset %d after %d",
+        active.path(), reserved, active.next_offset - 1,
+    )
+    gap = empty_batch(active.next_offset, reserved)
+    if active.file().pwrite(gap, active.size) != len(gap):
+        raise OSError(errno.ENOSPC, f"{active.path()}: short write")
+    active.file().datasync()
+    header = batch_at(gap, 0)
+    assert header is not None
+    active.note(active.size, header, [])
+    active.allocated = active.size
+
+
+def _bases(names: list[str]) -> list[int]:
+    return sorted(int(name[: -len(LOG)]) for name in names if name.endswith(LOG) and name[: -len(LOG)].isdigit())
 
 
 def _segment_bases(fs: FileSystem, directory: Path) -> list[int]:
     """The base offsets of the segments. Left-overs of an interrupted change are removed."""
     names = fs.names(directory)
-    bases = {int(name[: -len(LOG)]) for name in names if name.endswith(LOG) and name[: -len(LOG)].isdigit()}
+    bases = _bases(names)
     for name in names:
         stem, _, suffix = name.partition(".")
         if suffix.endswith("tmp") or ("." + suffix in SUFFIXES and stem.isdigit() and int(stem) not in bases):
             fs.remove(directory / name)
-    return sorted(bases)
+    return bases
 
 
 def _first_segment(fs: FileSystem, directory: Path) -> Segment:

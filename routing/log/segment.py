@@ -18,6 +18,7 @@ import msgspec
 
 from routing.errors import StorageError
 from routing.log.batch import HEADER_BYTES, BatchHeader, batch_at, crc_is_right
+from routing.log.crash import crash_point
 from routing.log.fs import File, FileSystem, read_whole, replace_whole
 from routing.log.index import IndexBuilder, position_before, positions_after, relative_offset_before
 from routing.log.summary import MARK_BYTES, Mark, Summary, decode_mark, decode_summary, encode_summary
@@ -131,7 +132,9 @@ class Segment:
         fs, index, timeindex, target = self.fs, self.path(INDEX), self.path(TIMEINDEX), self.path(SUMMARY)
 
         def write() -> None:
+            crash_point("at_index_save")
             replace_whole(fs, index, offsets, durable=False)
+            crash_point("at_index_save")
             replace_whole(fs, timeindex, times, durable=False)
             replace_whole(fs, target, encode_summary(mark, summary), durable=False)
 
@@ -188,6 +191,12 @@ class Segment:
         self.builder = None
         self.close()
         return save
+
+    def release(self) -> None:
+        """Go back to the files: index and summary are saved, the file has its final name."""
+        self.builder = None
+        self._summary = None
+        self.close()
 
     def drop_summary(self) -> None:
         if self.builder is None:

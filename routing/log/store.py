@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ class LocalStore:
         tail_cache_bytes: int = 16 * 1024 * 1024,
         fs: FileSystem | None = None,
         spawn_writer: Callable[[str], Writer] = ThreadWriter,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
 
@@ -61,6 +63,7 @@ class LocalStore:
         spawn_writer makes the two worker threads; commit.InlineWriter makes the store run on one thread.
         """
         self.clock_ms = clock_ms
+        self.clock_s = clock_s
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
         self.partitions: list[Partition] = []
@@ -81,7 +84,7 @@ class LocalStore:
         except OSError as error:
             raise StorageError(f"{root}: {error.strerror}") from error
         self._writer: Writer = spawn_writer("meshgate-log-writer")
-        self._keeper = spawn_writer("meshgate-log-keeper")
+        self._keeper: Writer = spawn_writer("meshgate-log-keeper")
 
     def _read_epoch(self) -> str:
         path = self._root / "epoch"
@@ -99,7 +102,7 @@ class LocalStore:
         """Recover the partitions of a stream. Raises StorageError when a partition cannot be served at all."""
         directory = self._root / "streams" / escape_name(settings.name)
         opened = []
-        for index in range(settings.partitions):
+        for index in range(self._partition_count(directory, settings)):
             path = directory / str(index)
             decoder = Decoder(None, lambda key: topic_of_key(settings, key))
             try:
@@ -111,6 +114,18 @@ class LocalStore:
             opened.append(Partition(self, settings, index, segments, self._tail_cache_bytes))
         self.partitions += opened
         return opened
+
+    def _partition_count(self, directory: Path, settings: StreamSettings) -> int:
+        """As many as are set, but none that holds events is left out."""
+        if not self._fs.exists(directory):
+            return settings.partitions
+        existing = 1 + max((int(name) for name in self._fs.names(directory) if name.isdigit()), default=-1)
+        if existing > settings.partitions:
+            log.warning(
+                "stream %s has %d partitions on disk and %d in its settings; all on disk stay in use",
+                settings.name, existing, settings.partitions,
+            )
+        return max(existing, settings.partitions)
 
     # ------------------------------------------------------------------------------------------------ commit
 
@@ -125,6 +140,10 @@ class LocalStore:
     def later(self, work: Callable[[], None]) -> None:
         """Run work on the keeper thread."""
         self._keeper.submit(work)
+
+    def on_loop(self, work: Callable[[], None]) -> None:
+        """Run work on the loop thread, unless the store is closed by then."""
+        self._call_on_loop(lambda: None if self._closed else work())
 
     def kick(self) -> None:
         """Start a group commit when the writer is idle and something waits. Cheap to call."""
@@ -168,13 +187,18 @@ class LocalStore:
     # ------------------------------------------------------------------------------------------------ upkeep
 
     def maintain(self, now_ms: int) -> None:
-        """Retention, rolling by age, compaction, checkpoints. Called every few seconds."""
+        """Retention, compaction, rolling by age. Call it about once a second; what is heavy runs on the keeper."""
+        for partition in self.partitions:
+            partition.maintain(now_ms)
+        self.kick()
 
     def close(self) -> None:
         """Write and sync everything that waits, save the checkpoints, release the lock. Blocks."""
         if self._closed:
             return
         self._closed = True
+        self._keeper.close()
+        self._keeper = InlineWriter("")
         self._writer.close()
         self._writer = InlineWriter("")     # from here on everything runs on this thread
         self._call_on_loop = _run_now
@@ -182,7 +206,6 @@ class LocalStore:
             self._committed(self._job)
         while self._dirty or self._rejected:
             self.kick()
-        self._keeper.close()
         for partition in self.partitions:
             partition.close()
         self._lock.release()

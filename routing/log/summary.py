@@ -13,6 +13,7 @@ known to be whole up to `position`. It can be made again, so it is not synced bu
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -84,8 +85,8 @@ class Summary:
         if counts is None:
             return
         known = len(counts)
-        for topic in topics:
-            counts[topic] = counts.get(topic, 0) + 1
+        for topic, count in Counter(topics).items():        # counts in C
+            counts[topic] = counts.get(topic, 0) + count
         if len(counts) == known:
             return
         self._join(counts)

@@ -1,0 +1,47 @@
+"""Offsets are never used twice, even where a power failure takes committed events: durability "write".
+
+With "fsync" nobody ever saw an event that was not on disk, so what recovery cuts off had no offset yet. With "write"
+readers may have seen a suffix that is then lost, and may keep cursors behind the end. So such a partition reserves
+offsets in a synced file before it uses them, RESERVED at a time, and after anything but a clean stop goes on where
+the reservation ends. An empty batch stands for the offsets left out, so that the chain of batches has no hole.
+
+    <partition>/reserved:  offset (8) | crc32c of it (4)        there while the partition is open, and after a crash
+"""
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import google_crc32c
+
+from routing.log.fs import FileSystem, read_whole, replace_whole
+
+RESERVED = 1_000_000
+FILE_NAME = "reserved"
+
+_FORM = struct.Struct(">qI")
+
+
+def save_reservation(fs: FileSystem, directory: Path, offset: int) -> None:
+    """Make it last that offsets below offset may have been used."""
+    number = struct.pack(">q", offset)
+    replace_whole(fs, directory / FILE_NAME, number + struct.pack(">I", google_crc32c.value(number)), durable=True)
+
+
+def read_reservation(fs: FileSystem, directory: Path) -> int:
+    """The offset below which all may have been used; 0 when nothing says so."""
+    try:
+        data = read_whole(fs, directory / FILE_NAME)
+    except FileNotFoundError:
+        return 0
+    if len(data) != _FORM.size:
+        return 0
+    offset, crc = _FORM.unpack(data)
+    return int(offset) if google_crc32c.value(data[:8]) == crc else 0
+
+
+def drop_reservation(fs: FileSystem, directory: Path) -> None:
+    """After a clean stop the end of the log says it all."""
+    if fs.exists(directory / FILE_NAME):
+        fs.remove(directory / FILE_NAME)
+        fs.sync_directory(directory)

@@ -1,0 +1,174 @@
+"""Upkeep of one partition: checkpoints, rolling by age, retention and compaction.
+
+Called by partition.py after commits and by store.py every second, on the loop. Decisions are made here; files are
+changed on the keeper thread, one task after the other, so that a segment's sidecars are written before the segment is
+deleted or replaced. Retention waits while a compaction is under way: both change the list of segments.
+
+    loop:    decide, freeze sources ─┐              ┌─ swap segments in the list ─┐        ┌─ let go of the file
+    keeper:                          └─► clean ─────┘   (readers use the open file) └─► rename, delete, sidecars
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from routing.log.compaction import (
+    SWAP,
+    Cleaned,
+    CleaningFailed,
+    Source,
+    clean,
+    put_in_place,
+    remove_segment,
+    wants_cleaning,
+)
+from routing.log.retention import expired_count, should_roll
+from routing.log.segment import LOG, Segment
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_BYTES = 16 * 1024 * 1024     # recovery reads at most about so much of a partition
+CLEANING_RETRY_MS = 60_000              # after a failure, such as a full disk
+
+
+class Threads(Protocol):
+    """Where work is done. Both run what they are given in order."""
+
+    def later(self, work: Callable[[], None]) -> None: ...
+    def on_loop(self, work: Callable[[], None]) -> None: ...
+
+
+class Upkeep:
+    __slots__ = ("_checkpointed", "_clean_until", "_cleaning", "_not_before_ms", "_partition", "_threads")
+
+    def __init__(self, partition: Partition, threads: Threads) -> None:
+        self._partition = partition
+        self._threads = threads
+        self._checkpointed = partition.segments[-1].size
+        self._clean_until = 0
+        self._cleaning = False
+        self._not_before_ms = 0
+
+    def rolled(self, sealed: Segment) -> None:
+        """A segment was sealed: save its sidecars."""
+        self._checkpointed = 0
+        self._threads.later(_saving(sealed, sealed.seal()))
+
+    def synced(self) -> None:
+        """Everything in the active segment is on disk: save a checkpoint if the last one is long ago."""
+        active = self._partition.segments[-1]
+        if active.size - self._checkpointed >= CHECKPOINT_BYTES and not active.damage:
+            self._checkpointed = active.size
+            self._threads.later(_saving(active, active.sidecars()))
+
+    def run(self, now_ms: int) -> bool:
+        """Do what is due. True when the active segment should be rolled."""
+        partition = self._partition
+        if partition.failed is not None:
+            return False
+        if not self._cleaning:
+            self._retain(now_ms)
+            if partition.settings.compact and now_ms >= self._not_before_ms:
+                self._compact(now_ms)
+        return should_roll(partition.segments[-1], partition.settings, now_ms)
+
+    # ------------------------------------------------------------------------------------------------ retention
+
+    def _retain(self, now_ms: int) -> None:
+        partition = self._partition
+        count = expired_count(partition.segments, partition.settings, now_ms)
+        if not count:
+            return
+        gone = partition.segments[:count]
+        partition.drop_segments(gone)
+        log.info(
+            "stream %s partition %d: retention removes offsets %d to %d, %d bytes",
+            partition.stream, partition.index, gone[0].base_offset, gone[-1].next_offset - 1,
+            sum(segment.size for segment in gone),
+        )
+
+        def delete() -> None:
+            for segment in gone:
+                try:
+                    remove_segment(segment.fs, segment.directory, segment.base_offset)
+                except OSError as error:
+                    log.warning("%s: cannot be deleted: %s; it comes back at the next start", segment.path(), error)
+
+        self._threads.later(delete)
+
+    # ------------------------------------------------------------------------------------------------ compaction
+
+    def _compact(self, now_ms: int) -> None:
+        partition = self._partition
+        dirty = wants_cleaning(partition.segments, self._clean_until)
+        if not dirty:
+            return
+        self._cleaning = True
+        sources = [Source(segment.base_offset, segment.next_offset, segment.size) for segment in dirty]
+        fs, directory, decoder = dirty[0].fs, dirty[0].directory, partition.fresh_decoder()
+        segment_bytes = partition.settings.segment_bytes
+
+        def work() -> None:
+            try:
+                cleaned = clean(fs, directory, sources, decoder, segment_bytes, now_ms)
+            except (OSError, CleaningFailed) as error:
+                log.error("stream %s partition %d: compaction failed: %s", partition.stream, partition.index, error)
+                self._threads.on_loop(lambda: self._cleaning_failed(now_ms))
+                return
+            self._threads.on_loop(lambda: self._swap(cleaned))
+
+        self._threads.later(work)
+
+    def _cleaning_failed(self, now_ms: int) -> None:
+        self._cleaning = False
+        self._not_before_ms = now_ms + CLEANING_RETRY_MS
+
+    def _swap(self, cleaned: list[Cleaned]) -> None:
+        """Readers change over. The new segments keep file and index in memory until the names are in place."""
+        before = sum(source.size for each in cleaned for source in each.sources)
+        for each in cleaned:
+            each.segment.suffix = SWAP
+            self._partition.replace_segments([source.base_offset for source in each.sources], each.segment)
+        self._clean_until = cleaned[-1].segment.next_offset
+        log.info(
+            "stream %s partition %d: compaction made %d bytes of %d", self._partition.stream, self._partition.index,
+            sum(each.segment.size for each in cleaned), before,
+        )
+        sidecars = [each.segment.sidecars() for each in cleaned]
+
+        def settle() -> None:
+            for each, save in zip(cleaned, sidecars):
+                segment = each.segment
+                try:
+                    put_in_place(
+                        segment.fs, segment.directory, segment.base_offset,
+                        [source.base_offset for source in each.sources],
+                    )
+                    save()
+                except OSError as error:
+                    # The list in memory stays right, and the next start finishes from the .swap file.
+                    log.error("%s: compaction cannot be finished now: %s", segment.path(), error)
+                    return
+            self._threads.on_loop(lambda: self._settled(cleaned))
+
+        self._threads.later(settle)
+
+    def _settled(self, cleaned: list[Cleaned]) -> None:
+        for each in cleaned:
+            each.segment.suffix = LOG
+            each.segment.release()
+        self._cleaning = False
+
+
+def _saving(segment: Segment, save: Callable[[], None]) -> Callable[[], None]:
+    """save, but a failure is only worth a line: recovery can make the sidecars again."""
+    def work() -> None:
+        try:
+            save()
+        except OSError as error:
+            log.warning("%s: cannot save index and summary: %s; they are made again when needed", segment.path(), error)
+    return work
