@@ -147,6 +147,7 @@ class Client:
         self.inbound.clear()
         self.outbound.clear()
         self._heard_s = time.monotonic()
+        self.journal.note("dialled")
         self.connected()
 
     def _read(self) -> None:

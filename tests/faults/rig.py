@@ -224,7 +224,7 @@ class Rig:
 
     def history(self, *, whole: bool = True) -> History:
         """What producers and the log say. Consumers are added when they had time to catch up."""
-        history = History(exactly_once={"p-two", "p-rest"}, recovery_s=self.recovery_s)
+        history = History(exactly_once={"p-two", "p-rest"}, recovery_s=self.recovery_s, prefix="faults/")
         for client in self.writers.values():
             read_producer(client.journal, history)
         for message in history.sent:

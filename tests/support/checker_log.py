@@ -24,7 +24,13 @@ class LogDamaged(Exception):
 
 def read_log(data: Path, stream: str = "events", *, from_offsets: dict[int, int] | None = None) -> list[Record]:
     """All records of a stream, partition by partition. from_offsets: partition -> skip what is below."""
-    records = []
+    return [Record(place, parse_payload(value), topic)
+            for place, topic, value in raw_records(data, stream, from_offsets)]
+
+
+def raw_records(data: Path, stream: str = "events",
+                from_offsets: dict[int, int] | None = None) -> Iterator[tuple[Place, str, bytes]]:
+    """Place, topic and payload of every record."""
     for folder in sorted((data / "streams" / stream).iterdir()):
         if not folder.is_dir() or not folder.name.isdigit():
             continue
@@ -34,13 +40,12 @@ def read_log(data: Path, stream: str = "events", *, from_offsets: dict[int, int]
         for index, segment in enumerate(segments):
             if index + 1 < len(segments) and int(segments[index + 1].stem) <= start:
                 continue
-            records += _read_segment(segment, stream, partition, start, last=index + 1 == len(segments))
-    return records
+            yield from _read_segment(segment, stream, partition, start, last=index + 1 == len(segments))
 
 
-def _read_segment(path: Path, stream: str, partition: int, start: int, *, last: bool) -> list[Record]:
+def _read_segment(path: Path, stream: str, partition: int, start: int, *,
+                  last: bool) -> Iterator[tuple[Place, str, bytes]]:
     """A torn batch is allowed at the end of the last segment only."""
-    records = []
     for position, raw in _batches(path.read_bytes()):
         batch = DefaultRecordBatch(bytearray(raw))
         if not batch.validate_crc():
@@ -50,10 +55,8 @@ def _read_segment(path: Path, stream: str, partition: int, start: int, *, last: 
         for record in batch:
             if record.offset < start:
                 continue
-            headers = dict(record.headers)
-            topic = headers.get("meshgate-topic", b"").decode()
-            records.append(Record(Place(stream, partition, record.offset), parse_payload(record.value or b""), topic))
-    return records
+            topic = dict(record.headers).get("meshgate-topic", b"").decode()
+            yield Place(stream, partition, record.offset), topic, record.value or b""
 
 
 def _batches(data: bytes) -> Iterator[tuple[int, bytes]]:
