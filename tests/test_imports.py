@@ -1,4 +1,4 @@
-"""Imports go one way: mesh → protocols → routing → routing/log; protocols never import each other. architecture.md §2"""
+"""Imports go one way: mesh → protocols → routing → routing/log; protocols never import each other (architecture §2)."""
 from __future__ import annotations
 
 import ast
