@@ -265,13 +265,17 @@ async def tell(node: Node) -> None:
         await machine.leave()
 
 
-async def main() -> int:
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)       # it logs the broken connection, which is the point here
-    logging.getLogger("transitions").setLevel(logging.CRITICAL)
+def fresh_folder() -> Path:
     folder = Path("demo-data")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    node = Node(folder)
+    return folder
+
+
+async def main() -> int:
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)       # it logs the broken connection, which is the point here
+    logging.getLogger("transitions").setLevel(logging.CRITICAL)
+    node = Node(fresh_folder())
     try:
         await tell(node)
         if sys.stdin.isatty() and sys.stdout.isatty():
