@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from protocols.mqtt.server import MqttServer
-
 from mesh.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.config import stream_settings
 from mesh.datadir import DataDirectory
@@ -26,6 +24,7 @@ from mesh.process import OpenFiles
 from mesh.rules import rules_of
 from mesh.settings import Config
 from mesh.snapshots import failed_partitions
+from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.mqtt import MqttOverWebSocket
 from routing.log.store import LocalStore
@@ -75,6 +74,10 @@ class Node:
     def ready(self) -> bool:
         return self.state == "ready"
 
+    def tick(self, now_s: float) -> None:
+        self.router.tick(now_s)
+        self.mqtt.tick(now_s)
+
     def uptime_s(self) -> float:
         return time.monotonic() - self.started_s
 
@@ -84,11 +87,11 @@ class Node:
 
     def protocol_counters(self) -> dict[str, dict[str, int]]:
         """Protocol → its own numbers."""
-        return {"mqtt": self.mqtt.snapshot(), "http": self.rest.counters.snapshot(),
+        return {"mqtt": self.mqtt.counters.snapshot(), "http": self.rest.counters.snapshot(),
                 "websocket": self.websocket.counters.snapshot()}
 
     def clients(self) -> list[dict[str, Any]]:
-        return self.mqtt.clients()
+        return [{**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()]
 
     def kick(self, client_id: str) -> bool:
         """Close a client's connection; False when there is none."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from protocols.stream import make_stream_factory
 
 from mesh.admin import make_admin_app
 from mesh.banner import print_banner, print_first_password
@@ -32,6 +31,7 @@ from mesh.outside import resolve_outside
 from mesh.process import OpenFiles, freeze_start, loop_factory, tune_process
 from mesh.reload import reload
 from mesh.settings import Config
+from mesh.stream import make_stream_factory
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedRunner
@@ -131,7 +131,7 @@ class Service:
         for warning in warnings_of(self._config):
             logger.warning("%s", warning)
         freeze_start()
-        self._every("tick", TICK_S, lambda: node.router.tick(time.monotonic()))
+        self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))
         return node
 
@@ -210,8 +210,9 @@ class Service:
 
     async def _say_goodbye(self, node: Node) -> None:
         """Each protocol in its own words, at the same time."""
+        node.mqtt.shutdown()
         outcomes = await asyncio.gather(
-            node.mqtt.shutdown(), node.rest.shutdown(), *(runner.cleanup() for runner in self._runners),
+            node.rest.shutdown(), *(runner.cleanup() for runner in self._runners),
             return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
