@@ -1,0 +1,393 @@
+"""State machine of one MQTT connection: handshake, limits, time, errors. Sans-IO: bytes and time come in as arguments.
+
+    CONNECTING ── CONNECT ──► DECIDING ── authenticated ──► OPEN ── DISCONNECT, error, eof ──► CLOSED
+         └────────── error or connect timeout ─┴───────────────────────────────────────────────►┘
+
+A peer's fault ends in fail(): CONNACK or DISCONNECT with the reason code (MQTT 5), then close. What a connection does
+with packets stands in inbound.py (PUBLISH), outbound.py and answers.py (deliveries) and subscribe.py.
+"""
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING
+
+from protocols.errors import ProtocolViolation
+from protocols.mqtt import answers, decode, encode, handshake, packets, properties, reasons, subscribe
+from protocols.mqtt.handshake import Terms
+from protocols.mqtt.inbound import Inbound
+from protocols.mqtt.outbound import Outbound
+from protocols.mqtt.packets import (
+    VERSION_3_1_1,
+    VERSION_5,
+    Ack,
+    Auth,
+    Connect,
+    Disconnect,
+    Packet,
+    PingRequest,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+from protocols.mqtt.reader import PacketReader
+from protocols.wire import ByteChannel
+from routing.errors import Refusal
+from routing.event import Event
+from routing.policy import Identity
+
+if TYPE_CHECKING:
+    from protocols.mqtt.server import MqttServer
+    from protocols.mqtt.session import Session
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+
+class State(enum.Enum):
+    CONNECTING = "waits for CONNECT"
+    DECIDING = "waits for the authenticator"
+    OPEN = "accepted"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    State.CONNECTING: {State.DECIDING, State.CLOSED},
+    State.DECIDING: {State.OPEN, State.CLOSED},
+    State.OPEN: {State.CLOSED},
+    State.CLOSED: set(),
+}
+
+
+class MqttConnection:
+    """ConnectionHandler of protocols/wire.py."""
+
+    __slots__ = ("_connect", "_early", "_early_bytes", "_inbound", "_last_in_s", "_next_due_s", "_opened_s",
+                 "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms", "outbound", "server",
+                 "session", "terms", "version")
+
+    def __init__(self, server: MqttServer, channel: ByteChannel, now_s: float) -> None:
+        self.server = server
+        self.channel = channel
+        self.address = channel.address
+        self.version = 0                            # of the protocol, once it is known
+        self.session: Session | None = None
+        self.outbound: Outbound | None = None       # once there is a subscription or something to send again
+        self.terms: Terms | None = None
+        self.connected_ms = 0
+        self.closed = False                         # nothing may be written, nothing more is read
+        self._state = State.CONNECTING
+        self._reader = PacketReader(self, server.settings.pre_auth_bytes_max, server.topics)
+        self._inbound: Inbound | None = None        # once it publishes
+        self._connect: Connect | None = None        # while it is being decided
+        self._early: list[bytes] | None = None      # what came meanwhile
+        self._early_bytes = 0
+        self._slow = False                          # the socket's write buffer is over its high-water mark
+        self._opened_s = now_s
+        self._last_in_s = now_s
+        self._next_due_s = now_s + server.settings.connect_timeout_s
+
+    # -- bytes in ---------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now_s: float) -> None:
+        if self.closed:
+            return
+        self._last_in_s = now_s
+        self.server.counters.bytes_in += len(data)
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        try:
+            self._reader.read(data)
+            if self._inbound is not None:
+                self._inbound.flush()
+        except ProtocolViolation as violation:
+            self._fail_after_flush(violation)
+        except Exception:                           # a fault of ours: this connection dies, the node lives
+            log.exception("! internal error on the connection of %s", self._who())
+            self.fail(reasons.UNSPECIFIED_ERROR, "internal error")
+
+    def _fail_after_flush(self, violation: ProtocolViolation) -> None:
+        """What came before the fault is still taken."""
+        try:
+            if self._inbound is not None and violation.wire_code != reasons.RECEIVE_MAXIMUM_EXCEEDED:
+                self._inbound.flush()
+        except ProtocolViolation:
+            pass
+        self.fail(violation.wire_code, violation.text)
+
+    def _keep_early(self, data: bytes) -> None:
+        """A packet that the client sent before our CONNACK, which it may; it waits, within the bound for strangers."""
+        if self._early is None:
+            self._early = []
+        self._early.append(data)
+        self._early_bytes += len(data)
+        if self._early_bytes > self.server.settings.pre_auth_bytes_max:
+            raise ProtocolViolation(reasons.PACKET_TOO_LARGE, "too much was sent before the CONNACK")
+
+    # -- calls of the reader ----------------------------------------------------------------------------------
+
+    def plain_topic(self, raw: bytes) -> str | None:
+        return self.server.plain_topic(raw)
+
+    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+        self.server.counters.packets_in[packets.PUBLISH] += len(events)
+        self._in().publishes(events, raw_ids)
+
+    def _in(self) -> Inbound:
+        if self._inbound is None:
+            assert self.session is not None
+            self._inbound = Inbound(self, self.session)
+        return self._inbound
+
+    def out(self) -> Outbound:
+        """The way out; made on first use."""
+        if self.outbound is None:
+            assert self.session is not None and self.terms is not None
+            self.outbound = Outbound(
+                self, self.session, self.terms.window, self.terms.aliases_max, self.terms.packet_bytes_max)
+            if self._slow:
+                self.outbound.pause()
+        return self.outbound
+
+    def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
+        self.server.counters.packets_in[kind] += len(packet_ids)
+        if kind == packets.PUBREL:
+            if self._inbound is not None:
+                self._inbound.flush()
+            self._in().pubrel(packet_ids)
+        elif kind == packets.PUBACK:
+            answers.puback(self.out(), packet_ids)
+        elif kind == packets.PUBREC:
+            answers.pubrec(self.out(), packet_ids)
+        else:
+            answers.pubcomp(self.out(), packet_ids)
+
+    def packet(self, first: int, data: bytes, position: int, end: int) -> None:
+        """One packet the long way."""
+        kind = first >> 4
+        self.server.counters.packets_in[kind] += 1
+        if self._state is not State.OPEN:
+            self._first_packet(first, data, position, end)
+            return
+        packet = decode.decode_packet(first, data, position, end, self.version, self.server.settings)
+        if isinstance(packet, Publish):
+            self._in().publish(packet)
+        elif isinstance(packet, PingRequest):
+            self.write(encode.PINGRESP, packets.PINGRESP)                               # [MQTT-3.12.4-1]
+        else:
+            if self._inbound is not None:           # keep the order of publishes and everything else
+                self._inbound.flush()
+            self._control(packet)
+
+    def _control(self, packet: Packet) -> None:
+        if isinstance(packet, Ack):
+            if packet.kind == packets.PUBREC and packet.code >= 0x80:
+                answers.pubrec_refused(self.out(), packet.packet_id)
+            else:
+                self.server.counters.packets_in[packet.kind] -= 1       # acks() counts it
+                self.acks(packet.kind, (packet.packet_id,))
+        elif isinstance(packet, Subscribe):
+            subscribe.subscribe(self, packet)
+        elif isinstance(packet, Unsubscribe):
+            subscribe.unsubscribe(self, packet)
+        elif isinstance(packet, Disconnect):
+            self._disconnect(packet)
+        elif isinstance(packet, Auth):              # [MQTT-4.12.0-7] there was no method in CONNECT
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "AUTH without an authentication method")
+
+    # -- handshake --------------------------------------------------------------------------------------------
+
+    def _first_packet(self, first: int, data: bytes, position: int, end: int) -> None:
+        if self._state is State.DECIDING:
+            self._keep_early(encode.packet(first, data[position:end]))
+            return
+        if first >> 4 != packets.CONNECT:                                               # [MQTT-3.1.0-1]
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the first packet is not CONNECT")
+        version = decode.protocol_version(data, position, end)
+        self.version = version
+        if version not in (VERSION_3_1_1, VERSION_5):
+            raise ProtocolViolation(reasons.UNSUPPORTED_PROTOCOL_VERSION, "MQTT 3.1.1 and 5.0 are spoken here")
+        if first & 15:
+            raise ProtocolViolation(reasons.MALFORMED_PACKET, "wrong flags in CONNECT")
+        connect = decode.decode_connect(data, position, end, self.server.settings)      # [MQTT-3.1.4-1]
+        if not connect.client_id and version == VERSION_3_1_1 and not connect.clean_start:
+            raise ProtocolViolation(reasons.CLIENT_ID_NOT_VALID, "an empty client id needs clean session 1")
+        self.terms = handshake.negotiate(connect, self.server.settings)
+        self._connect = connect
+        self._to(State.DECIDING)
+        client_id = connect.client_id or self.server.new_client_id()                    # [MQTT-3.1.3-6]
+        self.server.authenticate(self, connect, client_id)                              # [MQTT-3.1.4-2]
+
+    def decided(self, client_id: str, answer: Identity | Refusal) -> None:
+        """The authenticator's answer; may come within authenticate()."""
+        connect = self._connect
+        if self.closed or connect is None:
+            return
+        self._connect = None
+        if isinstance(answer, Refusal):
+            self.fail(reasons.CODE_OF_REASON[answer.reason], answer.text)
+            return
+        try:
+            session_present = self.server.begin(self, connect, client_id, answer)
+        except ProtocolViolation as violation:
+            self.fail(violation.wire_code, violation.text)
+            return
+        assert self.terms is not None
+        self._to(State.OPEN)
+        self.connected_ms = self.server.router.clock_ms()
+        self._reader.accepted(self.version, client_id, self.server.settings.packet_bytes_max)
+        packet = handshake.connack(connect, self.terms, client_id, session_present, self.server.settings)
+        self.write(packet, packets.CONNACK)                             # [MQTT-3.2.0-1] [MQTT-3.2.0-2]
+        self._set_timer()
+        if session_present:
+            subscribe.resume(self)
+        early, self._early = self._early, None
+        if early is not None:
+            self._read(b"".join(early) + self._reader.take_rest())
+
+    def _set_timer(self) -> None:
+        due_s = self._due_s()
+        if due_s is not None and due_s < self._next_due_s:
+            self._next_due_s = due_s
+            self.server.deadlines.add(due_s, self.handle_deadline)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def _due_s(self) -> float | None:
+        if self._state in (State.CONNECTING, State.DECIDING):
+            return self._opened_s + self.server.settings.connect_timeout_s
+        if self.terms is None or not self.terms.keep_alive_s:
+            return None
+        return self._last_in_s + 1.5 * self.terms.keep_alive_s                          # [MQTT-3.1.2-22]
+
+    def handle_deadline(self, now_s: float) -> float | None:
+        if self.closed or now_s < self._next_due_s:         # a newer entry of ours is in the heap
+            return None
+        due_s = self._due_s()
+        if due_s is not None and due_s <= now_s:
+            if self._state is State.OPEN:
+                self.fail(reasons.KEEP_ALIVE_TIMEOUT, "nothing was heard for 1.5 keep-alive intervals")
+            else:
+                self._close_quietly("connect timeout")
+            return None
+        self._next_due_s = due_s if due_s is not None else float("inf")
+        return due_s
+
+    # -- bytes out --------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes, kind: int, count: int = 1) -> None:
+        """Send packets of one kind."""
+        if self.closed:
+            return
+        counters = self.server.counters
+        counters.packets_out[kind] += count
+        counters.bytes_out += len(data)
+        self.channel.write(data)
+
+    def write_publishes(self, parts: list[bytes], count: int) -> None:
+        """Send PUBLISHes: their parts, and how many there are."""
+        if parts and not self.closed:
+            self.server.counters.publishes_out += count
+            self.write(b"".join(parts), packets.PUBLISH, count)
+
+    def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None:
+        """Send what had to wait for the state table; if that could not store, nothing may be promised any more."""
+        if ticket is not None and ticket.refusals:
+            self.fail(reasons.UNSPECIFIED_ERROR, "the session could not be stored")
+        else:
+            self.write(data, kind, count)
+
+    def ack_packet(self, kind: int, packet_id: int, code: int, text: str) -> bytes:
+        """An ack with an error and, if the client wants it and it fits, a reason string.
+
+        Sources: [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2]; we never add user properties [MQTT-3.4.2-3]
+        [MQTT-3.5.2-3].
+        """
+        assert self.terms is not None
+        if self.terms.problem_information and text:
+            packet = encode.ack(kind, packet_id, code, encode.reason_property(text))
+            if self.terms.packet_bytes_max is None or len(packet) <= self.terms.packet_bytes_max:
+                return packet
+        return encode.ack(kind, packet_id, code)
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def fail(self, code: int, text: str) -> None:
+        """Close with a reason code of 0x80 or above.    [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.2.2-7]"""
+        if self.closed:
+            return
+        if self._state is State.OPEN:
+            self.server.counters.violations[code] += 1
+            log.info("! %s: 0x%02x %s", self._who(), code, text)
+            if self.version == VERSION_5:
+                self.write(self._disconnect_packet(code, text), packets.DISCONNECT)
+        else:                                       # [MQTT-3.14.0-1] no DISCONNECT before CONNACK
+            self.server.counters.refused[code] += 1
+            log.info("! %s: CONNECT refused, 0x%02x %s", self._who(), code, text)
+            limit = self.terms.packet_bytes_max if self.terms is not None else None
+            answer = handshake.refusal(self.version, code, text, limit)
+            if answer:
+                self.write(answer, packets.CONNACK)                                     # [MQTT-3.1.4-6]
+        self._end(with_will=True)
+
+    def _disconnect_packet(self, code: int, text: str) -> bytes:
+        """[MQTT-3.14.2-3] the text only if it fits. Never a session expiry [MQTT-3.14.2-2] or a user property."""
+        packet = encode.disconnect(code, text)
+        limit = self.terms.packet_bytes_max if self.terms is not None else None
+        return packet if limit is None or len(packet) <= limit else encode.disconnect(code)
+
+    def _close_quietly(self, why: str) -> None:
+        log.info("! %s: closed, %s", self._who(), why)
+        self.server.counters.refused[0] += 1
+        self._end(with_will=True)
+
+    def _disconnect(self, packet: Disconnect) -> None:
+        """The client's goodbye."""
+        assert self.session is not None and self.terms is not None
+        expiry_s = packet.properties.get(properties.SESSION_EXPIRY)
+        if isinstance(expiry_s, int):
+            if expiry_s and not self.session.expiry_s:
+                raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the session was begun with an expiry of 0")
+            self.session.expiry_s = min(expiry_s, self.server.settings.session_expiry_max_s)
+        self._end(with_will=packet.code != reasons.SUCCESS)                             # [MQTT-3.14.4-3]
+
+    def _end(self, with_will: bool) -> None:
+        """Close and leave the session. Nothing is sent after this.    [MQTT-3.14.4-1] [MQTT-3.14.4-2]"""
+        if self.closed:
+            return
+        self.channel.close()
+        self.closed = True
+        self._to(State.CLOSED)
+        self._early = self._connect = None
+        self.server.leave(self, with_will)
+
+    def eof(self) -> None:
+        """The socket is gone. Without a DISCONNECT that is a failure: the will is due."""
+        if not self.closed:
+            self._end(with_will=True)
+
+    def taken_over(self) -> None:
+        """The same client has connected again.                                         [MQTT-3.1.4-3]"""
+        self.fail(reasons.SESSION_TAKEN_OVER, "the client id connected again")
+
+    def pause_writing(self) -> None:
+        self._slow = True
+        if self.outbound is not None:
+            self.outbound.pause()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self.outbound is not None:
+            self.outbound.resume()
+
+    # -- small things -----------------------------------------------------------------------------------------
+
+    def _to(self, state: State) -> None:
+        assert state in _NEXT[self._state], (self._state, state)
+        self._state = state
+
+    def _who(self) -> str:
+        return f"{self.session.client_id if self.session is not None else '?'!r} at {self.address}"
+
+

@@ -1,0 +1,288 @@
+"""The way in of one connection: PUBLISHes to the router, acks back when their Ticket is complete. Sans-IO.
+
+One per connection that publishes. All PUBLISHes of one read go to the router as one list. Acks go out in the order
+in which the PUBLISHes came, so batches wait in a queue for the tickets before them.
+"""
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from protocols.errors import ProtocolViolation
+from protocols.mqtt import convert, encode, packets, properties, reasons
+from protocols.mqtt.packets import VERSION_5, Publish
+from routing.errors import Refusal
+from routing.event import Event
+from routing.policy import Action
+
+if TYPE_CHECKING:
+    from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.session import Session
+    from routing.ticket import Ticket
+
+
+class _Batch:
+    """PUBLISHes that wait for their ticket; with no ticket, an answer that waits for those before it."""
+
+    __slots__ = ("answer", "events", "ids", "raw_ids", "ticket")
+
+    def __init__(self, ticket: Ticket | None, events: list[Event], raw_ids: list[bytes], ids: list[int],
+                 answer: bytes = b"") -> None:
+        self.ticket = ticket
+        self.events = events
+        self.raw_ids = raw_ids          # of the QoS 1 events among events, in order
+        self.ids = ids                  # of the QoS 2 events among events, in order
+        self.answer = answer
+
+
+class Inbound:
+    __slots__ = ("_aliases", "_batches", "_events", "_held", "_ids", "_outstanding", "_raw_ids", "connection",
+                 "publisher", "session")
+
+    def __init__(self, connection: MqttConnection, session: Session) -> None:
+        self.connection = connection
+        self.session = session
+        self.publisher = connection.server.router.publisher(session.identity)
+        self._events: list[Event] = []              # of the current read
+        self._raw_ids: list[bytes] = []
+        self._ids: list[int] = []
+        self._batches: deque[_Batch] = deque()
+        self._outstanding = 0                       # QoS 1 and 2 publishes that we owe the last answer
+        self._aliases: dict[int, str] | None = None                                     # [MQTT-3.3.2-7]
+        self._held = False                          # reading is paused until the disk has caught up
+
+    # -- PUBLISH ----------------------------------------------------------------------------------------------
+
+    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+        """Plain PUBLISHes, in order."""
+        if self._events:
+            self._events += events
+            self._raw_ids += raw_ids
+        else:
+            self._events = events
+            self._raw_ids = raw_ids
+
+    def publish(self, publish: Publish) -> None:
+        """One PUBLISH that is not plain."""
+        connection = self.connection
+        topic = self._topic(publish)
+        if convert.is_internal(topic):
+            self._refuse_internal(publish, topic)
+            return
+        convert.check_publish_topic(topic)
+        if publish.qos == 2 and not self._is_new(publish.packet_id):
+            return
+        now_ms = connection.server.router.clock_ms()
+        try:
+            event = convert.publish_to_event(
+                publish, topic, self.session.client_id, now_ms, self.session.persistent)
+        except ProtocolViolation as violation:
+            if publish.qos and violation.wire_code == reasons.PAYLOAD_FORMAT_INVALID:
+                self._refuse(publish, violation.wire_code, violation.text)
+                return
+            raise
+        if publish.qos == 2:
+            self.session.open_ids[publish.packet_id] = False
+            self._ids.append(publish.packet_id)
+        elif publish.qos == 1:
+            self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
+        self._events.append(event)
+
+    def _topic(self, publish: Publish) -> str:
+        """The topic's name, with the alias looked up or learnt."""
+        alias = publish.properties.get(properties.TOPIC_ALIAS)
+        if not isinstance(alias, int):
+            return publish.topic
+        if not 0 < alias <= self.connection.server.settings.topic_alias_max:            # [MQTT-3.3.2-9]
+            raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, f"topic alias {alias} is not allowed")
+        if self._aliases is None:                           # [MQTT-3.3.2-12] all from 1 to the maximum are taken
+            self._aliases = {}
+        if publish.topic:
+            convert.check_publish_topic(publish.topic)
+            self._aliases[alias] = publish.topic
+            return publish.topic
+        topic = self._aliases.get(alias)
+        if topic is None:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, f"topic alias {alias} stands for nothing yet")
+        return topic
+
+    def _is_new(self, packet_id: int) -> bool:
+        """False for a QoS 2 PUBLISH that is here already: it is answered again, not published again.
+
+        Source: [MQTT-4.3.3-10]
+        """
+        open_ids = self.session.open_ids
+        durable = open_ids.get(packet_id)
+        if durable is None:
+            if len(open_ids) >= self.connection.server.settings.qos2_open_max:
+                raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 packet ids are open")
+            return True
+        if durable:                                         # else the answer is on its way
+            self.flush()
+            self._later(encode.ack(packets.PUBREC, packet_id))
+        return False
+
+    def _refuse_internal(self, publish: Publish, topic: str) -> None:
+        router = self.connection.server.router
+        router.policy.record_denial(
+            self.session.identity, Action.PUBLISH, topic, "$-topics are the node's own", router.clock_ms())
+        if publish.qos == 0:
+            raise ProtocolViolation(reasons.NOT_AUTHORIZED, "clients do not publish to topics that begin with $")
+        self._refuse(publish, reasons.NOT_AUTHORIZED, "clients do not publish to topics that begin with $")
+
+    def _refuse(self, publish: Publish, code: int, text: str) -> None:
+        """Answer a QoS 1 or 2 PUBLISH with an error, in its turn. MQTT 3.1.1 has no word for it: close."""
+        if self.connection.version != VERSION_5:
+            raise ProtocolViolation(code, text)
+        self.connection.server.counters.dropped["refused"] += 1
+        self.flush()
+        kind = packets.PUBACK if publish.qos == 1 else packets.PUBREC
+        self._later(self.connection.ack_packet(kind, publish.packet_id, code, text))
+
+    def _later(self, answer: bytes) -> None:
+        self._batches.append(_Batch(None, [], [], [], answer))
+        self._drain()
+
+    def flush(self) -> None:
+        """Give the router what this read has brought so far."""
+        events = self._events
+        if not events:
+            return
+        raw_ids, ids = self._raw_ids, self._ids
+        self._events = []
+        connection = self.connection
+        server = connection.server
+        server.counters.publishes_in += len(events)
+        answered = len(raw_ids) + len(ids)
+        if answered:
+            self._raw_ids = []
+            self._ids = []
+            self._outstanding += answered
+            if connection.version == VERSION_5 and self._outstanding > server.settings.receive_maximum:
+                for packet_id in ids:                                                   # [MQTT-3.3.4-7]
+                    self.session.open_ids.pop(packet_id, None)
+                raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED,
+                                        f"at most {server.settings.receive_maximum} publishes may wait for an answer")
+        router = server.router
+        ticket = router.publish(events, self.publisher)
+        if answered:
+            self._batches.append(_Batch(ticket, events, raw_ids, ids))
+            ticket.on_done(self._drain)
+        elif ticket.refusals:
+            server.dropped(self.session.identity, "refused", len(ticket.refusals))
+        if router.pressure and not self._held:
+            self._held = True
+            connection.channel.pause_reading()
+            router.on_relief(self._relieved)
+
+    def _relieved(self) -> None:
+        self._held = False
+        self.connection.channel.resume_reading()
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def _drain(self, _: Ticket | None = None) -> None:
+        """Answer what is durable, up to the first that is not.     [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]"""
+        batches = self._batches
+        parts: list[bytes] = []
+        refusal: Refusal | None = None
+        while batches:
+            batch = batches[0]
+            ticket = batch.ticket
+            if ticket is None:
+                parts.append(batch.answer)
+            elif not ticket.done:
+                break
+            elif ticket.refusals:
+                refusal = self._answer_each(batch, parts, ticket.refusals) or refusal
+            else:
+                if batch.raw_ids:
+                    self._outstanding -= len(batch.raw_ids)
+                    parts.append(encode.acks(packets.PUBACK, batch.raw_ids))
+                if batch.ids:
+                    self._received(batch, parts)
+            batches.popleft()
+        if parts:
+            self.connection.write(b"".join(parts), packets.PUBACK)
+        if refusal is not None and self.connection.version != VERSION_5:
+            self.connection.fail(reasons.CODE_OF_REASON[refusal.reason], refusal.text)
+
+    def _received(self, batch: _Batch, parts: list[bytes]) -> None:
+        """All QoS 2 events of a batch are durable."""
+        session = self.session
+        for event in batch.events:
+            if event.qos == 2:
+                session.noticed(event)
+        for packet_id in batch.ids:
+            if packet_id in session.open_ids:
+                session.open_ids[packet_id] = True
+        self.connection.server.save_qos2_soon(session)
+        self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
+
+    def _pubrec(self, frame: bytes, parts: list[bytes]) -> None:
+        """Answer where the client is now: it may have come back meanwhile and have sent the PUBLISH again."""
+        connection = self.session.connection
+        if self.connection.closed and connection is not None:
+            connection.write(frame, packets.PUBREC)
+        else:
+            parts.append(frame)
+
+    def _answer_each(self, batch: _Batch, parts: list[bytes], refusals: dict[int, Refusal]) -> Refusal | None:
+        """Some events of the batch were refused. Returns a refusal that MQTT 3.1.1 can only answer by closing."""
+        raw_ids, ids = iter(batch.raw_ids), iter(batch.ids)
+        session = self.session
+        last: Refusal | None = None
+        dropped = 0
+        for index, event in enumerate(batch.events):
+            refusal = refusals.get(index)
+            dropped += refusal is not None
+            if event.qos == 0:
+                continue
+            packet_id = int.from_bytes(next(raw_ids), "big") if event.qos == 1 else next(ids)
+            kind = packets.PUBACK if event.qos == 1 else packets.PUBREC
+            if event.qos == 1 or refusal is not None:
+                self._outstanding -= 1
+            if refusal is None:
+                if event.qos == 1:
+                    parts.append(encode.ack(kind, packet_id))
+                else:
+                    session.open_ids[packet_id] = True
+                    session.noticed(event)
+                    self._pubrec(encode.ack(kind, packet_id), parts)
+                continue
+            last = refusal
+            if event.qos == 2:                                                          # [MQTT-4.3.3-9]
+                session.open_ids.pop(packet_id, None)
+            if self.connection.version == VERSION_5:
+                code = reasons.puback_code(refusal.reason)
+                parts.append(self.connection.ack_packet(kind, packet_id, code, refusal.text))
+        self.connection.server.dropped(session.identity, "refused", dropped)
+        self.connection.server.save_qos2_soon(session)
+        return last
+
+    def pubrel(self, packet_ids: tuple[int, ...]) -> None:
+        """Release QoS 2 ids. PUBCOMP goes out when the release is durable.               [MQTT-4.3.3-11]"""
+        session = self.session
+        connection = self.connection
+        known: list[bytes] = []
+        for packet_id in packet_ids:
+            durable = session.open_ids.get(packet_id)
+            if durable is None and connection.version == VERSION_5:
+                connection.write(encode.ack(packets.PUBCOMP, packet_id, reasons.PACKET_ID_NOT_FOUND), packets.PUBCOMP)
+                continue
+            if durable is False:
+                raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBREL before PUBREC")
+            session.open_ids.pop(packet_id, None)                                       # [MQTT-4.3.3-12]
+            known.append(packet_id.to_bytes(2, "big"))
+        if not known:
+            return
+        frame = encode.acks(packets.PUBCOMP, known)
+
+        def write(ticket: Ticket | None) -> None:
+            self._outstanding = max(self._outstanding - len(known), 0)
+            connection.write_stored(frame, packets.PUBCOMP, len(known), ticket)
+
+        if session.persistent:
+            connection.server.save_qos2(session).on_done(write)
+        else:
+            write(None)

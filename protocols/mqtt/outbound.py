@@ -1,0 +1,417 @@
+"""The way out of one connection: events to PUBLISH frames, packet ids, acks. Sans-IO but for connection.write().
+
+One per connection that subscribes. It is the sink of the direct lane (QoS 0, may drop) and the member of the session's
+consumer (QoS 1 and 2, never drops). Both get lists, build parts, and write once. What is in flight:
+
+    in_flight[id] = Delivery     PUBLISH sent, PUBACK or PUBREC outstanding    (its id is in `exactly` when QoS 2)
+    in_flight[id] = None         PUBREL sent or about to be, PUBCOMP outstanding
+
+credit is what the client's Receive Maximum leaves; while the socket is slow it is held back [MQTT-4.9.0-2].
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from protocols.mqtt import convert, encode, packets, reasons
+from protocols.mqtt.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
+from protocols.mqtt.frames import FrameMaker
+from protocols.mqtt.session import OutboundId, Place, outbound_id, place_of
+from protocols.mqtt.subscriptions import Plan
+from routing.cursor import Delivery
+from routing.event import Event
+from routing.subscription import DirectTarget
+
+if TYPE_CHECKING:
+    from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.session import Session
+    from protocols.mqtt.shared import SharedMember
+    from routing.consumer import Consumer
+    from routing.ticket import Ticket
+
+_AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription has gone while it was in flight
+
+
+class Outbound(FrameMaker):
+    __slots__ = ("_held", "_paused", "_waiting_parts", "consumer", "credit", "exactly", "in_flight", "inbox",
+                 "inbox_scheduled", "next_id", "session", "shared", "window")
+
+    def __init__(self, connection: MqttConnection, session: Session, window: int, aliases_max: int,
+                 packet_bytes_max: int | None) -> None:
+        super().__init__(connection, session.identity, aliases_max, packet_bytes_max)
+        self.session = session
+        self.consumer: Consumer | None = session.consumer
+        self.window = window
+        self.credit = window                                                            # [MQTT-4.9.0-1]
+        self.inbox: list[tuple[Event, DirectTarget]] = []
+        self.inbox_scheduled = False
+        self.in_flight: dict[int, Delivery | None] = {}
+        self.exactly: set[int] = set()                      # ids in flight with QoS 2, before PUBREC
+        self.shared: list[SharedMember] = []
+        self.next_id = 0
+        self._held = 0
+        self._paused = False
+        self._waiting_parts: list[bytes] = []               # QoS 2 PUBLISHes whose ids are not durable yet
+
+    # -- direct lane ------------------------------------------------------------------------------------------
+
+    def flush_inbox(self) -> None:
+        """Send what the direct lane has put into the inbox, or drop it when the socket is slow."""
+        inbox, self.inbox = self.inbox, []
+        connection = self.connection
+        server = connection.server
+        if connection.closed:
+            return
+        if connection.channel.buffered_bytes() > server.settings.write_buffer_drop_bytes:
+            server.dropped(self.identity, "slow subscriber", len(inbox))
+            return
+        parts: list[bytes] = []
+        append = parts.append
+        shared_max = server.settings.shared_frame_bytes_max
+        v5 = self.v5
+        limited = self.packet_bytes_max is not None or self.aliases_max > 0
+        last: DirectTarget | None = None
+        topic = head = None
+        size = -1
+        plain = False
+        for event, target in inbox:
+            if target is not last:
+                last = target
+                found = target.subscriptions
+                plan = found[0].options.plan if len(found) == 1 else self._plan(event)
+                plain = plan is not None and (plan.simple or not v5) and not limited
+            if not plain or (v5 and event.properties is not None):
+                self._append_direct(parts, event, target)
+                continue
+            frame = event.mqtt5_frame if v5 else event.mqtt4_frame
+            if frame is None:
+                payload = event.payload
+                if v5 and (event.headers or event.key is not None):
+                    self._append_direct(parts, event, target)
+                    continue
+                if event.topic is not topic or len(payload) != size or head is None:
+                    topic = event.topic
+                    size = len(payload)
+                    head = encode.publish_head(0, topic.encode(), size + v5) + (b"\0" if v5 else b"")
+                frame = head + payload
+                if v5:
+                    if size <= shared_max:
+                        event.mqtt5_frame = frame
+                else:
+                    if event.properties is not None or event.headers or event.key is not None:
+                        convert.report_v3_losses(event, server.router.ledger.lost)
+                    if size <= shared_max:
+                        event.mqtt4_frame = frame
+            append(frame)
+        connection.write_publishes(parts, len(inbox))
+
+    def _append_direct(self, parts: list[bytes], event: Event, target: DirectTarget) -> None:
+        found = target.subscriptions
+        plan = found[0].options.plan if len(found) == 1 else self._plan(event)
+        if plan is not None:
+            frame = self.frame(event, 0, plan.retain_as_published and event.retain, plan, 0, False)
+            if frame is not None:
+                parts.append(frame)
+
+    def _plan(self, event: Event) -> Plan | None:
+        return self.session.subscriptions.plan(event.topic, event.publisher == self.session.client_id)
+
+    # -- guaranteed lane --------------------------------------------------------------------------------------
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Events of the session's own consumer."""
+        self.send(consumer, deliveries, None)
+
+    def send(self, consumer: Consumer, deliveries: list[Delivery], fixed: Plan | None) -> None:
+        """Send deliveries in order. fixed: the plan of a shared subscription, None: look it up by topic."""
+        connection = self.connection
+        if connection.closed:
+            return
+        parts: list[bytes] = []
+        append = parts.append
+        in_flight = self.in_flight
+        id_bytes = PACKET_ID_BYTES_V5 if self.v5 else PACKET_ID_BYTES
+        done: list[Delivery] = []                           # needs no answer from the client
+        plan: Plan | None = None
+        topic = head = None
+        size = qos = limit = -1
+        simple = False
+        no_local = self.session.subscriptions.any_no_local and fixed is None
+        quick = not (self.aliases_max or self.packet_bytes_max or self.session.unacked or no_local)
+        packet_id = self.next_id
+        for delivery in deliveries:
+            event = delivery.event
+            payload = event.payload
+            if event.topic is not topic:
+                topic = event.topic
+                plan = fixed or self._plan(event)
+                simple = quick and plan is not None and (plan.simple or not self.v5)
+                limit = plan.qos if plan is not None else 0
+                qos = -1
+            if (simple and delivery.attempts == 1 and event.properties is None and event.key is None
+                    and not event.headers):
+                if len(payload) != size or qos != (event.qos if event.qos < limit else limit):
+                    size = len(payload)
+                    qos = event.qos if event.qos < limit else limit                     # [MQTT-3.8.4-8]
+                    head = encode.publish_head(qos << 1, topic.encode(), size + self.v5 + (2 if qos else 0))
+                    if qos == 0 and self.v5:
+                        head += b"\0"
+                if qos == 1:
+                    packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
+                    while packet_id in in_flight:                   # [MQTT-2.2.1-4] [MQTT-4.3.2-1]
+                        packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
+                    in_flight[packet_id] = delivery
+                    assert head is not None
+                    append(head)
+                    append(id_bytes[packet_id])
+                    append(payload)
+                    continue
+                if qos == 0:
+                    assert head is not None
+                    append(head)
+                    append(payload)
+                    done.append(delivery)
+                    continue
+            self.next_id = packet_id
+            if no_local:
+                plan = self._plan(event)
+                topic = None
+            self._send_one(parts, delivery, plan, done, shared=fixed is not None)
+            packet_id = self.next_id
+        self.next_id = packet_id
+        connection.write_publishes(parts, len(deliveries))
+        if self._waiting_parts:
+            self._write_when_stored()
+        if done:
+            self.give_back(len(done))
+            consumer.ack(done)
+
+    def _send_one(self, parts: list[bytes], delivery: Delivery, plan: Plan | None, done: list[Delivery],
+                  shared: bool) -> None:
+        """The long way: QoS 2, redelivery, properties, aliases, limits."""
+        event = delivery.event
+        session = self.session
+        place = place_of(event)
+        packet_id = session.unacked.pop(place, 0) if not shared else 0                  # [MQTT-4.4.0-1]
+        if plan is None and packet_id:
+            plan = _AS_PUBLISHED                                                        # [MQTT-3.10.4-3]
+        elif session.unacked and not shared and delivery.attempts == 1:
+            self._forget_before(place)
+        now_ms = self.connection.server.router.clock_ms()
+        expired = not packet_id and convert.is_expired(event, now_ms)   # [MQTT-3.3.2-5] [MQTT-4.3.3-7]
+        if plan is None or expired:
+            done.append(delivery)
+            return
+        qos = min(event.qos, plan.qos)
+        again = delivery.attempts > 1 and qos > 0                       # [MQTT-3.3.1-1] [MQTT-3.3.1-3]
+        if qos and not packet_id:
+            packet_id = self._new_id()
+        retain = plan.retain_as_published and event.retain              # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        frame = self.frame(event, qos, retain, plan, packet_id, again)
+        if frame is None or qos == 0:
+            done.append(delivery)
+            if frame is not None:
+                parts.append(frame)
+            return
+        self.in_flight[packet_id] = delivery                            # [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+        if qos == 2:
+            self.exactly.add(packet_id)
+            if session.persistent:
+                if shared:
+                    self._take_over(packet_id, delivery, plan)
+                self._waiting_parts.append(frame)
+                return
+        parts.append(frame)
+
+    def _take_over(self, packet_id: int, delivery: Delivery, plan: Plan) -> None:
+        """A QoS 2 event of a share group now belongs to this session alone [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+
+        The group's position and the session's id are stored in the same commit.
+        """
+        owned = Delivery(delivery.event, delivery.attempts)
+        self.in_flight[packet_id] = owned
+        self.session.owned[packet_id] = (owned, Plan(2, plan.retain_as_published, plan.id_bytes))
+        group: Consumer = delivery.member.consumer
+        group.ack([delivery])
+        group.checkpoint()
+
+    def _write_when_stored(self) -> None:
+        """QoS 2: which place in the log each id stands for must be durable before the client can answer it."""
+        parts, self._waiting_parts = self._waiting_parts, []
+        connection = self.connection
+
+        def write(ticket: Ticket) -> None:
+            connection.write_stored(b"".join(parts), packets.PUBLISH, 0, ticket)
+
+        connection.server.save_qos2(self.session).on_done(write)
+
+    def _forget_before(self, place: Place) -> None:
+        """Nothing before place will come again, so ids kept for it are free."""
+        unacked = self.session.unacked
+        for known in [known for known in unacked if known[:2] == place[:2] and known[2] < place[2]]:
+            del unacked[known]
+
+    def _new_id(self) -> int:
+        packet_id = self.next_id
+        taken = self.session.unacked.values()
+        while True:
+            packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
+            if packet_id not in self.in_flight and packet_id not in taken:              # [MQTT-4.3.3-1]
+                self.next_id = packet_id
+                return packet_id
+
+    # -- retained events --------------------------------------------------------------------------------------
+
+    def send_retained(self, events: list[Event], plan: Plan) -> None:
+        """Queue the retained events of a new subscription; they go out as credit and socket allow."""
+        if self.session.backlog is None:
+            self.session.backlog = deque()
+        self.session.backlog.extend((event, plan) for event in events)
+        self.pump_backlog()
+
+    def pump_backlog(self) -> None:
+        """Send what waits in the backlog while the client has credit and its socket takes it."""
+        session = self.session
+        server = self.connection.server
+        high = server.settings.write_buffer_high_bytes
+        while session.backlog and not self._paused and not self.connection.closed:
+            if self.connection.channel.buffered_bytes() > high:
+                server.stalled.add(self)                    # the server's tick comes back to it
+                return
+            if not self._send_some(session.backlog, high):
+                return
+        if not session.backlog:
+            session.backlog = None
+
+    def _send_some(self, backlog: deque[tuple[Event, Plan]], bytes_max: int) -> bool:
+        """One write's worth of the backlog. False when the client has no credit."""
+        parts: list[bytes] = []
+        size = 0
+        blocked = False
+        while backlog and size < bytes_max:
+            event, plan = backlog[0]
+            qos = min(event.qos, plan.qos)
+            blocked = qos > 0 and self.credit <= 0
+            if blocked:
+                break
+            backlog.popleft()
+            packet_id = self._new_id() if qos else 0
+            frame = self.frame(event, qos, True, plan, packet_id, False)
+            if frame is None:                               # expired, or too large for the client
+                continue
+            size += len(frame)
+            if qos:
+                self.own(packet_id, Delivery(event), Plan(qos, True, plan.id_bytes))
+                self.credit -= 1
+            if qos == 2 and self.session.persistent:
+                self._waiting_parts.append(frame)
+            else:
+                parts.append(frame)
+        self.connection.write_publishes(parts, len(parts))
+        if self._waiting_parts:
+            self._write_when_stored()
+        return not blocked
+
+    def own(self, packet_id: int, delivery: Delivery, plan: Plan) -> None:
+        """In flight, and no consumer would deliver it again: the session keeps it until it is acked."""
+        self.in_flight[packet_id] = delivery
+        self.session.owned[packet_id] = (delivery, plan)
+        if plan.qos == 2:
+            self.exactly.add(packet_id)
+
+    # -- credit -----------------------------------------------------------------------------------------------
+
+    def give_back(self, count: int) -> None:
+        """The client has answered count deliveries."""
+        if self._paused:
+            self._held += count
+        else:
+            self.credit += count
+
+    def pause(self) -> None:
+        """The socket is slow: no more guaranteed events until resume()."""
+        if not self._paused:
+            self._paused = True
+            self._held += self.credit
+            self.credit = 0
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.credit += self._held
+            self._held = 0
+            self.ready()
+
+    def ready(self) -> None:
+        """Credit is there: the consumers and the backlog may go on."""
+        if self.consumer is not None:
+            self.consumer.ready(self)
+        for member in self.shared:
+            member.consumer.ready(member)
+        if self.session.backlog:
+            self.pump_backlog()
+
+    # -- begin and end ----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A session goes on: send again what was not answered, in its order, then let new events come.
+
+        Only here is anything sent twice [MQTT-4.4.0-1]. PUBREL first: its PUBREC came before any PUBLISH that
+        is still open.
+        """
+        session = self.session
+        parts: list[bytes] = []
+        if session.released:
+            parts.append(encode.acks(packets.PUBREL, [packet_id.to_bytes(2, "big") for packet_id in session.released]))
+            self.in_flight.update(dict.fromkeys(session.released))
+        for packet_id, (delivery, plan) in list(session.owned.items()):
+            again = Delivery(delivery.event, delivery.attempts + 1)
+            frame = self.frame(delivery.event, plan.qos, plan.retain_as_published and delivery.event.retain, plan,
+                               packet_id, True)
+            if frame is None:
+                del session.owned[packet_id]
+                continue
+            self.own(packet_id, again, plan)
+            parts.append(frame)
+        self.credit -= len(self.in_flight)
+        self.connection.write_publishes(parts, len(session.owned))
+        self.attach()
+        self.pump_backlog()
+
+    def attach(self) -> None:
+        """Become the member of the session's consumer, if it has one and we are not."""
+        consumer = self.session.consumer
+        if consumer is not None and self.consumer is not consumer:
+            self.consumer = consumer
+            refusal = consumer.attach(self)
+            if refusal is not None:
+                self.connection.fail(reasons.UNSPECIFIED_ERROR, refusal.text)
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        """Somebody deleted the session's consumer. The client comes back to a fresh one."""
+        if self.session.consumer is consumer:
+            self.session.consumer = None
+            self.consumer = None
+            self.connection.fail(reasons.ADMINISTRATIVE_ACTION, reason)
+
+    def end(self) -> None:
+        """The connection is over. What is in flight goes back to its consumer, its ids stay with the session."""
+        session = self.session
+        if session.persistent:
+            for packet_id, delivery in self.in_flight.items():
+                if delivery is not None and delivery.member is self:
+                    session.unacked[place_of(delivery.event)] = packet_id
+        if self.consumer is not None:
+            self.consumer.detach(self)
+        self.in_flight = {}
+        self.exactly = set()
+        self.inbox = []
+
+    def outbound_ids(self) -> Iterator[OutboundId]:
+        """QoS 2 ids in flight, to be stored."""
+        owned = self.session.owned
+        for packet_id in self.exactly:
+            delivery = self.in_flight[packet_id]
+            if delivery is not None:
+                yield outbound_id(packet_id, delivery.event, released=False, owned=packet_id in owned)

@@ -1,0 +1,379 @@
+"""MqttServer: the sessions and connections of one node, whatever listener they came by. Glue to the Router.
+
+The node calls connection() for each new byte stream and tick() every 50 to 100 ms. Loop thread only.
+"""
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from protocols.errors import ProtocolViolation
+from protocols.mqtt import convert, reasons, shared, subscribe
+from protocols.mqtt.connection import MqttConnection
+from protocols.mqtt.counters import Counters
+from protocols.mqtt.outbound import Outbound
+from protocols.mqtt.packets import Connect
+from protocols.mqtt.session import QOS2_PREFIX, SESSION_PREFIX, Session, StoredQos2, StoredSession
+from protocols.mqtt.settings import MqttSettings
+from protocols.mqtt.subscriptions import Plan
+from protocols.mqtt.timers import Deadlines
+from protocols.wire import ByteChannel
+from routing.cursor import Delivery
+from routing.errors import Refusal, TopicError
+from routing.policy import Identity
+from routing.router import Router
+from routing.ticket import Ticket
+from routing.topic import check_topic
+
+log = logging.getLogger(__name__)
+
+ORPHANS_MAX = 10_000        # sessions that ended, whose QoS 2 ids in the log must not come back to life
+
+
+class Authenticator(Protocol):
+    """mesh/identity.py."""
+
+    def authenticate(
+        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
+        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
+    ) -> None: ...
+
+
+def random_client_id() -> str:
+    return "auto-" + secrets.token_hex(12)
+
+
+class MqttServer:
+    """See the module's head. Made once per tenant; it brings the stored sessions back."""
+
+    def __init__(self, router: Router, authenticator: Authenticator, settings: MqttSettings, *,
+                 new_client_id: Callable[[], str] = random_client_id) -> None:
+        self.router = router
+        self.settings = settings
+        self.counters = Counters()
+        self.deadlines = Deadlines()
+        self.sessions: dict[str, Session] = {}
+        self.connections: set[MqttConnection] = set()
+        self.stalled: set[Outbound] = set()         # have a backlog that waits for the socket
+        self.topics: dict[bytes, str] = {}          # checked topics by their bytes; see plain_topic()
+        self.new_client_id = new_client_id
+        self._authenticator = authenticator
+        self._groups: Counter[tuple[str, str]] = Counter()      # (group, filter) → sessions that subscribe to it
+        self._dirty: set[Session] = set()           # QoS 2 state to be stored by and by
+        self._next_save_s = 0.0
+        self._stopping = False
+        self._orphans: dict[str, dict[tuple[str, int], int]] = {}
+        self._restore()
+
+    # -- connections ------------------------------------------------------------------------------------------
+
+    def connection(self, channel: ByteChannel, now_s: float) -> MqttConnection:
+        """The handler of a new byte stream."""
+        connection = MqttConnection(self, channel, now_s)
+        self.connections.add(connection)
+        self.counters.connections_opened += 1
+        self.deadlines.add(now_s + self.settings.connect_timeout_s, connection.handle_deadline)
+        return connection
+
+    def tick(self, now_s: float) -> None:
+        """Timers and deferred work. now_s: monotonic seconds."""
+        self.deadlines.run(now_s)
+        if self.stalled:
+            stalled, self.stalled = self.stalled, set()
+            for outbound in stalled:
+                outbound.pump_backlog()
+        if self._dirty and now_s >= self._next_save_s:
+            self._next_save_s = now_s + self.settings.qos2_save_interval_s
+            for session in list(self._dirty):
+                self.save_qos2(session)
+
+    def shutdown(self) -> None:
+        """Say goodbye to everybody and take nobody in any more."""
+        self._stopping = True
+        for connection in list(self.connections):
+            connection.fail(reasons.SERVER_SHUTTING_DOWN, "the node shuts down")
+        for session in list(self._dirty):
+            self.save_qos2(session)
+
+    def kick(self, client_id: str) -> bool:
+        """Disconnect a client; its session stays. False when it is not connected."""
+        session = self.sessions.get(client_id)
+        if session is None or session.connection is None:
+            return False
+        session.connection.fail(reasons.ADMINISTRATIVE_ACTION, "disconnected by an operator")
+        return True
+
+    def authenticate(self, connection: MqttConnection, connect: Connect, client_id: str) -> None:
+        self._authenticator.authenticate(
+            connect.username, connect.password, "mqtt", client_id, connection.address,
+            partial(connection.decided, client_id), certificate_name=connection.channel.tls_identity)
+
+    def plain_topic(self, raw: bytes) -> str | None:
+        """A topic that a client may publish to, policy aside, remembered; None when it is not one."""
+        try:
+            topic = raw.decode()
+            check_topic(topic)
+        except (UnicodeDecodeError, TopicError):
+            return None
+        if convert.is_internal(topic):
+            return None
+        if len(self.topics) >= self.settings.topic_cache_max:
+            self.topics.clear()
+        self.topics[raw] = topic
+        return topic
+
+    # -- sessions: begin and end ------------------------------------------------------------------------------
+
+    def begin(self, connection: MqttConnection, connect: Connect, client_id: str, identity: Identity) -> bool:
+        """Give an authenticated connection its session. Returns whether it goes on with one from before.
+
+        Raises ProtocolViolation with the code for CONNACK.
+        """
+        if self._stopping:
+            raise ProtocolViolation(reasons.SERVER_SHUTTING_DOWN, "the node shuts down")
+        session = self.sessions.get(client_id)                                          # [MQTT-3.1.3-2]
+        if session is not None and session.identity.user != identity.user:
+            raise ProtocolViolation(reasons.NOT_AUTHORIZED, "the client id belongs to another user")
+        if session is not None and session.connection is not None:
+            session.connection.taken_over()                                             # [MQTT-3.1.4-3]
+            session = self.sessions.get(client_id)
+        if session is not None and connect.clean_start:                 # [MQTT-3.1.2-4] [MQTT-3.1.4-4]
+            self.end_session(session)
+            session = None
+        present = session is not None                   # [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-5]
+        terms = connection.terms
+        assert terms is not None
+        if session is None:                                                             # [MQTT-3.1.2-6]
+            if len(self.sessions) >= self.settings.sessions_max:
+                raise ProtocolViolation(reasons.QUOTA_EXCEEDED, "the node has no room for another session")
+            session = self.sessions[client_id] = Session(client_id, identity, self.router.clock_ms())
+            session.seen = self._orphans.pop(client_id, {})
+            session.persistent = terms.expiry_s > 0
+        session.identity = identity
+        session.expiry_s = terms.expiry_s
+        session.ends_at_s = None
+        session.will_due_s = None                                                       # [MQTT-3.1.3-9]
+        session.will = connect.will                                                     # [MQTT-3.1.2-7]
+        session.will_delay_s = terms.will_delay_s
+        session.connection = connection
+        connection.session = session
+        if session.persistent:
+            self.save_session(session)
+        return present
+
+    def leave(self, connection: MqttConnection, with_will: bool) -> None:
+        """A connection is over. Its session stays for its expiry, or ends now.
+
+        Sources: [MQTT-3.1.2-8] [MQTT-3.1.2-23] [MQTT-4.1.0-2]
+        """
+        self.connections.discard(connection)
+        if connection.outbound is not None:
+            self.stalled.discard(connection.outbound)
+        session = connection.session
+        if session is None or session.connection is not connection:
+            return
+        subscribe.leave_all(connection)
+        session.connection = None
+        if not with_will:
+            session.will = None                                                         # [MQTT-3.1.2-10]
+        if session.expiry_s == 0:
+            self.end_session(session)
+            return
+        now_s = self.router.clock_s()
+        if session.will is not None and session.will_delay_s == 0:
+            self._publish_will(session)
+        elif session.will is not None:
+            session.will_due_s = now_s + session.will_delay_s
+        session.ends_at_s = now_s + session.expiry_s
+        self._set_timer(session)
+        self.save_session(session)
+        self.save_qos2_soon(session)
+
+    def end_session(self, session: Session) -> None:
+        """Forget a session and everything of it. A will that still waits goes out now."""
+        if session.will is not None and session.connection is None:
+            self._publish_will(session)
+        self.sessions.pop(session.client_id, None)
+        self._dirty.discard(session)
+        for subscription in session.subscriptions.by_pattern.values():
+            if subscription.share is not None:
+                self.share_left(subscription.share)
+        if session.consumer is not None:
+            consumer, session.consumer = session.consumer, None
+            self.router.delete_consumer(consumer.name)
+        if session.persistent:
+            self.router.state.delete(SESSION_PREFIX + session.client_id)
+            self.router.state.delete(QOS2_PREFIX + session.client_id)
+            if session.seen:
+                self._orphan(session.client_id, session.seen)
+        session.ends_at_s = session.will_due_s = None
+
+    def _orphan(self, client_id: str, seen: dict[tuple[str, int], int]) -> None:
+        while len(self._orphans) >= ORPHANS_MAX:
+            self._orphans.pop(next(iter(self._orphans)))
+        self._orphans[client_id] = seen
+
+    def _publish_will(self, session: Session) -> None:
+        """[MQTT-3.1.2-14] [MQTT-3.1.2-15] It is an event like any other, retained if the client said so."""
+        will, session.will = session.will, None
+        session.will_due_s = None
+        assert will is not None
+        event = convert.will_to_event(will, session.client_id, self.router.clock_ms())
+        ticket = self.router.publish([event], self.router.publisher(session.identity))
+        self.counters.wills_published += 1
+
+        def done(ticket: Ticket) -> None:
+            if ticket.refusals:
+                log.warning("will of %r refused: %s", session.client_id, ticket.refusals[0].text)
+                self.dropped(session.identity, "will refused")
+
+        ticket.on_done(done)
+
+    def _set_timer(self, session: Session) -> None:
+        """Have _session_due() called; an entry that is there already, and earlier, will see to the rest."""
+        due_s = _next_due(session)
+        if due_s is not None and due_s < session.timer_s:
+            session.timer_s = due_s
+            self.deadlines.add(due_s, partial(self._session_due, session))
+
+    def _session_due(self, session: Session, now_s: float) -> float | None:
+        if now_s < session.timer_s:                     # a newer entry of this session is in the heap
+            return None
+        session.timer_s = NO_TIMER
+        if self.sessions.get(session.client_id) is not session:
+            return None
+        if session.will_due_s is not None and session.will_due_s <= now_s:
+            self._publish_will(session)
+            self.save_session(session)
+        if session.ends_at_s is not None and session.ends_at_s <= now_s:
+            log.info("= session %r has expired", session.client_id)
+            self.end_session(session)
+            return None
+        due_s = _next_due(session)
+        session.timer_s = due_s if due_s is not None else NO_TIMER
+        return due_s
+
+    # -- share groups -----------------------------------------------------------------------------------------
+
+    def share_joined(self, share: tuple[str, str]) -> None:
+        self._groups[share] += 1
+
+    def share_left(self, share: tuple[str, str]) -> None:
+        """One session less; the group ends with its last."""
+        self._groups[share] -= 1
+        if self._groups[share] <= 0:
+            del self._groups[share]
+            self.router.delete_consumer(shared.group_name(share))
+
+    # -- stored state -----------------------------------------------------------------------------------------
+
+    def save_session(self, session: Session) -> Ticket:
+        """Store what changes rarely. Puts of one turn are one commit."""
+        disconnected_ms = 0 if session.connection is not None else self.router.clock_ms()
+        return self.router.state.put(SESSION_PREFIX + session.client_id, session.stored(disconnected_ms))
+
+    def save_qos2(self, session: Session) -> Ticket:
+        """Store the QoS 2 state now."""
+        self._dirty.discard(session)
+        outbound = session.connection.outbound if session.connection is not None else None
+        in_flight = outbound.outbound_ids() if outbound is not None else ()
+        return self.router.state.put(QOS2_PREFIX + session.client_id, session.stored_qos2(in_flight))
+
+    def save_qos2_soon(self, session: Session) -> None:
+        """Store it within qos2_save_interval_s: nothing depends on it but how far a restart must look back."""
+        if session.persistent and (session.seen or session.open_ids or session.released or session.unacked
+                                   or session.owned or session.qos2_stored):
+            self._dirty.add(session)
+
+    def _restore(self) -> None:
+        """Bring back the sessions of before the restart. Nobody is connected, so their expiry runs."""
+        in_log = dict(self.router.recovered_qos2())
+        now_s, now_ms = self.router.clock_s(), self.router.clock_ms()
+        for key, value in self.router.state.items(SESSION_PREFIX):
+            client_id = key[len(SESSION_PREFIX):]
+            try:
+                stored = msgspec.msgpack.decode(value, type=StoredSession)
+                raw = self.router.state.get(QOS2_PREFIX + client_id)
+                qos2 = msgspec.msgpack.decode(raw, type=StoredQos2) if raw is not None else StoredQos2([], [], [])
+            except msgspec.MsgspecError as error:
+                log.error("stored session %r cannot be read and is left alone: %s", client_id, error)
+                continue
+            identity = Identity(stored.user, stored.roles, protocol="mqtt", client_id=client_id)
+            session = self.sessions[client_id] = Session(client_id, identity, now_ms)
+            session.restore(stored)
+            session.restore_open_ids(qos2, in_log.pop(client_id, {}))
+            self._restore_outbound(session, qos2)
+            session.consumer = self.router.consumers.get(session.consumer_name)
+            for subscription in session.subscriptions.by_pattern.values():
+                if subscription.share is not None:
+                    self.share_joined(subscription.share)
+            away_s = max(now_ms - stored.disconnected_ms, 0) / 1000 if stored.disconnected_ms else 0.0
+            if session.will is not None:
+                session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
+            session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)
+            self._set_timer(session)
+        for client_id, places in in_log.items():        # ids of sessions that have ended stay dead
+            seen: dict[tuple[str, int], int] = {}
+            for stream, partition, offset in places.values():
+                seen[stream, partition] = max(seen.get((stream, partition), -1), offset)
+            self._orphan(client_id, seen)
+
+    def _restore_outbound(self, session: Session, stored: StoredQos2) -> None:
+        session.qos2_stored = True
+        for entry in stored.outbound:
+            if entry.released:
+                session.released[entry.packet_id] = None
+            elif not entry.owned:
+                session.unacked[entry.stream, entry.partition, entry.offset] = entry.packet_id
+            else:
+                stream = self.router.streams.by_name.get(entry.stream)
+                event = stream.partitions[entry.partition].event(entry.offset) if stream is not None else None
+                if event is not None:
+                    plan = session.subscriptions.plan(event.topic) or Plan(2, False, b"")
+                    session.owned[entry.packet_id] = (
+                        Delivery(event), Plan(2, plan.retain_as_published, plan.id_bytes))
+
+    # -- figures ----------------------------------------------------------------------------------------------
+
+    def dropped(self, identity: Identity, reason: str, count: int = 1) -> None:
+        self.counters.dropped[reason] += count
+        self.router.count_drop(identity, reason, count)
+
+    def clients_snapshot(self) -> list[dict[str, str | int | bool | None]]:
+        """One entry per session, connected or not, for the console."""
+        return [_client(session) for session in self.sessions.values()]
+
+
+NO_TIMER = float("inf")
+
+
+def _next_due(session: Session) -> float | None:
+    dues = [due_s for due_s in (session.will_due_s, session.ends_at_s) if due_s is not None]
+    return min(dues) if dues else None
+
+
+def _client(session: Session) -> dict[str, str | int | bool | None]:
+    connection = session.connection
+    outbound = connection.outbound if connection is not None else None
+    return {
+        "client_id": session.client_id,
+        "user": session.identity.user,
+        "connected": connection is not None,
+        "address": connection.address if connection is not None else None,
+        "protocol_version": ("5.0" if connection.version == 5 else "3.1.1") if connection is not None else None,
+        "connected_since_ms": connection.connected_ms if connection is not None else None,
+        "session_since_ms": session.since_ms,
+        "session_expiry_s": session.expiry_s,
+        "keep_alive_s": connection.terms.keep_alive_s if connection is not None and connection.terms else None,
+        "subscriptions": len(session.subscriptions),
+        "in_flight": len(outbound.in_flight) if outbound is not None else len(session.unacked) + len(session.released),
+        "qos2_open": len(session.open_ids),
+        "queued": session.consumer.lag().events if session.consumer is not None else 0,
+        "write_buffer_bytes": connection.channel.buffered_bytes() if connection is not None else 0,
+    }

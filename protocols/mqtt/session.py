@@ -1,0 +1,212 @@
+"""Session: what outlives a connection, and how it is stored. Sans-IO; MqttServer owns all of them.
+
+A session with an expiry of 0 lives in memory and ends with its connection. Any other survives kill -9; two keys of
+the state table hold it, apart because one changes with every QoS 2 packet and the other hardly ever:
+
+    mqtt/session/<client id>    user, expiry, subscriptions, will
+    mqtt/qos2/<client id>       QoS 2: open inbound ids, offsets up to which the log is accounted for, outbound ids
+
+Events that wait for the client are not here: they stay in the log, where the consumer "mqtt/<client id>" has its place.
+
+Inbound QoS 2, exactly once: an id is open from PUBLISH to PUBREL. The id is stored with its event in the log, so event
+and id become durable together. What is stored here says which of those ids have been released: an id in the log at an
+offset above `seen` of its partition is open, one below it is open only if it is listed.
+Outbound: an id stands for one place in the log until PUBREC, from then on for nothing but the PUBREL.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from protocols.mqtt.packets import FilterRequest, Will
+from protocols.mqtt.properties import USER_PROPERTY, PropertyDict
+from protocols.mqtt.subscriptions import MqttSubscription, Plan, SubscriptionSet, parse_share
+from routing.cursor import Delivery
+from routing.errors import Refusal
+from routing.event import Event
+from routing.policy import Identity
+
+if TYPE_CHECKING:
+    from protocols.mqtt.connection import MqttConnection
+    from routing.consumer import Consumer
+
+SESSION_PREFIX = "mqtt/session/"
+QOS2_PREFIX = "mqtt/qos2/"
+CONSUMER_PREFIX = "mqtt/"
+
+Place = tuple[str, int, int]                # stream, partition, offset
+
+
+class StoredWill(msgspec.Struct, array_like=True):
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    delay_s: int
+    numbers: dict[int, int]                 # properties by kind of value
+    texts: dict[int, str]
+    binaries: dict[int, bytes]
+    users: list[tuple[str, str]]
+
+
+class StoredSubscription(msgspec.Struct, array_like=True):
+    request: FilterRequest
+    identifier: int | None
+
+
+class StoredSession(msgspec.Struct, array_like=True):
+    user: str
+    roles: tuple[str, ...]
+    expiry_s: int
+    disconnected_ms: int                    # wall clock; 0 while connected
+    subscriptions: list[StoredSubscription]
+    will: StoredWill | None
+
+
+class OutboundId(msgspec.Struct, array_like=True):
+    """A QoS 2 id that we have given out."""
+
+    packet_id: int
+    stream: str
+    partition: int
+    offset: int
+    released: bool                          # PUBREC has come: only the PUBREL is outstanding
+    owned: bool                             # no consumer will deliver the event again, the session must
+
+
+class StoredQos2(msgspec.Struct, array_like=True):
+    open_ids: list[int]
+    seen: list[Place]
+    outbound: list[OutboundId]
+
+
+class Session:
+    """State of one client id. connection is None while the client is away."""
+
+    __slots__ = (
+        "backlog", "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "open_ids", "owned",
+        "persistent", "qos2_stored", "released", "seen", "since_ms", "subscriptions", "timer_s", "unacked", "will",
+        "will_delay_s", "will_due_s",
+    )
+
+    def __init__(self, client_id: str, identity: Identity, since_ms: int) -> None:
+        self.client_id = client_id
+        self.identity = identity
+        self.since_ms = since_ms
+        self.connection: MqttConnection | None = None
+        self.expiry_s = 0
+        self.persistent = False                             # stored; set when the session begins
+        self.subscriptions = SubscriptionSet(client_id)
+        self.consumer: Consumer | None = None               # of the guaranteed, not shared subscriptions
+        # outbound, between connections
+        self.unacked: dict[Place, int] = {}                 # place → id, of what the consumer will deliver again
+        self.released: dict[int, None] = {}                 # ids that wait for PUBCOMP, in the order of their PUBREC
+        self.owned: dict[int, tuple[Delivery, Plan]] = {}   # id → delivery that no consumer has
+        self.backlog: deque[tuple[Event, Plan]] | None = None       # retained events still to be sent
+        # inbound QoS 2: id → True when its event is durable, False while it waits for that
+        self.open_ids: dict[int, bool] = {}
+        self.seen: dict[tuple[str, int], int] = {}          # (stream, partition) → offset that is accounted for
+        self.qos2_stored = False                            # something is stored under mqtt/qos2/
+        # will and end
+        self.will: Will | None = None
+        self.will_delay_s = 0
+        self.will_due_s: float | None = None                # while the client is away
+        self.ends_at_s: float | None = None                 # while the client is away
+        self.timer_s = float("inf")                         # earliest entry in the server's deadlines
+
+    @property
+    def consumer_name(self) -> str:
+        return CONSUMER_PREFIX + self.client_id
+
+    def noticed(self, event: Event) -> None:
+        """A QoS 2 event of this session is durable: account for its place."""
+        if event.partition is not None:
+            key = (event.partition.stream, event.partition.index)
+            if event.offset > self.seen.get(key, -1):
+                self.seen[key] = event.offset
+
+    def stored(self, disconnected_ms: int) -> bytes:
+        """Value of mqtt/session/<client id>."""
+        subscriptions = [
+            StoredSubscription(
+                FilterRequest(found.pattern, found.qos, found.no_local, found.retain_as_published,
+                              found.retain_handling), found.identifier)
+            for found in self.subscriptions.by_pattern.values()
+        ]
+        will = _stored_will(self.will, self.will_delay_s) if self.will is not None else None
+        return msgspec.msgpack.encode(StoredSession(
+            self.identity.user, self.identity.roles, self.expiry_s, disconnected_ms, subscriptions, will))
+
+    def stored_qos2(self, in_flight: Iterable[OutboundId]) -> bytes:
+        """Value of mqtt/qos2/<client id>. in_flight: the outbound ids of the live connection."""
+        self.qos2_stored = True
+        outbound = list(in_flight)
+        known = {entry.packet_id for entry in outbound}
+        outbound.extend(
+            OutboundId(packet_id, *place, False, False)
+            for place, packet_id in self.unacked.items() if packet_id not in known)
+        outbound.extend(
+            outbound_id(packet_id, delivery.event, released=False, owned=True)
+            for packet_id, (delivery, plan) in self.owned.items()
+            if packet_id not in known and plan.qos == 2 and delivery.event.partition is not None)
+        outbound.extend(
+            OutboundId(packet_id, "", 0, -1, True, False) for packet_id in self.released if packet_id not in known)
+        return msgspec.msgpack.encode(StoredQos2(
+            [packet_id for packet_id, durable in self.open_ids.items() if durable],
+            [(stream, partition, offset) for (stream, partition), offset in self.seen.items()],
+            outbound))
+
+    def restore(self, stored: StoredSession) -> None:
+        """Take over what was stored, after a restart."""
+        self.persistent = True
+        self.expiry_s = stored.expiry_s
+        for entry in stored.subscriptions:
+            share = parse_share(entry.request.pattern)
+            assert not isinstance(share, Refusal)
+            self.subscriptions.add(MqttSubscription(entry.request, entry.identifier, share))
+        if stored.will is not None:
+            self.will = _restored_will(stored.will)
+            self.will_delay_s = stored.will.delay_s
+
+    def restore_open_ids(self, stored: StoredQos2, in_log: dict[int, Place]) -> None:
+        """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their place."""
+        self.seen = {(stream, partition): offset for stream, partition, offset in stored.seen}
+        self.open_ids = dict.fromkeys(stored.open_ids, True)
+        for packet_id, (stream, partition, offset) in in_log.items():
+            if offset > self.seen.get((stream, partition), -1):
+                self.open_ids[packet_id] = True
+
+
+def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool) -> OutboundId:
+    return OutboundId(packet_id, *place_of(event), released, owned)
+
+
+def place_of(event: Event) -> Place:
+    """Where the event is in the log; offset -1 when no stream holds it."""
+    if event.partition is None:
+        return "", 0, -1
+    return event.partition.stream, event.partition.index, event.offset
+
+
+def _stored_will(will: Will, delay_s: int) -> StoredWill:
+    stored = StoredWill(will.topic, will.payload, will.qos, will.retain, delay_s, {}, {}, {}, [])
+    for identifier, value in will.properties.items():
+        if isinstance(value, int):
+            stored.numbers[identifier] = value
+        elif isinstance(value, str):
+            stored.texts[identifier] = value
+        elif isinstance(value, bytes):
+            stored.binaries[identifier] = value
+        else:
+            stored.users.extend(pair for pair in value if isinstance(pair, tuple))
+    return stored
+
+
+def _restored_will(stored: StoredWill) -> Will:
+    found: PropertyDict = {**stored.numbers, **stored.texts, **stored.binaries}
+    if stored.users:
+        found[USER_PROPERTY] = stored.users
+    return Will(stored.topic, stored.payload, stored.qos, stored.retain, found)

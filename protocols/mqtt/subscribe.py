@@ -1,0 +1,233 @@
+"""SUBSCRIBE and UNSUBSCRIBE of one connection, and the way back into all lanes when a session goes on.
+
+A subscription stands in one of three places: QoS 0 in the router's direct lane, QoS 1 and 2 on the session's consumer,
+$share in the group's consumer. Topics of the node's own ($SYS) are in no stream, so their filters are always direct.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocols.mqtt import encode, packets, reasons, shared
+from protocols.mqtt.packets import FilterRequest, Subscribe, Unsubscribe
+from protocols.mqtt.subscriptions import MqttSubscription, Plan, parse_share
+from routing.consumer import ConsumerSpec
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.subscription import Subscription
+
+if TYPE_CHECKING:
+    from protocols.mqtt.connection import MqttConnection
+    from routing.consumer import Consumer
+    from routing.ticket import Ticket
+
+
+def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
+    """Answer a SUBSCRIBE: a code for each filter in order, then retained events.
+
+    Sources: [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.9.3-1]. The SUBACK of a persistent session waits
+    until the subscriptions are stored.
+    """
+    session = connection.session
+    assert session is not None
+    codes: list[int] = []
+    retained: list[tuple[list[Event], Plan]] = []
+    for request in packet.filters:
+        known = session.subscriptions.by_pattern.get(request.pattern)
+        answer = _subscribe_one(connection, request, packet.subscription_id, known)
+        if isinstance(answer, Refusal):
+            codes.append(_refused_code(connection, answer))
+            continue
+        codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
+        events = _retained(connection, answer, is_new=known is None)
+        if events:
+            retained.append((events, Plan(answer.qos, True, answer.plan.id_bytes)))
+    suback = encode.suback(packet.packet_id, codes, connection.version)  # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
+
+    def finish(ticket: Ticket | None) -> None:
+        connection.write_stored(suback, packets.SUBACK, 1, ticket)
+        for events, plan in retained:
+            if not connection.closed:
+                connection.out().send_retained(events, plan)
+
+    if session.persistent:
+        connection.server.save_session(session).on_done(finish)
+    else:
+        finish(None)
+
+
+def _refused_code(connection: MqttConnection, refusal: Refusal) -> int:
+    connection.server.counters.dropped["subscribe refused"] += 1
+    if connection.version != packets.VERSION_5:
+        return reasons.V3_SUBACK_FAILURE
+    return reasons.suback_code(refusal.reason)
+
+
+def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifier: int | None,
+                   known: MqttSubscription | None) -> MqttSubscription | Refusal:
+    """Put one subscription into effect, in the place of one with the same filter.        [MQTT-3.8.4-3]"""
+    session = connection.session
+    assert session is not None
+    limit = connection.server.settings.subscriptions_max
+    if known is None and len(session.subscriptions) >= limit:
+        return Refusal(Reason.QUOTA_EXCEEDED, f"a client has at most {limit} subscriptions")
+    share = parse_share(request.pattern)
+    if isinstance(share, Refusal):
+        return share
+    subscription = MqttSubscription(request, identifier, share)
+    if known is not None and known.guaranteed and subscription.guaranteed:
+        session.subscriptions.add(subscription)             # its consumer goes on as it is [MQTT-3.8.4-4]
+        return subscription
+    if known is not None and known.share is not None and known.member is not None:
+        subscription.member = known.member                  # likewise the group
+        known.member.subscription = subscription
+        session.subscriptions.add(subscription)
+        return subscription
+    refusal = enter(connection, subscription)
+    if refusal is not None:
+        return refusal
+    if known is not None:
+        _leave_lane(connection, known)
+    elif share is not None:
+        connection.server.share_joined(share)
+    session.subscriptions.add(subscription)
+    return subscription
+
+
+def enter(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
+    """Take a subscription into its lane."""
+    if subscription.share is not None:
+        return _enter_group(connection, subscription)
+    outbound = connection.out()
+    router = connection.server.router
+    if not subscription.guaranteed:
+        subscription.direct = Subscription(subscription.pattern, outbound, subscription, subscription.no_local)
+        return router.subscribe(subscription.direct)
+    consumer = _own_consumer(connection)
+    if isinstance(consumer, Refusal):
+        return consumer
+    outbound.attach()
+    return consumer.add_filter(subscription.pattern, outbound.identity)
+
+
+def _own_consumer(connection: MqttConnection) -> Consumer | Refusal:
+    session = connection.session
+    assert session is not None
+    if session.consumer is None:
+        settings = connection.server.settings
+        spec = ConsumerSpec(
+            session.consumer_name, durable=session.persistent, max_in_flight=settings.in_flight_max)
+        consumer = connection.server.router.open_consumer(spec, session.identity)
+        if isinstance(consumer, Refusal):
+            return consumer
+        session.consumer = consumer
+    return session.consumer
+
+
+def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
+    session = connection.session
+    share = subscription.share
+    assert share is not None and session is not None
+    server = connection.server
+    name = shared.group_name(share)
+    known = server.router.consumers.get(name)
+    durable = session.persistent or (known is not None and known.spec.durable)
+    group = server.router.open_consumer(shared.group_spec(share, durable), session.identity)
+    if isinstance(group, Refusal):
+        return group
+    outbound = connection.out()
+    member = shared.SharedMember(outbound, group, subscription)
+    outbound.shared.append(member)
+    refusal = group.attach(member)
+    if refusal is not None:
+        outbound.shared.remove(member)
+        if known is None:
+            server.router.delete_consumer(name)
+        return refusal
+    subscription.member = member
+    return None
+
+
+def _retained(connection: MqttConnection, subscription: MqttSubscription, *, is_new: bool) -> list[Event]:
+    """Retained events that a subscription brings; none for a shared one.
+
+    Sources: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+    """
+    handling = subscription.retain_handling
+    if subscription.share is not None or handling == 2 or (handling == 1 and not is_new):
+        return []
+    session = connection.session
+    assert session is not None
+    events = connection.server.router.retained.match(subscription.pattern, session.identity)
+    if subscription.no_local:
+        events = [event for event in events if event.publisher != session.client_id]
+    return events
+
+
+def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
+    """Answer an UNSUBSCRIBE.    [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1]"""
+    session = connection.session
+    assert session is not None
+    codes: list[int] = []
+    for pattern in packet.patterns:
+        subscription = session.subscriptions.remove(pattern)
+        if subscription is None:
+            codes.append(reasons.NO_SUBSCRIPTION_EXISTED)                               # [MQTT-3.10.4-5]
+            continue
+        codes.append(reasons.SUCCESS)                                                   # [MQTT-3.11.3-2]
+        _leave_lane(connection, subscription)
+        if subscription.share is not None:
+            connection.server.share_left(subscription.share)
+    unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
+
+    def finish(ticket: Ticket | None) -> None:
+        connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket)
+
+    if session.persistent:
+        connection.server.save_session(session).on_done(finish)
+    else:
+        finish(None)
+
+
+def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> None:
+    session = connection.session
+    assert session is not None
+    if subscription.direct is not None:
+        connection.server.router.unsubscribe(subscription.direct)
+        subscription.direct = None
+    if subscription.member is not None:
+        subscription.member.leave(finish_here=True)                                     # [MQTT-3.10.4-3]
+    if subscription.guaranteed and session.consumer is not None:
+        session.consumer.remove_filter(subscription.pattern)
+
+
+def resume(connection: MqttConnection) -> None:
+    """The session goes on over a new connection: what was unanswered first, then all lanes."""
+    session = connection.session
+    assert session is not None
+    if not (session.subscriptions.by_pattern or session.released or session.owned or session.backlog):
+        return
+    if session.consumer is not None:                        # tell it who reads now; roles may have changed
+        spec = session.consumer.spec
+        connection.server.router.open_consumer(spec, session.identity)
+    connection.out().begin()
+    for subscription in list(session.subscriptions.by_pattern.values()):
+        refusal = enter(connection, subscription)
+        if refusal is not None:                             # the rules have changed meanwhile
+            session.subscriptions.remove(subscription.pattern)
+            _leave_lane(connection, subscription)
+            if subscription.share is not None:
+                connection.server.share_left(subscription.share)
+
+
+def leave_all(connection: MqttConnection) -> None:
+    """The connection is over: out of the direct lane and of all groups. The session's consumer keeps its filters."""
+    session = connection.session
+    if session is None or connection.outbound is None:
+        return
+    for subscription in session.subscriptions.by_pattern.values():
+        if subscription.direct is not None:
+            connection.server.router.unsubscribe(subscription.direct)
+            subscription.direct = None
+        if subscription.member is not None:
+            subscription.member.leave(finish_here=False)
+    connection.outbound.end()

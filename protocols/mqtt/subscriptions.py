@@ -1,0 +1,168 @@
+"""The subscriptions of one session, and what they say together about an event. Sans-IO.
+
+A session gets an event once, however many of its filters match: at the highest of their QoS [MQTT-3.3.4-2], with
+all their subscription ids. That answer is a Plan, kept per topic. Shared subscriptions are apart: their events come
+by another consumer, and each has its own Plan.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocols.mqtt.convert import subscription_id_bytes
+from protocols.mqtt.packets import FilterRequest
+from routing.errors import Reason, Refusal, TopicError
+from routing.subscription import FilterTrie, Subscription
+from routing.topic import check_filter, filter_matches
+
+if TYPE_CHECKING:
+    from protocols.mqtt.shared import SharedMember
+
+LINEAR_MAX = 16             # more filters than this are kept in a trie as well
+PLANS_MAX = 1_000           # topics whose plan is kept, per session; an idle one keeps none
+
+
+class Plan:
+    """How to send an event to a session. simple: nothing but QoS to look at."""
+
+    __slots__ = ("id_bytes", "qos", "retain_as_published", "simple")
+
+    def __init__(self, qos: int, retain_as_published: bool, id_bytes: bytes) -> None:
+        self.qos = qos
+        self.retain_as_published = retain_as_published
+        self.id_bytes = id_bytes
+        self.simple = not retain_as_published and not id_bytes
+
+
+class MqttSubscription:
+    """One topic filter of a session with its options."""
+
+    __slots__ = ("direct", "identifier", "member", "no_local", "pattern", "plan", "qos", "retain_as_published",
+                 "retain_handling", "share")
+
+    def __init__(self, request: FilterRequest, identifier: int | None, share: tuple[str, str] | None) -> None:
+        self.pattern = request.pattern                      # as the client wrote it
+        self.qos = request.qos
+        self.no_local = request.no_local
+        self.retain_as_published = request.retain_as_published
+        self.retain_handling = request.retain_handling
+        self.identifier = identifier
+        self.share = share                                  # (group, filter) of a $share subscription
+        self.plan = Plan(self.qos, self.retain_as_published,
+                         subscription_id_bytes([identifier]) if identifier is not None else b"")
+        self.direct: Subscription | None = None             # its entry in the direct lane, while connected
+        self.member: SharedMember | None = None             # of the group's consumer, while connected
+
+    @property
+    def filter(self) -> str:
+        return self.share[1] if self.share is not None else self.pattern
+
+    @property
+    def guaranteed(self) -> bool:
+        """True when it lives on the session's consumer. No stream captures $-topics, so those are direct."""
+        return self.qos > 0 and self.share is None and not self.pattern.startswith("$")
+
+
+def parse_share(pattern: str) -> tuple[str, str] | Refusal | None:
+    """(group, filter) of "$share/group/filter"; None for any other filter.    [MQTT-4.8.2-1] [MQTT-4.8.2-2]"""
+    if pattern != "$share" and not pattern.startswith("$share/"):
+        return None
+    parts = pattern.split("/", 2)
+    if len(parts) < 3 or not parts[1] or not parts[2]:
+        return Refusal(Reason.FILTER_INVALID, "a shared subscription is $share/<group>/<filter>")
+    if "+" in parts[1] or "#" in parts[1]:
+        return Refusal(Reason.FILTER_INVALID, "the name of a share group must not contain + or #")
+    return parts[1], parts[2]
+
+
+def check_pattern(pattern: str) -> Refusal | None:
+    """The grammar of a filter; the router asks its policy by itself."""
+    try:
+        check_filter(pattern)
+    except TopicError as error:
+        return Refusal(Reason.FILTER_INVALID, str(error))
+    return None
+
+
+class SubscriptionSet:
+    """All subscriptions of a session by filter."""
+
+    __slots__ = ("_own", "_plans", "_trie", "any_no_local", "by_pattern", "client_id", "single")
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.by_pattern: dict[str, MqttSubscription] = {}
+        self.any_no_local = False
+        self.single: Plan | None = None                     # the plan of every event, when there is but one filter
+        self._own: list[MqttSubscription] = []              # those that are not shared
+        self._plans: dict[str, Plan | None] | None = None
+        self._trie: FilterTrie | None = None
+
+    def __len__(self) -> int:
+        return len(self.by_pattern)
+
+    def add(self, subscription: MqttSubscription) -> MqttSubscription | None:
+        """Add, or put in the place of the same filter. Returns the one that was there.   [MQTT-3.8.4-3]"""
+        before = self.by_pattern.get(subscription.pattern)
+        self.by_pattern[subscription.pattern] = subscription
+        self._changed()
+        return before
+
+    def remove(self, pattern: str) -> MqttSubscription | None:
+        """Take away the subscription of exactly this filter.                            [MQTT-3.10.4-1]"""
+        subscription = self.by_pattern.pop(pattern, None)
+        if subscription is not None:
+            self._changed()
+        return subscription
+
+    def _changed(self) -> None:
+        self._plans = None
+        self._trie = None
+        self.single = None
+        self._own = []
+
+    def prepare(self) -> None:
+        """Make ready for plan(); called once after a change, so that many changes in a row cost little."""
+        self._own = [subscription for subscription in self.by_pattern.values() if subscription.share is None]
+        self.any_no_local = any(subscription.no_local for subscription in self._own)
+        self._plans = {}
+        if len(self._own) == 1 and not self.any_no_local:
+            self.single = self._own[0].plan
+        if len(self._own) > LINEAR_MAX:
+            self._trie = FilterTrie()
+            for subscription in self._own:
+                entry: Any = subscription                   # the trie does not look into its entries
+                self._trie.add(subscription.pattern, entry)
+
+    def plan(self, topic: str, own_event: bool = False) -> Plan | None:
+        """How to send an event of this topic; None: not at all. own_event: this very client published it."""
+        if self._plans is None:
+            self.prepare()
+            assert self._plans is not None
+        if self.single is not None:
+            return self.single
+        if own_event and self.any_no_local:                                             # [MQTT-3.8.3-3]
+            return _merge([found for found in self._matching(topic) if not found.no_local])
+        try:
+            return self._plans[topic]
+        except KeyError:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[topic] = _merge(self._matching(topic))
+            return plan
+
+    def _matching(self, topic: str) -> list[MqttSubscription]:
+        if self._trie is not None:
+            return self._trie.match(topic)
+        return [found for found in self._own if filter_matches(found.pattern, topic)]
+
+
+def _merge(matching: list[MqttSubscription]) -> Plan | None:
+    if not matching:
+        return None
+    if len(matching) == 1:
+        return matching[0].plan
+    return Plan(
+        max(found.qos for found in matching),
+        any(found.retain_as_published for found in matching),
+        subscription_id_bytes([found.identifier for found in matching if found.identifier is not None]),
+    )
