@@ -30,7 +30,8 @@ ANSWER_S = 60.0
 READY_S = 30.0
 KILL_DELAY_S = 0.4                  # the kill comes at a random moment within this time after load has resumed
 KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
-BAD_NOTES = ("session lost", "answer 0x", "PUBREC 0x", "DISCONNECT", "CONNACK", "SUBACK", "an answer without")
+BAD_NOTES = ("session lost", "answer 0x", "PUBREC 0x", "DISCONNECT", "CONNACK", "SUBACK", "SSE answer",
+             "an answer without")
 
 
 class ClientProcess:
@@ -135,6 +136,10 @@ class Rig:
         self._reader("c-all", port, 1, "faults/#", Reader.AT_LEAST_ONCE, {names[kind] for kind in self.producers})
         if "two" in self.producers:
             self._reader("c-two", port, 2, "faults/two/+/+", Reader.EXACTLY_ONCE, {"p-two"})
+        if "rest" in self.producers:
+            client = ClientProcess(self.folder, "sse_reader", "c-sse", self.node.ports["http"], filter="faults/#")
+            self.readers["c-sse"] = (client, Reader.EXACTLY_ONCE, {names[kind] for kind in self.producers})
+            self.clients.append(client)
         for reader, _, _ in self.readers.values():              # subscribed before the first event is sent
             reader.tell("pause")
             reader.hear("paused")
