@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -80,8 +80,8 @@ class SocketChannel(asyncio.Protocol):
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, base: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, base)       # uvloop's are not subclasses
         listener = self._listener
         limit = listener.settings.connections_max
         if limit is not None and len(listener.channels) >= limit:
