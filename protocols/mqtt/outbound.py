@@ -41,7 +41,7 @@ class Outbound(FrameMaker):
                  packet_bytes_max: int | None) -> None:
         super().__init__(connection, session.identity, aliases_max, packet_bytes_max)
         self.session = session
-        self.consumer: Consumer | None = session.consumer
+        self.consumer: Consumer | None = None               # set by attach()
         self.window = window
         self.credit = window                                                            # [MQTT-4.9.0-1]
         self.inbox: list[tuple[Event, DirectTarget]] = []
