@@ -31,10 +31,10 @@ from mesh.outside import resolve_outside
 from mesh.process import OpenFiles, freeze_start, loop_factory, tune_process
 from mesh.reload import reload
 from mesh.settings import Config
-from mesh.stream import make_stream_factory
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedRunner
+from protocols.transport import SocketListener, SocketSettings
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Service:
         factories = {
             "console": await self._http_factory(make_admin_app(node), RestCounters()),
             "http": await self._http_factory(node.rest.make_app(), node.rest.counters),
-            "mqtt": make_stream_factory(node.mqtt),
+            "mqtt": self._mqtt_factory(node),
         }
         for listener, context in zip(listeners, contexts):
             await listener.open(factories[listener.protocol], context)
@@ -141,6 +141,13 @@ class Service:
         await runner.setup()
         assert runner.server is not None
         return runner.server
+
+    def _mqtt_factory(self, node: Node) -> Callable[[], asyncio.BaseProtocol]:
+        settings = self._config.mqtt
+        sockets = SocketSettings(
+            write_buffer_high_bytes=settings.write_buffer_high_bytes,
+            write_buffer_low_bytes=settings.write_buffer_low_bytes)
+        return SocketListener(node.mqtt, sockets, asyncio.get_running_loop()).channel
 
     # -- timers -----------------------------------------------------------------------------------------------
 
