@@ -1,8 +1,10 @@
 """Events -> RecordBatch v2: the hot path of every publish. Called by partition.py once per group commit.
 
-An event with nothing but topic, payload, QoS and publisher takes the short way: its key and its headers come encoded
-from a cache, so that a record is seven ready-made pieces for one join. Measured: 0.4 µs per 100-byte event, against
-0.9 µs through aiokafka's C builder.
+An event with nothing but topic, payload, QoS and publisher, and the timestamp of the batch, takes the short way. Its
+record is five pieces for one join, and all but the payload and the offset delta come ready-made from a cache:
+
+    size, attributes, timestamp delta | offset delta | key, value length | value | headers
+    └── by topic and payload length ─┘               └── the same ─────┘         └─ by topic, qos, publisher
 """
 from __future__ import annotations
 
@@ -12,20 +14,45 @@ from routing.event import Event
 from routing.log.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
 from routing.log.fields import RawHeader, event_headers
 
-_CACHE_MAX = 65_536                 # distinct (topic, qos, publisher); dropped as a whole when full
+_ENTRIES_MAX = 65_536               # distinct (topic, qos, publisher); dropped as a whole when full
+_SHAPES_MAX = 1024                  # payload lengths remembered per entry
+_SHAPE_LENGTH_MAX = 4096            # longer payloads differ too much in length, and cost more than their frame
 _NULL = encode_varint(-1)
-_NO_DELTA = tuple(b"\0\0" + delta for delta in VARINTS)     # attributes 0, timestamp delta 0, offset delta
+_STRETCHES = (64, 8192, VARINTS_MAX)        # up to these counts an offset delta has one, two, three bytes
 
-Parts = tuple[bytes, bytes, int]    # key with its length, headers with their count, and the bytes of both
+Shape = tuple[bytes, bytes, int]    # what stands before the offset delta, what after it, and the record's size
+
+
+class Entry:
+    """What the records of one topic, QoS and publisher share: their key, their headers, and shapes by length."""
+
+    __slots__ = ("header_part", "key_part", "shapes")
+
+    def __init__(self, event: Event) -> None:
+        self.key_part = _key_part(event)
+        self.header_part = encode_headers(event_headers(event))
+        self.shapes: tuple[dict[int, Shape], ...] = ({}, {}, {})        # one for each of _STRETCHES
+
+    def shape(self, stretch: int, length: int) -> Shape:
+        value_size = varint(length)
+        size = 2 + stretch + 1 + len(self.key_part) + len(value_size) + length + len(self.header_part)
+        size_part = varint(size)
+        shape = size_part + b"\0\0", self.key_part + value_size, len(size_part) + size
+        if length <= _SHAPE_LENGTH_MAX:
+            if len(self.shapes[stretch]) >= _SHAPES_MAX:
+                self.shapes[stretch].clear()
+            self.shapes[stretch][length] = shape
+        return shape
 
 
 class Encoder:
     """Draws the batches of one partition."""
 
-    __slots__ = ("_cache",)
+    __slots__ = ("_count", "_entries")
 
     def __init__(self) -> None:
-        self._cache: dict[tuple[str, int, str], Parts] = {}
+        self._entries: dict[tuple[str, int], dict[str, Entry]] = {}     # (publisher, qos) -> topic -> entry
+        self._count = 0
 
     def encode(
         self,
@@ -40,64 +67,87 @@ class Encoder:
         The events carry consecutive offsets and their timestamps. tombstones: write an empty payload as null, which
         is Kafka's deletion mark in a compacted stream.
         """
-        first = events[0]
-        base_timestamp = max_timestamp = last_timestamp = first.timestamp_ms
-        cache = self._cache
+        base_timestamp = max_timestamp = events[0].timestamp_ms
         pieces: list[bytes] = []
         extend = pieces.extend
         total = count = 0
-        topic = publisher = None
-        qos = -1
-        key_part = header_part = lead = b""
-        fixed = 0
-        for event in events:
-            if event.timestamp_ms != last_timestamp:
-                last_timestamp = event.timestamp_ms
-                if last_timestamp > max_timestamp:
-                    max_timestamp = last_timestamp
-                lead = b"" if last_timestamp == base_timestamp else b"\0" + varint(last_timestamp - base_timestamp)
-            if event.headers or event.properties is not None or event.key is not None or event.retain:
-                key_part, header_part, fixed = _parts(event)
-                topic = None
-            elif event.topic is not topic or event.publisher is not publisher or event.qos != qos:
-                topic, publisher, qos = event.topic, event.publisher, event.qos
-                parts = cache.get((topic, qos, publisher))
-                if parts is None:
-                    if len(cache) >= _CACHE_MAX:
-                        cache.clear()
-                    parts = cache[topic, qos, publisher] = _parts(event)
-                key_part, header_part, fixed = parts
-            payload = event.payload
-            length = len(payload)
-            if count < VARINTS_MAX:
-                begin = lead + VARINTS[count] if lead else _NO_DELTA[count]
-            else:
-                begin = (lead or b"\0\0") + encode_varint(count)
-            if length:
-                value = VARINTS[length] if length < VARINTS_MAX else encode_varint(length)
-            else:
-                value = _NULL if tombstones else b"\0"
-            size = fixed + len(begin) + len(value) + length
-            extend((
-                VARINTS[size] if size < VARINTS_MAX else encode_varint(size),
-                begin, key_part, value, payload, header_part,
-            ))
-            count += 1
-            total += size
-            if total >= bytes_max:
-                break
+        while count < len(events) and total < bytes_max:
+            stretch = 0 if count < _STRETCHES[0] else 1 if count < _STRETCHES[1] else 2
+            part = events
+            if count or len(events) > _STRETCHES[0]:
+                part = events[count:_STRETCHES[stretch] if count < VARINTS_MAX else None]
+            topic = publisher = None
+            qos = -1
+            for event in part:
+                if (
+                    event.headers or event.properties is not None or event.key is not None or event.retain
+                    or event.timestamp_ms != base_timestamp or count >= VARINTS_MAX
+                    or (tombstones and not event.payload)
+                ):
+                    record = self._record(event, count, event.timestamp_ms - base_timestamp, tombstones)
+                    if event.timestamp_ms > max_timestamp:
+                        max_timestamp = event.timestamp_ms
+                    pieces.append(record)
+                    total += len(record)
+                else:
+                    if event.publisher is not publisher or event.qos != qos:
+                        publisher, qos, topic = event.publisher, event.qos, None
+                        entries = self._entries_of(publisher, qos)
+                    if event.topic is not topic:
+                        topic = event.topic
+                        entry = entries.get(topic) or self._new_entry(event)
+                        header_part = entry.header_part
+                        shapes = entry.shapes[stretch]
+                    payload = event.payload
+                    try:
+                        before, after, size = shapes[len(payload)]
+                    except KeyError:
+                        before, after, size = entry.shape(stretch, len(payload))
+                    extend((before, VARINTS[count], after, payload, header_part))
+                    total += size
+                count += 1
+                if total >= bytes_max:
+                    break
         batch = build_batch(
-            first.offset, count - 1, base_timestamp, max_timestamp, count, b"".join(pieces),
+            events[0].offset, count - 1, base_timestamp, max_timestamp, count, b"".join(pieces),
             first_in_group=first_in_group,
         )
         return batch, count
 
+    def _entries_of(self, publisher: str, qos: int) -> dict[str, Entry]:
+        entries = self._entries.get((publisher, qos))
+        if entries is None:
+            entries = self._entries[publisher, qos] = {}
+        return entries
 
-def _parts(event: Event) -> Parts:
+    def _new_entry(self, event: Event) -> Entry:
+        self._count += 1
+        if self._count > _ENTRIES_MAX:
+            for entries in self._entries.values():      # emptied one by one, because encode() may hold one of them
+                entries.clear()
+            self._entries.clear()
+            self._count = 1
+        entry = self._entries_of(event.publisher, event.qos)[event.topic] = Entry(event)
+        return entry
+
+    def _record(self, event: Event, offset_delta: int, timestamp_delta: int, tombstones: bool) -> bytes:
+        """Any record, the long way."""
+        if event.headers or event.properties is not None or event.retain or event.key is not None:
+            key_part, header_part = _key_part(event), encode_headers(event_headers(event))
+        else:
+            entry = self._entries_of(event.publisher, event.qos).get(event.topic) or self._new_entry(event)
+            key_part, header_part = entry.key_part, entry.header_part
+        payload = event.payload
+        body = b"".join((
+            b"\0", varint(timestamp_delta), varint(offset_delta), key_part,
+            _NULL if tombstones and not payload else varint(len(payload)), payload, header_part,
+        ))
+        return varint(len(body)) + body
+
+
+def _key_part(event: Event) -> bytes:
     key = event.key if event.key is not None else event.topic.encode("utf-8", "replace")
-    key_part = varint(len(key)) + key
-    header_part = encode_headers(event_headers(event))
-    return key_part, header_part, len(key_part) + len(header_part)
+    return varint(len(key)) + key
 
 
 def encode_headers(headers: Sequence[RawHeader]) -> bytes:
@@ -107,16 +157,3 @@ def encode_headers(headers: Sequence[RawHeader]) -> bytes:
         pieces += (varint(len(name)), name)
         pieces += (_NULL,) if value is None else (varint(len(value)), value)
     return b"".join(pieces)
-
-
-def encode_record(
-    offset_delta: int, timestamp_delta: int, key: bytes | None, value: bytes | None, header_part: bytes
-) -> bytes:
-    """One record from its raw fields. Used where records are written anew (compaction of compressed batches)."""
-    body = b"".join((
-        b"\0", varint(timestamp_delta), varint(offset_delta),
-        _NULL if key is None else varint(len(key)) + key,
-        _NULL if value is None else varint(len(value)) + value,
-        header_part,
-    ))
-    return varint(len(body)) + body

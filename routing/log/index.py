@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from routing.log.batch import BatchHeader
 
 INDEX_INTERVAL_BYTES = 4096         # Kafka's index.interval.bytes
-RELATIVE_OFFSET_MAX = 2**31 - 1     # a segment is rolled before its offsets outgrow the entries
+RELATIVE_OFFSET_MAX = 2**30         # a segment is rolled before its offsets outgrow the entries (2**31 - 1)
 
 _OFFSET_ENTRY = struct.Struct(">ii")
 _TIME_ENTRY = struct.Struct(">qi")

@@ -133,10 +133,13 @@ class Segment:
 
         def write() -> None:
             crash_point("at_index_save")
-            replace_whole(fs, index, offsets, durable=False)
-            crash_point("at_index_save")
-            replace_whole(fs, timeindex, times, durable=False)
-            replace_whole(fs, target, encode_summary(mark, summary), durable=False)
+            try:
+                replace_whole(fs, index, offsets, durable=False)
+                crash_point("at_index_save")
+                replace_whole(fs, timeindex, times, durable=False)
+                replace_whole(fs, target, encode_summary(mark, summary), durable=False)
+            except OSError as error:
+                log.warning("%s: cannot be saved: %s; it is made again when it is needed", target, error)
 
         return write
 

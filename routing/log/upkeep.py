@@ -56,14 +56,14 @@ class Upkeep:
     def rolled(self, sealed: Segment) -> None:
         """A segment was sealed: save its sidecars."""
         self._checkpointed = 0
-        self._threads.later(_saving(sealed, sealed.seal()))
+        self._threads.later(sealed.seal())
 
     def synced(self) -> None:
         """Everything in the active segment is on disk: save a checkpoint if the last one is long ago."""
         active = self._partition.segments[-1]
         if active.size - self._checkpointed >= CHECKPOINT_BYTES and not active.damage:
             self._checkpointed = active.size
-            self._threads.later(_saving(active, active.sidecars()))
+            self._threads.later(active.sidecars())
 
     def run(self, now_ms: int) -> bool:
         """Do what is due. True when the active segment should be rolled."""
@@ -162,13 +162,3 @@ class Upkeep:
             each.segment.suffix = LOG
             each.segment.release()
         self._cleaning = False
-
-
-def _saving(segment: Segment, save: Callable[[], None]) -> Callable[[], None]:
-    """save, but a failure is only worth a line: recovery can make the sidecars again."""
-    def work() -> None:
-        try:
-            save()
-        except OSError as error:
-            log.warning("%s: cannot save index and summary: %s; they are made again when needed", segment.path(), error)
-    return work
