@@ -176,8 +176,8 @@ class Policy:
             "address": identity.address, "action": action.value, "topic": topic, "rule": rule,
         })
 
-    def count_denial(self, identity: Identity, action: Action) -> None:
-        self.denied[(identity.protocol, action.value)] += 1
+    def count_denial(self, identity: Identity, action: Action, count: int = 1) -> None:
+        self.denied[(identity.protocol, action.value)] += count
 
 
 _NODE_PERMISSIONS = Permissions((Rule(allow=tuple(Action), to=("*",), name="the node itself"),), INTERNAL)

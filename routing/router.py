@@ -165,6 +165,8 @@ class Router:
     def _admit(self, topic: str, publisher: Publisher) -> Route | Refusal:
         """First event of a topic from this publisher: ask the policy, find the route, remember both."""
         refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
+        if refusal is not None:     # publish() counts each event, this one too
+            self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
         answer = refusal or self.route(topic)
         if len(publisher.routes) >= TOPICS_CACHED:
             publisher.routes.clear()
