@@ -136,6 +136,8 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
 def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "closed the connection without an HTTP answer: is this the right port?"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return f"not an HTTP answer ({type(error).__name__})"
