@@ -10,7 +10,6 @@ BIN := $(VENV)/bin
 PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
 	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm
-MQTT_JS := mqtt@5
 KAFKA_VERSION := 3.9.1
 PYTEST_ARGS ?=
 
@@ -80,10 +79,10 @@ $(PEERS)/apt.stamp: Makefile
 	  if [ $$code -eq 0 ]; then touch $@; else tail -20 $(PEERS)/apt.log; exit $$code; fi; \
 	else echo "not installed (needs root: apt-get install$$missing); tests that need them are skipped"; fi
 
-$(PEERS)/node/.stamp: Makefile | $(PEERS)/apt.stamp
+$(PEERS)/node/.stamp: tests/interop/node/package.json tests/interop/node/package-lock.json | $(PEERS)/apt.stamp
 	@mkdir -p $(@D)
 	@if command -v npm >/dev/null 2>&1; then \
-	  npm install --silent --no-save --no-package-lock --prefix $(@D) $(MQTT_JS) && touch $@; \
+	  cp $^ $(@D)/ && npm ci --silent --prefix $(@D) && touch $@; \
 	else echo "no npm: the MQTT.js interop test is skipped"; fi
 
 # Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
@@ -94,5 +93,6 @@ $(PEERS)/kafka/.stamp: Makefile | $(PEERS)/apt.stamp
 	    '<groupId>peers</groupId><artifactId>peers</artifactId><version>1</version><dependencies>' \
 	    '<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>' \
 	    '<version>$(KAFKA_VERSION)</version></dependency></dependencies></project>' > $(@D)/pom.xml && \
-	  mvn -q -B -f $(@D)/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=. && touch $@; \
+	  mvn -q -B -f $(@D)/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=. \
+	    >$(PEERS)/maven.log 2>&1 && touch $@ || { tail -20 $(PEERS)/maven.log; exit 1; }; \
 	else echo "no Maven: the kafka-dump-log test is skipped"; fi
