@@ -95,10 +95,10 @@ def _nullable(data: bytes, position: int, end: int) -> tuple[bytes | None, int]:
     return data[position:after], after
 
 
-def check_records(batch: bytes, header: BatchHeader) -> None:
-    """Raise BatchError unless every record of a batch from outside can be read and offsets ascend without gaps."""
+def check_records(plain: bytes, header: BatchHeader) -> None:
+    """Raise BatchError unless every record of a batch from outside can be read and offsets count up without gaps."""
     expected = header.base_offset
-    for record in records(plain_batch(batch, header), header):
+    for record in records(plain, header):
         if record.offset != expected:
             raise BatchError("record offsets do not count up by one")
         expected += 1
