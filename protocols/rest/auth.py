@@ -27,7 +27,7 @@ class Authenticates(Protocol):
 
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
-        done: Callable[[Identity | Refusal], None],
+        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
     ) -> None: ...
 
 
@@ -59,7 +59,7 @@ class Doorkeeper:
         if isinstance(kept, Session) and kept.authorization == authorization and kept.expires_s > now_s:
             return kept
         username, password = basic_credentials(authorization)
-        answer = await self._ask(username, password, address_of(request))
+        answer = await self._ask(username, password, address_of(request), certificate_name_of(request))
         if isinstance(answer, Refusal):
             raise problem_of(answer)
         session = Session(authorization, answer, self._router.publisher(answer), now_s + SESSION_S)
@@ -67,7 +67,9 @@ class Doorkeeper:
             connection.session = session
         return session
 
-    async def _ask(self, username: str | None, password: bytes | None, address: str) -> Identity | Refusal:
+    async def _ask(
+        self, username: str | None, password: bytes | None, address: str, certificate_name: str | None,
+    ) -> Identity | Refusal:
         answers: list[Identity | Refusal] = []
         waiting: list[asyncio.Future[None]] = []
 
@@ -76,7 +78,7 @@ class Doorkeeper:
             if waiting and not waiting[0].done():
                 waiting[0].set_result(None)
 
-        self._authenticator.authenticate(username, password, PROTOCOL, "", address, done)
+        self._authenticator.authenticate(username, password, PROTOCOL, "", address, done, certificate_name)
         if not answers:
             waiting.append(asyncio.get_running_loop().create_future())
             await waiting[0]
@@ -100,6 +102,15 @@ def basic_credentials(authorization: str | None) -> tuple[str | None, bytes | No
     if not name or "\0" in name:
         raise Problem(401, "bad-credentials", "the user name is empty or has a NUL in it")
     return name, password
+
+
+def certificate_name_of(request: web.Request) -> str | None:
+    """Common name of the client certificate that TLS has verified; None without one."""
+    certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+    if not isinstance(certificate, dict):
+        return None
+    names = [value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"]
+    return str(names[0]) if names else None
 
 
 def address_of(request: web.Request) -> str:
