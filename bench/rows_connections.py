@@ -24,6 +24,8 @@ CLIENT_TIMEOUT_S = 120.0
 def idle(broker: Broker, quick: bool) -> dict[str, float]:
     """RSS per idle connection: keep-alive 0, clean session, no subscription."""
     count = min(IDLE_CONNECTIONS // (5 if quick else 1), resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
+    broker.stop()                                               # memory that other rows have left would hide the growth
+    broker.start()
     before, cpu = broker.rss_bytes(), broker.cpu_s()
     child = subprocess.Popen([sys.executable, "-m", "bench.rows_connections", str(broker.port), str(count)],
                              cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

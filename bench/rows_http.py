@@ -78,7 +78,7 @@ def _complete(data: bytes) -> bool:
 
 
 class _Stream:
-    """One GET /v1/events; counts `id:` lines."""
+    """One GET /v1/events; counts `data:` lines."""
 
     def __init__(self, port: int, topic_filter: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -100,8 +100,8 @@ class _Stream:
         data = self.sock.recv(262144)
         if not data:
             raise BenchError("the node closed an event stream")
-        count = (self._tail + data).count(b"\nid:")
-        self._tail = (self._tail + data)[-3:]
+        count = (self._tail + data).count(b"\ndata:")
+        self._tail = (self._tail + data)[-5:]
         self.received += count
         return count
 

@@ -75,6 +75,8 @@ class MqttProducer(Client):
             self._start_over()
         self._had_session = True
         for packet_id, entry in self._entries.items():
+            if self.options.qos == 1 and present:
+                self.journal.sent(entry.message)                # QoS 1 may store it a second time
             self.outbound += acknowledgement(PUBREL, packet_id) if entry.released else entry.packet
         self._ready = True
 

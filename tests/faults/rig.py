@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.checker import Consumer, Figures, History, Reader, Record, check
+from tests.support.checker import Consumer, Figures, History, Place, Reader, Record, check
 from tests.support.checker_journal import read_consumer, read_producer
 from tests.support.checker_log import read_log
 from tests.support.node import ROOT, Node, meshgate
@@ -112,6 +112,7 @@ class Rig:
         self.recovery_s: list[float] = []
         self.kills = self.restarts = 0
         self._records: list[Record] = []
+        self._unused: list[tuple[Place, int]] = []
         self._offsets: dict[int, int] = {}
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -242,15 +243,17 @@ class Rig:
     def _read_log(self, history: History, *, whole: bool) -> None:
         before = self._records
         if whole:
-            self._records = read_log(self.node.data)
+            self._unused = []
+            self._records = read_log(self.node.data, unused=self._unused)
             known = [(record.message, record.place) for record in before if record.message is not None]
             history.places += known
         else:
-            self._records = before + read_log(self.node.data, from_offsets=self._offsets)
+            self._records = before + read_log(self.node.data, from_offsets=self._offsets, unused=self._unused)
         for record in self._records[len(before) if not whole else 0:]:
             partition = record.place.partition
             self._offsets[partition] = max(self._offsets.get(partition, 0), record.place.offset + 1)
         history.log = self._records
+        history.unused = self._unused
 
     def _wait_for_readers(self, history: History) -> None:
         for client, _, producers in self.readers.values():

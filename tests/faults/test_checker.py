@@ -100,6 +100,17 @@ def _redelivery_of_older_after_newer(history: History) -> None:
     history.consumers["least"].receipts += [Receipt(message(n), redelivered=True) for n in range(15, COUNT + 1)]
 
 
+def _declared_gap(history: History) -> None:
+    """The log says itself that offsets are not used, as after a crash of a partition that is not synced."""
+    one = message(COUNT + 1)
+    history.sent[one] = Fate(attempts=1)
+    end = len(_log(history))
+    history.unused = [(place(end), end + 9), (place(end + 10), end + 99)]
+    _log(history).append(Record(place(end + 100), one, "t/p1/k1"))
+    for consumer in history.consumers.values():
+        consumer.receipts.append(Receipt(one))
+
+
 def _partial_filter(history: History) -> None:
     mine = {("p1", "k2")}
     history.consumers["part"] = Consumer([Receipt(message(n, "k2")) for n in range(1, COUNT + 1)], wanted=mine)
@@ -107,7 +118,7 @@ def _partial_filter(history: History) -> None:
 
 @pytest.mark.parametrize("change", [
     _marked_repeat, _second_copy_of_an_unacked_publish, _indeterminate_may_be_lost, _indeterminate_may_be_stored,
-    _refused_and_absent, _live_reader_missed_some, _redelivery_of_older_after_newer, _partial_filter,
+    _refused_and_absent, _live_reader_missed_some, _redelivery_of_older_after_newer, _partial_filter, _declared_gap,
 ], ids=lambda change: change.__name__.strip("_"))
 def test_a_legal_history_passes(change: Callable[[History], None]) -> None:
     history = clean()

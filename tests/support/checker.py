@@ -107,6 +107,7 @@ class History:
     places: list[tuple[Message, Place]] = field(default_factory=list)     # seen elsewhere, such as an earlier read
     recovery_s: list[float] = field(default_factory=list)
     topics: dict[tuple[str, str], str] = field(default_factory=dict)      # (producer, key) -> topic, when to be checked
+    unused: list[tuple[Place, int]] = field(default_factory=list)         # offsets that the log declares unused
     prefix: str = ""                                        # topics of the load; other events only count as offsets
 
 
@@ -186,8 +187,11 @@ def _check_log(history: History, figures: Figures) -> Counter[Message] | None:
         return None
     figures.logged = len(history.log)
     last: dict[tuple[str, int], int] = {}
+    declared = {(place[:2], place.offset): end for place, end in history.unused}
     for place, _, _ in history.log:
         before = last.get(place[:2])
+        while before is not None and (place[:2], before + 1) in declared:
+            before = declared[place[:2], before + 1]
         if before is not None and place.offset <= before:
             figures.add("OFFSET-CONFLICT", f"log: {_at(place)} stands behind offset {before}")
         elif before is not None and place.offset > before + 1:
