@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.counters import RestCounters
-from protocols.rest.guard import GuardedRunner
+from protocols.rest.guard import GuardedHandler, GuardedRunner, LingeringResponse, MalformedRequest, check_framing
 from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PublishEndpoint, expect_continue
 from protocols.rest.settings import RestSettings
@@ -92,13 +92,23 @@ class RestServer:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn what a handler raises into a problem, and count."""
         try:
+            check_framing(request)
             response = await handler(request)
+        except MalformedRequest as problem:
+            response = self._malformed(request, problem)
         except Problem as problem:
             response = self._refused(problem)
         except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
             response = self._refused(_problem_of_http(error))
         self.counters.answers[response.status // 100] += 1
         return response
+
+    def _malformed(self, request: web.Request, problem: MalformedRequest) -> web.StreamResponse:
+        self.counters.malformed += 1
+        if not isinstance(request.protocol, GuardedHandler):
+            return problem_response(problem, close=True)
+        self.counters.problems[problem.kind] += 1
+        return LingeringResponse(request.protocol, problem)
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         """Called before the middleware, for requests with Expect. A response ends the request."""

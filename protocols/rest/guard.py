@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
@@ -58,9 +58,9 @@ class GuardedHandler(RequestHandler):
         if self._counters.connections >= self._limits.connections_max:
             self._counters.connections_refused += 1
             self._discarding = True
-            assert isinstance(transport, asyncio.WriteTransport)
-            transport.write(raw_problem(503, "too-many-connections", "connections_max of the listener is reached"))
-            transport.close()
+            refused = cast(asyncio.Transport, transport)        # uvloop's class does not derive from it
+            refused.write(raw_problem(503, "too-many-connections", "connections_max of the listener is reached"))
+            refused.close()
             return
         self._counted = True
         self._counters.connections += 1
@@ -169,6 +169,7 @@ class GuardedHandler(RequestHandler):
 
     async def linger(self) -> None:
         """Half-close and read on for a moment: closing with unread input would destroy the answer on its way."""
+        self._discarding = True
         if self.transport is None or not self.transport.can_write_eof():
             return
         self.transport.write_eof()
@@ -181,17 +182,22 @@ class GuardedHandler(RequestHandler):
 
 
 class LingeringResponse(web.Response):
-    """The last answer on a connection whose client may still be sending."""
+    """The last answer on a connection whose client may still be sending. Always HTTP/1.1, whatever the client said."""
 
     def __init__(self, connection: GuardedHandler, problem: Problem) -> None:
-        response = problem_response(problem)
-        super().__init__(status=response.status, headers=response.headers, body=response.body)
+        super().__init__(status=problem.status)
         self.force_close()
         self._connection = connection
+        self._problem = problem
+
+    async def prepare(self, request: BaseRequest) -> None:
+        """aiohttp would write a head in the version of the request."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        await super().write_eof(data)
-        await self._connection.linger()
+        transport = self._connection.transport
+        if transport is not None:
+            transport.write(raw_problem(self._problem.status, self._problem.kind, self._problem.detail))
+            await self._connection.linger()
 
 
 class GuardedServer(web.Server):
@@ -231,17 +237,24 @@ class GuardedRunner(web.AppRunner):
         return GuardedServer(await super()._make_server(), self._limits, self._counters)
 
 
+class MalformedRequest(Problem):
+    """The end of the connection: what follows on it cannot be told apart from this request."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(400, "malformed-request", detail)
+
+
 def check_framing(request: web.Request) -> None:
-    """Raise Problem for framing that llhttp lets pass.                                 Source: RFC 9112 §2.3, §6.1"""
+    """Raise MalformedRequest for framing that llhttp lets pass.                        Source: RFC 9112 §2.3, §6.1"""
     if request.version < HttpVersion10:
-        raise Problem(400, "malformed-request", "HTTP/0.9 is not spoken here", {"Connection": "close"})
+        raise MalformedRequest("HTTP/0.9 is not spoken here")
     coding = request.headers.get(hdrs.TRANSFER_ENCODING)
     if coding is None:
         return
     if request.version == HttpVersion10:
-        raise Problem(400, "malformed-request", "HTTP/1.0 has no Transfer-Encoding", {"Connection": "close"})
+        raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding")
     if coding.strip().lower() != "chunked":
-        raise Problem(400, "malformed-request", "the only transfer coding is chunked", {"Connection": "close"})
+        raise MalformedRequest("the only transfer coding is chunked")
 
 
 def _malformed(exc: BaseException | None, message: str) -> Problem:

@@ -13,6 +13,7 @@ from aiohttp import web
 from routing.errors import Reason, Refusal
 
 CONTENT_TYPE = "application/problem+json"
+SERVER = "meshgate"             # instead of aiohttp's, which tells versions
 
 
 class Problem(Exception):
@@ -61,7 +62,7 @@ def problem_body(status: int, kind: str, detail: str) -> bytes:
 
 
 def problem_headers(status: int) -> dict[str, str]:
-    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", "Server": SERVER}
     if status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
     if status in _RETRY_AFTER_S:

@@ -16,7 +16,7 @@ from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedHandler
 from protocols.rest.location import Vector
 from protocols.rest.positions import start_vector
-from protocols.rest.problems import Problem, problem_of
+from protocols.rest.problems import SERVER, Problem, problem_of
 from protocols.rest.reader import CREDIT_MAX, JsonCache, SseReader
 from protocols.rest.settings import RestSettings
 from routing.consumer import Consumer, ConsumerSpec
@@ -64,6 +64,7 @@ class SseEndpoint:
         response = web.StreamResponse(headers={
             hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
             hdrs.CACHE_CONTROL: "no-store",
+            hdrs.SERVER: SERVER,
             "X-Accel-Buffering": "no",          # nginx would hold the stream back
         })
         response.force_close()

@@ -41,6 +41,7 @@ def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origin
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     accept = base64.b64encode(hashlib.sha1(key.encode("ascii") + GUID, usedforsecurity=False).digest()).decode("ascii")
     return {
+        "Server": "meshgate",
         "Upgrade": "websocket",
         "Connection": "upgrade",
         "Sec-WebSocket-Accept": accept,
