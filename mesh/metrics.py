@@ -95,16 +95,17 @@ class NodeCollector(Collector):
             for name, text in (
                 ("start_offset", "First offset that is kept"), ("end_offset", "Behind the last durable event"),
                 ("size_bytes", "On disk"), ("segments", "Files"), ("failed", "1 once writing has failed"),
+                ("damage", "Places that cannot be read"),
             )
         }
-        for stream in router.streams:
-            for partition in stream.partitions:
-                place = [stream.name, str(partition.index)]
-                families["start_offset"].add_metric(place, partition.start_offset)
-                families["end_offset"].add_metric(place, partition.end_offset)
-                families["size_bytes"].add_metric(place, partition.size_bytes)
-                families["segments"].add_metric(place, partition.segment_count)
-                families["failed"].add_metric(place, int(partition.failed is not None))
+        for partition in self._node.store.partitions:
+            place = [partition.stream, str(partition.index)]
+            families["start_offset"].add_metric(place, partition.start_offset)
+            families["end_offset"].add_metric(place, partition.end_offset)
+            families["size_bytes"].add_metric(place, partition.size_bytes)
+            families["segments"].add_metric(place, partition.segment_count)
+            families["failed"].add_metric(place, int(partition.failed is not None))
+            families["damage"].add_metric(place, len(partition.damage))
         yield from families.values()
         yield _gauge("meshgate_commit_pending_bytes", "Waiting for the disk", router.store.pending_bytes)
 

@@ -23,7 +23,7 @@ from mesh.listener import Listener
 from mesh.process import OpenFiles
 from mesh.rules import rules_of
 from mesh.settings import Config
-from mesh.snapshots import failed_partitions
+from mesh.snapshots import damaged_places, failed_partitions
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.mqtt import MqttOverWebSocket
@@ -83,7 +83,7 @@ class Node:
 
     def problems(self) -> list[str]:
         """Why the node is not healthy; empty when it is."""
-        return failed_partitions(self.router)
+        return failed_partitions(self.store)
 
     def protocol_counters(self) -> dict[str, dict[str, int]]:
         """Protocol → its own numbers."""
@@ -108,7 +108,8 @@ class Node:
         problems = self.problems()
         return {
             "name": self.name, "site": self.config.node.site, "version": self.version, "state": self.state,
-            "healthy": not problems, "problems": problems, "uptime_s": round(self.uptime_s(), 1),
+            "healthy": not problems, "problems": problems,
+            "damage": damaged_places(self.store), "uptime_s": round(self.uptime_s(), 1),
             "started_ms": self.started_ms, "data": str(Path(self.config.node.data)), "epoch": self.store.epoch,
             "anonymous": self.authenticator.open, "event_loop": type(asyncio.get_running_loop()).__module__,
             "listeners": [

@@ -75,6 +75,7 @@ class Service:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
         self._runners: list[GuardedRunner] = []
+        self._sockets: list[SocketListener] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def run(self) -> None:
@@ -147,7 +148,9 @@ class Service:
         sockets = SocketSettings(
             write_buffer_high_bytes=settings.write_buffer_high_bytes,
             write_buffer_low_bytes=settings.write_buffer_low_bytes)
-        return SocketListener(node.mqtt, sockets, asyncio.get_running_loop()).channel
+        listener = SocketListener(node.mqtt, sockets, asyncio.get_running_loop())
+        self._sockets.append(listener)
+        return listener.channel
 
     # -- timers -----------------------------------------------------------------------------------------------
 
@@ -224,6 +227,8 @@ class Service:
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 logger.error("while stopping: %r", outcome)
+        while any(listener.channels for listener in self._sockets):      # goodbyes are still on their way
+            await asyncio.sleep(0.01)
 
 
 def _exit_anyway(seconds: float) -> None:

@@ -9,6 +9,7 @@ from routing.settings import StreamSettings
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.log.store import LocalStore
     from routing.router import Router
     from routing.streams import Stream
 
@@ -20,6 +21,7 @@ def partition_snapshot(partition: Partition) -> Values:
         "partition": partition.index, "start_offset": partition.start_offset, "end_offset": partition.end_offset,
         "next_offset": partition.next_offset, "size_bytes": partition.size_bytes, "segments": partition.segment_count,
         "failed": partition.failed.text if partition.failed is not None else None,
+        "damage": [str(damage) for damage in partition.damage],
     }
 
 
@@ -69,9 +71,14 @@ def policies_snapshot(router: Router) -> list[Values]:
     ]
 
 
-def failed_partitions(router: Router) -> list[str]:
-    """Why the node is not healthy: one line per partition that stopped. Empty when all is well."""
+def failed_partitions(store: LocalStore) -> list[str]:
+    """Why the node is not healthy: one line per partition that stopped, internal ones too. Empty when all is well."""
     return [
-        f"{stream.name}/{partition.index}: {partition.failed.text}"
-        for stream in router.streams for partition in stream.partitions if partition.failed is not None
+        f"{partition.stream}/{partition.index}: {partition.failed.text}"
+        for partition in store.partitions if partition.failed is not None
     ]
+
+
+def damaged_places(store: LocalStore) -> list[str]:
+    """What recovery or a reader found to be damaged. The rest is served, so the node counts as healthy."""
+    return [str(damage) for partition in store.partitions for damage in partition.damage]

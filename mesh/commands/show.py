@@ -8,6 +8,7 @@ import msgspec
 
 from mesh.commands.client import Client, CommandError, add_options
 from mesh.commands.table import format_table
+from mesh.logs import one_line
 from mesh.units import format_duration, format_size
 
 Rows = list[dict[str, object]]
@@ -77,6 +78,9 @@ def show_status(options: argparse.Namespace) -> int:
             for listener in _rows(answer, name):
                 print(f"{'listens':<16} {listener['protocol']} on {', '.join(_texts(listener['addresses']))}"
                       f"{' (TLS)' if listener['tls'] else ''}")
+        elif isinstance(value, list):               # problems, damage: only when there are any
+            for line in _texts(value):
+                print(f"{name:<16} {one_line(line)}")
         elif isinstance(value, (str, int, float)) and name != "started_ms":
             label = name.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
             print(f"{label:<16} {_shown(name, value)}")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mesh.config import load_config
 from mesh.identity import hash_password
+from mesh.reload import prepare
+from routing.errors import ConfigError
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.node import Node, http, meshgate
 from tests.support.rawmqtt import DISCONNECT, SESSION_EXPIRY, ConnectionClosed, open_mqtt
@@ -170,13 +173,9 @@ def test_a_bad_configuration_is_refused_whole_and_the_old_one_stays(
     assert expected in status["reload_problem"] and status["reloads"] == {"ok": 0, "refused": 1}
 
 
-def test_reload_without_a_file_changes_nothing_and_does_not_stop_the_node(tmp_path: Path) -> None:
-    node = Node(tmp_path / "n").start()
-    try:
-        reload(node, node.extra, "configuration taken")
-        assert node.get("/api/v1/status").json["reloads"]["ok"] == 1
-    finally:
-        node.kill9()
+def test_without_a_file_there_is_nothing_to_reload() -> None:
+    with pytest.raises(ConfigError, match="runs without a configuration file"):
+        prepare(load_config(None), None, None)
 
 
 def test_reload_serves_new_certificates(node_factory: NodeFactory, tmp_path: Path) -> None:
