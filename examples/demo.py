@@ -241,15 +241,18 @@ async def look_for_it(
 def what_to_try(node: Node) -> None:
     http, console, port = node.url("http"), node.url("console"), node.ports["mqtt"]
     heading("5. Try it by hand; the node runs until Ctrl-C")
-    print(f"""\
-  curl -N '{http}/v1/events?filter=plant/%23&from=earliest'         watch, from the beginning
-  mosquitto_sub -p {port} -t 'plant/#' -q 1 -v                      the same, over MQTT
-  mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1             publish over MQTT
-  curl -d on {http}/v1/events/plant/graz/lamp                       publish over HTTP
-  {MESHGATE} sub '#' --url {http}
-  {MESHGATE} consumers --url {console}                              who is behind, and how far
-  kill -9 {node.process.pid if node.process else '…'}; {MESHGATE} up --config {node.config}
-""", flush=True)
+    tries = [
+        (f"curl -N '{http}/v1/events?filter=plant/%23&from=earliest'", "watch, from the beginning"),
+        (f"mosquitto_sub -p {port} -t 'plant/#' -q 1 -v", "watch over MQTT"),
+        (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish over MQTT"),
+        (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish over HTTP"),
+        (f"{MESHGATE} sub '#' --url {http}", "watch everything"),
+        (f"{MESHGATE} consumers --url {console}", "who is behind, and how far"),
+        (f"kill -9 {node.process.pid if node.process else '…'}", "then start it again:"),
+        (f"{MESHGATE} up --config {node.config}", ""),
+    ]
+    width = max(len(command) for command, _ in tries)
+    print("\n".join(f"  {command.ljust(width)}   {meaning}".rstrip() for command, meaning in tries), flush=True)
 
 
 async def tell(node: Node) -> None:
