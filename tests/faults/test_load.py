@@ -22,8 +22,8 @@ from tests.support.wait import wait_until
 
 STALLED_EVENTS = 60_000
 RELOADS = 20
-SLOW_CONNECTS = 1_000
-STORM = 1_000
+SLOW_CONNECTS = 2_000
+STORM = 5_000
 CONNECT_WITHIN_S = 1.0
 
 
@@ -80,12 +80,11 @@ def test_reload_under_load_drops_no_connection_and_loses_nothing(tmp_path: Path)
             kept = "" if bad else "".join(f'[[streams]]\nname = "extra{n}"\ncapture = ["extra/{n}/#"]\n'
                                           for n in range(number) if n % 4 != 3)
             rig.node.config.write_text(good + kept + extra)
-            told = len(rig.node.process.log_text().splitlines())
+            result = f'meshgate_reloads_total{{result="{"refused" if bad else "ok"}"}}'
+            before = rig.node.metrics().get(result, 0.0)
             rig.node.sighup()
-            wanted = "configuration refused" if bad else "configuration taken"
-            wait_until(lambda told=told, wanted=wanted:
-                       any(wanted in line for line in rig.node.process.log_text().splitlines()[told:]),
-                       f"{wanted} ({number})", also=rig.node.process.log_tail)
+            wait_until(lambda result=result, before=before: rig.node.metrics().get(result, 0.0) > before,
+                       f"{result} grows ({number})", also=rig.node.process.log_tail)
         rig.wait_for_load()
         figures = rig.check()
         assert figures.clean, str(figures)
@@ -115,13 +114,13 @@ def _connect_s(node: Node, name: str) -> float:
 
 
 @pytest.mark.timeout(120)
-def test_a_real_client_connects_among_1000_slow_ones(node: Node) -> None:
-    """Slowloris: a thousand connections with a byte of a CONNECT each. They are closed at the connect timeout."""
+def test_a_real_client_connects_among_2000_slow_ones(node: Node) -> None:
+    """Slowloris: two thousand connections with a byte of a CONNECT each. They are closed at the connect timeout."""
     packet = connect("slow")
     with _open_sockets(node.ports["mqtt"], SLOW_CONNECTS, packet[:1]) as held:
         for index, sock in enumerate(held):                     # and one byte more, to be a living slow one
             sock.sendall(packet[1:2])
-            if index % 250 == 0:
+            if index % 500 == 0:
                 assert _connect_s(node, f"real-{index}") < CONNECT_WITHIN_S
         assert _connect_s(node, "real") < CONNECT_WITHIN_S
         deadline_s = time.monotonic() + 20
@@ -142,7 +141,7 @@ def _closed(sock: socket.socket) -> bool:
 
 @pytest.mark.timeout(120)
 def test_a_real_client_connects_within_a_storm(node: Node) -> None:
-    """A thousand clients at once; a real one connects within a second all the same, and so do they all."""
+    """Five thousand clients at once; a real one connects within a second all the same, and so do they all."""
     times: list[float] = []
     over = threading.Event()
 
