@@ -447,6 +447,15 @@ class RawMqtt:
                 return out
             out.append(found)
 
+    def read_to_end(self) -> bytes:
+        """Raw bytes until the server closes."""
+        out = b""
+        self.socket.settimeout(DEADLINE_S)
+        with contextlib.suppress(ConnectionResetError):
+            while data := self.socket.recv(65536):
+                out += data
+        return out
+
     def expect_close(self, deadline_s: float | None = None) -> Packet | None:
         """Wait until the server closes; returns its DISCONNECT or CONNACK where one came before, else None."""
         deadline = _deadline(deadline_s)
