@@ -1,6 +1,7 @@
 """The handlers of the management API: JSON snapshots, and what may be done to consumers and clients.
 
-Lists are bounded: ?limit= up to LIMIT_MAX and, for consumers and clients, ?after=<last name> for the next page.
+Lists are bounded: ?limit= up to LIMIT_MAX and, for consumers and clients, ?after=<last name> for the next
+page and ?name=<a literal piece of the name>.
 """
 from __future__ import annotations
 
@@ -63,13 +64,16 @@ class AdminApi:
         return _json({"streams": streams_snapshot(self._node.router)})
 
     async def consumers(self, request: web.Request) -> web.Response:
-        rows = consumers_snapshot(self._node.router, after=request.query.get("after", ""), limit=_limit(request))
+        query = request.query
+        rows = consumers_snapshot(
+            self._node.router, part=query.get("name", ""), after=query.get("after", ""), limit=_limit(request))
         return _json({"consumers": rows, "total": len(self._node.router.consumers)})
 
     async def clients(self, request: web.Request) -> web.Response:
         rows = self._node.clients()
-        after = request.query.get("after", "")
-        page = sorted((row for row in rows if str(row["client_id"]) > after), key=lambda row: str(row["client_id"]))
+        after, part = request.query.get("after", ""), request.query.get("name", "")
+        wanted = (row for row in rows if str(row["client_id"]) > after and part in str(row["client_id"]))
+        page = sorted(wanted, key=lambda row: str(row["client_id"]))
         return _json({"clients": page[:_limit(request)], "total": len(rows)})
 
     async def denials(self, request: web.Request) -> web.Response:

@@ -87,7 +87,8 @@ class Node:
 
     def protocol_counters(self) -> dict[str, dict[str, int]]:
         """Protocol → its own numbers."""
-        return {"mqtt": self.mqtt.counters.snapshot(), "http": self.rest.counters.snapshot(),
+        mqtt = {"connections": len(self.mqtt.connections), "sessions": len(self.mqtt.sessions)}
+        return {"mqtt": {**mqtt, **self.mqtt.counters.snapshot()}, "http": self.rest.counters.snapshot(),
                 "websocket": self.websocket.counters.snapshot()}
 
     def clients(self) -> list[dict[str, Any]]:
@@ -117,7 +118,8 @@ class Node:
                 for listener in self.listeners
             ],
             "streams": len(self.router.streams.by_name), "consumers": len(self.router.consumers),
-            "clients": len(self.clients()), "events_published": self.router.published,
+            "connections": len(self.mqtt.connections) + self.rest.counters.connections,
+            "sessions": len(self.mqtt.sessions), "events_published": self.router.published,
             "retained_events": self.router.retained.tree.count, "pending_commit_bytes": self.store.pending_bytes,
             "reloads": dict(self.reloads), "reload_problem": self.reload_problem,
         }

@@ -51,6 +51,7 @@ def run_node(config_file: Path | None, data: Path | None, log_format: str, log_l
     if data is not None:
         config = msgspec.structs.replace(
             config, node=msgspec.structs.replace(config.node, data=str(data.resolve())))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)     # until the node can reload: a hangup must not end its start
     files = tune_process()
     directory = DataDirectory(Path(config.node.data))
     directory.make()

@@ -43,9 +43,9 @@ def streams_snapshot(router: Router) -> list[Values]:
     return [stream_snapshot(stream) for stream in router.streams]
 
 
-def consumers_snapshot(router: Router, *, after: str = "", limit: int) -> list[Values]:
-    """Consumers in order of their name, from the first one behind `after`."""
-    names = sorted(name for name in router.consumers if name > after)
+def consumers_snapshot(router: Router, *, part: str = "", after: str = "", limit: int) -> list[Values]:
+    """Consumers in order of their name, from the first one behind `after`. part: a literal piece of the name."""
+    names = sorted(name for name in router.consumers if name > after and part in name)
     return [router.consumers[name].snapshot() for name in islice(names, limit)]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +122,16 @@ def test_a_bad_seek_is_400_and_changes_nothing(plain: Node, body: bytes) -> None
 def test_a_bad_page_is_400(plain: Node, query: str) -> None:
     """hostile.md row 81."""
     assert plain.get(f"/api/v1/consumers?{query}").status == 400
+
+
+def test_a_search_is_literal_and_quick(plain: Node) -> None:
+    """hostile.md row 82: what looks like a catastrophic regular expression is a piece of a name."""
+    durable_session(plain, "find-me", "nothing/#")
+    start = time.perf_counter()
+    assert plain.get("/api/v1/consumers?name=(a%2B)%2B%24").json["consumers"] == []
+    assert time.perf_counter() - start < 1.0
+    assert [row["name"] for row in plain.get("/api/v1/consumers?name=ind-m").json["consumers"]] == ["mqtt/find-me"]
+    assert [row["client_id"] for row in plain.get("/api/v1/clients?name=ind-m").json["clients"]] == ["find-me"]
 
 
 @pytest.mark.parametrize("path", ["/..%2f..%2fetc/passwd", "/api/v1/nothing", "/api/v1/consumers/none/pause", "/%00"])
