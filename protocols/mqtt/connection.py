@@ -278,17 +278,18 @@ class MqttConnection:
 
     def write(self, data: bytes, kind: int, count: int = 1) -> None:
         """Send packets of one kind."""
-        if self.closed:
+        if self.closed or not data:
             return
         counters = self.server.counters
         counters.packets_out[kind] += count
+        if kind == packets.PUBLISH:
+            counters.publishes_out += count
         counters.bytes_out += len(data)
         self.channel.write(data)
 
     def write_publishes(self, parts: list[bytes], count: int) -> None:
         """Send PUBLISHes: their parts, and how many there are."""
         if parts and not self.closed:
-            self.server.counters.publishes_out += count
             self.write(b"".join(parts), packets.PUBLISH, count)
 
     def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None:

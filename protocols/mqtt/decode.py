@@ -78,13 +78,16 @@ def decode_packet(first: int, data: bytes, position: int, end: int, version: int
 
 
 def protocol_version(data: bytes, position: int, end: int) -> int:
-    """Version of a CONNECT: 4 or 5; else the level byte as it stands, which the caller refuses.
+    """Version of a CONNECT: 4 or 5; any other level byte as it stands, which the caller refuses.
 
-    Raises MalformedPacket when the protocol name is not "MQTT" [MQTT-3.1.2-1]; 3.1's "MQIsdp" gives level 3.
+    MQTT 3.1 ("MQIsdp", level 3) differs from 3.1.1 in nothing that a server must tell apart, so it counts as 4.
+    Raises MalformedPacket when the protocol name is another one [MQTT-3.1.2-1].
     """
     name, position = decode_binary(data, position, end)
-    if name not in (b"MQTT", b"MQIsdp") or position >= end:
+    if position >= end or name not in (b"MQTT", b"MQIsdp"):
         _malformed("protocol name is not MQTT")
+    if name == b"MQIsdp":
+        return VERSION_3_1_1 if data[position] == 3 else 0
     return data[position]
 
 
@@ -93,7 +96,7 @@ def decode_connect(data: bytes, position: int, end: int, limits: MqttSettings) -
     _, position = decode_binary(data, position, end)
     if position + 4 > end:
         _malformed("CONNECT is cut short")
-    version = data[position]
+    version = VERSION_5 if data[position] == VERSION_5 else VERSION_3_1_1
     flags = data[position + 1]
     keep_alive_s = data[position + 2] << 8 | data[position + 3]
     position += 4

@@ -90,11 +90,12 @@ def connack(connect: Connect, terms: Terms, client_id: str, session_present: boo
 def refusal(version: int, code: int, text: str, packet_bytes_max: int | None) -> bytes:
     """The CONNACK that refuses, or b"" when there is no word for it [MQTT-3.2.2-8].
 
-    version: as far as it is known; an unknown one is answered in the way of MQTT 5 [MQTT-3.1.2-2].
+    version: as far as it is known. An unknown one is answered in the form of 3.1.1, which every later client has had to
+    understand so far [MQTT-3.1.2-2].
     """
     if version == 0:
         return b""
-    if version < VERSION_5:
+    if version != VERSION_5:
         v3_code = reasons.v3_connack_code(code)
         return encode.connack_v3(False, v3_code) if v3_code is not None else b""
     packet = encode.connack_v5(False, code, encode.reason_property(text) if text else {})

@@ -34,7 +34,7 @@ _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription ha
 
 
 class Outbound(FrameMaker):
-    __slots__ = ("_held", "_paused", "_waiting_parts", "consumer", "credit", "exactly", "in_flight", "inbox",
+    __slots__ = ("_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight", "inbox",
                  "inbox_scheduled", "next_id", "session", "shared", "window")
 
     def __init__(self, connection: MqttConnection, session: Session, window: int, aliases_max: int,
@@ -52,7 +52,8 @@ class Outbound(FrameMaker):
         self.next_id = 0
         self._held = 0
         self._paused = False
-        self._waiting_parts: list[bytes] = []               # QoS 2 PUBLISHes whose ids are not durable yet
+        self._must_store = False                            # parts being made hold QoS 2 ids that are not durable
+        self._unsent: deque[tuple[Ticket | None, list[bytes], int]] = deque()       # wait for such ids, in order
 
     # -- direct lane ------------------------------------------------------------------------------------------
 
@@ -180,9 +181,7 @@ class Outbound(FrameMaker):
             self._send_one(parts, delivery, plan, done, shared=fixed is not None)
             packet_id = self.next_id
         self.next_id = packet_id
-        connection.write_publishes(parts, len(deliveries))
-        if self._waiting_parts:
-            self._write_when_stored()
+        self._write(parts, len(deliveries))
         if done:
             self.give_back(len(done))
             consumer.ack(done)
@@ -220,8 +219,7 @@ class Outbound(FrameMaker):
             if session.persistent:
                 if shared:
                     self._take_over(packet_id, delivery, plan)
-                self._waiting_parts.append(frame)
-                return
+                self._must_store = True
         parts.append(frame)
 
     def _take_over(self, packet_id: int, delivery: Delivery, plan: Plan) -> None:
@@ -236,15 +234,27 @@ class Outbound(FrameMaker):
         group.ack([delivery])
         group.checkpoint()
 
-    def _write_when_stored(self) -> None:
-        """QoS 2: which place in the log each id stands for must be durable before the client can answer it."""
-        parts, self._waiting_parts = self._waiting_parts, []
-        connection = self.connection
+    def _write(self, parts: list[bytes], count: int) -> None:
+        """Send PUBLISHes, in order.
 
-        def write(ticket: Ticket) -> None:
-            connection.write_stored(b"".join(parts), packets.PUBLISH, 0, ticket)
+        QoS 2 of a persistent session: which place in the log an id stands for must be durable before the client can
+        answer it. What comes after waits too, so that QoS does not change the order.
+        """
+        if self._must_store:
+            self._must_store = False
+            ticket = self.connection.server.save_qos2(self.session)
+            self._unsent.append((ticket, parts, count))
+            ticket.on_done(self._stored)
+        elif self._unsent:
+            self._unsent.append((None, parts, count))
+        else:
+            self.connection.write_publishes(parts, count)
 
-        connection.server.save_qos2(self.session).on_done(write)
+    def _stored(self, _: Ticket) -> None:
+        unsent = self._unsent
+        while unsent and (unsent[0][0] is None or unsent[0][0].done):
+            ticket, parts, count = unsent.popleft()
+            self.connection.write_stored(b"".join(parts), packets.PUBLISH, count, ticket)
 
     def _forget_before(self, place: Place) -> None:
         """Nothing before place will come again, so ids kept for it are free."""
@@ -304,13 +314,9 @@ class Outbound(FrameMaker):
             if qos:
                 self.own(packet_id, Delivery(event), Plan(qos, True, plan.id_bytes))
                 self.credit -= 1
-            if qos == 2 and self.session.persistent:
-                self._waiting_parts.append(frame)
-            else:
-                parts.append(frame)
-        self.connection.write_publishes(parts, len(parts))
-        if self._waiting_parts:
-            self._write_when_stored()
+                self._must_store |= qos == 2 and self.session.persistent
+            parts.append(frame)
+        self._write(parts, len(parts))
         return not blocked
 
     def own(self, packet_id: int, delivery: Delivery, plan: Plan) -> None:

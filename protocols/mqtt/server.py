@@ -22,6 +22,7 @@ from protocols.mqtt.packets import Connect
 from protocols.mqtt.session import QOS2_PREFIX, SESSION_PREFIX, Session, StoredQos2, StoredSession
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.subscriptions import Plan
+from protocols.mqtt.sys import SysTopics
 from protocols.mqtt.timers import Deadlines
 from protocols.wire import ByteChannel
 from routing.cursor import Delivery
@@ -52,8 +53,9 @@ def random_client_id() -> str:
 class MqttServer:
     """See the module's head. Made once per tenant; it brings the stored sessions back."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: MqttSettings, *,
+    def __init__(self, router: Router, authenticator: Authenticator, settings: MqttSettings, *, version: str = "",
                  new_client_id: Callable[[], str] = random_client_id) -> None:
+        """version: of the product, for $SYS."""
         self.router = router
         self.settings = settings
         self.counters = Counters()
@@ -69,6 +71,9 @@ class MqttServer:
         self._next_save_s = 0.0
         self._stopping = False
         self._orphans: dict[str, dict[tuple[str, int], int]] = {}
+        self._sys = SysTopics(version, router.clock_s())
+        self.clients_maximum = 0                    # connected at the same time
+        self.sessions_expired = 0
         self._restore()
 
     # -- connections ------------------------------------------------------------------------------------------
@@ -78,6 +83,7 @@ class MqttServer:
         connection = MqttConnection(self, channel, now_s)
         self.connections.add(connection)
         self.counters.connections_opened += 1
+        self.clients_maximum = max(self.clients_maximum, len(self.connections))
         self.deadlines.add(now_s + self.settings.connect_timeout_s, connection.handle_deadline)
         return connection
 
@@ -92,6 +98,9 @@ class MqttServer:
             self._next_save_s = now_s + self.settings.qos2_save_interval_s
             for session in list(self._dirty):
                 self.save_qos2(session)
+        events = self._sys.due(self, now_s)
+        if events:
+            self.router.publish(events, self.router.internal)
 
     def shutdown(self) -> None:
         """Say goodbye to everybody and take nobody in any more."""
@@ -253,6 +262,7 @@ class MqttServer:
             self.save_session(session)
         if session.ends_at_s is not None and session.ends_at_s <= now_s:
             log.info("= session %r has expired", session.client_id)
+            self.sessions_expired += 1
             self.end_session(session)
             return None
         due_s = _next_due(session)
