@@ -5,10 +5,13 @@ import base64
 import json
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from mesh.config import load_config
 from mesh.identity import hash_password
@@ -199,16 +202,40 @@ def _put(source: Certificates, target: Certificates) -> None:
     target.server_key.write_bytes(source.server_key.read_bytes())
 
 
-def test_a_client_certificate_is_the_user(node_factory: NodeFactory, certificates: Certificates) -> None:
-    node = node_factory(tls=("mqtt",), start=False)
-    text = node.config_text().replace("tls = {", f'tls = {{ client_ca = "{certificates.ca}",', 1)
+@pytest.fixture
+def mutual(node_factory: NodeFactory, certificates: Certificates) -> Node:
+    """A node without users, whose MQTT and HTTP clients must show a certificate."""
+    node = node_factory(tls=("mqtt", "http"), start=False)
+    text = node.config_text().replace("tls = {", f'tls = {{ client_ca = "{certificates.ca}",')
     node.config.write_text(text)
     node.process.start()
     node.wait_ready()
+    return node
+
+
+def _device(certificates: Certificates) -> tuple[ssl.SSLContext, str]:
+    """A TLS context with the client certificate, and its common name."""
     context = certificates.client_context()
     context.load_cert_chain(certificates.client_cert, certificates.client_key)
-    with open_mqtt(node.mqtt, "device", tls=context):
-        client, = node.get("/api/v1/clients").json["clients"]
-        assert client["user"] not in ("", "anonymous")
+    subject = x509.load_pem_x509_certificate(certificates.client_cert.read_bytes()).subject
+    return context, str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def test_a_client_certificate_is_the_user_on_mqtt(mutual: Node, certificates: Certificates) -> None:
+    context, name = _device(certificates)
+    with open_mqtt(mutual.mqtt, "device", tls=context) as client:
+        assert client.publish_acked("a", b"1").code in (0, 0x10)
+        shown, = mutual.get("/api/v1/clients").json["clients"]
+        assert shown["user"] == name
     with pytest.raises((OSError, ConnectionClosed)):
-        open_mqtt(node.mqtt, "stranger", tls=certificates.client_context())
+        open_mqtt(mutual.mqtt, "stranger", tls=certificates.client_context())
+
+
+def test_a_client_certificate_is_the_user_on_http(mutual: Node, certificates: Certificates) -> None:
+    context, name = _device(certificates)
+    url = mutual.url("http", "/v1/events/a")
+    assert http("POST", url, b"1", tls=context).status == 200
+    assert http("POST", url, b"1", basic(name, "whatever"), tls=context).status == 200
+    assert http("POST", url, b"1", basic("somebody-else", "x"), tls=context).status == 401
+    with pytest.raises(OSError):
+        http("POST", url, b"1", tls=certificates.client_context())
