@@ -52,11 +52,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test,demo]'
 	@touch $@ $(VENV)/.installed
 
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
