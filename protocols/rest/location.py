@@ -126,9 +126,12 @@ def _from_base64url(text: str) -> bytes:
         raise BadPosition("this is not an id that this node gave out")
     raw = text.encode("ascii").translate(_FROM_URL)
     try:
-        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+        data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except binascii.Error:
         raise BadPosition("this is not an id that this node gave out") from None
+    if _to_base64url(data) != text:                     # the last character has bits that decoding ignores
+        raise BadPosition("this is not an id that this node gave out")
+    return data
 
 
 def _put_varint(data: bytearray, value: int) -> None:

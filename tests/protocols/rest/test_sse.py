@@ -228,7 +228,7 @@ async def test_a_changed_id_is_400_and_one_of_another_log_410(tmp_path):
         good = sse.last_id
         sse.close()
         for index in range(len(good)):
-            for char in "Ab_":
+            for char in "Ab":
                 bad = good[:index] + char + good[index + 1:]
                 if bad != good:
                     async with it.http.get("/v1/events?filter=%23", headers={"Last-Event-ID": bad}) as response:
@@ -311,11 +311,12 @@ async def test_a_slow_reader_costs_bounded_memory_and_misses_nothing(tmp_path):
         assert len(slow._unacked) <= 512
         held = sum(cursor.held() for cursor in slow._consumer.cursors.values())
         assert held <= 600
-        got = 0
+        got, tail = 0, b""
         while got < 40_000:
             part = await asyncio.wait_for(reader.read(1 << 20), 20)
             assert part
-            got += part.count(b"data: ")
+            got += (tail + part).count(b"data: ")
+            tail = part[-5:]
         assert got == 40_000
         assert slow.vector == {"events": [40_000]}
         writer.close()
