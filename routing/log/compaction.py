@@ -80,17 +80,22 @@ def clean(
     newest, covered = _newest_offsets(fs, directory, sources)
     done: list[Cleaned] = []
     try:
-        for group in _groups(sources[:covered], segment_bytes):
-            output = _Output(fs, directory, group[0].base_offset, decoder)
-            done.append(Cleaned(output.segment, group))
-            for source in group:
-                for found in _batches(fs, directory, source):
-                    output.add(found, newest, now_ms - TOMBSTONE_KEEP_MS)
-            output.finish(group[-1].next_offset)
-            crash_point("in_compaction")
-        for cleaned in done:
+        output: _Output | None = None
+        for source in sources[:covered]:
+            if output is None or not output.takes(source, done[-1].sources, segment_bytes):
+                if output is not None:
+                    output.finish(done[-1].sources[-1].next_offset)
+                output = _Output(fs, directory, source.base_offset, decoder)
+                done.append(Cleaned(output.segment, []))
+            done[-1].sources.append(source)
+            for found in _batches(fs, directory, source):
+                output.add(found, newest, now_ms - TOMBSTONE_KEEP_MS)
+        if output is not None:
+            output.finish(done[-1].sources[-1].next_offset)
+        crash_point("in_compaction")
+        for cleaned in done:        # each in turn: a tombstone must not go before the value that it deletes
             fs.rename(cleaned.segment.path(CLEANED), cleaned.segment.path(SWAP))
-        fs.sync_directory(directory)
+            fs.sync_directory(directory)
     except (OSError, CleaningFailed):
         for cleaned in done:
             cleaned.segment.close()
@@ -123,24 +128,6 @@ def remove_segment(fs: FileSystem, directory: Path, base_offset: int) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- helpers
-
-def _groups(sources: list[Source], segment_bytes: int) -> Iterator[list[Source]]:
-    """Neighbours that surely fit into one segment together."""
-    group: list[Source] = []
-    size = 0
-    for source in sources:
-        if group and (
-            size + source.size > segment_bytes
-            or source.next_offset - group[0].base_offset > RELATIVE_OFFSET_MAX
-            or source.base_offset != group[-1].next_offset
-        ):
-            yield group
-            group, size = [], 0
-        group.append(source)
-        size += source.size
-    if group:
-        yield group
-
 
 def _batches(fs: FileSystem, directory: Path, source: Source) -> Iterator[Found]:
     """The batches of a source. Raises CleaningFailed at damage: nothing may be cleaned away around it."""
@@ -206,6 +193,15 @@ class _Output:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._written = 0
+
+    def takes(self, source: Source, so_far: list[Source], segment_bytes: int) -> bool:
+        """True when the next source surely fits in too."""
+        held = 0 if self._held is None else HEADER_BYTES + len(self._held[1])
+        return (
+            self.segment.size + held + source.size <= segment_bytes
+            and source.next_offset - so_far[0].base_offset <= RELATIVE_OFFSET_MAX
+            and source.base_offset == so_far[-1].next_offset
+        )
 
     def add(self, found: Found, newest: dict[bytes, int], tombstones_before_ms: int) -> None:
         """Take over what is to stay of a batch."""

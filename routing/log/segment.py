@@ -169,12 +169,27 @@ class Segment:
         except OSError:
             return b""
 
+    def _entries(self) -> tuple[bytes | bytearray, bytes | bytearray]:
+        """Both indexes; empty where the files cannot be trusted."""
+        if self.builder is not None:
+            return self.builder.offsets, self.builder.times
+        mark = self.read_mark()
+        return (self.read_indexes(mark) if mark is not None and self._fits(mark) else None) or (b"", b"")
+
+    def _fits(self, mark: Mark) -> bool:
+        return mark.position == self.size and mark.next_offset == self.next_offset
+
     def summary(self) -> Summary:
         """Topics by block. Of a sealed segment it is read from its file; drop_summary forgets it."""
         if self._summary is None:
-            found = None if self.builder is not None else decode_summary(self._read(SUMMARY))
-            if found is None and self.builder is None:
-                log.warning("%s: no usable summary; readers cannot skip this segment", self.path(SUMMARY))
+            found = None
+            if self.builder is None:
+                data = self._read(SUMMARY)
+                mark = decode_mark(data)
+                if mark is not None and self._fits(mark):
+                    found = decode_summary(data)
+                if found is None:
+                    log.warning("%s: no usable summary; readers cannot skip this segment", self.path(SUMMARY))
             self._summary = found or Summary()
         return self._summary
 
@@ -228,8 +243,7 @@ class Segment:
 
     def locate(self, offset: int) -> tuple[int, int]:
         """Position and base offset of a batch at or before the one that holds offset."""
-        offsets = self.builder.offsets if self.builder is not None else self._read(INDEX)
-        position = position_before(offsets, offset - self.base_offset)
+        position = position_before(self._entries()[0], offset - self.base_offset)
         block = None
         blocks = self.summary().blocks
         if blocks:
@@ -247,8 +261,8 @@ class Segment:
 
     def offset_before_time(self, timestamp_ms: int) -> int:
         """An offset with nothing as late as timestamp_ms before it in this segment."""
-        times = self.builder.times if self.builder is not None else self._read(TIMEINDEX)
-        return min(self.base_offset + relative_offset_before(times, timestamp_ms), self.next_offset)
+        before = relative_offset_before(self._entries()[1], timestamp_ms)
+        return min(self.base_offset + before, self.next_offset)
 
     def read_bytes(self, position: int, size: int) -> bytes:
         """Bytes of the file. A page that the disk cannot read comes back as zeros, which fail their checksum."""
@@ -357,8 +371,7 @@ class Segment:
         return header
 
     def _known_positions(self, position: int) -> Iterator[int]:
-        offsets = self.builder.offsets if self.builder is not None else self._read(INDEX)
-        yield from positions_after(offsets, position)
+        yield from positions_after(self._entries()[0], position)
 
     def _search(
         self, position: int, expected: int, end: int, offset_max: int, accept: Callable[[BatchHeader], bool]
