@@ -77,19 +77,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def _meshgate(folder: Path, certificates: Certificates) -> Iterator[Broker]:
-    plain = Node(folder / "plain", name="plain-1")
-    secure = Node(folder / "secure", name="secure-1", tls=("mqtt", "http"), certificates=certificates)
+    node = Node(folder / "node", also_tls=("mqtt", "http"), certificates=certificates)
     try:
-        plain.start(ready=False)
-        secure.start(ready=False)
-        plain.wait_ready()
-        secure.wait_ready()
-        yield Broker("meshgate", plain.mqtt, secure.mqtt, f"ws://127.0.0.1:{plain.ports['http']}/mqtt",
-                     f"wss://localhost:{secure.ports['http']}/mqtt", certificates)
-        assert plain.running and secure.running, f"a node died:\n{plain.process.log_tail()}"
-        assert "Traceback" not in plain.process.log_text(), plain.process.log_tail(80)
+        node.start()
+        yield Broker("meshgate", node.mqtt, node.address("mqtts"), f"ws://127.0.0.1:{node.ports['http']}/mqtt",
+                     f"wss://localhost:{node.ports['https']}/mqtt", certificates)
+        assert node.running, f"the node died:\n{node.process.log_tail()}"
+        assert "Traceback" not in node.process.log_text(), node.process.log_tail(80)
     finally:
-        stop_all((plain, secure))
+        stop_all((node,))
 
 
 def _mosquitto(folder: Path, certificates: Certificates) -> Iterator[Broker]:

@@ -61,7 +61,8 @@ def http(method: str, url: str, body: bytes | None = None, headers: Mapping[str,
 class Node:
     """folder holds the configuration, the data and the log; extra is TOML text after the listeners.
 
-    tls names the listeners that get the certificate of the test authority.
+    tls names the listeners that get the certificate of the test authority; also_tls those that get a second address
+    with it, whose port is ports["mqtts"], ports["https"].
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Node:
     name: str = "test-1"
     listeners: tuple[str, ...] = ("mqtt", "http", "console")
     tls: tuple[str, ...] = ()
+    also_tls: tuple[str, ...] = ()
     certificates: Any = None
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
@@ -77,6 +79,8 @@ class Node:
         self.folder.mkdir(parents=True, exist_ok=True)
         for listener in self.listeners:
             self.ports.setdefault(listener, free_port())
+        for listener in self.also_tls:
+            self.ports.setdefault(f"{listener}s", free_port())
         self.config = self.folder / "node.toml"
         self.data = self.folder / "data"
         self.write_config()
@@ -87,12 +91,18 @@ class Node:
     # --- configuration -------------------------------------------------------------------------------------------
     def config_text(self) -> str:
         lines = ["[node]", f'name = "{self.name}"', 'site = "test"', f'data = "{self.data}"', "", "[listeners]"]
-        for listener, port in self.ports.items():
-            tls = ""
-            if listener in self.tls:
-                tls = f', tls = {{ cert = "{self.certificates.server_cert}", key = "{self.certificates.server_key}" }}'
-            lines.append(f'{listener} = {{ bind = "{HOST}:{port}"{tls} }}')
+        for listener in self.listeners:
+            entries = [self._listener_text(self.ports[listener], secure=listener in self.tls)]
+            if listener in self.also_tls:
+                entries.append(self._listener_text(self.ports[f"{listener}s"], secure=True))
+            lines.append(f"{listener} = [{', '.join(entries)}]" if len(entries) > 1 else f"{listener} = {entries[0]}")
         return "\n".join(lines) + "\n\n" + self.extra + "\n"
+
+    def _listener_text(self, port: int, *, secure: bool) -> str:
+        tls = ""
+        if secure:
+            tls = f', tls = {{ cert = "{self.certificates.server_cert}", key = "{self.certificates.server_key}" }}'
+        return f'{{ bind = "{HOST}:{port}"{tls} }}'
 
     def write_config(self, extra: str | None = None) -> None:
         if extra is not None:
