@@ -64,7 +64,7 @@ class Node:
             clock_s=time.monotonic, clock_ms=wall_clock_ms)
         self.authenticator = Authenticator(
             users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic)
-        self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt)
+        self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
         self.rest = RestServer(self.router, self.authenticator, config.http, self.websocket)
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
