@@ -67,13 +67,15 @@ class RealFile:
         os.ftruncate(self._handle, size)
 
     def allocate(self, position: int, size: int) -> None:
-        """Reserve blocks, so that a later sync need not write where they are. Does nothing where unsupported."""
+        """Reserve blocks and fill them with zeros, so that a later sync need not record anything about them."""
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self._handle, position, size)
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):     # not on every file system
                     raise
+        if os.pwrite(self._handle, bytes(size), position) != size:
+            raise OSError(errno.ENOSPC, "short write")
 
     def size(self) -> int:
         return os.fstat(self._handle).st_size

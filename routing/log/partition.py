@@ -384,6 +384,7 @@ class Partition:
         del self.segments[:len(gone)]
         for segment in gone:
             self._reader.forget(segment)
+        self._cache.drop_before(self.start_offset, self.end_offset)
 
     def replace_segments(self, bases: list[int], new: Segment) -> None:
         """Put a cleaned segment in the place of those with these base offsets."""
@@ -394,6 +395,7 @@ class Partition:
         new.on_damage = self._found_damage
         for segment in old:
             self._reader.forget(segment)
+        self._cache.drop_before(new.next_offset, self.end_offset)
 
     def close(self) -> None:
         """Cut the reserved space off the active segment, sync it and save its checkpoint. Nothing may be under way."""

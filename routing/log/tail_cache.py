@@ -36,11 +36,11 @@ class TailCache:
             self._bytes -= self._groups.popleft()[2]
             self.first_offset = self._groups[0][0] if self._groups else end_offset
 
-    def restart(self, first_offset: int) -> None:
-        """Forget everything; what comes next begins at first_offset."""
-        self._groups.clear()
-        self._bytes = 0
-        self.first_offset = first_offset
+    def drop_before(self, offset: int, end_offset: int) -> None:
+        """Forget the groups before offset, where a segment begins, and so a group."""
+        while self._groups and self._groups[0][0] < offset:
+            self._bytes -= self._groups.popleft()[2]
+            self.first_offset = self._groups[0][0] if self._groups else end_offset
 
     def groups_from(self, offset: int) -> list[list[Event]]:
         """Lists of events; the first may begin before offset. offset is not before first_offset."""
