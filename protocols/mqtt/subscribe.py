@@ -17,6 +17,7 @@ from routing.subscription import Subscription
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.session import Session
     from routing.consumer import Consumer
     from routing.ticket import Ticket
 
@@ -50,9 +51,22 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
                 connection.out().send_retained(events, plan)
 
     if session.persistent:
+        _store_consumers(session)
         connection.server.save_session(session).on_done(finish)
     else:
         finish(None)
+
+
+def _store_consumers(session: Session) -> None:
+    """The consumers of a session with their filters, in the commit of this turn: the answer waits for both.
+
+    Without it a crash soon after the SUBACK would bring the session back to a consumer that starts at that moment.
+    """
+    members = [subscription.member for subscription in session.subscriptions.by_pattern.values()]
+    consumers = {session.consumer, *(member.consumer for member in members if member is not None)}
+    for consumer in consumers:
+        if consumer is not None:
+            consumer.checkpoint()
 
 
 def _refused_code(connection: MqttConnection, refusal: Refusal) -> int:
@@ -183,6 +197,7 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
         connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket)
 
     if session.persistent:
+        _store_consumers(session)
         connection.server.save_session(session).on_done(finish)
     else:
         finish(None)
