@@ -31,7 +31,7 @@ class ByteChannel(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, in order. Never blocks; what the socket does not take is buffered (see buffered_bytes).
 
-        Writes of one loop turn are sent together. After close() it is a no-op. On a WebSocket one call is one binary frame.
+        Writes of one loop turn are sent together. After close() it is a no-op. On a WebSocket one call is one frame.
         """
 
     def close(self) -> None:

@@ -202,8 +202,6 @@ class MqttConnection:
         if self._state is State.DECIDING:
             self._keep_early(encode.packet(first, data[position:end]))
             return
-        if first >> 4 != packets.CONNECT:                                               # [MQTT-3.1.0-1]
-            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the first packet is not CONNECT")
         version = decode.protocol_version(data, position, end)
         self.version = version
         if version not in (VERSION_3_1_1, VERSION_5):

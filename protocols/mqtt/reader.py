@@ -6,7 +6,7 @@ once it is, so that one sent byte by byte costs linear time. Its size is checked
 [MQTT-3.2.2-15].
 
 A PUBLISH is plain when it has QoS 0 or 1, no RETAIN and no properties. Publishers send many of them that differ in
-payload and packet id only, so the bytes before those are remembered and compared as a whole:
+payload and packet id only, so after two of them the bytes before those are remembered and compared as a whole:
 
     | 0x3x | remaining length | topic |  packet id (QoS 1)  | 0x00 (v5) | payload |
     └───────── prefix ────────────────┘ (for QoS 0 in v5 with the 0x00)
@@ -49,7 +49,7 @@ class ReaderTarget(Protocol):
 class PacketReader:
     """One per connection. version is 0 until CONNECT has been accepted: then each packet goes the long way."""
 
-    __slots__ = ("_chunks", "_have", "_head_bytes", "_need", "_prefix", "_qos", "_size", "_topic", "packet_bytes_max",
+    __slots__ = ("_chunks", "_first", "_have", "_head_bytes", "_need", "_prefix", "_qos", "_size", "_topic", "packet_bytes_max",
                  "publisher", "target", "topics", "version")
 
     def __init__(self, target: ReaderTarget, packet_bytes_max: int, topics: dict[bytes, str]) -> None:
@@ -58,6 +58,7 @@ class PacketReader:
         self.topics = topics                        # checked topics of the server, by their bytes
         self.version = 0
         self.publisher = ""
+        self._first = True                          # nothing has come yet
         self._chunks: list[bytes] | None = None     # of a packet that is not whole
         self._have = 0
         self._need = 0
@@ -96,7 +97,10 @@ class PacketReader:
         while position < end and not target.closed:
             first = data[position]
             if self.version == 0:
+                if self._first and first >> 4 != packets.CONNECT:                       # [MQTT-3.1.0-1]
+                    raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the first packet is not CONNECT")
                 after = self._packet(data, position, end)
+                self._first = self._first and after == position
             elif 0x30 <= first <= 0x33 or first == 0x3A:
                 after = self._publishes(data, position, end)
             elif 0x40 <= first < 0x80:
@@ -140,91 +144,95 @@ class PacketReader:
         """A run of plain PUBLISHes. Returns the position after it; the packet there may be of any kind."""
         events: list[Event] = []
         raw_ids: list[bytes] = []
-        append = events.append
-        add_id = raw_ids.append
-        startswith = data.startswith
-        publisher = self.publisher
         start = position
-        try:
-            while (self._prefix and startswith(self._prefix, position)) or self._learn(data, position, end):
-                prefix, head, size, topic = self._prefix, self._head_bytes, self._size, self._topic
-                if self._qos == 0:
-                    while True:
-                        stop = position + size
-                        if stop > end:
-                            break
-                        append(Event(topic, data[position + head:stop], 0, publisher))
-                        position = stop
-                        if not startswith(prefix, position):
-                            break
-                elif self.version != VERSION_5:
-                    while True:
-                        stop = position + size
-                        if stop > end:
-                            break
-                        body = position + head
-                        add_id(data[body:body + 2])
-                        append(Event(topic, data[body + 2:stop], 1, publisher))
-                        position = stop
-                        if not startswith(prefix, position):
-                            break
-                else:
-                    while True:
-                        stop = position + size
-                        body = position + head
-                        if stop > end or data[body + 2]:
-                            break
-                        add_id(data[body:body + 2])
-                        append(Event(topic, data[body + 3:stop], 1, publisher))
-                        position = stop
-                        if not startswith(prefix, position):
-                            break
-                    if stop <= end and position < stop and startswith(prefix, position):
-                        break                       # it has properties
-                if stop > end:
-                    self._need = size
-                    return position if position > start else self._packet(data, position, end)
-            return position if position > start else self._packet(data, position, end)
-        finally:
-            if events:
-                if _NO_ID in raw_ids:                                                   # [MQTT-2.2.1-3]
-                    raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet id 0")
-                self.target.publishes(events, raw_ids)
+        after = -1
+        while after != position:
+            after = position
+            if self._prefix and data.startswith(self._prefix, position):
+                position = self._same(data, position, end, events, raw_ids)
+            if position < end:
+                position = self._mixed(data, position, end, events, raw_ids)
+        if events:
+            if _NO_ID in raw_ids:                                                       # [MQTT-2.2.1-3]
+                raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet id 0")
+            self.target.publishes(events, raw_ids)
+        return position if position > start else self._packet(data, position, end)
 
-    def _learn(self, data: bytes, position: int, end: int) -> bool:
-        """Remember the prefix of the PUBLISH at position. False when it is not plain, or not whole."""
-        if position + 4 > end:
-            return False
-        first = data[position]
-        if first != 0x30 and first != 0x32 and first != 0x3A:
-            return False
-        length = data[position + 1]
-        body = position + 2
-        if length > 0x7F:
-            high = data[body]
-            body += 1
-            if high > 0x7F or high == 0 or body + 2 > end:
-                return False                        # 16 KiB and more: the long way costs little beside it
-            length = length & 0x7F | high << 7
-        stop = body + length
-        topic_end = body + 2 + (data[body] << 8 | data[body + 1])
-        rest = topic_end + (0 if first == 0x30 else 2)
-        if self.version == VERSION_5:
-            if rest >= min(stop, end) or data[rest]:
-                return False
-            rest += 1
-        if rest > stop or topic_end > end or stop - position > self.packet_bytes_max:
-            return False
-        raw = data[body + 2:topic_end]
-        topic = self.topics.get(raw) or self.target.plain_topic(raw)
-        if topic is None:
-            return False
-        self._topic = topic
-        self._qos = 0 if first == 0x30 else 1
-        self._prefix = data[position:rest if first == 0x30 else topic_end]
-        self._head_bytes = len(self._prefix)
-        self._size = stop - position
-        return True
+    def _same(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: list[bytes]) -> int:
+        """PUBLISHes that begin with the prefix. Returns the position of the first that does not, or is not whole."""
+        prefix, head, size, topic = self._prefix, self._head_bytes, self._size, self._topic
+        append, add_id, startswith, publisher = events.append, raw_ids.append, data.startswith, self.publisher
+        last = end - size
+        if self._qos == 0:
+            while position <= last and startswith(prefix, position):
+                stop = position + size
+                append(Event(topic, data[position + head:stop], 0, publisher))
+                position = stop
+        elif self.version != VERSION_5:
+            while position <= last and startswith(prefix, position):
+                stop = position + size
+                body = position + head
+                add_id(data[body:body + 2])
+                append(Event(topic, data[body + 2:stop], 1, publisher))
+                position = stop
+        else:
+            while position <= last and startswith(prefix, position):
+                body = position + head
+                if data[body + 2]:
+                    break                           # it has properties
+                stop = position + size
+                add_id(data[body:body + 2])
+                append(Event(topic, data[body + 3:stop], 1, publisher))
+                position = stop
+        return position
+
+    def _mixed(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: list[bytes]) -> int:
+        """Plain PUBLISHes that differ; two alike in a row make a prefix. Returns the position of the first that is
+        not plain, not whole or like the one before."""
+        append, publisher, known = events.append, self.publisher, self.topics.get
+        v5 = self.version == VERSION_5
+        size_before, raw_before = 0, b""
+        last, maximum = end - 4, self.packet_bytes_max
+        while position <= last:
+            first = data[position]
+            if first != 0x30 and first != 0x32 and first != 0x3A:
+                return position
+            length = data[position + 1]
+            body = position + 2
+            if length > 0x7F:
+                high = data[body]
+                body += 1
+                if high > 0x7F or high == 0:
+                    return position                 # 16 KiB and more: the long way costs little beside it
+                length = length & 0x7F | high << 7
+            stop = body + length
+            if stop > end or stop - position > maximum:
+                return position
+            topic_start = body + 2
+            rest = topic_start + (data[body] << 8 | data[body + 1])
+            raw = data[topic_start:rest]
+            topic = known(raw) or self.target.plain_topic(raw)
+            payload = rest if first == 0x30 else rest + 2
+            if topic is None or payload + v5 > stop:
+                return position
+            if v5:
+                if data[payload]:
+                    return position                 # it has properties
+                payload += 1
+            if first == 0x30:
+                append(Event(topic, data[payload:stop], 0, publisher))
+            else:
+                raw_ids.append(data[rest:rest + 2])
+                append(Event(topic, data[payload:stop], 1, publisher))
+            size = stop - position
+            if size == size_before and raw == raw_before:
+                self._topic, self._qos, self._size = topic, int(first != 0x30), size
+                self._prefix = data[position:payload if first == 0x30 else rest]
+                self._head_bytes = len(self._prefix)
+                return stop
+            size_before, raw_before = size, raw
+            position = stop
+        return position
 
     def _acks(self, data: bytes, position: int, end: int) -> int:
         """A run of acks of one kind, 4 bytes each. Returns the position after it."""

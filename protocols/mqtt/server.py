@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -328,9 +329,9 @@ class MqttServer:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
             session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)
             self._set_timer(session)
-        for client_id, places in in_log.items():        # ids of sessions that have ended stay dead
+        for client_id, packet_ids in in_log.items():    # ids of sessions that have ended stay dead
             seen: dict[tuple[str, int], int] = {}
-            for stream, partition, offset in places.values():
+            for stream, partition, offset in chain.from_iterable(packet_ids.values()):
                 seen[stream, partition] = max(seen.get((stream, partition), -1), offset)
             self._orphan(client_id, seen)
 

@@ -171,12 +171,12 @@ class Session:
             self.will = _restored_will(stored.will)
             self.will_delay_s = stored.will.delay_s
 
-    def restore_open_ids(self, stored: StoredQos2, in_log: dict[int, Place]) -> None:
-        """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their place."""
+    def restore_open_ids(self, stored: StoredQos2, in_log: dict[int, list[Place]]) -> None:
+        """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their places."""
         self.seen = {(stream, partition): offset for stream, partition, offset in stored.seen}
         self.open_ids = dict.fromkeys(stored.open_ids, True)
-        for packet_id, (stream, partition, offset) in in_log.items():
-            if offset > self.seen.get((stream, partition), -1):
+        for packet_id, places in in_log.items():
+            if any(offset > self.seen.get((stream, partition), -1) for stream, partition, offset in places):
                 self.open_ids[packet_id] = True
 
 

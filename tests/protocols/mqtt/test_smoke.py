@@ -7,7 +7,8 @@ from tests.protocols.mqtt.harness import PUBACK, PUBLISH
 
 
 @pytest.mark.parametrize("version", [4, 5])
-@pytest.mark.parametrize(("sent", "granted", "got"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(("sent", "granted", "got"), [
+    (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2)])
 def test_the_lower_qos_of_the_two_is_delivered(broker, version, sent, granted, got):
     """[MQTT-3.8.4-8]"""
     reader = broker.client("reader", version)
