@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that the node and the clients are stopped
     folder = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     print(f"seed {options.seed}, {options.rounds} rounds, {options.streams}, MQTT version {options.version}, {folder}",
           flush=True)
