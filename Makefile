@@ -10,7 +10,6 @@ BIN := $(VENV)/bin
 PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
 	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm
-KAFKA_VERSION := 3.9.1
 PYTEST_ARGS ?=
 
 export npm_config_update_notifier = false
@@ -86,13 +85,10 @@ $(PEERS)/node/.stamp: tests/interop/node/package.json tests/interop/node/package
 	else echo "no npm: the MQTT.js interop test is skipped"; fi
 
 # Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
-$(PEERS)/kafka/.stamp: Makefile | $(PEERS)/apt.stamp
+$(PEERS)/kafka/.stamp: tests/interop/kafka_tools/pom.xml | $(PEERS)/apt.stamp
 	@mkdir -p $(@D)
 	@if command -v mvn >/dev/null 2>&1; then \
-	  printf '%s\n' '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>' \
-	    '<groupId>peers</groupId><artifactId>peers</artifactId><version>1</version><dependencies>' \
-	    '<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>' \
-	    '<version>$(KAFKA_VERSION)</version></dependency></dependencies></project>' > $(@D)/pom.xml && \
-	  mvn -q -B -f $(@D)/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=. \
-	    >$(PEERS)/maven.log 2>&1 && touch $@ || { tail -20 $(PEERS)/maven.log; exit 1; }; \
+	  rm -f $(@D)/*.jar; \
+	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven.log 2>&1 \
+	    && touch $@ || { tail -20 $(PEERS)/maven.log; exit 1; }; \
 	else echo "no Maven: the kafka-dump-log test is skipped"; fi
