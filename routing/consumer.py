@@ -24,6 +24,7 @@ from routing.policy import Identity
 if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.registry import ConsumerRegistry
+    from routing.ticket import Ticket
 
 READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
 READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
@@ -74,6 +75,8 @@ class Consumer:
         self.dead_lettered = 0
         self.dropped = 0                                # untracked events that found no member
         self.detached_since_s: float | None = registry.clock_s()
+        self.attachment_stored = False                  # the stored state says that somebody is attached
+        self._attachment_ticket: Ticket | None = None
         self._registry = registry
         self._unacked: int | None = 0                   # None: not known, lag() counts
         self._scheduled = False
@@ -98,9 +101,25 @@ class Consumer:
                 return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
         self.members.add(member)
         self.detached_since_s = None
-        self._touch()
-        self.ready()
+        if self.attachment_stored or not self.spec.durable:
+            self.ready()
+        else:
+            self._store_attachment()
         return None
+
+    def _store_attachment(self) -> None:
+        """What is delivered from now on may be delivered again after a crash, and must be marked then: the fact that
+        somebody is attached is on disk before the first delivery.
+        """
+        ticket = self._attachment_ticket = self._registry.checkpoint(self)
+        assert ticket is not None
+
+        def stored(done: Ticket) -> None:
+            if self._attachment_ticket is done and self.members.all:
+                self.attachment_stored = True
+                self.ready()
+
+        ticket.on_done(stored)
 
     def detach(self, member: Member) -> None:
         """Remove a member. What it holds unacked goes out again, in order, with attempts raised."""
@@ -205,7 +224,7 @@ class Consumer:
         self._scheduled = False
         if self.closed:
             return
-        if self.members.all and not self.paused:
+        if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
             budget = READ_SCANNED
             for cursor in list(self.cursors.values()):
                 budget = self._pump_cursor(cursor, budget)

@@ -5,19 +5,27 @@ event is durable and its id is not.
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from routing.dedupe import First, Windows
 from routing.event import Event
 from routing.streams import StreamTable
 
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
 TAIL_RECORDS = 50_000       # per partition; far more than publishers can have in flight when a node dies
 
+Place: TypeAlias = tuple[str, int, int]                     # stream, partition, offset
+PacketIds: TypeAlias = dict[str, dict[int, list[Place]]]    # client id → packet id → its latest place per partition
 
-def read_tail(streams: StreamTable, windows: Windows) -> dict[str, dict[int, tuple[str, int, int]]]:
-    """Fill the windows; return client id → packet id → (stream, partition, offset) of QoS 2 publishes."""
-    packet_ids: dict[str, dict[int, tuple[str, int, int]]] = {}
+
+def read_tail(streams: StreamTable, windows: Windows) -> PacketIds:
+    """Fill the windows; return the QoS 2 publishes of the tail. A packet id may stand in several partitions."""
+    packet_ids: PacketIds = {}
     for stream in streams:
         for partition in stream.partitions:
-            offset = max(partition.start_offset, partition.end_offset - TAIL_RECORDS)
+            offset = tail_offset(partition)
             while offset < partition.end_offset:
                 found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096)
                 for event in found.events:
@@ -27,11 +35,37 @@ def read_tail(streams: StreamTable, windows: Windows) -> dict[str, dict[int, tup
     return packet_ids
 
 
-def _note(event: Event, windows: Windows, packet_ids: dict[str, dict[int, tuple[str, int, int]]]) -> None:
+def tail_offset(partition: Partition) -> int:
+    """An offset behind which the last TAIL_RECORDS records stand, or little more than those.
+
+    Records are counted, not offsets: a crash may leave a wide gap of unused offsets (see the log's recovery).
+    """
+    def records(offset: int) -> int:
+        return partition.count(offset, lambda topic: True)
+
+    width = TAIL_RECORDS
+    few = partition.end_offset
+    while (many := partition.end_offset - width) > partition.start_offset and records(many) < TAIL_RECORDS:
+        few = many
+        width *= 2
+    many = max(many, partition.start_offset)
+    while few - many > TAIL_RECORDS:
+        middle = (few + many) // 2
+        if records(middle) < TAIL_RECORDS:
+            few = middle
+        else:
+            many = middle
+    return many
+
+
+def _note(event: Event, windows: Windows, packet_ids: PacketIds) -> None:
     properties = event.properties
     assert properties is not None
     if properties.mqtt_packet_id is not None:
         place = (event.partition.stream, event.partition.index, event.offset)
-        packet_ids.setdefault(event.publisher, {})[properties.mqtt_packet_id] = place
+        places = packet_ids.setdefault(event.publisher, {}).setdefault(properties.mqtt_packet_id, [])
+        if places and places[-1][:2] == place[:2]:
+            places.pop()
+        places.append(place)
     if properties.message_id is not None:
         windows.of(event.publisher).remember(properties.message_id, First(event.offset, event.partition))

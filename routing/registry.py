@@ -37,6 +37,7 @@ class CursorState(msgspec.Struct, array_like=True):
     partition: int
     position: int
     unacked: dict[int, int]                 # offset → attempts
+    repeats_below: int = 0
 
 
 class ConsumerState(msgspec.Struct, omit_defaults=True):
@@ -206,8 +207,11 @@ class ConsumerRegistry:
         self.dirty.discard(consumer)
         if not consumer.spec.durable or consumer.closed:
             return None
+        attached = bool(consumer.members.all)
+        if not attached:
+            consumer.attachment_stored = False
         cursors = [
-            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state())
+            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state(), cursor.repeats_below)
             for cursor in consumer.cursors.values()
         ]
         fresh = {
@@ -215,8 +219,7 @@ class ConsumerRegistry:
             for pattern, since in consumer.interest.fresh.items()
         }
         state = ConsumerState(
-            consumer.spec, consumer.identity, list(consumer.filters), cursors,
-            attached=bool(consumer.members.all), fresh=fresh)
+            consumer.spec, consumer.identity, list(consumer.filters), cursors, attached=attached, fresh=fresh)
         return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
 
     def restore(self) -> None:
@@ -302,8 +305,7 @@ def _restored_cursor(partition: Partition, stored: CursorState, attached: bool) 
         log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
                   partition.stream, partition.index, partition.end_offset, stored.position)
     cursor = Cursor(partition, position)
-    if attached:
-        cursor.repeats_below = partition.end_offset
+    cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
     for offset, attempts in stored.unacked.items():
         event = partition.event(offset) if offset < position else None
         if event is not None:

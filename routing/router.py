@@ -21,7 +21,7 @@ from routing.event import Event
 from routing.ledger import Ledger
 from routing.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.publisher import TOPICS_CACHED, Publisher
-from routing.recovery import read_tail
+from routing.recovery import PacketIds, read_tail
 from routing.registry import ConsumerRegistry
 from routing.retained import RETAINED_STREAM, RetainedEvents
 from routing.route import Route, make_route
@@ -282,8 +282,8 @@ class Router:
     def consumers(self) -> dict[str, Consumer]:
         return self.registry.by_name
 
-    def recovered_qos2(self) -> dict[str, dict[int, tuple[str, int, int]]]:
-        """QoS 2 publishes found in the tail of the log at start: client id → packet id → stream, partition, offset."""
+    def recovered_qos2(self) -> PacketIds:
+        """QoS 2 publishes found in the tail of the log at start: client id → packet id → places."""
         return self._qos2
 
     # -- turns, time, pressure --------------------------------------------------------------------------------

@@ -448,3 +448,37 @@ def test_an_owner_allowed_by_its_client_id_keeps_its_rights_over_a_restart(tmp_p
     desk.publish("dev/ana-1/x")
     assert desk.router.consumers["c"].lag().events == 1
     desk.close()
+
+
+def test_repeats_stay_marked_through_a_second_crash_before_the_reader_is_back(tmp_path):
+    desk = Desk(tmp_path)
+    consumer, reader = consumer_of(desk), Reader()
+    consumer.attach(reader)
+    desk.publish(*numbered(3))
+    desk = crash(desk, tmp_path)
+    desk.publish(*numbered(1, start=3))
+    desk.router.registry.checkpoint(desk.router.consumers["c"])     # nobody is attached
+    desk.run()
+    desk = crash(desk, tmp_path)
+    reader = Reader()
+    desk.router.consumers["c"].attach(reader)
+    desk.run()
+    assert [delivery.attempts > 1 for delivery in reader.deliveries] == [True] * 3 + [False]
+    desk.close()
+
+
+def test_that_somebody_reads_is_on_disk_before_the_first_delivery(tmp_path):
+    desk = Desk(tmp_path)
+    consumer_of(desk)
+    desk.tick(1.0)
+    desk.publish(*numbered(2))
+    reader = Reader()
+    desk.router.consumers["c"].attach(reader)
+    while not reader.deliveries:
+        desk.queue.popleft()()
+    desk = crash(desk, tmp_path)
+    again = Reader()
+    desk.router.consumers["c"].attach(again)
+    desk.run()
+    assert [delivery.attempts > 1 for delivery in again.deliveries] == [True, True]
+    desk.close()

@@ -1,11 +1,13 @@
 """The door in: policy, limits, duplicates, lanes, retained events, streams."""
+import shutil
+
 import pytest
 
 from routing.consumer import ConsumerSpec
 from routing.errors import Reason
 from routing.event import Event, Properties
 from routing.policy import ALLOW_ALL, Action, Identity, Rule
-from routing.settings import Limits, StreamSettings
+from routing.settings import Durability, Limits, StreamSettings
 from routing.streams import murmur2
 from routing.subscription import Subscription
 from tests.support.routing import ANA, Desk, Reader
@@ -174,7 +176,37 @@ def test_an_open_qos2_publish_is_found_after_a_crash(tmp_path):
     desk.publish(Event("a", b"1", 2, publisher="dev", properties=Properties(mqtt_packet_id=7)))
     desk.store.close()
     desk = Desk(tmp_path)
-    assert desk.router.recovered_qos2() == {"dev": {7: ("events", 0, 0)}}
+    assert desk.router.recovered_qos2() == {"dev": {7: [("events", 0, 0)]}}
+    desk.close()
+
+
+def test_a_packet_id_is_found_in_every_partition_that_has_it(tmp_path):
+    """An old, released use of the id in one partition must not hide an open one in another."""
+    settings = [StreamSettings("events", ("#",), partitions=3)]
+    desk = Desk(tmp_path, settings)
+    tickets = [desk.publish(Event(f"t/{number}", b"1", 2, publisher="dev", properties=Properties(mqtt_packet_id=5)))
+               for number in range(12)]
+    last = {}
+    for ticket in tickets:
+        last[ticket.events[0].partition.index] = ("events", ticket.events[0].partition.index, ticket.events[0].offset)
+    desk.store.close()
+    desk = Desk(tmp_path, settings)
+    assert sorted(desk.router.recovered_qos2()["dev"][5]) == sorted(last.values())
+    assert len(last) == 3
+    desk.close()
+
+
+def test_the_tail_is_counted_in_records_so_that_unused_offsets_do_not_hide_it(tmp_path, monkeypatch):
+    """After a crash of a stream with durability "write" the log leaves a gap of unused offsets."""
+    settings = [StreamSettings("events", ("#",), durability=Durability.WRITE)]
+    desk = Desk(tmp_path, settings)
+    desk.publish(*["x"] * 10, Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id")))
+    copy = tmp_path.with_name("crashed")
+    shutil.copytree(tmp_path, copy)
+    desk.close()
+    desk = Desk(copy, settings)
+    assert desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id"))
+                        ).events[0].offset == 10
     desk.close()
 
 
