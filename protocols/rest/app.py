@@ -100,6 +100,8 @@ class RestServer:
             response = self._refused(problem)
         except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
             response = self._refused(_problem_of_http(error))
+            if "Upgrade" in request.headers:        # what follows may be frames, which must not be read as a request
+                response.force_close()
         self.counters.answers[response.status // 100] += 1
         return response
 
@@ -129,11 +131,12 @@ class RestServer:
 
 _KINDS = {400: "malformed-request", 403: "not-authorized", 404: "not-found", 405: "method-not-allowed",
           417: "expectation-failed", 426: "upgrade-required"}
+_PASSED_ON = ("Allow", "Connection", "Sec-WebSocket-Version", "Upgrade")
 
 
 def _problem_of_http(error: web.HTTPException) -> Problem:
     kind = _KINDS.get(error.status, "refused")
     if error.status == 404:
         return Problem(404, kind, "there is nothing at this path")
-    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    headers = {name: error.headers[name] for name in _PASSED_ON if name in error.headers}
     return Problem(error.status, kind, error.text or error.reason, headers)
