@@ -122,8 +122,8 @@ class Authenticator:
         """Take the users of a new configuration. Logins of connected clients stay."""
         self._users = {user.name: user for user in users}
         hashes = [user.password_hash for user in self._users.values() if user.password_hash is not None]
-        if hashes:      # an unknown user is checked against a hash that costs the same as a known one's
-            self._decoy = _like(hashes[0])
+        if hashes and _cost(hashes[0]) != _cost(self._decoy):
+            self._decoy = _like(hashes[0])      # an unknown user must cost what a known one does
 
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str, done: Done,
@@ -250,9 +250,13 @@ class Authenticator:
         return digest.digest()
 
 
+def _cost(stored: str) -> tuple[int, int, int]:
+    parameters = argon2.extract_parameters(stored)
+    return parameters.time_cost, parameters.memory_cost, parameters.parallelism
+
+
 def _like(stored: str) -> str:
     """A hash of nothing in particular that costs as much to verify as the stored one."""
-    parameters = argon2.extract_parameters(stored)
-    hasher = argon2.PasswordHasher(
-        time_cost=parameters.time_cost, memory_cost=parameters.memory_cost, parallelism=parameters.parallelism)
+    time_cost, memory_cost, parallelism = _cost(stored)
+    hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism)
     return hasher.hash(secrets.token_hex(16))
