@@ -106,6 +106,8 @@ class WriteTask:
 
     def write(self) -> None:
         """Roll if asked to, then write. The failure, if any, is left in failure."""
+        if self.failure is not None:                # it could not even be encoded
+            return
         try:
             if self.reserve is not None:
                 save_reservation(self.segment.fs, self.segment.directory, self.reserve)
@@ -166,10 +168,14 @@ class Job:
         self.tasks = tasks
 
     def run(self) -> None:
-        for task in self.tasks:
-            task.write()
-        for task in self.tasks:
-            task.finish()
+        """Write all, then sync all. Whatever happens, every task is finished or has its failure."""
+        for step in (WriteTask.write, WriteTask.finish):
+            for task in self.tasks:
+                try:
+                    step(task)
+                except Exception:
+                    log.exception("%s: a commit failed in an unexpected way", task.segment.path())
+                    task.failure = Refusal(Reason.STORAGE_FAILED, "internal error; this partition is read-only")
 
 
 def allocate(segment: Segment, size: int) -> None:

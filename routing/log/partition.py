@@ -216,7 +216,12 @@ class Partition:
         task = WriteTask(self, segment, self.end_offset)
         size = 0
         while self._open and size < GROUP_BYTES_MAX:
-            data, events = self._next_batch(first_in_group=size == 0)
+            try:
+                data, events = self._next_batch(first_in_group=size == 0)
+            except Exception:       # an adapter let an event through whose fields are not what their types say
+                log.exception("stream %s partition %d: cannot encode an event", self.stream, self.index)
+                task.failure = Refusal(Reason.PAYLOAD_INVALID, "an event that was published together cannot be stored")
+                return task
             header = batch_at(data, 0)
             assert header is not None and header.base_offset == task.end_offset, "offsets must count up without gaps"
             task.batches.append((header, events))
@@ -297,7 +302,7 @@ class Partition:
         """Refuse everything that is not committed: its offsets are free again."""
         if refusal.reason is Reason.STORAGE_FULL:
             self._full, self._full_until_s = refusal, self._owner.clock_s() + FULL_RETRY_S
-        else:
+        elif refusal.reason is Reason.STORAGE_FAILED:
             self.failed = refusal
         refused = [ticket for _, _, ticket in self._tickets]
         self._owner.pending_bytes -= sum(cost for _, cost, _ in self._tickets)

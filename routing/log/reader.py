@@ -15,11 +15,11 @@ from routing.log.batch import CODEC_MASK, HEADER_BYTES
 from routing.log.decode import Decoder, Verdicts, plain_batch
 from routing.log.fields import Fields
 from routing.log.segment import Found, Segment
-from routing.log.summary import Block
 
 OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
 HINTS_MAX = 256             # readers whose place in the files is remembered
-SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded
+SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
+TOPICS_PER_EVENT = 16       # and so does asking about so many topics
 
 
 class Hint(msgspec.Struct, frozen=True):
@@ -60,10 +60,10 @@ class Reader:
             if offset >= segment.next_offset:               # a gap, which damage or compaction left
                 offset = min(following, until)
                 continue
-            skip_to = self._skip(segment, offset, verdicts)
+            skip_to, cost = self._skip(segment, offset, verdicts)
             if skip_to > offset:
                 offset = skip_to
-                scanned += SKIP_COST
+                scanned += cost
                 continue
             end = min(until, self._block_end(segment, offset))
             offset, more = self._scan_block(
@@ -83,9 +83,7 @@ class Reader:
         max_events: int,
         max_scanned: int,
     ) -> tuple[int, int]:
-        hint = self._hints.pop(offset, None)
-        if hint is None or hint.segment is not segment:
-            hint = Hint(segment, *segment.locate(offset))
+        hint = self._place(segment, offset)
         scanned = 0
         for found in segment.batches(hint.position, hint.base_offset):
             header = found.header
@@ -112,26 +110,37 @@ class Reader:
                 return offset, scanned
         return max(offset, end), scanned
 
+    def _place(self, segment: Segment, offset: int) -> Hint:
+        hint = self._hints.get(offset)      # it stays: other readers may come by here
+        if hint is None or hint.segment is not segment:
+            hint = Hint(segment, *segment.locate(offset))
+        return hint
+
     def _remember(self, offset: int, hint: Hint) -> None:
         self._hints[offset] = hint
+        self._hints.move_to_end(offset)
         if len(self._hints) > HINTS_MAX:
             self._hints.popitem(last=False)
 
-    def _skip(self, segment: Segment, offset: int, verdicts: Verdicts) -> int:
-        """The first offset at or after offset whose block may hold a wanted topic (or the segment's end)."""
+    def _skip(self, segment: Segment, offset: int, verdicts: Verdicts) -> tuple[int, int]:
+        """The first offset at or after offset whose block may hold a wanted topic (or the segment's end), and the cost.
+
+        The cost is in looked-at events, so that a call that only skips is bounded too.
+        """
         summary = segment.summary()
-        if not summary.blocks:
-            return offset
-        topics = summary.topics
-        if topics is not None and not any(verdicts[topic] for topic in topics):
-            return segment.next_offset
-        first = index = summary.block_index(offset)
         blocks = summary.blocks
-        while index < len(blocks) and _cannot_match(blocks[index], verdicts):
+        if not blocks:
+            return offset, 0
+        if summary.is_complete and not any(verdicts[topic] for topic in summary.topics):
+            return segment.next_offset, SKIP_COST + len(summary.topics) // TOPICS_PER_EVENT
+        index = summary.block_index(offset)
+        cost = 0
+        while index < len(blocks) and not blocks[index].may_hold(summary.topics, verdicts):
+            cost += SKIP_COST + len(blocks[index].counts or ()) // TOPICS_PER_EVENT
             index += 1
-        if index == first:
-            return offset
-        return blocks[index].first_offset if index < len(blocks) else segment.next_offset
+        if not cost:
+            return offset, 0
+        return (blocks[index].first_offset if index < len(blocks) else segment.next_offset), cost
 
     def _block_end(self, segment: Segment, offset: int) -> int:
         """The offset where the next block begins that must be asked again whether it can be skipped."""
@@ -151,9 +160,7 @@ class Reader:
             if offset >= segment.next_offset:
                 offset = following
                 continue
-            hint = self._hints.pop(offset, None)
-            if hint is None or hint.segment is not segment:
-                hint = Hint(segment, *segment.locate(offset))
+            hint = self._place(segment, offset)
             for found in segment.batches(hint.position, hint.base_offset):
                 if found.header.next_offset <= offset:
                     continue
@@ -172,19 +179,19 @@ class Reader:
         for index in range(self._index_of(offset), len(self.segments)):
             segment = self.segments[index]
             self._use(segment)
-            blocks = segment.summary().blocks
+            summary = segment.summary()
+            blocks = summary.blocks
             if not blocks:
                 start = max(offset, segment.base_offset)
                 total += self._count_by_reading(segment, start, segment.next_offset, verdicts)
                 continue
-            at = segment.summary().block_index(offset)
-            for number in range(at, len(blocks)):
+            for number in range(summary.block_index(offset), len(blocks)):
                 block = blocks[number]
                 end = blocks[number + 1].first_offset if number + 1 < len(blocks) else segment.next_offset
-                if block.topics is None or block.first_offset < offset:
+                if block.counts is None or block.first_offset < offset:
                     total += self._count_by_reading(segment, max(offset, block.first_offset), end, verdicts)
                 else:
-                    total += sum(count for topic, count in block.topics.items() if verdicts[topic])
+                    total += block.count(summary.topics, verdicts)
         return total
 
     def _count_by_reading(self, segment: Segment, offset: int, end: int, verdicts: Verdicts) -> int:
@@ -237,7 +244,3 @@ class Reader:
             _, oldest = self._recent.popitem(last=False)
             oldest.close()
             oldest.drop_summary()
-
-
-def _cannot_match(block: Block, verdicts: Verdicts) -> bool:
-    return block.topics is not None and not any(verdicts[topic] for topic in block.topics)

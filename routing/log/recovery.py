@@ -128,9 +128,10 @@ def _recover_sealed(fs: FileSystem, directory: Path, base: int, following: int, 
     if mark is not None and mark.position == size and mark.next_offset == following:
         segment.take(mark)
         return segment
-    log.warning("%s: no summary that fits; reading the segment", segment.path())
     segment.builder = IndexBuilder(base)
-    end = read_segment(segment, decoder, 0, size, offset_max=following, resume_at=any_batch)
+    start = _take_checkpoint(segment, size, following)
+    log.warning("%s: no summary that fits; reading the segment from byte %d on", segment.path(), start)
+    end = read_segment(segment, decoder, start, size, offset_max=following, resume_at=any_batch)
     if end < size or segment.next_offset < following:
         segment.add_damage(end, size, segment.next_offset, following, "the segment ends early")
     segment.size, segment.next_offset = size, following
@@ -142,7 +143,7 @@ def _recover_active(fs: FileSystem, directory: Path, base: int, decoder: Decoder
     segment = Segment(fs, directory, base)
     segment.builder = IndexBuilder(base)
     size = segment.file().size()
-    start = _take_checkpoint(segment, size)
+    start = _take_checkpoint(segment, size, OFFSET_MAX)
     end = read_segment(
         segment, decoder, start, size, offset_max=OFFSET_MAX, resume_at=first_in_group if synced_groups else no_batch
     )
@@ -158,10 +159,10 @@ def _recover_active(fs: FileSystem, directory: Path, base: int, decoder: Decoder
     return segment
 
 
-def _take_checkpoint(segment: Segment, size: int) -> int:
-    """Take over what the summary of the active segment vouches for. Returns the position to read on from."""
+def _take_checkpoint(segment: Segment, size: int, following: int) -> int:
+    """Take over what the summary of a segment vouches for. Returns the position to read on from."""
     mark = segment.read_mark()
-    if mark is None or mark.position > size:
+    if mark is None or mark.position > size or mark.next_offset > following:
         return 0
     indexes = segment.read_indexes(mark)
     summary = segment.read_summary()

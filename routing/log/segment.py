@@ -21,7 +21,7 @@ from routing.log.batch import HEADER_BYTES, BatchHeader, batch_at, crc_is_right
 from routing.log.crash import crash_point
 from routing.log.fs import File, FileSystem, read_whole, replace_whole
 from routing.log.index import IndexBuilder, position_before, positions_after, relative_offset_before
-from routing.log.summary import MARK_BYTES, Mark, Summary, decode_mark, decode_summary, encode_summary
+from routing.log.summary import MARK_BYTES, Mark, Summary, decode_mark, decode_summary, encode_summary, freeze
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Segment:
         assert self.builder is not None, "only a segment with its entries in memory writes them"
         self.builder.finish()
         offsets, times = bytes(self.builder.offsets), bytes(self.builder.times)
-        mark, summary = self.mark(offsets, times), self.summary().copy()
+        mark, summary = self.mark(offsets, times), freeze(self.summary())
         fs, index, timeindex, target = self.fs, self.path(INDEX), self.path(TIMEINDEX), self.path(SUMMARY)
 
         def write() -> None:

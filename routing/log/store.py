@@ -100,6 +100,8 @@ class LocalStore:
 
     def open_stream(self, settings: StreamSettings) -> list[Partition]:
         """Recover the partitions of a stream. Raises StorageError when a partition cannot be served at all."""
+        if any(partition.stream == settings.name for partition in self.partitions):
+            raise StorageError(f"the stream {settings.name} is open already")
         directory = self._root / "streams" / escape_name(settings.name)
         opened = []
         for index in range(self._partition_count(directory, settings)):

@@ -255,6 +255,24 @@ def test_one_append_to_a_compacted_stream_is_one_batch(store):
     assert len(partition.read(0, 1 << 30)) == 1
 
 
+def test_an_event_that_cannot_be_encoded_is_refused_and_the_partition_goes_on(store, caplog):
+    """Its fields are not what their types say: an adapter's fault, which must not hang or stop the log."""
+    partition = open_partition(store)
+    poison = store.publish(partition, [Event("t", b"", 1, headers=(("h", ["list"]),))])
+    beside = store.publish(partition, events(1))
+    store.commit()
+    assert poison.refusals[0].reason is Reason.PAYLOAD_INVALID and "cannot encode" in caplog.text
+    assert beside.refusals[0].reason is Reason.PAYLOAD_INVALID
+    assert not store.store_events(partition, events(2)).refusals
+    assert payloads(partition) == [0, 1] and store.pending_bytes == 0
+
+
+def test_an_unexpected_error_of_the_writer_fails_the_commit_and_hangs_nothing(store, disk, monkeypatch):
+    partition = open_partition(store)
+    monkeypatch.setattr("routing.log.commit.allocate", lambda segment, size: 1 / 0)
+    assert store.store_events(partition, events(1)).refusals[0].reason is Reason.STORAGE_FAILED
+
+
 def test_close_writes_what_waits(tmp_path):
     for inline in (True, False):
         root = tmp_path / str(inline)

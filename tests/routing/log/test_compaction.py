@@ -208,6 +208,23 @@ def test_nothing_is_cleaned_around_damage(store, caplog):
     assert {each.name: each.read_bytes() for each in path.parent.glob("*.log*")} == before
 
 
+def test_publishing_and_reading_go_on_meanwhile(tmp_path):
+    """With real threads: appends, scans, rolls and compactions side by side; the table never loses a key."""
+    store = make_store(tmp_path, inline=False, tail_cache_bytes=2_000)
+    partition = open_partition(store, **SETTINGS)
+    table = Table(random.Random(11))
+    for _ in range(60):
+        table.write(store, partition, 5)
+        store.maintain(store.now_ms)
+        store.loop.run_pending()
+        assert state(read(partition)) == state(table.sent)
+    assert partition.size_bytes < 20_000 and partition.start_offset == 0
+    store.close()
+    store = make_store(tmp_path)
+    assert state(read(open_partition(store, **SETTINGS))) == state(table.sent)
+    store.close()
+
+
 @pytest.mark.parametrize("call", ["create", "pwrite", "datasync", "rename", "sync_directory", "remove"])
 def test_a_failure_while_compacting_loses_nothing(tmp_path, call):
     disk = FaultyFileSystem(RealFileSystem())

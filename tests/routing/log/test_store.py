@@ -76,6 +76,14 @@ def test_names_that_cannot_be_a_directory_are_refused(name):
         escape_name(name)
 
 
+def test_a_stream_is_opened_once(tmp_path):
+    store = make_store(tmp_path)
+    open_partition(store)
+    with pytest.raises(StorageError, match="open already"):
+        open_partition(store)
+    store.close()
+
+
 def test_partitions_on_disk_stay_in_use_when_the_setting_shrinks(tmp_path, caplog):
     store = make_store(tmp_path)
     third = store.open_stream(StreamSettings("s", partitions=3))[2]
