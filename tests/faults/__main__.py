@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
                         help="default; written: durability write; segments: 3 partitions, 256 KiB segments")
     parser.add_argument("--version", type=int, choices=(4, 5), default=5, help="MQTT 3.1.1 or 5")
     parser.add_argument("--rate", type=float, default=400.0, help="events per second of each MQTT producer")
+    parser.add_argument("--group", type=int, default=0, help="members of a shared subscription beside the others")
     parser.add_argument("--folder", type=Path, help="keep everything here")
     return parser.parse_args()
 
@@ -41,7 +42,8 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     print(f"seed {options.seed}, {options.rounds} rounds, {options.streams}, MQTT version {options.version}, {folder}",
           flush=True)
-    rig = Rig(folder, seed=options.seed, extra=STREAMS[options.streams], version=options.version, rate=options.rate)
+    rig = Rig(folder, seed=options.seed, extra=STREAMS[options.streams], version=options.version, rate=options.rate,
+              group=options.group)
     start = time.monotonic()
     with rig.running():
         for number in range(1, options.rounds + 1):

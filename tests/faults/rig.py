@@ -101,6 +101,7 @@ class Rig:
     producers: tuple[str, ...] = ("one", "two", "rest")
     rate: float = 400.0
     version: int = 4
+    group: int = 0                      # members of a shared subscription beside the others
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +110,8 @@ class Rig:
         self.clients: list[ClientProcess] = []
         self.readers: dict[str, tuple[ClientProcess, Reader, set[str]]] = {}    # name -> client, promise, producers
         self.writers: dict[str, ClientProcess] = {}
+        self.group_clients: list[ClientProcess] = []
+        self._group_producers: set[str] = set()
         self.recovery_s: list[float] = []
         self.kills = self.restarts = 0
         self._records: list[Record] = []
@@ -141,6 +144,7 @@ class Rig:
             client = ClientProcess(self.folder, "sse_reader", "c-sse", self.node.ports["http"], filter="faults/#")
             self.readers["c-sse"] = (client, Reader.EXACTLY_ONCE, {names[kind] for kind in self.producers})
             self.clients.append(client)
+        self._group(port, {names[kind] for kind in self.producers})
         for reader, _, _ in self.readers.values():              # subscribed before the first event is sent
             reader.tell("pause")
             reader.hear("paused")
@@ -160,6 +164,17 @@ class Rig:
                                version=self.version)
         self.readers[name] = (client, promise, producers)
         self.clients.append(client)
+
+    def _group(self, port: int, producers: set[str]) -> None:
+        """Two members of one shared subscription: together they get everything, each event goes to one of them."""
+        for number in range(self.group):
+            client = ClientProcess(self.folder, "mqtt_consumer", f"g-{number}", port, qos=1, version=self.version,
+                                   filter="$share/group/faults/#")
+            client.tell("pause")
+            client.hear("paused")
+            self.group_clients.append(client)
+            self.clients.append(client)
+        self._group_producers = producers
 
     def wait_for_load(self, *, first: bool = False) -> None:
         """Every client's journal has grown: connections are back and events flow."""
@@ -272,6 +287,7 @@ class Rig:
                 return count >= expected or time.monotonic() - counted[1] > 5
 
             wait_until(caught_up, f"{client.name} has {expected} messages", deadline_s=ANSWER_S)
+        # a group's members are waited for by silence alone: neither knows how many are its own
         self._wait_for_silence()
 
     def _wait_for_silence(self) -> None:
@@ -279,8 +295,9 @@ class Rig:
         sizes: list[object] = [None, time.monotonic()]
 
         def silent() -> bool:
-            now = [client.journalled_bytes for client, _, _ in self.readers.values()]
-            for client, _, _ in self.readers.values():
+            clients = [*(client for client, _, _ in self.readers.values()), *self.group_clients]
+            now = [client.journalled_bytes for client in clients]
+            for client in clients:
                 client.count()                                  # makes the client flush its journal
             if now != sizes[0]:
                 sizes[:] = [now, time.monotonic()]
@@ -294,6 +311,11 @@ class Rig:
             consumer = Consumer(reader=promise, wanted={pair for pair in pairs if pair[0] in producers})
             read_consumer(client.journal, consumer)
             history.consumers[name] = consumer
+        if self.group_clients:
+            shared = Consumer(wanted={pair for pair in pairs if pair[0] in self._group_producers}, ordered=False)
+            for client in self.group_clients:
+                read_consumer(client.journal, shared)
+            history.consumers["group"] = shared
 
     def verify_log(self) -> str:
         """`meshgate log verify`; its complaint, or "" when the log is clean."""

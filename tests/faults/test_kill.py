@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.rig import Rig
+from tests.support.node import Node
+from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt
 
 ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "5"))
 SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
+STAY = ((SESSION_EXPIRY, 3600),)
 WRITTEN = '[[streams]]\nname = "events"\ncapture = ["#"]\ndurability = "write"\n'
 SMALL_SEGMENTS = '[[streams]]\nname = "events"\ncapture = ["#"]\npartitions = 3\nsegment_bytes = "256KiB"\n'
 
@@ -33,6 +36,43 @@ def test_kill_9_loses_nothing_that_was_acked(tmp_path: Path, extra: str, version
         assert rig.verify_log() == ""
     assert figures.acked > 50 * ROUNDS
     assert max(figures.recovery_s) < 10, figures.recovery_s     # the promise is 2 s + 1 s per GiB, on a quiet machine
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_loses_nothing_for_a_shared_subscription(tmp_path: Path) -> None:
+    """Two members of one group: every acked event reaches one of them, a repeat is marked."""
+    rig = Rig(tmp_path, seed=SEED, version=5, group=2, rate=200)
+    with rig.running():
+        for _ in range(ROUNDS):
+            rig.kill_round()
+        rig.wait_for_load()
+        figures = rig.check()
+        assert figures.clean, f"{rig.summary()}\n{figures}"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, version: int) -> None:
+    """A session (CONNACK), a subscription (SUBACK), a retained event (PUBACK): killed at once, all of them are back."""
+    for number in range(ROUNDS):
+        topic, client_id = f"early/{number}", f"early-{number}"
+        with open_mqtt(node.mqtt, client_id, version=version, clean=False, values=STAY) as client:
+            assert client.connack is not None and not client.connack.session_present
+            assert client.subscribe((f"{topic}/+", 1)).codes == [1]
+            node.kill9()
+        node.restart()
+        with open_mqtt(node.mqtt, "writer", version=version) as writer:
+            assert writer.publish_acked(f"{topic}/event", b"kept").code == 0
+            assert writer.publish_acked(f"{topic}/retained", b"state", retain=True).code == 0
+            node.kill9()
+        node.restart()
+        with open_mqtt(node.mqtt, client_id, version=version, clean=False, values=STAY) as client:
+            assert client.connack is not None and client.connack.session_present
+            assert {client.message().payload for _ in range(2)} == {b"kept", b"state"}
+        with open_mqtt(node.mqtt, "other", version=version) as client:
+            client.subscribe((f"{topic}/#", 1))
+            found = client.message()
+            assert (found.topic, found.payload, found.retain) == (f"{topic}/retained", b"state", True)
 
 
 def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class Consumer:
     receipts: list[Receipt] = field(default_factory=list)
     reader: Reader = Reader.AT_LEAST_ONCE
     wanted: set[tuple[str, str]] | None = None
+    ordered: bool = True                # False: a group whose members share the events
 
 
 @dataclass
@@ -284,7 +285,8 @@ def _check_consumer(history: History, figures: Figures, name: str, consumer: Con
             places.add(receipt.place)
         if copies is not None and message not in copies:
             figures.add("PHANTOM", f"{name}: {message}, which is not in the log")
-    _check_order(figures, name, (receipt.message for receipt in consumer.receipts))
+    if consumer.ordered:
+        _check_order(figures, name, (receipt.message for receipt in consumer.receipts))
     if consumer.reader is not Reader.LIVE:
         _check_lost(history, figures, name, seen, consumer.wanted)
         _check_logged_received(figures, name, seen, consumer.wanted, copies)
