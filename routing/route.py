@@ -36,10 +36,11 @@ def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Polic
                 consumers[entry] = None
         else:
             by_sink.setdefault(entry.sink, []).append(entry)
-    direct = [
-        DirectTarget(sink, tuple(subscriptions))
+    readers = [
+        (sink, tuple(subscriptions))
         for sink, subscriptions in by_sink.items()
         if (sink.consumer is None or sink.consumer not in consumers)
         and policy.decide(sink.identity, Action.SUBSCRIBE, topic).allowed
     ]
+    direct = [DirectTarget(sink, subscriptions, len(readers) == 1) for sink, subscriptions in readers]
     return Route(topic, streams.capture(topic), tuple(direct), tuple(consumers))

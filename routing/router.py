@@ -115,52 +115,67 @@ class Router:
     def publisher(self, identity: Identity) -> Publisher:
         return Publisher(identity)
 
-    def publish(self, events: list[Event], publisher: Publisher) -> Ticket:
+    def publish(self, events: list[Event], publisher: Publisher, *, plain: bool = False) -> Ticket:
         """Take events in. Never awaits; what is refused stands in the ticket by its index in events.
 
         The list belongs to the ticket from now on. Topics must have passed routing.topic.check_topic.
+        plain: the caller vouches that all of them have only topic, payload, QoS and publisher, and that no payload is
+        over the limit; then nothing is looked at per event.
         """
         ticket = Ticket(events)
         if publisher.generation != self.generation:
             publisher.routes.clear()
             publisher.generation = self.generation
-        routes = publisher.routes
-        payload_bytes_max = self.limits.payload_bytes_max
         appends: dict[Partition, list[Event]] = {}
-        topic: str | None = None
-        route: Route | Refusal | None = None
-        target: list[Event] | None = None
-        for index, event in enumerate(events):
-            if event.topic is not topic:
-                topic = event.topic
-                route = routes.get(topic) or self._admit(topic, publisher)
-                target = None
-                if isinstance(route, Route) and route.partition is not None:
-                    target = appends.get(route.partition)
-                    if target is None:
-                        target = appends[route.partition] = []
+        count = len(events)
+        start = 0
+        while start < count:                            # runs of one topic
+            topic = events[start].topic
+            end = start + 1
+            while end < count and events[end].topic is topic:
+                end += 1
+            route = publisher.routes.get(topic) or self._admit(topic, publisher)
             if isinstance(route, Refusal):
-                self.policy.count_denial(publisher.identity, Action.PUBLISH)
-                self._refuse(ticket, index, route)
-                continue
-            assert route is not None
-            if (event.properties is not None or event.retain or event.key is not None or event.headers
-                    or len(event.payload) > payload_bytes_max):
-                if not self._publish_special(ticket, index, event, route, publisher, appends):
-                    continue
-            elif target is not None:
-                target.append(event)
-            if route.direct:
-                self._send_direct(event, route, publisher)
-            if target is None and route.consumers:
-                self._offer_untracked(event, route)
-        self.published += len(events)
+                self.policy.count_denial(publisher.identity, Action.PUBLISH, end - start)
+                for index in range(start, end):
+                    self._refuse(ticket, index, route)
+            else:
+                run = events if end - start == count else events[start:end]
+                if not plain:
+                    run = self._take_each(ticket, start, run, route, publisher, appends)
+                elif run is events and route.partition is not None:
+                    appends[route.partition] = run
+                elif route.partition is not None:
+                    appends.setdefault(route.partition, []).extend(run)
+                if run and route.direct:
+                    self._send_direct(run, route, publisher, plain)
+                if run and route.partition is None and route.consumers:
+                    self._offer_untracked(run, route)
+            start = end
+        self.published += count
         for partition, group in appends.items():
-            if group:
-                partition.append(group, ticket)
+            partition.append(group, ticket)
         ticket.part_done()                              # all parts are known now
         self.request_turn()
         return ticket
+
+    def _take_each(self, ticket: Ticket, start: int, run: list[Event], route: Route, publisher: Publisher,
+                   appends: dict[Partition, list[Event]]) -> list[Event]:
+        """Look at every event of a run; start is the index of the first one. Returns those that go on."""
+        payload_bytes_max = self.limits.payload_bytes_max
+        taken: list[Event] = []
+        group: list[Event] | None = None
+        for index, event in enumerate(run, start):
+            if (event.properties is not None or event.retain or event.key is not None or event.headers
+                    or len(event.payload) > payload_bytes_max):
+                if not self._take_special(ticket, index, event, route, publisher, appends):
+                    continue
+            elif route.partition is not None:
+                if group is None:
+                    group = appends.setdefault(route.partition, [])
+                group.append(event)
+            taken.append(event)
+        return taken
 
     def _admit(self, topic: str, publisher: Publisher) -> Route | Refusal:
         """First event of a topic from this publisher: ask the policy, find the route, remember both."""
@@ -173,8 +188,8 @@ class Router:
         publisher.routes[topic] = answer
         return answer
 
-    def _publish_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
-                         appends: dict[Partition, list[Event]]) -> bool:
+    def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
+                      appends: dict[Partition, list[Event]]) -> bool:
         """The rarer path: key, headers, properties, retain, big payload. False: nothing more to do for the event."""
         if len(event.payload) > self.limits.payload_bytes_max:
             text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
@@ -204,19 +219,19 @@ class Router:
 
     # -- lanes ------------------------------------------------------------------------------------------------
 
-    def _send_direct(self, event: Event, route: Route, publisher: Publisher) -> None:
+    def _send_direct(self, run: list[Event], route: Route, publisher: Publisher, plain: bool) -> None:
         for target in route.direct:
             sink = target.sink
             if target.no_local and sink.identity.client_id == publisher.identity.client_id:
                 continue
-            sink.inbox.append((event, target))
+            sink.inbox.append((run, target, plain))
             if not sink.inbox_scheduled:
                 sink.inbox_scheduled = True
                 self._sinks.append(sink)
 
-    def _offer_untracked(self, event: Event, route: Route) -> None:
+    def _offer_untracked(self, run: list[Event], route: Route) -> None:
         for consumer in route.consumers:
-            consumer.offer_untracked([event])
+            consumer.offer_untracked(run)
 
     def _committed(self, partition: Partition, events: list[Event]) -> None:
         """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class DirectTarget:
     """What a Route says of one sink: all its direct subscriptions that match the topic."""
 
-    __slots__ = ("no_local", "sink", "subscriptions")
+    __slots__ = ("alone", "no_local", "sink", "subscriptions")
 
-    def __init__(self, sink: Sink, subscriptions: tuple[Subscription, ...]) -> None:
+    def __init__(self, sink: Sink, subscriptions: tuple[Subscription, ...], alone: bool) -> None:
+        """alone: no other sink gets the events, so nothing encoded for this one is worth keeping."""
         self.sink = sink
+        self.alone = alone
         self.subscriptions = subscriptions
         self.no_local = all(subscription.no_local for subscription in subscriptions)
 
@@ -30,7 +32,7 @@ class Sink(Protocol):
 
     identity: Identity
     consumer: Consumer | None       # where it also matches, the consumer alone delivers
-    inbox: list[tuple[Event, DirectTarget]]
+    inbox: list[tuple[list[Event], DirectTarget, bool]]     # events of one topic; True: plain, see Router.publish
     inbox_scheduled: bool
 
     def flush_inbox(self) -> None:

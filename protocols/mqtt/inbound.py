@@ -36,7 +36,7 @@ class _Batch:
 
 
 class Inbound:
-    __slots__ = ("_aliases", "_batches", "_events", "_held", "_ids", "_outstanding", "_raw_ids", "connection",
+    __slots__ = ("_aliases", "_batches", "_events", "_held", "_ids", "_outstanding", "_plain", "_raw_ids", "connection",
                  "publisher", "session")
 
     def __init__(self, connection: MqttConnection, session: Session) -> None:
@@ -44,6 +44,7 @@ class Inbound:
         self.session = session
         self.publisher = connection.server.router.publisher(session.identity)
         self._events: list[Event] = []              # of the current read
+        self._plain = True                          # nothing among _events but what the reader calls plain
         self._raw_ids: list[bytes] = []
         self._ids: list[int] = []
         self._batches: deque[_Batch] = deque()
@@ -86,6 +87,7 @@ class Inbound:
             self._ids.append(publish.packet_id)
         elif publish.qos == 1:
             self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
+        self._plain = False
         self._events.append(event)
 
     def _topic(self, publish: Publish) -> str:
@@ -164,7 +166,9 @@ class Inbound:
                 raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED,
                                         f"at most {server.settings.receive_maximum} publishes may wait for an answer")
         router = server.router
-        ticket = router.publish(events, self.publisher)
+        plain = self._plain and server.settings.packet_bytes_max <= router.limits.payload_bytes_max
+        self._plain = True
+        ticket = router.publish(events, self.publisher, plain=plain)
         if answered:
             self._batches.append(_Batch(ticket, events, raw_ids, ids))
             ticket.on_done(self._drain)

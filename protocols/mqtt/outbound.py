@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription has gone while it was in flight
 
 
+def _has_extras(event: Event) -> bool:
+    """True when a frame of it must say, or lose, more than topic and payload."""
+    return bool(event.properties is not None or event.headers or event.key is not None)
+
+
 class Outbound(FrameMaker):
     __slots__ = ("_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight", "inbox",
                  "inbox_scheduled", "next_id", "session", "shared", "window")
@@ -44,7 +49,7 @@ class Outbound(FrameMaker):
         self.consumer: Consumer | None = None               # set by attach()
         self.window = window
         self.credit = window                                                            # [MQTT-4.9.0-1]
-        self.inbox: list[tuple[Event, DirectTarget]] = []
+        self.inbox: list[tuple[list[Event], DirectTarget, bool]] = []
         self.inbox_scheduled = False
         self.in_flight: dict[int, Delivery | None] = {}
         self.exactly: set[int] = set()                      # ids in flight with QoS 2, before PUBREC
@@ -64,56 +69,56 @@ class Outbound(FrameMaker):
         server = connection.server
         if connection.closed:
             return
+        count = sum([len(run) for run, _, _ in inbox])
         if connection.channel.buffered_bytes() > server.settings.write_buffer_drop_bytes:
-            server.dropped(self.identity, "slow subscriber", len(inbox))
+            server.dropped(self.identity, "slow subscriber", count)
             return
         parts: list[bytes] = []
+        simple_only = self.packet_bytes_max is not None or self.aliases_max > 0
+        for run, target, plain in inbox:
+            found = target.subscriptions
+            plan = found[0].options.plan if len(found) == 1 else self._plan(run[0])
+            if plan is None:
+                continue
+            if not simple_only and (plan.simple or not self.v5) and (plain or not any(map(_has_extras, run))):
+                self._append_run(parts, run, alone=target.alone)
+                continue
+            for event in run:
+                if len(found) > 1:
+                    plan = self._plan(event)        # no local may leave out one of several subscriptions
+                if plan is None:
+                    continue
+                frame = self.frame(event, 0, plan.retain_as_published and event.retain, plan, 0, False)
+                if frame is not None:
+                    parts.append(frame)
+        connection.write_publishes(parts, count)
+
+    def _append_run(self, parts: list[bytes], run: list[Event], *, alone: bool) -> None:
+        """Frames of events of one topic that need nothing but topic and payload. Made once for all who share them."""
         append = parts.append
-        shared_max = server.settings.shared_frame_bytes_max
         v5 = self.v5
-        limited = self.packet_bytes_max is not None or self.aliases_max > 0
-        last: DirectTarget | None = None
-        topic = head = None
+        topic = run[0].topic.encode()
+        end = b"\0" if v5 else b""                          # no properties
+        shared_max = -1 if alone else self.connection.server.settings.shared_frame_bytes_max
         size = -1
-        plain = False
-        for event, target in inbox:
-            if target is not last:
-                last = target
-                found = target.subscriptions
-                plan = found[0].options.plan if len(found) == 1 else self._plan(event)
-                plain = plan is not None and (plan.simple or not v5) and not limited
-            if not plain or (v5 and event.properties is not None):
-                self._append_direct(parts, event, target)
+        head = b""
+        for event in run:
+            payload = event.payload
+            if len(payload) != size:
+                size = len(payload)
+                head = encode.publish_head(0, topic, size + v5) + end
+            if size > shared_max:
+                append(head)
+                append(payload)
                 continue
             frame = event.mqtt5_frame if v5 else event.mqtt4_frame
             if frame is None:
-                payload = event.payload
-                if v5 and (event.headers or event.key is not None):
-                    self._append_direct(parts, event, target)
-                    continue
-                if event.topic is not topic or len(payload) != size or head is None:
-                    topic = event.topic
-                    size = len(payload)
-                    head = encode.publish_head(0, topic.encode(), size + v5) + (b"\0" if v5 else b"")
                 frame = head + payload
                 if v5:
-                    if size <= shared_max:
-                        event.mqtt5_frame = frame
+                    event.mqtt5_frame = frame
                 else:
-                    if event.properties is not None or event.headers or event.key is not None:
-                        convert.report_v3_losses(event, server.router.ledger.lost)
-                    if size <= shared_max:
-                        event.mqtt4_frame = frame
+                    event.mqtt4_frame = frame
             append(frame)
-        connection.write_publishes(parts, len(inbox))
-
-    def _append_direct(self, parts: list[bytes], event: Event, target: DirectTarget) -> None:
-        found = target.subscriptions
-        plan = found[0].options.plan if len(found) == 1 else self._plan(event)
-        if plan is not None:
-            frame = self.frame(event, 0, plan.retain_as_published and event.retain, plan, 0, False)
-            if frame is not None:
-                parts.append(frame)
 
     def _plan(self, event: Event) -> Plan | None:
         return self.session.subscriptions.plan(event.topic, event.publisher == self.session.client_id)

@@ -73,7 +73,7 @@ class Reader:
 
     def flush_inbox(self):
         self.flushes += 1
-        self.direct.extend(event for event, _ in self.inbox)
+        self.direct.extend(event for run, _, _ in self.inbox for event in run)
         self.inbox.clear()
 
     @property
