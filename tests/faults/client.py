@@ -1,6 +1,6 @@
 """What the load clients of the fault tests share: one process each, one socket, commands on standard input.
 
-    harness --> client   pause | resume | count | stop        one word per line
+    harness --> client   pause | resume | count | stop | cut | abandon      one word per line
     client --> harness   paused | resumed | count N | stopped  "paused" only when nothing is unacknowledged any more
 
 A client outlives the node: it dials again until the node is back, and keeps what it has not seen acknowledged. It is
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,7 @@ class Client:
         self.paused = self.stopping = False
         self._asked = False                                     # "paused" is owed
         self._commands = b""
+        self._abandoned: list[socket.socket] = []
         self._heard_s = time.monotonic()
 
     # --- for subclasses ----------------------------------------------------------------------------------------------
@@ -127,6 +129,15 @@ class Client:
             elif word == "count":
                 self.journal.flush()
                 self._say(f"count {self.count()}")
+            elif word == "cut":                                 # a reset, as when the path to the node breaks
+                if self.sock is not None:
+                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.drop()
+            elif word == "abandon":                             # the node will not hear of it: a silent half-open one
+                if self.sock is not None:
+                    self._abandoned.append(self.sock)
+                    self.sock = None
+                    self.lost()
             elif word == "stop":
                 self.stopping = True
 

@@ -200,6 +200,14 @@ class Rig:
         self.node.start(ready=False)
         self.restarts += 1
 
+    def cut_round(self) -> None:
+        """Break one client's connection, by a reset or by silence; the session goes on over a new one."""
+        client = self.random.choice(self.clients)
+        before = client.journalled_bytes
+        client.tell(self.random.choice(("cut", "abandon")))
+        wait_until(lambda: client.journalled_bytes > before + 100, f"{client.name} goes on", deadline_s=READY_S,
+                   pause_s=0.005, also=lambda: client.journal.read_text()[-500:])
+
     def kill(self) -> None:
         assert self.node.running, f"the node died by itself\n{self.node.process.log_tail()}"
         self.node.kill9()

@@ -22,6 +22,7 @@ from tests.support.wait import wait_until
 
 STALLED_EVENTS = 60_000
 RELOADS = 20
+CUTS = 60
 SLOW_CONNECTS = 2_000
 STORM = 5_000
 CONNECT_WITHIN_S = 1.0
@@ -90,6 +91,20 @@ def test_reload_under_load_drops_no_connection_and_loses_nothing(tmp_path: Path)
         assert figures.clean, str(figures)
         for client in rig.clients:
             assert rig.notes(client).count("dialled") == 1, f"{client.name} was disconnected"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("version", [4, 5])
+def test_cut_connections_lose_and_double_nothing(tmp_path: Path, version: int) -> None:
+    """Connections reset or abandoned at random, take-over by the same client, sessions with much in flight."""
+    rig = Rig(tmp_path, seed=SEED, version=version, group=2)
+    with rig.running():
+        for _ in range(CUTS):
+            rig.cut_round()
+        rig.wait_for_load()
+        figures = rig.check()
+        assert figures.clean, f"{rig.summary()}\n{figures}"
+        assert rig.node.running
 
 
 @contextmanager
