@@ -152,6 +152,11 @@ class GuardedHandler(RequestHandler):
         if self.on_writing is not None:
             self.on_writing(False)
 
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """aiohttp logs a traceback when a body breaks while it is read away after the answer: a client's fault."""
+        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **options)
+
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None,
     ) -> web.StreamResponse:

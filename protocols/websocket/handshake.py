@@ -24,7 +24,8 @@ class HandshakeRefused(Exception):
 def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origins: tuple[str, ...]) -> dict[str, str]:
     """The response header fields of a good handshake. Raises HandshakeRefused."""
     if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in _tokens(headers, "Connection"):
-        raise HandshakeRefused(426, "this is a WebSocket endpoint", {"Upgrade": "websocket", "Connection": "close, upgrade"})
+        upgrade = {"Upgrade": "websocket", "Connection": "close, upgrade"}
+        raise HandshakeRefused(426, "this is a WebSocket endpoint", upgrade)
     if headers.get("Sec-WebSocket-Version", "").strip() != "13":
         raise HandshakeRefused(426, "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
     origin = headers.get("Origin")

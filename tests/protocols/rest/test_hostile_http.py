@@ -97,10 +97,23 @@ async def test_a_chunk_that_breaks_later_ends_the_request_at_once(tmp_path):
         writer.close()
 
 
+async def test_a_body_that_breaks_after_its_answer_leaves_no_log_line(tmp_path, caplog):
+    """Found by the fuzzer: aiohttp reads the rest of a refused body away and logs a traceback when it breaks."""
+    async with stand(tmp_path) as it:
+        reader, writer = await it.connect()
+        writer.write(POST.replace(b"/a ", b"/a/+ ") + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 400")
+        writer.write(b"zz\r\n")
+        await asyncio.wait_for(read_to_end(reader), 2)
+        writer.close()
+    assert not caplog.records
+
+
 async def test_a_chunked_body_in_pieces_arrives_whole(tmp_path):
     async with stand(tmp_path) as it:
         reader, writer = await it.connect()
-        for piece in (POST, b"Transfer-Encoding: chunked\r\n", b"\r\n", b"3\r", b"\nabc\r\n2;x=y\r\nde\r\n", b"0\r\n", b"\r\n"):
+        chunks = (b"3\r", b"\nabc\r\n2;x=y\r\nde\r\n", b"0\r\n", b"\r\n")
+        for piece in (POST, b"Transfer-Encoding: chunked\r\n", b"\r\n", *chunks):
             writer.write(piece)
             await asyncio.sleep(0.01)
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
@@ -226,7 +239,7 @@ async def test_a_body_of_exactly_the_limit_gets_in(tmp_path):
 async def test_a_client_that_leaves_in_the_middle_of_a_body_is_nothing(tmp_path, caplog):
     async with stand(tmp_path) as it:
         for data in (POST, POST + b"Content-Length: 10\r\n\r\nhi", POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab"):
-            reader, writer = await it.connect()
+            _, writer = await it.connect()
             writer.write(data)
             await asyncio.sleep(0.02)
             writer.transport.abort()
@@ -250,7 +263,8 @@ async def test_crlf_in_values_never_reaches_a_response_head(tmp_path):
 @pytest.mark.parametrize("request_line", [
     b"CONNECT a:80 HTTP/1.1", b"CONNECT /v1/events/a HTTP/1.1", b"TRACE /v1/events/a HTTP/1.1", b"OPTIONS * HTTP/1.1",
     b"GET http://evil.example/v1/events/a HTTP/1.1", b"GET //v1//events HTTP/1.1", b"GET /../../etc/passwd HTTP/1.1",
-    b"GET /v1/events/..%2f..%2fetc%2fpasswd HTTP/1.1", b"GET /static/../../x HTTP/1.1", b"GET file:///etc/passwd HTTP/1.1",
+    b"GET /v1/events/..%2f..%2fetc%2fpasswd HTTP/1.1", b"GET /static/../../x HTTP/1.1",
+    b"GET file:///etc/passwd HTTP/1.1",
 ])
 async def test_odd_targets_are_answered_4xx(tmp_path, request_line):
     """Row 81."""

@@ -16,6 +16,8 @@ from routing.settings import Limits, StreamSettings
 
 from .stand import basic, eventually, stand
 
+NO_BODY = "Host: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 
 async def post(it, path, data=b"", headers=None, status=200):
     async with it.http.post(path, data=data, headers=headers or {}) as response:
@@ -75,7 +77,7 @@ async def test_every_field_reaches_the_event(tmp_path):
 ])
 async def test_the_path_is_the_topic(tmp_path, path, topic):
     async with stand(tmp_path) as it:
-        answer = await it.raw(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        answer = await it.raw(f"POST {path} HTTP/1.1\r\n{NO_BODY}".encode())
         assert answer.startswith(b"HTTP/1.1 200"), answer
         assert it.router.streams.by_name["events"].partitions[0].event(0).topic == topic
 
@@ -88,7 +90,7 @@ async def test_the_path_is_the_topic(tmp_path, path, topic):
 async def test_a_bad_topic_is_400(tmp_path, path):
     """hostile.md row 81."""
     async with stand(tmp_path) as it:
-        answer = await it.raw(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        answer = await it.raw(f"POST {path} HTTP/1.1\r\n{NO_BODY}".encode())
         assert answer.startswith(b"HTTP/1.1 400"), answer
         assert b"application/problem+json" in answer
         assert it.router.streams.by_name["events"].partitions[0].next_offset == 0

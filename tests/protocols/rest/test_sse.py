@@ -87,7 +87,8 @@ async def test_latest_is_the_default_and_earliest_gives_everything(tmp_path):
         live = await Sse.open(it, "#")
         past = await Sse.open(it, "#", start="earliest")
         assert await live.nothing()
-        assert sorted(topics(await past.take(20))) == sorted([f"orders/{n}" for n in range(10)] + [f"x/{n}" for n in range(10)])
+        every = [f"orders/{n}" for n in range(10)] + [f"x/{n}" for n in range(10)]
+        assert sorted(topics(await past.take(20))) == sorted(every)
         await it.publish("new")
         assert topics([await live.next(), await past.next()]) == ["new", "new"]
         live.close()
@@ -200,7 +201,8 @@ async def test_a_stream_that_is_new_since_the_id_is_read_from_its_start(tmp_path
         sse = await Sse.open(it, "#")
         last_id = sse.last_id
         sse.close()
-    async with stand(tmp_path, streams=[StreamSettings("events", ("#",)), StreamSettings("orders", ("orders/#",))]) as it:
+    streams = [StreamSettings("events", ("#",)), StreamSettings("orders", ("orders/#",))]
+    async with stand(tmp_path, streams=streams) as it:
         await it.publish("orders/1", "x")
         sse = await Sse.open(it, "#", last_id=last_id)
         assert sorted(topics(await sse.take(2))) == ["orders/1", "x"]
@@ -233,7 +235,8 @@ async def test_a_changed_id_is_400_and_one_of_another_log_410(tmp_path):
                 if bad != good:
                     async with it.http.get("/v1/events?filter=%23", headers={"Last-Event-ID": bad}) as response:
                         assert response.status == 400
-    async with stand(tmp_path / "two") as it, it.http.get("/v1/events?filter=a", headers={"Last-Event-ID": good}) as response:
+    headers = {"Last-Event-ID": good}
+    async with stand(tmp_path / "two") as it, it.http.get("/v1/events?filter=a", headers=headers) as response:
         assert response.status == 410
         assert (await response.json(content_type=None))["type"] == "/problems/position-lost"
 
@@ -327,7 +330,7 @@ async def test_big_events_do_not_pile_up_in_front_of_a_slow_reader(tmp_path):
     async with stand(tmp_path) as it:
         for _ in range(20):
             await it.publish(Event("t", b"x" * (1 << 20), 1))
-        reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1 << 16)
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1 << 16)
         writer.write(b"GET /v1/events?filter=%23&from=earliest HTTP/1.0\r\n\r\n")
         await eventually(lambda: it.counters.sse_readers == 1, "the slow reader is there")
         slow = next(iter(it.rest._sse._readers))
@@ -338,7 +341,7 @@ async def test_big_events_do_not_pile_up_in_front_of_a_slow_reader(tmp_path):
 
 async def test_a_reader_that_takes_nothing_for_too_long_is_disconnected(tmp_path):
     async with stand(tmp_path, settings=RestSettings(sse_stall_timeout_s=0.5)) as it:
-        reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1 << 10)
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1 << 10)
         writer.transport.pause_reading()
         writer.write(b"GET /v1/events?filter=%23 HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: it.counters.sse_readers == 1, "the reader is there")
@@ -363,7 +366,8 @@ async def test_shutdown_says_goodbye(tmp_path):
 
 
 async def test_policy_holds_at_subscribe_and_at_delivery(tmp_path):
-    rules = (Rule(allow=tuple(Action), to=("*",)), Rule(deny=(Action.SUBSCRIBE,), to=("user:ana",), topics=("a/secret/#",)))
+    rules = (Rule(allow=tuple(Action), to=("*",)),
+             Rule(deny=(Action.SUBSCRIBE,), to=("user:ana",), topics=("a/secret/#",)))
     async with stand(tmp_path, rules=rules, users=[("ana", "x", ())]) as it:
         headers = f"Authorization: {basic('ana', 'x')}\r\n"
         refused = await Sse.open(it, "a/secret/+", headers=headers)
@@ -380,7 +384,8 @@ async def test_policy_holds_at_subscribe_and_at_delivery(tmp_path):
 
 async def test_expired_events_are_left_out(tmp_path):
     async with stand(tmp_path) as it:
-        await it.publish(Event("a", b"old", 1, properties=Properties(expires_at_ms=it.clock_ms() - 1)), Event("a", b"new", 1))
+        expired = Properties(expires_at_ms=it.clock_ms() - 1)
+        await it.publish(Event("a", b"old", 1, properties=expired), Event("a", b"new", 1))
         sse = await Sse.open(it, "a", start="earliest")
         assert (await sse.next())["payload"] == "new"
         sse.close()

@@ -1,6 +1,8 @@
 """Frames of RFC 6455, bytes written out; examples of §5.7 where there are some."""
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,12 +45,13 @@ def test_the_example_of_the_rfc():
     assert received.payload == b"Hello" and received.violation is None
 
 
-@given(st.lists(st.binary(max_size=300), max_size=5), st.lists(st.integers(0, 2000), max_size=12), st.binary(min_size=4, max_size=4))
+@given(st.lists(st.binary(max_size=300), max_size=5), st.lists(st.integers(0, 2000), max_size=12),
+       st.binary(min_size=4, max_size=4))
 def test_any_cut_gives_the_same_bytes(payloads, cuts, mask):
     stream = b"".join(masked(BINARY, payload, mask=mask) + masked(PING, payload[:9]) for payload in payloads)
     points = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     subject, payload, pings = reader(), b"", []
-    for start, end in zip(points, points[1:]):
+    for start, end in pairwise(points):
         received = subject.receive(stream[start:end])
         assert received.violation is None
         payload += received.payload

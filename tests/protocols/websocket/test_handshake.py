@@ -7,8 +7,9 @@ from multidict import CIMultiDict
 from protocols.websocket.handshake import HandshakeRefused, check_handshake, origin_allowed
 
 GOOD = {
-    "Host": "server.example", "Upgrade": "websocket", "Connection": "keep-alive, Upgrade", "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "mqttv3.1, mqtt",
+    "Host": "server.example", "Upgrade": "websocket", "Connection": "keep-alive, Upgrade",
+    "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol": "mqttv3.1, mqtt",
 }
 
 
@@ -22,7 +23,8 @@ def test_the_example_of_the_rfc():
 
 @pytest.mark.parametrize("name, value, status", [
     ("Upgrade", "h2c", 426), ("Upgrade", None, 426), ("Connection", "close", 426), ("Sec-WebSocket-Version", "8", 426),
-    ("Sec-WebSocket-Version", None, 426), ("Sec-WebSocket-Protocol", None, 400), ("Sec-WebSocket-Protocol", "MQTT", 400),
+    ("Sec-WebSocket-Version", None, 426), ("Sec-WebSocket-Protocol", None, 400),
+    ("Sec-WebSocket-Protocol", "MQTT", 400),
     ("Sec-WebSocket-Protocol", "mqttv3.1", 400), ("Sec-WebSocket-Key", None, 400), ("Sec-WebSocket-Key", "short", 400),
     ("Sec-WebSocket-Key", "é" * 24, 400), ("Origin", "https://evil.example", 403), ("Origin", "null", 403),
 ])

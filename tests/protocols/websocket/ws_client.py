@@ -53,8 +53,8 @@ class Ws:
     async def open(cls, it, path="/mqtt", *, first=b"", limit=1 << 20, sock=None, **changed):
         """changed: header fields with _ for -, None leaves one out. first: bytes sent together with the handshake."""
         fields = {
-            "Host": f"127.0.0.1:{it.port}", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": KEY, "Sec-WebSocket-Protocol": "mqtt",
+            "Host": f"127.0.0.1:{it.port}", "Upgrade": "websocket", "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": KEY, "Sec-WebSocket-Protocol": "mqtt",
         }
         for name, value in changed.items():
             fields[name.replace("_", "-")] = value
