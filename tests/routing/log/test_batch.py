@@ -113,6 +113,15 @@ def test_batches_of_every_width_of_offset_delta(count):
     assert [record.offset for record in DefaultRecordBatch(bytearray(batch))] == list(range(7, 7 + count))
 
 
+def test_timestamps_of_every_width_of_delta_and_backwards():
+    deltas = [0, 1, 63, 64, 5, 200, 10_000, -1, -70, 3, 2**41, 63, 0]
+    events = [Event("t", b"x", 1, "p", timestamp_ms=NOW + delta) for delta in deltas]
+    batch = encode(events, bytes_max=1 << 40)
+    assert [event.timestamp_ms - NOW for event in decode(batch)] == deltas
+    assert [record.timestamp - NOW for record in DefaultRecordBatch(bytearray(batch))] == deltas
+    assert DefaultRecordBatch(bytearray(batch)).max_timestamp == NOW + 2**41
+
+
 @pytest.mark.parametrize("size", [0, 1, 31, 63, 64, 100, 4096, 4097, 8191, 8192, 16_383, 16_384, 70_000, 1_100_000])
 def test_payloads_of_every_width_of_length(size):
     events = [Event("t", b"x" * size, timestamp_ms=NOW), Event("t", b"y" * size, timestamp_ms=NOW - 5)]
