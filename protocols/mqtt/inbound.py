@@ -214,13 +214,12 @@ class Inbound:
     def _received(self, batch: _Batch, parts: list[bytes]) -> None:
         """All QoS 2 events of a batch are durable."""
         session = self.session
-        for event in batch.events:
-            if event.qos == 2:
-                session.noticed(event)
         for packet_id in batch.ids:
             if packet_id in session.open_ids:
                 session.open_ids[packet_id] = True
-        self.connection.server.save_qos2_soon(session)
+        for event in batch.events:
+            if event.qos == 2:
+                self.connection.server.qos2_durable(session, event)
         self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
 
     def _pubrec(self, frame: bytes, parts: list[bytes]) -> None:
@@ -251,7 +250,7 @@ class Inbound:
                     parts.append(encode.ack(kind, packet_id))
                 else:
                     session.open_ids[packet_id] = True
-                    session.noticed(event)
+                    self.connection.server.qos2_durable(session, event)
                     self._pubrec(encode.ack(kind, packet_id), parts)
                 continue
             last = refusal
@@ -261,7 +260,6 @@ class Inbound:
                 code = reasons.puback_code(refusal.reason)
                 parts.append(self.connection.ack_packet(kind, packet_id, code, refusal.text))
         self.connection.server.dropped(session.identity, "refused", dropped)
-        self.connection.server.save_qos2_soon(session)
         return last
 
     def pubrel(self, packet_ids: tuple[int, ...]) -> None:

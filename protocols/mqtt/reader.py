@@ -49,8 +49,8 @@ class ReaderTarget(Protocol):
 class PacketReader:
     """One per connection. version is 0 until CONNECT has been accepted: then each packet goes the long way."""
 
-    __slots__ = ("_chunks", "_first", "_have", "_head_bytes", "_need", "_prefix", "_qos", "_size", "_topic", "packet_bytes_max",
-                 "publisher", "target", "topics", "version")
+    __slots__ = ("_chunks", "_first", "_have", "_head_bytes", "_need", "_prefix", "_qos", "_size", "_topic",
+                 "packet_bytes_max", "publisher", "target", "topics", "version")
 
     def __init__(self, target: ReaderTarget, packet_bytes_max: int, topics: dict[bytes, str]) -> None:
         self.target = target

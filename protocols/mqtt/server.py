@@ -28,7 +28,9 @@ from protocols.mqtt.timers import Deadlines
 from protocols.wire import ByteChannel
 from routing.cursor import Delivery
 from routing.errors import Refusal, TopicError
+from routing.event import Event
 from routing.policy import Identity
+from routing.retained import RETAINED_STREAM
 from routing.router import Router
 from routing.ticket import Ticket
 from routing.topic import check_topic
@@ -175,6 +177,8 @@ class MqttServer:
         connection.session = session
         if session.persistent:
             self.save_session(session)
+            if session.seen and not present:            # ids of the session before this one must not come back
+                self.save_qos2(session)
         return present
 
     def leave(self, connection: MqttConnection, with_will: bool) -> None:
@@ -223,6 +227,16 @@ class MqttServer:
             if session.seen:
                 self._orphan(session.client_id, session.seen)
         session.ends_at_s = session.will_due_s = None
+
+    def qos2_durable(self, session: Session, event: Event) -> None:
+        """An inbound QoS 2 event is on the disk; its session may have ended or been replaced meanwhile."""
+        now = self.sessions.get(session.client_id)
+        if now is not None:
+            now.noticed(event)
+            self.save_qos2_soon(now)
+        elif session.persistent:
+            session.noticed(event)
+            self._orphan(session.client_id, session.seen)
 
     def _orphan(self, client_id: str, seen: dict[tuple[str, int], int]) -> None:
         while len(self._orphans) >= ORPHANS_MAX:
@@ -343,12 +357,17 @@ class MqttServer:
             elif not entry.owned:
                 session.unacked[entry.stream, entry.partition, entry.offset] = entry.packet_id
             else:
-                stream = self.router.streams.by_name.get(entry.stream)
-                event = stream.partitions[entry.partition].event(entry.offset) if stream is not None else None
+                event = self._event_at(entry.stream, entry.partition, entry.offset)
                 if event is not None:
                     plan = session.subscriptions.plan(event.topic) or Plan(2, False, b"")
                     session.owned[entry.packet_id] = (
                         Delivery(event), Plan(2, plan.retain_as_published, plan.id_bytes))
+
+    def _event_at(self, stream_name: str, index: int, offset: int) -> Event | None:
+        if stream_name == RETAINED_STREAM:
+            return self.router.retained.event_at(offset)
+        stream = self.router.streams.by_name.get(stream_name)
+        return stream.partitions[index].event(offset) if stream is not None else None
 
     # -- figures ----------------------------------------------------------------------------------------------
 

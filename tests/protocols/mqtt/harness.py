@@ -117,6 +117,7 @@ class Client:
         self.channel.handler = self.handler = broker.server.connection(self.channel, broker.now_s)
         self.connack = None
         self.ids = itertools.count(1)
+        self.stash = []                 # came before the SUBACK was taken
 
     # -- sending
 
@@ -175,8 +176,6 @@ class Client:
         self.broker.run()
 
     # -- receiving
-
-    stash: list = []
 
     def take(self):
         """Everything that has come."""
