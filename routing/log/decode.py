@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from routing.event import Event
+from routing.event import Event, Headers, Properties
 from routing.log.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.codecs import expand
 from routing.log.fields import Fields, RawHeader, read_fields
@@ -120,6 +120,11 @@ class Verdicts(dict[str, bool]):
         return verdict
 
 
+# What events with the same header bytes share: topic, its bytes, their count times two (-1: no topic), QoS, publisher,
+# headers, properties, retain.
+Shared: TypeAlias = tuple[str | None, bytes, int, int, str, Headers, Properties | None, bool]
+Seen: TypeAlias = dict[bytes, Shared | None]       # header bytes -> what they say; None: the topic is not wanted
+
 # size (2), attributes, timestamp delta (1), offset delta (1 or 2), key size (1)
 _Head: TypeAlias = Callable[[bytes, int], tuple[int, int, int, int]]
 _HEAD_1 = cast(_Head, struct.Struct("BBxBxB").unpack_from)
@@ -165,7 +170,7 @@ class Decoder:
         header: BatchHeader,
         from_offset: int,
         wanted: Verdicts,
-        seen: dict[bytes, Fields | None],
+        seen: Seen,
         out: list[Event],
         limit: int,
         index: int = 0,
@@ -173,13 +178,15 @@ class Decoder:
     ) -> tuple[int, int, int]:
         """Append the wanted events of the batch at `at` to out until it has limit of them.
 
-        seen: header bytes -> their fields, None when unwanted; filled here, valid for one wanted. index and relative
-        name the record to begin with and its place in the batch. Returns the offset to go on from, and index and
-        place of its record. A compressed batch must be given expanded, see plain_batch.
+        seen: filled here, valid for one wanted. index and relative name the record to begin with and its place.
+        Returns the offset to go on from, and index and place of its record. A compressed batch must be given
+        expanded, see plain_batch.
         """
         offset_base = header.base_offset
         timestamp_base = header.base_timestamp
         partition = self._partition
+        append = out.append
+        room = limit - len(out)
         count = header.record_count
         gapless = count == header.last_offset_delta + 1
         position = at + relative
@@ -225,30 +232,33 @@ class Decoder:
                     fields = self._first_seen(header_part, wanted, seen)
                 if fields is None or offset < from_offset:
                     continue
-                if len(out) >= limit:
+                if not room:
                     return offset, index, start - at
-                topic = fields.topic
-                if topic is None:
-                    key = None if key_size & 1 else data[key_at:key_at + (key_size >> 1)]
-                    topic = self._topic_of_key(key)
-                    if not wanted[topic]:
-                        continue
-                elif data.startswith(fields.topic_bytes, key_at) and key_size >> 1 == len(fields.topic_bytes):
+                topic, topic_bytes, topic_size, qos, publisher, headers, properties, retain = fields
+                if key_size == topic_size and data.startswith(topic_bytes, key_at):
                     key = None
                 else:
                     key = None if key_size & 1 else data[key_at:key_at + (key_size >> 1)]
-                out.append(Event(
-                    topic, data[value_at:value_end], fields.qos, fields.publisher, key, fields.headers,
-                    fields.properties, fields.retain, timestamp_base + ((delta >> 1) ^ -(delta & 1)), offset, partition,
+                if topic is None:
+                    topic = self._topic_of_key(key)
+                    if not wanted[topic]:
+                        continue
+                room -= 1
+                append(Event(
+                    topic, data[value_at:value_end], qos, publisher, key, headers, properties, retain,
+                    timestamp_base + ((delta >> 1) ^ -(delta & 1)) if delta else timestamp_base, offset, partition,
                 ))
             index = stop
         return header.next_offset, count, position - at
 
-    def _first_seen(
-        self, header_part: bytes, wanted: Verdicts, seen: dict[bytes, Fields | None]
-    ) -> Fields | None:
+    def _first_seen(self, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:
         fields = self.fields(header_part)
-        result = fields if fields.topic is None or wanted[fields.topic] else None
+        result: Shared | None = None
+        if fields.topic is None or wanted[fields.topic]:
+            result = (
+                fields.topic, fields.topic_bytes, len(fields.topic_bytes) << 1 if fields.topic is not None else -1,
+                fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain,
+            )
         if len(header_part) <= _CACHED_BYTES_MAX:
             if len(seen) >= _CACHE_MAX:
                 seen.clear()

@@ -11,9 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.errors import StorageError
-from routing.log.batch import BatchError
+from routing.log.batch import CODEC_MASK, BatchError
 from routing.log.decode import Decoder, Record, plain_batch, records
 from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.recovery import OFFSET_MAX, is_zero
@@ -116,9 +117,7 @@ def _verify_segment(fs: FileSystem, directory: Path, base: int, following: int |
                 end, next_offset = item.end_position, item.end_offset
                 continue
             try:
-                plain = plain_batch(item.raw(), item.header)
-                for _ in records(plain, item.header):
-                    count += 1
+                count += _count_records(item)
             except BatchError as error:
                 broken = True
                 yield Finding("damage", path, item.position, item.header.base_offset, f"records: {error}")
@@ -133,6 +132,19 @@ def _verify_segment(fs: FileSystem, directory: Path, base: int, following: int |
             yield Finding("ok", path, end, next_offset, f"{count} records")
     finally:
         segment.close()
+
+
+def _count_records(found: Found) -> int:
+    """Parse every record, with aiokafka where it can: it is fast, and it is not ours. Raises BatchError."""
+    if found.header.attributes & CODEC_MASK:
+        return sum(1 for _ in records(plain_batch(found.raw(), found.header), found.header))
+    try:
+        count = sum(1 for _ in DefaultRecordBatch(bytearray(found.raw())))
+    except Exception as error:
+        raise BatchError(str(error)) from None
+    if count != found.header.record_count:
+        raise BatchError(f"{count} records where {found.header.record_count} are declared")
+    return count
 
 
 def _verify_sidecars(segment: Segment, end: int, next_offset: int, *, sealed: bool) -> Iterator[Finding]:

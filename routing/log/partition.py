@@ -24,6 +24,7 @@ from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
 from routing.log.segment import Damage, Segment
 from routing.log.tail_cache import TailCache
+from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
@@ -61,9 +62,10 @@ class Owner(Protocol):
 
 
 class RawBatch(msgspec.Struct, frozen=True):
-    """A batch of a Kafka producer that waits, its base offset already set."""
+    """A batch of a Kafka producer that waits, and its events."""
 
     data: bytes
+    base_offset: int
     events: list[Event]
 
 
@@ -191,7 +193,7 @@ class Partition:
         check_records(plain, header)
         events: list[Event] = []
         self._decoder.events(plain, 0, header, 0, Verdicts(lambda topic: True), {}, events, _ALL)
-        return RawBatch(placed, events)
+        return RawBatch(placed, base_offset, events)
 
     def _refusal(self) -> Refusal | None:
         if self.failed is not None:
@@ -248,7 +250,7 @@ class Partition:
         waiting = self._open[0]
         if isinstance(waiting, RawBatch):
             del self._open[0]
-            return place(waiting.data, batch_at_base(waiting), first_in_group=first_in_group), waiting.events
+            return place(waiting.data, waiting.base_offset, first_in_group=first_in_group), waiting.events
         compact = self.settings.compact
         # What is appended together to a compacted stream becomes durable together: one batch, however large.
         bytes_max = _ALL if compact else BATCH_BYTES
@@ -416,26 +418,3 @@ class Partition:
                 log.error("%s: cannot be closed cleanly: %s; it will be read at the next start", active.path(), error)
         for segment in self.segments:
             segment.close()
-
-
-def batch_at_base(raw: RawBatch) -> int:
-    """The base offset that a waiting batch was given."""
-    header = batch_at(raw.data, 0)
-    assert header is not None
-    return header.base_offset
-
-
-def topic_of_key(settings: StreamSettings, key: bytes | None) -> str:
-    """The topic of a record that names none: the stream's template, or its name."""
-    if settings.topic is None:
-        return settings.name
-    return settings.topic.replace("{key}", escape_level(key or b""))
-
-
-def escape_level(key: bytes) -> str:
-    """A record key as one topic level. Separators, wildcards and what is no text are percent-encoded."""
-    try:
-        text = key.decode()
-    except UnicodeDecodeError:
-        return "".join(chr(byte) if 0x20 < byte < 0x7F and byte not in b"%+#/$" else f"%{byte:02X}" for byte in key)
-    return "".join(f"%{ord(char):02X}" if char in "%+#/\0" else char for char in text)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import msgspec
 
 from routing.event import Event
 from routing.log.batch import CODEC_MASK, HEADER_BYTES
-from routing.log.decode import Decoder, Verdicts, plain_batch
-from routing.log.fields import Fields
+from routing.log.decode import Decoder, Seen, Verdicts, plain_batch
 from routing.log.segment import Found, Segment
 
 OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
@@ -33,7 +33,7 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_recent", "segments")
+    __slots__ = ("_decoder", "_hints", "_recent", "_unfinished", "segments")
 
     def __init__(self, segments: list[Segment], decoder: Decoder) -> None:
         """segments: the partition's own list, which grows and shrinks."""
@@ -41,9 +41,11 @@ class Reader:
         self._decoder = decoder
         self._hints: OrderedDict[int, Hint] = OrderedDict()
         self._recent: OrderedDict[int, Segment] = OrderedDict()
+        self._unfinished: tuple[Segment, Found] | None = None
 
     def forget(self, segment: Segment) -> None:
         """The segment is no longer part of the partition."""
+        self._unfinished = None
         self._recent.pop(segment.base_offset, None)
         segment.close()
 
@@ -53,7 +55,7 @@ class Reader:
         self, offset: int, until: int, verdicts: Verdicts, events: list[Event], max_events: int, max_scanned: int
     ) -> tuple[int, int]:
         """Append wanted events below until. Returns the offset to go on from and how many were looked at."""
-        seen: dict[bytes, Fields | None] = {}
+        seen: Seen = {}
         scanned = 0
         while offset < until and scanned < max_scanned and len(events) < max_events:
             segment, following = self._segment_of(offset)
@@ -78,14 +80,14 @@ class Reader:
         offset: int,
         end: int,
         verdicts: Verdicts,
-        seen: dict[bytes, Fields | None],
+        seen: Seen,
         events: list[Event],
         max_events: int,
         max_scanned: int,
     ) -> tuple[int, int]:
         hint = self._place(segment, offset)
         scanned = 0
-        for found in segment.batches(hint.position, hint.base_offset):
+        for found in self._batches(hint):
             header = found.header
             if header.next_offset <= offset:
                 continue
@@ -103,12 +105,24 @@ class Reader:
             )
             scanned += index_after - index
             if offset < header.next_offset:                 # max_events
+                self._unfinished = segment, found
                 self._remember(offset, Hint(segment, found.position, header.base_offset, index_after, relative))
                 return offset, scanned
             if len(events) >= max_events or scanned >= max_scanned:
                 self._remember(offset, Hint(segment, found.position + header.size, offset))
                 return offset, scanned
         return max(offset, end), scanned
+
+    def _batches(self, hint: Hint) -> Iterator[Found]:
+        """The batches from a place on. The one that the last scan stopped in need not be read again."""
+        position, base_offset = hint.position, hint.base_offset
+        if self._unfinished is not None:
+            segment, found = self._unfinished
+            if segment is hint.segment and found.position == position:
+                self._unfinished = None
+                yield found
+                position, base_offset = position + found.header.size, found.header.next_offset
+        yield from hint.segment.batches(position, base_offset)
 
     def _place(self, segment: Segment, offset: int) -> Hint:
         hint = self._hints.get(offset)      # it stays: other readers may come by here

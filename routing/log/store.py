@@ -21,8 +21,9 @@ from routing.errors import Refusal, StorageError
 from routing.log.commit import InlineWriter, Job, ThreadWriter, Writer
 from routing.log.decode import Decoder
 from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
-from routing.log.partition import Partition, topic_of_key
+from routing.log.partition import Partition
 from routing.log.recovery import recover_partition
+from routing.log.template import topic_of_key
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 
