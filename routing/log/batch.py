@@ -48,6 +48,7 @@ BATCH_BYTES = 1024 * 1024                   # a group is split into batches of a
 BATCH_BYTES_MAX = 128 * 1024 * 1024         # a longer declared length is damage, not a batch; Kafka's request: 100 MiB
 
 CODEC_MASK = 0x07
+LOG_APPEND_TIME_MASK = 0x08
 CONTROL_MASK = 0x20
 
 
@@ -104,11 +105,17 @@ def crc_is_right(data: bytes, position: int, header: BatchHeader) -> bool:
     return end <= len(data) and google_crc32c.value(data[position + _CHECKED_FROM:end]) == header.crc
 
 
-def check_batch(batch: bytes) -> BatchHeader:
-    """The header of exactly one whole valid batch. Raises BatchError."""
+def check_header(batch: bytes) -> BatchHeader:
+    """The header that batch begins with. Raises BatchError where there is no plausible one."""
     header = batch_at(batch, 0)
     if header is None:
-        raise BatchError("no RecordBatch v2 header")
+        raise BatchError("no RecordBatch v2 header, or one that declares too much")
+    return header
+
+
+def check_batch(batch: bytes) -> BatchHeader:
+    """The header of exactly one whole valid batch. Raises BatchError."""
+    header = check_header(batch)
     if header.size != len(batch):
         raise BatchError(f"the batch declares {header.size} bytes and has {len(batch)}")
     if not crc_is_right(batch, 0, header):

@@ -15,7 +15,16 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.log.batch import BATCH_BYTES, BatchError, batch_at, check_batch, place
+from routing.log.batch import (
+    BATCH_BYTES,
+    BATCH_BYTES_MAX,
+    CONTROL_MASK,
+    LOG_APPEND_TIME_MASK,
+    BatchError,
+    check_batch,
+    check_header,
+    place,
+)
 from routing.log.commit import WriteTask
 from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
 from routing.log.encode import Encoder
@@ -184,11 +193,13 @@ class Partition:
 
     def _accept(self, batch: bytes, base_offset: int) -> RawBatch:
         """Check everything about a batch from outside, so that readers need not."""
-        if check_batch(batch).record_count == 0:
-            raise BatchError("no records")
+        attributes = check_batch(batch).attributes
+        if attributes & (CONTROL_MASK | LOG_APPEND_TIME_MASK):
+            raise BatchError("control records and append times are the broker's to write")
         placed = place(batch, base_offset, first_in_group=False)
-        header = batch_at(placed, 0)
-        assert header is not None
+        header = check_header(placed)
+        if header.record_count == 0:
+            raise BatchError("no records")
         plain = plain_batch(placed, header)
         check_records(plain, header)
         events: list[Event] = []
@@ -220,12 +231,12 @@ class Partition:
         while self._open and size < GROUP_BYTES_MAX:
             try:
                 data, events = self._next_batch(first_in_group=size == 0)
+                header = check_header(data)
+                assert header.base_offset == task.end_offset, "offsets must count up without gaps"
             except Exception:       # an adapter let an event through whose fields are not what their types say
                 log.exception("stream %s partition %d: cannot encode an event", self.stream, self.index)
                 task.failure = Refusal(Reason.PAYLOAD_INVALID, "an event that was published together cannot be stored")
                 return task
-            header = batch_at(data, 0)
-            assert header is not None and header.base_offset == task.end_offset, "offsets must count up without gaps"
             task.batches.append((header, events))
             task.pieces.append(data)
             task.end_offset = header.next_offset
@@ -252,8 +263,8 @@ class Partition:
             del self._open[0]
             return place(waiting.data, waiting.base_offset, first_in_group=first_in_group), waiting.events
         compact = self.settings.compact
-        # What is appended together to a compacted stream becomes durable together: one batch, however large.
-        bytes_max = _ALL if compact else BATCH_BYTES
+        # What is appended together to a compacted stream becomes durable together: one batch, up to 64 MiB.
+        bytes_max = BATCH_BYTES_MAX // 2 if compact else BATCH_BYTES
         data, after = self._encoder.encode(
             waiting, first_in_group=first_in_group, bytes_max=bytes_max, tombstones=compact
         )

@@ -267,6 +267,13 @@ def test_an_event_that_cannot_be_encoded_is_refused_and_the_partition_goes_on(st
     assert payloads(partition) == [0, 1] and store.pending_bytes == 0
 
 
+def test_a_batch_that_no_reader_would_take_is_not_written(store, monkeypatch):
+    monkeypatch.setattr("routing.log.batch.BATCH_BYTES_MAX", 1_000)
+    partition = open_partition(store)
+    ticket = store.store_events(partition, [Event("t", bytes(2_000), 1)])
+    assert ticket.refusals[0].reason is Reason.PAYLOAD_INVALID and partition.size_bytes == 0
+
+
 def test_an_unexpected_error_of_the_writer_fails_the_commit_and_hangs_nothing(store, disk, monkeypatch):
     partition = open_partition(store)
     monkeypatch.setattr("routing.log.commit.allocate", lambda segment, size: 1 / 0)

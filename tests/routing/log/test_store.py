@@ -10,7 +10,7 @@ import pytest
 
 from routing.errors import Reason, StorageError
 from routing.event import Event
-from routing.log.batch import HEADER_BYTES, check_batch
+from routing.log.batch import HEADER_BYTES, build_batch, check_batch
 from routing.log.fs import RealFileSystem
 from routing.log.store import escape_name
 from routing.settings import StreamSettings
@@ -208,6 +208,16 @@ def test_a_broken_kafka_batch_is_refused_and_nothing_is_written(store, break_it)
     store.kick()
     assert ticket.refusals[0].reason is Reason.PAYLOAD_INVALID
     assert (partition.next_offset, partition.size_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("attributes", [0x20, 0x08])
+def test_what_only_a_broker_may_write_is_refused(store, attributes):
+    partition = open_partition(store)
+    plain = kafka_batch(MESSAGES)
+    header = check_batch(plain)
+    forged = build_batch(0, 4, NOW, header.max_timestamp, 5, plain[HEADER_BYTES:], first_in_group=True,
+                         attributes=attributes)
+    assert produce(store, partition, forged)[0] == -1
 
 
 def test_a_topic_template_escapes_what_would_be_a_separator_or_wildcard(store):
