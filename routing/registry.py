@@ -13,7 +13,7 @@ import msgspec
 
 from routing.consumer import Consumer, ConsumerSpec, Start
 from routing.cursor import Cursor, Delivery
-from routing.errors import Reason, Refusal, TopicError
+from routing.errors import Reason, Refusal, StorageError, TopicError
 from routing.event import Event
 from routing.policy import Action, Identity, Policy
 from routing.settings import Limits
@@ -63,6 +63,7 @@ class ConsumerRegistry:
         self.clock_ms: Callable[[], int] = router.clock_ms
         self._router = router
         self._scheduled: list[Consumer] = []
+        self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
         self._next_checkpoint_s = 0.0
         self._next_expiry_s = 0.0
 
@@ -175,11 +176,20 @@ class ConsumerRegistry:
         """Pump those that asked for it, once. Called by the router at the end of a turn."""
         scheduled, self._scheduled = self._scheduled, []
         for consumer in scheduled:
-            consumer.pump()
+            try:
+                consumer.pump()
+            except StorageError as error:               # such as too many open files: the others go on
+                log.error("consumer %s cannot read the log and tries again: %s", consumer.name, error)
+                self._stalled.add(consumer)
+            except Exception:
+                log.exception("consumer %s: a fault of ours while delivering", consumer.name)
 
     def tick(self, now_s: float) -> None:
         for consumer in list(self.timed):
             consumer.handle_deadline(now_s)
+        stalled, self._stalled = self._stalled, set()
+        for consumer in stalled:
+            consumer.ready()
         if now_s < self._next_checkpoint_s:
             return
         for consumer in list(self.dirty)[:CHECKPOINTS_PER_TICK]:

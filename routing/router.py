@@ -315,7 +315,11 @@ class Router:
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
             sink.inbox_scheduled = False
-            sink.flush_inbox()
+            try:
+                sink.flush_inbox()
+            except Exception:                           # the fault of one receiver must not cost the others their turn
+                log.exception("client %s: a fault of ours while delivering", sink.identity.client_id)
+                sink.inbox.clear()
         self.registry.pump()
         self.state.flush()
         self.store.kick()

@@ -2,7 +2,7 @@
 import pytest
 
 from routing.consumer import Consumer, ConsumerSpec
-from routing.errors import Reason, Refusal
+from routing.errors import Reason, Refusal, StorageError
 from routing.event import Event
 from routing.members import Mode
 from routing.policy import ALLOW_ALL, Action, Identity, Rule
@@ -481,4 +481,30 @@ def test_that_somebody_reads_is_on_disk_before_the_first_delivery(tmp_path):
     desk.router.consumers["c"].attach(again)
     desk.run()
     assert [delivery.attempts > 1 for delivery in again.deliveries] == [True, True]
+    desk.close()
+
+
+def test_a_log_that_cannot_be_read_stalls_one_consumer_and_is_tried_again(tmp_path, monkeypatch):
+    desk = Desk(tmp_path)
+    consumer, reader, other = consumer_of(desk), Reader(credit=0), Reader()
+    consumer.attach(reader)
+    desk.publish(*numbered(200))
+    partition = next(iter(consumer.cursors))
+    scan, broken = type(partition).scan, [True]
+
+    def sometimes(self, *args, **options):
+        if broken[0]:
+            raise StorageError("too many open files")
+        return scan(self, *args, **options)
+
+    monkeypatch.setattr(type(partition), "scan", sometimes)
+    reader.credit = 500
+    consumer.ready(reader)
+    witness = desk.router.open_consumer(ConsumerSpec("w", ("#",), durable=False), ANA)
+    witness.attach(other)
+    desk.publish(*numbered(1, start=200))
+    assert reader.deliveries == [] and other.payloads == [b"200"]
+    broken[0] = False
+    desk.tick(0.1)
+    assert reader.payloads == [b"%d" % number for number in range(201)]
     desk.close()
