@@ -16,7 +16,8 @@ from tests.support.wait import wait_until
 # many rolls in a second of load, so that the points in a roll are passed
 SMALL = '[[streams]]\nname = "events"\ncapture = ["#"]\nsegment_bytes = "64KiB"\n'
 COMPACTED = '[[streams]]\nname = "latest"\ncapture = ["latest/#"]\ncompact = true\nsegment_bytes = "64KiB"\n'
-POINTS = ("before_write:40", "after_write:40", "before_sync:40", "after_sync:40", "in_roll:3", "after_roll:3")
+POINTS = ("before_write:40", "after_write:40", "before_sync:40", "after_sync:40", "in_roll:3", "after_roll:3",
+          "at_index_save:1", "at_index_save:2")
 CRASHED = 137
 CRASH_S = 60.0
 
