@@ -210,10 +210,12 @@ class PacketReader:
                 return position
             topic_start = body + 2
             rest = topic_start + (data[body] << 8 | data[body + 1])
+            payload = rest if first == 0x30 else rest + 2
+            if payload + v5 > stop:
+                return position
             raw = data[topic_start:rest]
             topic = known(raw) or self.target.plain_topic(raw)
-            payload = rest if first == 0x30 else rest + 2
-            if topic is None or payload + v5 > stop:
+            if topic is None:
                 return position
             if v5:
                 if data[payload]:

@@ -80,7 +80,8 @@ def test_typed_headers_come_back_with_their_type(broker):
 
 @pytest.mark.parametrize("pairs", [
     [("n", "05"), ("n;type", "int")], [("n;type", "int")], [("n", "x"), ("m;type", "int")],
-    [("n", "1"), ("n;type", "huge")], [("n", "nan?"), ("n;type", "float")], [("n", "9" * 5000), ("n;type", "int")], [("n", "%"), ("n;type", "base64")]])
+    [("n", "1"), ("n;type", "huge")], [("n", "nan?"), ("n;type", "float")], [("n", "9" * 5000), ("n;type", "int")],
+    [("n", "%"), ("n;type", "base64")]])
 def test_a_type_that_does_not_fit_stays_a_user_property(broker, pairs):
     reader = broker.client("r")
     reader.subscribe("a")
