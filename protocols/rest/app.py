@@ -16,6 +16,7 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedHandler, GuardedRunner, LingeringResponse, MalformedRequest, check_framing
@@ -45,6 +46,7 @@ class RestServer:
         websocket: UpgradeEndpoint | None = None,
     ) -> None:
         self.counters = RestCounters()
+        self._authenticator = authenticator
         self._settings = settings
         self._websocket = websocket
         doorkeeper = Doorkeeper(router, authenticator)
@@ -93,6 +95,7 @@ class RestServer:
         """Turn what a handler raises into a problem, and count."""
         try:
             check_framing(request)
+            self._check_page(request)
             response = await handler(request)
         except MalformedRequest as problem:
             response = self._malformed(request, problem)
@@ -104,6 +107,19 @@ class RestServer:
                 response.force_close()
         self.counters.answers[response.status // 100] += 1
         return response
+
+    def _check_page(self, request: web.Request) -> None:
+        """Refuse web pages from elsewhere. WebSocket handshakes check Origin themselves: they have a list of their own.
+
+        Raises Problem (403).
+        """
+        host = request.headers.get("Host", "")
+        origin = request.headers.get("Origin")
+        if origin is not None and "Upgrade" not in request.headers and not origin_allowed(origin, host, ()):
+            raise Problem(403, "foreign-origin", "requests of web pages from another origin are not served")
+        if self._authenticator.open and host and not names_this_machine(host):      # no browser leaves Host out
+            raise Problem(403, "foreign-host", "without users this node serves requests to localhost only; "
+                          "ask for it by that name, or configure users")
 
     def _malformed(self, request: web.Request, problem: MalformedRequest) -> web.StreamResponse:
         self.counters.malformed += 1

@@ -25,6 +25,10 @@ SESSION_S = 60.0        # after it the next request logs in again, so that a rem
 class Authenticates(Protocol):
     """The part of mesh/identity.py's Authenticator that a listener needs."""
 
+    @property
+    def open(self) -> bool:
+        """True when everybody is let in as anonymous."""
+
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
         done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,

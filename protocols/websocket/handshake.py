@@ -5,10 +5,10 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+
+from protocols.origin import origin_allowed
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"          # RFC 6455 §1.3
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class HandshakeRefused(Exception):
@@ -48,26 +48,6 @@ def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origin
         "Sec-WebSocket-Accept": accept,
         "Sec-WebSocket-Protocol": subprotocol,
     }
-
-
-def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """True for our own host and for what the configuration lists. Browsers send Origin, other clients mostly do not."""
-    if "*" in allowed or origin in allowed:
-        return True
-    own = _authority(f"//{host}")
-    theirs = _authority(origin)
-    if own is None or theirs is None or origin.lower() == "null":
-        return False
-    port = _DEFAULT_PORTS.get(urlsplit(origin).scheme)
-    return theirs[0] == own[0] and (theirs[1] or port) == (own[1] or port)
-
-
-def _authority(url: str) -> tuple[str, int | None] | None:
-    try:
-        parts = urlsplit(url)
-        return (parts.hostname, parts.port) if parts.hostname else None
-    except ValueError:
-        return None
 
 
 def _tokens(headers: Mapping[str, str], name: str) -> set[str]:

@@ -35,7 +35,7 @@ from tests.protocols.websocket.ws_client import CONNECT, masked
 ROUNDS = int(os.environ.get("MESHGATE_FUZZ_ROUNDS", "1200"))
 SHORT = RestSettings(head_timeout_s=0.2, body_timeout_s=0.2, idle_timeout_s=0.3, linger_s=0.1, body_bytes_max=10_000)
 
-UPGRADE = (b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+UPGRADE = (b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Version: 13\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n")
 SEEDS = [
@@ -45,9 +45,9 @@ SEEDS = [
            b"Meshgate-Reply-To: r/1\r\nIdempotency-Key: \"x\"\r\nMeshgate-Priority: 3\r\nContent-Length: 2\r\n\r\nhi",
     POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
     POST + b"Authorization: Basic YTpi\r\nContent-Length: 0\r\n\r\n",
-    b"GET /v1/events?filter=a/%23&filter=%2B/b&from=earliest HTTP/1.1\r\nHost: x\r\nLast-Event-ID: events:0:0\r\n\r\n",
+    b"GET /v1/events?filter=a/%23&filter=%2B/b&from=earliest HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: events:0:0\r\n\r\n",
     b"GET /v1/events?filter=a&from=2026-01-01T00:00:00Z HTTP/1.0\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
     UPGRADE + masked(2, CONNECT) + masked(9, b"ping") + masked(8, b"\x03\xe8"),
     *FAULTY.values(),
 ]

@@ -28,7 +28,7 @@ class Sse:
                          + ([f"from={quote(start)}"] if start is not None else []))
         if last_id is not None:
             headers += f"Last-Event-ID: {last_id}\r\n"
-        writer.write(f"GET /v1/events?{query} HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode())
+        writer.write(f"GET /v1/events?{query} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode())
         client = cls(reader, writer)
         client.headers = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
         client.status = int(client.headers.split(b" ")[1])

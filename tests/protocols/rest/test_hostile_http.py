@@ -13,7 +13,7 @@ from protocols.rest.settings import RestSettings
 
 from .stand import eventually, problem_of, read_to_end, stand, status_of
 
-POST = b"POST /v1/events/a HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = b"2\r\nhi\r\n0\r\n\r\n"
 
 FAULTY = {
@@ -28,7 +28,7 @@ FAULTY = {
     "CL hex": POST + b"Content-Length: 0x2\r\n\r\nhi",
     "CL empty": POST + b"Content-Length: \r\n\r\nhi",
     "CL over 64 bits": POST + b"Content-Length: 99999999999999999999\r\n\r\nhi",
-    "bare LF everywhere": b"POST /v1/events/a HTTP/1.1\nHost: x\nContent-Length: 2\n\nhi",
+    "bare LF everywhere": b"POST /v1/events/a HTTP/1.1\nHost: localhost\nContent-Length: 2\n\nhi",
     "one bare LF": POST + b"X-A: 1\nContent-Length: 2\r\n\r\nhi",
     "bare LF at the end": POST + b"Content-Length: 2\r\n\nhi",
     "bare CR": POST + b"X-A: 1\rX-B: 2\r\nContent-Length: 2\r\n\r\nhi",
@@ -39,7 +39,7 @@ FAULTY = {
     "TE chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + CHUNKED,
     "TE gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKED,
     "TE twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKED,
-    "TE in HTTP/1.0": b"POST /v1/events/a HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKED,
+    "TE in HTTP/1.0": b"POST /v1/events/a HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKED,
     "chunk size no number": POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhi\r\n0\r\n\r\n",
     "chunk size negative": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nhi\r\n0\r\n\r\n",
     "chunk size over 64 bits": POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff0\r\nhi\r\n0\r\n\r\n",
@@ -52,13 +52,13 @@ FAULTY = {
     "two Hosts": POST + b"Host: y\r\nContent-Length: 0\r\n\r\n",
     "HTTP/0.9": b"GET /v1/events?filter=a\r\n\r\n",
     "HTTP/0.9 POST": b"POST /v1/events/a\r\n\r\n",
-    "HTTP/3.0": b"POST /v1/events/a HTTP/3.0\r\nHost: x\r\n\r\n",
+    "HTTP/3.0": b"POST /v1/events/a HTTP/3.0\r\nHost: localhost\r\n\r\n",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no HTTP": b"\x00\x01\x02\xff\xfe\r\n\r\n",
     "TLS on the plain port": bytes.fromhex("16030100c8010000c40303") + b"a" * 200,
-    "unknown method": b"FOO /v1/events/a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "raw bytes in the target": b"POST /v1/events/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    "broken absolute target": b"POST http://[::1/v1/events/a HTTP/1.1\r\nHost: x\r\n\r\n",
+    "unknown method": b"FOO /v1/events/a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "raw bytes in the target": b"POST /v1/events/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "broken absolute target": b"POST http://[::1/v1/events/a HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "MQTT on the HTTP port": b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x02id" * 3,
 }
 
@@ -153,7 +153,7 @@ async def test_an_endless_line_before_the_head_is_bounded(tmp_path):
 
 async def test_a_long_target_is_414(tmp_path):
     async with stand(tmp_path) as it:
-        answer = await it.raw(b"GET /v1/events/" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await it.raw(b"GET /v1/events/" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert status_of(answer) == 414
         assert problem_of(answer)["type"] == "/problems/uri-too-long"
 
@@ -254,7 +254,7 @@ async def test_crlf_in_values_never_reaches_a_response_head(tmp_path):
     async with stand(tmp_path) as it:
         evil = "a%0D%0AX-Evil:%201%0D%0A%0D%0A<script>"
         for target in (f"/v1/events/{evil}/+", f"/v1/events?filter={evil}&from=x", f"/{evil}"):
-            answer = await it.raw(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            answer = await it.raw(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             head, _, body = answer.partition(b"\r\n\r\n")
             assert status_of(answer) in (400, 404, 405)
             assert b"X-Evil" not in head and b"\r\n" not in body
@@ -269,7 +269,7 @@ async def test_crlf_in_values_never_reaches_a_response_head(tmp_path):
 async def test_odd_targets_are_answered_4xx(tmp_path, request_line):
     """Row 81."""
     async with stand(tmp_path) as it:
-        answer = await it.raw(request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await it.raw(request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert 400 <= status_of(answer) < 500
         assert b"application/problem+json" in answer
 

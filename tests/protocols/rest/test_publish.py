@@ -16,7 +16,7 @@ from routing.settings import Limits, StreamSettings
 
 from .stand import basic, eventually, stand
 
-NO_BODY = "Host: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_BODY = "Host: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 async def post(it, path, data=b"", headers=None, status=200):
@@ -117,7 +117,7 @@ async def test_a_field_that_stands_twice_is_400(tmp_path):
 
 async def test_text_that_is_not_utf8_is_400_but_a_key_is_bytes(tmp_path):
     async with stand(tmp_path) as it:
-        head = b"POST /v1/events/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n"
+        head = b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
         assert (await it.raw(head + b"Meshgate-Header-A: \xff\r\n\r\n")).startswith(b"HTTP/1.1 400")
         assert (await it.raw(head + b"Meshgate-Key: \xff\r\n\r\n")).startswith(b"HTTP/1.1 200")
         assert it.router.streams.by_name["events"].partitions[0].event(0).key == b"\xff"
@@ -256,7 +256,7 @@ async def test_unknown_paths_and_methods_are_problems(tmp_path):
 
 async def test_a_declared_body_over_the_limit_is_refused_before_100_continue(tmp_path):
     async with stand(tmp_path, settings=RestSettings(body_bytes_max=1000)) as it:
-        head = b"POST /v1/events/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+        head = b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
         answer = await it.raw(head + b"1001\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 413")
         reader, writer = await it.connect()

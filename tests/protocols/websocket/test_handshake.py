@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from protocols.websocket.handshake import HandshakeRefused, check_handshake, origin_allowed
+from protocols.origin import origin_allowed
+from protocols.websocket.handshake import HandshakeRefused, check_handshake
 
 GOOD = {
     "Host": "server.example", "Upgrade": "websocket", "Connection": "keep-alive, Upgrade",
