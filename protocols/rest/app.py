@@ -11,17 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.counters import RestCounters
-from protocols.rest.guard import GuardedHandler, GuardedRunner, LingeringResponse, MalformedRequest, check_framing
+from protocols.rest.guard import (
+    SHORTCUT,
+    GuardedHandler,
+    GuardedRunner,
+    LingeringResponse,
+    MalformedRequest,
+    check_framing,
+)
 from protocols.rest.problems import Problem, problem_response
-from protocols.rest.publish import PublishEndpoint, expect_continue
+from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
 from routing.router import Router
@@ -64,7 +72,14 @@ class RestServer:
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:
                 router.add_get(path, self._websocket.handle, allow_head=False)
+        app[SHORTCUT] = self._shortcut
         return app
+
+    def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:
+        """POST of one event, as the route does it; Expect needs aiohttp's own way."""
+        if request.method == "POST" and request.rel_url.raw_path.startswith(PREFIX) and hdrs.EXPECT not in request.headers:
+            return self._answer(request, self._publish.post)
+        return None
 
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         """Bind and serve. port 0: any free port, see server.sockets."""

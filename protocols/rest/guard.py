@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_writer import HttpVersion10
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from protocols.rest.counters import RestCounters
@@ -228,6 +228,12 @@ class GuardedServer(web.Server):
         return GuardedHandler(self, loop=self._loop, **self._kwargs)
 
 
+# A function that an application may carry: it answers the requests that are many, past the application's routing and
+# middleware (15 µs of 65 for a POST), and gives None for every other request.
+Shortcut = Callable[[web.Request], Awaitable[web.StreamResponse] | None]
+SHORTCUT: web.AppKey[Shortcut] = web.AppKey("shortcut", Callable)   # type: ignore[arg-type]  # for its name only
+
+
 class GuardedRunner(web.AppRunner):
     """An AppRunner whose connections are guarded; no access log."""
 
@@ -239,7 +245,17 @@ class GuardedRunner(web.AppRunner):
         self._counters = counters
 
     async def _make_server(self) -> web.Server:
-        return GuardedServer(await super()._make_server(), self._limits, self._counters)
+        server = GuardedServer(await super()._make_server(), self._limits, self._counters)
+        shortcut = self.app.get(SHORTCUT)
+        if shortcut is not None:
+            server.request_handler = _shortened(shortcut, server.request_handler)
+        return server
+
+
+def _shortened(shortcut: Shortcut, handler: _RequestHandler) -> _RequestHandler:
+    def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
+        return shortcut(cast(web.Request, request)) or handler(request)
+    return handle
 
 
 class MalformedRequest(Problem):

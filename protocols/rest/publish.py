@@ -11,17 +11,18 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.rest.answer import json_answer
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.convert import percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import MalformedRequest
 from protocols.rest.location import event_id
-from protocols.rest.problems import SERVER, Problem, problem_of
+from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
+from protocols.rest.waiting import Waiting
 from routing.errors import TopicError
 from routing.event import Event
 from routing.router import Router
-from routing.ticket import Ticket
 from routing.topic import check_topic
 
 PREFIX = "/v1/events/"
@@ -48,6 +49,7 @@ class PublishEndpoint:
         self._doorkeeper = doorkeeper
         self._settings = settings
         self._counters = counters
+        self._waiting = Waiting(settings.publish_timeout_s)
         self._topics: dict[str, str] = {}
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -60,13 +62,15 @@ class PublishEndpoint:
         event = fields.event(topic, payload, self._router.clock_ms())
         event.publisher = session.identity.user         # the name of its dedupe window
         ticket = self._router.publish([event], session.publisher)
-        if event.guaranteed and not ticket.done:
-            await self._durable(ticket)
+        if event.guaranteed and not ticket.done and not await self._waiting.durable(ticket):
+            raise Problem(
+                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
+                "Send it again with the same Idempotency-Key")
         if ticket.refusals:
             raise problem_of(ticket.refusals[0])
         self._counters.events_in += 1
         self._counters.payload_bytes_in += len(payload)
-        return _answer(event)
+        return json_answer(request, 200 if event.guaranteed else 202, _encoder.encode(_place(event)))
 
     def _topic(self, request: web.Request) -> str:
         if request.rel_url.raw_query_string:
@@ -92,22 +96,6 @@ class PublishEndpoint:
                 await relieved
         except TimeoutError:
             raise Problem(503, "overloaded", "the disk does not keep up; the event was not taken") from None
-
-    async def _durable(self, ticket: Ticket) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket.on_done(lambda _: None if done.done() else done.set_result(None))
-        handle = asyncio.get_running_loop().call_later(self._settings.publish_timeout_s, done.cancel)
-        try:
-            await done
-        except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():     # type: ignore[union-attr]
-                raise
-            raise Problem(
-                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
-                "Send it again with the same Idempotency-Key",
-            ) from None
-        finally:
-            handle.cancel()
 
 
 def topic_of_path(path: str) -> str:
@@ -181,17 +169,11 @@ async def expect_continue(request: web.Request, limit: int) -> None:
     request.writer.output_size = 0
 
 
-def _answer(event: Event) -> web.Response:
-    if not event.guaranteed:
-        return _json(202, Published())
-    if event.partition is None:
-        return _json(200, Published())
+def _place(event: Event) -> Published:
+    if not event.guaranteed or event.partition is None:
+        return _NO_PLACE
     stream, partition = event.partition.stream, event.partition.index
-    return _json(200, Published(stream, partition, event.offset, event_id(stream, partition, event.offset)))
+    return Published(stream, partition, event.offset, event_id(stream, partition, event.offset))
 
 
-def _json(status: int, published: Published) -> web.Response:
-    return web.Response(status=status, body=_encoder.encode(published), headers=_JSON)
-
-
-_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": SERVER}
+_NO_PLACE = Published()

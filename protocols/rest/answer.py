@@ -1,0 +1,57 @@
+"""A short JSON answer as one prepared write: aiohttp's own Response costs 15 µs more, a fifth of a POST.
+
+Used on HTTP/1.1 connections that stay open; every other case takes aiohttp's Response (see json_answer).
+"""
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import HttpVersion11
+from aiohttp.web_request import BaseRequest
+
+from protocols.rest.problems import SERVER
+
+_FIELDS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": SERVER}
+_HEADS = {
+    status: "".join((
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n",
+        *(f"{name}: {text}\r\n" for name, text in _FIELDS.items()),
+        "Content-Length: %d\r\nDate: %s\r\n\r\n",
+    )) for status in (200, 202)
+}
+
+
+def json_answer(request: web.Request, status: int, body: bytes) -> web.StreamResponse:
+    """status: 200 or 202. body: JSON."""
+    if request.keep_alive and request.version == HttpVersion11:
+        return PreparedAnswer(status, body)
+    return web.Response(status=status, body=body, headers=_FIELDS)
+
+
+class PreparedAnswer(web.StreamResponse):
+    """Head and body in one write. aiohttp calls prepare() and write_eof() and asks for status and keep_alive."""
+
+    _keep_alive = True
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self._status = status                   # the base class would build header fields that nobody reads
+        self._content = body
+        self._writer: AbstractStreamWriter | None = None
+        self._connection: web.RequestHandler | None = None
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        self._writer = request.writer
+        self._connection = request.protocol
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        connection = self._connection
+        if connection is None or connection.transport is None or self._writer is None:
+            raise ConnectionResetError("the client is gone")
+        head = _HEADS[self._status] % (len(self._content), rfc822_formatted_time())
+        connection.transport.write(head.encode("ascii") + self._content)
+        if connection.writing_paused:           # a client that pipelines and does not read
+            await self._writer.drain()
