@@ -2,7 +2,7 @@
 
 Kept in memory as a tree of topic levels, so that a filter visits only what it can match, and in an internal
 compacted partition (key = topic), so that a restart brings them back. A retained event with an empty payload removes
-the topic's entry [MQTT-3.3.1-6].
+the topic's entry [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 """
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ class Router:
         if message_id is not None and self._windows.of(event.publisher).is_duplicate(index, event, message_id, ticket):
             self.drops[publisher.identity.protocol, "duplicate message id"] += 1
             return False
-        if event.retain:
+        if event.retain:                        # [MQTT-3.3.1-5], and only then [MQTT-3.3.1-8]
             refusal = self.retained.check(event)
             if refusal is not None:
                 return self._refuse(ticket, index, refusal)

@@ -64,7 +64,7 @@ def settle(outbound: Outbound, done: list[Delivery], *, checkpoint: bool = False
 
 
 def pubrec(outbound: Outbound, packet_ids: Iterable[int]) -> None:
-    """QoS 2 deliveries have arrived; answer with PUBREL, in order [MQTT-4.3.3-4]."""
+    """QoS 2 deliveries have arrived; answer with PUBREL, in order [MQTT-4.3.3-4] [MQTT-4.6.0-4]."""
     session = outbound.session
     connection = outbound.connection
     done: list[Delivery] = []

@@ -193,7 +193,7 @@ class MqttConnection:
             subscribe.unsubscribe(self, packet)
         elif isinstance(packet, Disconnect):
             self._disconnect(packet)
-        elif isinstance(packet, Auth):              # [MQTT-4.12.0-7] there was no method in CONNECT
+        elif isinstance(packet, Auth):              # [MQTT-4.12.0-7]; nor do we ever send one [MQTT-4.12.0-6]
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "AUTH without an authentication method")
 
     # -- handshake --------------------------------------------------------------------------------------------
@@ -331,7 +331,9 @@ class MqttConnection:
         self._end(with_will=True)
 
     def _disconnect_packet(self, code: int, text: str) -> bytes:
-        """[MQTT-3.14.2-3] the text only if it fits. Never a session expiry [MQTT-3.14.2-2] or a user property."""
+        """[MQTT-3.14.2-3] the text only if it fits. Never a session expiry [MQTT-3.14.2-2] or a user
+        property [MQTT-3.14.2-4].
+        """
         packet = encode.disconnect(code, text)
         limit = self.terms.packet_bytes_max if self.terms is not None else None
         return packet if limit is None or len(packet) <= limit else encode.disconnect(code)

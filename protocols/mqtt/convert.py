@@ -28,7 +28,10 @@ Lost = Callable[[str, str, str], None]              # routing.ledger.Ledger.lost
 
 
 def check_publish_topic(topic: str) -> None:
-    """Raise ProtocolViolation unless a client may name this topic in a PUBLISH or will, policy aside."""
+    """Raise ProtocolViolation unless a client may name this topic in a PUBLISH or will, policy aside.
+
+    The topic is taken as it stands, character by character [MQTT-4.7.3-4].
+    """
     try:
         check_topic(topic)
     except TopicError as error:                                         # [MQTT-3.3.2-2] [MQTT-4.7.0-1]

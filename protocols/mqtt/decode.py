@@ -135,7 +135,7 @@ def _check_connect_flags(flags: int, version: int) -> None:
 def _client_id(data: bytes, position: int, end: int) -> tuple[str, int]:
     """The client id. NUL, control and non-characters are a client id that is not valid, not bytes that are not.
 
-    [MQTT-3.1.3-4] [MQTT-3.1.3-5] Any other UTF-8 text up to 65,535 bytes will do.
+    Sources: [MQTT-3.1.3-4] [MQTT-3.1.3-5] [MQTT-3.1.3-8]. Any other UTF-8 text up to 65,535 bytes will do.
     """
     raw, after = decode_binary(data, position, end)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from protocols.mqtt import packets, properties, reasons
+from protocols.mqtt import packets, properties
 from protocols.mqtt.packets import VERSION_5
 from protocols.mqtt.properties import PropertyDict, encode_properties, encode_varint
 
@@ -42,7 +42,11 @@ def publish_head(flags: int, topic: bytes, rest_bytes: int) -> bytes:
 
 
 def ack(kind: int, packet_id: int, code: int = 0, found: PropertyDict | None = None, version: int = VERSION_5) -> bytes:
-    """PUBACK, PUBREC, PUBREL or PUBCOMP; shortest form when all is well."""
+    """PUBACK, PUBREC, PUBREL or PUBCOMP; shortest form when all is well.
+
+    PUBREL and PUBCOMP never get a reason string or user property: [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2]
+    [MQTT-3.7.2-3].
+    """
     first = kind << 4 | (2 if kind == packets.PUBREL else 0)
     if version != VERSION_5 or (code == 0 and not found):
         return bytes((first, 2)) + packet_id.to_bytes(2, "big")
@@ -61,13 +65,16 @@ _ACK_HEADS = {packets.PUBACK: b"\x40\x02", packets.PUBREC: b"\x50\x02", packets.
 
 
 def suback(packet_id: int, codes: Iterable[int], version: int, found: PropertyDict | None = None) -> bytes:
-    """SUBACK: a code for each filter, in order.                                              Source: MQTT 5 §3.9"""
+    """SUBACK: a code for each filter, in order. Its callers give no properties.             Source: MQTT 5 §3.9
+
+    So it never grows past what the client takes: [MQTT-3.9.2-1] [MQTT-3.9.2-2].
+    """
     middle = encode_properties(found or {}) if version == VERSION_5 else b""
     return packet(0x90, packet_id.to_bytes(2, "big") + middle + bytes(codes))
 
 
 def unsuback(packet_id: int, codes: Iterable[int], version: int) -> bytes:
-    """UNSUBACK; MQTT 3.1.1 has no codes in it.                                              Source: MQTT 5 §3.11"""
+    """UNSUBACK; MQTT 3.1.1 has no codes in it. No properties: [MQTT-3.11.2-1] [MQTT-3.11.2-2].  Source: §3.11"""
     body = packet_id.to_bytes(2, "big")
     if version == VERSION_5:
         body += b"\0" + bytes(codes)
@@ -83,11 +90,3 @@ def disconnect(code: int, text: str = "") -> bytes:
 
 def reason_property(text: str) -> PropertyDict:
     return {properties.REASON_STRING: text[:REASON_STRING_CHARS_MAX]}
-
-
-def auth(code: int, method: str, data: bytes) -> bytes:
-    """AUTH of MQTT 5. Not sent today (no method is known), kept for the tests of the decoder."""
-    body = bytes((code,))
-    if code != reasons.SUCCESS or method:
-        body += encode_properties({properties.AUTHENTICATION_METHOD: method, properties.AUTHENTICATION_DATA: data})
-    return packet(0xF0, body)

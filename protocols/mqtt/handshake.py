@@ -98,6 +98,7 @@ def refusal(version: int, code: int, text: str, packet_bytes_max: int | None) ->
     if version != VERSION_5:
         v3_code = reasons.v3_connack_code(code)
         return encode.connack_v3(False, v3_code) if v3_code is not None else b""
+    code = reasons.connack_code(code)
     packet = encode.connack_v5(False, code, encode.reason_property(text) if text else {})
     if packet_bytes_max is not None and len(packet) > packet_bytes_max:     # [MQTT-3.2.2-19] [MQTT-3.2.2-20]
         packet = encode.connack_v5(False, code, {})

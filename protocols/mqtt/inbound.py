@@ -1,7 +1,7 @@
 """The way in of one connection: PUBLISHes to the router, acks back when their Ticket is complete. Sans-IO.
 
 One per connection that publishes. All PUBLISHes of one read go to the router as one list. Acks go out in the order
-in which the PUBLISHes came, so batches wait in a queue for the tickets before them.
+in which the PUBLISHes came, so batches wait in a queue for the tickets before them [MQTT-4.6.0-2] [MQTT-4.6.0-3].
 """
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Inbound:
         if publish.qos == 2:
             self.session.open_ids[publish.packet_id] = False
             self._ids.append(publish.packet_id)
-        elif publish.qos == 1:
+        elif publish.qos == 1:                              # its id is not remembered [MQTT-4.3.2-5]
             self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
         self._plain = False
         self._events.append(event)
@@ -95,7 +95,7 @@ class Inbound:
         alias = publish.properties.get(properties.TOPIC_ALIAS)
         if not isinstance(alias, int):
             return publish.topic
-        if not 0 < alias <= self.connection.server.settings.topic_alias_max:            # [MQTT-3.3.2-9]
+        if not 0 < alias <= self.connection.server.settings.topic_alias_max:    # [MQTT-3.3.2-9] [MQTT-3.2.2-17]
             raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, f"topic alias {alias} is not allowed")
         if self._aliases is None:                           # [MQTT-3.3.2-12] all from 1 to the maximum are taken
             self._aliases = {}
@@ -212,7 +212,7 @@ class Inbound:
             self.connection.fail(reasons.CODE_OF_REASON[refusal.reason], refusal.text)
 
     def _received(self, batch: _Batch, parts: list[bytes]) -> None:
-        """All QoS 2 events of a batch are durable."""
+        """All QoS 2 events of a batch are durable. That one may have expired changes nothing [MQTT-4.3.3-13]."""
         session = self.session
         for packet_id in batch.ids:
             if packet_id in session.open_ids:

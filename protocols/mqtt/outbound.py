@@ -6,7 +6,8 @@ consumer (QoS 1 and 2, never drops). Both get lists, build parts, and write once
     in_flight[id] = Delivery     PUBLISH sent, PUBACK or PUBREC outstanding    (its id is in `exactly` when QoS 2)
     in_flight[id] = None         PUBREL sent or about to be, PUBCOMP outstanding
 
-credit is what the client's Receive Maximum leaves; while the socket is slow it is held back [MQTT-4.9.0-2].
+credit is what the client's Receive Maximum leaves; while the socket is slow it is held back [MQTT-4.9.0-2]. All
+other packets go out whatever the credit: [MQTT-4.9.0-3] [MQTT-3.3.4-10].
 """
 from __future__ import annotations
 
@@ -106,7 +107,7 @@ class Outbound(FrameMaker):
             payload = event.payload
             if len(payload) != size:
                 size = len(payload)
-                head = encode.publish_head(0, topic, size + v5) + end
+                head = encode.publish_head(0, topic, size + v5) + end       # QoS 0, DUP 0 [MQTT-4.3.1-1]
             if size > shared_max:
                 append(head)
                 append(payload)
@@ -208,7 +209,7 @@ class Outbound(FrameMaker):
             done.append(delivery)
             return
         qos = min(event.qos, plan.qos)
-        again = delivery.attempts > 1 and qos > 0                       # [MQTT-3.3.1-1] [MQTT-3.3.1-3]
+        again = delivery.attempts > 1 and qos > 0   # [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         if qos and not packet_id:
             packet_id = self._new_id()
         retain = plan.retain_as_published and event.retain              # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
@@ -243,7 +244,7 @@ class Outbound(FrameMaker):
         """Send PUBLISHes, in order.
 
         QoS 2 of a persistent session: which place in the log an id stands for must be durable before the client can
-        answer it. What comes after waits too, so that QoS does not change the order.
+        answer it. What comes after waits too, so that QoS does not change the order [MQTT-4.6.0-5] [MQTT-4.6.0-6].
         """
         if self._must_store:
             self._must_store = False

@@ -64,7 +64,7 @@ FOR_CONNECT = frozenset({SESSION_EXPIRY, AUTHENTICATION_METHOD, AUTHENTICATION_D
 FOR_WILL = frozenset({PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, WILL_DELAY,
                       USER_PROPERTY})
 FOR_PUBLISH = frozenset({PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, TOPIC_ALIAS,
-                         USER_PROPERTY})         # no subscription id from a client
+                         USER_PROPERTY})         # and no subscription id from a client [MQTT-3.3.4-6]
 FOR_ACK = frozenset({REASON_STRING, USER_PROPERTY})
 FOR_SUBSCRIBE = frozenset({SUBSCRIPTION_ID, USER_PROPERTY})
 FOR_UNSUBSCRIBE = frozenset({USER_PROPERTY})
@@ -165,7 +165,7 @@ def decode_properties(data: bytes, position: int, end: int, allowed: frozenset[i
 
 def _decode_value(data: bytes, position: int, stop: int, identifier: int) -> tuple[PropertyValue, int]:
     kind = KIND[identifier]
-    if kind == TEXT:
+    if kind == TEXT:                                    # [MQTT-3.3.2-13] [MQTT-3.3.2-19]
         return decode_text(data, position, stop)
     if kind == BINARY:
         return decode_binary(data, position, stop)
@@ -212,7 +212,7 @@ def encode_property(identifier: int, value: PropertyValue) -> bytes:
 
 
 def encode_properties(properties: PropertyDict) -> bytes:
-    """A property list with its length; b"\\0" when it is empty."""
+    """A property list with its length; b"\\0" when it is empty [MQTT-2.2.2-1]."""
     if not properties:
         return b"\0"
     body = b"".join([encode_property(identifier, value) for identifier, value in properties.items()])

@@ -2,7 +2,7 @@
 
 Used by connection.py, which gets every packet in order: runs of plain PUBLISH as a list of Events, runs of 4-byte acks
 as a tuple of packet ids, everything else by itself. A packet that is not whole yet waits here, and it is joined
-once it is, so that one sent byte by byte costs linear time. Its size is checked before anything is kept
+once it is, so that one sent byte by byte costs linear time [MQTT-6.0.0-2]. Its size is checked before anything is kept
 [MQTT-3.2.2-15].
 
 A PUBLISH is plain when it has QoS 0 or 1, no RETAIN and no properties. Publishers send many of them that differ in

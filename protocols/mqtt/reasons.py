@@ -64,10 +64,12 @@ CODE_OF_REASON: dict[Reason, int] = {
     Reason.SHUTTING_DOWN: SERVER_SHUTTING_DOWN,
 }
 
-# PUBACK and PUBREC know fewer codes than DISCONNECT does (§3.4.2.1)
-_PUBACK_INSTEAD = {PACKET_TOO_LARGE: IMPLEMENTATION_ERROR, SERVER_SHUTTING_DOWN: UNSPECIFIED_ERROR}
-
-# SUBACK likewise (§3.9.3)
+# Each answer knows fewer codes than DISCONNECT does: §3.4.2.1, §3.9.3, §3.2.2.2
+_PUBACK_INSTEAD = {PACKET_TOO_LARGE: IMPLEMENTATION_ERROR}
+_CONNACK_INSTEAD = {SERVER_SHUTTING_DOWN: SERVER_UNAVAILABLE}
+CONNACK_CODES = frozenset({
+    0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B,
+    0x9C, 0x9D, 0x9F})                                                                  # [MQTT-3.2.2-8]
 SUBACK_CODES = frozenset({0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2})     # [MQTT-3.9.3-2]
 
 # CONNACK return codes of MQTT 3.1.1 (§3.2.2.3)
@@ -101,7 +103,14 @@ def v3_connack_code(code: int) -> int | None:
 def puback_code(reason: Reason) -> int:
     """Reason code of a PUBACK or PUBREC that refuses a publish."""
     code = CODE_OF_REASON[reason]
-    return _PUBACK_INSTEAD.get(code, code)
+    code = _PUBACK_INSTEAD.get(code, code)
+    return code if code in PUBACK_CODES else UNSPECIFIED_ERROR
+
+
+def connack_code(code: int) -> int:
+    """Reason code of a CONNACK that refuses."""
+    code = _CONNACK_INSTEAD.get(code, code)
+    return code if code in CONNACK_CODES else UNSPECIFIED_ERROR
 
 
 def suback_code(reason: Reason) -> int:

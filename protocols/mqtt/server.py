@@ -210,7 +210,10 @@ class MqttServer:
         self.save_qos2_soon(session)
 
     def end_session(self, session: Session) -> None:
-        """Forget a session and everything of it. A will that still waits goes out now."""
+        """Forget a session and everything of it. A will that still waits goes out now.
+
+        Never while its client is connected: a new connection ends the old one first [MQTT-4.1.0-1].
+        """
         if session.will is not None and session.connection is None:
             self._publish_will(session)
         self.sessions.pop(session.client_id, None)

@@ -108,7 +108,7 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
 
 
 def enter(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
-    """Take a subscription into its lane."""
+    """Take a subscription into its lane: from here on what matches is for this session [MQTT-4.5.0-1]."""
     if subscription.share is not None:
         return _enter_group(connection, subscription)
     outbound = connection.out()

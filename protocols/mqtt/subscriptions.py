@@ -151,6 +151,7 @@ class SubscriptionSet:
             return plan
 
     def _matching(self, topic: str) -> list[MqttSubscription]:
+        """[MQTT-3.3.2-3] Nothing goes to a client that none of its filters matches."""
         if self._trie is not None:
             return self._trie.match(topic)
         return [found for found in self._own if filter_matches(found.pattern, topic)]

@@ -134,7 +134,7 @@ def test_a_packet_over_the_clients_maximum_is_dropped_as_if_it_were_sent(broker,
 
 
 def test_a_goodbye_fits_the_clients_maximum(broker):
-    """[MQTT-3.14.2-3] [MQTT-3.2.2-19]"""
+    """[MQTT-3.14.2-2] [MQTT-3.14.2-4] [MQTT-3.14.2-3] [MQTT-3.2.2-19]"""
     client = broker.client("c", values=[(m.MAXIMUM_PACKET_SIZE, 30)])
     client.feed(b"\xd0\x00")
     found = client.take()[-1]

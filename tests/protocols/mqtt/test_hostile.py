@@ -89,7 +89,7 @@ def test_01_a_declared_size_is_not_allocated(broker):
 
 
 def test_02_second_connect(broker):
-    """[MQTT-3.1.0-2]"""
+    """[MQTT-4.13.2-1] [MQTT-3.1.0-2]"""
     assert disconnect_code(broker, CONNECT_V5) == 0x82
     disconnect_code(broker, CONNECT_V4, version=4)
 
@@ -131,7 +131,7 @@ def test_07_wrong_protocol_level(broker):
 
 
 def test_08_reserved_connect_flag(broker):
-    """[MQTT-3.1.2-3]"""
+    """[MQTT-3.2.2-7] [MQTT-3.14.0-1] [MQTT-3.1.2-3]"""
     assert connack_code(broker, connect_packet("c", flags=0x03)) == 0x81
     assert refused(broker, connect_packet("c", flags=0x03, version=4), version=4) == []
 
@@ -184,7 +184,7 @@ def test_12_topic_that_is_no_text(broker, topic):
 
 @pytest.mark.parametrize("topic", ["a/+", "#", "a/#", "a+"])
 def test_13_publish_to_a_wildcard(broker, topic):
-    """[MQTT-3.3.2-2]"""
+    """[MQTT-4.7.0-1] [MQTT-3.3.2-2]"""
     assert disconnect_code(broker, publish_packet(topic)) == 0x90
     assert disconnect_code(broker, publish_packet(topic, qos=1, packet_id=1)) == 0x90
     disconnect_code(broker, publish_packet(topic, version=4), version=4)
@@ -213,7 +213,7 @@ def test_16_packet_id_0(broker, qos):
 
 @pytest.mark.parametrize("alias", [0, 65, 65_535])
 def test_17_topic_alias_out_of_range(broker, alias):
-    """[MQTT-3.3.2-9]"""
+    """[MQTT-3.2.2-17] [MQTT-3.3.2-9]"""
     assert disconnect_code(broker, publish_packet("a", values=[(m.TOPIC_ALIAS, alias)])) == 0x94
 
 
@@ -387,7 +387,7 @@ def test_27_maxima_of_0(broker):
 
 
 def test_28_silence_for_one_and_a_half_keep_alives(broker):
-    """[MQTT-3.1.2-22]"""
+    """[MQTT-3.2.2-22] [MQTT-3.1.2-22]"""
     watcher = broker.client("w")
     watcher.subscribe("will")
     client = broker.client("c", keep_alive_s=10, will=Will("will", b"gone", 1))
@@ -427,7 +427,7 @@ def test_29_a_session_that_is_away_is_not_for_others_either(broker):
 
 
 def test_30_auth(broker):
-    """[MQTT-4.12.0-1] [MQTT-4.12.0-7]"""
+    """[MQTT-4.12.0-4] [MQTT-4.12.0-1] [MQTT-4.12.0-7]"""
     assert connack_code(broker, connect_packet("c", values=[(m.AUTH_METHOD, "SCRAM-SHA-1")])) == 0x8C
     assert connack_code(broker, connect_packet("c", values=[(m.AUTH_DATA, b"x")])) == 0x82
     for data in (b"\xf0\x00", packet(0xF0, b"\x19" + properties([(m.AUTH_METHOD, "x")])), packet(0xF0, b"\x18\x00")):

@@ -168,6 +168,7 @@ def test_expired_before_anybody_can_get_it(broker):
 
 
 def test_acks_come_in_the_order_of_the_publishes(broker):
+    """[MQTT-4.6.0-2] [MQTT-4.6.0-3]"""
     writer = broker.client("w")
     data = b"".join(
         publish_packet(f"t{n % 3}", b"x", qos=1 + n % 2, packet_id=n, values=[(m.CONTENT_TYPE, "x")] * (n % 5 == 0))
@@ -189,14 +190,16 @@ def test_acks_of_refused_and_of_durable_publishes_keep_their_order(make_broker):
 
 
 def test_a_refusal_has_its_reason_unless_the_client_does_not_want_it(make_broker):
-    """[MQTT-3.1.2-29] [MQTT-3.4.2-2]"""
+    """[MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.1.2-29] [MQTT-3.4.2-2]"""
     broker = make_broker(rules=(Rule(allow=(Action.SUBSCRIBE,), to=("*",)),))
     for values, wanted in (([], True), ([(m.REQUEST_PROBLEM, 0)], False), ([(m.MAXIMUM_PACKET_SIZE, 30)], False)):
         writer = broker.client("w", values=values)
-        writer.publish("a", b"x", qos=1)
-        found = writer.one(PUBACK)
-        assert found.code == 0x87
-        assert (found.get(m.REASON_STRING) is not None) is wanted
+        for qos, kind in ((1, PUBACK), (2, PUBREC)):
+            writer.publish("a", b"x", qos=qos)
+            found = writer.one(kind)
+            assert found.code == 0x87
+            assert (found.get(m.REASON_STRING) is not None) is wanted
+            assert found.user_properties == []
 
 
 def test_v3_is_closed_when_a_guaranteed_publish_is_refused(make_broker):
@@ -289,6 +292,7 @@ def test_request_and_response(broker):
 
 
 def test_the_frame_of_a_qos0_event_is_encoded_once(broker):
+    """[MQTT-4.3.1-1]"""
     readers = [broker.client(f"r{n}", version) for n, version in enumerate((4, 4, 5, 5))]
     for reader in readers:
         reader.subscribe(("a", 0))
@@ -301,3 +305,13 @@ def test_the_frame_of_a_qos0_event_is_encoded_once(broker):
     broker.publish(big)
     assert big.mqtt4_frame is None
     assert [reader.payloads() for reader in readers] == [[big.payload]] * 4
+
+
+@pytest.mark.parametrize("size", [65_535, 65_000])
+def test_the_longest_topics(broker, size):
+    """[MQTT-4.7.3-3] [MQTT-4.7.3-4]"""
+    topic = "Ä" + "x" * (size - 2)
+    reader = broker.client("r")
+    assert reader.subscribe((topic, 1), (topic.lower(), 1)).codes == [1, 1]
+    broker.client("w").publish(topic, b"x", qos=1)
+    assert reader.one(PUBLISH).topic == topic

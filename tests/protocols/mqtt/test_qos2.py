@@ -48,6 +48,7 @@ def test_the_whole_exchange(broker, version):
 
 
 def test_pubrel_of_an_unknown_id(broker):
+    """[MQTT-3.7.2-2] [MQTT-3.7.2-3]"""
     writer = broker.client("w")
     writer.ack(PUBREL, 9)
     assert writer.one(PUBCOMP).code == 0x92
@@ -124,6 +125,15 @@ def test_ids_of_a_session_that_ended_stay_dead(broker):
     third.store.close()
 
 
+def test_expiry_does_not_stop_the_exchange(broker):
+    """[MQTT-4.3.3-13]"""
+    writer = broker.client("w")
+    writer.publish("a", b"1", qos=2, packet_id=2, values=[(m.MESSAGE_EXPIRY, 0)])
+    assert writer.one(PUBREC).code == 0
+    writer.ack(PUBREL, 2)
+    assert writer.one(PUBCOMP).code == 0
+
+
 def test_a_clean_session_leaves_nothing_behind(broker):
     writer = broker.client("w")
     writer.publish("a", b"1", qos=2, packet_id=2)
@@ -168,6 +178,7 @@ def test_the_whole_delivery(broker, version, options):
 
 
 def test_pubrec_of_an_unknown_id(broker):
+    """[MQTT-3.6.2-2] [MQTT-3.6.2-3]"""
     reader = broker.client("r")
     reader.subscribe(("a", 2))
     reader.ack(PUBREC, 9)
@@ -215,7 +226,7 @@ def test_the_place_of_an_id_is_durable_before_the_publish_goes_out(broker):
 @pytest.mark.parametrize("crash", [False, True])
 @pytest.mark.parametrize("stage", ["publish", "pubrec"])
 def test_a_delivery_goes_on_where_it_stopped(broker, crash, stage):
-    """[MQTT-4.4.0-1] [MQTT-4.3.3-6]"""
+    """[MQTT-4.3.3-3] [MQTT-4.6.0-4] [MQTT-4.4.0-1] [MQTT-4.3.3-6]"""
     reader = broker.client("r", **PERSISTENT)
     reader.subscribe(("a", 2), values=[(m.SUBSCRIPTION_ID, 3)])
     writer = broker.client("w")
@@ -251,6 +262,19 @@ def test_a_delivery_goes_on_where_it_stopped(broker, crash, stage):
         broker.store.close()
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_was_sent_does_not_expire(broker, qos):
+    """[MQTT-4.3.3-7]"""
+    reader = broker.client("r", **PERSISTENT)
+    reader.subscribe(("a", qos))
+    broker.client("w").publish("a", b"1", qos=2, values=[(m.MESSAGE_EXPIRY, 5)])
+    sent = reader.one(PUBLISH)
+    reader.lose()
+    broker.tick(10.0)
+    found = again(broker, "r").one(PUBLISH)
+    assert (found.packet_id, found.dup, found.get(m.MESSAGE_EXPIRY)) == (sent.packet_id, True, 1)
+
+
 def test_retained_qos2_delivery_goes_on_after_a_crash(broker):
     broker.client("w").publish("a", b"kept", qos=1, retain=True)
     broker.client("w2").publish("b", b"kept2", qos=2, retain=True)
@@ -284,6 +308,7 @@ def test_shared_qos2_delivery_goes_on_after_a_crash(broker):
 
 
 def test_many_deliveries_wrap_the_ids(broker):
+    """[MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]"""
     reader = broker.client("r", values=[(m.RECEIVE_MAXIMUM, 7)])
     reader.subscribe(("a", 2))
     reader.handler.outbound.next_id = 8188

@@ -64,7 +64,7 @@ def test_a_session_survives_kill_9(broker, version):
 
 
 def test_clean_start_ends_the_old_session(broker):
-    """[MQTT-3.1.2-4] [MQTT-3.2.2-2]"""
+    """[MQTT-3.1.4-4] [MQTT-3.1.2-4] [MQTT-3.2.2-2]"""
     broker.client("r", **PERSISTENT).subscribe("a")
     broker.server.sessions["r"].connection.eof()
     broker.client("w").publish("a", b"x", qos=1)
@@ -111,6 +111,15 @@ def test_a_session_expires(broker, crash):
         broker.store.close()
 
 
+def test_a_session_does_not_expire_while_its_client_is_connected(broker):
+    """[MQTT-4.1.0-1]"""
+    client = broker.client("c", clean=False, values=[(m.SESSION_EXPIRY, 5)])
+    client.lose()
+    client, _ = back(broker, "c", clean=False, values=[(m.SESSION_EXPIRY, 5)])
+    broker.tick(100.0)
+    assert "c" in broker.server.sessions and not client.closed
+
+
 def test_reconnecting_often_leaves_no_timers_behind(broker):
     for _ in range(50):
         broker.client("c", **PERSISTENT).lose()
@@ -147,7 +156,7 @@ def test_sessions_are_bounded(make_broker):
 
 
 def test_take_over_keeps_the_session_and_its_place(broker):
-    """[MQTT-3.1.4-3]"""
+    """[MQTT-3.1.3-2] [MQTT-3.1.4-3]"""
     first = broker.client("r", **PERSISTENT)
     first.subscribe("a")
     writer = broker.client("w")
@@ -162,7 +171,7 @@ def test_take_over_keeps_the_session_and_its_place(broker):
 
 
 def test_unacked_deliveries_come_again_in_order_with_their_ids(broker):
-    """[MQTT-4.4.0-1] [MQTT-3.3.1-1]"""
+    """[MQTT-4.3.2-3] [MQTT-4.4.0-1] [MQTT-3.3.1-1]"""
     reader = broker.client("r", **PERSISTENT)
     reader.subscribe("a")
     writer = broker.client("w")
@@ -218,7 +227,7 @@ def watch(broker):
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_a_will_is_published_when_the_connection_fails(broker, version, qos):
-    """[MQTT-3.1.2-8]"""
+    """[MQTT-3.1.2-7] [MQTT-3.1.2-8]"""
     watcher = watch(broker)
     broker.client("c", version, will=Will("will", b"gone", qos)).lose()
     found = watcher.one(PUBLISH)
@@ -331,6 +340,7 @@ def test_a_will_that_is_not_allowed_is_counted(make_broker):
 
 
 def test_what_a_connack_says(make_broker):
+    """[MQTT-3.1.4-5] [MQTT-3.2.0-2]"""
     broker = make_broker(mqtt=MqttSettings(keep_alive_max_s=60, receive_maximum=5, packet_bytes_max=5_000))
     client = broker.client("", keep_alive_s=100)
     assert client.connack.values == [
@@ -392,7 +402,7 @@ def test_shutdown_says_goodbye(broker):
         assert one.one(DISCONNECT).code == 0x8B
         assert one.closed
     assert old.closed and old.take() == []
-    assert broker.client().connect("x").code == 0x8B
+    assert broker.client().connect("x").code == 0x88
     assert set(broker.server.sessions) == {"c"}
 
 

@@ -10,7 +10,7 @@ from tests.protocols.mqtt.harness import PUBACK, PUBLISH
 @pytest.mark.parametrize(("sent", "granted", "got"), [
     (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2)])
 def test_the_lower_qos_of_the_two_is_delivered(broker, version, sent, granted, got):
-    """[MQTT-3.8.4-8]"""
+    """[MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.8.4-8]"""
     reader = broker.client("reader", version)
     assert reader.subscribe(("a/#", granted)).codes == [granted]
     writer = broker.client("writer", version)

@@ -101,7 +101,7 @@ def test_the_same_filter_again_replaces_the_subscription(broker):
 
 
 def test_unsubscribe(broker):
-    """[MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-5] [MQTT-3.11.3-1]"""
+    """[MQTT-3.10.4-6] [MQTT-3.3.2-3] [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-5] [MQTT-3.11.3-1]"""
     reader, writer = broker.client("r"), broker.client("w")
     reader.subscribe(("a/+", 0), ("b/+", 1), ("$share/g/c", 1), ("d", 0))
     assert reader.unsubscribe("a/+", "nothing", "b/+", "$share/g/c", "a/b").codes == [0, 0x11, 0, 0, 0x11]
@@ -428,6 +428,8 @@ def test_a_wildcard_does_not_reach_sys(broker):
 
 
 def test_suback_of_v3_has_no_properties(broker):
+    """[MQTT-3.9.2-1] [MQTT-3.9.2-2]"""
     client = broker.client("c", 4)
     client.feed(subscribe_packet(9, [("a", 1)], version=4))
     assert client.one(SUBACK).body == b"\x00\x09\x01"
+    assert broker.client("d").subscribe(("a+", 1)).values == []
