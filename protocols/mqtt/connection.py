@@ -257,7 +257,10 @@ class MqttConnection:
             return self._opened_s + self.server.settings.connect_timeout_s
         if self.terms is None or not self.terms.keep_alive_s:
             return None
-        return self._last_in_s + 1.5 * self.terms.keep_alive_s                          # [MQTT-3.1.2-22]
+        heard_s = self._last_in_s
+        if self._inbound is not None and self._inbound.held:        # it is we who do not listen
+            heard_s = self.server.router.clock_s()
+        return heard_s + 1.5 * self.terms.keep_alive_s                                  # [MQTT-3.1.2-22]
 
     def handle_deadline(self, now_s: float) -> float | None:
         if self.closed or now_s < self._next_due_s:         # a newer entry of ours is in the heap
@@ -318,12 +321,12 @@ class MqttConnection:
             return
         if self._state is State.OPEN:
             self.server.counters.violations[code] += 1
-            log.info("! %s: 0x%02x %s", self._who(), code, text)
+            self._note(f"0x{code:02x} {text}")
             if self.version == VERSION_5:
                 self.write(self._disconnect_packet(code, text), packets.DISCONNECT)
         else:                                       # [MQTT-3.14.0-1] no DISCONNECT before CONNACK
             self.server.counters.refused[code] += 1
-            log.info("! %s: CONNECT refused, 0x%02x %s", self._who(), code, text)
+            self._note(f"CONNECT refused, 0x{code:02x} {text}")
             limit = self.terms.packet_bytes_max if self.terms is not None else None
             answer = handshake.refusal(self.version, code, text, limit)
             if answer:
@@ -339,7 +342,7 @@ class MqttConnection:
         return packet if limit is None or len(packet) <= limit else encode.disconnect(code)
 
     def _close_quietly(self, why: str) -> None:
-        log.info("! %s: closed, %s", self._who(), why)
+        self._note(f"closed, {why}")
         self.server.counters.refused[0] += 1
         self._end(with_will=True)
 
@@ -387,6 +390,11 @@ class MqttConnection:
     def _to(self, state: State) -> None:
         assert state in _NEXT[self._state], (self._state, state)
         self._state = state
+
+    def _note(self, text: str) -> None:
+        """One log line about this connection, unless there are too many of them."""
+        if self.server.log_limit.allows(self._last_in_s):
+            log.info("! %s: %s", self._who(), text)
 
     def _who(self) -> str:
         return f"{self.session.client_id if self.session is not None else '?'!r} at {self.address}"

@@ -36,8 +36,8 @@ class _Batch:
 
 
 class Inbound:
-    __slots__ = ("_aliases", "_batches", "_events", "_held", "_ids", "_outstanding", "_plain", "_raw_ids", "connection",
-                 "publisher", "session")
+    __slots__ = ("_aliases", "_batches", "_events", "_ids", "_outstanding", "_plain", "_raw_ids", "connection",
+                 "held", "publisher", "session")
 
     def __init__(self, connection: MqttConnection, session: Session) -> None:
         self.connection = connection
@@ -50,7 +50,7 @@ class Inbound:
         self._batches: deque[_Batch] = deque()
         self._outstanding = 0                       # QoS 1 and 2 publishes that we owe the last answer
         self._aliases: dict[int, str] | None = None                                     # [MQTT-3.3.2-7]
-        self._held = False                          # reading is paused until the disk has caught up
+        self.held = False                          # reading is paused until the disk has caught up
 
     # -- PUBLISH ----------------------------------------------------------------------------------------------
 
@@ -174,13 +174,13 @@ class Inbound:
             ticket.on_done(self._drain)
         elif ticket.refusals:
             server.dropped(self.session.identity, "refused", len(ticket.refusals))
-        if router.pressure and not self._held:
-            self._held = True
+        if router.pressure and not self.held:
+            self.held = True
             connection.channel.pause_reading()
             router.on_relief(self._relieved)
 
     def _relieved(self) -> None:
-        self._held = False
+        self.held = False
         self.connection.channel.resume_reading()
 
     # -- answers ----------------------------------------------------------------------------------------------

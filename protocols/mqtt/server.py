@@ -17,7 +17,7 @@ import msgspec
 from protocols.errors import ProtocolViolation
 from protocols.mqtt import convert, reasons, shared, subscribe
 from protocols.mqtt.connection import MqttConnection
-from protocols.mqtt.counters import Counters
+from protocols.mqtt.counters import Counters, LogLimit
 from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.packets import Connect
 from protocols.mqtt.session import QOS2_PREFIX, SESSION_PREFIX, Session, StoredQos2, StoredSession
@@ -62,6 +62,7 @@ class MqttServer:
         self.router = router
         self.settings = settings
         self.counters = Counters()
+        self.log_limit = LogLimit(settings.log_lines_per_s)
         self.deadlines = Deadlines()
         self.sessions: dict[str, Session] = {}
         self.connections: set[MqttConnection] = set()
@@ -291,6 +292,10 @@ class MqttServer:
 
     def share_joined(self, share: tuple[str, str]) -> None:
         self._groups[share] += 1
+
+    @property
+    def shared_subscriptions(self) -> int:
+        return self._groups.total()
 
     def share_left(self, share: tuple[str, str]) -> None:
         """One session less; the group ends with its last."""

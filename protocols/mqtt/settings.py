@@ -14,7 +14,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # one connection
     packet_bytes_max: int = 1024 * 1024         # Maximum Packet Size that we announce; the design's packet limit
     receive_maximum: int = 1024                 # QoS 1 and 2 publishes of one v5 client that are not yet acked
-    qos2_open_max: int = 2048                   # inbound QoS 2 ids of a session not yet released, v3 too
+    qos2_open_max: int = 1024                   # inbound QoS 2 ids of a session not yet released, v3 too
     topic_alias_max: int = 64                   # aliases that a client may set; one dict entry each
     topic_alias_out_max: int = 32               # aliases that we use towards a client, if it allows that many
     user_properties_max: int = 10_000           # per packet; decoding is linear, the router has its own header bound
@@ -33,6 +33,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # sessions
     session_expiry_max_s: int = 7 * 24 * 3600   # a longer Session Expiry Interval is cut to this and the client is told
     session_expiry_v3_s: int = 24 * 3600        # v3 clean session 0: there is no expiry on the wire
+    log_lines_per_s: int = 20                   # about refused or closed connections; the counters tell of all
     sessions_max: int = 100_000                 # connected and persistent ones together
     will_delay_max_s: int = 24 * 3600           # a longer Will Delay Interval is cut to this
     subscriptions_max: int = 10_000             # per session, shared ones included

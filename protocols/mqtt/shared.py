@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from protocols.mqtt.subscriptions import MqttSubscription
     from routing.consumer import Consumer
 
-SHARE_PREFIX = "mqtt/$share/"
+SHARE_PREFIX = "mqtt-share/"        # never the consumer of a client id, which begins with "mqtt/"
 IN_FLIGHT_MAX = 100_000         # of a whole group; each member has its own, smaller window
 
 

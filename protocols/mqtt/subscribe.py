@@ -222,8 +222,9 @@ def resume(connection: MqttConnection) -> None:
     if not (session.subscriptions.by_pattern or session.released or session.owned or session.backlog):
         return
     if session.consumer is not None:                        # tell it who reads now; roles may have changed
-        spec = session.consumer.spec
-        connection.server.router.open_consumer(spec, session.identity)
+        consumer = connection.server.router.open_consumer(session.consumer.spec, session.identity)
+        if not isinstance(consumer, Refusal):
+            session.consumer = consumer                     # a new one, if an operator deleted it meanwhile
     connection.out().begin()
     for subscription in list(session.subscriptions.by_pattern.values()):
         refusal = enter(connection, subscription)

@@ -21,7 +21,6 @@ def figures(server: MqttServer, version: str, uptime_s: float) -> dict[str, str]
     router = server.router
     sessions = server.sessions.values()
     connected = sum(session.connection is not None for session in sessions)
-    subscriptions = [found for session in sessions for found in session.subscriptions.by_pattern.values()]
     return {
         "version": f"Meshgate {version}".strip(),
         "uptime": f"{int(uptime_s)} seconds",
@@ -37,8 +36,8 @@ def figures(server: MqttServer, version: str, uptime_s: float) -> dict[str, str]
         "publish/messages/dropped": str(counters.dropped.total()),
         "bytes/received": str(counters.bytes_in),
         "bytes/sent": str(counters.bytes_out),
-        "subscriptions/count": str(len(subscriptions)),
-        "shared_subscriptions/count": str(sum(found.share is not None for found in subscriptions)),
+        "subscriptions/count": str(sum(len(session.subscriptions) for session in sessions)),
+        "shared_subscriptions/count": str(server.shared_subscriptions),
         "retained messages/count": str(router.retained.tree.count),
     }
 

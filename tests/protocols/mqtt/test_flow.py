@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.mqtt.settings import MqttSettings
+from routing.settings import Limits
 from tests.protocols.mqtt.harness import PUBACK, PUBLISH, publish_packet
 from tests.support import rawmqtt as m
 
@@ -164,3 +165,23 @@ def test_an_idle_connection_is_small(broker):
     size = (tracemalloc.get_traced_memory()[0] - before) / 200
     tracemalloc.stop()
     assert size < 5_000, size           # the test's own objects are in it
+
+
+def test_a_client_that_we_do_not_listen_to_is_not_silent(make_broker):
+    broker = make_broker(limits=Limits(pending_commit_bytes=10_000))
+    client = broker.client("c", keep_alive_s=10)
+    client.feed(publish_packet("a", b"x" * 6_000, qos=1, packet_id=1), run=False)
+    broker.now_s += 60.0
+    broker.server.tick(broker.now_s)                # nothing has come from the disk yet
+    assert client.channel.paused and not client.closed
+    broker.tick(1.0)
+    assert client.one(PUBACK).code == 0
+
+
+def test_a_flood_of_bad_connections_is_no_flood_of_log_lines(broker, caplog):
+    caplog.set_level("INFO")
+    for _ in range(200):
+        broker.client().feed(b"GET / HTTP/1.1\r\n\r\n")
+    assert 0 < len(caplog.records) <= 20
+    assert broker.server.log_limit.suppressed >= 180
+    assert broker.server.counters.refused[0x82] == 200

@@ -215,6 +215,24 @@ def test_a_deleted_consumer_disconnects_its_client(broker):
     assert reader.payloads() == [b"x"]
 
 
+def test_a_consumer_that_was_deleted_while_its_client_was_away(broker):
+    broker.client("r", **PERSISTENT).subscribe("a")
+    broker.server.sessions["r"].connection.eof()
+    broker.router.delete_consumer("mqtt/r")
+    reader, _ = back(broker)
+    broker.client("w").publish("a", b"x", qos=1)
+    assert reader.payloads() == [b"x"]
+
+
+def test_a_client_id_cannot_be_mistaken_for_a_group(broker):
+    member = broker.client("m")
+    member.subscribe("$share/g/a")
+    other = broker.client("$share/g/a")
+    assert other.subscribe("b").codes == [1]
+    broker.client("w").publish("a", b"x", qos=1)
+    assert (member.payloads(), other.payloads()) == ([b"x"], [])
+
+
 # -- wills
 
 
