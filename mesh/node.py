@@ -27,6 +27,7 @@ from mesh.snapshots import damaged_places, failed_partitions
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.mqtt import MqttOverWebSocket
+from routing.log.gather import Gather
 from routing.log.store import LocalStore
 from routing.policy import Policy
 from routing.router import Router
@@ -56,12 +57,14 @@ class Node:
         self.reload_problem: str | None = None
         self.clock_ms = wall_clock_ms
         self.policy = Policy(rules_of(config))
+        gather = Gather(config.limits.commit_gather_ms / 1000, time.monotonic, loop.call_later)
         self.store = LocalStore(
             data.root, call_on_loop=call_on_loop, clock_ms=wall_clock_ms,
-            pending_bytes_max=config.limits.pending_commit_bytes, tail_cache_bytes=config.limits.tail_cache_bytes)
+            pending_bytes_max=config.limits.pending_commit_bytes, tail_cache_bytes=config.limits.tail_cache_bytes,
+            gather=gather)
         self.router = Router(
             self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
-            clock_s=time.monotonic, clock_ms=wall_clock_ms)
+            clock_s=time.monotonic, clock_ms=wall_clock_ms, gather=gather)
         self.authenticator = Authenticator(
             users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic)
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)

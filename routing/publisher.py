@@ -11,9 +11,10 @@ TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more t
 class Publisher:
     """Made by Router.publisher(), used for every publish of a connection or session."""
 
-    __slots__ = ("generation", "identity", "routes")
+    __slots__ = ("generation", "identity", "routes", "window")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.generation = -1
+        self.window = -1        # of routing/log/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}

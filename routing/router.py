@@ -19,6 +19,7 @@ from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.ledger import Ledger
+from routing.log.gather import Gather
 from routing.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.recovery import PacketIds, read_tail
@@ -46,8 +47,11 @@ class Router:
 
     def __init__(self, store: Store, settings: list[StreamSettings], policy: Policy, *, limits: Limits,
                  call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int]) -> None:
-        """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall clock."""
+                 clock_ms: Callable[[], int], gather: Gather | None = None) -> None:
+        """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall clock.
+
+        gather: that of the store, to be told who publishes.
+        """
         self.store = store
         self.policy = policy
         self.limits = limits
@@ -62,6 +66,7 @@ class Router:
         self.refused: Counter[Reason] = Counter()
         self.internal = Publisher(INTERNAL)
         self._call_soon = call_soon
+        self._gather = gather
         self._turn_requested = False
         self._routes: dict[str, Route] = {}
         self._sinks: list[Sink] = []            # with something in their inbox
@@ -153,6 +158,8 @@ class Router:
                     self._offer_untracked(run, route)
             start = end
         self.published += count
+        if self._gather is not None:
+            self._gather.published(publisher)
         for partition, group in appends.items():
             partition.append(group, ticket)
         ticket.part_done()                              # all parts are known now
@@ -235,6 +242,8 @@ class Router:
 
     def _committed(self, partition: Partition, events: list[Event]) -> None:
         """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""
+        if self._relief:
+            self.request_turn()
         count = len(events)
         start = 0
         while start < count:
@@ -331,6 +340,8 @@ class Router:
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
+        if self._gather is not None:
+            self._gather.tick(now_s)
         if self._relief:
             self.request_turn()
 

@@ -21,6 +21,7 @@ from routing.errors import Refusal, StorageError
 from routing.log.commit import InlineWriter, Job, ThreadWriter, Writer
 from routing.log.decode import Decoder
 from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
+from routing.log.gather import Gather
 from routing.log.partition import Partition
 from routing.log.recovery import recover_partition
 from routing.log.template import topic_of_key
@@ -57,11 +58,13 @@ class LocalStore:
         fs: FileSystem | None = None,
         spawn_writer: Callable[[str], Writer] = ThreadWriter,
         clock_s: Callable[[], float] = time.monotonic,
+        gather: Gather | None = None,
     ) -> None:
         """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
 
         call_on_loop must run functions in order on the loop's thread (loop.call_soon_threadsafe).
         spawn_writer makes the two worker threads; commit.InlineWriter makes the store run on one thread.
+        gather: when commits may wait for more; None: they never do.
         """
         self.clock_ms = clock_ms
         self.clock_s = clock_s
@@ -77,6 +80,9 @@ class LocalStore:
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
         self._job: Job | None = None
+        self._gather = gather
+        self._gathering = False         # a timer will start the next commit
+        self._started_s = 0.0           # of the last commit
         self._closed = False
         try:
             self._fs.make_directory(root)
@@ -154,19 +160,35 @@ class LocalStore:
             rejected, self._rejected = self._rejected, []
             for ticket, partition, refusal in rejected:
                 ticket.part_failed(partition, refusal)
-        if self._job is not None or not self._dirty:
+        if self._job is not None or not self._dirty or self._gathering or self._wait_for_more():
             return
         tasks = [partition.begin_commit() for partition in self._dirty if partition.has_open_group]
         self._dirty = {task.partition: None for task in tasks if task.partition.has_open_group}
         if not tasks:
             return
         job = self._job = Job(tasks)
+        self._started_s = self.clock_s()
 
         def work() -> None:
             job.run()
             self._call_on_loop(lambda: self._committed(job))
 
         self._writer.submit(work)
+
+    def _wait_for_more(self) -> bool:
+        """True when this commit should start later; it will."""
+        wait_s = self._gather.wait_s(self._started_s, self.pending_bytes) if self._gather is not None else 0.0
+        if wait_s <= 0.0:
+            return False
+        assert self._gather is not None
+        self._gathering = True
+        self._gather.call_later(wait_s, self._gathered)
+        return True
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._started_s = 0.0           # long enough
+        self.kick()
 
     def _committed(self, job: Job) -> None:
         """A job is back. The next one starts before anybody is told, so that the disk is busy meanwhile."""
@@ -200,6 +222,8 @@ class LocalStore:
         if self._closed:
             return
         self._closed = True
+        self._gather = None             # nothing waits any more
+        self._gathering = False
         self._keeper.close()
         self._keeper = InlineWriter("")
         self._writer.close()
