@@ -77,7 +77,8 @@ class RestServer:
 
     def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:
         """POST of one event, as the route does it; Expect needs aiohttp's own way."""
-        if request.method == "POST" and request.rel_url.raw_path.startswith(PREFIX) and hdrs.EXPECT not in request.headers:
+        is_post = request.method == "POST" and request.rel_url.raw_path.startswith(PREFIX)
+        if is_post and hdrs.EXPECT not in request.headers:
             return self._answer(request, self._publish.post)
         return None
 
@@ -132,7 +133,7 @@ class RestServer:
         origin = request.headers.get("Origin")
         if origin is not None and "Upgrade" not in request.headers and not origin_allowed(origin, host, ()):
             raise Problem(403, "foreign-origin", "requests of web pages from another origin are not served")
-        if self._authenticator.open and host and not names_this_machine(host):      # no browser leaves Host out
+        if self._authenticator.open and host and not names_this_machine(host):  # no browser leaves Host out
             raise Problem(403, "foreign-host", "without users this node serves requests to localhost only; "
                           "ask for it by that name, or configure users")
 

@@ -45,7 +45,8 @@ SEEDS = [
            b"Meshgate-Reply-To: r/1\r\nIdempotency-Key: \"x\"\r\nMeshgate-Priority: 3\r\nContent-Length: 2\r\n\r\nhi",
     POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
     POST + b"Authorization: Basic YTpi\r\nContent-Length: 0\r\n\r\n",
-    b"GET /v1/events?filter=a/%23&filter=%2B/b&from=earliest HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: events:0:0\r\n\r\n",
+    b"GET /v1/events?filter=a/%23&filter=%2B/b&from=earliest HTTP/1.1\r\nHost: localhost\r\n"
+    b"Last-Event-ID: events:0:0\r\n\r\n",
     b"GET /v1/events?filter=a&from=2026-01-01T00:00:00Z HTTP/1.0\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
     UPGRADE + masked(2, CONNECT) + masked(9, b"ping") + masked(8, b"\x03\xe8"),
