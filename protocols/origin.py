@@ -6,6 +6,7 @@ name resolve to our address (DNS rebinding) shows itself by the Host that it ask
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -31,6 +32,7 @@ def _authority(url: str) -> tuple[str, int | None] | None:
         return None
 
 
+@lru_cache(maxsize=256)
 def names_this_machine(host: str) -> bool:
     """True when a Host header is localhost or a loopback address. Without users a node trusts only such requests."""
     authority = _authority(f"//{host}")

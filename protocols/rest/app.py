@@ -161,7 +161,7 @@ class RestServer:
         return problem_response(problem, close=closing)
 
 
-_KINDS = {400: "malformed-request", 403: "not-authorized", 404: "not-found", 405: "method-not-allowed",
+_KINDS = {400: "malformed-request", 403: "foreign-origin", 404: "not-found", 405: "method-not-allowed",
           417: "expectation-failed", 426: "upgrade-required"}
 _PASSED_ON = ("Allow", "Connection", "Sec-WebSocket-Version", "Upgrade")
 

@@ -1,4 +1,4 @@
-"""Settings and limits of the HTTP listener. mesh/config.py decodes TOML into them; docs/rest.md lists them."""
+"""Settings and limits of the HTTP listener. mesh/config.py decodes TOML into them; docs/configuration.md lists them."""
 from __future__ import annotations
 
 import msgspec
@@ -22,7 +22,5 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sse_readers_max: int = 10_000               # beyond it 503
     sse_filters_max: int = 64                   # filters of one reader
     sse_batch_bytes: int = 16 * 1024            # encoded and written in one go; bounds the memory of a slow reader
-    sse_scan_events: int = 256                  # events taken from the log in one step
-    sse_scan_records: int = 5_000               # records looked at in one step, so that a sparse filter leaves the loop
     sse_send_buffer_bytes: int = 16 * 1024      # in our process, behind it the socket's own buffer
     sse_stall_timeout_s: float = 300.0          # a reader that takes nothing for so long is disconnected; it can resume

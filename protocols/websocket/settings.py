@@ -5,7 +5,7 @@ import msgspec
 
 
 class WebSocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds have a unit in their name; docs/rest.md lists them."""
+    """Bounds have a unit in their name; docs/configuration.md lists them."""
 
     allowed_origins: tuple[str, ...] = ()           # beside the own host: "https://app.example"; "*": all
     message_bytes_max: int = 2 * 1024 * 1024        # one message; a 1 MiB packet with room; above it 1009
