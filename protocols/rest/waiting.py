@@ -40,8 +40,3 @@ class Waiting:
             self._queue.popleft()
             if not done.done():
                 done.set_result(False)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
