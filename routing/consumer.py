@@ -263,15 +263,12 @@ class Consumer:
         self._touch()
         return found.scanned
 
-    def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> None:
-        """Deliver and take into account. Called by handout.py, which has chosen the member."""
+    def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
+        """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""
         count = len(deliveries)
         in_flight = cursor.in_flight
-        size = 0
         for delivery in deliveries:
-            event = delivery.event
-            in_flight[event.offset] = delivery
-            size += len(event.payload)
+            in_flight[delivery.event.offset] = delivery
         if deliveries[0].event.offset < cursor.repeats_below:
             for delivery in deliveries:
                 if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
@@ -290,9 +287,11 @@ class Consumer:
 
     def room(self) -> int:
         """Deliveries that the in-flight windows allow now."""
-        if self.in_flight_bytes >= self._registry.limits.in_flight_bytes_max:
-            return 0
-        return self.spec.max_in_flight - self.in_flight
+        return self.spec.max_in_flight - self.in_flight if self.room_bytes() > 0 else 0
+
+    def room_bytes(self) -> int:
+        """Payload bytes that may still go in flight."""
+        return self._registry.limits.in_flight_bytes_max - self.in_flight_bytes
 
     def _appetite(self) -> int:
         """Deliveries that members would take now."""

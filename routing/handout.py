@@ -26,7 +26,15 @@ def hand_out(consumer: Consumer, cursor: Cursor) -> bool:
         waiting.clear()
     else:
         events = [waiting.popleft() for _ in range(count)]
-    consumer.send(cursor, member, [Delivery(event, 1, member) for event in events])
+    size = sum([len(event.payload) for event in events])
+    room_bytes = consumer.room_bytes()
+    while size > room_bytes and (len(events) > 1 or consumer.in_flight):    # a large one goes alone
+        event = events.pop()
+        size -= len(event.payload)
+        waiting.appendleft(event)
+        if not events:
+            return False
+    consumer.send(cursor, member, [Delivery(event, 1, member) for event in events], size)
     return True
 
 
@@ -35,10 +43,10 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
     members = consumer.members
     batches: dict[int, tuple[Member, list[Delivery]]] = {}
     credits = {id(member): member.credit for member in members.all}
-    room = consumer.room()
+    room, room_bytes = consumer.room(), consumer.room_bytes()
     kept: list[Event] = []
     blocked: set[bytes] = set()
-    while cursor.waiting and room > 0:
+    while cursor.waiting and room > 0 and room_bytes > 0:
         event = cursor.waiting.popleft()
         key = event.key if event.key is not None else event.topic.encode()
         member = members.owner(event)
@@ -48,11 +56,12 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
             continue
         credits[id(member)] -= 1
         room -= 1
+        room_bytes -= len(event.payload)
         members.key_taken(event, member)
         batches.setdefault(id(member), (member, []))[1].append(Delivery(event, 1, member))
     cursor.waiting.extendleft(reversed(kept))
     for member, deliveries in batches.values():
-        consumer.send(cursor, member, deliveries)
+        consumer.send(cursor, member, deliveries, sum([len(delivery.event.payload) for delivery in deliveries]))
     return bool(batches) and not kept
 
 
@@ -80,5 +89,6 @@ def repeat(consumer: Consumer, cursor: Cursor) -> bool:
         if by_key:
             consumer.members.key_taken(delivery.event, member)
         consumer.redelivered += 1
-        consumer.send(cursor, member, [Delivery(delivery.event, delivery.attempts, member)])
+        event = delivery.event
+        consumer.send(cursor, member, [Delivery(event, delivery.attempts, member)], len(event.payload))
     return True

@@ -19,6 +19,7 @@ from routing.log.segment import Found, Segment
 OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
+BYTES_PER_EVENT = 2_048     # and so much of a batch counts as one, so that a call takes a bounded amount of memory,
 TOPICS_PER_EVENT = 16       # and so does asking about so many topics
 
 
@@ -103,7 +104,7 @@ class Reader:
             offset, index_after, relative = self._decoder.events(
                 data, at, header, offset, verdicts, seen, events, max_events, index, relative
             )
-            scanned += index_after - index
+            scanned += max(index_after - index, header.size // BYTES_PER_EVENT)
             if offset < header.next_offset:                 # max_events
                 self._unfinished = segment, found
                 self._remember(offset, Hint(segment, found.position, header.base_offset, index_after, relative))
