@@ -7,7 +7,7 @@ log when it can: the log is the queue, so a slow consumer costs disk, not memory
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
 READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
+DEADLINES_KEPT = 256        # ack timeouts of events already acked that may stay in memory
 PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
 PARKED_BYTES = 64 * 1024
 
@@ -80,6 +81,7 @@ class Consumer:
         self._registry = registry
         self._unacked: int | None = 0                   # None: not known, lag() counts
         self._scheduled = False
+        self._turn = 0
         self._deadlines: list[tuple[float, int, Cursor, Delivery]] = []    # ack timeouts and delayed redelivery
         self._sequence = 0
 
@@ -95,17 +97,24 @@ class Consumer:
             return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
         if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
             return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
-        if member.identity.user != self.identity.user:
-            permissions = self._registry.policy.permissions(member.identity)
-            if any(permissions.denies_part_of(pattern) for pattern in self.filters):
-                return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
+        if member.identity.user != self.identity.user and not self._registry.may_share(member.identity, self):
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
         self.members.add(member)
         self.detached_since_s = None
+        self._begin_delivery()
+        return None
+
+    def take_spec(self, spec: ConsumerSpec) -> None:
+        """Take new options. Mode and name are the old ones."""
+        self.spec = spec
+        if self.members.all:
+            self._begin_delivery()
+
+    def _begin_delivery(self) -> None:
         if self.attachment_stored or not self.spec.durable:
             self.ready()
         else:
             self._store_attachment()
-        return None
 
     def _store_attachment(self) -> None:
         """What is delivered from now on may be delivered again after a crash, and must be marked then: the fact that
@@ -164,10 +173,7 @@ class Consumer:
             return False
         self._registry.remove_filter(self, pattern)
         for cursor in self.cursors.values():
-            if cursor.waiting:
-                kept = [event for event in cursor.waiting if self.interest.wants_event(event)]
-                cursor.waiting.clear()
-                cursor.waiting.extend(kept)
+            cursor.drop_waiting(lambda event: not self.interest.wants_event(event))
         return True
 
     def filters_changed(self) -> None:
@@ -175,6 +181,16 @@ class Consumer:
         self.interest.forget_answers()
         self._unacked = None
         self._touch()
+
+    def rules_changed(self) -> None:
+        """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
+        self.filters_changed()
+        for cursor in self.cursors.values():
+            cursor.drop(lambda event: not self._registry.may_read(self.identity, event.topic))
+        for member in list(self.members.all):
+            if member.identity.user != self.identity.user and not self._registry.may_share(member.identity, self):
+                self.detach(member)
+                member.consumer_closed(self, "the rules do not allow it any more")
 
     def wants(self, topic: str) -> bool:
         """True when a filter matches the topic and the owner may read it."""
@@ -226,7 +242,10 @@ class Consumer:
             return
         if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
             budget = READ_SCANNED
-            for cursor in list(self.cursors.values()):
+            cursors = list(self.cursors.values())
+            self._turn += 1                             # each partition is first in its turn
+            start = self._turn % len(cursors) if cursors else 0
+            for cursor in cursors[start:] + cursors[:start]:
                 budget = self._pump_cursor(cursor, budget)
         for cursor in self.cursors.values():
             if cursor.waiting and not self._scheduled:
@@ -380,6 +399,8 @@ class Consumer:
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
         """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
         cursor.in_flight[delivery.event.offset] = delivery
+        if self.spec.mode is Mode.KEY_SHARED:
+            self.members.key_taken(delivery.event, self.members.owner(delivery.event))
         self.in_flight += 1
         self.in_flight_bytes += len(delivery.event.payload)
         self.dead_lettered += 1
@@ -390,6 +411,13 @@ class Consumer:
     def _at(self, due_s: float, cursor: Cursor, delivery: Delivery) -> None:
         self._sequence += 1
         heappush(self._deadlines, (due_s, self._sequence, cursor, delivery))
+        if len(self._deadlines) > 2 * self.in_flight + DEADLINES_KEPT:      # most of it is acked: let go of it
+            self._deadlines = [
+                entry for entry in self._deadlines
+                if entry[3] is entry[2].in_flight.get(entry[3].event.offset)
+                or entry[3] is entry[2].delayed.get(entry[3].event.offset)
+            ]
+            heapify(self._deadlines)
         self._registry.timed.add(self)
 
     def handle_deadline(self, now_s: float) -> None:
@@ -414,6 +442,7 @@ class Consumer:
             if partition in self.cursors:
                 self.cursors[partition].restart(position)
         self.interest.fresh.clear()
+        self.members.release_keys()
         self._recount_in_flight()
         self._unacked = None
         self._touch()
@@ -458,7 +487,8 @@ class Consumer:
                 offset <= self.cursors[partition].position
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
+            self._unacked = None
 
     def _touch(self) -> None:
         if self.spec.durable:
-            self._registry.dirty.add(self)
+            self._registry.dirty[self] = None

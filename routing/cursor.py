@@ -8,6 +8,7 @@ delivered), again (to be delivered once more), delayed (the same, but later) or 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,9 +57,14 @@ class Cursor:
                     best = event
         return best
 
-    def state(self) -> tuple[int, dict[int, int]]:
-        """What must survive a crash: where to read on, and the unacked offsets below it with their attempts."""
-        if self.waiting:
+    def state(self, *, by_key: bool = False) -> tuple[int, dict[int, int]]:
+        """What must survive a crash: where to read on, and the unacked offsets below it with their attempts.
+
+        by_key: later events of other keys may be acked already, so what waits counts as unacked (0 attempts).
+        """
+        if by_key:
+            position = self.position
+        elif self.waiting:
             position = self.waiting[0].offset
         elif self.behind:
             position = self.position
@@ -69,6 +75,8 @@ class Cursor:
             for table in (self.in_flight, self.again, self.delayed)
             for offset, delivery in table.items()
         }
+        if by_key:
+            unacked.update({event.offset: 0 for event in self.waiting})
         return position, unacked
 
     def take_back(self, member: Any) -> None:
@@ -76,6 +84,20 @@ class Cursor:
         for offset in [offset for offset, held in self.in_flight.items() if held.member is member]:
             delivery = self.in_flight.pop(offset)
             self.again[offset] = Delivery(delivery.event, delivery.attempts + 1)
+
+    def drop_waiting(self, unwanted: Callable[[Event], bool]) -> None:
+        """Forget what has not been delivered and is unwanted."""
+        if self.waiting:
+            kept = [event for event in self.waiting if not unwanted(event)]
+            self.waiting.clear()
+            self.waiting.extend(kept)
+
+    def drop(self, unwanted: Callable[[Event], bool]) -> None:
+        """Forget what waits, or waits to be delivered again, and is unwanted."""
+        self.drop_waiting(unwanted)
+        for table in (self.again, self.delayed):
+            for offset in [offset for offset, delivery in table.items() if unwanted(delivery.event)]:
+                del table[offset]
 
     def restart(self, position: int) -> None:
         """Seek: forget everything in memory and read on from position."""

@@ -1,16 +1,21 @@
 """Duplicate detection by message id: a window per publisher.
 
-A publisher that sends the same message id again within its window gets the place of the first one as its answer.
-After a restart the windows are filled again from the tail of the log (see recovery.py).
+A publisher that sends the same message id to the same topic again within its window gets the place of the first one as
+its answer. A publisher is a protocol, a user and a client id, so nobody can use up the ids of somebody else. After a
+restart the ids come from the tail of the log (see recovery.py), which names publishers by their Event.publisher only;
+they count for whoever may publish to the same topic under that name.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from routing.event import Event
 from routing.ticket import Ticket
 
 PUBLISHERS_MAX = 10_000     # windows kept; the publisher that was quiet longest loses its window first
+
+
+MessageKey: TypeAlias = tuple[str, bytes | str | int]       # topic, message id
 
 
 class First:
@@ -31,23 +36,26 @@ class Window:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._seen: dict[bytes | str | int, First] = {}
+        self._seen: dict[MessageKey, First] = {}
 
-    def remember(self, message_id: bytes | str | int, first: First) -> None:
+    def remember(self, message_key: MessageKey, first: First) -> None:
         if len(self._seen) >= self._size:
             del self._seen[next(iter(self._seen))]
-        self._seen[message_id] = first
+        self._seen[message_key] = first
 
-    def is_duplicate(self, index: int, event: Event, message_id: bytes | str | int, ticket: Ticket) -> bool:
+    def find(self, message_key: MessageKey) -> First | None:
+        return self._seen.get(message_key)
+
+    def is_duplicate(self, index: int, event: Event, message_key: MessageKey, ticket: Ticket) -> bool:
         """True when the id was seen before: event then takes the place of the first one, or its refusal.
 
         index: the event's place in ticket, the publish call that is being filled.
         """
-        first = self._seen.get(message_id)
+        first = self._seen.get(message_key)
         if first is None:
             first = First(ticket=ticket)
-            self.remember(message_id, first)
-            ticket.on_done(lambda done: self._settle(index, event, message_id, first))
+            self.remember(message_key, first)
+            ticket.on_done(lambda done: self._settle(index, event, message_key, first))
             return False
         if first.ticket is None or first.ticket is ticket:
             ticket.on_done(lambda done: self._copy(index, event, first, done))
@@ -61,10 +69,10 @@ class Window:
             first.ticket.on_done(answered)
         return True
 
-    def _settle(self, index: int, event: Event, message_id: bytes | str | int, first: First) -> None:
+    def _settle(self, index: int, event: Event, message_key: MessageKey, first: First) -> None:
         assert first.ticket is not None
         if index in first.ticket.refusals:
-            self._seen.pop(message_id, None)            # it is not in the log: the next try must get in
+            self._seen.pop(message_key, None)           # it is not in the log: the next try must get in
             return
         first.offset, first.partition, first.ticket = event.offset, event.partition, None
 
@@ -82,9 +90,25 @@ class Windows:
     def __init__(self, size: int) -> None:
         self._size = size
         self._windows: dict[str, Window] = {}
+        self.recovered: dict[str, Window] = {}      # from the log, by Event.publisher; only grows at start
+
+    def is_duplicate(self, publisher: str, index: int, event: Event, message_id: bytes | str | int,
+                     ticket: Ticket) -> bool:
+        """See Window.is_duplicate. publisher: a name that no other publisher has."""
+        message_key = (event.topic, message_id)
+        old = self.recovered.get(event.publisher)
+        window = old if old is not None and old.find(message_key) is not None else self.of(publisher)
+        return window.is_duplicate(index, event, message_key, ticket)
+
+    def recover(self, event: Event, message_id: bytes | str | int) -> None:
+        """A stored event with a message id, in the order of the log."""
+        window = self.recovered.get(event.publisher)
+        if window is None:
+            window = self.recovered[event.publisher] = Window(self._size)
+        window.remember((event.topic, message_id), First(event.offset, event.partition))
 
     def of(self, publisher: str) -> Window:
-        """publisher: Event.publisher, the client id or user that its adapter vouches for."""
+        """publisher: a name that no other publisher has."""
         window = self._windows.pop(publisher, None)
         if window is None:
             window = Window(self._size)

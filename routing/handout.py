@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from routing.cursor import Cursor, Delivery
 from routing.event import Event
-from routing.members import Member, Mode
+from routing.members import Member, Mode, key_of
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer
@@ -45,10 +45,10 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
     credits = {id(member): member.credit for member in members.all}
     room, room_bytes = consumer.room(), consumer.room_bytes()
     kept: list[Event] = []
-    blocked: set[bytes] = set()
+    blocked = {key_of(delivery.event) for table in (cursor.again, cursor.delayed) for delivery in table.values()}
     while cursor.waiting and room > 0 and room_bytes > 0:
         event = cursor.waiting.popleft()
-        key = event.key if event.key is not None else event.topic.encode()
+        key = key_of(event)
         member = members.owner(event)
         if key in blocked or credits[id(member)] <= 0:
             blocked.add(key)
@@ -66,7 +66,11 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
 
 
 def repeat(consumer: Consumer, cursor: Cursor) -> bool:
-    """Deliver again what came back, before anything newer. False when credit ran out."""
+    """Deliver again what came back, before anything newer. False when credit ran out.
+
+    By key, an event whose member has no credit holds back its key only.
+    """
+    blocked: set[bytes] = set()
     by_key = consumer.spec.mode is Mode.KEY_SHARED
     limit = consumer.spec.max_deliveries
     for offset in sorted(cursor.again):
@@ -79,8 +83,11 @@ def repeat(consumer: Consumer, cursor: Cursor) -> bool:
             continue
         member: Member | None
         if by_key:
-            owner = consumer.members.owner(delivery.event)
-            member = owner if owner.credit > 0 else None
+            member = consumer.members.owner(delivery.event)
+            key = key_of(delivery.event)
+            if member.credit <= 0 or key in blocked:
+                blocked.add(key)
+                continue
         else:
             member = consumer.members.next()
         if member is None or consumer.room() <= 0:

@@ -22,9 +22,20 @@ class Lag(msgspec.Struct, frozen=True):
 def count_unacked(consumer: Consumer) -> int:
     """Count from scratch: what is in memory, and what the log holds beyond it (by its summaries of topics)."""
     return sum(
-        cursor.held() + (cursor.partition.count(cursor.position, consumer.wants) if cursor.behind else 0)
+        cursor.held() + (_count_in_log(consumer, cursor) if cursor.behind else 0)
         for cursor in consumer.cursors.values()
     )
+
+
+def _count_in_log(consumer: Consumer, cursor: Cursor) -> int:
+    if not consumer.interest.fresh:
+        return cursor.partition.count(cursor.position, consumer.wants)
+    count, position = 0, cursor.position        # a filter that was added later does not reach back: look at each
+    while position < cursor.partition.end_offset:
+        found = cursor.partition.scan(position, consumer.wants, max_events=PEEK_SCANNED, max_scanned=PEEK_SCANNED)
+        count += sum(map(consumer.interest.wants_event, found.events))
+        position = found.next_offset
+    return count
 
 
 def lag_of(consumer: Consumer, now_ms: int) -> Lag:

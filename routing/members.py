@@ -94,6 +94,10 @@ class Members:
         owned = self._owners.get(digest)
         return owned[0] if owned is not None else self.all[digest % len(self.all)]
 
+    def release_keys(self) -> None:
+        """Nothing is in flight any more."""
+        self._owners.clear()
+
     def key_taken(self, event: Event, member: Member) -> None:
         digest = key_hash(event)
         owned = self._owners.get(digest)
@@ -110,5 +114,9 @@ class Members:
             self._owners[digest] = (owned[0], owned[1] - 1)
 
 
+def key_of(event: Event) -> bytes:
+    return event.key if event.key is not None else event.topic.encode()
+
+
 def key_hash(event: Event) -> int:
-    return crc32(event.key if event.key is not None else event.topic.encode())
+    return crc32(key_of(event))

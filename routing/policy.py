@@ -54,9 +54,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(_names(subject, identity) for subject in self.to)
 
     def filters_for(self, identity: Identity) -> tuple[str, ...]:
-        """Topic filters with user and client id put in; one that cannot be put in safely is left out."""
+        """Topic filters with user and client id put in.
+
+        One that cannot be put in safely is left out where it would allow; where it denies, it denies the more.
+        """
         if not self.topics:
             return ("#", "$SYS/#")
+        if self.deny:
+            return tuple(filled for pattern in self.topics for filled in _fill_wide(pattern, identity))
         filled = (_fill(pattern, identity) for pattern in self.topics)
         return tuple(pattern for pattern in filled if pattern is not None)
 
@@ -89,6 +94,16 @@ def _fill(pattern: str, identity: Identity) -> str | None:
                 return None
             pattern = pattern.replace(mark, value)
     return pattern
+
+
+def _fill_wide(pattern: str, identity: Identity) -> tuple[str, ...]:
+    """For a rule that denies: the pattern with the values as they are and, if they are odd, for any value."""
+    filled = _fill(pattern, identity)
+    if filled is not None:
+        return (filled,)
+    literal = pattern.replace("%u", identity.user).replace("%c", identity.client_id)
+    levels = ("+" if "%u" in level or "%c" in level else level for level in pattern.split("/"))
+    return (literal, "/".join(levels)) if literal else ("/".join(levels),)
 
 
 class Permissions:

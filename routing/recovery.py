@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from routing.dedupe import First, Windows
+from routing.dedupe import Windows
 from routing.event import Event
 from routing.streams import StreamTable
 
@@ -68,4 +68,4 @@ def _note(event: Event, windows: Windows, packet_ids: PacketIds) -> None:
             places.pop()
         places.append(place)
     if properties.message_id is not None:
-        windows.of(event.publisher).remember(properties.message_id, First(event.offset, event.partition))
+        windows.recover(event, properties.message_id)

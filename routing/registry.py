@@ -14,7 +14,8 @@ import msgspec
 from routing.consumer import Consumer, ConsumerSpec, Start
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError, TopicError
-from routing.event import Event
+from routing.event import Event, Headers
+from routing.members import Mode
 from routing.policy import Action, Identity, Policy
 from routing.settings import Limits
 from routing.ticket import Ticket
@@ -54,7 +55,7 @@ class ConsumerRegistry:
 
     def __init__(self, router: Router) -> None:
         self.by_name: dict[str, Consumer] = {}
-        self.dirty: set[Consumer] = set()
+        self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
         self.timed: set[Consumer] = set()
         self.skipped_by_retention = 0
         self.limits: Limits = router.limits
@@ -87,7 +88,7 @@ class ConsumerRegistry:
                 refusal = self.check_subscribe(identity, pattern)
                 if refusal is not None:
                     return refusal
-        consumer.spec = spec
+        consumer.take_spec(spec)
         if spec.filters:
             for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
                 consumer.remove_filter(pattern)
@@ -113,8 +114,8 @@ class ConsumerRegistry:
             return False
         for pattern in consumer.filters:
             self._router.trie.remove(pattern, consumer)
-        self._router.routes_changed()
-        self.dirty.discard(consumer)
+            self._router.routes_changed(pattern)
+        self.dirty.pop(consumer, None)
         self.timed.discard(consumer)
         consumer.close(reason)
         if consumer.spec.durable:
@@ -137,11 +138,12 @@ class ConsumerRegistry:
     def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None:
         """Put a checked filter into effect. from_now: it does not reach back before this moment."""
         partitions = self._router.streams.holding((pattern,), consumer.spec.streams)
+        known = bool(consumer.cursors)
         if from_now:
             for partition in partitions:
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.next_offset)
-            if consumer.filters:                        # others may be behind or in the open group: it must not be
+            if known:                                   # it may be behind or in the open group: this must not be
                 consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
         consumer.filters[pattern] = None
         self._router.trie.add(pattern, consumer)
@@ -164,7 +166,25 @@ class ConsumerRegistry:
 
     def rules_changed(self) -> None:
         for consumer in self.by_name.values():
-            consumer.filters_changed()
+            self._choose_owner(consumer)
+            consumer.rules_changed()
+
+    def may_share(self, identity: Identity, consumer: Consumer) -> bool:
+        """May this identity read all that the consumer's filters match?"""
+        permissions = self.policy.permissions(identity)
+        return all(
+            permissions.decide(Action.SUBSCRIBE, pattern).allowed and not permissions.denies_part_of(pattern)
+            for pattern in consumer.filters
+        )
+
+    def _choose_owner(self, consumer: Consumer) -> None:
+        """An owner who lost the right to a filter hands over to a member who has it."""
+        permissions = self.policy.permissions(consumer.identity)
+        if not all(permissions.decide(Action.SUBSCRIBE, pattern).allowed for pattern in consumer.filters):
+            for member in consumer.members.all:
+                if self.may_share(member.identity, consumer):
+                    consumer.identity = member.identity
+                    return
 
     # -- loop turn and clock ----------------------------------------------------------------------------------
 
@@ -210,18 +230,20 @@ class ConsumerRegistry:
 
     def _touched(self, consumer: Consumer) -> None:
         if consumer.spec.durable:
-            self.dirty.add(consumer)
+            self.dirty[consumer] = None
 
     def checkpoint(self, consumer: Consumer) -> Ticket | None:
         """Store a durable consumer in the commit of this turn."""
-        self.dirty.discard(consumer)
+        self.dirty.pop(consumer, None)
         if not consumer.spec.durable or consumer.closed:
             return None
         attached = bool(consumer.members.all)
+        by_key = consumer.spec.mode is Mode.KEY_SHARED
         if not attached:
             consumer.attachment_stored = False
         cursors = [
-            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state(), cursor.repeats_below)
+            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state(by_key=by_key),
+                        cursor.repeats_below)
             for cursor in consumer.cursors.values()
         ]
         fresh = {
@@ -261,7 +283,7 @@ class ConsumerRegistry:
         for partition in streams.holding(consumer.filters, state.spec.streams):
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(partition, partition.start_offset)
-        consumer.filters_changed()
+        consumer.rules_changed()                        # they may have changed meanwhile
 
     # -- what becomes of events that cannot be delivered ------------------------------------------------------
 
@@ -273,15 +295,20 @@ class ConsumerRegistry:
         """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
         event = delivery.event
         topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
-        if event.topic == topic:                        # would go round for ever
-            log.error("consumer %s: its own dead letter at offset %d failed; given up", consumer.name, event.offset)
+        if event.topic == topic or any(name == "dead-letter-consumer" for name, _ in event.headers):
+            log.error("consumer %s: the dead letter at offset %d failed again; given up", consumer.name, event.offset)
             consumer.ack([delivery])
             return
-        headers = (
+        headers: Headers = (
             ("dead-letter-reason", "delivery limit reached"), ("dead-letter-consumer", consumer.name),
             ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
         )
-        copy = Event(topic, event.payload, 1, event.publisher, event.key, event.headers + headers, event.properties)
+        properties = event.properties
+        if properties is not None:                      # the copy is no repetition of the publisher's message
+            if properties.message_id is not None:
+                headers += (("dead-letter-message-id", properties.message_id),)
+            properties = msgspec.structs.replace(properties, message_id=None, mqtt_packet_id=None)
+        copy = Event(topic, event.payload, 1, event.publisher, event.key, event.headers + headers, properties)
 
         def stored(ticket: Ticket) -> None:
             if ticket.refusals:

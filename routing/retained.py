@@ -126,6 +126,17 @@ class RetainedTree:
         return [child for name, child in node.children.items() if not name.startswith("$")]
 
 
+class _Unsettled:
+    """A topic with retained events on their way to the disk: how many, and what stood before or was stored since."""
+
+    __slots__ = ("count", "good", "undo")
+
+    def __init__(self, good: Event | None) -> None:
+        self.count = 0
+        self.good = good
+        self.undo = False
+
+
 class RetainedEvents:
     """The retained events of a tenant: the tree, and behind it the partition that survives a restart."""
 
@@ -135,6 +146,7 @@ class RetainedEvents:
         self._policy = policy
         self.limits = limits
         self._clock_ms = clock_ms
+        self._unsettled: dict[str, _Unsettled] = {}
         self._load()
 
     def _load(self) -> None:
@@ -158,28 +170,49 @@ class RetainedEvents:
     def publish(self, index: int, event: Event, ticket: Ticket, *, stored: bool) -> None:
         """Keep the event, now for readers and with the ticket for ever. stored: its topic is captured by a stream.
 
-        index: the event's place in the ticket.
+        index: the event's place in the ticket. If the event is refused in the end, the last good one stands again.
         """
         copy = msgspec.structs.replace(event, mqtt4_frame=None, mqtt5_frame=None)
         before = self.tree.set(copy)
         if not stored:                                  # $SYS and the like live in memory only
             return
-        self._partition.append([copy], ticket)
+        unsettled = self._unsettled.get(copy.topic)
+        if unsettled is None:
+            unsettled = self._unsettled[copy.topic] = _Unsettled(before)
+        unsettled.count += 1
+        inner = Ticket([copy])
+        self._partition.append([copy], inner)
+        inner.part_done()
+        ticket.waiting += 1
 
-        def check(done: Ticket) -> None:
-            if copy.offset < self._partition.end_offset:
-                return
-            done.refusals.setdefault(index, Refusal(Reason.STORAGE_FAILED, "the retained event could not be stored"))
-            if self.tree.get(copy.topic) is copy:
-                self.tree.remove(copy.topic)
-                if before is not None:
-                    self.tree.set(before)
+        def kept(done: Ticket) -> None:
+            if done.refusals:
+                ticket.refusals.setdefault(index, done.refusals[0])
+            ticket.part_done()
 
-        ticket.on_done(check)
+        inner.on_done(kept)
+        ticket.on_done(lambda done: self._settle(copy, unsettled, refused=index in done.refusals))
 
-    def event_at(self, offset: int) -> Event | None:
-        """A retained event by its place in the internal partition; None when a newer one has replaced it there."""
-        return self._partition.event(offset)
+    def _settle(self, copy: Event, unsettled: _Unsettled, *, refused: bool) -> None:
+        unsettled.count -= 1
+        if refused:
+            unsettled.undo = True
+        else:
+            unsettled.good = copy if copy.payload else None
+        if unsettled.count:
+            return
+        del self._unsettled[copy.topic]
+        if not unsettled.undo:
+            return
+        good = unsettled.good
+        if good is not None:
+            self.tree.set(good)
+        else:
+            self.tree.remove(copy.topic)
+        restored = msgspec.structs.replace(good, offset=-1) if good is not None else Event(copy.topic, b"", retain=True)
+        ticket = Ticket([restored])                     # the refused one may stand in the partition
+        self._partition.append([restored], ticket)
+        ticket.part_done()
 
     def match(self, pattern: str, identity: Identity) -> list[Event]:
         """Retained events for a new subscription: not expired, and readable by this identity."""

@@ -205,7 +205,7 @@ class Router:
             text = f"{len(event.headers)} headers, at most {self.limits.headers_max} are taken"
             return self._refuse(ticket, index, Refusal(Reason.QUOTA_EXCEEDED, text))
         message_id = event.properties.message_id if event.properties is not None else None
-        if message_id is not None and self._windows.of(event.publisher).is_duplicate(index, event, message_id, ticket):
+        if message_id is not None and self._windows.is_duplicate(publisher.name, index, event, message_id, ticket):
             self.drops[publisher.identity.protocol, "duplicate message id"] += 1
             return False
         if event.retain:                        # [MQTT-3.3.1-5], and only then [MQTT-3.3.1-8]
@@ -255,7 +255,10 @@ class Router:
             if consumers:
                 run = events if end - start == count else events[start:end]
                 for consumer in consumers:
-                    consumer.offer(partition, run)
+                    try:
+                        consumer.offer(partition, run)
+                    except Exception:                   # the tickets of these events come after us
+                        log.exception("consumer %s: a fault of ours while taking events", consumer.name)
             start = end
 
     # -- routes -----------------------------------------------------------------------------------------------
@@ -335,11 +338,15 @@ class Router:
         if self._relief and not self.pressure:
             waiting, self._relief = self._relief, []
             for callback in waiting:
-                callback()
+                try:
+                    callback()
+                except Exception:
+                    log.exception("a fault of ours while publishing goes on")
 
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
+        self.state.retry()
         if self._gather is not None:
             self._gather.tick(now_s)
         if self._relief:

@@ -29,6 +29,7 @@ class StateTable:
         self._schedule = schedule
         self._values: dict[str, bytes] = {}
         self._waiting: dict[str, bytes] = {}
+        self._refused: dict[str, bytes] = {}
         self._ticket: Ticket | None = None
         self._load()
 
@@ -73,7 +74,15 @@ class StateTable:
             return
         events = [Event(topic=key, payload=value) for key, value in self._waiting.items()]
         ticket.events = events
-        self._waiting = {}
+        written, self._waiting = self._waiting, {}
         self._ticket = None
         self._partition.append(events, ticket)
         ticket.part_done()                  # all parts are known now
+        ticket.on_done(lambda done: self._refused.update(written) if done.refusals else None)
+
+    def retry(self) -> None:
+        """Queue again what was refused, such as by a full disk, unless there is something newer. Called every tick."""
+        refused, self._refused = self._refused, {}
+        for key, value in refused.items():
+            if key not in self._waiting and self._values.get(key, b"") == value:
+                self._queue(key, value)

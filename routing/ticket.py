@@ -1,11 +1,14 @@
 """Ticket: the promise that the events of one publish call are durable."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from routing.errors import Refusal
 from routing.event import Event
+
+log = logging.getLogger(__name__)
 
 
 class Ticket:
@@ -40,11 +43,14 @@ class Ticket:
         if self.waiting == 0:
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
-                callback(self)
+                try:
+                    callback(self)
+                except Exception:                       # what waits behind it has nothing to do with it
+                    log.exception("a fault of ours while answering a publisher")
 
     def part_failed(self, partition: Any, refusal: Refusal) -> None:
-        """One partition could not store its share: its events are refused."""
+        """One partition could not store its share: its events are refused, but those that an earlier commit took."""
         for index, event in enumerate(self.events):
-            if event.partition is partition:
+            if event.partition is partition and not 0 <= event.offset < partition.end_offset:
                 self.refusals.setdefault(index, refusal)
         self.part_done()

@@ -213,7 +213,8 @@ class Partition:
             if self._owner.clock_s() < self._full_until_s:
                 return self._full
             self._full = None
-        return _OVERLOADED if self._owner.pending_bytes > self._owner.pending_bytes_max else None
+        full = self._owner.pending_bytes > self._owner.pending_bytes_max
+        return _OVERLOADED if full and not self.stream.startswith("_") else None     # the node's own state always may
 
     def _queued(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         self.next_offset = end_offset

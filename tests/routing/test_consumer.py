@@ -3,7 +3,7 @@ import pytest
 
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import Reason, Refusal, StorageError
-from routing.event import Event
+from routing.event import Event, Properties
 from routing.members import Mode
 from routing.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import Limits, StreamSettings
@@ -530,4 +530,127 @@ def test_a_backlog_of_large_events_goes_out_within_the_byte_window(tmp_path):
         offsets += [delivery.event.offset for delivery in reader.ack_all(consumer)]
         desk.run()
     assert offsets == list(range(60))
+    desk.close()
+
+
+def test_rights_that_are_taken_away_reach_what_is_already_waiting(tmp_path):
+    deny = Rule(deny=(Action.SUBSCRIBE,), to=("user:ana",), topics=("secret/#",))
+    desk = Desk(tmp_path)
+    consumer, reader = consumer_of(desk), Reader(credit=1)
+    consumer.attach(reader)
+    desk.publish("secret/1", "secret/2", "ok")
+    held = reader.deliveries.pop()
+    desk.router.apply_rules([ALLOW_ALL, deny])
+    consumer.nack(held)
+    reader.credit = 10
+    consumer.ready(reader)
+    desk.run()
+    assert "secret/2" not in reader.topics and reader.topics[-1] == "ok"
+    desk.close()
+    desk = Desk(tmp_path, rules=[ALLOW_ALL, deny])
+    again = Reader()
+    desk.router.consumers["c"].attach(again)
+    desk.run()
+    assert again.topics == ["ok"]
+    desk.close()
+
+
+def test_a_shared_member_whose_rights_are_taken_away_is_closed(tmp_path):
+    desk = Desk(tmp_path)
+    consumer, first, second = consumer_of(desk, mode=Mode.SHARED), Reader(), Reader(identity=BOB)
+    consumer.attach(first)
+    consumer.attach(second)
+    desk.router.apply_rules([Rule(allow=tuple(Action), to=("user:ana",))])
+    desk.publish(*numbered(10))
+    assert second.closed and second.deliveries == []
+    assert len(first.deliveries) == 10
+    desk.close()
+
+
+def test_members_go_on_when_an_open_consumer_becomes_durable(desk):
+    consumer, reader = consumer_of(desk, mode=Mode.SHARED, durable=False), Reader()
+    consumer.attach(reader)
+    desk.publish("a")
+    consumer_of(desk, mode=Mode.SHARED, durable=True)
+    desk.publish("b")
+    assert reader.topics == ["a", "b"]
+
+
+def test_every_busy_consumer_has_its_turn_to_be_stored(tmp_path):
+    desk = Desk(tmp_path)
+    consumers = [desk.router.open_consumer(ConsumerSpec(f"c{number}", ("#",)), ANA) for number in range(1_200)]
+    for _ in range(6):
+        for consumer in consumers:
+            consumer._touch()
+        desk.tick(0.3)
+    assert all(desk.router.state.get(f"consumer/c{number}") for number in range(1_200))
+    desk.close()
+
+
+def test_a_filter_set_anew_after_all_were_removed_does_not_reach_back(desk):
+    consumer, reader = consumer_of(desk, filters=("a",)), Reader()
+    desk.publish(*["a"] * 100, *["b"] * 100)
+    consumer.remove_filter("a")
+    consumer.add_filter("b", ANA)
+    desk.publish("b")
+    assert consumer.lag().events == 1
+    consumer.attach(reader)
+    desk.run()
+    assert [delivery.event.offset for delivery in reader.deliveries] == [200]
+
+
+def test_lag_is_right_after_a_filter_was_added_while_behind(desk):
+    consumer, reader = consumer_of(desk, filters=("a",)), Reader()
+    desk.publish(*["a"] * 100, *["b"] * 100)
+    consumer.add_filter("b", ANA)
+    assert consumer.lag().events == 100
+    consumer.attach(reader)
+    desk.run()
+    reader.ack_all(consumer)
+    assert consumer.lag().events == 0
+
+
+def test_a_dead_letter_is_no_repetition_of_the_publishers_message(desk):
+    consumer, reader = consumer_of(desk, filters=("work",), max_deliveries=1, backoff_initial_s=0.0), Reader()
+    consumer.attach(reader)
+    desk.publish(Event("work", b"x", 2, publisher="p", properties=Properties(message_id="m", mqtt_packet_id=7)))
+    consumer.nack(reader.deliveries[0])
+    desk.tick(1.0)
+    partition = desk.router.streams.by_name["events"].partitions[0]
+    dead = partition.event(1)
+    assert dead.topic == "dead-letter/c" and dict(dead.headers)["dead-letter-message-id"] == "m"
+    assert dead.properties is None or (dead.properties.message_id, dead.properties.mqtt_packet_id) == (None, None)
+
+
+def test_key_shared_one_slow_member_holds_back_its_own_keys_only(desk):
+    consumer = consumer_of(desk, mode=Mode.KEY_SHARED)
+    slow, fast = Reader(credit=1), Reader()
+    consumer.attach(slow)
+    consumer.attach(fast)
+    keys = [b"k%d" % number for number in range(16)]
+    desk.publish(*[Event("t", b"1", 1, key=key) for key in keys])
+    slow_key = slow.deliveries[0].event.key
+    consumer.nack(slow.deliveries[0])
+    fast.ack_all(consumer)
+    desk.publish(*[Event("t", b"2", 1, key=key) for key in keys])
+    assert any(delivery.event.payload == b"2" for delivery in fast.deliveries)
+    assert slow_key not in {delivery.event.key for delivery in fast.deliveries}
+
+
+def test_key_shared_keeps_what_is_acked_and_what_is_marked_over_a_restart(tmp_path):
+    desk = Desk(tmp_path)
+    consumer = consumer_of(desk, mode=Mode.KEY_SHARED)
+    slow, fast = Reader(credit=1), Reader()
+    consumer.attach(slow)
+    consumer.attach(fast)
+    desk.publish(*[Event("t", b"%d" % number, 1, key=b"k%d" % number) for number in range(24)])
+    acked = {delivery.event.offset for delivery in fast.ack_all(consumer)}
+    held = slow.deliveries[0].event.offset
+    desk.close()
+    desk = Desk(tmp_path)
+    reader = Reader()
+    desk.router.consumers["c"].attach(reader)
+    desk.run()
+    assert {delivery.event.offset for delivery in reader.deliveries} == set(range(24)) - acked
+    assert {delivery.event.offset: delivery.attempts for delivery in reader.deliveries}[held] == 2
     desk.close()

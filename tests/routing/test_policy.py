@@ -78,3 +78,11 @@ def test_an_overlap_with_a_denied_filter_is_seen():
     assert policy.permissions(BOB).denies_part_of("a/+")
     assert not policy.permissions(BOB).denies_part_of("b/#")
     assert not policy.permissions(ANA).denies_part_of("#")
+
+
+@pytest.mark.parametrize("client_id", ["dev1", "dev/1", "dev+", "dev#", ""])
+def test_a_client_id_that_does_not_fit_does_not_slip_past_a_deny(client_id):
+    policy = Policy([ALLOW_ALL, Rule(deny=(PUB,), to=("*",), topics=("cmd/%c/#",))])
+    who = Identity(user="eve", client_id=client_id)
+    assert not policy.decide(who, PUB, f"cmd/{client_id.rstrip('+#')}/x").allowed
+    assert policy.decide(who, PUB, "other").allowed

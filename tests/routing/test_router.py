@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from routing.consumer import ConsumerSpec
-from routing.errors import Reason
+from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
 from routing.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import Durability, Limits, StreamSettings
@@ -147,8 +147,18 @@ def test_a_message_id_sent_twice_is_stored_once_and_both_get_the_same_place(desk
 
 
 def test_another_publisher_may_use_the_same_message_id(desk):
-    for publisher in ("p", "q"):
-        desk.publish(Event("a", b"1", 1, publisher=publisher, properties=Properties(message_id="id")))
+    """Not even one that calls itself the same: a client id is only a name (mallory must not use up ana's ids)."""
+    for number, (user, client_id) in enumerate([("ana", "x"), ("bob", "x"), ("ana", "y")], 1):
+        publisher = desk.router.publisher(Identity(user=user, protocol="mqtt", client_id=client_id))
+        for _ in range(2):
+            event = Event("a", b"1", 1, publisher="x", properties=Properties(message_id="id"))
+            desk.publish(event, publisher=publisher)
+        assert desk.router.streams.by_name["events"].partitions[0].end_offset == number
+
+
+def test_the_same_message_id_on_another_topic_is_another_message(desk):
+    for topic in ("a", "b"):
+        desk.publish(Event(topic, b"1", 1, publisher="p", properties=Properties(message_id="id")))
     assert desk.router.streams.by_name["events"].partitions[0].end_offset == 2
 
 
@@ -286,4 +296,80 @@ def test_pressure_is_relieved_by_the_commit(tmp_path):
     desk.run()
     desk.tick()
     assert not desk.router.pressure and called == [1]
+    desk.close()
+
+
+def refuse(partition, reason=Reason.STORAGE_FAILED):
+    partition.failed = Refusal(reason, "no")
+
+
+def retained_of(desk):
+    return [(event.topic, event.payload) for event in desk.router.retained.match("#", ANA)]
+
+
+def test_a_retained_event_that_cannot_be_kept_is_refused_and_the_one_before_stands(tmp_path):
+    desk = Desk(tmp_path)
+    desk.publish(Event("a", b"1", 1, retain=True))
+    partition = desk.router.retained._partition
+    refuse(partition)
+    for topic in ("a", "b"):
+        ticket = desk.publish(Event(topic, b"2", 1, retain=True))
+        assert ticket.refusals[0].reason is Reason.STORAGE_FAILED
+    assert retained_of(desk) == [("a", b"1")]
+    desk.close()
+    desk = Desk(tmp_path)
+    assert retained_of(desk) == [("a", b"1")]
+    desk.close()
+
+
+def test_a_refused_event_is_not_retained_not_even_after_a_restart(tmp_path):
+    desk = Desk(tmp_path)
+    desk.publish(Event("a", b"1", 1, retain=True))
+    stream = desk.router.streams.by_name["events"].partitions[0]
+    refuse(stream)
+    tickets = [desk.router.publish([Event(topic, b"2", 1, retain=True)], desk.publisher) for topic in ("a", "a", "b")]
+    desk.run()
+    assert all(ticket.refusals for ticket in tickets)
+    assert retained_of(desk) == [("a", b"1")]
+    desk.close()
+    desk = Desk(tmp_path)
+    assert retained_of(desk) == [("a", b"1")]
+    desk.close()
+
+
+def test_a_callback_that_fails_keeps_nobody_else_waiting(desk):
+    done = []
+    first = desk.router.publish([Event("a", b"1", 1)], desk.publisher)
+    first.on_done(lambda ticket: 1 / 0)
+    first.on_done(done.append)
+    second = desk.router.publish([Event("a", b"2", 1)], desk.publisher)
+    second.on_done(done.append)
+    desk.run()
+    assert done == [first, second]
+
+
+def test_publishers_that_fill_the_budget_do_not_refuse_the_state_of_others(tmp_path):
+    desk = Desk(tmp_path, limits=Limits(pending_commit_bytes=1_000))
+    desk.router.publish([Event("a", bytes(900_000), 1)], desk.publisher)
+    refused = desk.router.publish([Event("a", b"x", 1)], desk.publisher)
+    ticket = desk.router.state.put("k", b"v")
+    desk.run()
+    assert refused.refusals[0].reason is Reason.QUOTA_EXCEEDED
+    assert not ticket.refusals
+    desk.close()
+
+
+def test_state_that_was_refused_is_put_again(tmp_path):
+    desk = Desk(tmp_path)
+    partition = desk.router.state._partition
+    refuse(partition, Reason.STORAGE_FULL)
+    assert desk.router.state.put("k", b"1")
+    assert desk.router.state.put("newer", b"1")
+    desk.run()
+    partition.failed = None
+    desk.router.state.put("newer", b"2")
+    desk.tick(0.1)
+    desk.close()
+    desk = Desk(tmp_path)
+    assert (desk.router.state.get("k"), desk.router.state.get("newer")) == (b"1", b"2")
     desk.close()
