@@ -19,7 +19,7 @@ export npm_config_audit = false
 .PHONY: help demo up test bench lint peers clean
 
 help:
-	@sed -n '2,6p' Makefile | cut -c3-
+	@sed -n '3,5p' Makefile | cut -c3-
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py

@@ -10,6 +10,7 @@ Knows nothing of the inside of the node: everything here goes through its socket
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -269,7 +270,16 @@ async def tell(node: Node) -> None:
 
 
 def fresh_folder() -> Path:
+    """An empty folder, unless the node of an earlier demo still lives in it."""
     folder = Path("demo-data")
+    lock = folder / "data" / "lock"
+    if lock.exists():
+        with lock.open("rb+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                sys.exit(f"The node of an earlier demo still runs on {folder}. Stop it first:\n"
+                         f"  pkill -f 'up --config {folder}'")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
@@ -279,6 +289,10 @@ async def main() -> int:
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)       # it logs the broken connection, which is the point here
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
     node = Node(fresh_folder())
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):      # such as a closed terminal: the node must not outlive the demo
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     try:
         await tell(node)
         if sys.stdin.isatty() and sys.stdout.isatty():
@@ -287,6 +301,8 @@ async def main() -> int:
             await node.process.wait()
             print(f"The node has stopped. Its data is in {node.config.parent}; start it again with\n"
                   f"  {MESHGATE} up --config {node.config}")
+        else:
+            print("\nAll is well: nothing that was acknowledged is gone.")
         return 0
     except (DemoError, AMQTTError, aiohttp.ClientError, TimeoutError) as error:
         print(f"\nThe demo failed: {error!r}\nThe node's last lines:\n{node.log.read_text()[-2000:]}", file=sys.stderr)
@@ -298,5 +314,5 @@ async def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(0)

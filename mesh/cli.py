@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "consumers": (show.add_consumers, "its consumers with their lag; seek, pause, resume, delete one"),
     "clients": (show.add_clients, "who is connected; kick one"),
     "denials": (show.add_denials, "what was refused lately, and by which rule"),
-    "log": (log.add_log, "verify or dump the log of a node that is not running"),
+    "log": (log.add_log, "verify or dump a log, also that of a running node"),
 }
 
 

@@ -149,10 +149,13 @@ class Consumer:
             self._registry.schedule(self)
 
     def pause(self) -> None:
+        """Deliver nothing until resume(), also over a restart."""
         self.paused = True
+        self._touch()
 
     def resume(self) -> None:
         self.paused = False
+        self._touch()
         self.ready()
 
     # -- filters ----------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class ConsumerState(msgspec.Struct, omit_defaults=True):
     cursors: list[CursorState]
     attached: bool = False                  # somebody may have got events beyond the stored position
     fresh: dict[str, list[tuple[str, int, int]]] = {}
+    paused: bool = False
 
 
 class ConsumerRegistry:
@@ -251,7 +252,8 @@ class ConsumerRegistry:
             for pattern, since in consumer.interest.fresh.items()
         }
         state = ConsumerState(
-            consumer.spec, consumer.identity, list(consumer.filters), cursors, attached=attached, fresh=fresh)
+            consumer.spec, consumer.identity, list(consumer.filters), cursors, attached=attached, fresh=fresh,
+            paused=consumer.paused)
         return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
 
     def restore(self) -> None:
@@ -267,6 +269,7 @@ class ConsumerRegistry:
 
     def _restore(self, state: ConsumerState) -> None:
         consumer = Consumer(state.spec, state.owner, self)
+        consumer.paused = state.paused
         self.by_name[consumer.name] = consumer
         streams = self._router.streams
         for stored in state.cursors:

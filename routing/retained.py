@@ -214,6 +214,10 @@ class RetainedEvents:
         self._partition.append([restored], ticket)
         ticket.part_done()
 
+    def event_at(self, offset: int) -> Event | None:
+        """A retained event by its place in the internal partition; None when a newer one has replaced it there."""
+        return self._partition.event(offset)
+
     def match(self, pattern: str, identity: Identity) -> list[Event]:
         """Retained events for a new subscription: not expired, and readable by this identity."""
         now_ms = self._clock_ms()

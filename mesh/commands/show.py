@@ -41,6 +41,8 @@ def add_consumers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="consumer")
     parser.add_argument("--to", metavar="PLACE", help="seek: earliest, latest, an offset, or a time such as "
                         "2026-01-31T12:00:00Z")
+    parser.add_argument("--stream", help="seek to an offset: the stream that it belongs to")
+    parser.add_argument("--partition", type=int, help="seek to an offset: the partition that it belongs to")
     _add(parser)
     parser.set_defaults(run=show_consumers)
 
@@ -142,7 +144,12 @@ def _act_on_consumer(options: argparse.Namespace) -> int:
     if options.action == "seek":
         if options.to is None:
             raise CommandError("seek needs --to earliest, latest, an offset or a time")
-        body = msgspec.json.encode({"to": int(options.to) if options.to.isdigit() else options.to})
+        place: dict[str, str | int] = {"to": int(options.to) if options.to.isdigit() else options.to}
+        if options.stream is not None:
+            place["stream"] = options.stream
+        if options.partition is not None:
+            place["partition"] = options.partition
+        body = msgspec.json.encode(place)
     path = f"/api/v1/consumers/{quote(options.name, safe='')}"
     if options.action == "delete":
         answer = Client(options).json(path, "DELETE")

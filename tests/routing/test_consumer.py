@@ -654,3 +654,19 @@ def test_key_shared_keeps_what_is_acked_and_what_is_marked_over_a_restart(tmp_pa
     assert {delivery.event.offset for delivery in reader.deliveries} == set(range(24)) - acked
     assert {delivery.event.offset: delivery.attempts for delivery in reader.deliveries}[held] == 2
     desk.close()
+
+
+def test_a_pause_holds_over_a_restart(tmp_path):
+    desk = Desk(tmp_path)
+    consumer_of(desk).pause()
+    desk.publish("a")
+    desk.close()
+    desk = Desk(tmp_path)
+    consumer, reader = desk.router.consumers["c"], Reader()
+    consumer.attach(reader)
+    desk.run()
+    assert reader.deliveries == []
+    consumer.resume()
+    desk.run()
+    assert reader.topics == ["a"]
+    desk.close()
