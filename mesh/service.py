@@ -94,6 +94,8 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._on_reload, node)
         node.state = "ready"
         print_banner(node)
+        for stream in node.store.unserved():
+            logger.warning("stream %s is on disk but in no [[streams]]: its events are kept and not served", stream)
         logger.info("node %s is ready after %.1f s", node.name, node.uptime_s())
         await self._stop.wait()
         await self._shut_down(node)

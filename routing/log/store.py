@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
 from routing.log.commit import InlineWriter, Job, ThreadWriter, Writer
@@ -135,6 +136,13 @@ class LocalStore:
                 settings.name, existing, settings.partitions,
             )
         return max(existing, settings.partitions)
+
+    def unserved(self) -> list[str]:
+        """Streams on disk that nobody has opened: their events are kept, but not to be had."""
+        opened = {escape_name(partition.stream) for partition in self.partitions}
+        directory = self._root / "streams"
+        found = self._fs.names(directory) if self._fs.exists(directory) else []
+        return sorted(unquote(name) for name in found if name not in opened)
 
     # ------------------------------------------------------------------------------------------------ commit
 

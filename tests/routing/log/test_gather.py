@@ -97,3 +97,13 @@ def test_the_store_starts_the_next_commit_when_the_time_has_come_and_loses_none(
     publish_again = publish()
     store.close()
     assert last.done and publish_again.done and partition.end_offset == 5
+
+
+def test_a_stream_on_disk_that_nobody_opens_is_named(tmp_path):
+    for streams in (["a", "b/ü"], ["a"]):
+        store = LocalStore(tmp_path, call_on_loop=lambda work: work(), clock_ms=lambda: 1, spawn_writer=InlineWriter)
+        for name in streams:
+            store.open_stream(StreamSettings(name, ("#",)))
+        unserved = store.unserved()
+        store.close()
+    assert unserved == ["b/ü"]
