@@ -14,6 +14,7 @@ from routing.cursor import Delivery
 
 if TYPE_CHECKING:
     from protocols.mqtt.outbound import Outbound
+    from protocols.mqtt.shared import SharedMember
     from routing.consumer import Consumer
     from routing.ticket import Ticket
 
@@ -41,7 +42,8 @@ def _puback_slowly(outbound: Outbound, packet_ids: Iterable[int]) -> None:
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBACK for a publish with QoS 2")
         delivery = outbound.in_flight.pop(packet_id, None)
         if delivery is not None:                            # an unknown id is harmless: its ack crossed a reconnect
-            outbound.session.owned.pop(packet_id, None)
+            if outbound.session.owned.pop(packet_id, None) is not None:
+                outbound.connection.server.save_qos2_soon(outbound.session)
             done.append(delivery)
     settle(outbound, done)
 
@@ -51,15 +53,20 @@ def settle(outbound: Outbound, done: list[Delivery], *, checkpoint: bool = False
     if credit:
         outbound.give_back(len(done))
     by_consumer: dict[Consumer, list[Delivery]] = {}
+    seats: dict[SharedMember, int] = {}
     for delivery in done:
         if delivery.member is not None:                     # else the session alone had it
             consumer = outbound.consumer if delivery.member is outbound else delivery.member.consumer
             if consumer is not None:
                 by_consumer.setdefault(consumer, []).append(delivery)
+            if delivery.member is not outbound:
+                seats[delivery.member] = seats.get(delivery.member, 0) + 1
     for consumer, deliveries in by_consumer.items():
         consumer.ack(deliveries)
         if checkpoint:
             consumer.checkpoint()
+    for seat, count in seats.items():                       # after the acks: one that has unsubscribed goes now
+        seat.answered(count)
     outbound.ready()
 
 

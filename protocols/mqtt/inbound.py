@@ -222,13 +222,26 @@ class Inbound:
                 self.connection.server.qos2_durable(session, event)
         self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
 
-    def _pubrec(self, frame: bytes, parts: list[bytes]) -> None:
-        """Answer where the client is now: it may have come back meanwhile and have sent the PUBLISH again."""
+    def _current(self) -> MqttConnection:
+        """Where the client is now: it may have come back meanwhile and have sent a QoS 2 PUBLISH again."""
         connection = self.session.connection
-        if self.connection.closed and connection is not None:
+        return connection if self.connection.closed and connection is not None else self.connection
+
+    def _pubrec(self, frame: bytes, parts: list[bytes]) -> None:
+        connection = self._current()
+        if connection is not self.connection:
             connection.write(frame, packets.PUBREC)
         else:
             parts.append(frame)
+
+    def _pubrec_refused(self, packet_id: int, refusal: Refusal, parts: list[bytes]) -> None:
+        """As _pubrec(), with an error. Where MQTT 3.1.1 has no word for it, _drain() closes our own connection."""
+        connection = self._current()
+        if connection.version == VERSION_5:
+            code = reasons.puback_code(refusal.reason)
+            self._pubrec(connection.ack_packet(packets.PUBREC, packet_id, code, refusal.text), parts)
+        elif connection is not self.connection:
+            connection.fail(reasons.CODE_OF_REASON[refusal.reason], refusal.text)
 
     def _answer_each(self, batch: _Batch, parts: list[bytes], refusals: dict[int, Refusal]) -> Refusal | None:
         """Some events of the batch were refused. Returns a refusal that MQTT 3.1.1 can only answer by closing."""
@@ -256,7 +269,8 @@ class Inbound:
             last = refusal
             if event.qos == 2:                                                          # [MQTT-4.3.3-9]
                 session.open_ids.pop(packet_id, None)
-            if self.connection.version == VERSION_5:
+                self._pubrec_refused(packet_id, refusal, parts)
+            elif self.connection.version == VERSION_5:
                 code = reasons.puback_code(refusal.reason)
                 parts.append(self.connection.ack_packet(kind, packet_id, code, refusal.text))
         self.connection.server.dropped(session.identity, "refused", dropped)

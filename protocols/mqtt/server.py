@@ -328,6 +328,7 @@ class MqttServer:
         """Bring back the sessions of before the restart. Nobody is connected, so their expiry runs."""
         in_log = dict(self.router.recovered_qos2())
         now_s, now_ms = self.router.clock_s(), self.router.clock_ms()
+        all_read = True
         for key, value in self.router.state.items(SESSION_PREFIX):
             client_id = key[len(SESSION_PREFIX):]
             try:
@@ -336,6 +337,7 @@ class MqttServer:
                 qos2 = msgspec.msgpack.decode(raw, type=StoredQos2) if raw is not None else StoredQos2([], [], [])
             except msgspec.MsgspecError as error:
                 log.error("stored session %r cannot be read and is left alone: %s", client_id, error)
+                all_read = False
                 continue
             identity = Identity(stored.user, stored.roles, protocol="mqtt", client_id=client_id)
             session = self.sessions[client_id] = Session(client_id, identity, now_ms)
@@ -356,6 +358,15 @@ class MqttServer:
             for stream, partition, offset in chain.from_iterable(packet_ids.values()):
                 seen[stream, partition] = max(seen.get((stream, partition), -1), offset)
             self._orphan(client_id, seen)
+        if all_read:                                    # else it may be a group of the one that was not read
+            self._delete_empty_groups()
+
+    def _delete_empty_groups(self) -> None:
+        """Groups whose last persistent session had left: the members of before the restart are gone for good."""
+        joined = {shared.group_name(share) for share in self._groups}
+        for name in [name for name in self.router.consumers if name.startswith(shared.SHARE_PREFIX)]:
+            if name not in joined:
+                self.router.delete_consumer(name)
 
     def _restore_outbound(self, session: Session, stored: StoredQos2) -> None:
         session.qos2_stored = True
@@ -369,7 +380,7 @@ class MqttServer:
                 if event is not None:
                     plan = session.subscriptions.plan(event.topic) or Plan(2, False, b"")
                     session.owned[entry.packet_id] = (
-                        Delivery(event), Plan(2, plan.retain_as_published, plan.id_bytes))
+                        Delivery(event), Plan(entry.qos, plan.retain_as_published, plan.id_bytes))
 
     def _event_at(self, stream_name: str, index: int, offset: int) -> Event | None:
         if stream_name == RETAINED_STREAM:

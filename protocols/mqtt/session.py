@@ -67,7 +67,7 @@ class StoredSession(msgspec.Struct, array_like=True):
 
 
 class OutboundId(msgspec.Struct, array_like=True):
-    """A QoS 2 id that we have given out."""
+    """A QoS 2 id that we have given out, or one of QoS 1 whose event no consumer has."""
 
     packet_id: int
     stream: str
@@ -75,6 +75,7 @@ class OutboundId(msgspec.Struct, array_like=True):
     offset: int
     released: bool                          # PUBREC has come: only the PUBREL is outstanding
     owned: bool                             # no consumer will deliver the event again, the session must
+    qos: int = 2                            # 1 only when owned
 
 
 class StoredQos2(msgspec.Struct, array_like=True):
@@ -149,9 +150,9 @@ class Session:
             OutboundId(packet_id, *place, False, False)
             for place, packet_id in self.unacked.items() if packet_id not in known)
         outbound.extend(
-            outbound_id(packet_id, delivery.event, released=False, owned=True)
+            outbound_id(packet_id, delivery.event, released=False, owned=True, qos=plan.qos)
             for packet_id, (delivery, plan) in self.owned.items()
-            if packet_id not in known and plan.qos == 2 and delivery.event.partition is not None)
+            if packet_id not in known and delivery.event.partition is not None)
         outbound.extend(
             OutboundId(packet_id, "", 0, -1, True, False) for packet_id in self.released if packet_id not in known)
         return msgspec.msgpack.encode(StoredQos2(
@@ -180,8 +181,8 @@ class Session:
                 self.open_ids[packet_id] = True
 
 
-def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool) -> OutboundId:
-    return OutboundId(packet_id, *place_of(event), released, owned)
+def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool, qos: int = 2) -> OutboundId:
+    return OutboundId(packet_id, *place_of(event), released, owned, qos)
 
 
 def place_of(event: Event) -> Place:

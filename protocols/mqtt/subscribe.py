@@ -210,7 +210,7 @@ def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> N
         connection.server.router.unsubscribe(subscription.direct)
         subscription.direct = None
     if subscription.member is not None:
-        subscription.member.leave(finish_here=True)                                     # [MQTT-3.10.4-3]
+        subscription.member.unsubscribed()                                              # [MQTT-3.10.4-3]
     if subscription.guaranteed and session.consumer is not None:
         session.consumer.remove_filter(subscription.pattern)
 
@@ -244,6 +244,6 @@ def leave_all(connection: MqttConnection) -> None:
         if subscription.direct is not None:
             connection.server.router.unsubscribe(subscription.direct)
             subscription.direct = None
-        if subscription.member is not None:
-            subscription.member.leave(finish_here=False)
+    for member in list(connection.outbound.shared):         # also those that have unsubscribed and owe an answer
+        member.leave()
     connection.outbound.end()
