@@ -11,6 +11,7 @@ Last-Event-ID gets each event once. What was looked at and not wanted moves the 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -80,7 +81,8 @@ class SseReader:
         self._position = PositionWriter(epoch_tag(router.store.epoch), router.clock_ms() // 1000, vector)
         self._sent_position = ""
         self._consumer: Consumer | None = None
-        self._unacked: list[Delivery] = []
+        self._unacked: list[Delivery] = []              # written, not drained
+        self._pending: deque[Delivery] = deque()        # handed out, not written: the socket is full
         self._window = CREDIT_FIRST
         self._written_s = router.clock_s()
 
@@ -109,6 +111,7 @@ class SseReader:
         if not self.closed.done():
             self.closed.set_result("gone")
         self._unacked.clear()
+        self._pending.clear()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             self._router.delete_consumer(consumer.name)
@@ -120,44 +123,62 @@ class SseReader:
     # -- events -----------------------------------------------------------------------------------------------
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Write them in one go; ack them when the socket took them, else when it has drained."""
+        """Write them; ack them when the socket took them, else when it has drained."""
         if self.closed.done():
             return
-        chunk = self._gaps()
+        gaps = [] if self._pending else self._gaps()
+        self._pending.extend(deliveries)
+        self._write_pending(gaps)
+
+    def writing(self, blocked: bool) -> None:
+        """The socket is full (True) or has drained (False). Called by the connection."""
+        if blocked:
+            self.blocked_since_s = self._router.clock_s()
+            self.credit = 0         # counted in events, while those to come may be of any size
+            return
+        self.blocked_since_s = None
+        done, self._unacked = self._unacked, []
+        if self._consumer is not None:
+            self._consumer.ack(done)
+            self._write_pending([])
+            if self.credit > 0:
+                self._consumer.ready(self)
+
+    def _write_pending(self, chunk: list[bytes]) -> None:
+        """Write what was handed out, about sse_batch_bytes at a time, until the socket is full."""
+        while self._pending and self.blocked_since_s is None:
+            written = self._render(chunk)
+            data = b"".join(chunk)
+            chunk = []
+            self._resize_window(len(data), len(written))
+            if data:
+                self._write(data)
+            if self.blocked_since_s is not None:
+                self._unacked += written
+            elif self._consumer is not None:
+                self._consumer.ack(written)
+        self.credit = self._window if self.blocked_since_s is None else 0
+
+    def _render(self, chunk: list[bytes]) -> list[Delivery]:
+        """Add pending events to chunk until it holds sse_batch_bytes. Returns the deliveries that are in it."""
         now_ms = self._router.clock_ms()
-        count = 0
-        for delivery in deliveries:
+        room = self._settings.sse_batch_bytes
+        taken: list[Delivery] = []
+        while self._pending and room > 0:
+            delivery = self._pending.popleft()
+            taken.append(delivery)
             event = delivery.event
             properties = event.properties
             if event.partition is not None:
                 self._advance(event.partition, event.offset + 1)
             if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
                 continue
-            count += 1
+            line = self._cache.line(event)
+            room -= len(line)
+            self._counters.events_out += 1
             self._counters.payload_bytes_out += len(event.payload)
-            chunk += (self._id_line(), b"data: ", self._cache.line(event), b"\n\n")
-        self._counters.events_out += count
-        data = b"".join(chunk)
-        self._resize_window(len(data), len(deliveries))
-        if data:
-            self._write(data)
-        if self.blocked_since_s is None:
-            consumer.ack(deliveries)
-            self.credit = self._window
-        else:
-            self._unacked += deliveries
-
-    def writing(self, blocked: bool) -> None:
-        """The socket is full (True) or has drained (False). Called by the connection."""
-        if blocked:
-            self.blocked_since_s = self._router.clock_s()
-            return
-        self.blocked_since_s = None
-        done, self._unacked = self._unacked, []
-        if self._consumer is not None:
-            self._consumer.ack(done)
-            self.credit = self._window
-            self._consumer.ready(self)
+            chunk += (self._id_line(), b"data: ", line, b"\n\n")
+        return taken
 
     def _resize_window(self, size: int, count: int) -> None:
         """Credit for about sse_batch_bytes, growing at most twofold at a time, so that one surprise stays small."""
