@@ -30,6 +30,8 @@ SUFFIXES = (LOG, INDEX, TIMEINDEX, SUMMARY)
 
 READ_BYTES = 256 * 1024
 _PAGE_BYTES = 4096
+EIO_TRIES = 3               # of one read, at once
+UNREADABLE_SCANS = 20       # a page that failed in so many scans is damage; consumers scan again every 50 ms
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -67,8 +69,8 @@ def segment_name(base_offset: int) -> str:
 
 class Segment:
     __slots__ = (
-        "_file", "_summary", "allocated", "base_offset", "builder", "damage", "directory", "first_timestamp", "fs",
-        "max_timestamp", "name", "next_offset", "on_damage", "record_count", "size", "suffix",
+        "_file", "_summary", "_unreadable", "allocated", "base_offset", "builder", "damage", "directory",
+        "first_timestamp", "fs", "max_timestamp", "name", "next_offset", "on_damage", "patient", "record_count", "size", "suffix",
     )
 
     def __init__(self, fs: FileSystem, directory: Path, base_offset: int, *, suffix: str = LOG) -> None:
@@ -86,6 +88,8 @@ class Segment:
         self.builder: IndexBuilder | None = None        # of the active segment; a sealed one reads its files
         self.damage: list[Damage] = []
         self.on_damage: Callable[[Damage], None] = lambda damage: None
+        self.patient = False                            # an unreadable page is tried again before it counts as damage
+        self._unreadable: dict[int, int] = {}           # page → scans that could not read it
         self._summary: Summary | None = None
         self._file: File | None = None
 
@@ -265,25 +269,47 @@ class Segment:
         return min(self.base_offset + before, self.next_offset)
 
     def read_bytes(self, position: int, size: int) -> bytes:
-        """Bytes of the file. A page that the disk cannot read comes back as zeros, which fail their checksum."""
-        try:
-            return self.file().pread(size, position)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise StorageError(f"{self.path()}: cannot read at {position}: {error.strerror}") from error
+        """Bytes of the file. A page that the disk cannot read comes back as zeros, which fail their checksum.
+
+        When patient, that is so only after UNREADABLE_SCANS calls; until then StorageError tells to come again.
+        """
+        data = self._try_read(position, size)
+        if data is not None:
+            if self._unreadable:
+                for page in range(position - position % _PAGE_BYTES, position + size, _PAGE_BYTES):
+                    self._unreadable.pop(page, None)
+            return data
         pages = []
+        again_at = -1
         while size > 0:
             step = min(size, _PAGE_BYTES - position % _PAGE_BYTES)
-            try:
-                page = self.file().pread(step, position)
-            except OSError:
-                page = bytes(step)
-            pages.append(page)
-            if len(page) < step:
+            page = position - position % _PAGE_BYTES
+            data = self._try_read(position, step)
+            if data is None:
+                data = bytes(step)
+                self._unreadable[page] = failures = self._unreadable.get(page, 0) + 1
+                if self.patient and failures < UNREADABLE_SCANS:
+                    again_at = position
+            else:
+                self._unreadable.pop(page, None)
+            pages.append(data)
+            if len(data) < step:
                 break
             position += step
             size -= step
+        if again_at >= 0:
+            raise StorageError(f"{self.path()}: cannot read at {again_at}: input/output error")
         return b"".join(pages)
+
+    def _try_read(self, position: int, size: int) -> bytes | None:
+        """None when the disk cannot read it, at several tries."""
+        for _ in range(EIO_TRIES):
+            try:
+                return self.file().pread(size, position)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise StorageError(f"{self.path()}: cannot read at {position}: {error.strerror}") from error
+        return None
 
     def batches(self, position: int, expected: int) -> Iterator[Found]:
         """The valid batches from position on, whose base offset is expected. Damage is written down and skipped."""
