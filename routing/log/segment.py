@@ -70,7 +70,8 @@ def segment_name(base_offset: int) -> str:
 class Segment:
     __slots__ = (
         "_file", "_summary", "_unreadable", "allocated", "base_offset", "builder", "damage", "directory",
-        "first_timestamp", "fs", "max_timestamp", "name", "next_offset", "on_damage", "patient", "record_count", "size", "suffix",
+        "first_timestamp", "fs", "max_timestamp", "name", "next_offset", "on_damage", "patient",
+        "record_count", "size", "suffix",
     )
 
     def __init__(self, fs: FileSystem, directory: Path, base_offset: int, *, suffix: str = LOG) -> None:
