@@ -69,9 +69,11 @@ class Router:
         self._gather = gather
         self._turn_requested = False
         self._routes: dict[str, Route] = {}
+        self._opened: list[Partition] = []      # the internal ones too
         self._sinks: list[Sink] = []            # with something in their inbox
         self._relief: list[Callable[[], None]] = []
         self._windows = Windows(limits.dedupe_window)
+        self._starting = True
         self.state = StateTable(self._open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self._open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.registry = ConsumerRegistry(self)
@@ -79,15 +81,25 @@ class Router:
             self._open(stream)
         self._qos2 = read_tail(self.streams, self._windows)
         self.registry.restore()
+        self._starting = False
+        for partition in self._opened:
+            partition.be_patient(True)
 
     # -- streams ----------------------------------------------------------------------------------------------
 
     def _open_internal(self, name: str) -> Partition:
         settings = StreamSettings(name, compact=True, segment_bytes=INTERNAL_SEGMENT_BYTES)
-        return self.store.open_stream(settings)[0]
+        return self._recovered(settings)[0]
+
+    def _recovered(self, settings: StreamSettings) -> list[Partition]:
+        partitions = self.store.open_stream(settings)
+        for partition in partitions:
+            partition.be_patient(not self._starting)
+        self._opened += partitions
+        return partitions
 
     def _open(self, settings: StreamSettings) -> None:
-        partitions = self.store.open_stream(settings)
+        partitions = self._recovered(settings)
         for partition in partitions:
             partition.on_committed = self._committed
         self.streams.add(Stream(settings, partitions))

@@ -361,6 +361,15 @@ class Partition:
             offset = max(offset, group[-1].offset + 1)
         return Scan(events, max(offset, self.end_offset), scanned)
 
+    def be_patient(self, patient: bool) -> None:
+        """Whether an unreadable page raises StorageError for a while, for consumers to try again, or is damage at once.
+
+        While a node starts nobody would try again: it is to start with what can be read.
+        """
+        self._reader.patient = patient
+        for segment in self.segments:
+            segment.patient = patient
+
     def read(self, offset: int, max_bytes: int) -> list[bytes]:
         """Whole RecordBatches from the one that holds offset (or the next there is): at least one, if there is one."""
         return self._reader.read(max(offset, self.start_offset), max_bytes)

@@ -34,11 +34,12 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_recent", "_unfinished", "segments")
+    __slots__ = ("_decoder", "_hints", "_recent", "_unfinished", "patient", "segments")
 
     def __init__(self, segments: list[Segment], decoder: Decoder) -> None:
         """segments: the partition's own list, which grows and shrinks."""
         self.segments = segments
+        self.patient = True         # a page that cannot be read is tried again before it counts as damage
         self._decoder = decoder
         self._hints: OrderedDict[int, Hint] = OrderedDict()
         self._recent: OrderedDict[int, Segment] = OrderedDict()
@@ -251,7 +252,7 @@ class Reader:
 
     def _use(self, segment: Segment) -> None:
         """Keep file and summary of the segments that were used last, and of no more."""
-        segment.patient = True                              # consumers try again; recovery, before us, did not
+        segment.patient = self.patient
         if segment.builder is not None:                     # the active one stays open
             return
         self._recent[segment.base_offset] = segment

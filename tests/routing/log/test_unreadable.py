@@ -47,3 +47,11 @@ def test_a_page_that_stays_unreadable_becomes_damage(broken):
             scan_all(partition)
     assert scan_all(partition) == []
     assert (partition.damage[0].first_offset, partition.damage[0].end_offset) == (0, 10)
+
+
+def test_while_a_node_starts_it_is_damage_at_once_since_nobody_would_try_again(broken):
+    partition, faults = broken
+    partition.be_patient(False)
+    faults.fail("pread", count=-1, suffix=".log")
+    assert scan_all(partition) == []
+    assert partition.damage
