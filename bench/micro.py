@@ -211,7 +211,7 @@ def profile_node(row_name: str, lines: int = 35) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; none: all")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS).replace('%', '%%')}; none: all")
     parser.add_argument("--profile", type=Path, metavar="FILE")
     parser.add_argument("--node", metavar="ROW")
     options = parser.parse_args()
