@@ -71,7 +71,7 @@ class Inbound:
             self._refuse_internal(publish, topic)
             return
         convert.check_publish_topic(topic)
-        if publish.qos == 2 and not self._is_new(publish.packet_id):
+        if publish.qos == 2 and not self._is_new(publish.packet_id, topic, publish.payload):
             return
         now_ms = connection.server.router.clock_ms()
         try:
@@ -83,7 +83,7 @@ class Inbound:
                 return
             raise
         if publish.qos == 2:
-            self.session.open_ids[publish.packet_id] = False
+            self.session.open_ids[publish.packet_id] = event
             self._ids.append(publish.packet_id)
         elif publish.qos == 1:                              # its id is not remembered [MQTT-4.3.2-5]
             self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
@@ -108,18 +108,21 @@ class Inbound:
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, f"topic alias {alias} stands for nothing yet")
         return topic
 
-    def _is_new(self, packet_id: int) -> bool:
+    def _is_new(self, packet_id: int, topic: str, payload: bytes) -> bool:
         """False for a QoS 2 PUBLISH that is here already: it is answered again, not published again.
 
-        Source: [MQTT-4.3.3-10]
+        Source: [MQTT-4.3.3-10]. An id that a restart has concluded from the log is not believed blindly: what is
+        answered without being stored must be the event that is stored.
         """
         open_ids = self.session.open_ids
-        durable = open_ids.get(packet_id)
-        if durable is None:
+        if packet_id in self.session.recovered and not self.connection.server.confirm(
+                self.session, packet_id, topic, payload):
+            open_ids.pop(packet_id, None)
+        if packet_id not in open_ids:
             if len(open_ids) >= self.connection.server.settings.qos2_open_max:
                 raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 packet ids are open")
             return True
-        if durable:                                         # else the answer is on its way
+        if open_ids[packet_id] is None:                     # else the answer is on its way
             self.flush()
             self._later(encode.ack(packets.PUBREC, packet_id))
         return False
@@ -216,7 +219,7 @@ class Inbound:
         session = self.session
         for packet_id in batch.ids:
             if packet_id in session.open_ids:
-                session.open_ids[packet_id] = True
+                session.open_ids[packet_id] = None
         for event in batch.events:
             if event.qos == 2:
                 self.connection.server.qos2_durable(session, event)
@@ -262,7 +265,7 @@ class Inbound:
                 if event.qos == 1:
                     parts.append(encode.ack(kind, packet_id))
                 else:
-                    session.open_ids[packet_id] = True
+                    session.open_ids[packet_id] = None
                     self.connection.server.qos2_durable(session, event)
                     self._pubrec(encode.ack(kind, packet_id), parts)
                 continue
@@ -282,13 +285,13 @@ class Inbound:
         connection = self.connection
         known: list[bytes] = []
         for packet_id in packet_ids:
-            durable = session.open_ids.get(packet_id)
-            if durable is None and connection.version == VERSION_5:
+            if packet_id not in session.open_ids and connection.version == VERSION_5:
                 connection.write(encode.ack(packets.PUBCOMP, packet_id, reasons.PACKET_ID_NOT_FOUND), packets.PUBCOMP)
                 continue
-            if durable is False:
+            if session.open_ids.get(packet_id) is not None:
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBREL before PUBREC")
             session.open_ids.pop(packet_id, None)                                       # [MQTT-4.3.3-12]
+            session.recovered.pop(packet_id, None)
             known.append(packet_id.to_bytes(2, "big"))
         if not known:
             return

@@ -242,6 +242,18 @@ class MqttServer:
             session.noticed(event)
             self._orphan(session.client_id, session.seen)
 
+    def confirm(self, session: Session, packet_id: int, topic: str, payload: bytes) -> bool:
+        """Whether an id that was found open in the log stands for this very PUBLISH. Asked once per id.
+
+        An event that is not in the log any more (retention, compaction) is taken on trust.
+        """
+        events = [self._event_at(*place) for place in session.recovered.pop(packet_id)]
+        if any(event is None or (event.topic == topic and event.payload == payload) for event in events):
+            return True
+        log.warning("QoS 2 packet id %d of %r was released and comes with another event: stored as new",
+                    packet_id, session.client_id)
+        return False
+
     def _orphan(self, client_id: str, seen: dict[tuple[str, int], int]) -> None:
         while len(self._orphans) >= ORPHANS_MAX:
             self._orphans.pop(next(iter(self._orphans)))

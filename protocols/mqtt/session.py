@@ -89,8 +89,8 @@ class Session:
 
     __slots__ = (
         "backlog", "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "open_ids", "owned",
-        "persistent", "qos2_stored", "released", "seen", "since_ms", "subscriptions", "timer_s", "unacked", "will",
-        "will_delay_s", "will_due_s",
+        "persistent", "qos2_stored", "recovered", "released", "seen", "since_ms", "subscriptions", "timer_s", "unacked",
+        "will", "will_delay_s", "will_due_s",
     )
 
     def __init__(self, client_id: str, identity: Identity, since_ms: int) -> None:
@@ -107,9 +107,10 @@ class Session:
         self.released: dict[int, None] = {}                 # ids that wait for PUBCOMP, in the order of their PUBREC
         self.owned: dict[int, tuple[Delivery, Plan]] = {}   # id → delivery that no consumer has
         self.backlog: deque[tuple[Event, Plan]] | None = None       # retained events still to be sent
-        # inbound QoS 2: id → True when its event is durable, False while it waits for that
-        self.open_ids: dict[int, bool] = {}
+        # inbound QoS 2: id → its event while that waits for the disk, None when it is durable
+        self.open_ids: dict[int, Event | None] = {}
         self.seen: dict[tuple[str, int], int] = {}          # (stream, partition) → offset that is accounted for
+        self.recovered: dict[int, list[Place]] = {}         # ids found open in the log, until the client confirms one
         self.qos2_stored = False                            # something is stored under mqtt/qos2/
         # will and end
         self.will: Will | None = None
@@ -128,6 +129,15 @@ class Session:
             key = (event.partition.stream, event.partition.index)
             if event.offset > self.seen.get(key, -1):
                 self.seen[key] = event.offset
+
+    def _passed(self, event: Event) -> bool:
+        """Whether `seen` has gone past an event that still waits for its ticket: then it is durable, too.
+
+        So it is after a take-over, when a ticket of the old connection waits for another partition.
+        """
+        if event.partition is None:
+            return False
+        return 0 <= event.offset <= self.seen.get((event.partition.stream, event.partition.index), -1)
 
     def stored(self, disconnected_ms: int) -> bytes:
         """Value of mqtt/session/<client id>."""
@@ -156,7 +166,7 @@ class Session:
         outbound.extend(
             OutboundId(packet_id, "", 0, -1, True, False) for packet_id in self.released if packet_id not in known)
         return msgspec.msgpack.encode(StoredQos2(
-            [packet_id for packet_id, durable in self.open_ids.items() if durable],
+            [packet_id for packet_id, waits in self.open_ids.items() if waits is None or self._passed(waits)],
             [(stream, partition, offset) for (stream, partition), offset in self.seen.items()],
             outbound))
 
@@ -174,11 +184,19 @@ class Session:
 
     def restore_open_ids(self, stored: StoredQos2, in_log: dict[int, list[Place]]) -> None:
         """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their places."""
-        self.seen = {(stream, partition): offset for stream, partition, offset in stored.seen}
-        self.open_ids = dict.fromkeys(stored.open_ids, True)
+        stored_seen = {(stream, partition): offset for stream, partition, offset in stored.seen}
+        self.seen = dict(stored_seen)
+        self.open_ids = dict.fromkeys(stored.open_ids)
         for packet_id, places in in_log.items():
-            if any(offset > self.seen.get((stream, partition), -1) for stream, partition, offset in places):
-                self.open_ids[packet_id] = True
+            for place in places:
+                key, offset = place[:2], place[2]
+                if offset > stored_seen.get(key, -1):
+                    self.open_ids[packet_id] = None
+                    self.recovered.setdefault(packet_id, []).append(place)
+                # else the next restart would find the id open again, after its release and perhaps its next use
+                self.seen[key] = max(self.seen.get(key, -1), offset)
+        for packet_id in stored.open_ids:               # known for certain, nothing is to be confirmed
+            self.recovered.pop(packet_id, None)
 
 
 def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool, qos: int = 2) -> OutboundId:

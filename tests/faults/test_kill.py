@@ -5,13 +5,17 @@ Per commit: 5 rounds per cell. The long run: `python -m tests.faults --rounds 20
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.rig import Rig
+from tests.support.checker_log import raw_records
 from tests.support.node import Node
-from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt
+from tests.support.rawmqtt import PUBCOMP, PUBREC, PUBREL, SESSION_EXPIRY, open_mqtt, publish_packet
 
 ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "5"))
 SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
@@ -73,6 +77,33 @@ def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, vers
             client.subscribe((f"{topic}/#", 1))
             found = client.message()
             assert (found.topic, found.payload, found.retain) == (f"{topic}/retained", b"state", True)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_packet_id_that_was_released_between_two_kills_is_free(node: Node, version: int) -> None:
+    """Published, killed, repeated, released, killed: the next QoS 2 publish under the same ids is stored."""
+    ids = range(1, 17)
+    publish: Callable[..., bytes] = partial(publish_packet, qos=2, version=version)
+    with open_mqtt(node.mqtt, "w", version=version, clean=False, values=STAY) as writer:
+        writer.send(b"".join(publish(f"a/{number}", b"1", packet_id=number) for number in ids))
+        assert {writer.expect(PUBREC).packet_id for _ in ids} == set(ids)
+        node.kill9()
+    node.restart()
+    with open_mqtt(node.mqtt, "w", version=version, clean=False, values=STAY) as writer:
+        for number in ids:
+            writer.send(publish(f"a/{number}", b"1", packet_id=number, dup=True))
+            writer.expect(PUBREC, packet_id=number)
+            writer.ack(PUBREL, number)
+            writer.expect(PUBCOMP, packet_id=number)
+        node.kill9()
+    node.restart()
+    with open_mqtt(node.mqtt, "w", version=version, clean=False, values=STAY) as writer:
+        for number in ids:
+            writer.send(publish(f"a/{number}", b"1", packet_id=number))     # content alone would say: a repeat
+            assert not writer.expect(PUBREC, packet_id=number).code
+    topics = Counter(topic for _, topic, _ in raw_records(node.data, "events"))
+    assert topics == {f"a/{number}": 2 for number in ids}
 
 
 def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:

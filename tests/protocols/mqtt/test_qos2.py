@@ -1,8 +1,10 @@
 """QoS 2, exactly once: both ways, across reconnects and kill -9."""
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from protocols.mqtt.session import StoredQos2
 from routing.settings import StreamSettings
 from tests.protocols.mqtt.harness import PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.support import rawmqtt as m
@@ -100,6 +102,35 @@ def test_a_publish_is_taken_once_whenever_the_node_dies(make_broker, crash_after
     reborn.store.close()
 
 
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_an_id_released_after_a_restart_stays_released_at_the_next(make_broker, partitions):
+    """Two kills, nothing published between them: the second restart must not find the id open again in the log."""
+    broker = make_broker(settings=[StreamSettings("events", ("#",), partitions)])
+    writer = broker.client("w", **PERSISTENT)
+    for number in range(1, 9):
+        writer.publish(f"a/{number}", b"1", qos=2, packet_id=number)
+    second = broker.crash()
+    writer = again(second, "w")
+    for number in range(1, 9):
+        writer.publish(f"a/{number}", b"1", qos=2, packet_id=number, dup=True)
+        assert writer.one(PUBREC).packet_id == number
+        if number > 2:
+            writer.ack(PUBREL, number)
+            assert writer.one(PUBCOMP).code == 0
+    third = second.crash()
+    assert set(third.server.sessions["w"].open_ids) == {1, 2}
+    writer = again(third, "w")
+    for number in range(3, 9):
+        writer.publish(f"a/{number}", b"2", qos=2, packet_id=number)
+        assert writer.one(PUBREC).code == 0
+        assert stored(third, f"a/{number}") == [b"1", b"2"]
+    writer.publish("a/1", b"1", qos=2, packet_id=1, dup=True)
+    assert writer.one(PUBREC).code == 0
+    assert stored(third, "a/1") == [b"1"]
+    second.store.close()
+    third.store.close()
+
+
 def test_ids_of_a_session_that_was_replaced_stay_dead(broker):
     writer = broker.client("w", **PERSISTENT)
     writer.publish("a", b"1", qos=2, packet_id=2)
@@ -110,6 +141,46 @@ def test_ids_of_a_session_that_was_replaced_stay_dead(broker):
     writer.publish("a", b"2", qos=2, packet_id=2)
     assert stored(reborn) == [b"1", b"2"]
     reborn.store.close()
+
+
+def test_an_id_of_a_replaced_session_is_not_taken_for_a_new_publish(broker):
+    """The old session's event becomes durable after the new session began, and the node dies before it notes that."""
+    writer = broker.client("w", **PERSISTENT)
+    writer.publish("a", b"1", qos=2, packet_id=2, run=False)
+    writer.publish("a", b"2", qos=2, packet_id=3, run=False)
+    broker.client("w", clean=True, values=PERSISTENT["values"])
+    reborn = broker.crash()
+    writer = again(reborn, "w")
+    writer.publish("a", b"3", qos=2, packet_id=2)           # only now, and by chance under an id of the old session
+    assert writer.one(PUBREC).code == 0
+    writer.publish("a", b"4", qos=2, packet_id=3, dup=True)     # sent before the kill and never taken
+    assert writer.one(PUBREC).code == 0
+    assert stored(reborn) == [b"1", b"2", b"3", b"4"]
+    writer.publish("a", b"3", qos=2, packet_id=2, dup=True)
+    assert writer.one(PUBREC).code == 0
+    third = reborn.crash()
+    writer = again(third, "w")
+    writer.publish("a", b"3", qos=2, packet_id=2, dup=True)
+    writer.ack(PUBREL, 2)
+    writer.ack(PUBREL, 3)
+    assert [(one.kind, one.code) for one in writer.take()] == [(PUBREC, 0), (PUBCOMP, 0), (PUBCOMP, 0)]
+    assert stored(third) == [b"1", b"2", b"3", b"4"]
+    reborn.store.close()
+    third.store.close()
+
+
+def test_an_id_that_waits_for_another_partition_is_not_forgotten(make_broker):
+    """After a take-over the new connection's events are accounted for, those of the old one are still on their way."""
+    broker = make_broker(settings=[StreamSettings("events", ("#",), 2)])
+    writer = broker.client("w", **PERSISTENT)
+    session = broker.server.sessions["w"]
+    writer.publish("a", b"1", qos=2, packet_id=2)
+    writer.publish("a", b"2", qos=2, packet_id=3)
+    (partition,) = (part for part in broker.router.streams.by_name["events"].partitions if part.end_offset)
+    session.open_ids[2] = partition.event(0)                # as if its ticket were not complete
+    assert set(msgspec.msgpack.decode(session.stored_qos2(()), type=StoredQos2).open_ids) == {2, 3}
+    session.seen.clear()
+    assert set(msgspec.msgpack.decode(session.stored_qos2(()), type=StoredQos2).open_ids) == {3}
 
 
 def test_ids_of_a_session_that_ended_stay_dead(broker):
