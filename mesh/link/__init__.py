@@ -1,0 +1,1 @@
+"""Links: authenticated connections between neighbours, over WebSocket. What they carry is decided above."""
