@@ -17,7 +17,7 @@ from mesh.snapshots import (
     policies_snapshot,
     streams_snapshot,
 )
-from protocols.rest.convert import parse_rfc3339
+from protocols.event_json import parse_rfc3339
 from protocols.rest.problems import Problem
 from routing.consumer import Consumer
 from routing.registry import start_position

@@ -4,7 +4,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from protocols.rest.convert import rfc3339
+from protocols.event_json import rfc3339
 from routing.settings import StreamSettings
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.location import event_id
 from protocols.rest.answer import json_answer
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.convert import percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import MalformedRequest
-from protocols.rest.location import event_id
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
 from protocols.rest.waiting import Waiting

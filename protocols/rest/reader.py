@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocols.rest.convert import event_json
+from protocols.event_json import event_json
+from protocols.location import PositionWriter, Vector, epoch_tag
 from protocols.rest.counters import RestCounters
-from protocols.rest.location import PositionWriter, Vector, epoch_tag
 from protocols.rest.settings import RestSettings
 from routing.consumer import Consumer
 from routing.cursor import Delivery

@@ -10,11 +10,11 @@ import secrets
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.location import Vector
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.convert import percent_decoded
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedHandler
-from protocols.rest.location import Vector
 from protocols.rest.positions import start_vector
 from protocols.rest.problems import SERVER, Problem, problem_of
 from protocols.rest.reader import CREDIT_MAX, JsonCache, SseReader

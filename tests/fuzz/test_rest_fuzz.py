@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.event_json import parse_rfc3339
+from protocols.location import BadPosition, PositionWriter, decode_position, encode_position, parse_event_id
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.auth import basic_credentials
-from protocols.rest.convert import parse_rfc3339, percent_decoded, publish_fields
-from protocols.rest.location import BadPosition, PositionWriter, decode_position, encode_position, parse_event_id
+from protocols.rest.convert import percent_decoded, publish_fields
 from protocols.rest.problems import Problem
 from protocols.rest.publish import PREFIX, topic_of_path
 from protocols.rest.settings import RestSettings
