@@ -5,8 +5,8 @@ One WebSocket message (binary) holds one or more frames, so that many small ones
     message = ( length: u32 big endian | frame: length bytes )+
     frame   = MessagePack array [ tag, field, field, … ]        tag: number of the frame's type
 
-A field may be added at the end of a frame, with a default: an older node ignores it and a newer node fills it in. Any other
-change raises PROTOCOL_MAX. decode_message() raises BadFrame for everything that is not exactly this, and nothing else.
+A field may be added at the end of a frame, with a default: an older node ignores it and a newer node fills it in. Any
+other change raises PROTOCOL_MAX. decode_message() raises BadFrame for what is not exactly this, and nothing else.
 """
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Ping(msgspec.Struct, array_like=True, tag=4, frozen=True):
 
 
 class Pong(msgspec.Struct, array_like=True, tag=5, frozen=True):
-    """The answer to a Ping. received_bytes: of frames, on this connection so far, so that the other end sees progress."""
+    """The answer to a Ping. received_bytes: of frames, on this connection so far: the other end sees progress."""
 
     id: Count
     time_ms: Millis
@@ -128,7 +128,7 @@ class Goodbye(msgspec.Struct, array_like=True, tag=8, frozen=True):
 Frame: TypeAlias = Hello | Welcome | Refuse | Ping | Pong | Gossip | Relay | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
 def encode_frame(frame: Frame) -> bytes:

@@ -1,4 +1,4 @@
-"""What the overlay sees of a link, and what a link tells the overlay. Implemented by manager.py and by the simulation."""
+"""What the overlay sees of a link, and what a link tells the overlay. Made by manager.py and by the simulation."""
 from __future__ import annotations
 
 from typing import Protocol
@@ -42,7 +42,7 @@ class Neighbour(Protocol):
     def frame_bytes_max(self) -> int: ...   # largest frame that the peer takes
 
     def send(self, frame: Frame, priority: int) -> bool:
-        """Queue a frame. False: the queue of its priority is full or the link is gone; the frame is dropped and counted.
+        """Queue a frame. False: its queue is full or the link is gone; the frame is dropped and counted.
 
         priority: 0 control, 1 interest and gossip, 2 direct, 3 data (see frames.PRIORITY_…).
         """
