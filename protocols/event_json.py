@@ -1,4 +1,4 @@
-"""Event → JSON, the one form in which SSE, WebSocket and webhooks show an event. docs/rest.md lists the fields. Sans-IO.
+"""Event → JSON, the one form in which SSE, WebSocket and webhooks show an event: docs/rest.md has the list. Sans-IO.
 
 Text where the bytes are UTF-8, else base64 under another name; headers keep order, repeats and types.
 """

@@ -20,6 +20,7 @@ from routing.interest import Interest
 from routing.lag import Lag, count_unacked, lag_of, snapshot
 from routing.members import Member, Members, Mode
 from routing.policy import Identity
+from routing.push import Push
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -54,6 +55,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff_max_s: float = 60.0
     dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
     expires_s: float | None = None          # deleted when nobody was attached for so long
+    push: Push | None = None                # a webhook; see routing/push.py
 
 
 class Consumer:

@@ -25,6 +25,7 @@ class Reason(enum.Enum):
     NOT_FOUND = "not found"
     CONFLICT = "conflict"
     SHUTTING_DOWN = "shutting down"
+    TARGET_REFUSED = "target refused"       # a URL that this node will not call
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -59,6 +59,8 @@ class ConsumerRegistry:
         self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
         self.timed: set[Consumer] = set()
         self.skipped_by_retention = 0
+        self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
+        self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
         self.limits: Limits = router.limits
         self.policy: Policy = router.policy
         self.clock_s: Callable[[], float] = router.clock_s
@@ -77,9 +79,15 @@ class ConsumerRegistry:
             refusal = self.check_subscribe(identity, pattern)
             if refusal is not None:
                 return refusal
+        if spec.push is not None:
+            refusal = self._refuse_push(spec)
+            if refusal is not None:
+                return refusal
         consumer = self.by_name.get(spec.name)
         if consumer is None:
-            return self._create(spec, identity)
+            consumer = self._create(spec, identity)
+            self._opened(consumer)
+            return consumer
         if consumer.spec.mode is not spec.mode:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
         if identity.user == consumer.identity.user:
@@ -97,7 +105,17 @@ class ConsumerRegistry:
                 if pattern not in consumer.filters:
                     self.add_filter(consumer, pattern, from_now=True)
         self._touched(consumer)
+        self._opened(consumer)
         return consumer
+
+    def _refuse_push(self, spec: ConsumerSpec) -> Refusal | None:
+        if self.check_push is None:
+            return Refusal(Reason.TARGET_REFUSED, "this node serves no webhooks")
+        return self.check_push(spec)
+
+    def _opened(self, consumer: Consumer) -> None:
+        for hook in self.on_opened:
+            hook(consumer)
 
     def _create(self, spec: ConsumerSpec, identity: Identity) -> Consumer:
         consumer = Consumer(spec, identity, self)

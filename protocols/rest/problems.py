@@ -42,6 +42,7 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.NOT_FOUND: (404, "not-found"),
     Reason.CONFLICT: (409, "conflict"),
     Reason.SHUTTING_DOWN: (503, "shutting-down"),
+    Reason.TARGET_REFUSED: (422, "target-refused"),
 }
 
 _RETRY_AFTER_S = {429: "1", 503: "1", 507: "5"}       # RFC 9110 §10.2.3; a hint, storage is tried once a second
