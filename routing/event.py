@@ -25,6 +25,20 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
 
 
+class OriginPartition(msgspec.Struct, frozen=True, gc=False):
+    """Where an event of another node was first stored: that node, the epoch of its log, stream and partition there."""
+
+    node: str
+    epoch: str                              # new whenever a log is made, so a wiped node is not taken for its past
+    stream: str
+    index: int
+
+    @property
+    def text(self) -> str:
+        """As in the log and in messages between nodes: "graz-1/3f0c…/events/0"."""
+        return f"{self.node}/{self.epoch}/{self.stream}/{self.index}"
+
+
 class Event(msgspec.Struct, gc=False):
     """One message. Immutable once published, but for the slots that the log assigns once (marked below).
 
@@ -44,6 +58,9 @@ class Event(msgspec.Struct, gc=False):
     partition: Any = None                   # routing.log.partition.Partition, assigned by the log at append
     mqtt4_frame: bytes | None = None        # encoded QoS 0 PUBLISH shared by all subscribers (MQTT 3.1.1), a cache
     mqtt5_frame: bytes | None = None        # the same for MQTT 5
+    origin: OriginPartition | None = None   # None: this node is where it was first stored
+    origin_offset: int = -1                 # its offset there
+    flow: int = 0                           # how it came here: 0 as it happened, above 0 by a back-fill of history
 
     @property
     def guaranteed(self) -> bool:

@@ -13,13 +13,14 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from routing.event import Event, Headers, Properties
+from routing.event import Event, Headers, OriginPartition, Properties
 from routing.log.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.codecs import expand
-from routing.log.fields import Fields, RawHeader, read_fields
+from routing.log.fields import ORIGIN, ORIGIN_DIGITS, ORIGIN_MARK, ORIGIN_OFFSET, Fields, RawHeader, read_fields
 
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
 _CACHED_BYTES_MAX = 512         # longer headers are rarely repeated
+_MARKED_BYTES = len(ORIGIN_MARK) + ORIGIN_DIGITS        # what an event of another node ends with
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +102,8 @@ def check_records(plain: bytes, header: BatchHeader) -> None:
     for record in records(plain, header):
         if record.offset != expected:
             raise BatchError("record offsets do not count up by one")
+        if any(name in (ORIGIN, ORIGIN_OFFSET) for name, _ in record.headers):
+            raise BatchError("the header meshgate-origin is the node's to write")
         expected += 1
     if expected != header.next_offset:
         raise BatchError("the count of records does not fit the last offset")
@@ -121,8 +124,9 @@ class Verdicts(dict[str, bool]):
 
 
 # What events with the same header bytes share: topic, its bytes, their count times two (-1: no topic), QoS, publisher,
-# headers, properties, retain.
-Shared: TypeAlias = tuple[str | None, bytes, int, int, str, Headers, Properties | None, bool]
+# headers, properties, retain, origin, flow. Of events of other nodes the header bytes count without the offset there.
+Shared: TypeAlias = tuple[
+    str | None, bytes, int, int, str, Headers, Properties | None, bool, OriginPartition | None, int]
 Seen: TypeAlias = dict[bytes, Shared | None]       # header bytes -> what they say; None: the topic is not wanted
 
 # size (2), attributes, timestamp delta (1), offset delta (1 or 2), key size (1)
@@ -189,6 +193,7 @@ class Decoder:
         room = limit - len(out)
         count = header.record_count
         gapless = count == header.last_offset_delta + 1
+        replicas = False                    # the last record that was new here came from another node
         position = at + relative
         while index < count:
             # The usual record has two bytes of size and one of timestamp delta, and its offset delta is its index,
@@ -224,17 +229,20 @@ class Decoder:
                 else:
                     value_size, value_at = read_varint(data, position)
                     value_end = value_at + value_size
-                header_part = data[value_end:end]
                 position = end
+                header_part = data[value_end:end - ORIGIN_DIGITS if replicas else end]
                 try:
                     fields = seen[header_part]
                 except KeyError:
-                    fields = self._first_seen(header_part, wanted, seen)
+                    replicas = data.startswith(ORIGIN_MARK, max(end - _MARKED_BYTES, value_end))
+                    header_part = data[value_end:end - ORIGIN_DIGITS if replicas else end]
+                    fields = seen[header_part] if header_part in seen else self._first_seen(
+                        data[value_end:end], header_part, wanted, seen)
                 if fields is None or offset < from_offset:
                     continue
                 if not room:
                     return offset, index, start - at
-                topic, topic_bytes, topic_size, qos, publisher, headers, properties, retain = fields
+                topic, topic_bytes, topic_size, qos, publisher, headers, properties, retain, origin, flow = fields
                 if key_size == topic_size and data.startswith(topic_bytes, key_at):
                     key = None
                 else:
@@ -247,17 +255,19 @@ class Decoder:
                 append(Event(
                     topic, data[value_at:value_end], qos, publisher, key, headers, properties, retain,
                     timestamp_base + ((delta >> 1) ^ -(delta & 1)) if delta else timestamp_base, offset, partition,
+                    None, None, origin, -1 if origin is None else int(data[end - ORIGIN_DIGITS:end], 16), flow,
                 ))
             index = stop
         return header.next_offset, count, position - at
 
-    def _first_seen(self, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:
-        fields = self.fields(header_part)
+    def _first_seen(self, whole: bytes, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:
+        """whole: the header bytes; header_part: the same as far as other records may share them."""
+        fields = self.fields(whole)
         result: Shared | None = None
         if fields.topic is None or wanted[fields.topic]:
             result = (
                 fields.topic, fields.topic_bytes, len(fields.topic_bytes) << 1 if fields.topic is not None else -1,
-                fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain,
+                fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain, fields.origin, fields.flow,
             )
         if len(header_part) <= _CACHED_BYTES_MAX:
             if len(seen) >= _CACHE_MAX:
@@ -267,13 +277,16 @@ class Decoder:
 
     def fields(self, header_part: bytes) -> Fields:
         """The fields in the header bytes (count and headers) of one record."""
-        fields = self._cache.get(header_part)
+        cut = header_part
+        if header_part.startswith(ORIGIN_MARK, max(len(header_part) - _MARKED_BYTES, 0)):
+            cut = header_part[:-ORIGIN_DIGITS]
+        fields = self._cache.get(cut)
         if fields is None:
             fields = read_fields(_split_headers(header_part))
-            if len(header_part) <= _CACHED_BYTES_MAX:
+            if len(cut) <= _CACHED_BYTES_MAX:
                 if len(self._cache) >= _CACHE_MAX:
                     self._cache.clear()
-                self._cache[header_part] = fields
+                self._cache[cut] = fields
         return fields
 
     def topic(self, record: Record) -> str:

@@ -5,14 +5,16 @@ way. Its record is six pieces for one join, and all but the payload and the delt
 
     size                      | attributes, timestamp delta | offset delta | key, value length | value | headers
     └─ by topic and payload length                                         └── the same ─────┘         └─ by topic …
+
+A plain event of another node has one piece more, the last: the digits of its offset there.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from routing.event import Event
+from routing.event import Event, OriginPartition
 from routing.log.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
-from routing.log.fields import RawHeader, event_headers
+from routing.log.fields import ORIGIN_DIGITS, RawHeader, event_headers
 
 _ENTRIES_MAX = 65_536               # distinct (topic, qos, publisher); dropped as a whole when full
 _SHAPES_MAX = 1024                  # payload lengths remembered per entry
@@ -21,22 +23,26 @@ _NULL = encode_varint(-1)
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))    # attributes and a timestamp delta of one byte
 _STRETCHES = (64, 8192, VARINTS_MAX)        # up to these counts an offset delta has one, two, three bytes
 
+Group = tuple[str, int, OriginPartition | None, int]        # publisher, QoS, origin, flow
 Shape = tuple[bytes, bytes, int]    # the size, what stands between offset delta and value, and the record's bytes
 
 
 class Entry:
-    """What the records of one topic, QoS and publisher share: their key, their headers, and shapes by length."""
+    """What records of one topic, QoS, publisher and origin share: their key, their headers, and shapes by length."""
 
-    __slots__ = ("header_part", "key_part", "shapes")
+    __slots__ = ("header_part", "header_size", "key_part", "shapes")
 
     def __init__(self, event: Event) -> None:
         self.key_part = _key_part(event)
         self.header_part = encode_headers(event_headers(event))
+        self.header_size = len(self.header_part)
+        if event.origin is not None:
+            self.header_part = self.header_part[:-ORIGIN_DIGITS]
         self.shapes: tuple[dict[int, Shape], ...] = ({}, {}, {})        # one for each of _STRETCHES
 
     def shape(self, stretch: int, length: int) -> Shape:
         value_size = varint(length)
-        size = 2 + stretch + 1 + len(self.key_part) + len(value_size) + length + len(self.header_part)
+        size = 2 + stretch + 1 + len(self.key_part) + len(value_size) + length + self.header_size
         size_part = varint(size)
         shape = size_part, self.key_part + value_size, len(size_part) + size
         if length <= _SHAPE_LENGTH_MAX:
@@ -52,7 +58,7 @@ class Encoder:
     __slots__ = ("_count", "_entries")
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, int], dict[str, Entry]] = {}     # (publisher, qos) -> topic -> entry
+        self._entries: dict[Group, dict[str, Entry]] = {}       # what events share → topic → entry
         self._count = 0
 
     def encode(
@@ -78,8 +84,8 @@ class Encoder:
             part = events
             if count or len(events) > _STRETCHES[0]:
                 part = events[count:_STRETCHES[stretch] if count < VARINTS_MAX else None]
-            topic = publisher = None
-            qos = -1
+            topic = publisher = origin = None
+            qos = flow = -1
             for event in part:
                 if event.timestamp_ms != timestamp:
                     timestamp = event.timestamp_ms
@@ -94,9 +100,13 @@ class Encoder:
                     pieces.append(record)
                     total += len(record)
                 else:
-                    if event.publisher is not publisher or event.qos != qos:
-                        publisher, qos, topic = event.publisher, event.qos, None
-                        entries = self._entries_of(publisher, qos)
+                    if (
+                        event.publisher is not publisher or event.qos != qos or event.origin is not origin
+                        or event.flow != flow
+                    ):
+                        publisher, qos, origin, flow = event.publisher, event.qos, event.origin, event.flow
+                        topic = None
+                        entries = self._entries_of(event)
                     if event.topic is not topic:
                         topic = event.topic
                         entry = entries.get(topic) or self._new_entry(event)
@@ -108,6 +118,8 @@ class Encoder:
                     except KeyError:
                         size_part, after, size = entry.shape(stretch, len(payload))
                     extend((size_part, lead, VARINTS[count], after, payload, header_part))
+                    if origin is not None:
+                        pieces.append(b"%016x" % event.origin_offset)
                     total += size
                 count += 1
                 if total >= bytes_max:
@@ -118,10 +130,11 @@ class Encoder:
         )
         return batch, count
 
-    def _entries_of(self, publisher: str, qos: int) -> dict[str, Entry]:
-        entries = self._entries.get((publisher, qos))
+    def _entries_of(self, event: Event) -> dict[str, Entry]:
+        group = event.publisher, event.qos, event.origin, event.flow
+        entries = self._entries.get(group)
         if entries is None:
-            entries = self._entries[publisher, qos] = {}
+            entries = self._entries[group] = {}
         return entries
 
     def _new_entry(self, event: Event) -> Entry:
@@ -131,15 +144,18 @@ class Encoder:
                 entries.clear()
             self._entries.clear()
             self._count = 1
-        entry = self._entries_of(event.publisher, event.qos)[event.topic] = Entry(event)
+        entry = self._entries_of(event)[event.topic] = Entry(event)
         return entry
 
     def _record(self, event: Event, offset_delta: int, timestamp_delta: int, tombstones: bool) -> bytes:
         """Any record, the long way."""
-        if event.headers or event.properties is not None or event.retain or event.key is not None:
+        if (
+            event.headers or event.properties is not None or event.retain or event.key is not None
+            or event.origin is not None
+        ):
             key_part, header_part = _key_part(event), encode_headers(event_headers(event))
         else:
-            entry = self._entries_of(event.publisher, event.qos).get(event.topic) or self._new_entry(event)
+            entry = self._entries_of(event).get(event.topic) or self._new_entry(event)
             key_part, header_part = entry.key_part, entry.header_part
         payload = event.payload
         body = b"".join((

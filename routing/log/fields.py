@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from routing.event import Event, Headers, HeaderValue, Properties
+from routing.event import Event, Headers, HeaderValue, OriginPartition, Properties
 
 RawHeader = tuple[bytes, bytes | None]
 
@@ -25,6 +25,10 @@ MESSAGE_ID = b"message-id"
 PRIORITY = b"meshgate-priority"
 PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
 MQTT_ID = b"meshgate-mqtt-id"
+ORIGIN = b"meshgate-origin"                     # events of other nodes: <node>/<epoch>/<stream>/<partition>[!<flow>] …
+ORIGIN_OFFSET = b"meshgate-origin-offset"       # … and, last of all headers, the offset there in 16 hex digits
+ORIGIN_DIGITS = 16
+ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_DIGITS << 1,))     # before the digits
 
 _OURS = b"meshgate-"
 _ESCAPE = b"meshgate-header-"
@@ -49,6 +53,9 @@ def event_headers(event: Event) -> list[RawHeader]:
         headers.extend(_property_headers(event.properties))
     if event.headers:
         headers.extend(_user_headers(event.headers))
+    if event.origin is not None:
+        flow = f"!{event.flow}" if event.flow else ""
+        headers += ((ORIGIN, _utf8(event.origin.text + flow)), (ORIGIN_OFFSET, b"%016x" % event.origin_offset))
     return headers
 
 
@@ -115,7 +122,7 @@ def _utf8(text: str) -> bytes:
 class Fields:
     """What the headers of a record say, and what every record with the same header bytes shares."""
 
-    __slots__ = ("headers", "properties", "publisher", "qos", "retain", "topic", "topic_bytes")
+    __slots__ = ("flow", "headers", "origin", "properties", "publisher", "qos", "retain", "topic", "topic_bytes")
 
     def __init__(self) -> None:
         self.topic: str | None = None           # None: the record names no topic (a Kafka producer's)
@@ -125,11 +132,16 @@ class Fields:
         self.retain = False
         self.properties: Properties | None = None
         self.headers: Headers = ()
+        self.origin: OriginPartition | None = None
+        self.flow = 0
 
 
 def read_fields(raw: list[RawHeader]) -> Fields:
-    """The fields in the headers of one record."""
+    """The fields in the headers of one record. Where it has an origin, the offset there is left to the caller."""
     fields = Fields()
+    if len(raw) > 1 and raw[-1][0] == ORIGIN_OFFSET and raw[-2][0] == ORIGIN and raw[-2][1]:
+        if _read_origin(fields, raw[-2][1]):
+            raw = raw[:-2]
     properties: dict[str, object] = {}
     user: list[tuple[str, HeaderValue]] = []
     index = 0
@@ -157,6 +169,19 @@ def read_fields(raw: list[RawHeader]) -> Fields:
         fields.properties = Properties(**properties)    # type: ignore[arg-type]  # filled by _read_own and above
     fields.headers = tuple(user)
     return fields
+
+
+def _read_origin(fields: Fields, value: bytes) -> bool:
+    """<node>/<epoch>/<stream>/<partition>[!<flow>]; a stream's name may hold slashes. False: not one that we write."""
+    parts = (_text(value) or "").split("/")
+    index, _, flow = parts[-1].partition("!")
+    if len(parts) < 4 or not index.isdecimal() or not (flow or "0").isdecimal():
+        return False
+    if len(index) > _INT_TEXT_MAX or len(flow) > _INT_TEXT_MAX:
+        return False
+    fields.origin = OriginPartition(parts[0], parts[1], "/".join(parts[2:-1]), int(index))
+    fields.flow = int(flow or 0)
+    return True
 
 
 def _read_own(fields: Fields, properties: dict[str, object], name: bytes, value: bytes) -> bool:

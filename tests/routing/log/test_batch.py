@@ -8,7 +8,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.event import Event, Properties
+from routing.event import Event, OriginPartition, Properties
 from routing.log.batch import (
     HEADER_BYTES,
     BatchError,
@@ -38,13 +38,28 @@ PROPERTIES = st.builds(
     priority=st.none() | st.integers(0, 9), payload_is_text=st.booleans(),
     mqtt_packet_id=st.none() | st.integers(1, 65_535),
 )
-EVENTS = st.builds(
+ORIGINS = st.sampled_from((None, OriginPartition("graz-1", "3f0c", "events", 0),
+                           OriginPartition("lyon", "00ff", "a/stream!7", 12)))
+
+
+@st.composite
+def replicas(draw, event):
+    """The event as this node's own or as that of another node."""
+    event = draw(event)
+    event.origin = draw(ORIGINS)
+    if event.origin is not None:
+        event.origin_offset = draw(st.integers(0, 2**63 - 1))
+        event.flow = draw(st.sampled_from((0, 0, 3)))
+    return event
+
+
+EVENTS = replicas(st.builds(
     Event,
     topic=TEXT.filter(bool), payload=st.binary(max_size=200) | st.just(b"x" * 20_000), qos=st.integers(0, 2),
     publisher=TEXT, key=st.none() | st.binary(max_size=80),
     headers=st.lists(st.tuples(NAMES, SCALARS | st.sampled_from(("int", "bytes", "text"))), max_size=6).map(tuple),
     properties=st.none() | PROPERTIES, retain=st.booleans(), timestamp_ms=st.integers(1, 2**45),
-)
+))
 
 
 def encode(events, base_offset=0, **options):
@@ -67,7 +82,7 @@ def content(event):
     key = None if event.key is None or event.key == event.topic.encode() else event.key
     properties = None if event.properties == Properties() else event.properties
     return (event.topic, event.payload, event.qos, event.publisher, key, event.headers, properties, event.retain,
-            event.timestamp_ms, event.offset)
+            event.timestamp_ms, event.offset, event.origin, event.origin_offset, event.flow)
 
 
 @settings(max_examples=400, deadline=None)
@@ -288,3 +303,31 @@ def test_the_topic_of_an_event_is_not_checked_here():
     with pytest.raises(ValueError):
         check_topic("a/#")
     assert decode(encode([Event("a/#", b"", timestamp_ms=NOW)]))[0].topic == "a/#"
+
+
+def test_plain_events_of_other_nodes_take_the_short_way_and_come_back():
+    """Many of one topic, own and foreign in turns, of two origins and two flows: nothing is taken for another's."""
+    here, there = OriginPartition("a", "1", "events", 0), OriginPartition("b", "2", "events", 1)
+    events = []
+    for number in range(300):
+        origin = (None, here, here, there)[number // 3 % 4]
+        offset = number * 7 if origin is not None else -1
+        flow = number % 2 if origin is here else 0
+        events.append(Event("t", b"x" * (number % 5), 1, "p", timestamp_ms=NOW, origin=origin, origin_offset=offset,
+                            flow=flow))
+    assert [content(event) for event in decode(encode(events))] == [content(event) for event in events]
+
+
+@pytest.mark.parametrize("name", ["meshgate-origin", "meshgate-origin-offset"])
+def test_a_producer_cannot_forge_where_an_event_comes_from(name):
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10_000)
+    builder.append(0, timestamp=NOW, key=b"k", value=b"v", headers=[(name, b"a/1/events/0")])
+    batch = bytes(builder.build())
+    with pytest.raises(BatchError, match="node's to write"):
+        check_records(batch, check_batch(batch))
+
+
+def test_a_user_header_of_that_name_is_only_a_header():
+    event = Event("t", b"v", headers=(("meshgate-origin", "a/1/e/0"), ("meshgate-origin-offset", "0" * 16)),
+                  timestamp_ms=NOW)
+    assert content(decode(encode([event]))[0]) == content(event)
