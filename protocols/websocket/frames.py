@@ -8,7 +8,8 @@
     +---------------------------------------------------+-----------+
 
 The payload of binary messages is passed on as it comes, before its frame is complete: MQTT is a byte stream, and no
-declared length makes us keep anything. A peer's fault raises WebSocketViolation after what came before it was returned.
+declared length makes us keep anything. Whole messages, and text, are in messages.py. A peer's fault raises
+WebSocketViolation after what came before it was returned.
 """
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ class FrameReader:
     """Decodes what a client sends. Keeps at most a frame head or a control frame between reads."""
 
     __slots__ = ("_in_message", "_left", "_mask", "_mask_at", "_message_bytes", "_message_bytes_max", "_partial")
+    accepts_text = False
 
     def __init__(self, message_bytes_max: int) -> None:
         self._message_bytes_max = message_bytes_max
@@ -123,7 +125,7 @@ class FrameReader:
             payload = apply_mask(data[at + size:at + size + length], mask) if length else b""
             _take_control(opcode, payload, received)
             return size + length
-        self._begin_frame(bool(first & 0x80), length, mask)
+        self._begin_frame(opcode, bool(first & 0x80), length, mask)
         return size
 
     def _check_head(self, first: int, second: int) -> None:
@@ -137,19 +139,19 @@ class FrameReader:
                 raise WebSocketViolation(PROTOCOL_ERROR, "control frames must not be fragmented")
             if second & 0x7F > CONTROL_BYTES_MAX:
                 raise WebSocketViolation(PROTOCOL_ERROR, "a control frame has at most 125 bytes")
-        elif opcode == TEXT:                                        # [MQTT-6.0.0-1]
+        elif opcode == TEXT and not self.accepts_text:              # [MQTT-6.0.0-1]
             raise WebSocketViolation(UNSUPPORTED, "MQTT wants binary frames")
-        elif opcode not in (CONTINUATION, BINARY):
+        elif opcode not in (CONTINUATION, TEXT, BINARY):
             raise WebSocketViolation(PROTOCOL_ERROR, "unknown opcode")
         elif (opcode == CONTINUATION) is not self._in_message:      # RFC 6455 §5.4
             raise WebSocketViolation(PROTOCOL_ERROR, "fragments out of order")
 
     def _check_message(self, opcode: int, length: int) -> None:
-        total = length if opcode == BINARY else self._message_bytes + length
+        total = self._message_bytes + length if opcode == CONTINUATION else length
         if total > self._message_bytes_max:
             raise WebSocketViolation(TOO_BIG, f"a message has at most {self._message_bytes_max} bytes")
 
-    def _begin_frame(self, final: bool, length: int, mask: bytes) -> None:
+    def _begin_frame(self, opcode: int, final: bool, length: int, mask: bytes) -> None:
         self._message_bytes = self._message_bytes + length if self._in_message else length
         self._in_message = not final
         self._left = length

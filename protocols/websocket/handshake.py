@@ -21,8 +21,12 @@ class HandshakeRefused(Exception):
         self.headers = headers or {}
 
 
-def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origins: tuple[str, ...]) -> dict[str, str]:
-    """The response header fields of a good handshake. Raises HandshakeRefused."""
+def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origins: tuple[str, ...], *,
+                    required: bool = True) -> dict[str, str]:
+    """The response header fields of a good handshake. Raises HandshakeRefused.
+
+    required: False lets a client in that offers no subprotocol at all; one that offers others only is refused.
+    """
     if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in _tokens(headers, "Connection"):
         upgrade = {"Upgrade": "websocket", "Connection": "close, upgrade"}
         raise HandshakeRefused(426, "this is a WebSocket endpoint", upgrade)
@@ -31,7 +35,8 @@ def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origin
     origin = headers.get("Origin")
     if origin is not None and not origin_allowed(origin, headers.get("Host", ""), allowed_origins):
         raise HandshakeRefused(403, "this origin is not in allowed_origins")
-    if subprotocol not in headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(","):   # [MQTT-6.0.0-3]
+    offered = headers.get("Sec-WebSocket-Protocol", "").replace(" ", "")
+    if subprotocol not in offered.split(",") and (required or offered):                             # [MQTT-6.0.0-3]
         raise HandshakeRefused(400, f"the client must offer the subprotocol {subprotocol}")
     key = headers.get("Sec-WebSocket-Key", "").strip()
     try:
@@ -41,13 +46,12 @@ def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origin
     if not good:
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     accept = base64.b64encode(hashlib.sha1(key.encode("ascii") + GUID, usedforsecurity=False).digest()).decode("ascii")
-    return {
-        "Server": "meshgate",
-        "Upgrade": "websocket",
-        "Connection": "upgrade",
-        "Sec-WebSocket-Accept": accept,
-        "Sec-WebSocket-Protocol": subprotocol,
+    answer = {
+        "Server": "meshgate", "Upgrade": "websocket", "Connection": "upgrade", "Sec-WebSocket-Accept": accept,
     }
+    if offered:
+        answer["Sec-WebSocket-Protocol"] = subprotocol
+    return answer
 
 
 def _tokens(headers: Mapping[str, str], name: str) -> set[str]:
