@@ -1,7 +1,8 @@
 """State machine of one MQTT connection: handshake, limits, time, errors. Sans-IO: bytes and time come in as arguments.
 
-    CONNECTING ── CONNECT ──► DECIDING ── authenticated ──► OPEN ── DISCONNECT, error, eof ──► CLOSED
-         └────────── error or connect timeout ─┴───────────────────────────────────────────────►┘
+    CONNECTING ── CONNECT ──► DECIDING ── authenticated ──► STORING ── durable ──► OPEN ── DISCONNECT, error, eof ─┐
+         │                       │  └──── with nothing to be stored ────────────────►┘                             ▼
+         └───────────────────────┴──────── error or connect timeout ────┴──────────────────────────────────────► CLOSED
 
 A peer's fault ends in fail(): CONNACK or DISCONNECT with the reason code (MQTT 5), then close. What a connection does
 with packets stands in inbound.py (PUBLISH), outbound.py and answers.py (deliveries) and subscribe.py.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from protocols.errors import ProtocolViolation
@@ -37,7 +39,7 @@ from routing.event import Event
 from routing.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.mqtt.server import MqttServer
+    from protocols.mqtt.server import Begun, MqttServer
     from protocols.mqtt.session import Session
     from routing.ticket import Ticket
 
@@ -47,13 +49,15 @@ log = logging.getLogger(__name__)
 class State(enum.Enum):
     CONNECTING = "waits for CONNECT"
     DECIDING = "waits for the authenticator"
+    STORING = "has a session, which is not durable yet"
     OPEN = "accepted"
     CLOSED = "closed"
 
 
 _NEXT = {
     State.CONNECTING: {State.DECIDING, State.CLOSED},
-    State.DECIDING: {State.OPEN, State.CLOSED},
+    State.DECIDING: {State.STORING, State.OPEN, State.CLOSED},
+    State.STORING: {State.OPEN, State.CLOSED},
     State.OPEN: {State.CLOSED},
     State.CLOSED: set(),
 }
@@ -87,6 +91,11 @@ class MqttConnection:
         self._last_in_s = now_s
         self._next_due_s = now_s + server.settings.connect_timeout_s
 
+    @property
+    def accepted(self) -> bool:
+        """CONNACK is out."""
+        return self._state is State.OPEN
+
     # -- bytes in ---------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now_s: float) -> None:
@@ -117,12 +126,15 @@ class MqttConnection:
         self.fail(violation.wire_code, violation.text)
 
     def _keep_early(self, data: bytes) -> None:
-        """A packet that the client sent before our CONNACK, which it may; it waits, within the bound for strangers."""
+        """A packet that the client sent before our CONNACK, which it may; it waits, within the bound for strangers.
+
+        Once the client is known the bound is what one read gives, for then we stop reading.
+        """
         if self._early is None:
             self._early = []
         self._early.append(data)
         self._early_bytes += len(data)
-        if self._early_bytes > self.server.settings.pre_auth_bytes_max:
+        if self._state is State.DECIDING and self._early_bytes > self.server.settings.pre_auth_bytes_max:
             raise ProtocolViolation(reasons.PACKET_TOO_LARGE, "too much was sent before the CONNACK")
 
     # -- calls of the reader ----------------------------------------------------------------------------------
@@ -199,7 +211,7 @@ class MqttConnection:
     # -- handshake --------------------------------------------------------------------------------------------
 
     def _first_packet(self, first: int, data: bytes, position: int, end: int) -> None:
-        if self._state is State.DECIDING:
+        if self._state is not State.CONNECTING:
             self._keep_early(encode.packet(first, data[position:end]))
             return
         version = decode.protocol_version(data, position, end)
@@ -227,10 +239,37 @@ class MqttConnection:
             self.fail(reasons.CODE_OF_REASON[answer.reason], answer.text)
             return
         try:
-            session_present = self.server.begin(self, connect, client_id, answer)
+            begun = self.server.begin(self, connect, client_id, answer)
         except ProtocolViolation as violation:
             self.fail(violation.wire_code, violation.text)
             return
+        if begun.ticket is None:
+            self._accept(connect, client_id, begun.present)
+            return
+        self._to(State.STORING)
+        self._reader.packet_bytes_max = self.server.settings.packet_bytes_max
+        self.channel.pause_reading()
+        begun.ticket.on_done(partial(self._stored, connect, client_id, begun))
+
+    def _stored(self, connect: Connect, client_id: str, begun: Begun, ticket: Ticket) -> None:
+        """What CONNACK promises is durable, or could not be stored.
+
+        A client whose terms are what they were goes on even then: it has to get at its events when the disk is full.
+        """
+        if self.closed:
+            return
+        self.channel.resume_reading()
+        if ticket.refusals and not begun.unchanged:
+            assert self.session is not None
+            self.session.will = None
+            if not begun.present:
+                self.session.expiry_s = 0                   # nobody knows of it
+            refusal = next(iter(ticket.refusals.values()))
+            self.fail(reasons.CODE_OF_REASON[refusal.reason], "the session could not be stored")
+            return
+        self._accept(connect, client_id, begun.present)
+
+    def _accept(self, connect: Connect, client_id: str, session_present: bool) -> None:
         assert self.terms is not None
         self._to(State.OPEN)
         self.connected_ms = self.server.router.clock_ms()
@@ -253,7 +292,7 @@ class MqttConnection:
     # -- time -------------------------------------------------------------------------------------------------
 
     def _due_s(self) -> float | None:
-        if self._state in (State.CONNECTING, State.DECIDING):
+        if not self.accepted:
             return self._opened_s + self.server.settings.connect_timeout_s
         if self.terms is None or not self.terms.keep_alive_s:
             return None

@@ -226,9 +226,13 @@ class Inbound:
         self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
 
     def _current(self) -> MqttConnection:
-        """Where the client is now: it may have come back meanwhile and have sent a QoS 2 PUBLISH again."""
+        """Where the client is now: it may have come back meanwhile and have sent a QoS 2 PUBLISH again.
+
+        Before its CONNACK nothing may be sent; it gets its answer when its PUBLISH is read.
+        """
         connection = self.session.connection
-        return connection if self.connection.closed and connection is not None else self.connection
+        return connection if self.connection.closed and connection is not None and connection.accepted \
+            else self.connection
 
     def _pubrec(self, frame: bytes, parts: list[bytes]) -> None:
         connection = self._current()

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -51,6 +51,14 @@ class Authenticator(Protocol):
 
 def random_client_id() -> str:
     return "auto-" + secrets.token_hex(12)
+
+
+class Begun(NamedTuple):
+    """How a connection got its session."""
+
+    present: bool                               # it goes on with one from before
+    ticket: Ticket | None                       # to wait for before CONNACK; None: what it promises is durable
+    unchanged: bool                             # the terms are the durable ones, but for the time that it was away
 
 
 class MqttServer:
@@ -143,22 +151,22 @@ class MqttServer:
 
     # -- sessions: begin and end ------------------------------------------------------------------------------
 
-    def begin(self, connection: MqttConnection, connect: Connect, client_id: str, identity: Identity) -> bool:
-        """Give an authenticated connection its session. Returns whether it goes on with one from before.
-
-        Raises ProtocolViolation with the code for CONNACK.
-        """
+    def begin(self, connection: MqttConnection, connect: Connect, client_id: str, identity: Identity) -> Begun:
+        """Give an authenticated connection its session. Raises ProtocolViolation with the code for CONNACK."""
         if self._stopping:
             raise ProtocolViolation(reasons.SERVER_SHUTTING_DOWN, "the node shuts down")
         session = self.sessions.get(client_id)                                          # [MQTT-3.1.3-2]
         if session is not None and session.identity.user != identity.user:
             raise ProtocolViolation(reasons.NOT_AUTHORIZED, "the client id belongs to another user")
+        before = session.kept if session is not None else None
+        was_away = session is not None and session.connection is None
         if session is not None and session.connection is not None:
             session.connection.taken_over()                                             # [MQTT-3.1.4-3]
             session = self.sessions.get(client_id)
+        ticket: Ticket | None = None
         if session is not None and connect.clean_start:                 # [MQTT-3.1.2-4] [MQTT-3.1.4-4]
-            self.end_session(session)
-            session = None
+            ticket = self.end_session(session)
+            session, before = None, None
         present = session is not None                   # [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-5]
         terms = connection.terms
         assert terms is not None
@@ -176,11 +184,15 @@ class MqttServer:
         session.will_delay_s = terms.will_delay_s
         session.connection = connection
         connection.session = session
+        unchanged = False
         if session.persistent:
-            self.save_session(session)
+            ticket = self.save_session(session)
             if session.seen and not present:            # ids of the session before this one must not come back
                 self.save_qos2(session)
-        return present
+            unchanged = before is not None and before == session.stored(0)
+            if unchanged and not was_away:
+                ticket = None
+        return Begun(present, ticket, unchanged)
 
     def leave(self, connection: MqttConnection, with_will: bool) -> None:
         """A connection is over. Its session stays for its expiry, or ends now.
@@ -210,10 +222,11 @@ class MqttServer:
         self.save_session(session)
         self.save_qos2_soon(session)
 
-    def end_session(self, session: Session) -> None:
+    def end_session(self, session: Session) -> Ticket | None:
         """Forget a session and everything of it. A will that still waits goes out now.
 
-        Never while its client is connected: a new connection ends the old one first [MQTT-4.1.0-1].
+        Returns the ticket of its removal, None when nothing of it was stored. Never while its client is connected: a
+        new connection ends the old one first [MQTT-4.1.0-1].
         """
         if session.will is not None and session.connection is None:
             self._publish_will(session)
@@ -225,12 +238,14 @@ class MqttServer:
         if session.consumer is not None:
             consumer, session.consumer = session.consumer, None
             self.router.delete_consumer(consumer.name)
+        ticket: Ticket | None = None
         if session.persistent:
             self.router.state.delete(SESSION_PREFIX + session.client_id)
-            self.router.state.delete(QOS2_PREFIX + session.client_id)
+            ticket = self.router.state.delete(QOS2_PREFIX + session.client_id)
             if session.seen:
                 self._orphan(session.client_id, session.seen)
         session.ends_at_s = session.will_due_s = None
+        return ticket
 
     def qos2_durable(self, session: Session, event: Event) -> None:
         """An inbound QoS 2 event is on the disk; its session may have ended or been replaced meanwhile."""
@@ -320,8 +335,19 @@ class MqttServer:
 
     def save_session(self, session: Session) -> Ticket:
         """Store what changes rarely. Puts of one turn are one commit."""
-        disconnected_ms = 0 if session.connection is not None else self.router.clock_ms()
-        return self.router.state.put(SESSION_PREFIX + session.client_id, session.stored(disconnected_ms))
+        value = terms = session.stored(0)
+        if session.connection is None:
+            value = session.stored(self.router.clock_ms())
+        ticket = self.router.state.put(SESSION_PREFIX + session.client_id, value)
+        if session.kept != terms:
+            session.kept = None
+
+            def done(ticket: Ticket) -> None:
+                if not ticket.refusals and session.stored(0) == terms:
+                    session.kept = terms
+
+            ticket.on_done(done)
+        return ticket
 
     def save_qos2(self, session: Session) -> Ticket:
         """Store the QoS 2 state now."""
@@ -360,6 +386,7 @@ class MqttServer:
             for subscription in session.subscriptions.by_pattern.values():
                 if subscription.share is not None:
                     self.share_joined(subscription.share)
+            session.kept = session.stored(0)
             away_s = max(now_ms - stored.disconnected_ms, 0) / 1000 if stored.disconnected_ms else 0.0
             if session.will is not None:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)

@@ -88,9 +88,9 @@ class Session:
     """State of one client id. connection is None while the client is away."""
 
     __slots__ = (
-        "backlog", "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "open_ids", "owned",
-        "persistent", "qos2_stored", "recovered", "released", "seen", "since_ms", "subscriptions", "timer_s", "unacked",
-        "will", "will_delay_s", "will_due_s",
+        "backlog", "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "kept", "open_ids",
+        "owned", "persistent", "qos2_stored", "recovered", "released", "seen", "since_ms", "subscriptions", "timer_s",
+        "unacked", "will", "will_delay_s", "will_due_s",
     )
 
     def __init__(self, client_id: str, identity: Identity, since_ms: int) -> None:
@@ -100,6 +100,7 @@ class Session:
         self.connection: MqttConnection | None = None
         self.expiry_s = 0
         self.persistent = False                             # stored; set when the session begins
+        self.kept: bytes | None = None                      # stored(0), when that is durable, else None
         self.subscriptions = SubscriptionSet(client_id)
         self.consumer: Consumer | None = None               # of the guaranteed, not shared subscriptions
         # outbound, between connections

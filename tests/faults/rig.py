@@ -30,6 +30,8 @@ ANSWER_S = 60.0
 READY_S = 30.0
 KILL_DELAY_S = 0.4                  # the kill comes at a random moment within this time after load has resumed
 KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
+KILL_IN_RETURN = 0.25               # and this one a node that is ready, while its clients are coming back
+RETURN_S = 0.1                      # that long after it was ready, at most
 BAD_NOTES = ("session lost", "answer 0x", "PUBREC 0x", "DISCONNECT", "CONNACK", "SUBACK", "SSE answer",
              "an answer without")
 
@@ -187,11 +189,15 @@ class Rig:
     # --- faults ------------------------------------------------------------------------------------------------------
     def kill_round(self) -> float:
         """Kill at a random moment, start, wait until ready. Returns the time from start to ready."""
-        if self.random.random() < KILL_IN_START and self.kills:
+        kind = self.random.random() if self.kills else 1.0
+        delay_s = KILL_DELAY_S
+        if kind < KILL_IN_START:
             self._kill_while_starting()
+        elif kind < KILL_IN_START + KILL_IN_RETURN:
+            delay_s = RETURN_S
         else:
             self.wait_for_load()
-        time.sleep(self.random.uniform(0.0, KILL_DELAY_S))      # the random moment
+        time.sleep(self.random.uniform(0.0, delay_s))           # the random moment
         self.kill()
         return self.restart()
 

@@ -15,7 +15,16 @@ import pytest
 from tests.faults.rig import Rig
 from tests.support.checker_log import raw_records
 from tests.support.node import Node
-from tests.support.rawmqtt import PUBCOMP, PUBREC, PUBREL, SESSION_EXPIRY, open_mqtt, publish_packet
+from tests.support.rawmqtt import (
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    SESSION_EXPIRY,
+    WILL_DELAY,
+    Will,
+    open_mqtt,
+    publish_packet,
+)
 
 ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "5"))
 SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
@@ -104,6 +113,23 @@ def test_a_packet_id_that_was_released_between_two_kills_is_free(node: Node, ver
             assert not writer.expect(PUBREC, packet_id=number).code
     topics = Counter(topic for _, topic, _ in raw_records(node.data, "events"))
     assert topics == {f"a/{number}": 2 for number in ids}
+
+
+@pytest.mark.timeout(120)
+def test_a_will_is_there_after_a_kill_that_follows_the_connack(node: Node) -> None:
+    """What CONNACK has promised is durable: the will of a client that nobody has heard of since is published."""
+    with open_mqtt(node.mqtt, "watcher", clean=False, values=STAY) as watcher:
+        watcher.subscribe(("gone/+", 1))
+    for number in range(ROUNDS):
+        will = Will(f"gone/{number}", b"lost", 1, properties=((WILL_DELAY, 1),))
+        with open_mqtt(node.mqtt, f"c-{number}", clean=False, values=STAY, will=will):
+            node.kill9()
+        node.restart()
+        with open_mqtt(node.mqtt, "watcher", clean=False, values=STAY) as watcher:
+            while watcher.message().topic != f"gone/{number}":      # one that was acknowledged may come again
+                pass
+    topics = Counter(topic for _, topic, _ in raw_records(node.data, "events"))
+    assert topics == {f"gone/{number}": 1 for number in range(ROUNDS)}
 
 
 def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:

@@ -60,6 +60,29 @@ class Users:
             self.waiting.append(lambda: done(answer))
 
 
+class SlowDisk:
+    """A writer that works when told to."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def __call__(self, name):
+        return self
+
+    def submit(self, work):
+        self.waiting.append(work)
+
+    def close(self):
+        while self.waiting:
+            self.waiting.pop(0)()
+
+    def work(self, broker):
+        broker.run()
+        while self.waiting:
+            self.waiting.pop(0)()
+            broker.run()
+
+
 class Channel:
     """The far end of a byte stream. stuck: the socket takes nothing."""
 

@@ -5,35 +5,14 @@ import errno
 
 import pytest
 
+from protocols.mqtt.settings import MqttSettings
 from routing.log.fs import RealFileSystem
-from tests.protocols.mqtt.harness import DISCONNECT, PUBREC, Client, connect_packet, publish_packet
+from tests.protocols.mqtt.harness import DISCONNECT, PUBREC, Client, SlowDisk, connect_packet, publish_packet
 from tests.support import rawmqtt as m
 from tests.support.disk import FaultyFileSystem
 
-PERSISTENT = {4: {"clean": False}, 5: {"clean": False, "values": [(m.SESSION_EXPIRY, 1000)]}}
-
-
-class SlowDisk:
-    """A writer that works when told to."""
-
-    def __init__(self):
-        self.waiting = []
-
-    def __call__(self, name):
-        return self
-
-    def submit(self, work):
-        self.waiting.append(work)
-
-    def close(self):
-        while self.waiting:
-            self.waiting.pop(0)()
-
-    def work(self, broker):
-        broker.run()
-        while self.waiting:
-            self.waiting.pop(0)()
-            broker.run()
+EXPIRY_S = MqttSettings().session_expiry_v3_s       # the same terms in both versions
+PERSISTENT = {4: {"clean": False}, 5: {"clean": False, "values": [(m.SESSION_EXPIRY, EXPIRY_S)]}}
 
 
 def connected(broker, disk, version):
