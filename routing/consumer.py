@@ -70,6 +70,7 @@ class Consumer:
         self.members = Members(spec.mode)
         self.paused = False
         self.closed = False
+        self.generation = registry.clock_ms() // 1000   # answers to what was delivered before a seek do not count
         self.in_flight = 0
         self.in_flight_bytes = 0
         self.delivered = 0
@@ -284,6 +285,8 @@ class Consumer:
             self._forget_fresh()
         else:
             cursor.waiting.extend(found.events)
+        if cursor.ahead:
+            cursor.drop_waiting(lambda event: event.offset in cursor.ahead)
         self._touch()
         return found.scanned
 
@@ -359,7 +362,7 @@ class Consumer:
                 continue
             done += 1
         self.in_flight_bytes -= size
-        self._settled(done)
+        self.settled(done)
 
     def nack(self, delivery: Delivery, delay_s: float | None = None) -> None:
         """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
@@ -391,7 +394,8 @@ class Consumer:
             delivery.deadline_s = self._registry.clock_s() + seconds
             self._at(delivery.deadline_s, cursor, delivery)
 
-    def _settled(self, count: int) -> None:
+    def settled(self, count: int) -> None:
+        """So many wanted events are done. For ack() and leases.py."""
         if not count:
             return
         self.acked += count
@@ -400,6 +404,13 @@ class Consumer:
         self._touch()
         if not self._scheduled:
             self.ready()
+
+    def unsettled(self, count: int) -> None:
+        """So many are to be delivered again that were done. For leases.py."""
+        if self._unacked is not None:
+            self._unacked += count
+        self._touch()
+        self.ready()
 
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
         """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
@@ -443,6 +454,7 @@ class Consumer:
 
     def seek(self, positions: dict[Partition, int]) -> None:
         """Read on from these offsets. Events in flight are forgotten: their acks will be ignored."""
+        self.generation += 1
         for partition, position in positions.items():
             if partition in self.cursors:
                 self.cursors[partition].restart(position)

@@ -31,7 +31,8 @@ class Delivery(msgspec.Struct, gc=False):
 class Cursor:
     """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
 
-    __slots__ = ("again", "behind", "delayed", "in_flight", "partition", "position", "repeats_below", "waiting")
+    __slots__ = (
+        "again", "ahead", "behind", "delayed", "in_flight", "partition", "position", "repeats_below", "waiting")
 
     def __init__(self, partition: Partition, position: int) -> None:
         self.partition = partition
@@ -42,6 +43,7 @@ class Cursor:
         self.in_flight: dict[int, Delivery] = {}
         self.again: dict[int, Delivery] = {}
         self.delayed: dict[int, Delivery] = {}
+        self.ahead: set[int] = set()                    # acked before they were read: a killed node had delivered them
 
     def held(self) -> int:
         """Events in memory that are not acked."""
@@ -77,6 +79,8 @@ class Cursor:
         }
         if by_key:
             unacked.update({event.offset: 0 for event in self.waiting})
+        if self.ahead:
+            self.ahead = {offset for offset in self.ahead if offset >= position}
         return position, unacked
 
     def take_back(self, member: Any) -> None:
@@ -105,6 +109,7 @@ class Cursor:
         self.in_flight.clear()
         self.again.clear()
         self.delayed.clear()
+        self.ahead.clear()
         self.position = max(position, self.partition.start_offset)
         self.behind = self.position < self.partition.end_offset
         self.repeats_below = 0

@@ -23,6 +23,7 @@ def count_unacked(consumer: Consumer) -> int:
     """Count from scratch: what is in memory, and what the log holds beyond it (by its summaries of topics)."""
     return sum(
         cursor.held() + (_count_in_log(consumer, cursor) if cursor.behind else 0)
+        - sum(offset >= cursor.position for offset in cursor.ahead)
         for cursor in consumer.cursors.values()
     )
 

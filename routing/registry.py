@@ -39,6 +39,7 @@ class CursorState(msgspec.Struct, array_like=True):
     position: int
     unacked: dict[int, int]                 # offset → attempts
     repeats_below: int = 0
+    ahead: list[int] = []                   # acked offsets from position on
 
 
 class ConsumerState(msgspec.Struct, omit_defaults=True):
@@ -49,6 +50,7 @@ class ConsumerState(msgspec.Struct, omit_defaults=True):
     attached: bool = False                  # somebody may have got events beyond the stored position
     fresh: dict[str, list[tuple[str, int, int]]] = {}
     paused: bool = False
+    generation: int = 0
 
 
 class ConsumerRegistry:
@@ -262,7 +264,7 @@ class ConsumerRegistry:
             consumer.attachment_stored = False
         cursors = [
             CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state(by_key=by_key),
-                        cursor.repeats_below)
+                        cursor.repeats_below, sorted(cursor.ahead))
             for cursor in consumer.cursors.values()
         ]
         fresh = {
@@ -271,7 +273,7 @@ class ConsumerRegistry:
         }
         state = ConsumerState(
             consumer.spec, consumer.identity, list(consumer.filters), cursors, attached=attached, fresh=fresh,
-            paused=consumer.paused)
+            paused=consumer.paused, generation=consumer.generation)
         return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
 
     def restore(self) -> None:
@@ -288,6 +290,7 @@ class ConsumerRegistry:
     def _restore(self, state: ConsumerState) -> None:
         consumer = Consumer(state.spec, state.owner, self)
         consumer.paused = state.paused
+        consumer.generation = state.generation
         self.by_name[consumer.name] = consumer
         streams = self._router.streams
         for stored in state.cursors:
@@ -323,6 +326,7 @@ class ConsumerRegistry:
         headers: Headers = (
             ("dead-letter-reason", "delivery limit reached"), ("dead-letter-consumer", consumer.name),
             ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
+            ("dead-letter-id", f"{event.partition.stream}:{event.partition.index}:{event.offset}"),
         )
         properties = event.properties
         if properties is not None:                      # the copy is no repetition of the publisher's message
@@ -364,6 +368,7 @@ def _restored_cursor(partition: Partition, stored: CursorState, attached: bool) 
                   partition.stream, partition.index, partition.end_offset, stored.position)
     cursor = Cursor(partition, position)
     cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
+    cursor.ahead = {offset for offset in stored.ahead if position <= offset < partition.end_offset}
     for offset, attempts in stored.unacked.items():
         event = partition.event(offset) if offset < position else None
         if event is not None:

@@ -229,7 +229,7 @@ def test_back_off_grows_and_the_dead_letter_keeps_payload_reason_and_origin(desk
     assert dead.payload == b"poison"
     assert dict(dead.headers) == {
         "a": "1", "dead-letter-reason": "delivery limit reached", "dead-letter-consumer": "c",
-        "dead-letter-count": "3", "dead-letter-topic": "work"}
+        "dead-letter-count": "3", "dead-letter-topic": "work", "dead-letter-id": "events:0:0"}
     assert consumer.lag().events == 0
     assert consumer.dead_lettered == 1
 
