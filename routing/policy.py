@@ -39,6 +39,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 ANONYMOUS = "anonymous"
 INTERNAL = Identity(user="$node", roles=("$node",), protocol="internal")
+REPLY_PREFIX = "$reply/"        # topics on which requests wait for their answers; see replies.py
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +174,8 @@ class Policy:
         return found
 
     def decide(self, identity: Identity, action: Action, topic: str = "") -> Decision:
+        if action is Action.PUBLISH and topic.startswith(REPLY_PREFIX):
+            return _ANSWER
         return self.permissions(identity).decide(action, topic)
 
     def refuse(self, identity: Identity, action: Action, topic: str, now_ms: int) -> Refusal | None:
@@ -195,5 +198,9 @@ class Policy:
         self.denied[(identity.protocol, action.value)] += count
 
 
-_NODE_PERMISSIONS = Permissions((Rule(allow=tuple(Action), to=("*",), name="the node itself"),), INTERNAL)
+_ANSWER = Decision(True, "who knows the topic of a request may answer it")
+_NODE_PERMISSIONS = Permissions((
+    Rule(allow=tuple(Action), to=("*",), name="the node itself"),
+    Rule(allow=(Action.SUBSCRIBE,), to=("*",), topics=(f"{REPLY_PREFIX}#",), name="the node itself"),
+), INTERNAL)
 ALLOW_ALL = Rule(allow=tuple(Action), to=("*",), name="no users are configured")

@@ -13,7 +13,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, event_size_bytes
-from routing.policy import Action, Identity, Policy
+from routing.policy import REPLY_PREFIX, Action, Identity, Policy
 from routing.settings import Limits
 from routing.ticket import Ticket
 from routing.topic import is_wildcard
@@ -159,6 +159,8 @@ class RetainedEvents:
 
     def check(self, event: Event) -> Refusal | None:
         """Room for one more?"""
+        if event.topic.startswith(REPLY_PREFIX):        # everybody may publish there
+            return Refusal(Reason.QUOTA_EXCEEDED, "the answer to a request cannot be retained")
         if not event.payload or self.tree.get(event.topic) is not None:
             return None
         if self.tree.count >= self.limits.retained_events_max:

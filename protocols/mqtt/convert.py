@@ -16,6 +16,7 @@ from protocols.mqtt.packets import Publish, Will
 from protocols.mqtt.properties import PropertyDict, encode_binary, encode_text, encode_varint
 from routing.errors import TopicError
 from routing.event import Event, Headers, HeaderValue, Properties
+from routing.policy import REPLY_PREFIX
 from routing.topic import check_topic, is_wildcard
 
 KEY_NAME = "meshgate-key"
@@ -40,8 +41,8 @@ def check_publish_topic(topic: str) -> None:
 
 
 def is_internal(topic: str) -> bool:
-    """$SYS and our own $-topics: published by the node alone."""
-    return topic[:1] == "$"
+    """$SYS and our own $-topics: published by the node alone. Anybody may answer a request (routing/replies.py)."""
+    return topic[:1] == "$" and not topic.startswith(REPLY_PREFIX)
 
 
 def publish_to_event(publish: Publish, topic: str, publisher: str, now_ms: int, keep_packet_id: bool) -> Event:
