@@ -38,7 +38,10 @@ class Origin(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A record of a node's log. origin None: it was first stored here. message None: the payload is damaged."""
+    """A record of a node's log. origin None: it was first stored here. message None: the payload is damaged.
+
+    flow: 0 as things happened, above 0 history that was fetched beside it; order holds within a flow.
+    """
 
     place: Place
     message: Message | None
@@ -46,6 +49,7 @@ class Stored(NamedTuple):
     origin: Origin | None = None
     origin_offset: int = -1
     timestamp_ms: int = 0
+    flow: int = 0
 
 
 @dataclass
@@ -96,7 +100,6 @@ class MeshHistory:
     logs: dict[str, list[Stored]] = field(default_factory=dict)         # node → its log, each partition in order
     epochs: dict[str, str] = field(default_factory=dict)                # node → epoch of its log in the end
     wishes: list[Wish] = field(default_factory=list)
-    backfills: Counter[tuple[str, Origin]] = field(default_factory=Counter)   # how often history came beside the flow
     retained: dict[str, dict[str, Message]] = field(default_factory=dict)     # node → topic → what it keeps
     clocks_true: bool = True            # no clock was set back: the newest retained event must win
     direct: dict[str, list[Message]] = field(default_factory=dict)      # node → events that no stream captures, as got
@@ -131,7 +134,7 @@ def check_mesh(history: MeshHistory) -> Figures:
         figures.received[node] = sum(record.origin is not None for record in log)
         copies = _check_records(history, figures, node, log, owners, wanted)
         _check_places(figures, node, log)
-        _check_order(history, figures, node, log)
+        _check_order(figures, node, log)
         _check_lost(history, figures, node, copies, wanted)
     _check_origins(history, figures)
     _check_retained(history, figures, wanted)
@@ -247,24 +250,17 @@ def _check_origins(history: MeshHistory, figures: Figures) -> None:
                                                f"and {record.message} at {node}")
 
 
-def _check_order(history: MeshHistory, figures: Figures, node: str, log: list[Stored]) -> None:
-    """In each partition the offsets of an origin partition rise; history fetched beside the flow is its own sequence.
-
-    Rising sequences are counted as a card player does it: each record goes on the pile whose top is the highest below.
-    """
-    piles: dict[tuple[tuple[str, int], Origin], list[int]] = defaultdict(list)
+def _check_order(figures: Figures, node: str, log: list[Stored]) -> None:
+    """In each partition the offsets of an origin partition rise, within each flow."""
+    last: dict[tuple[tuple[str, int], Origin, int], int] = {}
     for record in log:
         if record.origin is None:
             continue
-        tops = piles[record.place[:2], record.origin]
-        below = [index for index, top in enumerate(tops) if top < record.origin_offset]
-        if below:
-            tops[max(below, key=tops.__getitem__)] = record.origin_offset
-            continue
-        tops.append(record.origin_offset)
-        if len(tops) > 1 + history.backfills[node, record.origin]:
+        key = record.place[:2], record.origin, record.flow
+        if record.origin_offset <= last.get(key, -1):
             figures.add("REORDER", f"{node} {_at(record.place)}: {record.message} of {record.origin}@"
-                                   f"{record.origin_offset} comes after {sorted(tops)[1]}")
+                                   f"{record.origin_offset} (flow {record.flow}) comes after {last[key]}")
+        last[key] = max(record.origin_offset, last.get(key, -1))
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------

@@ -200,7 +200,8 @@ def test_history_fetched_beside_the_flow_is_no_reordering_but_only_when_it_was()
     old = [record._replace(place=Place("events", 0, 100 + number)) for number, record in enumerate(log[:6])]
     history.logs["c"] = log[6:] + old
     assert check_mesh(history).faults["REORDER"]
-    history.backfills["c", A] = 1
+    old = [record._replace(flow=1) for record in old]
+    history.logs["c"] = log[6:] + old
     assert check_mesh(history).clean
     old[2], old[3] = old[3]._replace(place=old[2].place), old[2]._replace(place=old[3].place)
     history.logs["c"] = log[6:] + old
