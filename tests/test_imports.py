@@ -12,7 +12,8 @@ OURS = ("mesh", "protocols", "routing", "console", "tui")
 LOG_LEAVES = {"routing.event", "routing.errors", "routing.ticket", "routing.settings", "routing.topic"}
 IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop", "aiohttp"}
 SANS_IO = [
-    "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py", "protocols/websocket/handshake.py",
+    "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py",
+    "protocols/websocket/handshake.py",
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"protocols/mqtt/{name}.py" for name in (
         "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),

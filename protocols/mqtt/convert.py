@@ -4,12 +4,16 @@ Fields (translation.md): Message Expiry, Content Type, Response Topic, Correlati
 their own place in the Event; User Properties are its headers, in order and with repeats. What MQTT has no field for
 travels as a User Property: "meshgate-key" and "meshgate-message-id". MQTT 3.1.1 has none of it: its losses are
 reported to the translation ledger, once for each frame that is encoded.
+
+CloudEvents (their MQTT binding): in binary mode the attributes are User Properties of the same name, and become headers
+in the canonical form of cloudevents_event.py; an event in structured mode is its payload and goes through untouched.
 """
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
 
+from protocols.cloudevents_event import VERSION_HEADER, give_user_properties, take_user_properties
 from protocols.errors import ProtocolViolation
 from protocols.mqtt import properties, reasons
 from protocols.mqtt.packets import Publish, Will
@@ -122,7 +126,15 @@ def _split_headers(found: PropertyDict) -> tuple[Headers, bytes | None, str | No
             _restore_type(headers, name, value)
         else:
             headers.append((name, value))
-    return tuple(headers), key, message_id
+    return _as_cloud_event(tuple(headers), found), key, message_id
+
+
+def _as_cloud_event(headers: Headers, found: PropertyDict) -> Headers:
+    """The headers in the canonical form, when they are those of a CloudEvent."""
+    if any(name == "specversion" for name, _ in headers):
+        content_type = found.get(properties.CONTENT_TYPE)
+        return take_user_properties(headers, content_type if isinstance(content_type, str) else None)
+    return headers
 
 
 def _restore_type(headers: list[tuple[str, HeaderValue]], sidecar: str, kind: str) -> None:
@@ -188,7 +200,10 @@ def property_bytes(event: Event, now_ms: int, lost: Lost) -> bytes:
         _append_properties(parts, found, now_ms, lost)
     if event.key is not None:
         _append_pair(parts, KEY_NAME, event.key, lost)
-    for name, value in event.headers:
+    headers = event.headers
+    if headers and any(name == VERSION_HEADER for name, _ in headers):
+        headers = give_user_properties(headers)
+    for name, value in headers:
         if isinstance(value, str):
             _append_pair(parts, name, value, lost)
             continue
