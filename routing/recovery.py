@@ -29,7 +29,7 @@ def read_tail(streams: StreamTable, windows: Windows) -> PacketIds:
             while offset < partition.end_offset:
                 found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096)
                 for event in found.events:
-                    if event.properties is not None:
+                    if event.properties is not None and event.origin is None:    # ids count where they came in
                         _note(event, windows, packet_ids)
                 offset = found.next_offset
     return packet_ids

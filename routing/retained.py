@@ -3,6 +3,10 @@
 Kept in memory as a tree of topic levels, so that a filter visits only what it can match, and in an internal
 compacted partition (key = topic), so that a restart brings them back. A retained event with an empty payload removes
 the topic's entry [MQTT-3.3.1-6] [MQTT-3.3.1-7].
+
+Between nodes the last writer wins: of two retained events of a topic the one with the later timestamp stands on every
+node, and of two of the same millisecond the one of the node whose name sorts last. So that a clock that is behind does
+not lose, an event published here is never older than what it replaces.
 """
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 RETAINED_STREAM = "_retained"
 SCAN_STEP = 10_000
+REMOVALS_KEPT = 10_000      # removed topics remembered, so that an older event of another node does not bring them back
 
 
 class _Node:
@@ -147,6 +152,8 @@ class RetainedEvents:
         self.limits = limits
         self._clock_ms = clock_ms
         self._unsettled: dict[str, _Unsettled] = {}
+        self._removals: dict[str, tuple[int, str]] = {}     # topic → version of its removal
+        self.node_name = ""                     # what our own events count as between nodes
         self._load()
 
     def _load(self) -> None:
@@ -174,8 +181,13 @@ class RetainedEvents:
 
         index: the event's place in the ticket. If the event is refused in the end, the last good one stands again.
         """
+        known = self.tree.get(event.topic)
+        if event.origin is None and known is not None and known.timestamp_ms >= self._clock_ms():
+            event.timestamp_ms = known.timestamp_ms + 1
         copy = msgspec.structs.replace(event, mqtt4_frame=None, mqtt5_frame=None)
         before = self.tree.set(copy)
+        if not copy.payload:
+            self._note_removal(copy)
         if not stored:                                  # $SYS and the like live in memory only
             return
         unsettled = self._unsettled.get(copy.topic)
@@ -215,6 +227,58 @@ class RetainedEvents:
         ticket = Ticket([restored])                     # the refused one may stand in the partition
         self._partition.append([restored], ticket)
         ticket.part_done()
+
+    # -- between nodes ----------------------------------------------------------------------------------------
+
+    def _version(self, event: Event) -> tuple[int, str]:
+        return event.timestamp_ms, event.origin.node if event.origin is not None else self.node_name
+
+    def _note_removal(self, event: Event) -> None:
+        if len(self._removals) >= REMOVALS_KEPT:
+            del self._removals[next(iter(self._removals))]
+        timestamp_ms = event.timestamp_ms or self._clock_ms()
+        self._removals[event.topic] = (timestamp_ms, self._version(event)[1])
+
+    def is_newest(self, event: Event) -> bool:
+        """Would this event of another node replace what stands under its topic?"""
+        known = self.tree.get(event.topic)
+        version = self._version(event)
+        if known is not None:
+            return version > self._version(known)
+        return version > self._removals.get(event.topic, (-1, ""))
+
+    def publish_replica(self, event: Event, ticket: Ticket, *, stored: bool) -> bool:
+        """As publish(), for the one event of ticket, which comes from another node. False: it is not the newest."""
+        if not self.is_newest(event) or self.check(event) is not None:
+            return False
+        self.publish(0, event, ticket, stored=stored)
+        return True
+
+    def own_snapshot(self, pattern: str) -> list[Event]:
+        """The retained events of a filter that were first stored on this node."""
+        return [event for event in self.tree.match(pattern) if event.origin is None]
+
+    def merge(self, events: list[Event], origin_node: str, epoch: str, pattern: str, complete: bool) -> list[Event]:
+        """Take a snapshot of another node: its retained events that the filter matches, as they stand there now.
+
+        The table changes, the streams do not. complete: what we hold of that node's epoch (or an older one) under the
+        filter and what is not in the snapshot was removed there, and goes here too. Returns what changed: events for
+        those who subscribe now; the removed ones have an empty payload.
+        """
+        topics = {event.topic for event in events}
+        changed = [event for event in events if event.payload and self.is_newest(event) and self.check(event) is None]
+        if complete:
+            changed += [
+                Event(known.topic, b"", known.qos, known.publisher, retain=True, timestamp_ms=known.timestamp_ms + 1,
+                      origin=known.origin, origin_offset=known.origin_offset)
+                for known in list(self.tree.match(pattern))
+                if known.origin is not None and known.origin.node == origin_node and known.topic not in topics
+            ]
+        for event in changed:
+            ticket = Ticket([event])
+            self.publish(0, event, ticket, stored=True)
+            ticket.part_done()
+        return changed
 
     def event_at(self, offset: int) -> Event | None:
         """A retained event by its place in the internal partition; None when a newer one has replaced it there."""

@@ -1,7 +1,7 @@
 """Route: what happens to events of one topic. Made once per topic, kept until subscriptions or rules change."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.consumer import Consumer
 from routing.policy import Action, Policy
@@ -9,24 +9,43 @@ from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, FilterTrie, Sink, Subscription
 
 if TYPE_CHECKING:
+    from routing.event import Event
     from routing.log.partition import Partition
+
+OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
+
+
+class RemoteLane(Protocol):
+    """The direct lane to other nodes, for events that no stream captures. The mesh sets it in the router."""
+
+    def wants(self, topic: str) -> bool:
+        """Does any other node want this topic? Kept until Router.remote_interest_changed()."""
+        ...
+
+    def send(self, events: list[Event]) -> None:
+        """Send events of one topic to those who want them, at most once. Must not raise."""
+        ...
 
 
 class Route:
-    """stream and partition are None when no stream captures the topic. partition is that of an event without key."""
+    """stream and partition are None when no stream captures the topic. partition is that of an event without key.
 
-    __slots__ = ("consumers", "direct", "partition", "stream", "topic")
+    remote: other nodes want events of this topic, which no stream captures.
+    """
+
+    __slots__ = ("consumers", "direct", "partition", "remote", "stream", "topic")
 
     def __init__(self, topic: str, stream: Stream | None, direct: tuple[DirectTarget, ...],
-                 consumers: tuple[Consumer, ...]) -> None:
+                 consumers: tuple[Consumer, ...], remote: bool) -> None:
         self.topic = topic
         self.stream = stream
         self.partition: Partition | None = stream.partition_for(topic.encode()) if stream is not None else None
         self.direct = direct
         self.consumers = consumers
+        self.remote = remote
 
 
-def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Policy) -> Route:
+def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Policy, remote: RemoteLane | None) -> Route:
     """Match, group by receiver, and leave out those who may not read this very topic."""
     consumers: dict[Consumer, None] = {}
     by_sink: dict[Sink, list[Subscription]] = {}
@@ -43,4 +62,6 @@ def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Polic
         and policy.decide(sink.identity, Action.SUBSCRIBE, topic).allowed
     ]
     direct = [DirectTarget(sink, subscriptions, len(readers) == 1) for sink, subscriptions in readers]
-    return Route(topic, streams.capture(topic), tuple(direct), tuple(consumers))
+    stream = streams.capture(topic)
+    far = stream is None and remote is not None and not topic.startswith(OWN_TOPICS) and remote.wants(topic)
+    return Route(topic, stream, tuple(direct), tuple(consumers), far)

@@ -18,14 +18,17 @@ from routing.consumer import Consumer, ConsumerSpec
 from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
 from routing.event import Event
+from routing.feed import Feed
 from routing.ledger import Ledger
 from routing.log.gather import Gather
+from routing.origins import Origins
 from routing.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.recovery import PacketIds, read_tail
 from routing.registry import ConsumerRegistry
+from routing.replicas import Replicas
 from routing.retained import RETAINED_STREAM, RetainedEvents
-from routing.route import Route, make_route
+from routing.route import RemoteLane, Route, make_route
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import Stream, StreamTable
@@ -65,6 +68,9 @@ class Router:
         self.published = 0
         self.refused: Counter[Reason] = Counter()
         self.internal = Publisher(INTERNAL)
+        self.origins = Origins()
+        self.remote: RemoteLane | None = None   # set by the mesh; None: this node is alone
+        self.feeds: dict[Partition, dict[Feed, None]] = {}     # what other nodes read from here
         self._call_soon = call_soon
         self._gather = gather
         self._turn_requested = False
@@ -77,10 +83,12 @@ class Router:
         self.state = StateTable(self._open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self._open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.registry = ConsumerRegistry(self)
+        self.replicas = Replicas(self)
         for stream in settings:
             self._open(stream)
         self._qos2 = read_tail(self.streams, self._windows)
         self.registry.restore()
+        self.replicas.restore()
         self._starting = False
         for partition in self._opened:
             partition.be_patient(True)
@@ -166,8 +174,11 @@ class Router:
                     appends.setdefault(route.partition, []).extend(run)
                 if run and route.direct:
                     self._send_direct(run, route, publisher, plain)
-                if run and route.partition is None and route.consumers:
-                    self._offer_untracked(run, route)
+                if run and route.partition is None:
+                    if route.consumers:
+                        self._offer_untracked(run, route)
+                    if route.remote and self.remote is not None:
+                        self.remote.send(run)
             start = end
         self.published += count
         if self._gather is not None:
@@ -231,6 +242,42 @@ class Router:
             appends.setdefault(partition, []).append(event)
         return True
 
+    def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
+        """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""
+        if publisher.generation != self.generation:
+            publisher.routes.clear()
+            publisher.generation = self.generation
+        route = publisher.routes.get(topic) or self._admit(topic, publisher)
+        if isinstance(route, Refusal):
+            self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
+            self.refused[route.reason] += count
+        return route
+
+    def send_on(self, run: list[Event], route: Route, publisher: Publisher) -> None:
+        """Give admitted events from another node, all of one topic, to live readers here; never back to the mesh."""
+        if route.direct:
+            self._send_direct(run, route, publisher, False)
+        if route.partition is None and route.consumers:
+            self._offer_untracked(run, route)
+
+    def deliver_direct(self, events: list[Event], publisher: Publisher) -> None:
+        """A direct frame of another node, or what only readers who are here now are to see: nothing is stored."""
+        start = 0
+        while start < len(events):
+            topic = events[start].topic
+            end = start + 1
+            while end < len(events) and events[end].topic == topic:
+                end += 1
+            route = self.admit(topic, publisher, end - start)
+            if not isinstance(route, Refusal):
+                run = events[start:end]
+                if route.direct:
+                    self._send_direct(run, route, publisher, False)
+                if route.consumers:
+                    self._offer_untracked(run, route)
+            start = end
+        self.request_turn()
+
     def _refuse(self, ticket: Ticket, index: int, refusal: Refusal) -> bool:
         ticket.refusals[index] = refusal
         self.refused[refusal.reason] += 1
@@ -256,6 +303,11 @@ class Router:
         """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""
         if self._relief:
             self.request_turn()
+        for feed in list(self.feeds.get(partition, ())):
+            try:
+                feed.committed()
+            except Exception:
+                log.exception("a fault of ours while waking a link")
         count = len(events)
         start = 0
         while start < count:
@@ -280,7 +332,7 @@ class Router:
         if found is None:
             if len(self._routes) >= self.limits.match_cache_topics:
                 self._routes.clear()
-            found = self._routes[topic] = make_route(topic, self.streams, self.trie, self.policy)
+            found = self._routes[topic] = make_route(topic, self.streams, self.trie, self.policy, self.remote)
         return found
 
     def routes_changed(self, pattern: str | None = None) -> None:
@@ -290,6 +342,24 @@ class Router:
             self._routes.clear()
         else:
             self._routes.pop(pattern, None)
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Every topic filter that somebody here wants, and how many subscriptions and consumers want it."""
+        return self.trie.wanted
+
+    @property
+    def on_wanted(self) -> list[Callable[[str, bool], None]]:
+        """Called with a filter that appeared (True) or went (False). Callbacks must not raise."""
+        return self.trie.on_wanted
+
+    def remote_interest_changed(self) -> None:
+        """RemoteLane.wants may answer differently from now on."""
+        self.routes_changed()
+
+    def own_partitions(self) -> list[Partition]:
+        """The partitions of the configured streams."""
+        return [partition for stream in self.streams for partition in stream.partitions]
 
     # -- subscriptions and consumers --------------------------------------------------------------------------
 
@@ -358,6 +428,7 @@ class Router:
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
+        self.replicas.tick(now_s)
         self.state.retry()
         if self._gather is not None:
             self._gather.tick(now_s)
@@ -382,5 +453,6 @@ class Router:
         """Store every consumer's position and flush the log. Connections must be gone."""
         for consumer in list(self.registry.by_name.values()):
             self.registry.checkpoint(consumer)
+        self.replicas.checkpoint()
         self.state.flush()
         self.store.close()

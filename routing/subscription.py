@@ -1,10 +1,12 @@
 """Subscriptions and the trie that finds those which match a topic.
 
-Two kinds of entries stand in the trie: direct Subscriptions (live, at most once) and Consumers (guaranteed lane).
+Two kinds of entries stand in the router's trie: direct Subscriptions (live, at most once) and Consumers (guaranteed
+lane). The mesh keeps the names of nodes in one of its own.
 The router turns the entries of a topic into a Route and keeps it until the table changes.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from routing.event import Event
@@ -65,8 +67,10 @@ class FilterTrie:
     def __init__(self) -> None:
         self._root = _Node()
         self.count = 0
+        self.wanted: dict[str, int] = {}        # filter → entries that stand under it
+        self.on_wanted: list[Callable[[str, bool], None]] = []      # told of filters that appear (True) and go (False)
 
-    def add(self, pattern: str, entry: Subscription | Consumer) -> None:
+    def add(self, pattern: str, entry: Subscription | Consumer | str) -> None:
         node = self._root
         for level in pattern.split("/"):
             if node.children is None:
@@ -79,8 +83,12 @@ class FilterTrie:
             node.entries = []
         node.entries.append(entry)
         self.count += 1
+        known = self.wanted.get(pattern, 0)
+        self.wanted[pattern] = known + 1
+        if not known:
+            self._tell(pattern, True)
 
-    def remove(self, pattern: str, entry: Subscription | Consumer) -> bool:
+    def remove(self, pattern: str, entry: Subscription | Consumer | str) -> bool:
         """False when the entry was not there."""
         path: list[tuple[_Node, str]] = []
         node = self._root
@@ -94,6 +102,12 @@ class FilterTrie:
             return False
         node.entries.remove(entry)
         self.count -= 1
+        left = self.wanted[pattern] - 1
+        if left:
+            self.wanted[pattern] = left
+        else:
+            del self.wanted[pattern]
+            self._tell(pattern, False)
         for parent, level in reversed(path):
             assert parent.children is not None
             child = parent.children[level]
@@ -101,6 +115,10 @@ class FilterTrie:
                 break
             del parent.children[level]
         return True
+
+    def _tell(self, pattern: str, appeared: bool) -> None:
+        for callback in self.on_wanted:
+            callback(pattern, appeared)
 
     def match(self, topic: str) -> list[Any]:
         """Entries whose filter matches the topic; one that stands under several filters comes several times."""

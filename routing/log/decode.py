@@ -267,7 +267,8 @@ class Decoder:
         if fields.topic is None or wanted[fields.topic]:
             result = (
                 fields.topic, fields.topic_bytes, len(fields.topic_bytes) << 1 if fields.topic is not None else -1,
-                fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain, fields.origin, fields.flow,
+                fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain,
+                fields.origin, fields.flow,
             )
         if len(header_part) <= _CACHED_BYTES_MAX:
             if len(seen) >= _CACHE_MAX:

@@ -139,9 +139,9 @@ class Fields:
 def read_fields(raw: list[RawHeader]) -> Fields:
     """The fields in the headers of one record. Where it has an origin, the offset there is left to the caller."""
     fields = Fields()
-    if len(raw) > 1 and raw[-1][0] == ORIGIN_OFFSET and raw[-2][0] == ORIGIN and raw[-2][1]:
-        if _read_origin(fields, raw[-2][1]):
-            raw = raw[:-2]
+    foreign = len(raw) > 1 and raw[-1][0] == ORIGIN_OFFSET and raw[-2][0] == ORIGIN
+    if foreign and _read_origin(fields, raw[-2][1] or b""):
+        raw = raw[:-2]
     properties: dict[str, object] = {}
     user: list[tuple[str, HeaderValue]] = []
     index = 0

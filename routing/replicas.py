@@ -1,0 +1,414 @@
+"""Replicas: events of other nodes on their way into our log, exactly once.
+
+    flow  (origin partition, number)         one cursor: 0 as things happen, above 0 back-fills of history
+     ├─ floor                                everything below it is durable here, or was not for us
+     └─ positions  partition of ours → origin offset of the last event that was put there
+
+An event at or below the position of its partition is here already and is dropped. One batch may spread over several
+of our partitions, of which a crash keeps only some: that is why positions are kept apart, and why a flow is pulled
+again from its floor. Floors and positions are stored once a second; what came after that is read from the log
+at start, since every event there says where it comes from. Source: architecture §6.
+"""
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from routing.errors import Reason, Refusal
+from routing.event import Event, OriginPartition
+from routing.publisher import Publisher
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+STATE_PREFIX = "replica/"
+CHECKPOINT_S = 1.0          # how much of the log is read at start to know the positions
+SCAN_STEP = 8_192
+
+_BROKEN = Refusal(Reason.CONFLICT, "an earlier batch of this flow was refused; it must be pulled again")
+
+Done: TypeAlias = Callable[[Refusal | None], None]
+
+
+class Mark(msgspec.Struct, array_like=True, gc=False):
+    """The last event of a flow in one partition of ours: where it stands in the log here, and its origin offset."""
+
+    stream: str
+    partition: int
+    offset: int
+    origin_offset: int
+
+
+class FlowState(msgspec.Struct, array_like=True):
+    """What is stored of a flow. ends: our partitions and the offsets up to which marks are complete."""
+
+    origin: OriginPartition
+    flow: int
+    floor: int | None
+    marks: list[Mark]
+    ends: list[tuple[str, int, int]]
+    note: bytes = b""
+
+
+class _Batch:
+    """A published batch: what it waits for."""
+
+    __slots__ = ("done", "next_offset", "waiting")
+
+    def __init__(self, next_offset: int, done: Done) -> None:
+        self.next_offset = next_offset
+        self.done = done
+        self.waiting = 1
+
+
+class Flow:
+    """One flow at its destination."""
+
+    __slots__ = ("batches", "broken", "dirty", "events", "floor", "flow", "marks", "note", "origin", "outstanding",
+                 "positions", "repeats")
+
+    def __init__(self, origin: OriginPartition, flow: int, floor: int | None) -> None:
+        self.origin = origin
+        self.flow = flow
+        self.floor = floor
+        self.positions: dict[Partition, int] = {}       # appended, maybe not committed yet
+        self.marks: dict[Partition, tuple[int, int]] = {}       # committed: offset here, origin offset
+        self.batches: deque[_Batch] = deque()
+        self.outstanding = 0                            # commits that have not been answered
+        self.broken: Refusal | None = None
+        self.dirty = False
+        self.note = b""
+        self.events = 0
+        self.repeats = 0
+
+    @property
+    def key(self) -> str:
+        return f"{STATE_PREFIX}{self.origin.text}!{self.flow}"
+
+
+class Replicas:
+    """All flows into this node. Loop thread only. Made by the router."""
+
+    def __init__(self, router: Router) -> None:
+        self.denied = 0                                 # events that policy or limits of this node did not let in
+        self._router = router
+        self._flows: dict[tuple[OriginPartition, int], Flow] = {}
+        self._ends: dict[Partition, int] = {}           # committed ends of a moment ago; marks reach at least so far
+        self._unopened: list[Callable[[], None]] = []   # to be stored again
+        self._next_checkpoint_s = 0.0
+
+    # -- flows ------------------------------------------------------------------------------------------------
+
+    def open(self, origin: OriginPartition, flow: int, opened: Callable[[int | None], None]) -> None:
+        """Make the flow known, durably, before its first event can be in the log.
+
+        opened(floor) is called then, maybe at once: the next origin offset to pull, None when it was never started.
+        """
+        known = self._flows.get((origin, flow))
+        if known is not None:
+            opened(known.floor)
+            return
+        made = Flow(origin, flow, None)
+
+        def stored(ticket: Ticket) -> None:
+            if ticket.refusals:                         # such as by a full disk
+                self._unopened.append(store)
+            else:
+                opened(self._flows.setdefault((origin, flow), made).floor)
+
+        def store() -> None:
+            self._store(made).on_done(stored)
+
+        store()
+
+    def start(self, origin: OriginPartition, flow: int, floor: int) -> None:
+        """Set where a flow begins that was never started."""
+        found = self._flows[origin, flow]
+        assert found.floor is None, "a flow is started once"
+        found.floor = floor
+        self._store(found)
+
+    def forget(self, origin: OriginPartition, flow: int) -> None:
+        """Give up a flow and its stored state; its events stay."""
+        found = self._flows.pop((origin, flow), None)
+        if found is not None:
+            self._router.state.delete(found.key)
+
+    def floor(self, origin: OriginPartition, flow: int) -> int | None:
+        found = self._flows.get((origin, flow))
+        return found.floor if found is not None else None
+
+    def flows(self) -> list[tuple[OriginPartition, int]]:
+        return list(self._flows)
+
+    def get_note(self, origin: OriginPartition, flow: int) -> bytes | None:
+        """What put_note stored last."""
+        found = self._flows.get((origin, flow))
+        return found.note if found is not None else None
+
+    def put_note(self, origin: OriginPartition, flow: int, note: bytes) -> Ticket:
+        """Store bytes of the caller with an open flow."""
+        found = self._flows[origin, flow]
+        found.note = note
+        return self._store(found)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [
+            {"origin": flow.origin.text, "flow": flow.flow, "floor": flow.floor, "events": flow.events,
+             "repeats": flow.repeats, "batches_waiting": len(flow.batches),
+             "broken": flow.broken.text if flow.broken is not None else None}
+            for flow in self._flows.values()
+        ]
+
+    # -- events in --------------------------------------------------------------------------------------------
+
+    def publish(self, origin: OriginPartition, flow: int, events: list[Event], next_offset: int,
+                publisher: Publisher, done: Done) -> None:
+        """Take in a batch of one started flow: rising origin offsets below next_offset, origin and flow set.
+
+        done(None): everything below next_offset is durable here, or this node's policy or limits kept it out (counted).
+        done(refusal): the log did not take something. The flow is broken then: all that is under way has been
+        answered, and nothing more is taken before restart(). Batches are answered in order.
+        """
+        found = self._flows[origin, flow]
+        batch = _Batch(next_offset, done)
+        found.batches.append(batch)
+        if found.broken is None:
+            for partition, group in self._sort(found, events, publisher, batch).items():
+                self._append(found, partition, group, batch)
+            self._router.published += len(events)
+        batch.waiting -= 1
+        self._settle(found)
+        self._router.request_turn()
+
+    def restart(self, origin: OriginPartition, flow: int) -> int:
+        """Mend a broken flow, after its last answer. Returns the offset to pull from again."""
+        found = self._flows[origin, flow]
+        assert not found.outstanding and found.floor is not None
+        found.broken = None
+        return found.floor
+
+    def _sort(self, flow: Flow, events: list[Event], publisher: Publisher,
+              batch: _Batch) -> dict[Partition, list[Event]]:
+        """Admit, drop what is here already, serve live readers; what is left, by partition."""
+        router = self._router
+        groups: dict[Partition, list[Event]] = {}
+        count = len(events)
+        start = 0
+        while start < count:                            # runs of one topic
+            topic = events[start].topic
+            end = start + 1
+            while end < count and events[end].topic == topic:
+                end += 1
+            route = router.admit(topic, publisher, end - start)
+            if isinstance(route, Refusal):
+                self.denied += end - start
+            else:
+                run = [event for event in events[start:end] if self._fits(event)]
+                if route.stream is not None:
+                    fresh = []
+                    for event in run:
+                        partition = route.partition
+                        if event.key is not None:
+                            partition = route.stream.partition_for(event.key)
+                        assert partition is not None
+                        if event.origin_offset <= flow.positions.get(partition, -1):
+                            flow.repeats += 1
+                            continue
+                        flow.positions[partition] = event.origin_offset
+                        groups.setdefault(partition, []).append(event)
+                        fresh.append(event)
+                    run = fresh
+                for event in run:
+                    if event.retain:
+                        self._retain(flow, event, batch, stored=route.stream is not None)
+                if run:
+                    flow.events += len(run)
+                    router.send_on(run, route, publisher)
+            start = end
+        return groups
+
+    def _fits(self, event: Event) -> bool:
+        """Limits hold on every path alike; what another node let in may be too much here."""
+        limits = self._router.limits
+        if len(event.payload) <= limits.payload_bytes_max and len(event.headers) <= limits.headers_max:
+            return True
+        self.denied += 1
+        return False
+
+    def _append(self, flow: Flow, partition: Partition, group: list[Event], batch: _Batch) -> None:
+        """One ticket per partition: its refusal is known before anything else can be appended there."""
+        ticket = Ticket(group)
+        partition.append(group, ticket)
+        ticket.part_done()
+        if group[0].offset < 0:                         # refused at once; the ticket says so later
+            flow.broken = flow.broken or _BROKEN
+        batch.waiting += 1
+        flow.outstanding += 1
+
+        def committed(done: Ticket) -> None:
+            flow.outstanding -= 1
+            batch.waiting -= 1
+            if done.refusals:
+                flow.broken = next(iter(done.refusals.values()))
+            else:
+                flow.marks[partition] = (group[-1].offset, group[-1].origin_offset)
+                flow.dirty = True
+            self._settle(flow)
+
+        ticket.on_done(committed)
+
+    def _retain(self, flow: Flow, event: Event, batch: _Batch, *, stored: bool) -> None:
+        """A replica becomes the retained event of its topic, if it is the newest."""
+        ticket = Ticket([event])
+        if not self._router.retained.publish_replica(event, ticket, stored=stored):
+            return
+        batch.waiting += 1
+        flow.outstanding += 1
+
+        def kept(done: Ticket) -> None:
+            flow.outstanding -= 1
+            batch.waiting -= 1
+            if done.refusals:
+                flow.broken = done.refusals[0]
+            self._settle(flow)
+
+        ticket.part_done()
+        ticket.on_done(kept)
+
+    def _settle(self, flow: Flow) -> None:
+        """Answer what can be answered, in order."""
+        batches = flow.batches
+        if flow.broken is None:
+            while batches and batches[0].waiting == 0:
+                batch = batches.popleft()
+                if flow.floor is None or batch.next_offset > flow.floor:
+                    flow.floor = batch.next_offset
+                    flow.dirty = True
+                batch.done(None)
+            return
+        if flow.outstanding or any(batch.waiting for batch in batches):
+            return                                      # positions are not settled: a repeat could be taken for done
+        flow.positions = {partition: origin_offset for partition, (_, origin_offset) in flow.marks.items()}
+        refusal, refused = flow.broken, list(batches)
+        batches.clear()
+        for batch in refused:
+            batch.done(refusal)
+
+    # -- stored state -----------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Store what has moved, once a second."""
+        if now_s < self._next_checkpoint_s:
+            return
+        self._next_checkpoint_s = now_s + CHECKPOINT_S
+        self.checkpoint()
+        unopened, self._unopened = self._unopened, []
+        for store in unopened:
+            store()
+        # every commit up to these ends has been told to its flow by the time of the next checkpoint
+        self._ends = {
+            partition: partition.end_offset for stream in self._router.streams for partition in stream.partitions}
+
+    def checkpoint(self) -> None:
+        for flow in self._flows.values():
+            if flow.dirty:
+                self._store(flow)
+
+    def _store(self, flow: Flow) -> Ticket:
+        flow.dirty = False
+        marks = [
+            Mark(partition.stream, partition.index, offset, origin_offset)
+            for partition, (offset, origin_offset) in flow.marks.items()
+        ]
+        ends = [(partition.stream, partition.index, end) for partition, end in self._ends.items()]
+        state = FlowState(flow.origin, flow.flow, flow.floor, marks, ends, flow.note)
+        return self._router.state.put(flow.key, msgspec.msgpack.encode(state))
+
+    def restore(self) -> None:
+        """Bring back every flow, and read from the log what is newer than its record. Called once, by the router."""
+        decoder = msgspec.msgpack.Decoder(FlowState)
+        from_offsets: dict[Partition, int] = {}
+        for key, value in self._router.state.items(STATE_PREFIX):
+            try:
+                state = decoder.decode(value)
+            except msgspec.MsgspecError as error:
+                log.error("stored flow %s cannot be read and is left alone: %s", key, error)
+                continue
+            self._restore(state, from_offsets)
+        for partition, offset in from_offsets.items():
+            self._read_marks(partition, offset)
+        for flow in self._flows.values():
+            flow.positions = {partition: origin_offset for partition, (_, origin_offset) in flow.marks.items()}
+        self._ends = {
+            partition: partition.end_offset for stream in self._router.streams for partition in stream.partitions}
+
+    def _restore(self, state: FlowState, from_offsets: dict[Partition, int]) -> None:
+        """One flow. from_offsets: lowered to where each partition must be read from."""
+        flow = Flow(state.origin, state.flow, state.floor)
+        flow.note = state.note
+        self._flows[flow.origin, flow.flow] = flow
+        streams = self._router.streams
+        ends = {(stream, index): end for stream, index, end in state.ends}
+        lost: list[Mark] = []
+        for mark in state.marks:
+            partition = streams.partition(mark.stream, mark.partition)
+            if partition is None:
+                continue
+            if _is_there(partition, mark, flow):
+                flow.marks[partition] = (mark.offset, mark.origin_offset)
+            else:
+                lost.append(mark)
+        for mark in lost:
+            ends[mark.stream, mark.partition] = 0
+            log.warning("%s/%d has lost events of %s behind a crash: they are asked for again", mark.stream,
+                        mark.partition, flow.origin.text)
+        for stream in streams:
+            for partition in stream.partitions:
+                end = max(ends.get((partition.stream, partition.index), 0), partition.start_offset)
+                from_offsets[partition] = min(from_offsets.get(partition, end), end)
+        if lost and flow.floor is not None:
+            flow.floor = min(flow.floor, *(self._last_before(flow, mark) + 1 for mark in lost))
+            flow.dirty = True
+
+    def _last_before(self, flow: Flow, mark: Mark) -> int:
+        """The origin offset of the last event of the flow that is left in the mark's partition, -1 for none."""
+        partition = self._router.streams.partition(mark.stream, mark.partition)
+        assert partition is not None
+        last = -1
+        for event in _events(partition, partition.start_offset):
+            if event.origin == flow.origin and event.flow == flow.flow:
+                last = max(last, event.origin_offset)
+        return last
+
+    def _read_marks(self, partition: Partition, offset: int) -> None:
+        for event in _events(partition, offset):
+            if event.origin is None:
+                continue
+            flow = self._flows.get((event.origin, event.flow))
+            if flow is not None and event.origin_offset > flow.marks.get(partition, (0, -1))[1]:
+                flow.marks[partition] = (event.offset, event.origin_offset)
+                flow.dirty = True
+
+
+def _events(partition: Partition, offset: int) -> Any:
+    while offset < partition.end_offset:
+        found = partition.scan(offset, lambda topic: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
+        yield from found.events
+        offset = found.next_offset
+
+
+def _is_there(partition: Partition, mark: Mark, flow: Flow) -> bool:
+    """Is the event of a mark still where it was? What retention or compaction removed counts as there."""
+    if mark.offset < partition.start_offset or partition.settings.compact:
+        return True
+    event = partition.event(mark.offset)
+    return event is not None and event.origin == flow.origin and event.origin_offset == mark.origin_offset
