@@ -62,6 +62,7 @@ CODE_OF_REASON: dict[Reason, int] = {
     Reason.NOT_FOUND: UNSPECIFIED_ERROR,
     Reason.CONFLICT: UNSPECIFIED_ERROR,
     Reason.SHUTTING_DOWN: SERVER_SHUTTING_DOWN,
+    Reason.TARGET_REFUSED: UNSPECIFIED_ERROR,               # of webhooks, no MQTT packet asks for one
 }
 
 # Each answer knows fewer codes than DISCONNECT does: §3.4.2.1, §3.9.3, §3.2.2.2
