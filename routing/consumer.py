@@ -7,11 +7,11 @@ log when it can: the log is the queue, so a slow consumer costs disk, not memory
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from routing import settle
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
@@ -21,6 +21,7 @@ from routing.lag import Lag, count_unacked, lag_of, snapshot
 from routing.members import Member, Members, Mode
 from routing.policy import Identity
 from routing.push import Push
+from routing.timetable import Timetable
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
 READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
-DEADLINES_KEPT = 256        # ack timeouts of events already acked that may stay in memory
 PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
 PARKED_BYTES = 64 * 1024
 
@@ -85,8 +85,7 @@ class Consumer:
         self._unacked: int | None = 0                   # None: not known, lag() counts
         self._scheduled = False
         self._turn = 0
-        self._deadlines: list[tuple[float, int, Cursor, Delivery]] = []    # ack timeouts and delayed redelivery
-        self._sequence = 0
+        self._timetable = Timetable()                   # ack timeouts and delayed redelivery
 
     @property
     def filters(self) -> dict[str, None]:
@@ -142,7 +141,7 @@ class Consumer:
         self._recount_in_flight()
         if not self.members.all:
             self.detached_since_s = self._registry.clock_s()
-        self._touch()
+        self.touch()
         self.ready()
 
     def ready(self, member: Member | None = None) -> None:
@@ -154,11 +153,11 @@ class Consumer:
     def pause(self) -> None:
         """Deliver nothing until resume(), also over a restart."""
         self.paused = True
-        self._touch()
+        self.touch()
 
     def resume(self) -> None:
         self.paused = False
-        self._touch()
+        self.touch()
         self.ready()
 
     # -- filters ----------------------------------------------------------------------------------------------
@@ -186,7 +185,7 @@ class Consumer:
         """Called by the registry: filters, rights or streams are not what they were."""
         self.interest.forget_answers()
         self._unacked = None
-        self._touch()
+        self.touch()
 
     def rules_changed(self) -> None:
         """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
@@ -287,7 +286,7 @@ class Consumer:
             cursor.waiting.extend(found.events)
         if cursor.ahead:
             cursor.drop_waiting(lambda event: event.offset in cursor.ahead)
-        self._touch()
+        self.touch()
         return found.scanned
 
     def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
@@ -301,15 +300,13 @@ class Consumer:
                 if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
                     delivery.attempts = 2
         if self.spec.ack_timeout_s is not None:
-            due = self._registry.clock_s() + self.spec.ack_timeout_s
             for delivery in deliveries:
-                delivery.deadline_s = due
-                self._at(due, cursor, delivery)
+                self.later(self.spec.ack_timeout_s, cursor, delivery)
         self.in_flight += count
         self.in_flight_bytes += size
         self.delivered += count
         member.credit -= count
-        self._touch()
+        self.touch()
         member.deliver(self, deliveries)
 
     def room(self) -> int:
@@ -342,66 +339,24 @@ class Consumer:
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         """These are done. Unknown ones (acked before, or seeked away) are ignored."""
-        done = size = 0
-        keyed = self.spec.mode is Mode.KEY_SHARED
-        partition: Any = None
-        cursor: Cursor | None = None
-        for delivery in deliveries:
-            event = delivery.event
-            if event.partition is not partition:
-                partition = event.partition
-                cursor = self.cursors.get(partition)
-            if cursor is None:
-                continue
-            if cursor.in_flight.pop(event.offset, None) is not None:
-                size += len(event.payload)
-                self.in_flight -= 1
-                if keyed:
-                    self.members.key_released(event)
-            elif cursor.again.pop(event.offset, None) is None and cursor.delayed.pop(event.offset, None) is None:
-                continue
-            done += 1
-        self.in_flight_bytes -= size
-        self.settled(done)
+        settle.ack(self, deliveries)
 
     def nack(self, delivery: Delivery, delay_s: float | None = None) -> None:
         """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
-        cursor = self.cursors.get(delivery.event.partition)
-        if cursor is None or cursor.in_flight.pop(delivery.event.offset, None) is None:
-            return
-        self.in_flight -= 1
-        self.in_flight_bytes -= len(delivery.event.payload)
-        if self.spec.mode is Mode.KEY_SHARED:
-            self.members.key_released(delivery.event)
-        again = Delivery(delivery.event, delivery.attempts + 1)
-        if delay_s is None:
-            delay_s = 0.0
-            if self.spec.max_deliveries is not None:
-                delay_s = min(self.spec.backoff_initial_s * 2 ** (delivery.attempts - 1), self.spec.backoff_max_s)
-        if delay_s > 0:
-            cursor.delayed[again.event.offset] = again
-            again.deadline_s = self._registry.clock_s() + delay_s
-            self._at(again.deadline_s, cursor, again)
-        else:
-            cursor.again[again.event.offset] = again
-            self.ready()
-        self._touch()
+        settle.nack(self, delivery, delay_s)
 
     def extend(self, delivery: Delivery, seconds: float) -> None:
         """More time before the ack timeout of a delivery."""
-        cursor = self.cursors.get(delivery.event.partition)
-        if cursor is not None and cursor.in_flight.get(delivery.event.offset) is delivery:
-            delivery.deadline_s = self._registry.clock_s() + seconds
-            self._at(delivery.deadline_s, cursor, delivery)
+        settle.extend(self, delivery, seconds)
 
     def settled(self, count: int) -> None:
-        """So many wanted events are done. For ack() and leases.py."""
+        """So many wanted events are done. For settle.py and leases.py."""
         if not count:
             return
         self.acked += count
         if self._unacked is not None:
             self._unacked = max(self._unacked - count, 0)
-        self._touch()
+        self.touch()
         if not self._scheduled:
             self.ready()
 
@@ -409,45 +364,24 @@ class Consumer:
         """So many are to be delivered again that were done. For leases.py."""
         if self._unacked is not None:
             self._unacked += count
-        self._touch()
+        self.touch()
         self.ready()
 
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
         """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
-        cursor.in_flight[delivery.event.offset] = delivery
-        if self.spec.mode is Mode.KEY_SHARED:
-            self.members.key_taken(delivery.event, self.members.owner(delivery.event))
-        self.in_flight += 1
-        self.in_flight_bytes += len(delivery.event.payload)
-        self.dead_lettered += 1
+        settle.hold_dead_letter(self, cursor, delivery)
         self._registry.dead_letter(self, delivery)
 
-    # -- time -------------------------------------------------------------------------------------------------
-
-    def _at(self, due_s: float, cursor: Cursor, delivery: Delivery) -> None:
-        self._sequence += 1
-        heappush(self._deadlines, (due_s, self._sequence, cursor, delivery))
-        if len(self._deadlines) > 2 * self.in_flight + DEADLINES_KEPT:      # most of it is acked: let go of it
-            self._deadlines = [
-                entry for entry in self._deadlines
-                if entry[3] is entry[2].in_flight.get(entry[3].event.offset)
-                or entry[3] is entry[2].delayed.get(entry[3].event.offset)
-            ]
-            heapify(self._deadlines)
+    def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None:
+        """See to this delivery after delay_s, unless it is settled before."""
+        self._timetable.add(self._registry.clock_s() + delay_s, cursor, delivery, in_flight=self.in_flight)
         self._registry.timed.add(self)
 
     def handle_deadline(self, now_s: float) -> None:
         """Ack timeouts and delayed redeliveries that are due."""
-        while self._deadlines and self._deadlines[0][0] <= now_s:
-            _, _, cursor, delivery = heappop(self._deadlines)
-            offset = delivery.event.offset
-            if cursor.delayed.get(offset) is delivery:
-                del cursor.delayed[offset]
-                cursor.again[offset] = delivery
-                self.ready()
-            elif cursor.in_flight.get(offset) is delivery and (delivery.deadline_s or 0) <= now_s:
-                self.nack(delivery)
-        if not self._deadlines:
+        for cursor, delivery in self._timetable.due(now_s):
+            settle.timed_out(self, cursor, delivery, now_s)
+        if not self._timetable:
             self._registry.timed.discard(self)
 
     # -- place ------------------------------------------------------------------------------------------------
@@ -462,7 +396,7 @@ class Consumer:
         self.members.release_keys()
         self._recount_in_flight()
         self._unacked = None
-        self._touch()
+        self.touch()
         self.ready()
 
     def checkpoint(self) -> None:
@@ -488,7 +422,7 @@ class Consumer:
         members, self.members.all = self.members.all, []
         for cursor in self.cursors.values():
             cursor.restart(cursor.position)
-        self._deadlines.clear()
+        self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
 
@@ -506,6 +440,7 @@ class Consumer:
             fresh.clear()
             self._unacked = None
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """What is stored of it is to be stored again."""
         if self.spec.durable:
             self._registry.dirty[self] = None

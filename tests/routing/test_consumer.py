@@ -581,7 +581,7 @@ def test_every_busy_consumer_has_its_turn_to_be_stored(tmp_path):
     consumers = [desk.router.open_consumer(ConsumerSpec(f"c{number}", ("#",)), ANA) for number in range(1_200)]
     for _ in range(6):
         for consumer in consumers:
-            consumer._touch()
+            consumer.touch()
         desk.tick(0.3)
     assert all(desk.router.state.get(f"consumer/c{number}") for number in range(1_200))
     desk.close()

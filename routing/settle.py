@@ -1,0 +1,89 @@
+"""Answers to deliveries: done, not done, more time, given up. Called by the methods of Consumer of the same names."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from routing.cursor import Cursor, Delivery
+from routing.members import Mode
+
+if TYPE_CHECKING:
+    from routing.consumer import Consumer
+
+
+def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
+    """These are done. Unknown ones (acked before, or seeked away) are ignored."""
+    done = size = released = 0
+    keyed = consumer.spec.mode is Mode.KEY_SHARED
+    partition: Any = None
+    cursor: Cursor | None = None
+    for delivery in deliveries:
+        event = delivery.event
+        if event.partition is not partition:
+            partition = event.partition
+            cursor = consumer.cursors.get(partition)
+        if cursor is None:
+            continue
+        if cursor.in_flight.pop(event.offset, None) is not None:
+            size += len(event.payload)
+            released += 1
+            if keyed:
+                consumer.members.key_released(event)
+        elif cursor.again.pop(event.offset, None) is None and cursor.delayed.pop(event.offset, None) is None:
+            continue
+        done += 1
+    consumer.in_flight -= released
+    consumer.in_flight_bytes -= size
+    consumer.settled(done)
+
+
+def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
+    """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
+    cursor = consumer.cursors.get(delivery.event.partition)
+    if cursor is None or cursor.in_flight.pop(delivery.event.offset, None) is None:
+        return
+    consumer.in_flight -= 1
+    consumer.in_flight_bytes -= len(delivery.event.payload)
+    if consumer.spec.mode is Mode.KEY_SHARED:
+        consumer.members.key_released(delivery.event)
+    again = Delivery(delivery.event, delivery.attempts + 1)
+    if delay_s is None:
+        delay_s = 0.0
+        if consumer.spec.max_deliveries is not None:
+            doubled_s = consumer.spec.backoff_initial_s * 2 ** (delivery.attempts - 1)
+            delay_s = min(doubled_s, consumer.spec.backoff_max_s)
+    if delay_s > 0:
+        cursor.delayed[again.event.offset] = again
+        consumer.later(delay_s, cursor, again)
+    else:
+        cursor.again[again.event.offset] = again
+        consumer.ready()
+    consumer.touch()
+
+
+def extend(consumer: Consumer, delivery: Delivery, seconds: float) -> None:
+    """More time before the ack timeout of a delivery."""
+    cursor = consumer.cursors.get(delivery.event.partition)
+    if cursor is not None and cursor.in_flight.get(delivery.event.offset) is delivery:
+        consumer.later(seconds, cursor, delivery)
+
+
+def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> None:
+    """The delivery is in flight to the dead-letter topic: unacked until that copy is durable."""
+    cursor.in_flight[delivery.event.offset] = delivery
+    if consumer.spec.mode is Mode.KEY_SHARED:
+        consumer.members.key_taken(delivery.event, consumer.members.owner(delivery.event))
+    consumer.in_flight += 1
+    consumer.in_flight_bytes += len(delivery.event.payload)
+    consumer.dead_lettered += 1
+
+
+def timed_out(consumer: Consumer, cursor: Cursor, delivery: Delivery, now_s: float) -> None:
+    """The time of a delivery has come: it was delayed long enough, or nobody has answered."""
+    offset = delivery.event.offset
+    if cursor.delayed.get(offset) is delivery:
+        del cursor.delayed[offset]
+        cursor.again[offset] = delivery
+        consumer.ready()
+    elif cursor.in_flight.get(offset) is delivery and (delivery.deadline_s or 0) <= now_s:
+        nack(consumer, delivery, None)
