@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 
 from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest.auth import Authenticates, Doorkeeper
+from protocols.rest.bodies import BodyMemory
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import (
     SHORTCUT,
@@ -58,7 +59,8 @@ class RestServer:
         self._settings = settings
         self._websocket = websocket
         doorkeeper = Doorkeeper(router, authenticator)
-        self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters)
+        self.memory = memory = BodyMemory(settings.bodies_bytes_max)
+        self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
         self._runner: GuardedRunner | None = None
         self._servers: list[asyncio.Server] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
@@ -35,6 +36,7 @@ class PublishFields(msgspec.Struct):
     message_id: str | None = None
     idempotency_key: str | None = None
     priority: int | None = None
+    respond_async: bool = False
     headers: list[tuple[str, HeaderValue]] = []
 
     def event(self, topic: str, payload: bytes, now_ms: int) -> Event:
@@ -65,7 +67,7 @@ def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
         lowered = name.lower()
         setter = _SETTERS.get(lowered)
         if setter is not None:
-            if lowered in seen:
+            if lowered in seen and lowered != "prefer":         # RFC 7240 §2 lets it stand there several times
                 raise _bad(f"{name} stands in the request more than once")
             seen.add(lowered)
             setter(fields, value)
@@ -165,6 +167,10 @@ def _set_idempotency_key(fields: PublishFields, value: str) -> None:
     fields.idempotency_key = _identifier("Idempotency-Key", value)
 
 
+def _set_prefer(fields: PublishFields, value: str) -> None:
+    fields.respond_async = fields.respond_async or preferences((value,)).respond_async
+
+
 def _trace(name: str) -> Callable[[PublishFields, str], None]:
     def set_trace(fields: PublishFields, value: str) -> None:
         fields.headers.append((name, _text(name, value)))
@@ -202,6 +208,7 @@ _SETTERS: dict[str, Callable[[PublishFields, str], None]] = {
     "meshgate-reply-to": _set_reply_to,
     "meshgate-retain": _set_retain,
     "meshgate-ttl": _set_ttl,
+    "prefer": _set_prefer,
     "traceparent": _trace("traceparent"),       # W3C Trace Context; travels as an event header
     "tracestate": _trace("tracestate"),
 }

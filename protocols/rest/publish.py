@@ -1,7 +1,8 @@
 """POST /v1/events/{topic}: one event in; the answer comes when it is on disk.
 
 The handler reads the body, publishes a list of one and waits for its Ticket: posts that arrive together share one
-group commit. Answers 200 with {stream, partition, offset, id}, 202 for Meshgate-Guaranteed: false, or a problem.
+group commit. Answers 200 with {stream, partition, offset, id}; 202 for Meshgate-Guaranteed: false (nothing is promised)
+and Prefer: respond-async (nobody waits for the disk); or a problem.
 """
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from aiohttp.http import HttpVersion11
 from protocols.location import event_id
 from protocols.rest.answer import json_answer
 from protocols.rest.auth import Doorkeeper
+from protocols.rest.bodies import BodyMemory, read_body, too_large
 from protocols.rest.convert import percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
-from protocols.rest.guard import MalformedRequest
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
 from protocols.rest.waiting import Waiting
@@ -44,10 +45,14 @@ class Published(msgspec.Struct):
 class PublishEndpoint:
     """POST of one event."""
 
-    def __init__(self, router: Router, doorkeeper: Doorkeeper, settings: RestSettings, counters: RestCounters) -> None:
+    def __init__(
+        self, router: Router, doorkeeper: Doorkeeper, settings: RestSettings, counters: RestCounters,
+        memory: BodyMemory,
+    ) -> None:
         self._router = router
         self._doorkeeper = doorkeeper
         self._settings = settings
+        self._memory = memory
         self._counters = counters
         self._waiting = Waiting(settings.publish_timeout_s)
         self._topics: dict[str, str] = {}
@@ -58,11 +63,12 @@ class PublishEndpoint:
         fields = publish_fields(request.headers.items())
         if self._router.pressure:
             await self._relief()
-        payload = await read_body(request, self._settings)
+        payload = await read_body(request, self._settings, self._memory)
         event = fields.event(topic, payload, self._router.clock_ms())
         event.publisher = session.identity.user         # the name of its dedupe window
         ticket = self._router.publish([event], session.publisher)
-        if event.guaranteed and not ticket.done and not await self._waiting.durable(ticket):
+        waits = event.guaranteed and not fields.respond_async
+        if waits and not ticket.done and not await self._waiting.durable(ticket):
             raise Problem(
                 503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
                 "Send it again with the same Idempotency-Key")
@@ -70,7 +76,7 @@ class PublishEndpoint:
             raise problem_of(ticket.refusals[0])
         self._counters.events_in += 1
         self._counters.payload_bytes_in += len(payload)
-        return json_answer(request, 200 if event.guaranteed else 202, _encoder.encode(_place(event)))
+        return json_answer(request, 200 if waits else 202, _encoder.encode(_place(event) if waits else _NO_PLACE))
 
     def _topic(self, request: web.Request) -> str:
         if request.rel_url.raw_query_string:
@@ -117,42 +123,6 @@ def topic_of_path(path: str) -> str:
     return topic
 
 
-async def read_body(request: web.Request, settings: RestSettings) -> bytes:
-    """The whole body, at most body_bytes_max. Raises Problem (400, 408, 413, 415)."""
-    coding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if coding is not None and coding.strip().lower() not in ("", "identity"):
-        raise Problem(
-            415, "encoding-unsupported", "send the payload without Content-Encoding", {"Accept-Encoding": "identity"})
-    limit = settings.body_bytes_max
-    length = request.content_length
-    if length is not None and length > limit:
-        raise _too_large(limit)
-    content = request.content
-    if content.is_eof():                                # it came with the head, as small ones do
-        body = content.read_nowait(-1)
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            async for part in content.iter_any():
-                size += len(part)
-                if size > limit:
-                    raise _too_large(limit)
-                parts.append(part)
-    except TimeoutError:
-        raise Problem(408, "request-timeout", "the body did not arrive in time", {"Connection": "close"}) from None
-    except web.RequestPayloadError as error:
-        raise MalformedRequest(str(error)[:200]) from None
-    return b"".join(parts)
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(413, "payload-too-large", f"a request body has at most {limit} bytes", {"Connection": "close"})
-
-
 async def expect_continue(request: web.Request, limit: int) -> None:
     """Expect: 100-continue. Say no before the body is sent, when its length says enough.    Source: RFC 9110 §10.1.1
 
@@ -164,13 +134,13 @@ async def expect_continue(request: web.Request, limit: int) -> None:
         raise Problem(417, "expectation-failed", "the only expectation is 100-continue")
     length = request.content_length
     if length is not None and length > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0
 
 
 def _place(event: Event) -> Published:
-    if not event.guaranteed or event.partition is None:
+    if event.partition is None:
         return _NO_PLACE
     stream, partition = event.partition.stream, event.partition.index
     return Published(stream, partition, event.offset, event_id(stream, partition, event.offset))

@@ -8,6 +8,7 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every bound has a unit in its name and a precedent or reason beside it."""
 
     body_bytes_max: int = 1024 * 1024           # design: request body 1 MiB; above it 413
+    bodies_bytes_max: int = 256 * 1024 * 1024   # of all requests that are being read; beyond it 503
     head_line_bytes_max: int = 8190             # request line and each field line; Apache and aiohttp: 8190
     head_fields_max: int = 128                  # fields of one request; Apache: 100
     head_bytes_max: int = 64 * 1024             # whole head; the pre-authentication cap of the design

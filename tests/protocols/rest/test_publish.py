@@ -269,8 +269,9 @@ async def test_a_declared_body_over_the_limit_is_refused_before_100_continue(tmp
         assert answer.startswith(b"HTTP/1.1 417")
 
 
-async def test_a_content_coding_is_415(tmp_path):
+async def test_respond_async_does_not_wait_for_the_disk(tmp_path):
+    """RFC 7240 §4.1"""
     async with stand(tmp_path) as it:
-        async with it.http.post("/v1/events/a", data=b"x", headers={"Content-Encoding": "gzip"}) as response:
-            assert response.status == 415 and response.headers["Accept-Encoding"] == "identity"
-        assert (await post(it, "/v1/events/a", b"x", {"Content-Encoding": "identity"}))["offset"] == 0
+        nothing = {"stream": None, "partition": None, "offset": None, "id": None}
+        assert await post(it, "/v1/events/a", b"x", {"Prefer": "wait=3, respond-async"}, 202) == nothing
+        assert (await post(it, "/v1/events/a", b"y", {"Prefer": "return=minimal"}))["offset"] == 1
