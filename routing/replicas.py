@@ -12,14 +12,14 @@ at start, since every event there says where it comes from. Source: architecture
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, OriginPartition
+from routing.flow import STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
 from routing.publisher import Publisher
 from routing.ticket import Ticket
 
@@ -29,69 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATE_PREFIX = "replica/"
 CHECKPOINT_S = 1.0          # how much of the log is read at start to know the positions
-SCAN_STEP = 8_192
 
 _BROKEN = Refusal(Reason.CONFLICT, "an earlier batch of this flow was refused; it must be pulled again")
-
-Done: TypeAlias = Callable[[Refusal | None], None]
-
-
-class Mark(msgspec.Struct, array_like=True, gc=False):
-    """The last event of a flow in one partition of ours: where it stands in the log here, and its origin offset."""
-
-    stream: str
-    partition: int
-    offset: int
-    origin_offset: int
-
-
-class FlowState(msgspec.Struct, array_like=True):
-    """What is stored of a flow. ends: our partitions and the offsets up to which marks are complete."""
-
-    origin: OriginPartition
-    flow: int
-    floor: int | None
-    marks: list[Mark]
-    ends: list[tuple[str, int, int]]
-    note: bytes = b""
-
-
-class _Batch:
-    """A published batch: what it waits for."""
-
-    __slots__ = ("done", "next_offset", "waiting")
-
-    def __init__(self, next_offset: int, done: Done) -> None:
-        self.next_offset = next_offset
-        self.done = done
-        self.waiting = 1
-
-
-class Flow:
-    """One flow at its destination."""
-
-    __slots__ = ("batches", "broken", "dirty", "events", "floor", "flow", "marks", "note", "origin", "outstanding",
-                 "positions", "repeats")
-
-    def __init__(self, origin: OriginPartition, flow: int, floor: int | None) -> None:
-        self.origin = origin
-        self.flow = flow
-        self.floor = floor
-        self.positions: dict[Partition, int] = {}       # appended, maybe not committed yet
-        self.marks: dict[Partition, tuple[int, int]] = {}       # committed: offset here, origin offset
-        self.batches: deque[_Batch] = deque()
-        self.outstanding = 0                            # commits that have not been answered
-        self.broken: Refusal | None = None
-        self.dirty = False
-        self.note = b""
-        self.events = 0
-        self.repeats = 0
-
-    @property
-    def key(self) -> str:
-        return f"{STATE_PREFIX}{self.origin.text}!{self.flow}"
 
 
 class Replicas:
@@ -179,7 +119,7 @@ class Replicas:
         answered, and nothing more is taken before restart(). Batches are answered in order.
         """
         found = self._flows[origin, flow]
-        batch = _Batch(next_offset, done)
+        batch = Batch(next_offset, done)
         found.batches.append(batch)
         if found.broken is None:
             for partition, group in self._sort(found, events, publisher, batch).items():
@@ -197,7 +137,7 @@ class Replicas:
         return found.floor
 
     def _sort(self, flow: Flow, events: list[Event], publisher: Publisher,
-              batch: _Batch) -> dict[Partition, list[Event]]:
+              batch: Batch) -> dict[Partition, list[Event]]:
         """Admit, drop what is here already, serve live readers; what is left, by partition."""
         router = self._router
         groups: dict[Partition, list[Event]] = {}
@@ -244,7 +184,7 @@ class Replicas:
         self.denied += 1
         return False
 
-    def _append(self, flow: Flow, partition: Partition, group: list[Event], batch: _Batch) -> None:
+    def _append(self, flow: Flow, partition: Partition, group: list[Event], batch: Batch) -> None:
         """One ticket per partition: its refusal is known before anything else can be appended there."""
         ticket = Ticket(group)
         partition.append(group, ticket)
@@ -266,7 +206,7 @@ class Replicas:
 
         ticket.on_done(committed)
 
-    def _retain(self, flow: Flow, event: Event, batch: _Batch, *, stored: bool) -> None:
+    def _retain(self, flow: Flow, event: Event, batch: Batch, *, stored: bool) -> None:
         """A replica becomes the retained event of its topic, if it is the newest."""
         ticket = Ticket([event])
         if not self._router.retained.publish_replica(event, ticket, stored=stored):
@@ -363,7 +303,7 @@ class Replicas:
             partition = streams.partition(mark.stream, mark.partition)
             if partition is None:
                 continue
-            if _is_there(partition, mark, flow):
+            if is_there(partition, mark, flow):
                 flow.marks[partition] = (mark.offset, mark.origin_offset)
             else:
                 lost.append(mark)
@@ -384,31 +324,16 @@ class Replicas:
         partition = self._router.streams.partition(mark.stream, mark.partition)
         assert partition is not None
         last = -1
-        for event in _events(partition, partition.start_offset):
+        for event in events_from(partition, partition.start_offset):
             if event.origin == flow.origin and event.flow == flow.flow:
                 last = max(last, event.origin_offset)
         return last
 
     def _read_marks(self, partition: Partition, offset: int) -> None:
-        for event in _events(partition, offset):
+        for event in events_from(partition, offset):
             if event.origin is None:
                 continue
             flow = self._flows.get((event.origin, event.flow))
             if flow is not None and event.origin_offset > flow.marks.get(partition, (0, -1))[1]:
                 flow.marks[partition] = (event.offset, event.origin_offset)
                 flow.dirty = True
-
-
-def _events(partition: Partition, offset: int) -> Any:
-    while offset < partition.end_offset:
-        found = partition.scan(offset, lambda topic: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
-        yield from found.events
-        offset = found.next_offset
-
-
-def _is_there(partition: Partition, mark: Mark, flow: Flow) -> bool:
-    """Is the event of a mark still where it was? What retention or compaction removed counts as there."""
-    if mark.offset < partition.start_offset or partition.settings.compact:
-        return True
-    event = partition.event(mark.offset)
-    return event is not None and event.origin == flow.origin and event.origin_offset == mark.origin_offset
