@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 STATE_PREFIX = "replica/"
+ENDS_KEY = "replica-ends"   # stream, partition, offset up to which the stored marks of all flows are complete
 SCAN_STEP = 8_192
 
 Done: TypeAlias = Callable[[Refusal | None], None]
@@ -32,13 +33,12 @@ class Mark(msgspec.Struct, array_like=True, gc=False):
 
 
 class FlowState(msgspec.Struct, array_like=True):
-    """What is stored of a flow. ends: our partitions and the offsets up to which marks are complete."""
+    """What is stored of a flow."""
 
     origin: OriginPartition
     flow: int
     floor: int | None
     marks: list[Mark]
-    ends: list[tuple[str, int, int]]
     note: bytes = b""
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, OriginPartition
-from routing.flow import STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
+from routing.flow import ENDS_KEY, STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
 from routing.publisher import Publisher
 from routing.ticket import Ticket
 
@@ -42,6 +42,7 @@ class Replicas:
         self._router = router
         self._flows: dict[tuple[OriginPartition, int], Flow] = {}
         self._ends: dict[Partition, int] = {}           # committed ends of a moment ago; marks reach at least so far
+        self._stored_ends: dict[Partition, int] = {}
         self._unopened: list[Callable[[], None]] = []   # to be stored again
         self._next_checkpoint_s = 0.0
 
@@ -251,17 +252,24 @@ class Replicas:
             return
         self._next_checkpoint_s = now_s + CHECKPOINT_S
         self.checkpoint()
+        self._note_ends()
         unopened, self._unopened = self._unopened, []
         for store in unopened:
             store()
-        # every commit up to these ends has been told to its flow by the time of the next checkpoint
-        self._ends = {
-            partition: partition.end_offset for stream in self._router.streams for partition in stream.partitions}
 
     def checkpoint(self) -> None:
+        """Store every flow that has moved, and in the same commit how far the log need not be read at start."""
         for flow in self._flows.values():
             if flow.dirty:
                 self._store(flow)
+        if self._flows and self._ends != self._stored_ends:
+            ends = [(partition.stream, partition.index, end) for partition, end in self._ends.items()]
+            self._router.state.put(ENDS_KEY, msgspec.msgpack.encode(ends))
+            self._stored_ends = self._ends
+
+    def _note_ends(self) -> None:
+        """Every commit up to these ends will have been told to its flow by the time of the next checkpoint."""
+        self._ends = {partition: partition.end_offset for partition in self._router.own_partitions()}
 
     def _store(self, flow: Flow) -> Ticket:
         flow.dirty = False
@@ -269,14 +277,13 @@ class Replicas:
             Mark(partition.stream, partition.index, offset, origin_offset)
             for partition, (offset, origin_offset) in flow.marks.items()
         ]
-        ends = [(partition.stream, partition.index, end) for partition, end in self._ends.items()]
-        state = FlowState(flow.origin, flow.flow, flow.floor, marks, ends, flow.note)
+        state = FlowState(flow.origin, flow.flow, flow.floor, marks, flow.note)
         return self._router.state.put(flow.key, msgspec.msgpack.encode(state))
 
     def restore(self) -> None:
         """Bring back every flow, and read from the log what is newer than its record. Called once, by the router."""
         decoder = msgspec.msgpack.Decoder(FlowState)
-        from_offsets: dict[Partition, int] = {}
+        from_offsets = self._stored_offsets()
         for key, value in self._router.state.items(STATE_PREFIX):
             try:
                 state = decoder.decode(value)
@@ -284,37 +291,39 @@ class Replicas:
                 log.error("stored flow %s cannot be read and is left alone: %s", key, error)
                 continue
             self._restore(state, from_offsets)
-        for partition, offset in from_offsets.items():
+        for partition, offset in from_offsets.items() if self._flows else ():
             self._read_marks(partition, offset)
         for flow in self._flows.values():
             flow.positions = {partition: origin_offset for partition, (_, origin_offset) in flow.marks.items()}
-        self._ends = {
-            partition: partition.end_offset for stream in self._router.streams for partition in stream.partitions}
+        self._note_ends()
+
+    def _stored_offsets(self) -> dict[Partition, int]:
+        """Per partition: from where on the log may know more than the stored marks."""
+        stored = self._router.state.get(ENDS_KEY)
+        places = msgspec.msgpack.decode(stored, type=list[tuple[str, int, int]]) if stored is not None else ()
+        ends = {(stream, index): end for stream, index, end in places}
+        return {
+            partition: max(ends.get((partition.stream, partition.index), 0), partition.start_offset)
+            for partition in self._router.own_partitions()
+        }
 
     def _restore(self, state: FlowState, from_offsets: dict[Partition, int]) -> None:
         """One flow. from_offsets: lowered to where each partition must be read from."""
         flow = Flow(state.origin, state.flow, state.floor)
         flow.note = state.note
         self._flows[flow.origin, flow.flow] = flow
-        streams = self._router.streams
-        ends = {(stream, index): end for stream, index, end in state.ends}
         lost: list[Mark] = []
         for mark in state.marks:
-            partition = streams.partition(mark.stream, mark.partition)
+            partition = self._router.streams.partition(mark.stream, mark.partition)
             if partition is None:
                 continue
             if is_there(partition, mark, flow):
                 flow.marks[partition] = (mark.offset, mark.origin_offset)
             else:
                 lost.append(mark)
-        for mark in lost:
-            ends[mark.stream, mark.partition] = 0
-            log.warning("%s/%d has lost events of %s behind a crash: they are asked for again", mark.stream,
-                        mark.partition, flow.origin.text)
-        for stream in streams:
-            for partition in stream.partitions:
-                end = max(ends.get((partition.stream, partition.index), 0), partition.start_offset)
-                from_offsets[partition] = min(from_offsets.get(partition, end), end)
+                from_offsets[partition] = partition.start_offset
+                log.warning("%s/%d has lost events of %s behind a crash: they are asked for again", mark.stream,
+                            mark.partition, flow.origin.text)
         if lost and flow.floor is not None:
             flow.floor = min(flow.floor, *(self._last_before(flow, mark) + 1 for mark in lost))
             flow.dirty = True

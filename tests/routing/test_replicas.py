@@ -306,3 +306,20 @@ def test_a_complete_snapshot_removes_what_was_removed_there(tmp_path):
     assert shown(again) == {"a/1": b"1", "b": b"3", "a/3": b"4", "a/4": b"own"}
     assert [event.topic for event in again.router.retained.own_snapshot("#")] == ["a/4"]
     again.close()
+
+
+def test_a_quiet_flow_does_not_make_a_start_read_the_whole_log(tmp_path, monkeypatch):
+    desk = Destination(tmp_path)
+    desk.open()
+    desk.batch(1)
+    desk.publish(*(f"own/{number}" for number in range(500)))
+    desk.tick(1.1)
+    desk.tick(1.1)
+    desk.batch(2)
+    read = []
+    monkeypatch.setattr("routing.replicas.events_from", lambda partition, offset: read.extend(
+        range(offset, partition.end_offset)) or ())
+    desk.close()
+    again = Destination(tmp_path)
+    assert len(read) <= 1
+    again.close()
