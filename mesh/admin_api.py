@@ -113,7 +113,7 @@ class AdminApi:
 
     async def delete(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
-        self._node.router.delete_consumer(consumer.name)
+        self._node.delete_consumer(consumer.name)
         return _json({"consumer": consumer.name, "deleted": True})
 
     async def kick(self, request: web.Request) -> web.Response:

@@ -20,7 +20,14 @@ from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.counters import Counters, LogLimit
 from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.packets import Connect
-from protocols.mqtt.session import QOS2_PREFIX, SESSION_PREFIX, Session, StoredQos2, StoredSession
+from protocols.mqtt.session import (
+    CONSUMER_PREFIX,
+    QOS2_PREFIX,
+    SESSION_PREFIX,
+    Session,
+    StoredQos2,
+    StoredSession,
+)
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.subscriptions import Plan
 from protocols.mqtt.sys import SysTopics
@@ -129,6 +136,17 @@ class MqttServer:
             return False
         session.connection.fail(reasons.ADMINISTRATIVE_ACTION, "disconnected by an operator")
         return True
+
+    def consumer_deleted(self, name: str) -> None:
+        """An operator deleted a consumer. A session that is away ends with its own, as what waited for it is gone.
+
+        A client that is connected has been told, and comes back to a fresh one.
+        """
+        session = self.sessions.get(name.removeprefix(CONSUMER_PREFIX)) if name.startswith(CONSUMER_PREFIX) else None
+        if session is not None and session.connection is None and session.consumer is not None \
+                and session.consumer.name == name and session.consumer.closed:
+            log.info("= session %r ends: its consumer was deleted", session.client_id)
+            self.end_session(session)
 
     def authenticate(self, connection: MqttConnection, connect: Connect, client_id: str) -> None:
         self._authenticator.authenticate(

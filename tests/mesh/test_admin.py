@@ -105,6 +105,20 @@ def test_a_consumer_shows_its_lag_and_can_be_sought_paused_and_deleted(plain: No
     assert plain.post(f"{path}/resume", b"", listener="console").json["paused"] is False
     assert http("DELETE", plain.url("console", path)).status == 200
     assert "mqtt/reader" not in str(plain.get("/api/v1/consumers").json)
+    assert "reader" not in [row["client_id"] for row in plain.get("/api/v1/clients").json["clients"]]
+    with open_mqtt(plain.mqtt, "reader", clean=False, values=[(SESSION_EXPIRY, 60)]) as client:
+        assert client.connack is not None and not client.connack.session_present
+
+
+def test_the_consumer_of_a_connected_client_is_deleted_and_the_client_comes_back_to_a_fresh_one(plain: Node) -> None:
+    with open_mqtt(plain.mqtt, "here", clean=False, values=[(SESSION_EXPIRY, 60)]) as client:
+        client.subscribe(("here/#", 1))
+        assert http("DELETE", plain.url("console", "/api/v1/consumers/mqtt%2Fhere")).status == 200
+        client.expect_close()
+    with open_mqtt(plain.mqtt, "here", clean=False, values=[(SESSION_EXPIRY, 60)]) as client:
+        assert client.connack is not None and client.connack.session_present
+        assert plain.publish("here/x", b"1").status == 200
+        assert client.message().payload == b"1"
 
 
 @pytest.mark.parametrize("body", [
