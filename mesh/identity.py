@@ -1,7 +1,10 @@
-"""Who is there: user name and password, client certificate, or nobody. Called by every adapter when a client connects.
+"""Who is there: password, token, client certificate, or nobody. Called by every adapter when a client connects.
 
     authenticate ── locked out? ── seen before (cache)? ── argon2 in a worker thread ── policy: connect? ── done(...)
+              └──── token (API key, JWT: tokens.py) ─────────────────────────────────────────┘
 
+A token comes as a password, on every protocol: as HTTP's Bearer without a user name, as MQTT's password with the name
+of the token's user, with BEARER, or without one.
 The answer for an unknown user takes the same time and the same words as that for a wrong password.
 Sources: RFC 9106 (argon2), OWASP Password Storage (19 MiB, 2 passes), hostile.md rows 29 and 85.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import secrets
 from collections import Counter, OrderedDict
@@ -23,6 +27,8 @@ from mesh.address import is_loopback
 from mesh.checks import USER_NAME_MAX, check_password_hash, resolve_secret
 from mesh.lockout import Lockout, network_of
 from mesh.settings import UserSettings
+from mesh.tokens import Tokens, TokenUser
+from mesh.units import format_duration
 from routing.errors import ConfigError, Reason, Refusal
 from routing.policy import ANONYMOUS, Action, Identity, Policy
 
@@ -36,11 +42,12 @@ PROVEN_FOR_S = 3_600.0
 LOGINS_WAITING_MAX = 2_000              # for the worker; what is beyond is refused, not queued
 WAITING_MAX_S = 10.0                    # a client that waited longer has been closed by its connect timeout
 PASSWORD_BYTES_MAX = 4_096
+BEARER = "bearer"                       # user name of clients that must send one and have only a token
 
 Done = Callable[[Identity | Refusal], None]
 _BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
-_LOCKED = Refusal(Reason.LOCKED_OUT, "too many failed logins, try again in 10 minutes")
-_BUSY = Refusal(Reason.QUOTA_EXCEEDED, "too many logins at once, try again in a few seconds")
+_GUESSES = Refusal(Reason.LOCKED_OUT, "too many logins of this user are under way, try again in a second", 1)
+_BUSY = Refusal(Reason.QUOTA_EXCEEDED, "too many logins at once, try again in a few seconds", 3)
 _NOBODY = Refusal(Reason.BAD_CREDENTIALS, "this node wants a user name and a password")
 
 
@@ -93,8 +100,9 @@ class Authenticator:
 
     def __init__(
         self, users: Iterable[User], policy: Policy, *, call_on_loop: Callable[[Callable[[], None]], object],
-        clock_ms: Callable[[], int], now_s: Callable[[], float],
+        clock_ms: Callable[[], int], now_s: Callable[[], float], tokens: Tokens | None = None,
     ) -> None:
+        self.tokens = tokens if tokens is not None else Tokens({}, (), clock_ms=clock_ms, now_s=now_s)
         self._policy = policy
         self._call_on_loop = call_on_loop
         self._clock_ms = clock_ms
@@ -111,8 +119,8 @@ class Authenticator:
 
     @property
     def open(self) -> bool:
-        """True when no users are configured: everybody is anonymous, from this machine only."""
-        return not self._users
+        """True when no users, keys or issuers are configured: everybody is anonymous, from this machine only."""
+        return not self._users and not self.tokens.configured
 
     @property
     def locked_count(self) -> int:
@@ -131,21 +139,25 @@ class Authenticator:
     ) -> None:
         """Tell done who this is, or why not.
 
-        address: "host:port" of the peer.  certificate_name: common name of a client certificate that TLS has
-        verified; it decides alone, and a user name beside it must be the same.
+        username, password: as they came; a token is a password.  address: "host:port" of the peer.
+        certificate_name: common name of a client certificate that TLS has verified; it decides alone, and a user name
+        beside it must be the same.
         """
         name = username or ""
         identity = Identity(name, (), protocol=protocol, client_id=client_id, address=address)
         if certificate_name is not None:
             self._by_certificate(identity, certificate_name, done)
-        elif self.open or not name:
+        elif password is not None and not self.open and self.tokens.is_token(password):
+            self._by_token(identity, password, done)
+        elif self.open or (not name and password is None):
             self._nobody(msgspec.structs.replace(identity, user=ANONYMOUS), done)
-        elif password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_NAME_MAX:
+        elif not name or password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_NAME_MAX:
             self._refuse(identity, _BAD, done)
         else:
             self._by_password(identity, password, done)
 
     def close(self) -> None:
+        self.tokens.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _by_certificate(self, identity: Identity, certificate_name: str, done: Done) -> None:
@@ -167,10 +179,25 @@ class Authenticator:
         else:
             self._refuse(identity, _NOBODY, done)
 
+    def _by_token(self, identity: Identity, token: bytes, done: Done) -> None:
+        """No lock-out: nobody guesses a token, and who shares an address with an expired one must not suffer for it."""
+        def answered(found: TokenUser | Refusal) -> None:
+            if isinstance(found, Refusal):
+                self._refuse(identity, found, done)
+            elif identity.user not in ("", BEARER, found.user):
+                self._refuse(identity, _BAD, done)
+            else:
+                known = msgspec.structs.replace(identity, user=found.user, expires_ms=found.expires_ms)
+                self._admit(known, found.roles, done)
+
+        self.tokens.identify(token, answered)
+
     def _by_password(self, identity: Identity, password: bytes, done: Done) -> None:
         now_s = self._now_s()
-        if self._lockout.is_locked(identity.user, network_of(identity.address), now_s):
-            self._refuse(identity, _LOCKED, done)
+        locked_s = math.ceil(self._lockout.locked_s(identity.user, network_of(identity.address), now_s))
+        if locked_s:
+            text = f"too many failed logins, try again in {format_duration(locked_s)}"
+            self._refuse(identity, Refusal(Reason.LOCKED_OUT, text, locked_s), done)
             return
         user = self._users.get(identity.user)
         key = self._cache_key(identity.user, password, user)
@@ -181,7 +208,7 @@ class Authenticator:
         attempt = self._attempts.get(key)
         if attempt is None:
             if not self._lockout.may_try(identity.user, network_of(identity.address), now_s):
-                self._refuse(identity, _LOCKED, done)
+                self._refuse(identity, _GUESSES, done)
                 return
             if len(self._attempts) >= LOGINS_WAITING_MAX:
                 self._refuse(identity, _BUSY, done)

@@ -44,8 +44,12 @@ class Lockout:
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
 
     def is_locked(self, user: str, network: str, now_s: float) -> bool:
+        return self.locked_s(user, network, now_s) > 0
+
+    def locked_s(self, user: str, network: str, now_s: float) -> float:
+        """Seconds until the door opens again; 0 when it is open."""
         entry = self._entries.get((user, network))
-        return entry is not None and entry.locked_until_s > now_s
+        return max(entry.locked_until_s - now_s, 0.0) if entry is not None else 0.0
 
     def may_try(self, user: str, network: str, now_s: float) -> bool:
         """False while so many guesses are under way that they could use up the allowance."""

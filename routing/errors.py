@@ -33,6 +33,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
     reason: Reason
     text: str
+    retry_after_s: int | None = None    # when trying again may help, where that is known
 
 
 class MeshgateError(Exception):

@@ -52,7 +52,9 @@ _CHALLENGE = 'Basic realm="meshgate", charset="UTF-8"'  # RFC 7617 §2.1
 def problem_of(refusal: Refusal) -> Problem:
     """The Problem for an expected "no" of the router or the authenticator."""
     status, kind = REFUSALS.get(refusal.reason, (400, "refused"))
-    return Problem(status, kind, refusal.text)
+    retry_after_s = refusal.retry_after_s
+    headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else None
+    return Problem(status, kind, refusal.text, headers)
 
 
 def problem_body(status: int, kind: str, detail: str) -> bytes:
