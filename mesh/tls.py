@@ -33,6 +33,21 @@ def make_context(tls: TlsSettings, protocols: tuple[str, ...] = ()) -> ssl.SSLCo
     return context
 
 
+def client_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
+    """For dialling. ca: None for the system's authorities.  cert, key: our own, for mTLS. Raises ConfigError."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise ConfigError(f"{ca}: {_reason(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert, key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{cert} with {key}: {_reason(error)}") from error
+    return context
+
+
 def _no_password() -> str:
     """Without this OpenSSL would ask on the terminal for the pass phrase of an encrypted key."""
     raise ValueError("the key is encrypted; store it without a pass phrase, readable by the node's user alone")

@@ -95,11 +95,10 @@ class Ping(msgspec.Struct, array_like=True, tag=4, frozen=True):
 
 
 class Pong(msgspec.Struct, array_like=True, tag=5, frozen=True):
-    """The answer to a Ping. received_bytes: of frames, on this connection so far: the other end sees progress."""
+    """The answer to a Ping: what was sent before that Ping has arrived."""
 
     id: Count
     time_ms: Millis
-    received_bytes: Count = 0
 
 
 class Gossip(msgspec.Struct, array_like=True, tag=6, frozen=True):

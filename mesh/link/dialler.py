@@ -1,0 +1,69 @@
+"""Opening a connection to a neighbour: every address of its name in turn, through a proxy if there is one, then TLS."""
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+from mesh.link.proxy import ProxyError, open_tunnel
+from mesh.link.settings import LinkLimits
+from mesh.link.target import Target
+from mesh.link.transport import LinkConnection, set_socket_options
+
+ADDRESSES_MAX = 16      # of one name that are tried
+
+
+class DialError(Exception):
+    """No connection; the text says in which step and why."""
+
+
+async def dial(target: Target, limits: LinkLimits, make: Callable[[], LinkConnection]) -> LinkConnection:
+    """A connection whose opening handshake is under way. Raises DialError."""
+    proxy = target.proxy
+    host, port = (target.uri.host, target.uri.port) if proxy is None else (proxy.host, proxy.port)
+    via = "" if proxy is None else " (the proxy)"
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limits.connect_timeout_s):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise DialError(f"{host}{via}: the name was not resolved in {limits.connect_timeout_s:g} s") from None
+    except OSError as error:
+        raise DialError(f"{host}{via}: {error.strerror or error}") from error
+    problem = f"{host}{via}: no address"
+    for family, _, _, _, address in found[:ADDRESSES_MAX]:
+        where = f"{address[0]}:{port}{via}"
+        try:
+            async with asyncio.timeout(limits.connect_timeout_s):
+                return await _open(target, limits, make, family, address)
+        except TimeoutError:
+            problem = f"{where}: no answer in {limits.connect_timeout_s:g} s"
+        except ssl.SSLCertVerificationError as error:
+            problem = f"{where}: its certificate is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            problem = f"{where}: TLS: {error.reason or error}"
+        except ProxyError as error:
+            problem = f"{where}: {error}"
+        except OSError as error:
+            problem = f"{where}: {error.strerror or error}"
+    raise DialError(problem)
+
+
+async def _open(
+    target: Target, limits: LinkLimits, make: Callable[[], LinkConnection], family: int, address: tuple[object, ...],
+) -> LinkConnection:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        set_socket_options(sock, limits)
+        await loop.sock_connect(sock, address)
+        if target.proxy is not None:
+            await open_tunnel(loop, sock, target.uri.host, target.uri.port, target.proxy)
+        name = None if target.context is None else target.table.server_name or target.uri.host
+        _, connection = await loop.create_connection(make, sock=sock, ssl=target.context, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+    return connection
