@@ -87,6 +87,11 @@ class Replicas:
         found = self._flows.get((origin, flow))
         return found.floor if found is not None else None
 
+    def reach(self, origin: OriginPartition, flow: int) -> int:
+        """No partition of ours holds an event of the flow at or behind this origin offset; some may up to it."""
+        found = self._flows.get((origin, flow))
+        return max(found.positions.values(), default=-1) + 1 if found is not None else 0
+
     def flows(self) -> list[tuple[OriginPartition, int]]:
         return list(self._flows)
 
