@@ -57,6 +57,7 @@ class Published:
     """What is known of a message: where it was published, and what its publisher was told.
 
     expendable: it may be gone by the rules (expiry, retention, a wiped log), so that it is never LOST.
+    attempts: how often it was published as something new, so that it may stand in the log as often.
     """
 
     node: str
@@ -67,6 +68,7 @@ class Published:
     retain: bool = False
     tombstone: bool = False
     expendable: bool = False
+    attempts: int = 1
 
 
 @dataclass
@@ -193,7 +195,7 @@ def _check_records(history: MeshHistory, figures: Figures, node: str, log: list[
         if record.topic != sent.topic:
             figures.add("CORRUPT", f"{where}: {message} has topic {record.topic!r}, not {sent.topic!r}")
         copies[message] += 1
-        if copies[message] > 1:
+        if copies[message] > sent.attempts:
             figures.add("DUP", f"{where}: {message} again")
         if record.origin is None:
             if sent.node != node:
