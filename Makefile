@@ -22,7 +22,7 @@ help:
 	@sed -n '3,5p' Makefile | cut -c3-
 
 demo: $(VENV)/.installed
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo
 
 up: $(VENV)/.installed
 	@$(BIN)/meshgate up $(ARGS)
