@@ -1,0 +1,233 @@
+"""The link-state database of one node: the newest state of every node that it has heard of. Sans-IO.
+
+A node numbers what it says: each change of its state and each sign of life takes the next number. `version` is the
+number of the last change, `beat` the last number at all. Numbers begin at the wall clock in milliseconds, so that a
+node that starts again is ahead of its past; where the clock ran backwards, it hears of its past from others and jumps
+ahead (overlay.py). So of two states of a name the one with the higher (beat, boot) is newer, whatever way it came.
+
+An entry keeps what the node itself encoded: its last whole record and the changes since, to be handed on as they are.
+
+    base ── change ── change ── change          a neighbour that has a version in this chain gets the rest of it,
+    record  v+1       v+2       v+3 = version   any other one gets all of it
+"""
+from __future__ import annotations
+
+import enum
+from collections.abc import Container, Iterator
+
+from mesh.topology.nodestate import (
+    AGE_MS_MAX,
+    Alive,
+    BadState,
+    Change,
+    DigestLine,
+    NodeChange,
+    NodeRecord,
+    NodeState,
+    Whole,
+    encode,
+)
+from mesh.topology.pace import Bucket
+
+CHAIN_MAX = 64                  # changes after which a node says everything again
+CHAIN_BYTES_MIN = 4 * 1024      # or this many bytes of changes, if the record is not much larger
+LEVELS_MAX = 500_000            # of all filters in the database; beyond, a node counts as interested in everything
+UPDATES_BURST = 1_024           # of one node at once, and …
+UPDATES_PER_S = 100.0           # … on and on: a little more than a node says (own.py). What is beyond is not passed on
+
+
+class Outcome(enum.Enum):
+    """What the database made of what it was told."""
+
+    NEW = "new"                 # taken: the state of the node has changed
+    ALIVE = "alive"             # taken: nothing new but that it lives
+    OLD = "old"                 # known already
+    BEHIND = "behind"           # newer than ours, but we need the whole
+    EXCESS = "excess"           # too much from this node: look again later
+    FULL = "full"               # no room for one more node
+
+
+class Known:
+    """What the database has of one node."""
+
+    __slots__ = ("base_bytes", "beat", "bucket", "chain", "chain_bytes", "fresh_s", "levels", "record", "state",
+                 "version")
+
+    def __init__(self, raw: bytes, record: NodeRecord, fresh_s: float, bucket: Bucket) -> None:
+        self.record = raw
+        self.state = NodeState(record)
+        self.chain: list[tuple[int, int, bytes]] = []       # (base, sequence, raw)
+        self.chain_bytes = 0
+        self.version = self.beat = record.sequence
+        self.fresh_s = fresh_s                  # when the node itself said so, on our clock
+        self.bucket = bucket
+        self.levels = 0
+
+    @property
+    def boot(self) -> str:
+        return self.state.boot
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        return self.beat, self.state.boot
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.record) + self.chain_bytes
+
+    def line(self) -> DigestLine:
+        return DigestLine(self.state.name, self.boot, self.version, self.beat)
+
+    def since(self, boot: str, version: int, now_s: float) -> list[bytes]:
+        """Entries for a neighbour that has `version` of `boot`; ("", -1): nothing."""
+        age_ms = min(AGE_MS_MAX, max(0, round((now_s - self.fresh_s) * 1000)))
+        if boot == self.boot and version == self.version:
+            return [encode(Alive(age_ms, self.state.name, boot, version, self.beat))]
+        start = None
+        if boot == self.boot:
+            start = next((index for index, part in enumerate(self.chain) if part[0] == version), None)
+        parts = [] if start is not None else [encode(Whole(age_ms, self.record))]
+        parts += [encode(Change(age_ms, raw)) for _, _, raw in self.chain[start or 0:]]
+        if self.beat > self.version:
+            parts.append(encode(Alive(age_ms, self.state.name, self.boot, self.version, self.beat)))
+        return parts
+
+    def append(self, change: NodeChange, raw: bytes) -> None:
+        """Take a change that continues what is here. Raises BadState, then nothing changed."""
+        self.state.apply(change)
+        self.chain.append((change.base, change.sequence, raw))
+        self.chain_bytes += len(raw)
+        self.version = change.sequence
+        self.beat = max(self.beat, change.sequence)
+
+    @property
+    def chain_is_long(self) -> bool:
+        return len(self.chain) >= CHAIN_MAX or self.chain_bytes > max(CHAIN_BYTES_MIN, len(self.record) // 2)
+
+
+class LinkState:
+    """All states by name, our own included. Bounded by nodes, bytes of a node, and levels of filters."""
+
+    def __init__(self, *, expiry_s: float, nodes_max: int, state_bytes_max: int) -> None:
+        self.nodes: dict[str, Known] = {}
+        self.expiry_s = expiry_s
+        self.levels = 0
+        self._nodes_max = nodes_max
+        self._state_bytes_max = state_bytes_max
+
+    def __iter__(self) -> Iterator[Known]:
+        return iter(self.nodes.values())
+
+    def put_own(self, record: NodeRecord, now_s: float) -> None:
+        """Our own state as a whole, at a new version."""
+        self._put(Known(encode(record), record, now_s, _bucket(now_s)))
+
+    def change_own(self, change: NodeChange, now_s: float) -> None:
+        known = self.nodes[change.node]
+        known.append(change, encode(change))
+        known.fresh_s = now_s
+
+    def make_room(self, spared: Container[str]) -> bool:
+        """Forget the oldest of those that are not in spared. False: all are."""
+        found = min((known for known in self if known.state.name not in spared), key=lambda known: known.fresh_s,
+                    default=None)
+        if found is not None:
+            self.forget(found.state.name)
+        return found is not None
+
+    def take_whole(self, record: NodeRecord, raw: bytes, age_ms: int, now_s: float) -> Outcome:
+        """raw: what record was decoded from."""
+        known = self.nodes.get(record.node)
+        fresh_s = now_s - age_ms / 1000
+        if age_ms >= self.expiry_s * 1000:
+            return Outcome.OLD
+        if known is not None:
+            same = known.boot == record.boot
+            if (record.sequence <= known.version) if same else ((record.sequence, record.boot) <= known.rank):
+                return Outcome.OLD
+            if not known.bucket.take(1, now_s):
+                return Outcome.EXCESS
+        elif len(self.nodes) >= self._nodes_max:
+            return Outcome.FULL
+        fresh = Known(raw, record, fresh_s, known.bucket if known is not None else _bucket(now_s))
+        if known is not None and known.boot == record.boot and known.beat > record.sequence:
+            fresh.beat, fresh.fresh_s = known.beat, known.fresh_s
+        self._put(fresh)
+        return Outcome.NEW
+
+    def take_change(self, change: NodeChange, raw: bytes, age_ms: int, now_s: float) -> Outcome:
+        """As take_whole(). Raises BadState where the whole would break a bound."""
+        known = self.nodes.get(change.node)
+        if known is None:
+            return Outcome.BEHIND
+        if known.boot != change.boot:
+            return Outcome.BEHIND if (change.sequence, change.boot) > known.rank else Outcome.OLD
+        if change.sequence <= known.version:
+            return Outcome.OLD
+        if change.base != known.version:
+            return Outcome.BEHIND
+        if not known.bucket.take(1, now_s):
+            return Outcome.EXCESS
+        self.check_size(known.size_bytes + len(raw))
+        known.append(change, raw)
+        known.fresh_s = max(known.fresh_s, now_s - age_ms / 1000)
+        self._count_levels(known)
+        return Outcome.NEW
+
+    def take_alive(self, entry: Alive, now_s: float) -> Outcome:
+        known = self.nodes.get(entry.node)
+        if entry.age_ms >= self.expiry_s * 1000 or entry.beat < entry.version:
+            return Outcome.OLD
+        if known is None:
+            return Outcome.BEHIND
+        if known.boot != entry.boot:
+            return Outcome.BEHIND if (entry.beat, entry.boot) > known.rank else Outcome.OLD
+        if entry.version > known.version:
+            return Outcome.BEHIND
+        if entry.version < known.version or entry.beat <= known.beat:
+            return Outcome.OLD
+        if not known.bucket.take(1, now_s):
+            return Outcome.EXCESS
+        known.beat = entry.beat
+        known.fresh_s = max(known.fresh_s, now_s - entry.age_ms / 1000)
+        return Outcome.ALIVE
+
+    def expire(self, own: str, now_s: float) -> list[str]:
+        """Forget who was silent for too long. Returns their names."""
+        gone = [name for name, known in self.nodes.items() if known.fresh_s + self.expiry_s <= now_s and name != own]
+        for name in gone:
+            self.forget(name)
+        return gone
+
+    def forget(self, name: str) -> None:
+        self.levels -= self.nodes.pop(name).levels
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(known.size_bytes for known in self.nodes.values())
+
+    def _put(self, known: Known) -> None:
+        old = self.nodes.get(known.state.name)
+        if old is not None:
+            self.levels -= old.levels
+        self.nodes[known.state.name] = known
+        known.levels = 0
+        self._count_levels(known)
+
+    def _count_levels(self, known: Known) -> None:
+        """Keep the price of matching within bounds: a node that would break them counts as wanting everything."""
+        levels = sum(pattern.count("/") for pattern in known.state.interest) + len(known.state.interest)
+        if self.levels - known.levels + levels > LEVELS_MAX:
+            known.state.interest = ("#",)
+            levels = 1
+        self.levels += levels - known.levels
+        known.levels = levels
+
+    def check_size(self, size: int) -> None:
+        """Raise BadState for more bytes than a state may have."""
+        if size > self._state_bytes_max:
+            raise BadState(f"a state of {size} bytes, at most {self._state_bytes_max} are taken")
+
+
+def _bucket(now_s: float) -> Bucket:
+    return Bucket(UPDATES_BURST, UPDATES_PER_S, now_s)

@@ -1,0 +1,128 @@
+"""What this node says of itself, and when. Sans-IO. Used by overlay.py.
+
+Changes are coalesced: a burst of them goes out every few milliseconds, an endless stream ten times a second. A change
+is told as a difference; after some of them the whole is told again (linkstate.py).
+"""
+from __future__ import annotations
+
+from mesh.topology.linkstate import LinkState
+from mesh.topology.nodestate import (
+    CAPTURES_MAX,
+    FILTER_CHARACTERS_MAX,
+    LINKS_MAX,
+    STREAMS_MAX,
+    LinkInfo,
+    NodeChange,
+    NodeInfo,
+    NodeRecord,
+    StreamInfo,
+)
+from mesh.topology.pace import Bucket
+
+SAY_EVERY_S = 0.010         # changes within this time are one
+SAY_BURST = 20              # so many at this pace, then …
+SAY_PER_S = 10.0            # … so many per second
+URGENT_BURST = 900          # the same for what must not be overtaken by a message; beyond it, it may be
+URGENT_PER_S = 80.0
+
+
+class OwnState:
+    """Our own entry in the database. Numbers rise with everything that is said."""
+
+    def __init__(self, me: NodeInfo, states: LinkState, now_ms: int, now_s: float) -> None:
+        self._me = me
+        self._states = states
+        self._number = now_ms
+        self._started_ms = now_ms
+        self._bucket = Bucket(SAY_BURST, SAY_PER_S, now_s)
+        self._urgent = Bucket(URGENT_BURST, URGENT_PER_S, now_s)
+        self._said_s = -1.0
+        self._whole = False                             # say everything the next time
+        self.links: tuple[LinkInfo, ...] = ()
+        self.streams: tuple[StreamInfo, ...] = ()
+        self.interest: tuple[str, ...] = ()
+        self.problems: list[str] = []
+        states.put_own(self._record(), now_s)
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    @property
+    def started_ms(self) -> int:
+        return self._started_ms
+
+    @property
+    def dirty(self) -> bool:
+        """Something is to be said."""
+        state = self._states.nodes[self._me.name].state
+        return (self._whole or state.interest is not self.interest or state.links is not self.links
+                or state.streams is not self.streams)
+
+    def set_interest(self, filters: tuple[str, ...]) -> None:
+        if filters != self.interest:
+            self.interest = filters
+
+    def set_links(self, links: tuple[LinkInfo, ...]) -> bool:
+        """True when they are not what they were."""
+        if links == self.links:
+            return False
+        self.links = links[:LINKS_MAX]
+        return True
+
+    def set_streams(self, streams: tuple[StreamInfo, ...]) -> None:
+        """Streams beyond STREAMS_MAX cannot be pulled by others; a stream with too many filters captures everything."""
+        fitting = tuple(
+            stream if len(stream.captures) <= CAPTURES_MAX
+            and all(len(capture) <= FILTER_CHARACTERS_MAX for capture in stream.captures)
+            else StreamInfo(stream.name, stream.partitions, ("#",))
+            for stream in streams[:STREAMS_MAX]
+        )
+        self.problems = [] if len(streams) <= STREAMS_MAX else [
+            f"the mesh hears of {STREAMS_MAX} streams of a node, this one has {len(streams)}"]
+        if fitting != self.streams:
+            self.streams = fitting
+
+    def due_s(self, now_s: float, *, urgent: bool) -> float:
+        """When say() is in order."""
+        if urgent and self._urgent.take(1, now_s):
+            return now_s
+        return max(self._said_s + SAY_EVERY_S, now_s + self._bucket.wait_s(now_s))
+
+    def say(self, now_s: float) -> None:
+        """Take what has changed into the database, at a new version."""
+        known = self._states.nodes[self._me.name]
+        self._bucket.take(1, now_s)
+        self._said_s = now_s
+        self._number += 1
+        if self._whole or known.chain_is_long:
+            self._whole = False
+            self._states.put_own(self._record(), now_s)
+            return
+        old = known.state
+        before, after = set(old.interest), set(self.interest)
+        change = NodeChange(
+            self._me.name, self._me.boot, known.version, self._number,
+            tuple(pattern for pattern in self.interest if pattern not in before),
+            tuple(pattern for pattern in old.interest if pattern not in after),
+            None if old.links == self.links else self.links, None if old.streams == self.streams else self.streams)
+        self._states.change_own(change, now_s)
+        old.interest, old.links, old.streams = self.interest, self.links, self.streams
+
+    def beat(self, now_s: float) -> None:
+        """A sign of life."""
+        self._number += 1
+        known = self._states.nodes[self._me.name]
+        known.beat, known.fresh_s = self._number, now_s
+
+    def get_ahead_of(self, number: int) -> None:
+        """Somebody has a state of this name with that number: what we say next has a higher one."""
+        if number >= self._number:
+            self._number = number + 1
+            self._whole = True
+
+    def _record(self) -> NodeRecord:
+        me = self._me
+        return NodeRecord(
+            me.name, me.boot, self._number, me.site, me.epoch, me.version[:64], me.protocol_min, me.protocol_max,
+            max(0, self._started_ms), self.streams, self.links, self.interest)

