@@ -162,6 +162,8 @@ class RetainedEvents:
             found = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
             for event in found.events:
                 self.tree.set(event)
+                if not event.payload:
+                    self._note_removal(event)
             offset = found.next_offset
 
     def check(self, event: Event) -> Refusal | None:
@@ -181,9 +183,8 @@ class RetainedEvents:
 
         index: the event's place in the ticket. If the event is refused in the end, the last good one stands again.
         """
-        known = self.tree.get(event.topic)
-        if event.origin is None and known is not None and known.timestamp_ms >= self._clock_ms():
-            event.timestamp_ms = known.timestamp_ms + 1
+        if event.origin is None:                        # whoever writes here has seen what is here
+            event.timestamp_ms = max(event.timestamp_ms or self._clock_ms(), self._rank(event.topic)[0] + 1)
         copy = msgspec.structs.replace(event, mqtt4_frame=None, mqtt5_frame=None)
         before = self.tree.set(copy)
         if not copy.payload:
@@ -233,19 +234,19 @@ class RetainedEvents:
     def _version(self, event: Event) -> tuple[int, str]:
         return event.timestamp_ms, event.origin.node if event.origin is not None else self.node_name
 
+    def _rank(self, topic: str) -> tuple[int, str]:
+        """The version of what stands under a topic, or of its removal; of nothing at all the lowest."""
+        known = self.tree.get(topic)
+        return self._version(known) if known is not None else self._removals.get(topic, (-1, ""))
+
     def _note_removal(self, event: Event) -> None:
         if len(self._removals) >= REMOVALS_KEPT:
             del self._removals[next(iter(self._removals))]
-        timestamp_ms = event.timestamp_ms or self._clock_ms()
-        self._removals[event.topic] = (timestamp_ms, self._version(event)[1])
+        self._removals[event.topic] = self._version(event)
 
     def is_newest(self, event: Event) -> bool:
         """Would this event of another node replace what stands under its topic?"""
-        known = self.tree.get(event.topic)
-        version = self._version(event)
-        if known is not None:
-            return version > self._version(known)
-        return version > self._removals.get(event.topic, (-1, ""))
+        return self._version(event) > self._rank(event.topic)
 
     def publish_replica(self, event: Event, ticket: Ticket, *, stored: bool) -> bool:
         """As publish(), for the one event of ticket, which comes from another node. False: it is not the newest."""

@@ -290,7 +290,19 @@ def test_a_removed_retained_event_is_not_brought_back_by_an_older_one(tmp_path):
     merge(desk, retained(desk, "a", b"x", 1_000))
     desk.publish(Event("a", b"", 1, retain=True))
     assert merge(desk, retained(desk, "a", b"x", 1_500)) == []
-    assert shown(desk) == {}
+    desk.close()
+    again = Desk(tmp_path)
+    assert merge(again, retained(again, "a", b"x", 1_500)) == []
+    assert shown(again) == {}
+    again.close()
+
+
+def test_a_retained_event_published_here_is_newer_than_a_removal_elsewhere(tmp_path):
+    desk = Desk(tmp_path)
+    merge(desk, retained(desk, "a", b"x", desk.now_ms + 1_000))
+    merge(desk, pattern="a", complete=True)             # removed there, at now + 1,001 of their clock
+    desk.publish(Event("a", b"ours", 1, retain=True))
+    assert desk.router.retained.own_snapshot("a")[0].timestamp_ms == desk.now_ms + 1_002
 
 
 def test_a_complete_snapshot_removes_what_was_removed_there(tmp_path):
