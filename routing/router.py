@@ -71,7 +71,7 @@ class Router:
         self.origins = Origins()
         self.remote: RemoteLane | None = None   # set by the mesh; None: this node is alone
         self.feeds: dict[Partition, dict[Feed, None]] = {}     # what other nodes read from here
-        self._call_soon = call_soon
+        self.call_soon = call_soon                     # work for the next turn of the loop
         self._gather = gather
         self._turn_requested = False
         self._routes: dict[str, Route] = {}
@@ -401,7 +401,7 @@ class Router:
         """Have end_turn() called at the end of this turn of the loop."""
         if not self._turn_requested:
             self._turn_requested = True
-            self._call_soon(self.end_turn)
+            self.call_soon(self.end_turn)
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
