@@ -26,10 +26,12 @@ from mesh.settings import Config
 from mesh.snapshots import damaged_places, failed_partitions
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
+from protocols.websocket.json_channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from routing.log.gather import Gather
 from routing.log.store import LocalStore
 from routing.policy import Policy
+from routing.replies import Replies
 from routing.router import Router
 
 
@@ -69,7 +71,11 @@ class Node:
             users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic)
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
-        self.rest = RestServer(self.router, self.authenticator, config.http, self.websocket)
+        self.replies = Replies(self.router, self.name)
+        self.json_websocket = JsonOverWebSocket(
+            self.router, self.replies, config.websocket, time.monotonic, self.name)
+        self.rest = RestServer(
+            self.router, self.authenticator, config.http, self.websocket, self.json_websocket)
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
 
@@ -92,7 +98,7 @@ class Node:
         """Protocol → its own numbers."""
         mqtt = {"connections": len(self.mqtt.connections), "sessions": len(self.mqtt.sessions)}
         return {"mqtt": {**mqtt, **self.mqtt.counters.snapshot()}, "http": self.rest.counters.snapshot(),
-                "websocket": self.websocket.counters.snapshot()}
+                "websocket": self.websocket.counters.snapshot(), "ws": self.json_websocket.counters.snapshot()}
 
     def clients(self) -> list[dict[str, Any]]:
         return [{**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()]

@@ -45,6 +45,10 @@ _encoder = msgspec.json.Encoder()
 
 def event_json(event: Event) -> bytes:
     """The event as one line of JSON."""
+    return _encoder.encode(event_shown(event))
+
+
+def event_shown(event: Event) -> EventJson:
     shown = EventJson(event.topic, rfc3339(event.timestamp_ms))
     if event.partition is not None:
         shown.stream, shown.partition, shown.offset = event.partition.stream, event.partition.index, event.offset
@@ -57,7 +61,7 @@ def event_json(event: Event) -> bytes:
     shown.retain = event.retain
     if event.properties is not None:
         _show_properties(shown, event.properties)
-    return _encoder.encode(shown)
+    return shown
 
 
 def _show_properties(shown: EventJson, properties: Properties) -> None:

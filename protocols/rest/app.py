@@ -33,6 +33,7 @@ from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
+from protocols.rest.upgrade import JsonUpgrade, WebSocketRoute
 from routing.router import Router
 
 TLS_HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86
@@ -52,13 +53,14 @@ class RestServer:
 
     def __init__(
         self, router: Router, authenticator: Authenticates, settings: RestSettings,
-        websocket: UpgradeEndpoint | None = None,
+        websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
     ) -> None:
         self.counters = RestCounters()
         self._authenticator = authenticator
         self._settings = settings
         self._websocket = websocket
-        doorkeeper = Doorkeeper(router, authenticator)
+        self._json_websocket = json_websocket
+        doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator)
         self.memory = memory = BodyMemory(settings.bodies_bytes_max)
         self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
@@ -74,6 +76,8 @@ class RestServer:
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:
                 router.add_get(path, self._websocket.handle, allow_head=False)
+        if self._json_websocket is not None:
+            WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
         app[SHORTCUT] = self._shortcut
         return app
 
@@ -102,8 +106,9 @@ class RestServer:
             server.close()
         self._servers.clear()
         self._sse.shutdown()
-        if self._websocket is not None:
-            await self._websocket.shutdown()
+        for upgrade in (self._websocket, self._json_websocket):
+            if upgrade is not None:
+                await upgrade.shutdown()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -25,7 +25,7 @@ class Stand:
     """router, server and a client session. Make one with `async with stand(tmp_path) as it`."""
 
     def __init__(self, path, *, streams=None, rules=(ALLOW_ALL,), users=(), settings=None, limits=None,
-                 websocket=None, store_options=None):
+                 websocket=None, json_websocket=None, store_options=None):
         loop = asyncio.get_running_loop()
         self.limits = limits or Limits()
         self.clock_ms = lambda: int(time.time() * 1000)
@@ -38,7 +38,8 @@ class Stand:
             [User(name, roles, hash_password(password)) for name, password, roles in users], self.router.policy,
             call_on_loop=loop.call_soon_threadsafe, clock_ms=self.clock_ms, now_s=time.monotonic)
         self.websocket = websocket(self) if websocket is not None else None
-        self.rest = RestServer(self.router, self.authenticator, settings or RestSettings(), self.websocket)
+        self.rest = RestServer(self.router, self.authenticator, settings or RestSettings(), self.websocket,
+                               json_websocket(self) if json_websocket is not None else None)
         self.counters = self.rest.counters
         self.publisher = self.router.publisher(Identity(user="tester", protocol="test"))
         self.errors = []
