@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler
 from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.bodies import BodyMemory
+from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import (
     SHORTCUT,
@@ -31,6 +32,8 @@ from protocols.rest.guard import (
 )
 from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
+from protocols.rest.pull import Pullers
+from protocols.rest.pulling import PullingEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
 from protocols.rest.upgrade import JsonUpgrade, WebSocketRoute
@@ -64,6 +67,9 @@ class RestServer:
         self.memory = memory = BodyMemory(settings.bodies_bytes_max)
         self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
+        self.pullers = Pullers(router, settings)
+        self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
+        self._pulling = PullingEndpoint(self._consumers, self.counters)
         self._runner: GuardedRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -73,6 +79,7 @@ class RestServer:
         router = app.router
         router.add_route("POST", "/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
         router.add_get("/v1/events", self._sse.get, allow_head=False)
+        self._add_consumer_routes(router)
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:
                 router.add_get(path, self._websocket.handle, allow_head=False)
@@ -80,6 +87,17 @@ class RestServer:
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
         app[SHORTCUT] = self._shortcut
         return app
+
+    def _add_consumer_routes(self, router: web.UrlDispatcher) -> None:
+        consumers, pulling, path = self._consumers, self._pulling, "/v1/consumers/{name}"
+        router.add_get("/v1/consumers", consumers.list, allow_head=False)
+        router.add_get(path, consumers.get, allow_head=False)
+        router.add_put(path, consumers.put)
+        router.add_delete(path, consumers.delete)
+        for word in ("pause", "resume", "seek"):
+            router.add_post(f"{path}/{word}", getattr(consumers, word))
+        for word in ("pull", "ack", "nack", "extend"):
+            router.add_post(f"{path}/{word}", getattr(pulling, word))
 
     def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:
         """POST of one event, as the route does it; Expect needs aiohttp's own way."""
@@ -106,6 +124,7 @@ class RestServer:
             server.close()
         self._servers.clear()
         self._sse.shutdown()
+        self.pullers.shutdown()
         for upgrade in (self._websocket, self._json_websocket):
             if upgrade is not None:
                 await upgrade.shutdown()

@@ -8,9 +8,9 @@ class RestCounters:
     """snapshot() gives name → number; names with a "." in them are a counter and its label."""
 
     __slots__ = (
-        "answers", "connections", "connections_opened", "connections_refused", "events_in", "events_out", "gaps",
-        "head_timeouts", "malformed", "payload_bytes_in", "payload_bytes_out", "problems", "sse_readers",
-        "sse_readers_opened", "sse_stalled",
+        "answers", "connections", "connections_opened", "connections_refused", "events_in", "events_out",
+        "events_pulled", "gaps", "head_timeouts", "malformed", "payload_bytes_in", "payload_bytes_out", "problems",
+        "pulls", "sse_readers", "sse_readers_opened", "sse_stalled",
     )
 
     def __init__(self) -> None:
@@ -25,6 +25,8 @@ class RestCounters:
         self.payload_bytes_in = 0
         self.events_out = 0                         # written to SSE readers
         self.payload_bytes_out = 0
+        self.pulls = 0                              # answered, also those without events
+        self.events_pulled = 0
         self.sse_readers = 0                        # open now
         self.sse_readers_opened = 0
         self.sse_stalled = 0                        # disconnected because they took nothing

@@ -19,6 +19,18 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     linger_s: float = 2.0                       # after a refused head: how long we read on, so that the answer arrives
     connections_max: int = 10_000               # beyond it a new connection is answered 503 and closed
 
+    consumers_max: int = 10_000                 # durable consumers made over HTTP; each costs some 4 KiB
+    consumer_filters_max: int = 64              # filters of one consumer
+    consumer_clients_max: int = 1_000           # clients that one consumer tells apart (all modes but shared)
+    consumer_client_lease_s: float = 30.0       # a client that is silent for so long and holds nothing has left
+    ack_timeout_s: float = 30.0                 # until an event that nobody answered goes out again; SQS: 30 s
+    ack_timeout_max_s: float = 43_200.0         # of a consumer, and of one extend; SQS: 12 h
+    pull_events_max: int = 1_000                # of one pull; Pub/Sub: 1,000
+    pull_bytes_max: int = 4 * 1024 * 1024       # payload bytes of one pull
+    pull_wait_max_s: float = 60.0               # a longer wait is cut to this; proxies give up at 60 s
+    pulls_waiting_max: int = 10_000             # beyond it 503
+    tokens_max: int = 10_000                    # in one ack, nack or extend
+
     sse_heartbeat_s: float = 15.0               # comment line on a silent stream; the HTML standard suggests 15 s
     sse_readers_max: int = 10_000               # beyond it 503
     sse_filters_max: int = 64                   # filters of one reader
