@@ -1,0 +1,189 @@
+"""Branch: all flows of one origin partition: the live one, and one back-fill of history at a time.
+
+What both have brought stands in the History of the live flow. A back-fill is for offsets below the live flow's floor
+only: there every interval is settled for good, so what it must leave out (excludes) can be written down when it begins.
+Then it needs nothing more than its own note, over crashes too.
+"""
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mesh.replication.destination import Flow, State
+from mesh.replication.filters import History, stop_of
+from mesh.replication.messages import BY_TIME, EARLIEST, Want
+from routing.event import OriginPartition
+from routing.topic import filter_covers
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Intake
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+Needs = dict[str, Want]         # filter → where its history must begin: EARLIEST or BY_TIME
+
+
+class LiveNote(msgspec.Struct, array_like=True):
+    """Stored with the live flow. timed: (filter, ms) of back-fills by time that are done."""
+
+    intervals: list[Want]
+    horizon: int
+    next_number: int
+    timed: list[tuple[str, int]] = []
+
+
+class BackfillNote(msgspec.Struct, array_like=True):
+    """Stored with a back-fill."""
+
+    intervals: list[Want]
+    excludes: list[Want]
+    timed: list[tuple[str, int]] = []
+
+
+class Branch:
+    def __init__(self, intake: Intake, origin: OriginPartition) -> None:
+        self.origin = origin
+        self.live = Flow(intake, origin, 0)
+        self.backfill: Flow | None = None
+        self.backfilled = 0                     # events
+        self._intake = intake
+        self._next_number = 1
+        self._timed: set[tuple[str, int]] = set()
+        self._timed_under_way: list[tuple[str, int]] = []
+        self._horizon_told = False
+
+    def open(self) -> None:
+        """Bring the flows back as they are stored."""
+        history = self.stored_history()
+        self._intake.replicas.open(self.origin, 0, lambda floor: self.live.opened(floor, history))
+        for origin, number in self._intake.replicas.flows():
+            if number and origin == self.origin:
+                self._reopen(number)
+
+    def stored_history(self) -> History:
+        note = self._intake.replicas.get_note(self.origin, 0)
+        if not note:
+            return History()
+        stored = msgspec.msgpack.decode(note, type=LiveNote)
+        self._next_number = stored.next_number
+        self._timed = set(stored.timed)
+        return History(stored.intervals, stored.horizon)
+
+    def _reopen(self, number: int) -> None:
+        replicas = self._intake.replicas
+        note = replicas.get_note(self.origin, number)
+        self._next_number = max(self._next_number, number + 1)
+        if not note or replicas.floor(self.origin, number) is None or self.backfill is not None:
+            replicas.forget(self.origin, number)        # the crash came before it began
+            return
+        stored = msgspec.msgpack.decode(note, type=BackfillNote)
+        flow = self.backfill = Flow(self._intake, self.origin, number, [], stored.excludes)
+        self._timed_under_way = stored.timed
+        self._intake.add(flow)
+        replicas.open(self.origin, number, lambda floor: flow.opened(floor, History(stored.intervals)))
+
+    def close(self, *, forget: bool) -> None:
+        for flow in (self.live, self.backfill):
+            if flow is not None:
+                flow.close(forget=forget)
+                self._intake.drop(flow)
+
+    def flows(self) -> list[Flow]:
+        return [self.live] if self.backfill is None else [self.live, self.backfill]
+
+    # -- notes ------------------------------------------------------------------------------------------------
+
+    def put_note(self, flow: Flow) -> Ticket:
+        if flow.number:
+            note: LiveNote | BackfillNote = BackfillNote(flow.history.intervals, flow.excludes, self._timed_under_way)
+        else:
+            self._compact()
+            note = LiveNote(flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed))
+        return self._intake.replicas.put_note(self.origin, flow.number, msgspec.msgpack.encode(note))
+
+    def _compact(self) -> None:
+        history = self.live.history
+        if history.compact(self.live.first, self._intake.limits.history_max):
+            log.warning("%s: too many changes of filters to remember; history below offset %d cannot be brought any "
+                        "more ([replication] history_max)", self.origin.text, history.horizon)
+
+    # -- back-fills -------------------------------------------------------------------------------------------
+
+    def plan(self, needs: Needs) -> None:
+        """Begin, or give up, a back-fill. Called when filters or needs have changed, and now and then."""
+        flow = self.backfill
+        if flow is not None:
+            unwanted = any(
+                not any(filter_covers(pattern, want.filter) for pattern in needs) for want in flow.history.intervals)
+            if unwanted and flow.may_stop:
+                self._finish(flow, flow.floor)
+            return
+        live = self.live
+        if not live.is_steady or live.floor <= live.first:
+            return
+        counting = live.history.open()
+        due = [
+            Want(pattern, need.since, live.floor, need.since_ms) for pattern, need in needs.items()
+            if (need.since != BY_TIME or (pattern, need.since_ms) not in self._timed)
+            and any(filter_covers(wide, pattern) and since <= live.floor for wide, since in counting.items())
+            and live.history.missing(pattern, live.first, live.floor)
+        ]
+        if due:
+            self._begin(due)
+        if live.history.horizon > live.first and needs and not self._horizon_told:
+            self._horizon_told = True
+            log.warning("%s: back-fills begin at offset %d, what came before was forgotten",
+                        self.origin.text, live.history.horizon)
+
+    def _begin(self, due: list[Want]) -> None:
+        live = self.live
+        number = self._next_number
+        self._next_number += 1
+        excludes = live.history.excludes([want.filter for want in due], 0, live.floor)
+        if live.history.horizon:
+            excludes.extend(Want(want.filter, 0, live.history.horizon) for want in due)
+        self._timed_under_way = [(want.filter, want.since_ms) for want in due if want.since == BY_TIME]
+        flow = self.backfill = Flow(self._intake, self.origin, number, due, excludes)
+        self._intake.add(flow)
+        self.put_note(live)                     # with the number: none is ever used twice
+        self._intake.replicas.open(self.origin, number, lambda floor: flow.opened(floor, History()))
+        log.info("%s: history of %d filters is asked for, up to offset %d", self.origin.text, len(due), live.floor)
+
+    def done(self, flow: Flow) -> None:
+        """The back-fill has all it was for."""
+        self._timed.update(self._timed_under_way)
+        self._finish(flow, flow.floor)
+
+    def _finish(self, flow: Flow, stop: int) -> None:
+        for want in flow.history.intervals:
+            self.live.history.add(want.filter, want.since, min(stop_of(want), stop))
+        self.backfilled += flow.events
+        self.backfill = None
+        self._timed_under_way = []
+        flow.close(forget=True)
+        self._intake.drop(flow)
+        self.put_note(self.live)                # one commit: the history has it, the flow is gone
+        self._intake.replicas.forget(self.origin, flow.number)
+
+    def is_idle(self) -> bool:
+        return self.backfill is None and self.live.is_idle
+
+    def is_fresh(self) -> bool:
+        """True when the partition was never pulled, as far as we know yet."""
+        live = self.live
+        return live.state in (State.OPENING, State.ASKING) and self._intake.replicas.floor(self.origin, 0) is None
+
+
+def latest(pattern: str) -> Want:
+    return Want(pattern)
+
+
+def earliest(pattern: str) -> Want:
+    return Want(pattern, EARLIEST)
+
+
+def by_time(pattern: str, since_ms: int) -> Want:
+    return Want(pattern, BY_TIME, since_ms=max(0, since_ms))

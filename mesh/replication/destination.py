@@ -1,0 +1,519 @@
+"""Flow: one origin partition as this node pulls it. Sans-IO; time comes from the side's clock.
+
+    OPENING ──► ASKING ──► RUNNING ──► DONE          ASKING: never pulled before, the origin says where it begins
+                             │  ▲                    DONE: a back-fill that has all it was for
+                             ▼  │
+                            BROKEN                    our log refused something, or the origin lied: a pause
+
+    floor ≤ expected: durable here ≤ taken from the origin. Batches that do not begin at `expected` wait or are dropped.
+
+Which events are wanted is a function of topic and offset alone (filters.py), so looking twice at a part of the origin's
+log does no harm. What keeps that true while filters change:
+- A new filter counts from an offset that the origin names (`resolved`), at or behind all that was looked at without it.
+- A filter that goes counts up to `expected`.
+- Either is durable in the flow's note before an event beyond it is taken; what comes meanwhile waits in `_held`.
+- A batch looked at under an older version must not reach into what a newer filter counts for (`_is_stale`).
+"""
+from __future__ import annotations
+
+import enum
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.bodies import BadBody, BodyDecoder
+from mesh.replication.filters import History, Selection
+from mesh.replication.messages import UNKNOWN, Batch, Close, Problem, Pull, Trouble, Want
+from mesh.replication.roundtrip import RoundTrip
+from routing.errors import Refusal
+from routing.event import Event, OriginPartition
+from routing.topic import filters_intersect
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Intake
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+ACK_S: Final = 0.02             # progress is acknowledged after so long, or after a quarter of the window
+PROGRESS_S: Final = 1.0         # how often mere progress of looking is stored
+PAUSE_S: Final = 0.2            # after a refusal, doubled up to PAUSE_MAX_S
+PAUSE_MAX_S: Final = 10.0
+LATER_MAX: Final = 64           # batches kept that overtook others
+
+
+class State(enum.Enum):
+    OPENING = "opening"
+    ASKING = "asking"
+    RUNNING = "running"
+    BROKEN = "broken"
+    DONE = "done"
+    CLOSED = "closed"
+
+
+class Ask(msgspec.Struct):
+    """A filter whose first offset the origin is asked for, since a version of the flow's filters."""
+
+    want: Want
+    version: int
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """A filter that was resolved a moment ago: asked in one version, told back to the origin in a later one."""
+
+    since: int
+    asked: int
+    told: int
+
+
+class Flow:
+    """See the module's head. Loop thread only."""
+
+    def __init__(self, intake: Intake, origin: OriginPartition, number: int, asks: list[Want] | None = None,
+                 excludes: list[Want] | None = None) -> None:
+        """number: 0 live, above it a back-fill, whose asks are fixed and have an end."""
+        self.origin = origin
+        self.number = number
+        self.state = State.OPENING
+        self.history = History()
+        self.excludes = excludes or []
+        self.expected = 0                       # RUNNING: next offset to take
+        self.floor = 0
+        self.end = 0                            # of the origin's partition, as last heard
+        self.first = 0
+        self.at_end = False
+        self.lag_ms = 0
+        self.events = 0
+        self.bytes = 0
+        self.lost = 0                           # offsets that the origin's retention removed before we got them
+        self.refused = 0                        # messages of the origin that we did not believe
+        self.rewinds = 0
+        self.trouble = ""                       # last Problem or refusal, "" when it has passed
+        self.reachable = True
+        self.trip = RoundTrip()
+        self._intake = intake
+        self._token = intake.rng.getrandbits(63)
+        self._attempt = 1
+        self._version = 1
+        self._told = 0                          # version of the filters that the origin is known to have
+        self._sequence = 0
+        self._asks: dict[str, Ask] = {}
+        self._fresh: dict[str, Fresh] = {}
+        self._gone: list[tuple[int, Want]] = []         # (version without it, want): batches under way may have it
+        self._noting = False
+        self._sync_wanted = False
+        self._held: deque[Batch] = deque()
+        self._later: dict[int, Batch] = {}
+        self._outstanding = 0                   # batches that our log has not answered
+        self._published = 0                     # next offset of the last batch given to our log
+        self._unacked_bytes = 0
+        self._asked = 0                         # sequence of the Pull that waits for an answer
+        self._ask_due_s = 0.0
+        self._ack_due_s: float | None = None
+        self._gap_since_s: float | None = None
+        self._heard_s = self._pulled_s = self._progress_s = intake.clock_s()
+        self._pause_s = PAUSE_S
+        self._resume_s = 0.0
+        self._only: tuple[str, ...] = ()
+        self._reach = 0                         # no partition of ours holds an event of the flow at or behind it
+        self._prefix = ""                       # put before every topic of the origin
+        self._selection = Selection(())
+        self._decoder: BodyDecoder | None = None
+        for want in asks or []:
+            self._asks[want.filter] = Ask(want, 1)
+
+    @property
+    def token(self) -> int:
+        return self._token
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is wanted of it any more, and all that was taken is durable."""
+        return (self.state is State.RUNNING and not self._noting and not self._asks and not self._outstanding
+                and self.floor >= self._published and not self.history.counting(self.expected))
+
+    @property
+    def may_stop(self) -> bool:
+        """Nothing of it stands in our log from behind its floor."""
+        return (self.state is State.RUNNING and not self._noting and not self._outstanding
+                and self.floor >= max(self._published, self._reach))
+
+    @property
+    def is_steady(self) -> bool:
+        """Running, and no change of filters under way."""
+        return self.state is State.RUNNING and not self._noting and not self._asks
+
+    # -- opening ----------------------------------------------------------------------------------------------
+
+    def opened(self, floor: int | None, history: History) -> None:
+        """The flow's record is durable here. floor None: never pulled before."""
+        if self.state is not State.OPENING:
+            return
+        self.history = history
+        if floor is None:
+            self.state = State.ASKING
+        else:
+            self.state = State.RUNNING
+            self.floor = self.expected = self._published = floor
+            self._reach = self._intake.replicas.reach(self.origin, self.number)
+            self._asks = {} if self.number else self._asks
+        self._filters_changed()
+        self.pull(ask=True)
+
+    def close(self, *, forget: bool) -> None:
+        """Nothing more of it."""
+        if self.state not in (State.CLOSED, State.OPENING):
+            self._intake.send(self.origin.node, Close(self._token, forget), PRIORITY_GOSSIP)
+        self.state = State.CLOSED
+        self._held.clear()
+        self._later.clear()
+
+    def set_reachable(self, reachable: bool) -> None:
+        if reachable and not self.reachable:
+            self.trip.fresh()
+            self.reachable = True
+            if self.state in (State.ASKING, State.RUNNING):
+                self._rewind()
+        self.reachable = reachable
+
+    # -- filters ----------------------------------------------------------------------------------------------
+
+    def sync(self, desired: dict[str, Want]) -> None:
+        """Make the live flow want exactly these filters. Want.since: where one counts from that is new."""
+        if self.state not in (State.ASKING, State.RUNNING) or self._noting:
+            self._sync_wanted = True
+            return
+        self._sync_wanted = False
+        counting = self.history.open()
+        changed = False
+        for pattern, want in desired.items():
+            if pattern not in counting and pattern not in self._asks:
+                self._asks[pattern] = Ask(want, self._version + 1)
+                changed = True
+        for pattern in [pattern for pattern in self._asks if pattern not in desired]:
+            del self._asks[pattern]
+            changed = True
+        if changed:
+            self._version += 1
+        closing = [pattern for pattern in counting if pattern not in desired]
+        ready = [pattern for pattern in closing if self._is_replaced(pattern, desired, counting)]
+        if len(ready) < len(closing):
+            self._sync_wanted = True            # once the filters that take their place count
+        if ready and (self.state is not State.RUNNING or self.expected < self._reach):
+            self._sync_wanted, ready = True, []     # some of our partitions have events from beyond already
+        if ready:
+            self._version += 1
+            for pattern in ready:
+                self._gone.append((self._version, Want(pattern, counting[pattern])))
+                self._fresh.pop(pattern, None)
+                self.history.close(pattern, self.expected)
+            self._note()
+        elif changed:
+            self._filters_changed()
+            self.pull(ask=True)
+
+    def _is_replaced(self, pattern: str, desired: dict[str, Want], counting: dict[str, int]) -> bool:
+        """True when no event that is still wanted would be missed without the filter."""
+        return all(
+            counting.get(other, self.expected + 1) <= self.expected
+            for other in desired if filters_intersect(pattern, other)
+        )
+
+    def limit(self, only: tuple[str, ...], prefix: str) -> None:
+        """Topics that may come in by the link that leads to the origin (empty: all), and the prefix that they get."""
+        if (only, prefix) == (self._only, self._prefix):
+            return
+        self._version += only != self._only
+        self._only, self._prefix = only, prefix
+        self._filters_changed()
+
+    def _filters_changed(self) -> None:
+        wants = self.history.counting(self.floor)
+        self._selection = Selection(wants, self.excludes, (self._only,) if self._only else ())
+        asked = Selection([*wants, *(want for _, want in self._gone)], self.excludes)
+        self._decoder = BodyDecoder(self.origin, self.number, asked, self._prefix)
+
+    def _note(self) -> None:
+        """Store the filters; take nothing before that is durable."""
+        self._noting = True
+        self._filters_changed()
+
+        def stored(ticket: Ticket) -> None:
+            if self.state not in (State.RUNNING, State.ASKING):
+                return
+            if ticket.refusals:
+                self.trouble = next(iter(ticket.refusals.values())).text
+                self._intake.later(PAUSE_S, self._note)
+                return
+            self._noting = False
+            self.pull(ask=True)
+            self._drain()
+
+        self._intake.put_note(self).on_done(stored)
+
+    # -- what the origin sends ----------------------------------------------------------------------------------
+
+    def on_problem(self, problem: Problem) -> None:
+        if problem.code == Trouble.UNKNOWN_FLOW:
+            if self._told:                      # once; then the timers decide
+                self._told = 0
+                self.pull(ask=True)
+            return
+        self.trouble = problem.text[:200]
+
+    def on_batch(self, batch: Batch) -> None:
+        if self.state not in (State.ASKING, State.RUNNING):
+            return
+        wrong = self._implausible(batch)
+        if wrong:
+            self._distrust(wrong)
+            return
+        now_s = self._heard_s = self._intake.clock_s()
+        self.trouble = ""
+        self.end, self.first, self.lag_ms = max(self.end, batch.end), max(self.first, batch.first), batch.lag_ms
+        self._told = max(self._told, batch.version)
+        if batch.echo:
+            self.trip.answered(batch.echo, now_s)
+            if batch.echo >= self._asked:
+                self._asked = 0
+        if self._noting:
+            if len(self._held) < LATER_MAX:
+                self._held.append(batch)
+            return
+        self._take(batch)
+        self._drain()
+
+    def _implausible(self, batch: Batch) -> str:
+        """What no honest origin says; "" when there is no such thing."""
+        if batch.next < batch.start or batch.end < batch.next:
+            return f"offsets {batch.start} to {batch.next} of {batch.end}"
+        if batch.version > self._version or batch.attempt > self._attempt or batch.echo > self._sequence:
+            return "an answer to what was never asked"
+        if batch.body and batch.next == batch.start:
+            return "events without offsets"
+        if self.state is State.RUNNING and batch.end < self.expected:
+            return f"an end of {batch.end} where we have got to {self.expected}: its offsets run backwards"
+        return ""
+
+    def _drain(self) -> None:
+        while not self._noting and self.state is State.RUNNING:
+            if self._held:
+                self._take(self._held.popleft())
+            elif self.expected in self._later:
+                self._take(self._later.pop(self.expected))
+            else:
+                break
+        if self._sync_wanted and not self._noting:
+            self._intake.sync_soon()
+
+    def _take(self, batch: Batch) -> None:
+        """One batch that is plausible by itself: is it the next, and was it looked at in the right way?"""
+        if self.state is State.ASKING:
+            self._begin(batch)
+            return
+        if batch.start != self.expected:
+            if batch.start > self.expected:
+                if batch.next > batch.start and len(self._later) < LATER_MAX:
+                    self._later.setdefault(batch.start, batch)
+                if batch.attempt == self._attempt and self._gap_since_s is None:
+                    self._gap_since_s = self._intake.clock_s()
+            return
+        resolved = dict(batch.resolved)
+        if self._is_stale(batch, resolved):
+            self._gap_since_s = self._gap_since_s or self._intake.clock_s()
+            return
+        asks = [ask for ask in self._asks.values() if ask.version <= batch.version]
+        if asks:
+            if any(resolved[ask.want.filter] < max(self.expected, self._reach) for ask in asks):
+                self._distrust("a new filter that counts from before what it was looked at for")
+                return
+            self._resolve(asks, resolved)
+            self._held.appendleft(batch)
+            return
+        self._accept(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        """The first answer for a partition that was never pulled: where it begins."""
+        resolved = dict(batch.resolved)
+        if batch.version != self._version or any(pattern not in resolved for pattern in self._asks) or not self._asks:
+            return
+        if any(since < batch.start for since in resolved.values()):
+            self._distrust("a filter that counts from before the beginning")
+            return
+        self.state = State.RUNNING
+        self.floor = self.expected = self._published = batch.start
+        self._intake.replicas.start(self.origin, self.number, batch.start)
+        self._resolve(list(self._asks.values()), resolved)
+        self._held.appendleft(batch)
+
+    def _resolve(self, asks: list[Ask], resolved: dict[str, int]) -> None:
+        self._version += 1
+        for ask in asks:
+            pattern = ask.want.filter
+            self.history.add(pattern, resolved[pattern], ask.want.until)
+            self._fresh[pattern] = Fresh(resolved[pattern], ask.version, self._version)
+            del self._asks[pattern]
+        self._note()
+
+    def _is_stale(self, batch: Batch, resolved: dict[str, int]) -> bool:
+        """True when the batch was looked at without a filter that counts there."""
+        for pattern, fresh in self._fresh.items():
+            if batch.version >= fresh.told:
+                continue
+            if batch.version >= fresh.asked:
+                if resolved.get(pattern) != fresh.since:
+                    return True
+            elif batch.next > fresh.since:
+                return True
+        return any(
+            ask.version <= batch.version and pattern not in resolved for pattern, ask in self._asks.items())
+
+    def _accept(self, batch: Batch) -> None:
+        """It continues where we are: into our log with it."""
+        assert self._decoder is not None
+        events = []
+        if batch.body:
+            try:
+                events = self._decoder.decode(batch.body, batch.start, batch.next)
+            except BadBody as error:
+                self._distrust(str(error))
+                return
+            if self._gone or self._only:
+                skip = len(self._prefix)
+                wants = self._selection.wants_event
+                events = [event for event in events if wants(event.topic[skip:], event.origin_offset)]
+        if batch.lost:
+            self.lost += batch.lost
+            log.warning("%s: retention there removed %d offsets before they came here", self.origin.text, batch.lost)
+        self._settle_versions(batch.version)
+        self.expected = batch.next
+        self.at_end = batch.next >= batch.end
+        self._gap_since_s = None
+        self.events += len(events)
+        self.bytes += len(batch.body)
+        if events or batch.done:
+            self._publish(events, len(batch.body))
+        if self._ack_due_s is None:
+            self._ack_due_s = self._intake.clock_s() + ACK_S
+
+    def _settle_versions(self, version: int) -> None:
+        """Batches of older versions are out of date from here on."""
+        if self._fresh:
+            self._fresh = {pattern: fresh for pattern, fresh in self._fresh.items() if fresh.told > version}
+        if self._gone and any(gone <= version for gone, _ in self._gone):
+            self._gone = [(gone, want) for gone, want in self._gone if gone > version]
+            self._filters_changed()
+
+    # -- into our log -----------------------------------------------------------------------------------------
+
+    def _publish(self, events: list[Event], size: int) -> None:
+        self._outstanding += 1
+        self._published = next_offset = self.expected
+        self._progress_s = self._intake.clock_s()
+
+        def done(refusal: Refusal | None) -> None:
+            self._outstanding -= 1
+            if self.state in (State.CLOSED, State.DONE):
+                return
+            if refusal is not None:
+                self._break(refusal.text)
+                return
+            self.floor = max(self.floor, next_offset)
+            self._pause_s = PAUSE_S
+            self._unacked_bytes += size
+            if self.number and self.floor >= self._selection.stop() and not self._noting:
+                self.state = State.DONE
+                self._intake.flow_done(self)
+            elif self._unacked_bytes * 4 >= self._intake.window_bytes():
+                self.pull(ask=False)
+            elif self._ack_due_s is None:
+                self._ack_due_s = self._intake.clock_s() + ACK_S
+
+        self._intake.replicas.publish(
+            self.origin, self.number, events, next_offset, self._intake.publisher_of(self.origin.node), done)
+
+    def _distrust(self, why: str) -> None:
+        """The origin said what cannot be: nothing of it is used, and after a pause it is asked again."""
+        self.refused += 1
+        self._intake.count_refusal(self.origin, why)
+        if self.state is State.RUNNING:
+            self._break(why)
+        else:
+            self.trouble = why
+
+    def _break(self, why: str) -> None:
+        self.trouble = why
+        if self.state is State.BROKEN:
+            return
+        self.state = State.BROKEN
+        self._held.clear()
+        self._later.clear()
+        self._resume_s = self._intake.clock_s() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
+
+    def _mend(self) -> None:
+        self.state = State.RUNNING
+        self.floor = self.expected = self._published = self._intake.replicas.restart(self.origin, self.number)
+        self._reach = self._intake.replicas.reach(self.origin, self.number)
+        self._filters_changed()
+        if self._noting:                        # its answer found us broken
+            self._note()
+        self._rewind()
+
+    # -- what the origin is told --------------------------------------------------------------------------------
+
+    def _rewind(self) -> None:
+        self._attempt += 1
+        self.rewinds += 1
+        self._later.clear()
+        self._gap_since_s = None
+        self.pull(ask=True)
+
+    def pull(self, *, ask: bool) -> None:
+        """Say where we are, and how much may come."""
+        if self.state not in (State.ASKING, State.RUNNING) or not self.reachable:
+            return
+        now_s = self._pulled_s = self._intake.clock_s()
+        self._sequence += 1
+        self._ack_due_s = None
+        self._unacked_bytes = 0
+        if ask:
+            self._asked = self._sequence
+            self.trip.asked(self._sequence, now_s)
+            self._ask_due_s = now_s + self.trip.timeout_s
+        start, confirmed = (UNKNOWN, 0) if self.state is State.ASKING else (self.expected, self.floor)
+        wants = None
+        if self._told < self._version:
+            wants = [*self.history.counting(self.floor), *(ask.want for ask in self._asks.values())]
+        self._intake.send(self.origin.node, Pull(
+            self._token, self._sequence, ask, self.number, self.origin.stream, self.origin.index, self.origin.epoch,
+            self._attempt, start, confirmed, self._intake.window_bytes(), self._version,
+            round((self.trip.smooth_s or 0.0) * 1000), wants, self.excludes if wants is not None else [],
+            list(self._only) if wants is not None else [],
+        ), PRIORITY_GOSSIP)
+
+    def tick(self, now_s: float) -> None:
+        """Timers. Called often; does nothing most of the time."""
+        if self.state is State.BROKEN:
+            if now_s >= self._resume_s and not self._outstanding:
+                self._mend()
+            return
+        if self.state not in (State.ASKING, State.RUNNING) or not self.reachable:
+            return
+        if self._published < self.expected and now_s - self._progress_s >= PROGRESS_S and not self._noting:
+            self._publish([], 0)
+        if self._gap_since_s is not None and now_s - self._gap_since_s >= self.trip.grace_s and not self._noting:
+            self._rewind()
+        elif self._asked and now_s >= self._ask_due_s:
+            self.trip.unanswered()
+            self.pull(ask=True)
+        elif not self._asked and not self.at_end and now_s - self._heard_s >= self.trip.timeout_s:
+            self._heard_s = now_s
+            self.pull(ask=True)
+        elif now_s - self._pulled_s >= self._intake.limits.keepalive_s:
+            self.pull(ask=True)
+        elif self._ack_due_s is not None and now_s >= self._ack_due_s:
+            self.pull(ask=False)

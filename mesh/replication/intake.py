@@ -1,0 +1,318 @@
+"""Intake: this node as a destination. Which origin partitions it pulls, and what it wants of them.
+
+    subscriptions, consumers, [[replicate]] ── OwnInterest: aggregated, lingering ──► per node (prefix, imports of the
+    link that leads there) ──► per stream (its captures) ──► Branch ──► Flow
+"""
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from mesh.replication.branch import Branch, Needs, by_time, earliest, latest
+from mesh.replication.destination import Flow
+from mesh.replication.filters import strip_prefix
+from mesh.replication.messages import EARLIEST, Batch, Message, Problem, Want
+from mesh.replication.settings import From, ReplicationConfig
+from mesh.topology.interest import OwnInterest
+from routing.event import OriginPartition
+from routing.policy import INTERNAL
+from routing.publisher import Publisher
+from routing.topic import filter_covers, filters_intersect
+
+if TYPE_CHECKING:
+    from mesh.link.neighbour import Neighbour
+    from mesh.topology.nodestate import NodeInfo, NodeState
+    from routing.replicas import Replicas
+    from routing.router import Router
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+EVERYTHING: Final = "#"
+SYNC_S: Final = 0.02            # changes of interest are gathered for so long before they are told
+PLAN_S: Final = 1.0             # how often missing history is looked for
+WINDOW_LEAST_BYTES: Final = 64 * 1024
+
+
+class Overlay(Protocol):
+    """What of mesh/topology/overlay.py is used here."""
+
+    me: NodeInfo
+
+    @property
+    def nodes(self) -> dict[str, NodeState]: ...
+    def send(self, to: str, body: bytes, priority: int) -> bool: ...
+    def edge(self, node: str) -> Neighbour | None: ...
+
+
+class Intake:
+    """See the module's head. Loop thread only."""
+
+    def __init__(self, router: Router, overlay: Overlay, send: Callable[[str, Message, int], bool],
+                 clock_s: Callable[[], float], clock_ms: Callable[[], int], rng: random.Random,
+                 config: ReplicationConfig) -> None:
+        self.replicas: Replicas = router.replicas
+        self.limits = config.limits
+        self.send = send
+        self.clock_s = clock_s
+        self.clock_ms = clock_ms
+        self.rng = rng
+        self.branches: dict[OriginPartition, Branch] = {}
+        self.refusals: Counter[str] = Counter()         # node → messages that we did not believe
+        self.on_filters: Callable[[set[str]], None] = lambda nodes: None    # nodes of which something new is wanted
+        self._config = config
+        self._router = router
+        self._overlay = overlay
+        self._flows: dict[int, Flow] = {}               # by token
+        self._publishers: dict[str, Publisher] = {}
+        self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
+        self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
+        self._sync_due_s: float | None = None
+        self._synced_s = -1.0
+        self._plan_due_s = 0.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    # -- interest ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for table in self._config.replicate:
+            self._want(table.filter)
+        for pattern in self._router.wanted:
+            self._want(pattern)
+        self.sync()
+
+    def wanted_changed(self, pattern: str, added: bool) -> None:
+        """Somebody here wants a filter, or nobody does any more."""
+        if added:
+            self._want(pattern)
+        elif not any(table.filter == pattern for table in self._config.replicate):
+            self._interest.unwant(pattern, self.clock_s())
+        self.sync_soon()
+
+    def _want(self, pattern: str) -> None:
+        self._since_ms.setdefault(pattern, self.clock_ms())
+        self._interest.want(pattern)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """What this node wants of the others."""
+        return self._interest.filters
+
+    def sync_soon(self) -> None:
+        """Have sync() called, at most every SYNC_S."""
+        if self._sync_due_s is None:
+            self._sync_due_s = max(self.clock_s(), self._synced_s + SYNC_S)
+            if self._sync_due_s <= self.clock_s():
+                self._router.call_soon(self._sync_if_due)
+
+    def _sync_if_due(self) -> None:
+        if self._sync_due_s is not None and self.clock_s() >= self._sync_due_s:
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring every flow in line with what is wanted now."""
+        self._sync_due_s = None
+        self._synced_s = self.clock_s()
+        needs = self._needs()
+        asked: set[str] = set()
+        for name, node in self._overlay.nodes.items():
+            filters = self._filters_for(name)
+            for stream in node.streams:
+                fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
+                for index in range(stream.partitions):
+                    origin = self._router.origins.of(name, node.epoch, stream.name, index)
+                    branch = self.branches.get(origin)
+                    if branch is None:
+                        if not fitting:
+                            continue
+                        branch = self._open(origin)
+                    if self._sync_branch(branch, node, fitting, needs):
+                        asked.add(name)
+        if asked:
+            self.on_filters(asked)
+
+    def _sync_branch(self, branch: Branch, node: NodeState, fitting: list[str], needs: Needs) -> bool:
+        """True when a filter is new."""
+        live = branch.live
+        only, prefix = self._border(branch.origin.node)
+        for flow in branch.flows():
+            flow.limit(only, prefix)
+            flow.set_reachable(True)
+        before = live.history.open()
+        if before or not branch.is_fresh():
+            desired = {pattern: latest(pattern) for pattern in fitting}
+        else:
+            desired = self._first_wants(branch.origin, node, fitting, needs, prefix)
+        live.sync(desired)
+        if branch.is_idle():
+            branch.close(forget=True)
+            del self.branches[branch.origin]
+        return any(pattern not in before for pattern in fitting)
+
+    def _first_wants(self, origin: OriginPartition, node: NodeState, fitting: list[str], needs: Needs,
+                     prefix: str) -> dict[str, Want]:
+        """Of a partition that was never pulled: what was wanted before we knew of it is wanted from that moment on."""
+        skew_ms = round(node.skew_ms or 0)
+        known = self._open_in_other_epochs(origin)
+        wants: dict[str, Want] = {}
+        for pattern in fitting:
+            members = [one for one in self._since_ms if (bare := strip_prefix(one, prefix)) is not None
+                       and filter_covers(pattern, bare)]
+            since_ms = min((self._since_ms[one] for one in members), default=self.clock_ms())
+            need = next((need for one, need in needs.items() if filter_covers(one, pattern)), None)
+            if any(filter_covers(wide, pattern) for wide in known) or (need and need.since == EARLIEST):
+                wants[pattern] = earliest(pattern)
+            else:
+                since_ms = min(since_ms, need.since_ms) if need else since_ms
+                wants[pattern] = by_time(pattern, since_ms + skew_ms)
+        return wants
+
+    def _open_in_other_epochs(self, origin: OriginPartition) -> list[str]:
+        """Filters that were live on this partition before its log was made anew."""
+        found: list[str] = []
+        for other, number in self.replicas.flows():
+            if (number == 0 and other.node == origin.node and other.stream == origin.stream
+                    and other.epoch != origin.epoch):
+                branch = self.branches.get(other) or Branch(self, other)
+                found.extend(branch.stored_history().open())
+        return found
+
+    def _filters_for(self, node: str) -> list[str]:
+        """What is wanted of a node, in its own terms: without the prefix that its topics get on the way in."""
+        _, prefix = self._border(node)
+        found = (strip_prefix(pattern, prefix) for pattern in self._interest.filters)
+        return sorted({pattern for pattern in found if pattern is not None})
+
+    def _border(self, node: str) -> tuple[tuple[str, ...], str]:
+        """Imports (empty: all) and prefix of the link by which a node is reached."""
+        edge = self._overlay.edge(node)
+        if edge is None:
+            return (), ""
+        prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
+        return (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
+
+    def _needs(self) -> Needs:
+        """Filters whose history is wanted too."""
+        needs = {table.filter: earliest(table.filter) for table in self._config.replicate
+                 if table.begin is From.EARLIEST}
+        for consumer in self._router.registry.by_name.values():
+            start = consumer.spec.start
+            for pattern in consumer.filters if start == "earliest" or isinstance(start, dict) else ():
+                if start == "earliest":
+                    needs[pattern] = earliest(pattern)
+                elif isinstance(start, dict) and pattern not in needs:
+                    needs[pattern] = by_time(pattern, start["time_ms"])
+        return needs
+
+    # -- nodes ------------------------------------------------------------------------------------------------
+
+    def nodes_changed(self, names: set[str]) -> None:
+        nodes = self._overlay.nodes
+        for branch in list(self.branches.values()):
+            if branch.origin.node not in names:
+                continue
+            node = nodes.get(branch.origin.node)
+            if node is None:
+                for flow in branch.flows():
+                    flow.set_reachable(False)
+            elif node.epoch != branch.origin.epoch:
+                log.warning("node %s has a new log: %s is not pulled any more", node.name, branch.origin.text)
+                branch.close(forget=False)
+                del self.branches[branch.origin]
+        self.sync()
+
+    def _open(self, origin: OriginPartition) -> Branch:
+        branch = self.branches[origin] = Branch(self, origin)
+        self.add(branch.live)
+        branch.open()
+        return branch
+
+    # -- flows ------------------------------------------------------------------------------------------------
+
+    def add(self, flow: Flow) -> None:
+        self._flows[flow.token] = flow
+        flow.limit(*self._border(flow.origin.node))
+        flow.reachable = flow.origin.node in self._overlay.nodes
+
+    def drop(self, flow: Flow) -> None:
+        self._flows.pop(flow.token, None)
+
+    def put_note(self, flow: Flow) -> Ticket:
+        return self.branches[flow.origin].put_note(flow)
+
+    def flow_done(self, flow: Flow) -> None:
+        branch = self.branches.get(flow.origin)
+        if branch is not None and branch.backfill is flow:
+            branch.done(flow)
+
+    def window_bytes(self) -> int:
+        share = self.limits.window_total_bytes // max(1, len(self._flows))
+        return min(self.limits.window_bytes, max(WINDOW_LEAST_BYTES, share))
+
+    def publisher_of(self, node: str) -> Publisher:
+        found = self._publishers.get(node)
+        if found is None:
+            found = self._publishers[node] = Publisher(INTERNAL)
+        return found
+
+    def count_refusal(self, origin: OriginPartition, why: str) -> None:
+        self.refusals[origin.node] += 1
+        if self.refusals[origin.node] & (self.refusals[origin.node] - 1) == 0:     # the 1st, 2nd, 4th …
+            log.warning("%s: refused (%d times so far): %s", origin.text, self.refusals[origin.node], why)
+
+    def on_batch(self, source: str, batch: Batch) -> None:
+        flow = self._flows.get(batch.token)
+        if flow is None:
+            return                                      # of a flow that is over
+        if flow.origin.node != source:
+            self.count_refusal(flow.origin, f"a batch from {source}")
+            return
+        flow.on_batch(batch)
+
+    def on_problem(self, source: str, problem: Problem) -> None:
+        flow = self._flows.get(problem.token)
+        if flow is not None and flow.origin.node == source:
+            flow.on_problem(problem)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def later(self, delay_s: float, work: Callable[[], None]) -> None:
+        self._timers.append((self.clock_s() + delay_s, work))
+
+    def tick(self, now_s: float) -> None:
+        due = [work for at_s, work in self._timers if at_s <= now_s]
+        if due:
+            self._timers = [entry for entry in self._timers if entry[0] > now_s]
+            for work in due:
+                work()
+        if self._interest.tick(now_s):
+            self.sync_soon()
+        if self._sync_due_s is not None and now_s >= self._sync_due_s:
+            self.sync()
+        if now_s >= self._plan_due_s:
+            self._plan_due_s = now_s + PLAN_S
+            self.plan()
+        for flow in list(self._flows.values()):
+            flow.tick(now_s)
+
+    def plan(self) -> None:
+        needs = self._needs()
+        for branch in list(self.branches.values()):
+            _, prefix = self._border(branch.origin.node)
+            bare: Needs = {}
+            for pattern, need in needs.items():
+                stripped = strip_prefix(pattern, prefix)
+                if stripped is not None:
+                    bare[stripped] = Want(stripped, need.since, need.until, need.since_ms)
+            branch.plan(bare)
+
+    def close(self) -> None:
+        for branch in self.branches.values():
+            branch.close(forget=False)
+
+
+def _may_hold(captures: tuple[str, ...], pattern: str) -> bool:
+    return any(filters_intersect(capture, pattern) for capture in captures)

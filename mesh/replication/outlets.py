@@ -1,0 +1,158 @@
+"""Outlets: this node as an origin. What the other nodes pull of its partitions, and the bounds on that."""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.bodies import BodyEncoder
+from mesh.replication.messages import Close, Message, Problem, Pull, Trouble
+from mesh.replication.origin import Outlet
+from mesh.replication.settings import ReplicationSettings
+from routing.errors import TopicError
+from routing.topic import check_filter
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Overlay
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+EVERYTHING: Final = "#"
+EXPIRE_S: Final = 1.0           # how often flows that nobody pulls are looked for
+LEVELS_MAX: Final = 65_536      # of the filters of one Pull, together: what a filter bomb may cost
+
+Key = tuple[str, str, int, int]         # node, stream, partition, flow
+
+
+class Outlets:
+    """Loop thread only."""
+
+    def __init__(self, router: Router, overlay: Overlay, send: Callable[[str, Message, int], bool],
+                 clock_s: Callable[[], float], clock_ms: Callable[[], int], limits: ReplicationSettings) -> None:
+        self.router = router
+        self.limits = limits
+        self.send = send
+        self.clock_s = clock_s
+        self.clock_ms = clock_ms
+        self.encoder = BodyEncoder()
+        self.by_key: dict[Key, Outlet] = {}
+        self.refusals: Counter[str] = Counter()         # node → pulls that we refused
+        self.on_confirmed: Callable[[Outlet], None] = lambda outlet: None
+        self.on_forgotten: Callable[[Outlet], None] = lambda outlet: None
+        self._overlay = overlay
+        self._stalled: dict[Outlet, None] = {}          # try again with the next tick
+        self._ready: list[Outlet] = []                  # go on with the next turn
+        self._expire_due_s = 0.0
+
+    # -- messages ---------------------------------------------------------------------------------------------
+
+    def on_pull(self, node: str, pull: Pull) -> None:
+        key = (node, pull.stream, pull.index, pull.flow)
+        outlet = self.by_key.get(key)
+        if outlet is None or outlet.token != pull.token:
+            outlet = self._open(key, pull, outlet)
+            if outlet is None:
+                return
+        elif pull.wants is not None and not self._check(node, pull):
+            return
+        outlet.on_pull(pull)
+
+    def _open(self, key: Key, pull: Pull, before: Outlet | None) -> Outlet | None:
+        """A flow that is new here: of a destination that starts, or after a pause in which we forgot it."""
+        node = key[0]
+        if pull.epoch != self._overlay.me.epoch:
+            self._refuse(node, pull, Trouble.WRONG_EPOCH, "this log is another one")
+            return None
+        partition = self.router.streams.partition(pull.stream, pull.index)
+        if partition is None:
+            self._refuse(node, pull, Trouble.NO_PARTITION, f"no partition {pull.index} of {pull.stream[:100]}")
+            return None
+        if pull.wants is None:
+            self.send(node, Problem(pull.token, Trouble.UNKNOWN_FLOW), PRIORITY_GOSSIP)
+            return None
+        if before is None and len(self.by_key) >= self.limits.flows_max:
+            self._refuse(node, pull, Trouble.TOO_MUCH, f"{len(self.by_key)} flows are open, that is the limit")
+            return None
+        if not self._check(node, pull):
+            return None
+        if before is not None:
+            self._close(key, before)                    # the destination has started afresh
+        outlet = self.by_key[key] = Outlet(self, node, partition, pull)
+        return outlet
+
+    def _check(self, node: str, pull: Pull) -> bool:
+        """Filters from outside: grammar and cost."""
+        levels = 0
+        assert pull.wants is not None
+        for pattern in (*(want.filter for want in pull.wants), *(want.filter for want in pull.excludes), *pull.only):
+            levels += pattern.count("/") + 1
+            try:
+                check_filter(pattern)
+            except TopicError as error:
+                self._refuse(node, pull, Trouble.BAD_PULL, str(error))
+                return False
+        if levels > LEVELS_MAX:
+            self._refuse(node, pull, Trouble.TOO_MUCH, f"filters of {levels} levels, at most {LEVELS_MAX} are taken")
+            return False
+        return True
+
+    def _refuse(self, node: str, pull: Pull, trouble: Trouble, text: str) -> None:
+        self.refusals[node] += 1
+        self.send(node, Problem(pull.token, trouble, text), PRIORITY_GOSSIP)
+
+    def on_close(self, node: str, close: Close) -> None:
+        for key, outlet in list(self.by_key.items()):
+            if key[0] == node and outlet.token == close.token:
+                self._close(key, outlet)
+                if close.forget:
+                    self.on_forgotten(outlet)
+
+    def _close(self, key: Key, outlet: Outlet) -> None:
+        outlet.close()
+        self.by_key.pop(key, None)
+        self._stalled.pop(outlet, None)
+
+    # -- for outlets ------------------------------------------------------------------------------------------
+
+    def exports_to(self, node: str) -> tuple[str, ...]:
+        """What may leave by the link that leads to a node; empty: everything."""
+        edge = self._overlay.edge(node)
+        return () if edge is None or EVERYTHING in edge.exports else tuple(edge.exports)
+
+    def confirmed(self, outlet: Outlet) -> None:
+        self.on_confirmed(outlet)
+
+    def stalled(self, outlet: Outlet) -> None:
+        self._stalled[outlet] = None
+
+    def next_turn(self, outlet: Outlet) -> None:
+        if not self._ready:
+            self.router.call_soon(self._go_on)
+        self._ready.append(outlet)
+
+    def _go_on(self) -> None:
+        ready, self._ready = self._ready, []
+        for outlet in ready:
+            if outlet.is_open:
+                outlet.pump()
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        stalled, self._stalled = self._stalled, {}
+        for outlet in stalled:
+            outlet.wake()
+        for outlet in list(self.by_key.values()):
+            outlet.tick(now_s)
+        if now_s >= self._expire_due_s:
+            self._expire_due_s = now_s + EXPIRE_S
+            for key, outlet in list(self.by_key.items()):
+                if now_s - outlet.heard_s >= self.limits.flow_expiry_s:
+                    self._close(key, outlet)
+
+    def close(self) -> None:
+        for key, outlet in list(self.by_key.items()):
+            self._close(key, outlet)

@@ -1,0 +1,79 @@
+"""Replication of one node: what it pulls from others (Intake) and what others pull from it (Outlets).
+
+The entry of this room. Sans-IO: the overlay carries the messages, clocks and random are injected, tick() is called
+every few ms. Wired by mesh/meshing.py and by the simulation.
+"""
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from mesh.replication.intake import Intake, Overlay
+from mesh.replication.messages import BadMessage, Batch, Close, Message, Problem, Pull, decode, encode
+from mesh.replication.outlets import Outlets
+from mesh.replication.settings import ReplicationConfig
+from routing.router import Router
+
+
+class Replication:
+    def __init__(self, router: Router, overlay: Overlay, clock_s: Callable[[], float], clock_ms: Callable[[], int],
+                 rng: random.Random, settings: ReplicationConfig) -> None:
+        self.counts: Counter[str] = Counter()
+        self._overlay = overlay
+        self.intake = Intake(router, overlay, self._send, clock_s, clock_ms, rng, settings)
+        self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
+        self._started = False
+
+    def start(self) -> None:
+        """The overlay can be asked; what is stored is restored."""
+        self._started = True
+        self.intake.start()
+
+    def on_message(self, source: str, body: bytes) -> None:
+        """A message from another node, by the overlay."""
+        if not self._started:
+            return
+        try:
+            message = decode(body)
+        except BadMessage:
+            self.counts["bad messages"] += 1
+            return
+        if isinstance(message, Batch):
+            self.intake.on_batch(source, message)
+        elif isinstance(message, Pull):
+            self.outlets.on_pull(source, message)
+        elif isinstance(message, Problem):
+            self.intake.on_problem(source, message)
+        elif isinstance(message, Close):
+            self.outlets.on_close(source, message)
+
+    def on_nodes_changed(self, names: set[str]) -> None:
+        """Nodes appeared, vanished, or changed boot, epoch, streams or links."""
+        if self._started:
+            self.intake.nodes_changed(names)
+
+    def wanted_changed(self, pattern: str, added: bool) -> None:
+        """router.on_wanted: somebody here wants a filter, or nobody does any more."""
+        if self._started:
+            self.intake.wanted_changed(pattern, added)
+
+    def tick(self, now_s: float) -> None:
+        """Every 5 to 50 ms."""
+        if self._started:
+            self.intake.tick(now_s)
+            self.outlets.tick(now_s)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        """Tell the others that nothing more is pulled for now."""
+        if self._started:
+            self._started = False
+            self.intake.close()
+            self.outlets.close()
+
+    def _send(self, to: str, message: Message, priority: int) -> bool:
+        return self._overlay.send(to, encode(message), priority)
