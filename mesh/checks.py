@@ -82,8 +82,7 @@ def _check_node(config: Config) -> Iterator[str]:
 
 def _check_listeners(config: Config) -> Iterator[str]:
     taken: dict[tuple[str, int], str] = {}
-    for protocol, listener in config.listeners.all():
-        path = f"listeners.{protocol}"
+    for _, listener, path in config.listeners.placed():
         try:
             host, port = parse_bind(listener.bind)
         except ValueError as error:

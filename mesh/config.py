@@ -173,6 +173,8 @@ def _explain(text: str) -> str:
             key = problem[len(start):]
             full = f"{path}.{key}" if path else key
             return f"{full}: missing" if "missing" in start else f"{full}: unknown key{_suggest(path, key)}"
+    if problem.startswith("Invalid enum value "):
+        problem += f", expected {_choices(path)}"
     problem = problem.replace("object", "table")
     return f"{path}: {problem[:1].lower()}{problem[1:]}"
 
@@ -185,19 +187,31 @@ def _suggest(path: str, key: str) -> str:
 
 def _keys_at(path: str) -> list[str]:
     """Names that are allowed in the table at a path such as "streams[0].retention"."""
-    found = shape.type_info(Config)
+    found = _type_at(path)
+    return [field.encode_name for field in found.fields] if isinstance(found, shape.StructType) else []
+
+
+def _choices(path: str) -> str:
+    """The values that an enumeration at a path allows: "fsync or write"."""
+    found = _type_at(path)
+    values = [str(member.value) for member in found.cls] if isinstance(found, shape.EnumType) else []
+    return " or ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else "".join(values)
+
+
+def _type_at(path: str) -> shape.Type | None:
+    found: shape.Type = shape.type_info(Config)
     for step in path.split(".") if path else []:
         name, bracket, _ = step.partition("[")
         table = found.fields if isinstance(found, shape.StructType) else ()
         fields = {field.encode_name: field.type for field in table}
         if name not in fields:
-            return []
-        found = _table_type(fields[name], listed=bool(bracket))
-    return [field.encode_name for field in found.fields] if isinstance(found, shape.StructType) else []
+            return None
+        found = _inner_type(fields[name], listed=bool(bracket))
+    return found
 
 
-def _table_type(found: shape.Type, listed: bool) -> shape.Type:
-    """The table inside "table | list of tables | null"."""
+def _inner_type(found: shape.Type, listed: bool) -> shape.Type:
+    """The table, or the member of a list, inside "table | list of tables | null"."""
     options = list(found.types) if isinstance(found, shape.UnionType) else [found]
     for option in options:
         if listed and isinstance(option, shape.VarTupleType):

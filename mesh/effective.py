@@ -32,9 +32,9 @@ def warnings_of(config: Config) -> list[str]:
         found.append("users are configured but no [[policies]]: everybody may connect, nobody may publish or subscribe")
     if config.policies and not config.users:
         found.append("[[policies]] without [[users]]: only rules for \"anonymous\" or \"*\" apply to anybody")
-    for protocol, listener in config.listeners.all():
+    for _, listener, path in config.listeners.placed():
         if listener.insecure and listener.tls is None:
-            found.append(f"listeners.{protocol}: insecure = true, so passwords and events travel in clear text")
+            found.append(f"{path}: insecure = true, so passwords and events travel in clear text")
     found.extend(
         f"streams.{stream.name}: no retention, so its log grows until the disk is full"
         for stream in config.streams

@@ -37,13 +37,15 @@ class Listener:
 
     def __init__(
         self, protocol: str, settings: ListenerSettings, *, anonymous: bool,
-        may_accept: Callable[[], bool] = lambda: True,
+        may_accept: Callable[[], bool] = lambda: True, path: str = "",
     ) -> None:
-        """anonymous: nobody has to log in, so the address must turn out to be loopback.
+        """path: where its settings stand in the file, for messages.
 
+        anonymous: nobody has to log in, so the address must turn out to be loopback.
         may_accept: asked once per connection; where it says no, the connection is closed at once.
         """
         self._may_accept = may_accept
+        self._path = path or f"listeners.{protocol}"
         self.protocol = protocol
         self.settings = settings
         self._anonymous = anonymous
@@ -71,16 +73,16 @@ class Listener:
             found = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
-            raise ConfigError(f"listeners.{self.protocol}.bind: {host}: {error.strerror}") from error
+            raise ConfigError(f"{self._path}.bind: {host}: {error.strerror}") from error
         for family, _, _, _, address in sorted(set(found), key=lambda entry: entry[0] != socket.AF_INET):
             if self._anonymous and self.settings.tls is None and not is_loopback(str(address[0])):
                 raise ConfigError(
-                    f"listeners.{self.protocol}.bind: {host} is {address[0]}, which other machines can reach")
+                    f"{self._path}.bind: {host} is {address[0]}, which other machines can reach")
             if port == 0 and self._sockets:
                 break                       # a free port is free in one family only
             self._bind_one(family, address)
         if not self._sockets:
-            raise ConfigError(f"listeners.{self.protocol}.bind: this machine has no {self.settings.bind}")
+            raise ConfigError(f"{self._path}.bind: this machine has no {self.settings.bind}")
 
     def _bind_one(self, family: int, address: tuple[object, ...]) -> None:
         try:
@@ -109,7 +111,7 @@ class Listener:
             errno.EADDRINUSE: "another program listens there; stop it or choose another port",
             errno.EACCES: "not allowed; ports below 1024 need root or CAP_NET_BIND_SERVICE",
         }.get(error.errno or 0, os.strerror(error.errno or 0))
-        return f"listeners.{self.protocol}.bind: {where}: {hint}"
+        return f"{self._path}.bind: {where}: {hint}"
 
     async def open(self, factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None) -> None:
         """Accept connections; factory makes the protocol object of each. context: TLS, made from the settings."""

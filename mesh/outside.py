@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | None]]:
     """Users with their hashes, and one TLS context (or None) per listener, in their order. Raises ConfigError."""
     contexts: list[ssl.SSLContext | None] = []
-    for protocol, listener in config.listeners.all():
+    for _, listener, path in config.listeners.placed():
         try:
             contexts.append(make_context(listener.tls) if listener.tls is not None else None)
         except ConfigError as error:
-            raise ConfigError(f"listeners.{protocol}.tls: {error}") from error
+            raise ConfigError(f"{path}.tls: {error}") from error
     return resolve_users(config.users), contexts

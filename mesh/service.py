@@ -105,9 +105,10 @@ class Service:
     def _bind(self) -> list[Listener]:
         bound: list[Listener] = []
         try:
-            for protocol, settings in self._config.listeners.all():
+            for protocol, settings, path in self._config.listeners.placed():
                 listener = Listener(
-                    protocol, settings, anonymous=not self._config.users, may_accept=self._files.may_accept)
+                    protocol, settings, anonymous=not self._config.users, may_accept=self._files.may_accept,
+                    path=path)
                 bound.append(listener)
                 listener.bind()
         except BaseException:

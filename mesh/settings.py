@@ -55,10 +55,17 @@ class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def all(self) -> list[tuple[str, ListenerSettings]]:
         """(protocol, listener) in the order in which they are opened."""
-        found: list[tuple[str, ListenerSettings]] = []
+        return [(protocol, listener) for protocol, listener, _ in self.placed()]
+
+    def placed(self) -> list[tuple[str, ListenerSettings, str]]:
+        """As all(), each with its path in the file: "listeners.mqtt", or "listeners.mqtt[1]" of a list."""
+        found: list[tuple[str, ListenerSettings, str]] = []
         for protocol, value in (("console", self.console), ("http", self.http), ("mqtt", self.mqtt)):
-            listeners = value if isinstance(value, tuple) else () if value is None else (value,)
-            found.extend((protocol, listener) for listener in listeners)
+            path = f"listeners.{protocol}"
+            if isinstance(value, tuple):
+                found.extend((protocol, listener, f"{path}[{index}]") for index, listener in enumerate(value))
+            elif value is not None:
+                found.append((protocol, value, path))
         return found
 
 

@@ -75,6 +75,10 @@ class Client:
         except ConnectionRefusedError:
             raise CommandError(
                 f"nothing listens on {self.url}: is the node up? start it with `meshgate up`") from None
+        except ssl.SSLCertVerificationError as error:
+            raise CommandError(
+                f"{self.url}: the node's certificate is not trusted: {error.verify_message.rstrip('.')}; name the "
+                "authority that signed it with --ca FILE") from error
         except ssl.SSLError as error:
             raise CommandError(f"{self.url}: TLS failed: {error.reason or error}") from error
         except (OSError, http.client.HTTPException) as error:

@@ -158,6 +158,8 @@ def parse_query(raw: str, filters_max: int) -> tuple[tuple[str, ...], str]:
             raise Problem(400, "query-invalid", "the query takes filter (one or more) and from (one)")
     if not filters:
         raise Problem(400, "query-invalid", "name at least one topic filter: ?filter=plant/%23")
+    if "" in filters:
+        raise Problem(400, "filter-invalid", "a filter is empty; # ends a URL, so write it as %23: ?filter=%23")
     if len(filters) > filters_max:
         raise Problem(400, "query-invalid", f"one reader has at most {filters_max} filters")
     return tuple(dict.fromkeys(filters)), start or "latest"

@@ -136,13 +136,21 @@ class RealFileSystem:
             os.close(handle)
 
     def lock(self, path: Path) -> RealLock:
-        """Take the exclusive lock at path. The operating system releases it when the process ends, however it ends."""
+        """Take the exclusive lock at path. The operating system releases it when the process ends, however it ends.
+
+        The file names the process that holds it, for people only.
+        """
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
             os.close(handle)
-            raise StorageError(f"{path.parent} is in use by another process (lock {path}: {error.strerror})") from None
+            who = f"process {holder}" if holder.isdigit() else "another process"
+            raise StorageError(f"{path.parent} is in use by {who} (lock {path}: {error.strerror})") from None
+        with contextlib.suppress(OSError):              # a full disk must not keep a node from starting
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, b"%d\n" % os.getpid(), 0)
         return RealLock(handle)
 
 

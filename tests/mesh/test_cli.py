@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesh.identity import hash_password
+from tests.support.certificates import Certificates
 from tests.support.node import COMMAND, Node, meshgate
 from tests.support.ports import free_port
 from tests.support.rawmqtt import open_mqtt
@@ -103,6 +104,17 @@ def test_a_topic_with_any_characters_arrives(node: Node) -> None:
 ])
 def test_a_mistake_is_told_before_or_by_the_node(node: Node, arguments: list[str], expected: str) -> None:
     assert expected in fails(*arguments, "--config", str(node.config))
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_way_out(tmp_path: Path, certificates: Certificates) -> None:
+    node = Node(tmp_path, tls=("console",), certificates=certificates).start()
+    try:
+        url = f"https://127.0.0.1:{node.ports['console']}"
+        text = fails("status", "--url", url)
+        assert "the node's certificate is not trusted" in text and "--ca FILE" in text
+        assert "test-1" in run("status", "--url", url, "--ca", str(certificates.ca))
+    finally:
+        node.kill9()
 
 
 def test_sub_goes_on_where_it_was_when_the_node_comes_back(tmp_path: Path) -> None:

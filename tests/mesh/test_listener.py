@@ -49,6 +49,9 @@ async def test_a_taken_port_is_an_error_that_says_so() -> None:
         listener = Listener("mqtt", ListenerSettings(f"127.0.0.1:{port}"), anonymous=True)
         with pytest.raises(ConfigError, match=f"listeners.mqtt.bind: 127.0.0.1:{port}: another program listens there"):
             listener.bind()
+        second = Listener("mqtt", ListenerSettings(f"127.0.0.1:{port}"), anonymous=True, path="listeners.mqtt[1]")
+        with pytest.raises(ConfigError, match=r"listeners\.mqtt\[1\]\.bind: 127"):
+            second.bind()
 
 
 def test_a_name_that_is_not_loopback_is_refused_without_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_a_second_process_is_told_that_the_directory_is_in_use(tmp_path):
     code = ("import sys; from pathlib import Path; from tests.support.log import make_store; "
             "make_store(Path(sys.argv[1]))")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 1 and f"{tmp_path} is in use by another process" in done.stderr
+    assert done.returncode == 1 and f"{tmp_path} is in use by process {os.getpid()} " in done.stderr
     with pytest.raises(StorageError, match="in use"):
         make_store(tmp_path)
     store.close()
