@@ -61,9 +61,11 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
                              serialization.NoEncryption())
 
 
-def make_certificates(folder: Path) -> Certificates:
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("ca", "server", "client")}
-    certs = {name: _issue(f"test {name}", "test ca", keys[name], keys["ca"], is_ca=name == "ca") for name in keys}
+def make_certificates(folder: Path, client_name: str = "test client") -> Certificates:
+    """client_name: common name of the client's certificate."""
+    names = {"ca": "test ca", "server": "test server", "client": client_name}
+    keys = {who: ec.generate_private_key(ec.SECP256R1()) for who in names}
+    certs = {who: _issue(name, "test ca", keys[who], keys["ca"], is_ca=who == "ca") for who, name in names.items()}
     pem = {name: cert.public_bytes(serialization.Encoding.PEM) for name, cert in certs.items()}
     return Certificates(
         ca=_write(folder / "ca.pem", pem["ca"]),
