@@ -104,6 +104,7 @@ class Rig:
     rate: float = 400.0
     version: int = 4
     group: int = 0                      # members of a shared subscription beside the others
+    rest_group: int = 0                 # clients that pull from one REST consumer beside the others
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +114,7 @@ class Rig:
         self.readers: dict[str, tuple[ClientProcess, Reader, set[str]]] = {}    # name -> client, promise, producers
         self.writers: dict[str, ClientProcess] = {}
         self.group_clients: list[ClientProcess] = []
+        self.rest_clients: list[ClientProcess] = []
         self._group_producers: set[str] = set()
         self.recovery_s: list[float] = []
         self.kills = self.restarts = 0
@@ -146,7 +148,11 @@ class Rig:
             client = ClientProcess(self.folder, "sse_reader", "c-sse", self.node.ports["http"], filter="faults/#")
             self.readers["c-sse"] = (client, Reader.EXACTLY_ONCE, {names[kind] for kind in self.producers})
             self.clients.append(client)
+            client = ClientProcess(self.folder, "rest_consumer", "c-rest", self.node.ports["http"], consumer="alone")
+            self.readers["c-rest"] = (client, Reader.AT_LEAST_ONCE, {names[kind] for kind in self.producers})
+            self.clients.append(client)
         self._group(port, {names[kind] for kind in self.producers})
+        self._rest_group()
         for reader, _, _ in self.readers.values():              # subscribed before the first event is sent
             reader.tell("pause")
             reader.hear("paused")
@@ -177,6 +183,16 @@ class Rig:
             self.group_clients.append(client)
             self.clients.append(client)
         self._group_producers = producers
+
+    def _rest_group(self) -> None:
+        """Clients that share the work of one consumer by pulling, each over its own connection."""
+        for number in range(self.rest_group):
+            client = ClientProcess(self.folder, "rest_consumer", f"r-{number}", self.node.ports["http"],
+                                   consumer="together", mode="shared")
+            client.tell("pause")
+            client.hear("paused")
+            self.rest_clients.append(client)
+            self.clients.append(client)
 
     def wait_for_load(self, *, first: bool = False) -> None:
         """Every client's journal has grown: connections are back and events flow."""
@@ -309,7 +325,7 @@ class Rig:
         sizes: list[object] = [None, time.monotonic()]
 
         def silent() -> bool:
-            clients = [*(client for client, _, _ in self.readers.values()), *self.group_clients]
+            clients = [*(client for client, _, _ in self.readers.values()), *self.group_clients, *self.rest_clients]
             now = [client.journalled_bytes for client in clients]
             for client in clients:
                 client.count()                                  # makes the client flush its journal
@@ -325,11 +341,12 @@ class Rig:
             consumer = Consumer(reader=promise, wanted={pair for pair in pairs if pair[0] in producers})
             read_consumer(client.journal, consumer)
             history.consumers[name] = consumer
-        if self.group_clients:
-            shared = Consumer(wanted={pair for pair in pairs if pair[0] in self._group_producers}, ordered=False)
-            for client in self.group_clients:
-                read_consumer(client.journal, shared)
-            history.consumers["group"] = shared
+        for name, clients in (("group", self.group_clients), ("rest-group", self.rest_clients)):
+            if clients:
+                shared = Consumer(wanted={pair for pair in pairs if pair[0] in self._group_producers}, ordered=False)
+                for client in clients:
+                    read_consumer(client.journal, shared)
+                history.consumers[name] = shared
 
     def verify_log(self) -> str:
         """`meshgate log verify`; its complaint, or "" when the log is clean."""

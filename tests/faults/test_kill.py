@@ -63,6 +63,20 @@ def test_kill_9_loses_nothing_for_a_shared_subscription(tmp_path: Path) -> None:
         assert figures.clean, f"{rig.summary()}\n{figures}"
 
 
+@pytest.mark.timeout(300)
+def test_kill_9_loses_nothing_for_two_clients_that_pull_from_one_consumer(tmp_path: Path) -> None:
+    """In the middle of pull and ack: every acked event reaches one of them, a repeat is marked, and what an answer
+    said is acked never comes again.
+    """
+    rig = Rig(tmp_path, seed=SEED, producers=("one", "rest"), rest_group=2, rate=200)
+    with rig.running():
+        for _ in range(ROUNDS):
+            rig.kill_round()
+        rig.wait_for_load()
+        figures = rig.check()
+        assert figures.clean, f"{rig.summary()}\n{figures}"
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("version", [4, 5])
 def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, version: int) -> None:
