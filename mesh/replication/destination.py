@@ -294,8 +294,6 @@ class Flow:
             return "an answer to what was never asked"
         if batch.body and batch.next == batch.start:
             return "events without offsets"
-        if self.state is State.RUNNING and batch.end < self.expected:
-            return f"an end of {batch.end} where we have got to {self.expected}: its offsets run backwards"
         return ""
 
     def _drain(self) -> None:
@@ -341,8 +339,7 @@ class Flow:
         if batch.version != self._version or any(pattern not in resolved for pattern in self._asks) or not self._asks:
             return
         if any(since < batch.start for since in resolved.values()):
-            self._distrust("a filter that counts from before the beginning")
-            return
+            return                              # not the first one: that is missing
         self.state = State.RUNNING
         self.floor = self.expected = self._published = batch.start
         self._intake.replicas.start(self.origin, self.number, batch.start)

@@ -67,6 +67,8 @@ class Intake:
         self._router = router
         self._overlay = overlay
         self._flows: dict[int, Flow] = {}               # by token
+        self._unfinished: set[OriginPartition] = set()  # stored flows that want something still
+        self._linger_until_s = 0.0                      # what was wanted before the start may be wanted again
         self._publishers: dict[str, Publisher] = {}
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
@@ -78,6 +80,10 @@ class Intake:
     # -- interest ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        self._linger_until_s = self.clock_s() + self.limits.linger_s
+        for origin, number in self.replicas.flows():
+            if number or Branch(self, origin).stored_history().open():
+                self._unfinished.add(origin)
         for table in self._config.replicate:
             self._want(table.filter)
         for pattern in self._router.wanted:
@@ -126,8 +132,9 @@ class Intake:
                     origin = self._router.origins.of(name, node.epoch, stream.name, index)
                     branch = self.branches.get(origin)
                     if branch is None:
-                        if not fitting:
+                        if not fitting and origin not in self._unfinished:
                             continue
+                        self._unfinished.discard(origin)
                         branch = self._open(origin)
                     if self._sync_branch(branch, node, fitting, needs):
                         asked.add(name)
@@ -144,12 +151,11 @@ class Intake:
         before = live.history.open()
         if before or not branch.is_fresh():
             desired = {pattern: latest(pattern) for pattern in fitting}
+            if self.clock_s() < self._linger_until_s:
+                desired.update((pattern, latest(pattern)) for pattern in before)
         else:
             desired = self._first_wants(branch.origin, node, fitting, needs, prefix)
         live.sync(desired)
-        if branch.is_idle():
-            branch.close(forget=True)
-            del self.branches[branch.origin]
         return any(pattern not in before for pattern in fitting)
 
     def _first_wants(self, origin: OriginPartition, node: NodeState, fitting: list[str], needs: Needs,
@@ -290,6 +296,9 @@ class Intake:
                 work()
         if self._interest.tick(now_s):
             self.sync_soon()
+        if 0 < self._linger_until_s <= now_s:
+            self._linger_until_s = 0.0
+            self.sync_soon()
         if self._sync_due_s is not None and now_s >= self._sync_due_s:
             self.sync()
         if now_s >= self._plan_due_s:
@@ -301,6 +310,10 @@ class Intake:
     def plan(self) -> None:
         needs = self._needs()
         for branch in list(self.branches.values()):
+            if branch.is_idle():
+                branch.close(forget=True)
+                del self.branches[branch.origin]
+                continue
             _, prefix = self._border(branch.origin.node)
             bare: Needs = {}
             for pattern, need in needs.items():

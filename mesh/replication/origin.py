@@ -71,7 +71,6 @@ class Outlet:
         self._sequence = 0
         self._version = 0
         self._window = 0
-        self._begin: int | None = None          # the answer to start = UNKNOWN, the same every time
         self._resolved: dict[str, int] = {}     # since of filters that came without one
         self._told: list[tuple[str, int]] = []  # those of the version now
         self._lost_untold = 0
@@ -122,11 +121,9 @@ class Outlet:
 
     def _position(self, pull: Pull) -> None:
         start = pull.start
-        if start == UNKNOWN:
-            if self._begin is None:
-                self._begin = min(self.selection.next_from(0), self.partition.end_offset)
-            start = self._begin
-        if pull.attempt > self._attempt or start > self.sent:
+        if start == UNKNOWN:                            # it has nothing yet: every answer begins at the beginning
+            start = min(self.selection.next_from(0), self.partition.end_offset)
+        if pull.attempt > self._attempt or pull.start == UNKNOWN or start > self.sent:
             self._attempt = pull.attempt
             self.sent = self.feed.position = start
             self._unsent = None

@@ -1,4 +1,4 @@
-"""Nodes in memory: real routers on simulated disks, joined by an overlay that loses, doubles and reorders on a fake clock.
+"""Nodes in memory: real routers on simulated disks, and an overlay that loses, doubles and reorders on a fake clock.
 
 World.run(seconds) lets time pass. A node is killed (page cache survives), loses power, or is wiped. check() compares
 what was acked at every origin with what stands in every log.
