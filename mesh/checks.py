@@ -4,16 +4,16 @@ Each problem is one line that begins with the path of the setting.
 """
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import argon2
 from argon2.exceptions import InvalidHashError
 
 from mesh.address import is_loopback, parse_bind
+from mesh.auth_settings import check_api_keys, check_jwt
+from mesh.secret import resolve_secret as resolve_secret
 from mesh.settings import Config, ListenerSettings, StreamTable, UserSettings
-from routing.errors import ConfigError, TopicError
+from routing.errors import TopicError
 from routing.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
 
@@ -23,7 +23,6 @@ NODE_NAME_MAX = 64
 USER_NAME_MAX = 255             # bytes; AMQP short strings hold no more
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
-SECRET_BYTES_MAX = 4_096
 WIRE_NUMBERS = ("receive_maximum", "topic_alias_max", "topic_alias_out_max", "keep_alive_default_s", "keep_alive_max_s")
 SUBJECTS = ("user:", "role:")
 EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
@@ -33,26 +32,9 @@ def check_config(config: Config) -> list[str]:
     """All problems of a configuration, in the order of the file's tables."""
     return [
         *_check_node(config), *_check_listeners(config), *_check_streams(config.streams),
-        *_check_users(config.users), *_check_policies(config.policies), *_check_limits(config),
+        *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
+        *_check_policies(config.policies), *_check_limits(config),
     ]
-
-
-def resolve_secret(value: str) -> str:
-    """The secret behind "file:PATH" or "env:NAME"; anything else stands for itself. Raises ConfigError, without it."""
-    if value.startswith("env:"):
-        found = os.environ.get(value[4:])
-        if not found:
-            raise ConfigError(f"the environment has no {value[4:]}")
-        return found.strip()
-    if value.startswith("file:"):
-        try:
-            with Path(value[5:]).open("rb") as file:
-                return file.read(SECRET_BYTES_MAX).decode().strip()
-        except OSError as error:
-            raise ConfigError(f"{value[5:]}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{value[5:]}: not a text") from error
-    return value
 
 
 def check_password_hash(text: str) -> str | None:
@@ -97,9 +79,9 @@ def _check_listeners(config: Config) -> Iterator[str]:
 
 def _check_exposed(path: str, listener: ListenerSettings, config: Config) -> Iterator[str]:
     """A listener that other machines can reach: who comes must be known, and what is said must not be readable."""
-    if not config.users and (listener.tls is None or listener.tls.client_ca is None):
+    if not config.authenticates and (listener.tls is None or listener.tls.client_ca is None):
         yield (f"{path}.bind: {listener.bind} can be reached from other machines, but nobody has to log in; "
-               "add [[users]], or tls with client_ca, or bind to 127.0.0.1")
+               "add [[users]], [[api_keys]] or [[jwt]], or tls with client_ca, or bind to 127.0.0.1")
     if listener.tls is None and not listener.insecure:
         yield (f"{path}.bind: {listener.bind} can be reached from other machines without TLS; "
                "add tls = { cert, key }, or write insecure = true to accept passwords and events in clear text")

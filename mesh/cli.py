@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mesh.commands import events, log, node, show
+from mesh.commands import apikey, events, log, node, show
 from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 
@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "up": (node.add_up, "run a node"),
     "check": (node.add_check, "check a configuration file and print the effective settings"),
     "passwd": (node.add_passwd, "make a password hash for the configuration"),
+    "apikey": (apikey.add_apikey, "make an API key for a program"),
     "pub": (events.add_pub, "publish an event"),
     "sub": (events.add_sub, "print events as they come"),
     "status": (show.add_status, "how a running node is"),

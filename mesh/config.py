@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect as shape
 
+from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.checks import check_config
 from mesh.settings import Config, Listeners, ListenerSettings, StreamTable, TlsSettings, UserSettings
 from mesh.units import parse_duration_ms, parse_size
@@ -87,8 +88,10 @@ def _complete(config: Config, base: Path) -> Config:
         name: _absolute_listeners(getattr(config.listeners, name), base) for name in Listeners.__struct_fields__
     })
     users = tuple(_absolute_user(user, base) for user in config.users)
+    api_keys = tuple(_absolute_key(key, base) for key in config.api_keys)
+    jwt = tuple(_absolute_jwks(issuer, base) for issuer in config.jwt)
     node = msgspec.structs.replace(config.node, data=_absolute(config.node.data, base))
-    return msgspec.structs.replace(config, node=node, listeners=listeners, users=users)
+    return msgspec.structs.replace(config, node=node, listeners=listeners, users=users, api_keys=api_keys, jwt=jwt)
 
 
 def _with_default_stream(streams: tuple[StreamTable, ...]) -> tuple[StreamTable, ...]:
@@ -125,6 +128,18 @@ def _absolute_user(user: UserSettings, base: Path) -> UserSettings:
     if user.password_hash is None or not user.password_hash.startswith("file:"):
         return user
     return msgspec.structs.replace(user, password_hash="file:" + _absolute(user.password_hash[5:], base))
+
+
+def _absolute_key(key: ApiKeySettings, base: Path) -> ApiKeySettings:
+    if not key.key_hash.startswith("file:"):
+        return key
+    return msgspec.structs.replace(key, key_hash="file:" + _absolute(key.key_hash[5:], base))
+
+
+def _absolute_jwks(issuer: JwtSettings, base: Path) -> JwtSettings:
+    if not issuer.jwks.startswith("file:"):
+        return issuer
+    return msgspec.structs.replace(issuer, jwks="file:" + _absolute(issuer.jwks[5:], base))
 
 
 def _refuse_not_yet(tables: Mapping[str, object]) -> None:

@@ -22,16 +22,20 @@ def effective(config: Config) -> dict[str, object]:
     for user in shown["users"]:
         if user["password_hash"] is not None and not user["password_hash"].startswith(("file:", "env:")):
             user["password_hash"] = HIDDEN
+    for key in shown["api_keys"]:
+        if not key["key_hash"].startswith(("file:", "env:")):
+            key["key_hash"] = HIDDEN
     return shown
 
 
 def warnings_of(config: Config) -> list[str]:
     """What is allowed but probably not meant."""
     found = []
-    if config.users and not config.policies:
+    if config.authenticates and not config.policies:
         found.append("users are configured but no [[policies]]: everybody may connect, nobody may publish or subscribe")
-    if config.policies and not config.users:
-        found.append("[[policies]] without [[users]]: only rules for \"anonymous\" or \"*\" apply to anybody")
+    if config.policies and not config.authenticates:
+        found.append("[[policies]] without [[users]], [[api_keys]] or [[jwt]]: "
+                     "only rules for \"anonymous\" or \"*\" apply to anybody")
     for _, listener, path in config.listeners.placed():
         if listener.insecure and listener.tls is None:
             found.append(f"{path}: insecure = true, so passwords and events travel in clear text")

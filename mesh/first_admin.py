@@ -34,6 +34,7 @@ def first_admin(config: Config, users: list[User], data: DataDirectory) -> tuple
 
 def _somebody_may_manage(config: Config, users: list[User]) -> bool:
     policy = Policy(rules_of(config))
+    known = [(user.name, user.roles) for user in users] + [(key.user or key.name, key.roles) for key in config.api_keys]
     return any(
-        policy.decide(Identity(user.name, (*user.roles, AUTHENTICATED)), Action.MANAGE).allowed for user in users
+        policy.decide(Identity(name, (*roles, AUTHENTICATED)), Action.MANAGE).allowed for name, roles in known
     )

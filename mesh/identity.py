@@ -1,7 +1,10 @@
-"""Who is there: user name and password, client certificate, or nobody. Called by every adapter when a client connects.
+"""Who is there: password, token, client certificate, or nobody. Called by every adapter when a client connects.
 
     authenticate ── locked out? ── seen before (cache)? ── argon2 in a worker thread ── policy: connect? ── done(...)
+              └──── token (API key, JWT: tokens.py) ─────────────────────────────────────────┘
 
+A token comes as a password, on every protocol: as HTTP's Bearer without a user name, as MQTT's password with the name
+of the token's user, with BEARER, or without one.
 The answer for an unknown user takes the same time and the same words as that for a wrong password.
 Sources: RFC 9106 (argon2), OWASP Password Storage (19 MiB, 2 passes), hostile.md rows 29 and 85.
 """
@@ -24,6 +27,7 @@ from mesh.address import is_loopback
 from mesh.checks import USER_NAME_MAX, check_password_hash, resolve_secret
 from mesh.lockout import Lockout, network_of
 from mesh.settings import UserSettings
+from mesh.tokens import Tokens, TokenUser
 from mesh.units import format_duration
 from routing.errors import ConfigError, Reason, Refusal
 from routing.policy import ANONYMOUS, Action, Identity, Policy
@@ -38,6 +42,7 @@ PROVEN_FOR_S = 3_600.0
 LOGINS_WAITING_MAX = 2_000              # for the worker; what is beyond is refused, not queued
 WAITING_MAX_S = 10.0                    # a client that waited longer has been closed by its connect timeout
 PASSWORD_BYTES_MAX = 4_096
+BEARER = "bearer"                       # user name of clients that must send one and have only a token
 
 Done = Callable[[Identity | Refusal], None]
 _BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
@@ -95,8 +100,9 @@ class Authenticator:
 
     def __init__(
         self, users: Iterable[User], policy: Policy, *, call_on_loop: Callable[[Callable[[], None]], object],
-        clock_ms: Callable[[], int], now_s: Callable[[], float],
+        clock_ms: Callable[[], int], now_s: Callable[[], float], tokens: Tokens | None = None,
     ) -> None:
+        self.tokens = tokens if tokens is not None else Tokens({}, (), clock_ms=clock_ms, now_s=now_s)
         self._policy = policy
         self._call_on_loop = call_on_loop
         self._clock_ms = clock_ms
@@ -113,8 +119,8 @@ class Authenticator:
 
     @property
     def open(self) -> bool:
-        """True when no users are configured: everybody is anonymous, from this machine only."""
-        return not self._users
+        """True when no users, keys or issuers are configured: everybody is anonymous, from this machine only."""
+        return not self._users and not self.tokens.configured
 
     @property
     def locked_count(self) -> int:
@@ -133,21 +139,25 @@ class Authenticator:
     ) -> None:
         """Tell done who this is, or why not.
 
-        address: "host:port" of the peer.  certificate_name: common name of a client certificate that TLS has
-        verified; it decides alone, and a user name beside it must be the same.
+        username, password: as they came; a token is a password.  address: "host:port" of the peer.
+        certificate_name: common name of a client certificate that TLS has verified; it decides alone, and a user name
+        beside it must be the same.
         """
         name = username or ""
         identity = Identity(name, (), protocol=protocol, client_id=client_id, address=address)
         if certificate_name is not None:
             self._by_certificate(identity, certificate_name, done)
-        elif self.open or not name:
+        elif password is not None and not self.open and self.tokens.is_token(password):
+            self._by_token(identity, password, done)
+        elif self.open or (not name and password is None):
             self._nobody(msgspec.structs.replace(identity, user=ANONYMOUS), done)
-        elif password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_NAME_MAX:
+        elif not name or password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_NAME_MAX:
             self._refuse(identity, _BAD, done)
         else:
             self._by_password(identity, password, done)
 
     def close(self) -> None:
+        self.tokens.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _by_certificate(self, identity: Identity, certificate_name: str, done: Done) -> None:
@@ -168,6 +178,19 @@ class Authenticator:
             done(identity)
         else:
             self._refuse(identity, _NOBODY, done)
+
+    def _by_token(self, identity: Identity, token: bytes, done: Done) -> None:
+        """No lock-out: nobody guesses a token, and who shares an address with an expired one must not suffer for it."""
+        def answered(found: TokenUser | Refusal) -> None:
+            if isinstance(found, Refusal):
+                self._refuse(identity, found, done)
+            elif identity.user not in ("", BEARER, found.user):
+                self._refuse(identity, _BAD, done)
+            else:
+                known = msgspec.structs.replace(identity, user=found.user, expires_ms=found.expires_ms)
+                self._admit(known, found.roles, done)
+
+        self.tokens.identify(token, answered)
 
     def _by_password(self, identity: Identity, password: bytes, done: Done) -> None:
         now_s = self._now_s()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mesh.apikeys import resolve_api_keys
 from mesh.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.config import stream_settings
 from mesh.datadir import DataDirectory
@@ -24,6 +25,7 @@ from mesh.process import OpenFiles
 from mesh.rules import rules_of
 from mesh.settings import Config
 from mesh.snapshots import damaged_places, failed_partitions
+from mesh.tokens import Tokens
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.json_channel import JsonOverWebSocket
@@ -67,8 +69,10 @@ class Node:
         self.router = Router(
             self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
             clock_s=time.monotonic, clock_ms=wall_clock_ms, gather=gather)
+        self.router.retained.node_name = self.name
         self.authenticator = Authenticator(
-            users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic)
+            users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic,
+            tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=wall_clock_ms, now_s=time.monotonic))
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
         self.replies = Replies(self.router, self.name)

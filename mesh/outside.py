@@ -4,7 +4,9 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from mesh.apikeys import resolve_api_keys
 from mesh.identity import resolve_users
+from mesh.jwks import check_file
 from mesh.tls import make_context
 from routing.errors import ConfigError
 
@@ -14,11 +16,17 @@ if TYPE_CHECKING:
 
 
 def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | None]]:
-    """Users with their hashes, and one TLS context (or None) per listener, in their order. Raises ConfigError."""
+    """Users with their hashes, and one TLS context (or None) per listener, in their order. Raises ConfigError.
+
+    API keys and key sets in files are looked at too, so that a reload is refused whole when they are not there.
+    """
     contexts: list[ssl.SSLContext | None] = []
     for _, listener, path in config.listeners.placed():
         try:
             contexts.append(make_context(listener.tls) if listener.tls is not None else None)
         except ConfigError as error:
             raise ConfigError(f"{path}.tls: {error}") from error
+    resolve_api_keys(config.api_keys)
+    for index, issuer in enumerate(config.jwt):
+        check_file(f"jwt[{index}].jwks", issuer)
     return resolve_users(config.users), contexts

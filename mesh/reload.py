@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mesh.apikeys import resolve_api_keys
 from mesh.config import load_config, stream_settings
 from mesh.effective import warnings_of
 from mesh.first_admin import first_admin
@@ -43,6 +44,7 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
         return
     node.router.apply_limits(config.limits)
     node.router.apply_rules(rules_of(config))
+    node.authenticator.tokens.replace(resolve_api_keys(config.api_keys), config.jwt)
     node.authenticator.replace(users + first_admin(config, users, node.data)[0])
     for listener, settings, context in zip(node.listeners, (item for _, item in config.listeners.all()), contexts):
         if context is not None:
@@ -80,8 +82,8 @@ def restart_needed(current: Config, new: Config) -> list[str]:
     ]
     if _sockets(current) != _sockets(new):
         problems.append(f"listeners: addresses, and TLS on or off, {RESTART}")
-    if bool(current.users) != bool(new.users):
-        problems.append(f"users: between none and some, {RESTART}")
+    if current.authenticates != new.authenticates:
+        problems.append(f"users, api_keys and jwt: between none and some, {RESTART}")
     problems.extend(
         f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket")
         if getattr(current, table) != getattr(new, table)

@@ -1,7 +1,8 @@
 """The rule set of a node: the policies of the configuration, and the few rules that are built in. No behaviour.
 
-- Without users: everybody is anonymous and, unless there are policies, may do everything (listeners are loopback only).
-- With users: whoever logged in may connect, and the role admin may manage. A deny of the configuration beats both.
+- Without users, API keys and JWT issuers everybody is anonymous and, unless there are policies, may do everything
+  (listeners are loopback only).
+- With any of them whoever logged in may connect, and the role admin may manage. A deny of the configuration beats both.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _LOCAL = Rule(allow=(Action.CONNECT, Action.MANAGE), to=(ANONYMOUS,), name="buil
 
 def rules_of(config: Config) -> list[Rule]:
     """The rules in the order in which they are shown: built-in ones last, so that "policy 1" is the file's."""
-    if config.users:
+    if config.authenticates:
         return [*config.policies, _CONNECT, _MANAGE]
     if config.policies:
         return [*config.policies, _CONNECT, _LOCAL]

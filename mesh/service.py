@@ -107,7 +107,7 @@ class Service:
         try:
             for protocol, settings, path in self._config.listeners.placed():
                 listener = Listener(
-                    protocol, settings, anonymous=not self._config.users, may_accept=self._files.may_accept,
+                    protocol, settings, anonymous=not self._config.authenticates, may_accept=self._files.may_accept,
                     path=path)
                 bound.append(listener)
                 listener.bind()
@@ -135,6 +135,7 @@ class Service:
             print_first_password(ADMIN, password)
         for warning in warnings_of(self._config):
             logger.warning("%s", warning)
+        node.authenticator.tokens.prefetch()
         freeze_start()
         self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from mesh.auth_settings import ApiKeySettings, JwtSettings
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
@@ -112,8 +113,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     streams: tuple[StreamTable, ...] = ()
     users: tuple[UserSettings, ...] = ()
+    api_keys: tuple[ApiKeySettings, ...] = ()
+    jwt: tuple[JwtSettings, ...] = ()
     policies: tuple[Rule, ...] = ()
     limits: Limits = Limits()
     mqtt: MqttSettings = MqttSettings()
     http: RestSettings = RestSettings()
     websocket: WebSocketSettings = WebSocketSettings()
+
+    @property
+    def authenticates(self) -> bool:
+        """True when clients must say who they are; else everybody on this machine is let in."""
+        return bool(self.users or self.api_keys or self.jwt)

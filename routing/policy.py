@@ -35,6 +35,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     protocol: str = ""              # "mqtt", "http", …
     client_id: str = ""
     address: str = ""               # "host:port", for the denial log only
+    expires_ms: int | None = None   # wall clock: the login ends then (a token has its time); None: it does not
 
 
 ANONYMOUS = "anonymous"

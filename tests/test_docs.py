@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.settings import (
     Config,
     Listeners,
@@ -27,7 +28,8 @@ from routing.settings import Limits
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[node]": NodeSettings, "[listeners]": Listeners, "A listener": ListenerSettings, "tls": TlsSettings,
-    "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings, "[[policies]]": Rule,
+    "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings,
+    "[[api_keys]]": ApiKeySettings, "[[jwt]]": JwtSettings, "[[policies]]": Rule,
     "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings, "[websocket]": WebSocketSettings,
 }
 

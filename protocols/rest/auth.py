@@ -1,6 +1,7 @@
-"""Who sends a request: HTTP Basic (RFC 7617) through the node's authenticator, or nobody.
+"""Who sends a request: HTTP Basic (RFC 7617), Bearer (RFC 6750), X-API-Key by the node's authenticator, or nobody.
 
-The answer is kept on the connection for SESSION_S, so that a kept-alive client does not log in for each request.
+A Bearer token and an API key are a password without a user name; the authenticator knows them by their form. The answer
+is kept on the connection for SESSION_S, so that a kept-alive client does not log in for each request.
 """
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from routing.publisher import Publisher
 from routing.router import Router
 
 PROTOCOL = "http"
+API_KEY = "X-API-Key"
 SESSION_S = 60.0        # after it the next request logs in again, so that a removed user is out within a minute
 
 
@@ -38,10 +40,14 @@ class Authenticates(Protocol):
 class Session:
     """One authenticated client on one connection."""
 
-    __slots__ = ("authorization", "expires_s", "identity", "publisher")
+    __slots__ = ("api_key", "authorization", "expires_s", "identity", "publisher")
 
-    def __init__(self, authorization: str | None, identity: Identity, publisher: Publisher, expires_s: float) -> None:
+    def __init__(
+        self, authorization: str | None, api_key: str | None, identity: Identity, publisher: Publisher,
+        expires_s: float,
+    ) -> None:
         self.authorization = authorization
+        self.api_key = api_key
         self.identity = identity
         self.publisher = publisher
         self.expires_s = expires_s
@@ -56,17 +62,21 @@ class Doorkeeper:
 
     async def session(self, request: web.Request) -> Session:
         """Raises Problem (401, 403, 429) when the client is refused."""
-        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        authorization, api_key = request.headers.get(hdrs.AUTHORIZATION), request.headers.get(API_KEY)
         connection = request.protocol
         now_s = asyncio.get_running_loop().time()
         kept = connection.session if isinstance(connection, GuardedHandler) else None
-        if isinstance(kept, Session) and kept.authorization == authorization and kept.expires_s > now_s:
+        if (isinstance(kept, Session) and kept.authorization == authorization and kept.api_key == api_key
+                and kept.expires_s > now_s):
             return kept
-        username, password = basic_credentials(authorization)
+        username, password = credentials(authorization, api_key)
         answer = await self._ask(username, password, address_of(request), certificate_name_of(request))
         if isinstance(answer, Refusal):
             raise problem_of(answer)
-        session = Session(authorization, answer, self._router.publisher(answer), now_s + SESSION_S)
+        good_s = SESSION_S
+        if answer.expires_ms is not None:
+            good_s = min(good_s, (answer.expires_ms - self._router.clock_ms()) / 1000)
+        session = Session(authorization, api_key, answer, self._router.publisher(answer), now_s + good_s)
         if isinstance(connection, GuardedHandler):
             connection.session = session
         return session
@@ -89,13 +99,29 @@ class Doorkeeper:
         return answers[0]
 
 
-def basic_credentials(authorization: str | None) -> tuple[str | None, bytes | None]:
-    """User name and password of an Authorization field. Raises Problem (401) when it is not Basic or broken."""
+def credentials(authorization: str | None, api_key: str | None) -> tuple[str | None, bytes | None]:
+    """User name and password or token of a request. Raises Problem (401) when they are broken or two of them."""
+    if api_key is not None:
+        if authorization is not None:
+            raise Problem(401, "bad-credentials", f"send either Authorization or {API_KEY}")
+        return None, _token(api_key)
     if authorization is None:
         return None, None
     scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        raise Problem(401, "bad-credentials", "this node understands Authorization: Basic")
+    if scheme.lower() == "bearer":
+        return None, _token(encoded.strip())
+    if scheme.lower() == "basic":
+        return _basic(encoded)
+    raise Problem(401, "bad-credentials", "this node understands Authorization: Basic and Bearer")
+
+
+def _token(text: str) -> bytes:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise Problem(401, "bad-credentials", "the token is empty, or has characters that no token has")
+    return text.encode()
+
+
+def _basic(encoded: str) -> tuple[str, bytes]:
     try:
         user, colon, password = binascii.a2b_base64(encoded.strip().encode("ascii"), strict_mode=True).partition(b":")
         if not colon:

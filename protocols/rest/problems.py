@@ -46,7 +46,7 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
 }
 
 _RETRY_AFTER_S = {429: "1", 503: "1", 507: "5"}       # RFC 9110 §10.2.3; a hint, storage is tried once a second
-_CHALLENGE = 'Basic realm="meshgate", charset="UTF-8"'  # RFC 7617 §2.1
+_CHALLENGE = 'Basic realm="meshgate", charset="UTF-8", Bearer realm="meshgate"'   # RFC 7617 §2.1, RFC 6750 §3
 
 
 def problem_of(refusal: Refusal) -> Problem:
