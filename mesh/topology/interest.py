@@ -139,19 +139,3 @@ class Wants:
         """Filters of all nodes."""
         return self._trie.count
 
-
-def strip_prefix(pattern: str, prefix: str) -> str | None:
-    """The filter of topics t for which pattern matches `prefix/t`; None when there is none.
-
-    What enters by a link with a prefix gets it put before its topic, so its sender must be asked without it.
-    """
-    levels = pattern.split("/")
-    for index, level in enumerate(prefix.split("/")):
-        if index >= len(levels):
-            return None
-        if levels[index] == "#":
-            return "#"
-        if levels[index] not in ("+", level):
-            return None
-    rest = levels[prefix.count("/") + 1:]
-    return "/".join(rest) if rest else None

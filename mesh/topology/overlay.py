@@ -47,7 +47,6 @@ RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
 STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
 CALM_S = 3.0                    # no route has changed for so long
 SKEW_STEP_MS = 200              # a smaller change of a clock is not worth telling
-PROBE_S = 1.0                   # time for a neighbour to show that it is alive
 
 
 class Overlay:
@@ -61,6 +60,7 @@ class Overlay:
         self.settings = settings
         self.counts: Counter[str] = Counter()
         self.on_message: Callable[[str, bytes], None] = lambda source, body: None
+        # names that appeared or vanished, or whose boot, epoch, streams, interest or way has changed
         self.on_nodes_changed: Callable[[set[str]], None] = lambda names: None
         self._clock_s = clock_s
         self._rng = rng
@@ -73,8 +73,6 @@ class Overlay:
         self._by_node: dict[str, list[Peer]] = {}       # neighbour → its links, the best one first
         self._paths = Paths(me)
         self._strikes: Counter[int] = Counter()
-        self._probed: dict[str, float] = {}             # neighbour that somebody else claims to be → when it was asked
-        self._heard_s: dict[int, float] = {}
         self._changed: set[str] = set()                 # to be told by on_nodes_changed
         self._routes_stale = False
         self._routes_changed_s = clock_s()
@@ -116,6 +114,11 @@ class Overlay:
         peers = self._next_hop(node)
         return peers[0].neighbour if peers else None
 
+    @property
+    def prefixes(self) -> frozenset[str]:
+        """Of the links that are up: what they put before the topics that enter."""
+        return frozenset(peer.neighbour.prefix for peer in self._peers.values() if peer.neighbour.prefix)
+
     def tick(self, now_s: float) -> None:
         """Timers: signs of life, expiry, what could not be sent. Every 50 to 100 ms."""
         if now_s >= self._beat_due_s:
@@ -151,10 +154,11 @@ class Overlay:
     def neighbour_down(self, neighbour: Neighbour, reason: str) -> None:
         peer = self._peers.pop(id(neighbour), None)
         self._strikes.pop(id(neighbour), None)
-        self._heard_s.pop(id(neighbour), None)
         if peer is None:
             return
         left = self._by_node[neighbour.node]
+        if left[0] is peer:
+            self._edge_changed(neighbour.node)
         left.remove(peer)
         if not left:
             del self._by_node[neighbour.node]
@@ -165,7 +169,6 @@ class Overlay:
         peer = self._peers.get(id(neighbour))
         if peer is None:
             return                                      # refused, or gone already
-        self._heard_s[id(neighbour)] = self._clock_s()
         if isinstance(frame, Relay):
             self._relay(peer, frame)
         else:
@@ -389,10 +392,9 @@ class Overlay:
 
     def _update_routes(self) -> None:
         self._routes_stale = False
-        nodes = self._paths.nodes
-        self._changed |= self._paths.update(self._states, self._own.links)
-        if nodes.keys() != self._paths.nodes.keys() or any(
-                node.next_hop != nodes[name].next_hop for name, node in self._paths.nodes.items()):
+        changed = self._paths.update(self._states, self._own.links)
+        if changed:
+            self._changed |= changed
             self._routes_changed_s = self._clock_s()
 
     def _vanished(self, name: str) -> None:
@@ -405,11 +407,18 @@ class Overlay:
         """Our own links as we tell them: one per neighbour, its best. Figures change only when they differ much."""
         told = {info.node: info for info in self._own.links}
         for node, peers in self._by_node.items():
+            best = peers[0]
             peers.sort(key=self._preference)
+            if peers[0] is not best:
+                self._edge_changed(node)
             told[node] = link_info(peers[0].neighbour, told.get(node))
         links = tuple(told[node] for node in sorted(self._by_node))
         if self._own.set_links(links):
             self._routes_stale = True
+
+    def _edge_changed(self, neighbour: str) -> None:
+        """Another link leads to the neighbour and what is behind it: its filters and prefix may differ."""
+        self._changed.update(name for name, node in self._paths.nodes.items() if node.next_hop == neighbour)
 
     def _preference(self, peer: Peer) -> tuple[bool, int, float, str]:
         """Order of parallel links. One to an earlier run of the neighbour goes last: it is about to break."""
@@ -429,22 +438,7 @@ class Overlay:
             return Refusal(Reason.CONFLICT, f"duplicate node name: this node is called {name} too")
         if self._claims.has_to_go(name, neighbour.boot):
             return Refusal(Reason.CONFLICT, f"duplicate node name: another node is called {name}")
-        for peer in self._by_node.get(name, ()):
-            if peer.neighbour.boot != neighbour.boot and not self._is_silent(peer, now_s):
-                return Refusal(Reason.CONFLICT, f"duplicate node name: a node called {name} is linked already")
-        self._probed.pop(name, None)
-        return None
-
-    def _is_silent(self, peer: Peer, now_s: float) -> bool:
-        """A neighbour seems to have started again beside its old link: ask the old one, and see when it comes again."""
-        name = peer.neighbour.node
-        asked_s = self._probed.get(name)
-        if asked_s is None or now_s - asked_s > self.settings.expiry_s:
-            self._probed[name] = now_s
-            peer.ask([name], now_s)
-            peer.flush(self._states, now_s)
-            return False
-        return now_s - asked_s >= PROBE_S and self._heard_s.get(id(peer.neighbour), -1.0) <= asked_s
+        return None                     # links to an earlier run of the neighbour are the link layer's to close
 
     def _strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""

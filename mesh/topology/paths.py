@@ -16,13 +16,14 @@ class Paths:
         self._sides: dict[str, int] | None = None
 
     def update(self, states: LinkState, own_links: tuple[LinkInfo, ...]) -> set[str]:
-        """Names that appeared or vanished."""
+        """Names that appeared or vanished, or that are reached by another neighbour now."""
         links = {known.state.name: known.state.links for known in states}
         links[self._me.name] = own_links
         self._graph = graph_of(links)
         self._sides = None
         routes = shortest_paths(self._graph, self._me.name)
         before = self.nodes
+        hops = {name: state.next_hop for name, state in before.items()}
         self.nodes = {}
         for name, route in routes.items():
             state = states.nodes[name].state
@@ -32,7 +33,8 @@ class Paths:
             self.nodes[name] = state
         for name in before.keys() - routes.keys():
             before[name].hops = 0
-        return before.keys() ^ self.nodes.keys()
+        return (before.keys() ^ self.nodes.keys()) | {
+            name for name, hop in hops.items() if name in self.nodes and self.nodes[name].next_hop != hop}
 
     def may_come(self, source: str, neighbour: str) -> bool:
         """Can a frame of source come in by that neighbour, without having passed us?"""

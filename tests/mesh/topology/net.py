@@ -80,6 +80,7 @@ class Net:
         self.changes: list[tuple[str, frozenset[str]]] = []
         self.bytes = 0
         self.frames = 0
+        self.turns: list[Callable[[], None]] = []               # done after every step: the nodes' loops
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._lives: dict[str, int] = {}
@@ -92,6 +93,8 @@ class Net:
         while self._heap and self._heap[0][0] <= end_s:
             self.now_s, _, work = heapq.heappop(self._heap)
             work()
+            for turn in self.turns:
+                turn()
         self.now_s = end_s
 
     def run_until(self, condition: Callable[[], bool], limit_s: float, step_s: float = 0.001) -> float:
@@ -111,19 +114,24 @@ class Net:
         def clock_ms() -> int:
             return WALL_MS + clock_off_ms + round(self.now_s * 1000)
 
-        node = Overlay(info, lambda: self.now_s, clock_ms, random.Random(self.rng.random()), self.settings,
-                       lambda seconds, work: self.after(seconds, work))
-        node.on_message = lambda source, body: self.messages.append((name, source, body))
-        node.on_nodes_changed = lambda names: self.changes.append((name, frozenset(names)))
+        node, work_of_a_tick = self.make(name, info, clock_ms)
         self.nodes[name] = node
 
         def tick() -> None:
             if self._lives[name] == life:
-                node.tick(self.now_s)
+                work_of_a_tick(self.now_s)
                 self.after(TICK_S, tick)
 
         self.after(self.rng.uniform(0, TICK_S), tick)
         return node
+
+    def make(self, name: str, info: NodeInfo,
+             clock_ms: Callable[[], int]) -> tuple[Overlay, Callable[[float], None]]:
+        """An overlay and its tick."""
+        node = Overlay(info, lambda: self.now_s, clock_ms, random.Random(self.rng.random()), self.settings, self.after)
+        node.on_message = lambda source, body: self.messages.append((name, source, body))
+        node.on_nodes_changed = lambda names: self.changes.append((name, frozenset(names)))
+        return node, node.tick
 
     def link(self, a: str, b: str, *, cost: int = 1, delay_s: float = 0.001, name: str = "") -> Wire:
         wire = Wire(a, b, cost, delay_s, name or f"{a}~{b}")

@@ -1,0 +1,154 @@
+"""The mesh of one node: overlay, replication and direct lane, connected to the router. Holds no behaviour of its own.
+
+    LinkManager ── neighbour_up/down, received ──► Overlay ──┬── Replication ──┐
+                ◄── Neighbour.send ───────────────           └── DirectLane ───┴──► Router
+    Router.on_wanted ──► OwnInterest ──► Overlay.set_interest, at the end of the loop's turn or before a direct message
+
+Sans-IO as its parts are, so the simulation runs the very same object; mesh/node.py gives it real clocks and links.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mesh.direct import DirectLane, is_direct
+from mesh.replication.filters import strip_prefix
+from mesh.replication.replication import Replication
+from mesh.replication.settings import ReplicationConfig
+from mesh.topology.covering import Covering, widen
+from mesh.topology.interest import LEVELS_OWN_MAX, OwnInterest
+from mesh.topology.nodestate import NodeInfo, StreamInfo
+from mesh.topology.overlay import Overlay
+from mesh.topology.settings import MeshSettings
+from routing.router import Router
+
+STREAMS_EVERY_S = 1.0           # how often a changed configuration of streams is looked for
+
+
+class Meshing:
+    """One per node. start() once the router has recovered; tick() every 5 to 100 ms."""
+
+    def __init__(self, me: NodeInfo, router: Router, settings: MeshSettings, replication: ReplicationConfig, *,
+                 clock_s: Callable[[], float], clock_ms: Callable[[], int], rng: random.Random,
+                 call_later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
+        self.me = me
+        self.settings = settings
+        self.overlay = Overlay(me, clock_s, clock_ms, rng, settings, call_later)
+        self.direct = DirectLane(me.name, router, self.overlay, clock_ms, self._tell)
+        self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication)
+        self._router = router
+        self._clock_s = clock_s
+        self._replicate = tuple(table.filter for table in replication.replicate)
+        self._interest = OwnInterest(filters_max=settings.interest_filters_max, linger_s=settings.interest_linger_s)
+        self._untold = False
+        self._turn_requested = False
+        self._prefixes: frozenset[str] = frozenset()
+        self._streams_due_s = 0.0
+
+    def start(self) -> None:
+        """From here on others see this node's streams and interest."""
+        router = self._router
+        for pattern in (*self._replicate, *router.wanted):
+            self._interest.want(pattern)
+        router.on_wanted.append(self._wanted)
+        self.overlay.on_message = self._on_message
+        self.overlay.on_nodes_changed = self._on_nodes_changed
+        self._tell_streams()
+        self._untold = True
+        self._tell()
+        router.remote = self.direct
+        router.remote_interest_changed()
+        self.replication.start()
+
+    def tick(self, now_s: float) -> None:
+        if self._interest.tick(now_s):
+            self._untold = True
+            self._tell()
+        if now_s >= self._streams_due_s:
+            self._streams_due_s = now_s + STREAMS_EVERY_S
+            self._tell_streams()
+        self.overlay.tick(now_s)
+        self.replication.tick(now_s)
+
+    def close(self) -> None:
+        """Before the links go down."""
+        self._router.remote = None
+        self.replication.close()
+
+    @property
+    def interest(self) -> tuple[str, ...]:
+        """What this node tells the others that it wants."""
+        return self._interest.filters
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain values: nodes, routes, interest, gossip and direct messages. Replication has its own."""
+        return {
+            **self.overlay.snapshot(), "wanted": self._interest.wanted_count, "widened": self._interest.widened,
+            "direct": dict(sorted(self.direct.counts.items())),
+        }
+
+    # -- the router's interest --------------------------------------------------------------------------------
+
+    def _wanted(self, pattern: str, appeared: bool) -> None:
+        """Router.on_wanted."""
+        if appeared:
+            if self._interest.want(pattern):
+                self._tell_soon()
+        elif pattern not in self._replicate:
+            self._interest.unwant(pattern, self._clock_s())
+        self.replication.wanted_changed(pattern, appeared)
+
+    def _tell_soon(self) -> None:
+        self._untold = True
+        if not self._turn_requested:
+            self._turn_requested = True
+            self._router.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn_requested = False
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            self._untold = False
+            self.overlay.set_interest(self._with_prefixes(self._interest.filters))
+
+    def _with_prefixes(self, filters: tuple[str, ...]) -> tuple[str, ...]:
+        """What enters by a link with a prefix was sent without it: who is behind it must know what to send."""
+        if not self._prefixes:
+            return filters
+        covering = Covering(filters)
+        for prefix in sorted(self._prefixes):
+            for pattern in filters:
+                bare = strip_prefix(pattern, f"{prefix}/")
+                if bare is not None:
+                    covering.add(bare)
+        widen(covering, self.settings.interest_filters_max, LEVELS_OWN_MAX)
+        return tuple(sorted(covering.filters))
+
+    def _tell_streams(self) -> None:
+        self.overlay.set_streams(streams_of(self._router))
+
+    # -- the overlay ------------------------------------------------------------------------------------------
+
+    def _on_message(self, source: str, body: bytes) -> None:
+        if is_direct(body):
+            self.direct.on_message(source, body)
+        else:
+            self.replication.on_message(source, body)
+
+    def _on_nodes_changed(self, names: set[str]) -> None:
+        if self.overlay.prefixes != self._prefixes:
+            self._prefixes = self.overlay.prefixes
+            self._tell_soon()
+        self.direct.nodes_changed()
+        self.replication.on_nodes_changed(names)
+
+
+def streams_of(router: Router) -> Iterable[StreamInfo]:
+    """What others may pull from this node."""
+    return [
+        StreamInfo(stream.name, len(stream.partitions), tuple(stream.settings.capture))
+        for stream in router.streams if stream.settings.capture
+    ]
