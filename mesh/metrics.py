@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UntypedMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONSUMERS_MAX = 1_000
+GAUGES = frozenset(("connections", "sessions", "sse_readers"))      # of a protocol's numbers; the rest are totals
 LAGS_MAX_S = 0.1        # a lag that is not known must be counted in the log: a scrape must not hold up the traffic
 
 Counts = Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int]
@@ -145,17 +146,17 @@ class NodeCollector(Collector):
 
 
 def protocol_families(protocol: str, numbers: dict[str, int]) -> Iterator[Metric]:
-    """A protocol's own numbers: "packets.CONNECT" is the series packets{kind="CONNECT"}."""
-    labelled: dict[str, UntypedMetricFamily] = {}
+    """A protocol's own numbers: "packets.connect" is the series packets_total{kind="connect"}."""
+    labelled: dict[str, CounterMetricFamily] = {}
     for key, value in numbers.items():
         name, dot, kind = key.partition(".")
-        if not dot:
-            yield UntypedMetricFamily(f"meshgate_{protocol}_{name}", f"{protocol}: {name.replace('_', ' ')}", value)
-            continue
-        if name not in labelled:
-            text = f"{protocol}: {name.replace('_', ' ')}"
-            labelled[name] = UntypedMetricFamily(f"meshgate_{protocol}_{name}", text, labels=["kind"])
-        labelled[name].add_metric([kind], value)
+        full, text = f"meshgate_{protocol}_{name}", f"{protocol}: {name.replace('_', ' ')}"
+        if dot:
+            if name not in labelled:
+                labelled[name] = CounterMetricFamily(full, text, labels=["kind"])
+            labelled[name].add_metric([kind], value)
+        else:
+            yield _gauge(full, text, value) if name in GAUGES else CounterMetricFamily(full, text, value)
     yield from labelled.values()
 
 

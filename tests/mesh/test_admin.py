@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mesh.admin import Probes
 from mesh.identity import hash_password
@@ -82,6 +83,17 @@ def test_metrics_count_what_came_in(plain: Node) -> None:
     assert after["meshgate_events_published_total"] == before + 3
     assert after['meshgate_partition_failed{partition="0",stream="events"}'] == 0
     assert after["meshgate_healthy"] == after["meshgate_ready"] == 1
+
+
+def test_the_type_of_a_metric_is_told_and_totals_end_in_total(plain: Node) -> None:
+    with open_mqtt(plain.mqtt, "metric") as client:
+        client.publish_acked("plant/c", b"1")
+        families = {family.name: family for family in text_string_to_metric_families(plain.get("/metrics").text)}
+    for name, family in families.items():
+        assert family.type in ("counter", "gauge"), name
+        assert all(sample.name.endswith("_total") == (family.type == "counter") for sample in family.samples), name
+    assert families["meshgate_mqtt_sessions"].type == families["meshgate_http_connections"].type == "gauge"
+    assert {sample.labels["kind"] for sample in families["meshgate_mqtt_packets_in"].samples} >= {"connect", "publish"}
 
 
 def test_a_consumer_shows_its_lag_and_can_be_sought_paused_and_deleted(plain: Node) -> None:
