@@ -60,7 +60,7 @@ class Cursor:
         return best
 
     def state(self, *, by_key: bool = False) -> tuple[int, dict[int, int]]:
-        """What must survive a crash: where to read on, and the unacked offsets below it with their attempts.
+        """What must survive a crash: where to read on, and the unacked offsets below it with how often they went out.
 
         by_key: later events of other keys may be acked already, so what waits counts as unacked (0 attempts).
         """
@@ -72,11 +72,9 @@ class Cursor:
             position = self.position
         else:
             position = max(self.position, self.partition.end_offset)
-        unacked = {
-            offset: delivery.attempts
-            for table in (self.in_flight, self.again, self.delayed)
-            for offset, delivery in table.items()
-        }
+        unacked = {offset: delivery.attempts for offset, delivery in self.in_flight.items()}
+        for table in (self.again, self.delayed):        # the attempt that is to come has not been made
+            unacked.update({offset: delivery.attempts - 1 for offset, delivery in table.items()})
         if by_key:
             unacked.update({event.offset: 0 for event in self.waiting})
         if self.ahead:

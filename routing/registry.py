@@ -37,7 +37,7 @@ class CursorState(msgspec.Struct, array_like=True):
     stream: str
     partition: int
     position: int
-    unacked: dict[int, int]                 # offset → attempts
+    unacked: dict[int, int]                 # offset → how often it was delivered
     repeats_below: int = 0
     ahead: list[int] = []                   # acked offsets from position on
 

@@ -22,6 +22,7 @@ from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.bodies import BodyMemory
 from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.counters import RestCounters
+from protocols.rest.deadletters import DeadLettersEndpoint
 from protocols.rest.guard import (
     SHORTCUT,
     GuardedHandler,
@@ -70,6 +71,7 @@ class RestServer:
         self.pullers = Pullers(router, settings)
         self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
         self._pulling = PullingEndpoint(self._consumers, self.counters)
+        self._dead_letters = DeadLettersEndpoint(self._consumers)
         self._runner: GuardedRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -79,6 +81,7 @@ class RestServer:
         router = app.router
         router.add_route("POST", "/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
         router.add_get("/v1/events", self._sse.get, allow_head=False)
+        router.add_post("/v1/events", self._publish.post_without_topic)
         self._add_consumer_routes(router)
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:
@@ -96,6 +99,10 @@ class RestServer:
         router.add_delete(path, consumers.delete)
         for word in ("pause", "resume", "seek"):
             router.add_post(f"{path}/{word}", getattr(consumers, word))
+        router.add_get(f"{path}/dead-letters", self._dead_letters.list, allow_head=False)
+        router.add_post(f"{path}/redrive", self._dead_letters.redrive)
+        router.add_get(f"{path}/redrive", self._dead_letters.progress, allow_head=False)
+        router.add_delete(f"{path}/redrive", self._dead_letters.cancel)
         for word in ("pull", "ack", "nack", "extend"):
             router.add_post(f"{path}/{word}", getattr(pulling, word))
 
@@ -125,6 +132,7 @@ class RestServer:
         self._servers.clear()
         self._sse.shutdown()
         self.pullers.shutdown()
+        self._dead_letters.shutdown()
         for upgrade in (self._websocket, self._json_websocket):
             if upgrade is not None:
                 await upgrade.shutdown()

@@ -7,6 +7,7 @@ else it is not there. An answer comes when what it says is on disk.
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -77,6 +78,8 @@ class ConsumersEndpoint:
         self.memory = memory
         self.pullers = pullers
         self.waiting = Waiting(settings.publish_timeout_s)
+        self.on_made: list[Callable[[Consumer], None]] = []     # before it is stored, in the same commit
+        self.on_deleted: list[Callable[[str], None]] = []
         self._doorkeeper = doorkeeper
 
     # -- shared with the endpoints beside -----------------------------------------------------------------------
@@ -125,6 +128,9 @@ class ConsumersEndpoint:
         consumer = self.router.open_consumer(spec, session.identity)
         if isinstance(consumer, Refusal):
             raise problem_of(consumer)
+        if known is None:
+            for told in self.on_made:
+                told(consumer)
         await self.stored(consumer)
         return json_response(self.shown(consumer), 201 if known is None else 200)
 
@@ -178,6 +184,8 @@ class ConsumersEndpoint:
         session = await self.session(request)
         consumer = self.consumer(request, session.identity)
         self.router.delete_consumer(consumer.name)
+        for told in self.on_deleted:
+            told(consumer.name)
         await self.durable(self.router.state.delete(STATE_PREFIX + consumer.name))
         return web.Response(status=204)
 

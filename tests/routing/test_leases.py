@@ -158,3 +158,18 @@ def test_an_acked_event_can_be_handed_out_once_more(desk):
     assert offsets(reader) == [(0, 1)]
     reader.ack_all(consumer)
     assert consumer.lag().events == 0
+
+
+def test_a_restart_is_no_attempt(desk, tmp_path):
+    """What waits for its second delivery when the node is killed gets its second, not its third."""
+    consumer, reader = opened(desk)
+    desk.publish("a/1", "a/2")
+    consumer.nack(reader.deliveries[0], 60.0)
+    consumer.checkpoint()
+    desk.run()
+    after = killed(desk, tmp_path)
+    consumer = after.router.consumers["billing"]
+    reader = Reader()
+    consumer.attach(reader)
+    after.run()
+    assert offsets(reader) == [(0, 2), (1, 2)]
