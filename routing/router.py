@@ -65,7 +65,7 @@ class Router:
         self.trie = FilterTrie()
         self.generation = 0                     # changes whenever a route may have changed
         self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
-        self.published = 0
+        self.published = 0                      # events that came in, from whomever
         self.refused: Counter[Reason] = Counter()
         self.internal = Publisher(INTERNAL)
         self.origins = Origins()
@@ -180,7 +180,8 @@ class Router:
                     if route.remote and self.remote is not None:
                         self.remote.send(run)
             start = end
-        self.published += count
+        if publisher is not self.internal:              # $SYS and dead letters have not come in
+            self.published += count
         if self._gather is not None:
             self._gather.published(publisher)
         for partition, group in appends.items():

@@ -359,6 +359,12 @@ def test_publishers_that_fill_the_budget_do_not_refuse_the_state_of_others(tmp_p
     desk.close()
 
 
+def test_what_the_node_says_itself_has_not_come_in(desk):
+    desk.publish("a", "b")
+    desk.publish(Event("$SYS/broker/x", b"1"), publisher=desk.router.internal)
+    assert desk.router.published == 2
+
+
 def test_state_that_was_refused_is_put_again(tmp_path):
     desk = Desk(tmp_path)
     partition = desk.router.state._partition
