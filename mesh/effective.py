@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mesh.settings import Config
+from mesh.strangers import strangers
 from mesh.units import exact_duration
 
 HIDDEN = "(hidden)"
@@ -36,6 +37,8 @@ def warnings_of(config: Config) -> list[str]:
     if config.policies and not config.authenticates:
         found.append("[[policies]] without [[users]], [[api_keys]] or [[jwt]]: "
                      "only rules for \"anonymous\" or \"*\" apply to anybody")
+    if config.authenticates:
+        found.extend(strangers(config))
     for _, listener, path in config.listeners.placed():
         if listener.insecure and listener.tls is None:
             found.append(f"{path}: insecure = true, so passwords and events travel in clear text")

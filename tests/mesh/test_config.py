@@ -191,7 +191,42 @@ def test_the_effective_configuration_hides_secrets_and_reads_back() -> None:
 def test_what_is_probably_not_meant_is_warned_about() -> None:
     config = decode_config(STREAM + USER + '[listeners]\nmqtt = { bind = "*:1883", insecure = true }\n', Path("/"))
     warnings = "\n".join(warnings_of(config))
+    assert "no user" not in warnings
     assert "nobody may publish" in warnings and "clear text" in warnings and "orders: no retention" in warnings
+
+
+PEOPLE = """
+[[users]]
+name = "ana"
+roles = ["operator"]
+[[policies]]
+allow = ["publish"]
+to = ["user:anna", "role:operators", "role:admin", "user:ana", "role:authenticated", "*", "anonymous", "user:pos-%c"]
+[[policies]]
+deny = ["publish"]
+to = ["role:guest", "user:machine-1"]
+"""
+ISSUER = """
+[[jwt]]
+issuer = "https://login.example"
+audience = ["meshgate"]
+jwks = "https://login.example/keys"
+"""
+ANNA = "policies[0].to[0]: there is no user anna; did you mean ana?"
+OPERATORS = "policies[0].to[1]: there is no role operators; did you mean operator?"
+GUEST = "policies[1].to[0]: there is no role guest"
+MACHINE = "policies[1].to[1]: there is no user machine-1"
+CLIENTS = '[listeners]\nmqtt = { bind = "127.0.0.1:1", tls = { cert = "c", key = "k", client_ca = "a" } }\n'
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ("", [ANNA, OPERATORS, GUEST, MACHINE]),
+    (CLIENTS, [ANNA, OPERATORS, GUEST]),                # a certificate may be machine-1
+    (ISSUER, [ANNA, OPERATORS]),                        # a token may have any role
+])
+def test_a_policy_about_nobody_is_warned_about(more: str, expected: list[str]) -> None:
+    warnings = warnings_of(decode_config(PEOPLE + more, Path("/")))
+    assert [text for text in warnings if text.startswith("policies")] == expected
 
 
 def test_the_example_file_is_valid() -> None:
