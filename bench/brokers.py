@@ -37,6 +37,7 @@ class Broker:
     configuration = ""
     has_v5 = False
     has_log = False
+    has_link = False                    # two of them can be linked, see pairs.py
 
     def __init__(self, root: Path) -> None:
         self.root = root / self.name
@@ -121,6 +122,7 @@ class Meshgate(Broker):
     configuration = "defaults: stream events captures #, durability fsync, policy on, console and metrics on"
     has_v5 = True
     has_log = True
+    has_link = True
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -151,6 +153,7 @@ class Mosquitto(Broker):
     configuration = ("persistence off (default), max_inflight_messages 65535, max_queued_messages and "
                      "bytes unlimited")
     has_v5 = True
+    has_link = True
 
     @classmethod
     def installed(cls) -> bool:
@@ -168,6 +171,7 @@ class Mosquitto(Broker):
 class Nats(Broker):
     name = "nats"
     configuration = "JetStream on disk (its fsync is every 2 minutes), mqtt max_ack_pending 65535"
+    has_link = True
 
     @classmethod
     def installed(cls) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import rows_connections, rows_http, rows_log
+from bench import rows_connections, rows_http, rows_log, rows_mesh
 from bench.brokers import Broker
 from bench.rows_mqtt import flood_row, small_publishers_row
 
@@ -25,7 +25,7 @@ class Row:
     columns: tuple[tuple[str, str], ...]
     main: str = "rate"
     higher: bool = True
-    needs: str = ""                     # "log": the node only; "v5": brokers with MQTT 5
+    needs: str = ""                     # "log", "mesh": the node only; "v5": MQTT 5; "link": brokers with a bridge
     rounds: int = 3                     # alternating over the brokers; the median is shown
 
 
@@ -58,6 +58,16 @@ ROWS = (
     Row("rest", "REST posts, 32 keep-alive connections", rows_http.posts, FLOW, needs="log"),
     Row("sse", "SSE fan-out, 1 → 10 (deliveries)", rows_http.fan_out,
         (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
+    Row("link", "across a link: QoS 1 in here, out there (NATS: stored here, sourced there)", rows_mesh.across,
+        (("rate", "msg/s"), ("alone", "one alone"), ("ratio_alone", "of alone"), ("p50_ms", "p50 ms"),
+         ("p99_ms", "p99 ms"), ("added_p99_ms", "added p99"), ("cpu_us", "CPU µs"), ("load_us", "load µs"),
+         ("lost", "lost")), needs="link"),
+    Row("link-rtt", "across a link of 20 ms round trip, 1,000 msg/s", rows_mesh.added_latency,
+        (("rtt_ms", "RTT ms"), ("alone_p99_ms", "alone p99"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
+         ("over_rtt_ms", "p99 over alone and RTT")), main="over_rtt_ms", higher=False, needs="mesh"),
+    Row("interest", "a new wish over 5 hops", rows_mesh.interest,
+        (("hops", "hops"), ("seen_ms", "seen ms"), ("slowest_ms", "slowest ms")), main="seen_ms", higher=False,
+        needs="mesh", rounds=1),
 )
 
 
@@ -103,6 +113,11 @@ TARGETS = (
     Target("idle", "kib", 20, at_most=True, unit="KiB"),
     Target("catch-up", "scan_rare", 500_000, unit="events/s"),
     Target("stall", "mib_grown", 32, at_most=True, unit="MiB"),
+    Target("link", "ratio_alone", 0.5),
+    Target("link", "rate", 4, "mosquitto"),
+    Target("link", "rate", 1, "nats"),
+    Target("link-rtt", "over_rtt_ms", 5, at_most=True, unit="ms"),
+    Target("interest", "slowest_ms", 1_000, at_most=True, unit="ms"),
     *(Target(row, "lost", 0, at_most=True)
-      for row in ("qos0-1-1", "qos0-1-10", "qos1-1-1", "qos1-8-1", "qos1-v5", "small", "stall")),
+      for row in ("qos0-1-1", "qos0-1-10", "qos1-1-1", "qos1-8-1", "qos1-v5", "small", "stall", "link")),
 )
