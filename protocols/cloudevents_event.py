@@ -39,6 +39,7 @@ from routing.topic import check_topic
 PREFIX = "ce_"                              # Kafka protocol binding §3.2.3
 VERSION_HEADER = PREFIX + "specversion"
 TOPIC_ATTRIBUTE = "meshgatetopic"
+OUR_OWN = frozenset((TOPIC_ATTRIBUTE, "meshgatetoken", "meshgateattempt"))      # about a delivery: never stored
 REPLY_ATTRIBUTE = "meshgatereplyto"
 PLAIN_TYPE = "meshgate.event"               # type of an event that was not published as a CloudEvent
 TRACE = ("traceparent", "tracestate")       # distributed tracing extension
@@ -58,7 +59,7 @@ def topic_of(event: CloudEvent) -> str | None:
 
 def event_headers(event: CloudEvent) -> tuple[tuple[str, HeaderValue], ...]:
     """The attributes as headers of an Event."""
-    return tuple((PREFIX + name, value) for name, value in event.attributes.items() if name != TOPIC_ATTRIBUTE)
+    return tuple((PREFIX + name, value) for name, value in event.attributes.items() if name not in OUR_OWN)
 
 
 def make_event(found: CloudEvent, topic: str) -> Event:
@@ -122,7 +123,9 @@ def _attributes(headers: Headers, content_type: str | None) -> dict[str, Value] 
     for name, value in headers:
         if name.startswith(PREFIX):
             attribute = name[len(PREFIX):]
-            if attribute in found or attribute == TOPIC_ATTRIBUTE:
+            if attribute in OUR_OWN:
+                continue
+            if attribute in found:
                 return None
             try:
                 found[attribute] = _value(value)
@@ -220,7 +223,7 @@ def take_user_properties(headers: Headers, content_type: str | None) -> Headers:
         check_attributes(found, content_type)
     except CloudEventError:
         return headers
-    return tuple(_taken(name, value) for name, value in headers if name != TOPIC_ATTRIBUTE)
+    return tuple(_taken(name, value) for name, value in headers if name not in OUR_OWN)
 
 
 def _taken(name: str, value: HeaderValue) -> tuple[str, HeaderValue]:

@@ -38,6 +38,7 @@ class PublishFields(msgspec.Struct):
     priority: int | None = None
     respond_async: bool = False
     headers: list[tuple[str, HeaderValue]] = []
+    cloud: list[tuple[str, str]] = []           # ce-* fields: a CloudEvent in binary mode, see cloud.py
 
     def event(self, topic: str, payload: bytes, now_ms: int) -> Event:
         """now_ms: wall clock, from which the TTL counts."""
@@ -61,7 +62,7 @@ class PublishFields(msgspec.Struct):
 
 def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
     """Read the header fields of a publish request. items: as aiohttp gives them. Raises Problem (400)."""
-    fields = PublishFields(headers=[])
+    fields = PublishFields(headers=[], cloud=[])
     seen: set[str] = set()
     for name, value in items:
         lowered = name.lower()
@@ -71,6 +72,8 @@ def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
                 raise _bad(f"{name} stands in the request more than once")
             seen.add(lowered)
             setter(fields, value)
+        elif lowered.startswith("ce-"):
+            fields.cloud.append((lowered, value))
         elif lowered.startswith("meshgate-"):
             if not lowered.startswith(_HEADER_PREFIX):
                 raise _bad(f"{name} is not a field of Meshgate; see docs/rest.md for the list")
@@ -118,6 +121,14 @@ def percent_decoded(raw: str) -> str:
         return data.decode()
     except ValueError:
         raise Problem(400, "encoding-invalid", "percent-encoding is broken, or it is not UTF-8") from None
+
+
+def filter_of(raw: str) -> str:
+    """A topic filter in a path or a query. A + that is a whole level is the wildcard, any other one a space, as HTML
+    forms write it (no valid filter has a + there). Raises Problem (400).
+    """
+    levels = raw.replace("%2f", "/").replace("%2F", "/").split("/")
+    return "/".join(level if level == "+" else percent_decoded(level.replace("+", " ")) for level in levels)
 
 
 def _set_key(fields: PublishFields, value: str) -> None:

@@ -57,11 +57,19 @@ def problem_of(refusal: Refusal) -> Problem:
     return Problem(status, kind, refusal.text, headers)
 
 
-def problem_body(status: int, kind: str, detail: str) -> bytes:
-    title = kind.replace("-", " ")
+def problem_members(problem: Problem) -> dict[str, object]:
+    """The members of RFC 9457 §3.1, for a problem that stands inside of an answer."""
+    return _members(problem.status, problem.kind, problem.detail)
+
+
+def _members(status: int, kind: str, detail: str) -> dict[str, object]:
     # A detail may quote what the client sent; undecodable bytes in it are shown as escapes.
     text = detail.encode("utf-8", "backslashreplace").decode()
-    return msgspec.json.encode({"type": f"/problems/{kind}", "title": title, "status": status, "detail": text})
+    return {"type": f"/problems/{kind}", "title": kind.replace("-", " "), "status": status, "detail": text}
+
+
+def problem_body(status: int, kind: str, detail: str) -> bytes:
+    return msgspec.json.encode(_members(status, kind, detail))
 
 
 def problem_headers(status: int) -> dict[str, str]:

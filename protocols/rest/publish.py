@@ -12,18 +12,21 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
 from protocols.location import event_id
 from protocols.rest.answer import json_answer
-from protocols.rest.auth import Doorkeeper
+from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory, read_body, too_large
-from protocols.rest.convert import percent_decoded, publish_fields
+from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
+from protocols.rest.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
-from protocols.rest.problems import Problem, problem_of
+from protocols.rest.problems import Problem, problem_members, problem_of
 from protocols.rest.settings import RestSettings
 from protocols.rest.waiting import Waiting
 from routing.errors import TopicError
 from routing.event import Event
 from routing.router import Router
+from routing.ticket import Ticket
 from routing.topic import check_topic
 
 PREFIX = "/v1/events/"
@@ -61,22 +64,71 @@ class PublishEndpoint:
         session = await self._doorkeeper.session(request)
         topic = self._topic(request)
         fields = publish_fields(request.headers.items())
+        cloud = is_cloud(fields)
+        if cloud and check_media_type(fields):
+            return await self._batch(request, session, fields, topic)
+        payload = await self._body(request)
+        now_ms = self._router.clock_ms()
+        event = one_event(fields, payload, topic, now_ms) if cloud else fields.event(topic, payload, now_ms)
+        return await self._one(request, session, fields, event)
+
+    async def post_without_topic(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/events with a CloudEvent or a batch of them."""
+        session = await self._doorkeeper.session(request)
+        topic = topic_of_query(request)
+        fields = publish_fields(request.headers.items())
+        if not is_cloud(fields):
+            raise Problem(415, "media-type-unsupported", "without a topic in the path this takes CloudEvents",
+                          {"Accept-Post": f"{MEDIA_TYPE}, {BATCH_MEDIA_TYPE}"})
+        if check_media_type(fields):
+            return await self._batch(request, session, fields, topic)
+        event = one_event(fields, await self._body(request), topic, self._router.clock_ms())
+        return await self._one(request, session, fields, event)
+
+    async def _body(self, request: web.Request) -> bytes:
         if self._router.pressure:
             await self._relief()
-        payload = await read_body(request, self._settings, self._memory)
-        event = fields.event(topic, payload, self._router.clock_ms())
+        return await read_body(request, self._settings, self._memory)
+
+    async def _one(
+        self, request: web.Request, session: Session, fields: PublishFields, event: Event,
+    ) -> web.StreamResponse:
         event.publisher = session.identity.user         # the name of its dedupe window
         ticket = self._router.publish([event], session.publisher)
         waits = event.guaranteed and not fields.respond_async
-        if waits and not ticket.done and not await self._waiting.durable(ticket):
-            raise Problem(
-                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
-                "Send it again with the same Idempotency-Key")
+        if waits:
+            await self._durable(ticket)
         if ticket.refusals:
             raise problem_of(ticket.refusals[0])
         self._counters.events_in += 1
-        self._counters.payload_bytes_in += len(payload)
+        self._counters.payload_bytes_in += len(event.payload)
         return json_answer(request, 200 if waits else 202, _encoder.encode(_place(event) if waits else _NO_PLACE))
+
+    async def _durable(self, ticket: Ticket) -> None:
+        if not ticket.done and not await self._waiting.durable(ticket):
+            raise Problem(
+                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
+                "Send it again with the same Idempotency-Key")
+
+    async def _batch(
+        self, request: web.Request, session: Session, fields: PublishFields, topic: str | None,
+    ) -> web.StreamResponse:
+        """All good events of a batch in one commit; one answer for each, in order."""
+        body = await self._body(request)
+        found = batch_events(fields, body, topic, self._router.clock_ms(), self._settings.batch_events_max)
+        events = [event for event in found if isinstance(event, Event)]
+        for event in events:
+            event.publisher = session.identity.user
+        ticket = self._router.publish(events, session.publisher)
+        waits = fields.guaranteed and not fields.respond_async
+        if waits:
+            await self._durable(ticket)
+        self._counters.events_in += len(events) - len(ticket.refusals)
+        self._counters.payload_bytes_in += sum(len(event.payload) for event in events)
+        results = _results(found, ticket, placed=waits)
+        refused = len(found) - len(events) + len(ticket.refusals)
+        answer = {"accepted": len(found) - refused, "refused": refused, "results": results}
+        return json_answer(request, 200 if waits else 202, _encoder.encode(answer))
 
     def _topic(self, request: web.Request) -> str:
         if request.rel_url.raw_query_string:
@@ -137,6 +189,23 @@ async def expect_continue(request: web.Request, limit: int) -> None:
         raise too_large(limit)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0
+
+
+def _results(found: list[Event | Problem], ticket: Ticket, *, placed: bool) -> list[Published | dict[str, object]]:
+    """Per item of a batch its place, or the problem with it."""
+    results: list[Published | dict[str, object]] = []
+    number = 0
+    for item in found:
+        if isinstance(item, Problem):
+            results.append(problem_members(item))
+            continue
+        refusal = ticket.refusals.get(number)
+        number += 1
+        if refusal is not None:
+            results.append(problem_members(problem_of(refusal)))
+        else:
+            results.append(_place(item) if placed else _NO_PLACE)
+    return results
 
 
 def _place(event: Event) -> Published:

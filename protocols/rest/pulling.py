@@ -12,7 +12,9 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.cloudevents import BATCH_CONTENT_TYPE
 from protocols.event_json import event_json
+from protocols.rest.cloud import CloudEventLines, batch_pieces, wants_batch
 from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.counters import RestCounters
 from protocols.rest.json_body import FIELDS, json_body, json_response
@@ -76,13 +78,19 @@ class PullingEndpoint:
     async def _answer(
         self, request: web.Request, consumer: Consumer, deliveries: list[Delivery],
     ) -> web.StreamResponse:
-        """{"events": […]}, in one piece when it is small, else encoded while it is sent."""
-        chunks = _chunks(consumer, Tokens(self._router.store.epoch, consumer.name), deliveries)
+        """{"events": […]} or a CloudEvents batch, in one piece when it is small, else encoded while it is sent."""
+        tokens = Tokens(self._router.store.epoch, consumer.name)
+        fields = FIELDS
+        if wants_batch(request):
+            chunks = batch_pieces(_documents(consumer, tokens, deliveries, CloudEventLines(self._router)), CHUNK_BYTES)
+            fields = {**FIELDS, "Content-Type": BATCH_CONTENT_TYPE}
+        else:
+            chunks = _chunks(consumer, tokens, deliveries)
         first = next(chunks)
         second = next(chunks, None)
         if second is None:
-            return web.Response(body=first, headers=FIELDS)
-        response = web.StreamResponse(headers=FIELDS)
+            return web.Response(body=first, headers=fields)
+        response = web.StreamResponse(headers=fields)
         if request.version >= HttpVersion11:
             response.enable_chunked_encoding()
         else:
@@ -150,6 +158,17 @@ class PullingEndpoint:
             except BadToken:
                 raise Problem(
                     400, "token-invalid", f"tokens[{number}] is no token of consumer {consumer.name}") from None
+
+
+def _documents(
+    consumer: Consumer, tokens: Tokens, deliveries: list[Delivery], lines: CloudEventLines,
+) -> Iterator[bytes]:
+    """Each delivery as a CloudEvent; the extension attributes meshgatetoken and meshgateattempt are about it."""
+    for delivery in deliveries:
+        event, attempts = delivery.event, delivery.attempts
+        token = tokens.write(Token(
+            consumer.generation, event.offset, event.partition.index, attempts, event.partition.stream))
+        yield lines.with_attributes(event, {"meshgatetoken": token, "meshgateattempt": attempts})
 
 
 def _chunks(consumer: Consumer, tokens: Tokens, deliveries: list[Delivery]) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,18 +39,19 @@ RETRY_MS = 2_000                # how long a browser waits before it reconnects
 class JsonCache:
     """JSON of recent events, encoded once for all readers. Starts afresh when it is full."""
 
-    def __init__(self) -> None:
+    def __init__(self, render: Callable[[Event], bytes] = event_json) -> None:
+        self._render = render
         self._lines: dict[tuple[Partition, int], bytes] = {}
         self._bytes = 0
         self.sharing = False        # worth it only with several readers
 
     def line(self, event: Event) -> bytes:
         if not self.sharing or event.partition is None:
-            return event_json(event)
+            return self._render(event)
         key = (event.partition, event.offset)
         line = self._lines.get(key)
         if line is None:
-            line = event_json(event)
+            line = self._render(event)
             self._bytes += len(line)
             if self._bytes > JSON_CACHE_BYTES:
                 self._lines.clear()

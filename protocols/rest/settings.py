@@ -19,6 +19,11 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     linger_s: float = 2.0                       # after a refused head: how long we read on, so that the answer arrives
     connections_max: int = 10_000               # beyond it a new connection is answered 503 and closed
 
+    batch_events_max: int = 10_000              # of one batch; a body of 1 MiB holds about as many small ones
+
+    page_events_max: int = 1_000                # of one page of history, or of retained events
+    page_bytes_max: int = 1024 * 1024           # JSON of one page; one event more than fits
+
     consumers_max: int = 10_000                 # durable consumers made over HTTP; each costs some 4 KiB
     consumer_filters_max: int = 64              # filters of one consumer
     consumer_clients_max: int = 1_000           # clients that one consumer tells apart (all modes but shared)

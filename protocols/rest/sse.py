@@ -12,6 +12,7 @@ from aiohttp.http import HttpVersion11
 
 from protocols.location import Vector
 from protocols.rest.auth import Doorkeeper
+from protocols.rest.cloud import CloudEventLines, wants_documents
 from protocols.rest.convert import percent_decoded
 from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedHandler
@@ -35,7 +36,7 @@ class SseEndpoint:
         self._doorkeeper = doorkeeper
         self._settings = settings
         self._counters = counters
-        self._cache = JsonCache()
+        self._caches = {False: JsonCache(), True: JsonCache(CloudEventLines(router))}       # by "as CloudEvents"
         self._readers: set[SseReader] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -43,14 +44,15 @@ class SseEndpoint:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The handler: lives as long as the stream does."""
         session = await self._doorkeeper.session(request)
-        filters, start = parse_query(request.rel_url.raw_query_string, self._settings.sse_filters_max)
+        filters, start, as_cloud = parse_query(request.rel_url.raw_query_string, self._settings.sse_filters_max)
         start = request.headers.get("Last-Event-ID") or start
         self._check_filters(session.identity, filters)
         if self._stopping or len(self._readers) >= self._settings.sse_readers_max:
             raise Problem(503, "too-many-readers", "no more SSE readers are taken now")
         partitions = self._router.streams.holding(filters)
         vector = start_vector(start, partitions, self._router.store.epoch)
-        return await self._serve(request, session.identity, filters, vector)
+        cache = self._caches[as_cloud or wants_documents(request)]
+        return await self._serve(request, session.identity, filters, vector, cache)
 
     def _check_filters(self, identity: Identity, filters: tuple[str, ...]) -> None:
         for pattern in filters:
@@ -60,6 +62,7 @@ class SseEndpoint:
 
     async def _serve(
         self, request: web.Request, identity: Identity, filters: tuple[str, ...], vector: Vector,
+        cache: JsonCache,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={
             hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
@@ -77,7 +80,7 @@ class SseEndpoint:
         start = [(stream, index, offset) for stream, offsets in vector.items() for index, offset in enumerate(offsets)]
         reader = SseReader(
             self._router, identity, vector, transport, chunked=chunked, settings=self._settings,
-            counters=self._counters, cache=self._cache)
+            counters=self._counters, cache=cache)
         try:
             await response.prepare(request)
             await response.write(reader.greet(filters))
@@ -110,16 +113,20 @@ class SseEndpoint:
         self._readers.add(reader)
         self._counters.sse_readers = len(self._readers)
         self._counters.sse_readers_opened += 1
-        self._cache.sharing = len(self._readers) > 1
+        self._share()
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._tick)
 
     def _remove(self, reader: SseReader) -> None:
         self._readers.discard(reader)
         self._counters.sse_readers = len(self._readers)
-        self._cache.sharing = len(self._readers) > 1
-        if not self._readers:
-            self._cache.clear()
+        self._share()
+
+    def _share(self) -> None:
+        for cache in self._caches.values():
+            cache.sharing = len(self._readers) > 1
+            if not self._readers:
+                cache.clear()
 
     def _tick(self) -> None:
         self._sweep = None
@@ -140,29 +147,33 @@ class SseEndpoint:
             self._sweep = None
 
 
-def parse_query(raw: str, filters_max: int) -> tuple[tuple[str, ...], str]:
-    """Filters and from. Raises Problem (400).
+def parse_query(raw: str, filters_max: int) -> tuple[tuple[str, ...], str, bool]:
+    """Filters, from, and whether CloudEvents are wanted (EventSource cannot set Accept). Raises Problem (400).
 
     A + that is a whole level of a filter is the wildcard, whether it came as + or %2B; any other + is a space, as HTML
     forms write it (no valid filter has a + there).
     """
     filters: list[str] = []
     start: str | None = None
+    shape: str | None = None
     for part in raw.split("&") if raw else ():
         name, _, value = part.partition("=")
         if name == "filter":
             filters.append(_filter(value))
         elif name == "from" and start is None:
             start = percent_decoded(value)
+        elif name == "format" and shape is None and value in ("json", "cloudevents"):
+            shape = value
         else:
-            raise Problem(400, "query-invalid", "the query takes filter (one or more) and from (one)")
+            raise Problem(
+                400, "query-invalid", "the query takes filter (one or more), from, and format (json or cloudevents)")
     if not filters:
         raise Problem(400, "query-invalid", "name at least one topic filter: ?filter=plant/%23")
     if "" in filters:
         raise Problem(400, "filter-invalid", "a filter is empty; # ends a URL, so write it as %23: ?filter=%23")
     if len(filters) > filters_max:
         raise Problem(400, "query-invalid", f"one reader has at most {filters_max} filters")
-    return tuple(dict.fromkeys(filters)), start or "latest"
+    return tuple(dict.fromkeys(filters)), start or "latest", shape == "cloudevents"
 
 
 def _filter(value: str) -> str:

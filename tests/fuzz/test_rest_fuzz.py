@@ -141,7 +141,7 @@ def test_any_path_is_a_topic_or_a_problem(text):
 @given(TEXT)
 def test_any_query_is_read_or_a_problem(text):
     try:
-        filters, start = parse_query(text, 64)
+        filters, start, _ = parse_query(text, 64)
     except Problem as problem:
         assert problem.status == 400
     else:

@@ -22,13 +22,13 @@ class Sse:
         self._text = b""
 
     @classmethod
-    async def open(cls, it, *filters, start=None, last_id=None, version="1.1", headers="", limit=1 << 24):
+    async def open(cls, it, *filters, start=None, last_id=None, version="1.1", headers="", limit=1 << 24, more=""):
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=limit)
         query = "&".join([f"filter={quote(pattern, safe='/+')}" for pattern in filters]
                          + ([f"from={quote(start)}"] if start is not None else []))
         if last_id is not None:
             headers += f"Last-Event-ID: {last_id}\r\n"
-        writer.write(f"GET /v1/events?{query} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode())
+        writer.write(f"GET /v1/events?{query}{more} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode())
         client = cls(reader, writer)
         client.headers = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
         client.status = int(client.headers.split(b" ")[1])
