@@ -136,6 +136,10 @@ class Permissions:
                 return Decision(True, name)
         return Decision(False, "no rule allows it")
 
+    def allows_part_of(self, pattern: str) -> bool:
+        """True when some topic that the filter matches may be received."""
+        return any(filters_intersect(allowed, pattern) for allowed, _ in self._allow[Action.SUBSCRIBE])
+
     def denies_part_of(self, pattern: str) -> bool:
         """True when some topic that the filter matches may not be received."""
         return any(filters_intersect(denied, pattern) for denied, _ in self._deny[Action.SUBSCRIBE])

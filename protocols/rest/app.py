@@ -35,8 +35,10 @@ from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
 from protocols.rest.pull import Pullers
 from protocols.rest.pulling import PullingEndpoint
+from protocols.rest.retained import RetainedEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
+from protocols.rest.streams import StreamsEndpoint
 from protocols.rest.upgrade import JsonUpgrade, WebSocketRoute
 from routing.router import Router
 
@@ -71,6 +73,8 @@ class RestServer:
         self.pullers = Pullers(router, settings)
         self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
         self._pulling = PullingEndpoint(self._consumers, self.counters)
+        self._streams = StreamsEndpoint(router, doorkeeper, settings)
+        self._retained = RetainedEndpoint(router, doorkeeper, settings)
         self._dead_letters = DeadLettersEndpoint(self._consumers)
         self._runner: GuardedRunner | None = None
         self._servers: list[asyncio.Server] = []
@@ -82,6 +86,10 @@ class RestServer:
         router.add_route("POST", "/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
         router.add_get("/v1/events", self._sse.get, allow_head=False)
         router.add_post("/v1/events", self._publish.post_without_topic)
+        router.add_get("/v1/streams", self._streams.list, allow_head=False)
+        router.add_get("/v1/streams/{name}", self._streams.get, allow_head=False)
+        router.add_get("/v1/streams/{name}/events", self._streams.events, allow_head=False)
+        router.add_get("/v1/retained/{filter:(?s:.*)}", self._retained.get, allow_head=False)
         self._add_consumer_routes(router)
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:

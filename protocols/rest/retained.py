@@ -1,0 +1,105 @@
+"""GET /v1/retained/{filter}: the last retained event of each topic that the filter matches, with an ETag.
+
+In the order of the topics, a page at a time: ?limit=&after=<topic>. The walk over the tree gives the loop its turns.
+"""
+from __future__ import annotations
+
+import asyncio
+from hashlib import blake2b
+from heapq import nsmallest
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import hdrs, web
+
+from protocols.event_json import event_json
+from protocols.rest.auth import Doorkeeper
+from protocols.rest.convert import filter_of, percent_decoded
+from protocols.rest.json_body import FIELDS
+from protocols.rest.problems import Problem, problem_of
+from protocols.rest.settings import RestSettings
+from routing.policy import Action, Identity
+from routing.router import Router
+
+if TYPE_CHECKING:
+    from routing.event import Event
+
+PREFIX = "/v1/retained/"
+LIMIT_DEFAULT = 100
+STEP_EVENTS = 2_000             # walked over between two turns of the loop, some 4 ms
+
+
+class RetainedEndpoint:
+    """The handler."""
+
+    def __init__(self, router: Router, doorkeeper: Doorkeeper, settings: RestSettings) -> None:
+        self._router = router
+        self._doorkeeper = doorkeeper
+        self._settings = settings
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        session = await self._doorkeeper.session(request)
+        pattern = filter_of(request.rel_url.raw_path[len(PREFIX):])
+        refusal = self._router.check_subscribe(session.identity, pattern)
+        if refusal is not None:
+            raise problem_of(refusal)
+        limit, after = self._query(request)
+        events = await self._found(pattern, session.identity, limit, after)
+        lines: list[bytes] = []
+        size = 0
+        for event in events[:limit]:
+            lines.append(event_json(event))
+            size += len(lines[-1])
+            if size >= self._settings.page_bytes_max:
+                break
+        following = events[len(lines) - 1].topic if len(events) > len(lines) else None
+        body = b'{"events":[%b],"next":%b}' % (b",".join(lines), msgspec.json.encode(following))
+        return _tagged(request, body)
+
+    async def _found(self, pattern: str, identity: Identity, limit: int, after: str) -> list[Event]:
+        """The first limit + 1 by topic after `after`, readable and not expired."""
+        now_ms = self._router.clock_ms()
+        decide = self._router.policy.permissions(identity).decide
+        best: list[Event] = []
+        some: list[Event] = []
+        for number, event in enumerate(self._router.retained.tree.match(pattern), 1):
+            expires = event.properties.expires_at_ms if event.properties is not None else None
+            if (event.topic > after and (expires is None or expires > now_ms)
+                    and decide(Action.SUBSCRIBE, event.topic).allowed):
+                some.append(event)
+            if number % STEP_EVENTS == 0:
+                best = nsmallest(limit + 1, best + some, key=_topic)
+                some = []
+                await asyncio.sleep(0)
+        return nsmallest(limit + 1, best + some, key=_topic)
+
+    def _query(self, request: web.Request) -> tuple[int, str]:
+        limit, after = "", ""
+        for part in request.rel_url.raw_query_string.split("&") if request.rel_url.raw_query_string else ():
+            name, _, value = part.partition("=")
+            if name == "limit" and not limit:
+                limit = value
+            elif name == "after" and not after:
+                after = percent_decoded(value)
+            else:
+                raise Problem(400, "query-invalid", "the query takes limit (one) and after (one topic)")
+        most = self._settings.page_events_max
+        limit = limit or str(min(LIMIT_DEFAULT, most))
+        if not limit.isascii() or not limit.isdigit() or len(limit) > 6 or not 1 <= int(limit) <= most:
+            raise Problem(400, "query-invalid", f"limit is a number from 1 to {most}")
+        return int(limit), after
+
+
+def _topic(event: Event) -> str:
+    return event.topic
+
+
+def _tagged(request: web.Request, body: bytes) -> web.Response:
+    """With its ETag, or 304 when the client has it.                            Source: RFC 9110 §8.8.3, §13.1.2"""
+    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    fields = {**FIELDS, hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: tag}
+    known = [part.strip() for value in request.headers.getall(hdrs.IF_NONE_MATCH, ()) for part in value.split(",")]
+    if "*" in known or tag in known or f"W/{tag}" in known:
+        del fields["Content-Type"]
+        return web.Response(status=304, headers=fields)
+    return web.Response(body=body, headers=fields)
