@@ -12,7 +12,6 @@ RETURNS_MIN = 3             # a boot came back so often …
 WINDOW_S = 60.0             # … within this time
 REMEMBERED_S = 30.0         # a duplicate is refused for so long after the last sign of it
 BOOTS_MAX = 8               # remembered per name
-AGAIN_S = 0.2               # what comes by several ways within this time counts once
 UNKNOWN_MS = 2**53          # it has not said when it started
 
 
@@ -59,7 +58,7 @@ class Claims:
         """Another boot speaks in our name, and louder than we do."""
         claim = self._of(name, now_s)
         claim.note(our_boot, our_started_ms, our_site)
-        if boot in claim.boots and now_s - claim.last_s >= AGAIN_S:
+        if boot in claim.boots:
             claim.returns += 1
             claim.last_s = now_s
         claim.boots.setdefault(boot, (UNKNOWN_MS, "?"))

@@ -1,7 +1,6 @@
 """A set of topic filters in which none covers another, and how to make a set smaller by making filters wider."""
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 
 from mesh.topology.nodestate import FILTER_CHARACTERS_MAX
@@ -131,36 +130,33 @@ def shorten(pattern: str) -> str:
 def widen(covering: Covering, filters_max: int, levels_max: int) -> None:
     """Join filters below a common parent into `parent/#` until there are at most filters_max, levels_max in all.
 
-    The fullest parents go first, so that one noisy branch does not widen the others. Nothing that was wanted gets lost.
+    The parent with the most children goes first, of those the deepest, and the root last: so a branch with thousands
+    of reply topics does not widen the others. Nothing that was wanted gets lost. Topics with $ stay as they are.
     """
-    groups: dict[str, int] = {}
-    for pattern in covering.filters:
-        parent = _parent(pattern)
-        groups[parent] = groups.get(parent, 0) + 1
-    heap = [_rank(parent, count) for parent, count in groups.items()]
-    heapq.heapify(heap)
-    while heap and (len(covering) > filters_max or covering.levels > levels_max):
-        entry = heapq.heappop(heap)
-        parent = entry[-1]
-        count = groups.get(parent, 0)
-        if not count:
-            continue
-        if entry != _rank(parent, count):
-            heapq.heappush(heap, _rank(parent, count))
-            continue
-        wide = f"{parent}/#" if parent else "#"
-        for pattern in covering.add(wide):
-            groups[_parent(pattern)] -= 1
-        above = _parent(wide)
-        groups[above] = groups.get(above, 0) + 1
-        heapq.heappush(heap, _rank(above, groups[above]))
+    if len(covering) > filters_max:
+        for parent in _by_children(covering.filters):
+            if len(covering) <= filters_max:
+                break
+            covering.add(f"{parent}/#" if parent else "#")
+    if covering.levels > levels_max:
+        for pattern in sorted(covering.filters, key=lambda one: -one.count("/")):
+            if covering.levels <= levels_max:
+                break
+            levels = pattern.split("/")
+            covering.add("/".join([*levels[:len(levels) // 4], "#"]))
+    if covering.levels > levels_max:
+        covering.add("#")
 
 
-def _parent(pattern: str) -> str:
-    """What stands before the last level, where "#" is no level of its own. "" for a filter of one level."""
-    return pattern.removesuffix("/#").rpartition("/")[0]
-
-
-def _rank(parent: str, count: int) -> tuple[bool, int, int, str]:
-    """Order of joining: the root last, the fullest first, of those the deepest first."""
-    return not parent, -count, -parent.count("/"), parent
+def _by_children(filters: Iterable[str]) -> list[str]:
+    """Parents with at least two children each, in the order of joining; at last the root."""
+    children: dict[str, set[str]] = {}
+    for pattern in filters:
+        levels = pattern.split("/")
+        parent = levels[0]
+        for level in levels[1:]:
+            children.setdefault(parent, set()).add(level)
+            parent = f"{parent}/{level}"
+    wide = [parent for parent, below in children.items() if len(below) > 1]
+    wide.sort(key=lambda parent: (-len(children[parent]), -parent.count("/"), parent))
+    return [*wide, ""]

@@ -19,9 +19,10 @@ TICK_S = 0.1
 class FakeNeighbour:
     """One end's view of the other end. A frame is encoded, delayed and decoded."""
 
-    def __init__(self, net: Net, me: str, node: Overlay, link: Wire) -> None:
-        self.net, self.me, self.wire = net, me, link
-        info = node.me
+    def __init__(self, net: Net, me: str, other: str, link: Wire) -> None:
+        """me, other: names of the net, which differ from those of the nodes where two have the same."""
+        self.net, self.me, self.peer, self.wire = net, me, other, link
+        info = net.nodes[other].me
         self.link, self.node, self.site, self.epoch, self.boot = link.name, info.name, info.site, info.epoch, info.boot
         self.version = info.version
         self.protocol = 1
@@ -39,7 +40,7 @@ class FakeNeighbour:
 
     @property
     def skew_ms(self) -> float | None:
-        return float(self.net.skews.get(self.node, 0) - self.net.skews.get(self.me, 0))
+        return float(self.net.skews.get(self.peer, 0) - self.net.skews.get(self.me, 0))
 
     def send(self, frame: Any, priority: int) -> bool:
         if self.full or self.wire.down:
@@ -143,7 +144,7 @@ class Net:
         wire.down = False
         wire.serial += 1
         wire.ends = {}
-        ends = {one: FakeNeighbour(self, one, self.nodes[other], wire)
+        ends = {one: FakeNeighbour(self, one, other, wire)
                 for one, other in ((wire.a, wire.b), (wire.b, wire.a))}
         ends[wire.a].other, ends[wire.b].other = ends[wire.b], ends[wire.a]
         for name, end in ends.items():
@@ -184,13 +185,13 @@ class Net:
 
     def _arrive(self, sender: FakeNeighbour, data: bytes, serial: int) -> None:
         wire = sender.wire
-        end = wire.ends.get(sender.node)
+        end = wire.ends.get(sender.peer)
         if wire.down or wire.serial != serial or end is None:
             return
         for frame in decode_message(data):
-            if sender.node in self.nodes and not wire.down:
+            if sender.peer in self.nodes and not wire.down:
                 assert isinstance(frame, (Gossip, Relay))
-                self.nodes[sender.node].received(end, frame)
+                self.nodes[sender.peer].received(end, frame)
 
     def line(self, count: int, **options: Any) -> list[str]:
         names = [f"n{index}" for index in range(count)]
