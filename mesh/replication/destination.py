@@ -98,6 +98,7 @@ class Flow:
         self._token = intake.rng.getrandbits(63)
         self._attempt = 1
         self._version = 1
+        self._taken_version = 0                 # of the last batch that was taken
         self._told = 0                          # version of the filters that the origin is known to have
         self._sequence = 0
         self._asks: dict[str, Ask] = {}
@@ -132,6 +133,8 @@ class Flow:
     @property
     def is_idle(self) -> bool:
         """Nothing is wanted of it any more, and all that was taken is durable."""
+        if self.state is State.ASKING:
+            return not self._asks and not self._noting and not self._sync_wanted
         return (self.state is State.RUNNING and not self._noting and not self._asks and not self._outstanding
                 and self.floor >= self._published and not self.history.counting(self.expected))
 
@@ -161,6 +164,8 @@ class Flow:
             self._reach = self._intake.replicas.reach(self.origin, self.number)
             self._asks = {} if self.number else self._asks
         self._filters_changed()
+        if self._sync_wanted:
+            self._intake.sync_soon()
         self.pull(ask=True)
 
     def close(self, *, forget: bool) -> None:
@@ -238,6 +243,8 @@ class Flow:
 
     def _note(self) -> None:
         """Store the filters; take nothing before that is durable."""
+        if self.state in (State.CLOSED, State.DONE):
+            return
         self._noting = True
         self._filters_changed()
 
@@ -319,6 +326,8 @@ class Flow:
                 if batch.attempt == self._attempt and self._gap_since_s is None:
                     self._gap_since_s = self._intake.clock_s()
             return
+        if batch.version < self._taken_version:         # of before a rewind: what follows it is on its way
+            return
         resolved = dict(batch.resolved)
         if self._is_stale(batch, resolved):
             self._gap_since_s = self._gap_since_s or self._intake.clock_s()
@@ -398,6 +407,7 @@ class Flow:
 
     def _settle_versions(self, version: int) -> None:
         """Batches of older versions are out of date from here on."""
+        self._taken_version = version
         if self._fresh:
             self._fresh = {pattern: fresh for pattern, fresh in self._fresh.items() if fresh.told > version}
         if self._gone and any(gone <= version for gone, _ in self._gone):
@@ -472,6 +482,8 @@ class Flow:
     def pull(self, *, ask: bool) -> None:
         """Say where we are, and how much may come."""
         if self.state not in (State.ASKING, State.RUNNING) or not self.reachable:
+            return
+        if self.state is State.ASKING and not self._asks:
             return
         now_s = self._pulled_s = self._intake.clock_s()
         self._sequence += 1

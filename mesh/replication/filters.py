@@ -32,13 +32,13 @@ def stop_of(want: Want) -> int:
 class Selection:
     """Wants that are all resolved (since ≥ 0) less excludes, of topics that every list in `only` allows."""
 
-    __slots__ = ("_answers", "_except", "_only", "_wants", "excludes", "wants")
+    __slots__ = ("_answers", "_except", "_wants", "excludes", "only", "wants")
 
     def __init__(self, wants: Sequence[Want], excludes: Sequence[Want] = (),
                  only: Iterable[Sequence[str]] = ()) -> None:
         self.wants = tuple(wants)
         self.excludes = tuple(excludes)
-        self._only = tuple(tuple(patterns) for patterns in only)
+        self.only = tuple(tuple(patterns) for patterns in only)
         self._answers: dict[str, Spans] = {}
         self._wants, self._except = FilterTrie(), FilterTrie()
         for trie, entries in ((self._wants, self.wants), (self._except, self.excludes)):
@@ -55,7 +55,7 @@ class Selection:
         return found
 
     def _spans(self, topic: str) -> Spans:
-        for patterns in self._only:
+        for patterns in self.only:
             if not any(filter_matches(pattern, topic) for pattern in patterns):
                 return NEVER
         plus = [(want.since, stop_of(want)) for want in self._wants.match(topic)]
@@ -138,40 +138,6 @@ def strip_prefix(pattern: str, prefix: str) -> str | None:
             return None
     rest = levels[len(prefix.rstrip("/").split("/")):]
     return "/".join(rest) if rest else None
-
-
-def aggregate(filters: Iterable[str], filters_max: int) -> tuple[list[str], bool]:
-    """The filters without those that another one covers, and whether they had to be widened to stay within the bound.
-
-    Widened: filters with the same first level become one "<level>/#", largest group first; at last "#".
-    """
-    kept: list[str] = []
-    wild: list[str] = []
-    for pattern in sorted(set(filters), key=lambda text: (-text.count("#") - text.count("+"), text.count("/"), text)):
-        if any(filter_covers(wide, pattern) for wide in wild):
-            continue
-        kept.append(pattern)
-        if "#" in pattern or "+" in pattern:
-            wild = [other for other in wild if not filter_covers(pattern, other)]
-            wild.append(pattern)
-    kept = [one for one in kept if one in wild or not ("#" in one or "+" in one)]
-    if len(kept) <= filters_max:
-        return sorted(kept), False
-    groups: dict[str, list[str]] = {}
-    for pattern in kept:
-        groups.setdefault(pattern.split("/", 1)[0], []).append(pattern)
-    count = len(kept)
-    out: list[str] = []
-    for level, members in sorted(groups.items(), key=lambda item: -len(item[1])):
-        if count > filters_max and len(members) > 1 and level not in ("+", "#"):
-            out.append(f"{level}/#")
-            count -= len(members) - 1
-        else:
-            out.extend(members)
-    if len(out) > filters_max:
-        dollar = sorted({f"{pattern.split('/', 1)[0]}/#" for pattern in out if pattern[:1] == "$"})
-        out = ["#", *dollar][:filters_max]
-    return sorted(out), True
 
 
 class History:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BodyEncoder
+from mesh.replication.hold import Hold
 from mesh.replication.messages import Close, Message, Problem, Pull, Trouble
 from mesh.replication.origin import Outlet
 from mesh.replication.settings import ReplicationSettings
@@ -40,8 +41,7 @@ class Outlets:
         self.encoder = BodyEncoder()
         self.by_key: dict[Key, Outlet] = {}
         self.refusals: Counter[str] = Counter()         # node → pulls that we refused
-        self.on_confirmed: Callable[[Outlet], None] = lambda outlet: None
-        self.on_forgotten: Callable[[Outlet], None] = lambda outlet: None
+        self.hold = Hold(router, clock_ms, limits)
         self._overlay = overlay
         self._stalled: dict[Outlet, None] = {}          # try again with the next tick
         self._ready: list[Outlet] = []                  # go on with the next turn
@@ -108,7 +108,7 @@ class Outlets:
             if key[0] == node and outlet.token == close.token:
                 self._close(key, outlet)
                 if close.forget:
-                    self.on_forgotten(outlet)
+                    self.hold.forgotten(node, key[1:])
 
     def _close(self, key: Key, outlet: Outlet) -> None:
         outlet.close()
@@ -123,7 +123,7 @@ class Outlets:
         return () if edge is None or EVERYTHING in edge.exports else tuple(edge.exports)
 
     def confirmed(self, outlet: Outlet) -> None:
-        self.on_confirmed(outlet)
+        self.hold.confirmed(outlet)
 
     def stalled(self, outlet: Outlet) -> None:
         self._stalled[outlet] = None
@@ -147,6 +147,7 @@ class Outlets:
             outlet.wake()
         for outlet in list(self.by_key.values()):
             outlet.tick(now_s)
+        self.hold.tick(now_s)
         if now_s >= self._expire_due_s:
             self._expire_due_s = now_s + EXPIRE_S
             for key, outlet in list(self.by_key.items()):

@@ -39,6 +39,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     flow_expiry_s: float = 60.0                     # what nobody pulls for so long is let go; it can come back
     hold_bytes: int = 10 * 1024 * 1024 * 1024       # per partition: kept beyond retention for nodes that are away
     hold_age_ms: int = msgspec.field(default=7 * 86_400_000, name="hold_age")      # and so long
+    hold_free_bytes: int = 512 * 1024 * 1024        # free on the disk; with less of it the spill policy decides too
     spill: Spill = Spill.DROP_OLDEST
     retained_page_bytes: int = 128 * 1024           # of a retained snapshot, per frame
     exports_max: int = 1_000                        # consumers that are moving to another node at a time

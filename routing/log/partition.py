@@ -94,6 +94,8 @@ class Partition:
         self.end_offset = segments[-1].next_offset      # one past the last committed record
         self.next_offset = self.end_offset              # where the next append goes
         self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
+        self.held_from: int | None = None               # retention leaves what is from here on: another node wants it
+        self.held_up: Refusal | None = None             # set while nothing may be appended for the sake of such nodes
         self.damage: list[Damage] = []                  # what recovery and readers found broken
         self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
         self._owner = owner
@@ -207,8 +209,8 @@ class Partition:
         return RawBatch(placed, base_offset, events)
 
     def _refusal(self) -> Refusal | None:
-        if self.failed is not None:
-            return self.failed
+        if self.failed is not None or self.held_up is not None:
+            return self.failed or self.held_up
         if self._full is not None:
             if self._owner.clock_s() < self._full_until_s:
                 return self._full

@@ -81,6 +81,9 @@ class Upkeep:
     def _retain(self, now_ms: int) -> None:
         partition = self._partition
         count = expired_count(partition.segments, partition.settings, now_ms)
+        held_from = partition.held_from
+        while count and held_from is not None and partition.segments[count - 1].next_offset > held_from:
+            count -= 1
         if not count:
             return
         gone = partition.segments[:count]

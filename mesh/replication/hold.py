@@ -1,0 +1,249 @@
+"""Hold: an origin's durable memory of its destinations, so that retention waits for one that is away.
+
+    partition   ├─ retention would remove ─┤
+                       └ confirmed by the slowest destination ──────────────► end
+                ├ goes ┤├──── held ────────┤      at most hold_bytes and hold_age; beyond it the spill policy decides
+
+Stored per destination in the router's state table: "hold/<node>" the floors, once a second when they have moved, and
+"hold-filters/<node>/<stream>/<partition>/<flow>" what it wants, so that its lag is exact while it is away.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mesh.replication.filters import Selection
+from mesh.replication.messages import Want
+from mesh.replication.settings import ReplicationSettings, Spill
+from routing.errors import Reason, Refusal
+from routing.log.retention import expired_count
+
+if TYPE_CHECKING:
+    from mesh.replication.origin import Outlet
+    from routing.log.partition import Partition
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+FLOORS: Final = "hold/"
+FILTERS: Final = "hold-filters/"
+STORE_S: Final = 1.0
+SEEN_STEP_MS: Final = 60_000    # how exactly it is stored when a node was last heard
+DESTINATIONS_MAX: Final = 4_096
+
+Place = tuple[str, int, int]    # stream, partition, flow
+
+
+class Floors(msgspec.Struct, array_like=True):
+    seen_ms: int                # wall clock
+    floors: list[tuple[str, int, int, int]]     # stream, partition, flow, confirmed
+
+
+class Filters(msgspec.Struct, array_like=True):
+    wants: list[Want]
+    excludes: list[Want] = []
+    only: tuple[tuple[str, ...], ...] = ()
+
+
+class Held:
+    """One flow of a destination: where it stands, and what it wants."""
+
+    __slots__ = ("confirmed", "selection")
+
+    def __init__(self, confirmed: int, selection: Selection) -> None:
+        self.confirmed = confirmed
+        self.selection = selection
+
+
+class Destination:
+    """What we know of a node that pulls from us."""
+
+    def __init__(self, node: str, seen_ms: int) -> None:
+        self.node = node
+        self.seen_ms = seen_ms
+        self.stored_seen_ms = 0
+        self.flows: dict[Place, Held] = {}
+        self.dirty = False
+        self.spilled = 0                        # offsets removed before it had them, by bounds of ours
+
+
+class Hold:
+    """Loop thread only."""
+
+    def __init__(self, router: Router, clock_ms: Callable[[], int], limits: ReplicationSettings) -> None:
+        self.destinations: dict[str, Destination] = {}
+        self.free_bytes: Callable[[], int | None] = lambda: None        # of the disk; set by the node
+        self.spilled = 0
+        self.held_bytes: dict[Partition, int] = {}      # kept beyond retention
+        self._router = router
+        self._clock_ms = clock_ms
+        self._limits = limits
+        self._due_s = 0.0
+        self._restore()
+
+    # -- what destinations say --------------------------------------------------------------------------------
+
+    def confirmed(self, outlet: Outlet) -> None:
+        """A Pull came: the destination lives, and has everything below outlet.confirmed."""
+        destination = self.destinations.get(outlet.node)
+        if destination is None:
+            if len(self.destinations) >= DESTINATIONS_MAX:
+                return
+            destination = self.destinations[outlet.node] = Destination(outlet.node, self._clock_ms())
+        destination.seen_ms = self._clock_ms()
+        place = outlet.partition.stream, outlet.partition.index, outlet.flow
+        held = destination.flows.get(place)
+        if held is None:
+            held = destination.flows[place] = Held(-1, Selection(()))
+        if held.selection is not outlet.selection:
+            held.selection = outlet.selection
+            self._router.state.put(_filters_key(outlet.node, place), msgspec.msgpack.encode(Filters(
+                list(outlet.selection.wants), list(outlet.selection.excludes), outlet.selection.only)))
+        if held.confirmed != outlet.confirmed:
+            held.confirmed = outlet.confirmed
+            destination.dirty = True
+
+    def forgotten(self, node: str, place: Place) -> None:
+        """The destination says that it will not come back for this."""
+        destination = self.destinations.get(node)
+        if destination is not None and destination.flows.pop(place, None) is not None:
+            self._router.state.delete(_filters_key(node, place))
+            destination.dirty = True
+            if not destination.flows:
+                self.forget(node)
+
+    def forget(self, node: str) -> bool:
+        """Nothing is kept for this node any more. Also the operator's way."""
+        destination = self.destinations.pop(node, None)
+        if destination is None:
+            return False
+        for place in destination.flows:
+            self._router.state.delete(_filters_key(node, place))
+        self._router.state.delete(FLOORS + node)
+        return True
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        if now_s < self._due_s:
+            return
+        self._due_s = now_s + STORE_S
+        now_ms = self._clock_ms()
+        for destination in list(self.destinations.values()):
+            if now_ms - destination.seen_ms > self._limits.hold_age_ms:
+                log.warning("node %s was not heard for so long that nothing is kept for it any more", destination.node)
+                self.forget(destination.node)
+            elif destination.dirty or destination.seen_ms - destination.stored_seen_ms >= SEEN_STEP_MS:
+                self._store(destination)
+        for partition in self._router.own_partitions():
+            self._bound(partition, now_ms)
+
+    def _bound(self, partition: Partition, now_ms: int) -> None:
+        """Say what retention must keep, and no more than the bounds allow."""
+        floor = self.floor(partition)
+        segments = partition.segments
+        removable = segments[:expired_count(segments, partition.settings, now_ms)]
+        held = [] if floor is None else [segment for segment in removable if segment.next_offset > floor]
+        size = sum(segment.size for segment in held)
+        partition.held_up = None
+        tight = self._is_tight()
+        if held and (size > self._limits.hold_bytes or tight):
+            if self._limits.spill is Spill.REFUSE:
+                partition.held_up = Refusal(Reason.STORAGE_FULL, (
+                    f"{size} bytes wait for nodes that are away, the bound is [replication] hold_bytes; "
+                    "publishing goes on when they have caught up or are forgotten"))
+            else:
+                while held and (size > self._limits.hold_bytes or tight):
+                    size -= held[0].size
+                    floor = held.pop(0).next_offset
+                    self._spill(partition, floor)
+        self.held_bytes[partition] = size
+        partition.held_from = floor
+
+    def _is_tight(self) -> bool:
+        free = self.free_bytes()
+        return free is not None and free < self._limits.hold_free_bytes
+
+    def _spill(self, partition: Partition, stop: int) -> None:
+        for destination in self.destinations.values():
+            lost = max((stop - held.confirmed for (stream, index, _), held in destination.flows.items()
+                        if (stream, index) == (partition.stream, partition.index)), default=0)
+            if lost > 0:
+                destination.spilled += lost
+                self.spilled += lost
+                log.error("%s/%d: offsets up to %d are removed before node %s has them: it stands at %d",
+                          partition.stream, partition.index, stop, destination.node, stop - lost)
+
+    def floor(self, partition: Partition) -> int | None:
+        """The first offset that some destination has not confirmed; None when nobody pulls the partition."""
+        return min((held.confirmed for destination in self.destinations.values()
+                    for (stream, index, _), held in destination.flows.items()
+                    if (stream, index) == (partition.stream, partition.index)), default=None)
+
+    # -- stored -----------------------------------------------------------------------------------------------
+
+    def _store(self, destination: Destination) -> None:
+        destination.dirty = False
+        destination.stored_seen_ms = destination.seen_ms
+        floors = [(*place, held.confirmed) for place, held in destination.flows.items()]
+        self._router.state.put(
+            FLOORS + destination.node, msgspec.msgpack.encode(Floors(destination.seen_ms, floors)))
+
+    def _restore(self) -> None:
+        state = self._router.state
+        for key, value in state.items(FLOORS):
+            node = key.removeprefix(FLOORS)
+            try:
+                stored = msgspec.msgpack.decode(value, type=Floors)
+            except msgspec.MsgspecError as error:
+                log.error("stored floors of node %s cannot be read: %s", node, error)
+                continue
+            destination = self.destinations[node] = Destination(node, stored.seen_ms)
+            for stream, index, flow, confirmed in stored.floors:
+                place = stream, index, flow
+                destination.flows[place] = Held(confirmed, self._stored_selection(node, place))
+
+    def _stored_selection(self, node: str, place: Place) -> Selection:
+        value = self._router.state.get(_filters_key(node, place))
+        if value is None:
+            return Selection(())
+        stored = msgspec.msgpack.decode(value, type=Filters)
+        return Selection(stored.wants, stored.excludes, stored.only)
+
+    def flows(self) -> Iterator[tuple[Destination, Place, Held]]:
+        for destination in self.destinations.values():
+            for place, held in destination.flows.items():
+                yield destination, place, held
+
+
+def _filters_key(node: str, place: Place) -> str:
+    return f"{FILTERS}{node}/{place[0]}/{place[1]}/{place[2]}"
+
+
+class Forecast:
+    """When the disk will be full, if it goes on like this. Growth is smoothed over some minutes."""
+
+    __slots__ = ("_last", "growth_bytes_s")
+
+    def __init__(self) -> None:
+        self.growth_bytes_s = 0.0
+        self._last: tuple[float, int] | None = None
+
+    def sample(self, now_s: float, used_bytes: int) -> None:
+        if self._last is not None:
+            before_s, before = self._last
+            passed_s = now_s - before_s
+            if passed_s < 1.0:
+                return
+            share = min(1.0, passed_s / 120)
+            self.growth_bytes_s += ((used_bytes - before) / passed_s - self.growth_bytes_s) * share
+        self._last = now_s, used_bytes
+
+    def full_in_s(self, free_bytes: int | None) -> float | None:
+        """Seconds, None when the disk does not fill or its size is not known."""
+        if free_bytes is None or self.growth_bytes_s <= 0:
+            return None
+        return free_bytes / self.growth_bytes_s
