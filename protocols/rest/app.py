@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from protocols.origin import names_this_machine, origin_allowed
+from protocols.rest import problem_types
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.bodies import BodyMemory
 from protocols.rest.consumers import ConsumersEndpoint
@@ -96,6 +97,7 @@ class RestServer:
                 router.add_get(path, self._websocket.handle, allow_head=False)
         if self._json_websocket is not None:
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
+        router.add_get("/problems/{kind}", problem_types.show, allow_head=False)
         app[SHORTCUT] = self._shortcut
         return app
 

@@ -1,7 +1,8 @@
 """Answers that say no: RFC 9457 problem+json with stable types. One table from Reason to status and type.
 
-Types are relative URIs (RFC 9457 §3.1.1 allows them); docs/rest.md explains each. Texts never hold a secret, and
-everything in them is JSON text in the body, never a header, so that no input can split the response.
+Types are relative URIs (RFC 9457 §3.1.1 allows them); problem_types.py lists them, docs/problems.md explains them.
+Texts never hold a secret, and everything in them is JSON text in the body, never a header, so that no input can split
+the response.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from protocols.rest.problem_types import title_of
 from routing.errors import Reason, Refusal
 
 CONTENT_TYPE = "application/problem+json"
@@ -65,7 +67,7 @@ def problem_members(problem: Problem) -> dict[str, object]:
 def _members(status: int, kind: str, detail: str) -> dict[str, object]:
     # A detail may quote what the client sent; undecodable bytes in it are shown as escapes.
     text = detail.encode("utf-8", "backslashreplace").decode()
-    return {"type": f"/problems/{kind}", "title": kind.replace("-", " "), "status": status, "detail": text}
+    return {"type": f"/problems/{kind}", "title": title_of(kind), "status": status, "detail": text}
 
 
 def problem_body(status: int, kind: str, detail: str) -> bytes:

@@ -1,23 +1,44 @@
-"""docs/rest.md lists every problem type and every header field that the code knows, and no other."""
+"""docs/problems.md lists every problem type, docs/rest.md every header field that the code knows, and no other."""
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
 from protocols.rest import app, convert, problems
+from protocols.rest.problem_types import TYPES
+
+from .stand import stand
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "rest.md").read_text()
 
 
-def test_problem_types():
+def raised_types():
+    """(kind, status) of every problem that the code can answer with."""
     source = "".join(path.read_text() for path in (ROOT / "protocols" / "rest").glob("*.py"))
     raised = re.findall(r'(?:Problem|_refuse|raw_problem)\(\s*(\d{3}), "([a-z-]+)"', source)
     known = {(kind, int(status)) for status, kind in raised}
     known |= {(kind, status) for status, kind in problems.REFUSALS.values()}
     known |= {(kind, status) for status, kind in app._KINDS.items()}
-    listed = {(kind, int(status)) for kind, status in re.findall(r"\| `/problems/([a-z-]+)` \| (\d{3}) \|", TEXT)}
-    assert listed == known
+    return known
+
+
+def test_the_table_of_problem_types_is_what_the_code_raises():
+    assert {(found.kind, found.status) for found in TYPES} == raised_types()
+
+
+def test_problem_types_are_documented():
+    text = (ROOT / "docs" / "problems.md").read_text()
+    listed = re.findall(r"\| `/problems/([a-z-]+)` \| (\d{3}) \| (.*) \|", text)
+    assert [(found.kind, str(found.status), found.advice) for found in TYPES] == listed
+
+
+async def test_a_type_can_be_looked_up(tmp_path):
+    async with stand(tmp_path) as it:
+        async with it.http.get("/problems/topic-invalid") as response:
+            assert response.status == 200 and "grammar" in await response.text()
+        async with it.http.get("/problems/nonsense") as response:
+            assert response.status == 404
 
 
 def test_fields():
