@@ -8,13 +8,16 @@ from mesh.units import format_size
 if TYPE_CHECKING:
     from mesh.node import Node
 
-NAMES = {"mqtt": "MQTT", "http": "REST, SSE, MQTT over WebSocket", "console": "health, metrics, management"}
+NAMES = {
+    "mqtt": "MQTT", "http": "REST, SSE, MQTT over WebSocket", "console": "health, metrics, management",
+    "link": "links from other nodes",
+}
 
 
 def print_banner(node: Node) -> None:
     lines = [f"meshgate {node.version}: node {node.name} (site {node.config.node.site}) is ready"]
     for listener in node.listeners:
-        scheme = {"mqtt": "mqtts" if listener.secure else "mqtt"}.get(
+        scheme = {"mqtt": "mqtts" if listener.secure else "mqtt", "link": "wss" if listener.secure else "ws"}.get(
             listener.protocol, "https" if listener.secure else "http")
         lines.extend(f"  {NAMES[listener.protocol]:<32} {scheme}://{text}" for text in listener.texts)
     size = sum(part.size_bytes for stream in node.router.streams for part in stream.partitions)

@@ -11,6 +11,8 @@ from argon2.exceptions import InvalidHashError
 
 from mesh.address import is_loopback, parse_bind
 from mesh.auth_settings import check_api_keys, check_jwt
+from mesh.connectors.webhook_settings import check_consumers, check_webhooks
+from mesh.link.check import check_links
 from mesh.secret import resolve_secret as resolve_secret
 from mesh.settings import Config, ListenerSettings, StreamTable, UserSettings
 from routing.errors import TopicError
@@ -33,7 +35,8 @@ def check_config(config: Config) -> list[str]:
     return [
         *_check_node(config), *_check_listeners(config), *_check_streams(config.streams),
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
-        *_check_policies(config.policies), *_check_limits(config),
+        *check_consumers(config.consumers), *check_webhooks(config.webhooks),
+        *_check_policies(config.policies), *_check_limits(config), *_check_links(config),
     ]
 
 
@@ -64,7 +67,7 @@ def _check_node(config: Config) -> Iterator[str]:
 
 def _check_listeners(config: Config) -> Iterator[str]:
     taken: dict[tuple[str, int], str] = {}
-    for _, listener, path in config.listeners.placed():
+    for protocol, listener, path in config.listeners.placed():
         try:
             host, port = parse_bind(listener.bind)
         except ValueError as error:
@@ -74,12 +77,23 @@ def _check_listeners(config: Config) -> Iterator[str]:
             yield f"{path}.bind: {listener.bind} is taken by {taken[host, port]}"
         taken[host, port] = path
         if not is_loopback(host):
-            yield from _check_exposed(path, listener, config)
+            yield from _check_exposed(path, protocol, listener, config.proves(protocol))
 
 
-def _check_exposed(path: str, listener: ListenerSettings, config: Config) -> Iterator[str]:
+def _check_links(config: Config) -> Iterator[str]:
+    link = config.listeners.link
+    listeners = link if isinstance(link, tuple) else () if link is None else (link,)
+    certificates = bool(listeners) and all(
+        listener.tls is not None and listener.tls.client_ca is not None for listener in listeners)
+    yield from check_links(config.links, config.link_peers, config.link, certificates=certificates)
+
+
+def _check_exposed(path: str, protocol: str, listener: ListenerSettings, proves: bool) -> Iterator[str]:
     """A listener that other machines can reach: who comes must be known, and what is said must not be readable."""
-    if not config.authenticates and (listener.tls is None or listener.tls.client_ca is None):
+    if protocol == "link" and not proves:
+        yield (f"{path}.bind: {listener.bind} can be reached from other machines, but any node may link; "
+               "add [[link_peers]], or bind to 127.0.0.1")
+    elif not proves and (listener.tls is None or listener.tls.client_ca is None):
         yield (f"{path}.bind: {listener.bind} can be reached from other machines, but nobody has to log in; "
                "add [[users]], [[api_keys]] or [[jwt]], or tls with client_ca, or bind to 127.0.0.1")
     if listener.tls is None and not listener.insecure:

@@ -16,6 +16,8 @@ from msgspec import inspect as shape
 
 from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.checks import check_config
+from mesh.connectors.webhook_paths import absolute_consumer, absolute_webhooks
+from mesh.link.files import absolute_link, absolute_peer
 from mesh.settings import Config, Listeners, ListenerSettings, StreamTable, TlsSettings, UserSettings
 from mesh.units import parse_duration_ms, parse_size
 from routing.errors import ConfigError
@@ -25,9 +27,8 @@ FILE_BYTES_MAX = 4 * 1024 * 1024        # a configuration, not a data set
 DEFAULT_STREAM = "events"
 DEFAULT_RETENTION_MS = 7 * 86_400_000   # of the default stream; Kafka's log.retention.hours = 168
 NOT_YET = {                             # of the design, but of a later version: say so rather than "unknown key"
-    "views": "views of streams", "links": "links to other nodes", "replicate": "replication between nodes",
+    "views": "views of streams", "replicate": "replication between nodes",
     "listeners.amqp": "an AMQP listener", "listeners.kafka": "a Kafka listener",
-    "listeners.link": "links to other nodes",
 }
 
 
@@ -87,6 +88,12 @@ def _complete(config: Config, base: Path) -> Config:
     listeners = Listeners(**{
         name: _absolute_listeners(getattr(config.listeners, name), base) for name in Listeners.__struct_fields__
     })
+    config = msgspec.structs.replace(
+        config, links=tuple(absolute_link(link, base) for link in config.links),
+        link_peers=tuple(absolute_peer(peer, base) for peer in config.link_peers))
+    config = msgspec.structs.replace(
+        config, webhooks=absolute_webhooks(config.webhooks, base),
+        consumers=tuple(absolute_consumer(consumer, base) for consumer in config.consumers))
     users = tuple(_absolute_user(user, base) for user in config.users)
     api_keys = tuple(_absolute_key(key, base) for key in config.api_keys)
     jwt = tuple(_absolute_jwks(issuer, base) for issuer in config.jwt)

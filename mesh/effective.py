@@ -26,6 +26,10 @@ def effective(config: Config) -> dict[str, object]:
     for key in shown["api_keys"]:
         if not key["key_hash"].startswith(("file:", "env:")):
             key["key_hash"] = HIDDEN
+    for table in (*shown["links"], *shown["link_peers"]):
+        for key in ("token", "jwt_key", "proxy_password"):
+            if table.get(key) is not None and not table[key].startswith(("file:", "env:")):
+                table[key] = HIDDEN
     return shown
 
 

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import secrets
 import socket
 import time
 from collections import Counter
@@ -18,9 +20,14 @@ from typing import Any
 from mesh.apikeys import resolve_api_keys
 from mesh.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.config import stream_settings
+from mesh.connectors.webhooks import Webhooks
 from mesh.datadir import DataDirectory
 from mesh.identity import Authenticator, User
+from mesh.link.alone import Alone
+from mesh.link.manager import LinkManager
+from mesh.link.peer import Me
 from mesh.listener import Listener
+from mesh.outside import resolve_webhooks
 from mesh.process import OpenFiles
 from mesh.rules import rules_of
 from mesh.settings import Config
@@ -80,6 +87,10 @@ class Node:
             self.router, self.replies, config.websocket, time.monotonic, self.name)
         self.rest = RestServer(
             self.router, self.authenticator, config.http, self.websocket, self.json_websocket)
+        self.webhooks = Webhooks(self.router, self.name, resolve_webhooks(config))
+        self.links = LinkManager(
+            Me(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version), config.link, Alone(),
+            clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random())
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
 
@@ -90,6 +101,7 @@ class Node:
     def tick(self, now_s: float) -> None:
         self.router.tick(now_s)
         self.mqtt.tick(now_s)
+        self.links.tick(now_s)
 
     def uptime_s(self) -> float:
         return time.monotonic() - self.started_s
@@ -102,7 +114,8 @@ class Node:
         """Protocol → its own numbers."""
         mqtt = {"connections": len(self.mqtt.connections), "sessions": len(self.mqtt.sessions)}
         return {"mqtt": {**mqtt, **self.mqtt.counters.snapshot()}, "http": self.rest.counters.snapshot(),
-                "websocket": self.websocket.counters.snapshot(), "ws": self.json_websocket.counters.snapshot()}
+                "websocket": self.websocket.counters.snapshot(), "ws": self.json_websocket.counters.snapshot(),
+                "link": dict(self.links.counters)}
 
     def clients(self) -> list[dict[str, Any]]:
         return [{**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()]

@@ -5,8 +5,10 @@ import ssl
 from typing import TYPE_CHECKING
 
 from mesh.apikeys import resolve_api_keys
+from mesh.connectors.webhooks import Prepared
 from mesh.identity import resolve_users
 from mesh.jwks import check_file
+from mesh.link.prepare import PreparedLinks, prepare_links
 from mesh.tls import make_context
 from routing.errors import ConfigError
 
@@ -29,4 +31,15 @@ def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | N
     resolve_api_keys(config.api_keys)
     for index, issuer in enumerate(config.jwt):
         check_file(f"jwt[{index}].jwks", issuer)
+    resolve_webhooks(config)
     return resolve_users(config.users), contexts
+
+
+def resolve_webhooks(config: Config) -> Prepared:
+    """What webhooks need, with the secrets of the declared ones. Raises ConfigError."""
+    return Prepared(config.webhooks, config.consumers)
+
+
+def resolve_links(config: Config) -> PreparedLinks:
+    """Links and who may link, with their secrets and TLS contexts. Raises ConfigError."""
+    return prepare_links(config.links, config.link_peers, users=config.authenticates)

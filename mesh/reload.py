@@ -17,7 +17,7 @@ from mesh.config import load_config, stream_settings
 from mesh.effective import warnings_of
 from mesh.first_admin import first_admin
 from mesh.identity import User
-from mesh.outside import resolve_outside
+from mesh.outside import resolve_links, resolve_outside, resolve_webhooks
 from mesh.rules import rules_of
 from mesh.settings import Config, ListenerSettings
 from routing.errors import ConfigError, StorageError
@@ -35,6 +35,8 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
     """Apply the file, or log why not and go on with what was. data: overrides node.data, as --data did at the start."""
     try:
         config, users, contexts = prepare(node.config, path, data)
+        links = resolve_links(config)
+        webhooks = resolve_webhooks(config)
         node.router.apply_streams(stream_settings(config))      # first: it is the one step that the world can refuse
     except (ConfigError, StorageError) as error:
         node.reloads["refused"] += 1
@@ -49,6 +51,8 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
     for listener, settings, context in zip(node.listeners, (item for _, item in config.listeners.all()), contexts):
         if context is not None:
             await listener.reload(settings.tls, context)
+    node.links.apply(links)
+    node.webhooks.apply(webhooks)
     node.config = config
     node.reloads["ok"] += 1
     node.reload_problem = None
@@ -85,7 +89,7 @@ def restart_needed(current: Config, new: Config) -> list[str]:
     if current.authenticates != new.authenticates:
         problems.append(f"users, api_keys and jwt: between none and some, {RESTART}")
     problems.extend(
-        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket")
+        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket", "link")
         if getattr(current, table) != getattr(new, table)
     )
     problems.extend(

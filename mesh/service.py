@@ -27,7 +27,7 @@ from mesh.first_admin import first_admin
 from mesh.listener import Listener
 from mesh.logs import set_up_logs
 from mesh.node import Node, wall_clock_ms
-from mesh.outside import resolve_outside
+from mesh.outside import resolve_links, resolve_outside
 from mesh.process import OpenFiles, freeze_start, loop_factory, tune_process
 from mesh.reload import reload
 from mesh.settings import Config
@@ -107,8 +107,8 @@ class Service:
         try:
             for protocol, settings, path in self._config.listeners.placed():
                 listener = Listener(
-                    protocol, settings, anonymous=not self._config.authenticates, may_accept=self._files.may_accept,
-                    path=path)
+                    protocol, settings, anonymous=not self._config.proves(protocol),
+                    may_accept=self._files.may_accept, path=path)
                 bound.append(listener)
                 listener.bind()
         except BaseException:
@@ -119,6 +119,7 @@ class Service:
 
     async def _start(self, listeners: list[Listener]) -> Node:
         users, contexts = resolve_outside(self._config)
+        links = resolve_links(self._config)
         node = Node(self._config, users, self._data, meshgate_version())
         generated, password = first_admin(self._config, users, self._data)
         node.authenticator.replace(users + generated)
@@ -126,8 +127,9 @@ class Service:
         factories = {
             "console": await self._http_factory(make_admin_app(node), RestCounters()),
             "http": await self._http_factory(node.rest.make_app(), node.rest.counters),
-            "mqtt": self._mqtt_factory(node),
+            "mqtt": self._mqtt_factory(node), "link": node.links.accept,
         }
+        node.links.apply(links)
         for listener, context in zip(listeners, contexts):
             await listener.open(factories[listener.protocol], context)
         self._data.write_listening(node.name, node.listening())
@@ -136,6 +138,7 @@ class Service:
         for warning in warnings_of(self._config):
             logger.warning("%s", warning)
         node.authenticator.tokens.prefetch()
+        node.webhooks.start()
         freeze_start()
         self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))
@@ -227,8 +230,8 @@ class Service:
         """Each protocol in its own words, at the same time."""
         node.mqtt.shutdown()
         outcomes = await asyncio.gather(
-            node.rest.shutdown(), *(runner.cleanup() for runner in self._runners),
-            return_exceptions=True)
+            node.rest.shutdown(), node.webhooks.shutdown(), node.links.shutdown(),
+            *(runner.cleanup() for runner in self._runners), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 logger.error("while stopping: %r", outcome)

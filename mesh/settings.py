@@ -10,6 +10,8 @@ from typing import TypeAlias
 import msgspec
 
 from mesh.auth_settings import ApiKeySettings, JwtSettings
+from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
+from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
@@ -53,6 +55,7 @@ class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mqtt: ListenerList = None
     http: ListenerList = None
     console: ListenerList = None
+    link: ListenerList = None
 
     def all(self) -> list[tuple[str, ListenerSettings]]:
         """(protocol, listener) in the order in which they are opened."""
@@ -61,7 +64,8 @@ class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def placed(self) -> list[tuple[str, ListenerSettings, str]]:
         """As all(), each with its path in the file: "listeners.mqtt", or "listeners.mqtt[1]" of a list."""
         found: list[tuple[str, ListenerSettings, str]] = []
-        for protocol, value in (("console", self.console), ("http", self.http), ("mqtt", self.mqtt)):
+        for protocol in ("console", "http", "link", "mqtt"):
+            value: ListenerList = getattr(self, protocol)
             path = f"listeners.{protocol}"
             if isinstance(value, tuple):
                 found.extend((protocol, listener, f"{path}[{index}]") for index, listener in enumerate(value))
@@ -110,16 +114,26 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mqtt=ListenerSettings(f"127.0.0.1:{MQTT_PORT}"),
         http=ListenerSettings(f"127.0.0.1:{HTTP_PORT}"),
         console=ListenerSettings(f"127.0.0.1:{CONSOLE_PORT}"),
+        link=ListenerSettings(f"127.0.0.1:{LINK_PORT}"),
     )
     streams: tuple[StreamTable, ...] = ()
     users: tuple[UserSettings, ...] = ()
     api_keys: tuple[ApiKeySettings, ...] = ()
     jwt: tuple[JwtSettings, ...] = ()
     policies: tuple[Rule, ...] = ()
+    consumers: tuple[ConsumerTable, ...] = ()
+    links: tuple[LinkTable, ...] = ()
+    link_peers: tuple[LinkPeerTable, ...] = ()
     limits: Limits = Limits()
     mqtt: MqttSettings = MqttSettings()
     http: RestSettings = RestSettings()
     websocket: WebSocketSettings = WebSocketSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    link: LinkLimits = LinkLimits()
+
+    def proves(self, protocol: str) -> bool:
+        """True when whoever comes to a listener of this protocol must prove who it is."""
+        return bool(self.link_peers) if protocol == "link" else self.authenticates
 
     @property
     def authenticates(self) -> bool:

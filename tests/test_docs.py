@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from mesh.auth_settings import ApiKeySettings, JwtSettings
+from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
+from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.settings import (
     Config,
     Listeners,
@@ -23,6 +25,7 @@ from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
 from routing.policy import Rule
+from routing.push import StrictPush
 from routing.settings import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +34,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings,
     "[[api_keys]]": ApiKeySettings, "[[jwt]]": JwtSettings, "[[policies]]": Rule,
     "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings, "[websocket]": WebSocketSettings,
+    "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
+    "push": StrictPush, "[[links]]": LinkTable, "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
 }
 
 
@@ -82,7 +87,8 @@ def test_documented_defaults_are_the_real_ones(heading: str) -> None:
         elif field.default is None or isinstance(field.default, msgspec.Struct):
             assert text == "–", field.encode_name
         else:
-            assert _written(field.encode_name, text) == _plain(field.default), field.encode_name
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            assert _written(field.encode_name, text) == _plain(default), field.encode_name
 
 
 def test_documented_listeners_are_the_default_ones() -> None:

@@ -12,7 +12,7 @@ from mesh.commands.client import CommandError
 from mesh.config import load_config
 from mesh.effective import effective, format_toml, warnings_of
 from mesh.identity import hash_password
-from mesh.outside import resolve_outside
+from mesh.outside import resolve_links, resolve_outside
 
 PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
 
@@ -46,6 +46,7 @@ def run_check(options: argparse.Namespace) -> int:
     """Everything that could refuse the start, but for what only a start can find (a port that is taken)."""
     config = load_config(options.file)
     resolve_outside(config)
+    resolve_links(config)
     shown = effective(config)
     print(msgspec.json.format(msgspec.json.encode(shown)).decode() if options.json else format_toml(shown), end="")
     if options.json:

@@ -76,7 +76,7 @@ class LinkLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gossip_burst_bytes: int = 32 * 1024 * 1024      # 200 nodes with 64 KiB each, twice
     retry_min_s: float = 0.25               # back-off: doubled with every failure, jittered
     retry_max_s: float = 5.0                # a site that returns must not wait longer
-    good_after_s: float = 5.0               # a connection that lasted so long is dialled again at once
+    good_after_s: float = 1.0               # a connection that lasted so long is dialled again at once
     links_max: int = 256                    # accepted ones, each with its queues
     handshakes_max: int = 64                # strangers at the same time; the oldest has to go
     drain_timeout_s: float = 5.0            # for what is queued, before a drained link ends

@@ -33,7 +33,8 @@ def problem(text: str) -> str:
 def test_no_file_means_loopback_default_ports_and_one_stream_for_everything() -> None:
     config = load_config(None)
     assert [(protocol, listener.bind) for protocol, listener in config.listeners.all()] == [
-        ("console", "127.0.0.1:8090"), ("http", "127.0.0.1:8080"), ("mqtt", "127.0.0.1:1883")]
+        ("console", "127.0.0.1:8090"), ("http", "127.0.0.1:8080"), ("link", "127.0.0.1:7420"),
+        ("mqtt", "127.0.0.1:1883")]
     assert [(stream.name, stream.capture) for stream in config.streams] == [("events", ("#",))]
     assert config.node.data == str(Path.cwd() / "meshgate-data")
 
@@ -123,7 +124,7 @@ def test_a_protocol_may_have_several_listeners() -> None:
     ('[[policies]]\nallow = ["publish"]\nto = ["*"]\ntopics = ["a+"]\n', "policies[0].topics[0]: + must be"),
     ('[limits]\npayload_bytes_max = 0\n', "limits.payload_bytes_max: expected at least 1, got 0"),
     ('[mqtt]\nreceive_maximum = 70000\n', "mqtt.receive_maximum: expected at most 65535"),
-    ('[[links]]\nto = "ws://x"\n', "links: this version does not have links to other nodes yet"),
+    ('[[replicate]]\nfilter = "a/#"\n', "replicate: this version does not have replication between nodes yet"),
     ('[[views]]\nname = "x"\n', "views: this version does not have"),
     ('[listeners]\nkafka = { bind = "127.0.0.1:9092" }\n', "listeners.kafka: this version does not have a"),
     ('[node\n', "not valid TOML"),
