@@ -17,6 +17,9 @@ SANS_IO = [
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"protocols/mqtt/{name}.py" for name in (
         "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),
+    *(f"mesh/topology/{name}.py" for name in (
+        "claims", "covering", "flood", "gossip", "interest", "linkstate", "nodestate", "own", "paths", "routes")),
+    "mesh/direct.py",
 ]
 
 

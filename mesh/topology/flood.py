@@ -17,6 +17,7 @@ from mesh.topology.pace import Bucket
 FLUSH_EVERY_S = 0.010           # gossip to one neighbour is coalesced for so long; the first of a burst goes at once
 FRAME_BYTES = 64 * 1024         # a gossip frame ends at about this size, so that other traffic gets in between
 BURST_S = 4                     # seconds of the rate that may go at once: a whole database when a link comes up
+HAS_MAX = 4_096                 # names that a neighbour says it has and that we do not know
 ASK_AGAIN_S = 0.5               # a state is not asked for more often
 
 
@@ -58,6 +59,8 @@ class Peer:
     def saw(self, name: str, boot: str, version: int, beat: int, states: LinkState) -> None:
         """The neighbour has this of a node."""
         has = self.has.get(name)
+        if has is None and name not in states.nodes and len(self.has) >= HAS_MAX:
+            return
         if has is None or has[0] != boot or (version, beat) > has[1:]:
             self.has[name] = boot, version, beat
         self.offer(name, states)

@@ -127,13 +127,13 @@ class LinkState:
         known.append(change, encode(change))
         known.fresh_s = now_s
 
-    def make_room(self, spared: Container[str]) -> bool:
-        """Forget the oldest of those that are not in spared. False: all are."""
-        found = min((known for known in self if known.state.name not in spared), key=lambda known: known.fresh_s,
-                    default=None)
+    def make_room(self, spared: Container[str], own: str) -> str | None:
+        """Forget the oldest node that is not in spared. Returns its name, None: there is none."""
+        names = (name for name in self.nodes if name != own and name not in spared)
+        found = min(names, key=lambda name: self.nodes[name].fresh_s, default=None)
         if found is not None:
-            self.forget(found.state.name)
-        return found is not None
+            self.forget(found)
+        return found
 
     def take_whole(self, record: NodeRecord, raw: bytes, age_ms: int, now_s: float) -> Outcome:
         """raw: what record was decoded from."""

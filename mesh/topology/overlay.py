@@ -11,33 +11,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from mesh.link.frames import HOPS_MAX, PRIORITY_DIRECT, Gossip, Relay
 from mesh.link.neighbour import Neighbour
-from mesh.topology.claims import Claims
 from mesh.topology.flood import Peer, Timer, lines_of
+from mesh.topology.gossip import Exchange
 from mesh.topology.interest import Wants
-from mesh.topology.linkstate import LinkState, Outcome
 from mesh.topology.nodestate import (
-    Alive,
-    BadState,
-    Change,
-    Digest,
-    LinkInfo,
-    NodeChange,
     NodeInfo,
-    NodeRecord,
     NodeState,
     StreamInfo,
-    Wanted,
-    Whole,
-    decode_change,
-    decode_entry,
-    decode_record,
 )
-from mesh.topology.own import OwnState
+from mesh.topology.own import link_info
 from mesh.topology.paths import Paths
 from mesh.topology.settings import MeshSettings
 from mesh.topology.view import overlay_snapshot
@@ -46,7 +33,6 @@ from routing.errors import Reason, Refusal
 RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
 STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
 CALM_S = 3.0                    # no route has changed for so long
-SKEW_STEP_MS = 200              # a smaller change of a clock is not worth telling
 
 
 class Overlay:
@@ -64,12 +50,12 @@ class Overlay:
         self.on_nodes_changed: Callable[[set[str]], None] = lambda names: None
         self._clock_s = clock_s
         self._rng = rng
-        self._states = LinkState(
-            expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max)
-        self._own = OwnState(me, self._states, clock_ms(), clock_s())
-        self._claims = Claims()
+        self._exchange = Exchange(me, settings, self, self.counts, clock_ms(), clock_s())
+        self._states = self._exchange.states
+        self._own = self._exchange.own
+        self._claims = self._exchange.claims
+        self._peers = self._exchange.peers
         self._wants = Wants()
-        self._peers: dict[int, Peer] = {}               # id of the Neighbour → what it has
         self._by_node: dict[str, list[Peer]] = {}       # neighbour → its links, the best one first
         self._paths = Paths(me)
         self._strikes: Counter[int] = Counter()
@@ -126,11 +112,10 @@ class Overlay:
             self._refresh_links()
             if not self._own.dirty:
                 self._own.beat(now_s)
-                self._offer(self.me.name)
+                self._exchange.offer(self.me.name)
             self._claims.expire(now_s)
             self._strikes.clear()
-        for name in self._states.expire(self.me.name, now_s):
-            self._vanished(name)
+        self._exchange.expire(now_s)
         self.flush()
 
     # -- LinkEvents -------------------------------------------------------------------------------------------
@@ -172,7 +157,8 @@ class Overlay:
         if isinstance(frame, Relay):
             self._relay(peer, frame)
         else:
-            self._gossip(peer, frame)
+            self._exchange.received(peer, frame, self._clock_s())
+            self.flush()
 
     # -- relay ------------------------------------------------------------------------------------------------
 
@@ -184,9 +170,9 @@ class Overlay:
         if self._routes_stale:
             self._update_routes()
         if frame.source == self.me.name:
-            self._strike(peer, "looped", "messages of our own came back")
+            self.strike(peer, "looped", "messages of our own came back")
         elif not self._paths.may_come(frame.source, neighbour.node):
-            self._strike(peer, "forged", f"a message of {frame.source[:64]}, which does not stand behind it")
+            self.strike(peer, "forged", f"a message of {frame.source[:64]}, which does not stand behind it")
         elif frame.to == self.me.name:
             self.counts["delivered"] += 1
             self.on_message(frame.source, frame.body)
@@ -230,133 +216,18 @@ class Overlay:
         node = self._paths.nodes.get(to)
         return node is None or node.protocol > 0
 
-    # -- gossip -----------------------------------------------------------------------------------------------
+    # -- time and state ---------------------------------------------------------------------------------------
 
-    def _gossip(self, peer: Peer, frame: Gossip) -> None:
-        now_s = self._clock_s()
-        size = sum(map(len, frame.states)) + 16 * len(frame.states)
-        peer.received_bytes += size
-        if not peer.received.take(size, now_s):
-            self.counts["gossip excess"] += 1
-            self._strike(peer, "gossip excess", "endless gossip", always=True)
-            return
-        behind: dict[str, None] = {}
-        for data in frame.states:
-            try:
-                self._take(peer, data, behind, now_s)
-            except BadState as error:                   # of a newer version perhaps, or a lie
-                self._strike(peer, "bad gossip", str(error), always=True)
-        if behind:
-            peer.ask(behind, now_s)
-        self.flush()
+    @property
+    def reachable(self) -> Container[str]:
+        return self._paths.nodes
 
-    def _take(self, peer: Peer, data: bytes, behind: dict[str, None], now_s: float) -> None:
-        entry = decode_entry(data)
-        if isinstance(entry, Digest):
-            for line in entry.lines:
-                if line.node == self.me.name:
-                    self._heard_of_us(peer, line.boot, line.version, line.beat, now_s)
-                peer.saw(line.node, line.boot, line.version, line.beat, self._states)
-            for name in self._states.nodes:
-                peer.offer(name, self._states)
-        elif isinstance(entry, Wanted):
-            for name in entry.nodes:
-                peer.has.pop(name, None)
-                peer.offer(name, self._states)
-        elif entry is None:
-            self.counts["unknown gossip"] += 1
-        else:
-            self._take_state(peer, entry, behind, now_s)
-
-    def _take_state(self, peer: Peer, entry: Whole | Change | Alive, behind: dict[str, None], now_s: float) -> None:
-        states = self._states
-        told: NodeRecord | NodeChange | Alive
-        if isinstance(entry, Whole):
-            states.check_size(len(entry.record))
-            told = decode_record(entry.record)
-        elif isinstance(entry, Change):
-            states.check_size(len(entry.change))
-            told = decode_change(entry.change)
-        else:
-            told = entry
-        version, beat = (told.version, told.beat) if isinstance(told, Alive) else (told.sequence, told.sequence)
-        name = told.node
-        if name == self.me.name:
-            if isinstance(told, NodeRecord) and told.boot != self.me.boot:
-                self._claims.note(name, told.boot, told.started_ms, told.site, now_s)
-            self._heard_of_us(peer, told.boot, version, beat, now_s)
-            return
-        known = states.nodes.get(name)
-        before = known.state if known is not None else None
-        if isinstance(told, Alive):
-            outcome = states.take_alive(told, now_s)
-        elif isinstance(told, NodeChange):
-            assert isinstance(entry, Change)
-            links, others = told.links is not None, bool(told.added or told.removed or told.streams is not None)
-            outcome = states.take_change(told, entry.change, entry.age_ms, now_s)
-            if outcome is Outcome.NEW:
-                self._state_changed(name, links=links, others=others)
-        else:
-            assert isinstance(entry, Whole)
-            outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
-            if outcome is Outcome.FULL and states.make_room(self._paths.nodes.keys() | {self.me.name}):
-                outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
-            if outcome is Outcome.NEW:
-                self._replaced(before, states.nodes[name].state, now_s)
-        if outcome in (Outcome.EXCESS, Outcome.FULL):
-            self.counts[f"gossip {outcome.value}"] += 1
-            return
-        if outcome is Outcome.BEHIND:
-            behind[name] = None
-        if name in states.nodes:
-            peer.saw(name, told.boot, version, beat, states)
-        if outcome in (Outcome.NEW, Outcome.ALIVE):
-            self._offer(name)
-
-    def _replaced(self, before: NodeState | None, state: NodeState, now_s: float) -> None:
-        """A node was told as a whole."""
-        if before is None:
-            self._state_changed(state.name, links=True, others=True)
-            return
-        other_boot = before.boot != state.boot
-        if other_boot and self._claims.changed_boot(before, state, now_s):
-            self._expel(state.name)
-        self._state_changed(
-            state.name, links=True,
-            others=other_boot or before.interest != state.interest or before.streams != state.streams)
-
-    def _state_changed(self, name: str, *, links: bool, others: bool) -> None:
+    def state_changed(self, name: str, *, links: bool, others: bool) -> None:
+        """The database has something new of a node."""
         if links:
             self._routes_stale = True
         if others:
             self._changed.add(name)
-
-    def _heard_of_us(self, peer: Peer, boot: str, version: int, beat: int, now_s: float) -> None:
-        """Somebody tells us about our own name: our past, a liar, or another node that is called as we are."""
-        if boot == self.me.boot:
-            if beat <= self._own.number:
-                peer.saw(self.me.name, boot, version, beat, self._states)
-                return
-            self.counts["forged own state"] += 1
-        elif (beat, boot) <= self._states.nodes[self.me.name].rank:
-            return
-        else:
-            self._claims.heard_of_us(self.me.name, self.me.boot, self._own.started_ms, self.me.site, boot, now_s)
-            if self._claims.has_to_go(self.me.name, self.me.boot):
-                return                                  # the other one was here first
-        self._own.get_ahead_of(beat)
-
-    def _expel(self, name: str) -> None:
-        """Two nodes are called so: cut the links of the one that has to go."""
-        for peer in list(self._by_node.get(name, ())):
-            if self._claims.has_to_go(name, peer.neighbour.boot):
-                self._lie(peer, f"duplicate node name: another node is called {name}")
-
-    def _offer(self, name: str) -> None:
-        for peer in self._peers.values():
-            peer.offer(name, self._states)
-
-    # -- time and state ---------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Say and pass on what is due, and tell those above what has changed."""
@@ -388,7 +259,7 @@ class Overlay:
                 self._timer.at(due_s, now_s)
                 return
             self._own.say(now_s)
-            self._offer(self.me.name)
+            self._exchange.offer(self.me.name)
 
     def _update_routes(self) -> None:
         self._routes_stale = False
@@ -396,12 +267,6 @@ class Overlay:
         if changed:
             self._changed |= changed
             self._routes_changed_s = self._clock_s()
-
-    def _vanished(self, name: str) -> None:
-        self.counts["expired"] += 1
-        self._state_changed(name, links=True, others=True)
-        for peer in self._peers.values():
-            peer.forget(name)
 
     def _refresh_links(self) -> None:
         """Our own links as we tell them: one per neighbour, its best. Figures change only when they differ much."""
@@ -440,7 +305,13 @@ class Overlay:
             return Refusal(Reason.CONFLICT, f"duplicate node name: another node is called {name}")
         return None                     # links to an earlier run of the neighbour are the link layer's to close
 
-    def _strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
+    def expel(self, name: str) -> None:
+        """Two nodes are called so: cut the links of the one that has to go."""
+        for peer in list(self._by_node.get(name, ())):
+            if self._claims.has_to_go(name, peer.neighbour.boot):
+                self._lie(peer, f"duplicate node name: another node is called {name}")
+
+    def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""
         self.counts[what] += 1
         if always or self._clock_s() - self._routes_changed_s >= CALM_S:
@@ -473,16 +344,3 @@ class Overlay:
         return overlay_snapshot(self.me, self._paths.nodes, self._own, self._states, list(self._peers.values()),
                                 self._wants, self.counts, self.problems(), self._clock_s())
 
-
-def link_info(neighbour: Neighbour, told: LinkInfo | None) -> LinkInfo:
-    """told: what we said before; it stays while the figures are about the same."""
-    skew_ms = None if neighbour.skew_ms is None else round(neighbour.skew_ms)
-    rtt_us = None if neighbour.rtt_s is None else round(neighbour.rtt_s * 1e6)
-    if told is not None and told.cost == neighbour.cost:
-        same_skew = told.skew_ms == skew_ms or (
-            told.skew_ms is not None and skew_ms is not None and abs(told.skew_ms - skew_ms) < SKEW_STEP_MS)
-        same_rtt = told.rtt_us == rtt_us or (
-            told.rtt_us is not None and rtt_us is not None and told.rtt_us / 2 <= rtt_us <= told.rtt_us * 2 + 1000)
-        if same_skew and same_rtt:
-            return told
-    return LinkInfo(neighbour.node, neighbour.cost, "up", skew_ms, rtt_us)

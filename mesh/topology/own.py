@@ -5,6 +5,7 @@ is told as a difference; after some of them the whole is told again (linkstate.p
 """
 from __future__ import annotations
 
+from mesh.link.neighbour import Neighbour
 from mesh.topology.linkstate import LinkState
 from mesh.topology.nodestate import (
     CAPTURES_MAX,
@@ -19,6 +20,7 @@ from mesh.topology.nodestate import (
 )
 from mesh.topology.pace import Bucket
 
+SKEW_STEP_MS = 200          # a smaller change of a clock is not worth telling
 SAY_EVERY_S = 0.010         # changes within this time are one
 SAY_BURST = 20              # so many at this pace, then …
 SAY_PER_S = 10.0            # … so many per second
@@ -126,3 +128,17 @@ class OwnState:
         return NodeRecord(
             me.name, me.boot, self._number, me.site, me.epoch, me.version[:64], me.protocol_min, me.protocol_max,
             max(0, self._started_ms), self.streams, self.links, self.interest)
+
+
+def link_info(neighbour: Neighbour, told: LinkInfo | None) -> LinkInfo:
+    """told: what we said before; it stays while the figures are about the same."""
+    skew_ms = None if neighbour.skew_ms is None else round(neighbour.skew_ms)
+    rtt_us = None if neighbour.rtt_s is None else round(neighbour.rtt_s * 1e6)
+    if told is not None and told.cost == neighbour.cost:
+        same_skew = told.skew_ms == skew_ms or (
+            told.skew_ms is not None and skew_ms is not None and abs(told.skew_ms - skew_ms) < SKEW_STEP_MS)
+        same_rtt = told.rtt_us == rtt_us or (
+            told.rtt_us is not None and rtt_us is not None and told.rtt_us / 2 <= rtt_us <= told.rtt_us * 2 + 1000)
+        if same_skew and same_rtt:
+            return told
+    return LinkInfo(neighbour.node, neighbour.cost, "up", skew_ms, rtt_us)

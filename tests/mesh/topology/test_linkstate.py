@@ -204,10 +204,10 @@ def test_there_is_room_for_so_many_nodes_and_the_unreachable_ones_go_first() -> 
     for number, name in enumerate("abc"):
         take(states, whole(name), float(number))
     assert take(states, whole("d"), 3.0) is Outcome.FULL
-    assert states.make_room({"a", "c"})
+    assert states.make_room({"a"}, "c") == "b"
     assert take(states, whole("d"), 3.0) is Outcome.NEW
     assert set(states.nodes) == {"a", "c", "d"}
-    assert not states.make_room({"a", "c", "d"})
+    assert states.make_room({"a", "c"}, "d") is None
 
 
 # -- whole networks --------------------------------------------------------------------------------------------------

@@ -1,0 +1,188 @@
+"""What comes in as gossip: into the database, and on to the other neighbours. Sans-IO. Used by overlay.py."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from typing import Protocol
+
+from mesh.link.frames import Gossip
+from mesh.topology.claims import Claims
+from mesh.topology.flood import Peer
+from mesh.topology.linkstate import LinkState, Outcome
+from mesh.topology.nodestate import (
+    Alive,
+    BadState,
+    Change,
+    Digest,
+    NodeChange,
+    NodeInfo,
+    NodeRecord,
+    NodeState,
+    Wanted,
+    Whole,
+    decode_change,
+    decode_entry,
+    decode_record,
+)
+from mesh.topology.own import OwnState
+from mesh.topology.settings import MeshSettings
+
+
+class Host(Protocol):
+    """What the overlay does for its gossip."""
+
+    def state_changed(self, name: str, *, links: bool, others: bool) -> None:
+        """The database has something new of a node."""
+        ...
+
+    def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None: ...
+
+    def expel(self, name: str) -> None:
+        """Two nodes are called so: cut the links of the one that has to go."""
+        ...
+
+    @property
+    def reachable(self) -> Container[str]: ...
+
+
+class Exchange:
+    """The database and those that it is exchanged with."""
+
+    def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str], now_ms: int,
+                 now_s: float) -> None:
+        self.states = LinkState(
+            expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max)
+        self.own = OwnState(me, self.states, now_ms, now_s)
+        self.claims = Claims()
+        self.peers: dict[int, Peer] = {}                # id of the Neighbour → what it has
+        self._me = me
+        self._host = host
+        self._counts = counts
+
+    def received(self, peer: Peer, frame: Gossip, now_s: float) -> None:
+        size = sum(map(len, frame.states)) + 16 * len(frame.states)
+        peer.received_bytes += size
+        if not peer.received.take(size, now_s):
+            self._host.strike(peer, "gossip excess", "endless gossip", always=True)
+            return
+        behind: dict[str, None] = {}
+        for data in frame.states:
+            try:
+                self._take(peer, data, behind, now_s)
+            except BadState as error:                   # of a newer version perhaps, or a lie
+                self._host.strike(peer, "bad gossip", str(error), always=True)
+        if behind:
+            peer.ask(behind, now_s)
+
+    def _take(self, peer: Peer, data: bytes, behind: dict[str, None], now_s: float) -> None:
+        entry = decode_entry(data)
+        if isinstance(entry, Digest):
+            for line in entry.lines:
+                if line.node == self._me.name:
+                    self._heard_of_us(peer, line.boot, line.version, line.beat, now_s)
+                peer.saw(line.node, line.boot, line.version, line.beat, self.states)
+            for name in self.states.nodes:
+                peer.offer(name, self.states)
+        elif isinstance(entry, Wanted):
+            for name in entry.nodes:
+                peer.has.pop(name, None)
+                peer.offer(name, self.states)
+        elif entry is None:
+            self._counts["unknown gossip"] += 1
+        else:
+            self._take_state(peer, entry, behind, now_s)
+
+    def _take_state(self, peer: Peer, entry: Whole | Change | Alive, behind: dict[str, None], now_s: float) -> None:
+        states = self.states
+        told: NodeRecord | NodeChange | Alive
+        if isinstance(entry, Whole):
+            states.check_size(len(entry.record))
+            told = decode_record(entry.record)
+        elif isinstance(entry, Change):
+            states.check_size(len(entry.change))
+            told = decode_change(entry.change)
+        else:
+            told = entry
+        version, beat = (told.version, told.beat) if isinstance(told, Alive) else (told.sequence, told.sequence)
+        name = told.node
+        if name == self._me.name:
+            if isinstance(told, NodeRecord) and told.boot != self._me.boot:
+                self.claims.note(name, told.boot, told.started_ms, told.site, now_s)
+            self._heard_of_us(peer, told.boot, version, beat, now_s)
+            return
+        known = states.nodes.get(name)
+        before = known.state if known is not None else None
+        if isinstance(told, Alive):
+            outcome = states.take_alive(told, now_s)
+        elif isinstance(told, NodeChange):
+            assert isinstance(entry, Change)
+            links, others = told.links is not None, bool(told.added or told.removed or told.streams is not None)
+            outcome = states.take_change(told, entry.change, entry.age_ms, now_s)
+            if outcome is Outcome.NEW:
+                self._host.state_changed(name, links=links, others=others)
+        else:
+            assert isinstance(entry, Whole)
+            outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
+            if outcome is Outcome.FULL and self._make_room():
+                outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
+            if outcome is Outcome.NEW:
+                self._replaced(before, states.nodes[name].state, now_s)
+        if outcome in (Outcome.EXCESS, Outcome.FULL):
+            self._counts[f"gossip {outcome.value}"] += 1
+            return
+        if outcome is Outcome.BEHIND:
+            behind[name] = None
+        if name in states.nodes:
+            peer.saw(name, told.boot, version, beat, states)
+        if outcome in (Outcome.NEW, Outcome.ALIVE):
+            self.offer(name)
+
+    def _replaced(self, before: NodeState | None, state: NodeState, now_s: float) -> None:
+        """A node was told as a whole."""
+        if before is None:
+            self._host.state_changed(state.name, links=True, others=True)
+            return
+        other_boot = before.boot != state.boot
+        if other_boot and self.claims.changed_boot(before, state, now_s):
+            self._host.expel(state.name)
+        self._host.state_changed(
+            state.name, links=True,
+            others=other_boot or before.interest != state.interest or before.streams != state.streams)
+
+    def _make_room(self) -> bool:
+        """A node that cannot be reached has to go for a new one."""
+        found = self.states.make_room(self._host.reachable, self._me.name)
+        if found is not None:
+            self.forget(found)
+        return found is not None
+
+    def expire(self, now_s: float) -> None:
+        for name in self.states.expire(self._me.name, now_s):
+            self._counts["expired"] += 1
+            self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """The database has let go of a node."""
+        self._host.state_changed(name, links=True, others=True)
+        for peer in self.peers.values():
+            peer.forget(name)
+
+    def _heard_of_us(self, peer: Peer, boot: str, version: int, beat: int, now_s: float) -> None:
+        """Somebody tells us about our own name: our past, a liar, or another node that is called as we are."""
+        if boot == self._me.boot:
+            if beat <= self.own.number:
+                peer.saw(self._me.name, boot, version, beat, self.states)
+                return
+            self._counts["forged own state"] += 1
+        elif (beat, boot) <= self.states.nodes[self._me.name].rank:
+            return
+        else:
+            self.claims.heard_of_us(self._me.name, self._me.boot, self.own.started_ms, self._me.site, boot, now_s)
+            if self.claims.has_to_go(self._me.name, self._me.boot):
+                return                                  # the other one was here first
+        self.own.get_ahead_of(beat)
+
+    def offer(self, name: str) -> None:
+        """Have a state sent to all who lack it."""
+        for peer in self.peers.values():
+            peer.offer(name, self.states)
