@@ -259,12 +259,14 @@ class RetainedEvents:
         """The retained events of a filter that were first stored on this node."""
         return [event for event in self.tree.match(pattern) if event.origin is None]
 
-    def merge(self, events: list[Event], origin_node: str, epoch: str, pattern: str, complete: bool) -> list[Event]:
+    def merge(self, events: list[Event], origin_node: str, epoch: str, pattern: str, complete: bool,
+              taken_ms: int | None = None) -> list[Event]:
         """Take a snapshot of another node: its retained events that the filter matches, as they stand there now.
 
         The table changes, the streams do not. complete: what we hold of that node's epoch (or an older one) under the
         filter and what is not in the snapshot was removed there, and goes here too. Returns what changed: events for
         those who subscribe now; the removed ones have an empty payload.
+        taken_ms: when it was taken, by that node's clock: what is not older may have come since, by the stream.
         """
         topics = {event.topic for event in events}
         changed = [event for event in events if event.payload and self.is_newest(event) and self.check(event) is None]
@@ -274,6 +276,7 @@ class RetainedEvents:
                       origin=known.origin, origin_offset=known.origin_offset)
                 for known in list(self.tree.match(pattern))
                 if known.origin is not None and known.origin.node == origin_node and known.topic not in topics
+                and (taken_ms is None or known.timestamp_ms < taken_ms or known.origin.epoch != epoch)
             ]
         for event in changed:
             ticket = Ticket([event])
