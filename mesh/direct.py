@@ -3,8 +3,9 @@
     Router.publish ─► DirectLane.send ─► nodes whose interest matches, or the one that a reply topic names
     overlay ─► DirectLane.on_message ─► Router.deliver_direct ─► live subscribers
 
-A message is the MessagePack array [32, topic, [event, …]]; 32 tells it from the messages of mesh/replication. Per event
-that costs 0.5 to 3 µs to write and as much to read; a RecordBatch 1.5 to 20 µs and 50 to 130 bytes more.
+A message is the MessagePack array [32, topic, [event, …], run, number]; 32 tells it from the messages of
+mesh/replication, run is drawn at start and number counts up: a frame may come twice, an event must not. Per event that
+costs 0.5 to 3 µs to write and as much to read; a RecordBatch 1.5 to 20 µs and 50 to 130 bytes more.
 
 An answer goes to "$reply/<node>/<id>": to that node by its name, without interest, past the filters of links. Whoever
 knows the id was asked.
@@ -20,6 +21,7 @@ from msgspec import Meta
 
 from mesh.link.frames import PRIORITY_DIRECT
 from mesh.link.neighbour import Neighbour
+from mesh.once import Once
 from mesh.topology.nodestate import NodeState
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties, event_size_bytes
@@ -63,6 +65,8 @@ class DirectEvent(msgspec.Struct, array_like=True, frozen=True):
 class Direct(msgspec.Struct, array_like=True, tag=TAG, frozen=True):
     topic: str
     events: Annotated[list[DirectEvent], Meta(max_length=EVENTS_MAX)]
+    run: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    number: Annotated[int, Meta(ge=0, le=2**62)] = 0
 
 
 class BadDirect(Exception):
@@ -77,9 +81,9 @@ def is_direct(body: bytes) -> bool:
     return len(body) > 1 and body[1] == TAG and 0x91 <= body[0] <= 0x9F
 
 
-def encode_direct(events: list[Event]) -> bytes:
+def encode_direct(events: list[Event], run: int = 0, number: int = 0) -> bytes:
     """Events of one topic."""
-    return _encoder.encode(Direct(events[0].topic, [_plain(event) for event in events]))
+    return _encoder.encode(Direct(events[0].topic, [_plain(event) for event in events], run, number))
 
 
 def _plain(event: Event) -> DirectEvent:
@@ -91,14 +95,21 @@ def _plain(event: Event) -> DirectEvent:
                        list(event.headers) if event.headers else [])
 
 
-def decode_direct(body: bytes, prefix: str = "") -> list[Event]:
+def decode_direct(body: bytes) -> Direct:
+    """Raises BadDirect."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadDirect(str(error)[:200]) from None
+
+
+def events_of(message: Direct, prefix: str = "") -> list[Event]:
     """prefix: put before the topic. Raises BadDirect."""
     try:
-        message = _decoder.decode(body)
         topic = f"{prefix}/{message.topic}" if prefix else message.topic
         check_topic(topic)
         return [_event(topic, one) for one in message.events]
-    except (msgspec.DecodeError, TopicError, UnicodeDecodeError, RecursionError) as error:
+    except TopicError as error:
         raise BadDirect(str(error)[:200]) from None
 
 
@@ -136,9 +147,15 @@ class DirectLane:
     """The router's RemoteLane, and the way in. One per node, loop thread only."""
 
     def __init__(self, name: str, router: Router, overlay: Overlay, clock_ms: Callable[[], int],
-                 before_send: Callable[[], None]) -> None:
-        """before_send: tells the others of interest that is new, so that a request does not overtake it."""
+                 before_send: Callable[[], None], run: int) -> None:
+        """before_send: tells the others of interest that is new, so that a request does not overtake it.
+
+        run: drawn for this start of the node, at most 2**62.
+        """
         self.counts: Counter[str] = Counter()
+        self._run = run
+        self._number = 0                                # of the last message, whoever it went to
+        self._once = Once()
         self._reply_prefix = f"{REPLY_PREFIX}{name}/"
         self._router = router
         self._overlay = overlay
@@ -176,7 +193,8 @@ class DirectLane:
             if not event.timestamp_ms:
                 event.timestamp_ms = now_ms
         for part in _parts(events):
-            body = encode_direct(part)
+            self._number += 1
+            body = encode_direct(part, self._run, self._number)
             for node in receivers:
                 taken = self._overlay.send(node, body, PRIORITY_DIRECT)
                 self.counts["sent" if taken else "not sent"] += len(part)
@@ -199,17 +217,16 @@ class DirectLane:
         if edge is None:
             return
         try:
-            events = decode_direct(body)
-            if not events:
+            message = decode_direct(body)
+            if message.number and not self._once.is_new(source, message.run, message.number):
+                self.counts["repeated messages"] += 1
                 return
-            topic = events[0].topic
-            if not topic.startswith(REPLY_PREFIX):
-                if not _passes(edge.imports, topic):
-                    self.counts["not imported"] += len(events)
-                    return
-                if edge.prefix:
-                    events = decode_direct(body, edge.prefix)
-        except (BadDirect, TopicError):
+            topic = message.topic
+            if not topic.startswith(REPLY_PREFIX) and not _passes(edge.imports, topic):
+                self.counts["not imported"] += len(message.events)
+                return
+            events = events_of(message, "" if topic.startswith(REPLY_PREFIX) else edge.prefix)
+        except BadDirect:
             self.counts["bad messages"] += 1
             return
         if topic.startswith(OWN_TOPICS) or (

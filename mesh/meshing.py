@@ -35,7 +35,7 @@ class Meshing:
         self.me = me
         self.settings = settings
         self.overlay = Overlay(me, clock_s, clock_ms, rng, settings, call_later)
-        self.direct = DirectLane(me.name, router, self.overlay, clock_ms, self._tell)
+        self.direct = DirectLane(me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62))
         self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication)
         self._router = router
         self._clock_s = clock_s

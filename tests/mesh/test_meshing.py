@@ -6,7 +6,7 @@ import random
 import msgspec
 import pytest
 
-from mesh.direct import BadDirect, decode_direct, encode_direct, is_direct
+from mesh.direct import BadDirect, decode_direct, encode_direct, events_of, is_direct
 from mesh.meshing import Meshing
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
 from routing.event import Event, Properties
@@ -192,7 +192,7 @@ def test_interest_is_the_union_of_subscriptions_and_replicate_aggregated_by_cove
 ])
 def test_what_is_no_direct_message_is_dropped_and_counted(net, body):
     with pytest.raises(BadDirect):
-        decode_direct(body)
+        events_of(decode_direct(body))
     net.nodes["n1"].send("n0", body, 2)
     net.run(0.1)
     assert net.meshings["n0"].direct.counts["bad messages"] == (1 if is_direct(body) else 0)
