@@ -371,3 +371,13 @@ def test_journals_come_back_and_a_torn_last_line_is_no_fact(tmp_path: Path) -> N
     consumer = Consumer()
     assert read_consumer(tmp_path / "c", consumer) == []
     assert consumer.receipts == [Receipt(message(1)), Receipt(message(1), True, place(5)), Receipt(None)]
+
+
+def test_a_group_that_marks_a_repeat_is_clean_in_whatever_order_its_journals_are_read() -> None:
+    history = clean()
+    first, again = (Receipt(message(3), redelivered=mark, place=place(6)) for mark in (False, True))
+    rest = [Receipt(record.message, place=record.place) for record in history.log or () if record.place != place(6)]
+    history.consumers["group"] = Consumer([again, first, *rest], ordered=False)
+    assert check(history).clean
+    history.consumers["group"] = Consumer([first, first, *rest], ordered=False)
+    assert check(history).faults["DUP"] == 1
