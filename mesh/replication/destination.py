@@ -180,6 +180,7 @@ class Flow:
         if reachable and not self.reachable:
             self.trip.fresh()
             self.reachable = True
+            self._told = 0                      # it may have been restarted
             if self.state in (State.ASKING, State.RUNNING):
                 self._rewind()
         self.reachable = reachable

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.replication.branch import Branch, Needs, by_time, earliest, latest
 from mesh.replication.destination import Flow
 from mesh.replication.filters import strip_prefix
 from mesh.replication.messages import EARLIEST, Batch, Message, Problem, Want
+from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import From, ReplicationConfig
+from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
@@ -48,6 +50,22 @@ class Overlay(Protocol):
     def edge(self, node: str) -> Neighbour | None: ...
 
 
+class Peer:
+    """What we last saw of a node."""
+
+    __slots__ = ("away", "boot", "epoch", "retained", "streams")
+
+    def __init__(self, node: NodeState) -> None:
+        self.epoch = node.epoch
+        self.boot = node.boot
+        self.streams = node.streams
+        self.away = False
+        self.retained = Covering()              # filters for which its retained events were asked
+
+    def differs(self, node: NodeState) -> bool:
+        return self.away or (self.epoch, self.boot, self.streams) != (node.epoch, node.boot, node.streams)
+
+
 class Intake:
     """See the module's head. Loop thread only."""
 
@@ -62,7 +80,7 @@ class Intake:
         self.rng = rng
         self.branches: dict[OriginPartition, Branch] = {}
         self.refusals: Counter[str] = Counter()         # node → messages that we did not believe
-        self.on_filters: Callable[[set[str]], None] = lambda nodes: None    # nodes of which something new is wanted
+        self.retained = RetainedIntake(router, send, self.border, clock_s, rng, self.publisher_of)
         self._config = config
         self._router = router
         self._overlay = overlay
@@ -71,6 +89,7 @@ class Intake:
         self._linger_until_s = 0.0                      # what was wanted before the start may be wanted again
         self._publishers: dict[str, Publisher] = {}
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
+        self._peers: dict[str, Peer] = {}
         self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
         self._sync_due_s: float | None = None
         self._synced_s = -1.0
@@ -118,33 +137,42 @@ class Intake:
         if self._sync_due_s is not None and self.clock_s() >= self._sync_due_s:
             self.sync()
 
-    def sync(self) -> None:
-        """Bring every flow in line with what is wanted now."""
-        self._sync_due_s = None
-        self._synced_s = self.clock_s()
+    def sync(self, names: Iterable[str] | None = None) -> None:
+        """Bring the flows from these nodes, None: from all, in line with what is wanted now."""
+        if names is None:
+            self._sync_due_s = None
+            self._synced_s = self.clock_s()
+        nodes = self._overlay.nodes
         needs = self._needs()
-        asked: set[str] = set()
-        for name, node in self._overlay.nodes.items():
-            filters = self._filters_for(name)
-            for stream in node.streams:
-                fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
-                for index in range(stream.partitions):
-                    origin = self._router.origins.of(name, node.epoch, stream.name, index)
-                    branch = self.branches.get(origin)
-                    if branch is None:
-                        if not fitting and origin not in self._unfinished:
-                            continue
-                        self._unfinished.discard(origin)
-                        branch = self._open(origin)
-                    if self._sync_branch(branch, node, fitting, needs):
-                        asked.add(name)
-        if asked:
-            self.on_filters(asked)
+        for name in list(nodes) if names is None else names:
+            if name in nodes:
+                self._sync_node(nodes[name], needs)
 
-    def _sync_branch(self, branch: Branch, node: NodeState, fitting: list[str], needs: Needs) -> bool:
-        """True when a filter is new."""
+    def _sync_node(self, node: NodeState, needs: Needs) -> None:
+        filters = self._filters_for(node.name)
+        peer = self._peers.get(node.name)
+        if peer is None or (peer.epoch, peer.boot) != (node.epoch, node.boot):
+            peer = self._peers[node.name] = Peer(node)
+        for stream in node.streams:
+            fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
+            for index in range(stream.partitions):
+                origin = self._router.origins.of(node.name, node.epoch, stream.name, index)
+                branch = self.branches.get(origin)
+                if branch is None:
+                    if not fitting and origin not in self._unfinished:
+                        continue
+                    self._unfinished.discard(origin)
+                    branch = self._open(origin)
+                self._sync_branch(branch, node, fitting, needs)
+        new = [pattern for pattern in filters if not peer.retained.covers(pattern)]
+        if filters != sorted(peer.retained.filters):
+            peer.retained = Covering(filters)
+        for pattern in new:
+            self.retained.want(node.name, node.epoch, pattern)
+
+    def _sync_branch(self, branch: Branch, node: NodeState, fitting: list[str], needs: Needs) -> None:
         live = branch.live
-        only, prefix = self._border(branch.origin.node)
+        only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
             flow.limit(only, prefix)
             flow.set_reachable(True)
@@ -156,7 +184,6 @@ class Intake:
         else:
             desired = self._first_wants(branch.origin, node, fitting, needs, prefix)
         live.sync(desired)
-        return any(pattern not in before for pattern in fitting)
 
     def _first_wants(self, origin: OriginPartition, node: NodeState, fitting: list[str], needs: Needs,
                      prefix: str) -> dict[str, Want]:
@@ -188,11 +215,11 @@ class Intake:
 
     def _filters_for(self, node: str) -> list[str]:
         """What is wanted of a node, in its own terms: without the prefix that its topics get on the way in."""
-        _, prefix = self._border(node)
+        _, prefix = self.border(node)
         found = (strip_prefix(pattern, prefix) for pattern in self._interest.filters)
         return sorted({pattern for pattern in found if pattern is not None})
 
-    def _border(self, node: str) -> tuple[tuple[str, ...], str]:
+    def border(self, node: str) -> tuple[tuple[str, ...], str]:
         """Imports (empty: all) and prefix of the link by which a node is reached."""
         edge = self._overlay.edge(node)
         if edge is None:
@@ -216,19 +243,40 @@ class Intake:
     # -- nodes ------------------------------------------------------------------------------------------------
 
     def nodes_changed(self, names: set[str]) -> None:
+        """Nodes appeared, vanished or changed. What they want of us does not matter here."""
         nodes = self._overlay.nodes
-        for branch in list(self.branches.values()):
-            if branch.origin.node not in names:
-                continue
-            node = nodes.get(branch.origin.node)
+        changed: set[str] = set()
+        for name in names:
+            node, peer = nodes.get(name), self._peers.get(name)
             if node is None:
-                for flow in branch.flows():
-                    flow.set_reachable(False)
-            elif node.epoch != branch.origin.epoch:
+                if peer is not None:
+                    peer.away = True
+                    self.retained.drop(name)
+                for branch in self.branches.values():
+                    if branch.origin.node == name:
+                        for flow in branch.flows():
+                            flow.set_reachable(False)
+            elif peer is None or peer.differs(node):
+                changed.add(name)
+                if peer is not None and (peer.epoch, peer.boot) != (node.epoch, node.boot):
+                    self._began_anew(node, peer)
+                elif peer is not None:
+                    peer.away = False
+                    peer.streams = node.streams
+        if changed:
+            self.sync(changed)
+
+    def _began_anew(self, node: NodeState, peer: Peer) -> None:
+        """The node was restarted; its log may be another one."""
+        self.retained.drop(node.name)
+        for branch in [branch for branch in self.branches.values() if branch.origin.node == node.name]:
+            if branch.origin.epoch != node.epoch:
                 log.warning("node %s has a new log: %s is not pulled any more", node.name, branch.origin.text)
                 branch.close(forget=False)
                 del self.branches[branch.origin]
-        self.sync()
+            else:
+                for flow in branch.flows():
+                    flow.set_reachable(False)           # whatever was under way is gone with the old process
 
     def _open(self, origin: OriginPartition) -> Branch:
         branch = self.branches[origin] = Branch(self, origin)
@@ -240,7 +288,7 @@ class Intake:
 
     def add(self, flow: Flow) -> None:
         self._flows[flow.token] = flow
-        flow.limit(*self._border(flow.origin.node))
+        flow.limit(*self.border(flow.origin.node))
         flow.reachable = flow.origin.node in self._overlay.nodes
 
     def drop(self, flow: Flow) -> None:
@@ -306,6 +354,7 @@ class Intake:
             self.plan()
         for flow in list(self._flows.values()):
             flow.tick(now_s)
+        self.retained.tick(now_s)
 
     def plan(self) -> None:
         needs = self._needs()
@@ -314,7 +363,9 @@ class Intake:
                 branch.close(forget=True)
                 del self.branches[branch.origin]
                 continue
-            _, prefix = self._border(branch.origin.node)
+            only, prefix = self.border(branch.origin.node)
+            for flow in branch.flows():
+                flow.limit(only, prefix)                # the way may lead over another link by now
             bare: Needs = {}
             for pattern, need in needs.items():
                 stripped = strip_prefix(pattern, prefix)

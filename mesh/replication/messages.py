@@ -125,7 +125,8 @@ class RetainedPage(msgspec.Struct, array_like=True, tag=6, frozen=True):
     request: Token
     after: Annotated[str, Meta(max_length=FILTER_MAX)]
     last: bool
-    body: bytes = b""
+    taken_ms: Count                 # when the snapshot was taken, by the origin's clock
+    body: bytes = b""               # events with offsets 0, 1, 2 …, in order of topic
 
 
 class ExportAsk(msgspec.Struct, array_like=True, tag=7, frozen=True):

@@ -11,8 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.replication.intake import Intake, Overlay
-from mesh.replication.messages import BadMessage, Batch, Close, Message, Problem, Pull, decode, encode
+from mesh.replication.messages import (
+    BadMessage,
+    Batch,
+    Close,
+    Message,
+    Problem,
+    Pull,
+    RetainedAsk,
+    RetainedPage,
+    decode,
+    encode,
+)
 from mesh.replication.outlets import Outlets
+from mesh.replication.retained import RetainedOutlet
 from mesh.replication.settings import ReplicationConfig
 from routing.router import Router
 
@@ -24,6 +36,8 @@ class Replication:
         self._overlay = overlay
         self.intake = Intake(router, overlay, self._send, clock_s, clock_ms, rng, settings)
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
+        self.retained = RetainedOutlet(
+            router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_s, clock_ms, settings.limits)
         self._started = False
 
     def start(self) -> None:
@@ -48,6 +62,10 @@ class Replication:
             self.intake.on_problem(source, message)
         elif isinstance(message, Close):
             self.outlets.on_close(source, message)
+        elif isinstance(message, RetainedAsk):
+            self.retained.on_ask(source, message)
+        elif isinstance(message, RetainedPage):
+            self.intake.retained.on_page(source, message)
 
     def on_nodes_changed(self, names: set[str]) -> None:
         """Nodes appeared, vanished, or changed boot, epoch, streams or links."""
@@ -64,6 +82,7 @@ class Replication:
         if self._started:
             self.intake.tick(now_s)
             self.outlets.tick(now_s)
+            self.retained.tick(now_s)
 
     def snapshot(self) -> dict[str, Any]:
         return {}

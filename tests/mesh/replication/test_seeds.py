@@ -1,10 +1,11 @@
-"""Random lives of three nodes. Whatever happens, every log holds exactly what its filters' history says, once, in order."""
+"""Random lives of three nodes: every log holds exactly what its filters' history says, once and in order."""
 from __future__ import annotations
 
 import errno
 
 import pytest
 
+from mesh.replication.branch import Branch
 from mesh.replication.filters import Selection
 from mesh.replication.settings import ReplicationSettings
 from routing.settings import StreamSettings
@@ -19,7 +20,8 @@ class Life:
     def __init__(self, seed):
         self.world = world = World(seed, loss=0.05, doubles=0.05, delay_s=(0.001, 0.03), limits=LIMITS)
         self.rng = world.rng
-        streams = [StreamSettings("events", ("#",), partitions=2), StreamSettings("orders", ("orders/#",), partitions=3)]
+        streams = [
+            StreamSettings("events", ("#",), partitions=2), StreamSettings("orders", ("orders/#",), partitions=3)]
         world.add("graz", streams=streams)
         world.add("lyon", streams=[StreamSettings("events", ("#",), partitions=3)])
         world.add("cloud", streams=streams[:1], replicate=(("orders/#", "earliest"), ("b/1", "latest")))
@@ -86,14 +88,13 @@ class Life:
     def check_history(self, destination, origin):
         """What the history claims is what there is."""
         histories = {}
-        got = {(event.origin.stream, event.origin.index, event.origin_offset) for event in destination.replicas(origin.name)
-               if event.origin.epoch == origin.store.epoch}
+        got = {(event.origin.stream, event.origin.index, event.origin_offset)
+               for event in destination.replicas(origin.name) if event.origin.epoch == origin.store.epoch}
         for key, number in destination.router.replicas.flows():
             if key.node == origin.name and key.epoch == origin.store.epoch:
                 assert number == 0, "a back-fill that never ended"
                 branch = destination.replication.intake.branches.get(key)
                 if branch is None:
-                    from mesh.replication.branch import Branch
                     history = Branch(destination.replication.intake, key).stored_history()
                 else:
                     history = branch.live.history
