@@ -20,6 +20,7 @@ from protocols.rest.bodies import BodyMemory, read_body, too_large
 from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
 from protocols.rest.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
+from protocols.rest.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.problems import Problem, problem_members, problem_of
 from protocols.rest.settings import RestSettings
 from protocols.rest.waiting import Waiting
@@ -58,6 +59,7 @@ class PublishEndpoint:
         self._memory = memory
         self._counters = counters
         self._waiting = Waiting(settings.publish_timeout_s)
+        self._ndjson = NdjsonEndpoint(router, settings, counters, memory)
         self._topics: dict[str, str] = {}
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -73,13 +75,17 @@ class PublishEndpoint:
         return await self._one(request, session, fields, event)
 
     async def post_without_topic(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/events with a CloudEvent or a batch of them."""
+        """POST /v1/events with NDJSON, a CloudEvent or a batch of those."""
         session = await self._doorkeeper.session(request)
+        if request.content_type in MEDIA_TYPES:
+            if request.rel_url.raw_query_string:
+                raise Problem(400, "query-invalid", "NDJSON takes no query; each line names its topic")
+            return await self._ndjson.post(request, session)
         topic = topic_of_query(request)
         fields = publish_fields(request.headers.items())
         if not is_cloud(fields):
-            raise Problem(415, "media-type-unsupported", "without a topic in the path this takes CloudEvents",
-                          {"Accept-Post": f"{MEDIA_TYPE}, {BATCH_MEDIA_TYPE}"})
+            raise Problem(415, "media-type-unsupported", "without a topic in the path: NDJSON or CloudEvents",
+                          {"Accept-Post": f"{MEDIA_TYPES[0]}, {MEDIA_TYPE}, {BATCH_MEDIA_TYPE}"})
         if check_media_type(fields):
             return await self._batch(request, session, fields, topic)
         event = one_event(fields, await self._body(request), topic, self._router.clock_ms())

@@ -21,6 +21,11 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     batch_events_max: int = 10_000              # of one batch; a body of 1 MiB holds about as many small ones
 
+    ndjson_events_max: int = 1_000_000          # of one request; they stream, so memory does not depend on it
+    ndjson_line_bytes_max: int = 2 * 1024 * 1024    # a payload of 1 MiB in base64 with its names
+    ndjson_group_bytes: int = 256 * 1024        # lines published together; some 5 ms of work
+    ndjson_answers_bytes_max: int = 8 * 1024 * 1024     # of one request, kept for a client that reads them at the end
+
     page_events_max: int = 1_000                # of one page of history, or of retained events
     page_bytes_max: int = 1024 * 1024           # JSON of one page; one event more than fits
 
