@@ -31,7 +31,8 @@ def test_a_new_filter_brings_what_is_retained_there():
 
 
 def test_many_pages_over_a_lossy_way():
-    world = World(2, loss=0.3, doubles=0.3, delay_s=(0.001, 0.05), limits=ReplicationSettings(retained_page_bytes=2_000))
+    limits = ReplicationSettings(retained_page_bytes=2_000)
+    world = World(2, loss=0.3, doubles=0.3, delay_s=(0.001, 0.05), limits=limits)
     graz, cloud = world.add("graz"), world.add("cloud")
     for number in range(300):
         keep(graz, f"a/{number}", b"x" * 50)
