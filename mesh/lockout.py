@@ -1,31 +1,17 @@
 """Lock-out: 5 failed logins in 5 minutes close the door for 10 minutes, per user and address. No clock of its own.
 
-Unknown users are counted like known ones, so a lock-out does not tell which users exist. IPv6 addresses count by
-their /64, because one client owns all of it.
+Unknown users are counted like known ones, so a lock-out does not tell which users exist.
 """
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
+
+from protocols.network import network_of as network_of
 
 FAILURES_MAX = 5
 WINDOW_S = 300.0
 LOCKED_S = 600.0
 ENTRIES_MAX = 65_536        # pairs remembered; the one that failed longest ago is forgotten first
-
-
-def network_of(address: str) -> str:
-    """The part of "host:port" that stands for one client."""
-    host = address.rpartition(":")[0].strip("[]") or address
-    try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
-    return host
 
 
 class _Entry:

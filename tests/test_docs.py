@@ -10,6 +10,7 @@ import pytest
 from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
+from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.settings import (
     Config,
     Listeners,
@@ -20,8 +21,11 @@ from mesh.settings import (
     TlsSettings,
     UserSettings,
 )
+from mesh.topology.settings import MeshSettings
 from mesh.units import parse_duration_ms, parse_size
 from protocols.mqtt.settings import MqttSettings
+from protocols.rest.cors import CorsSettings
+from protocols.rest.ratelimit import RateLimit
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
 from routing.policy import Rule
@@ -33,9 +37,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[node]": NodeSettings, "[listeners]": Listeners, "A listener": ListenerSettings, "tls": TlsSettings,
     "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings,
     "[[api_keys]]": ApiKeySettings, "[[jwt]]": JwtSettings, "[[policies]]": Rule,
-    "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings, "[websocket]": WebSocketSettings,
+    "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings,
+    "[http.cors]": CorsSettings, "[[http.rate_limits]]": RateLimit, "[websocket]": WebSocketSettings,
     "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
     "push": StrictPush, "[[links]]": LinkTable, "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
+    "[[replicate]]": ReplicateSettings, "[replication]": ReplicationSettings, "[mesh]": MeshSettings,
 }
 
 

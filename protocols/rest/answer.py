@@ -19,7 +19,7 @@ _HEADS = {
     status: "".join((
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n",
         *(f"{name}: {text}\r\n" for name, text in _FIELDS.items()),
-        "Content-Length: %d\r\nDate: %s\r\n\r\n",
+        "Content-Length: %d\r\nDate: %s\r\n%s\r\n",
     )) for status in (200, 202)
 }
 
@@ -39,6 +39,7 @@ class PreparedAnswer(web.StreamResponse):
     def __init__(self, status: int, body: bytes) -> None:
         self._status = status                   # the base class would build header fields that nobody reads
         self._content = body
+        self.extra = ""                         # further header lines
         self._writer: AbstractStreamWriter | None = None
         self._connection: web.RequestHandler | None = None
 
@@ -51,7 +52,7 @@ class PreparedAnswer(web.StreamResponse):
         connection = self._connection
         if connection is None or connection.transport is None or self._writer is None:
             raise ConnectionResetError("the client is gone")
-        head = _HEADS[self._status] % (len(self._content), rfc822_formatted_time())
+        head = _HEADS[self._status] % (len(self._content), rfc822_formatted_time(), self.extra)
         connection.transport.write(head.encode("ascii") + self._content)
         if connection.writing_paused:           # a client that pipelines and does not read
             await self._writer.drain()

@@ -17,13 +17,14 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest import problem_types
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.bodies import BodyMemory
 from protocols.rest.consumers import ConsumersEndpoint
+from protocols.rest.cors import is_preflight
 from protocols.rest.counters import RestCounters
 from protocols.rest.deadletters import DeadLettersEndpoint
+from protocols.rest.entry import Entry
 from protocols.rest.guard import (
     SHORTCUT,
     GuardedHandler,
@@ -65,9 +66,10 @@ class RestServer:
         self.counters = RestCounters()
         self._authenticator = authenticator
         self._settings = settings
+        self._entry = Entry(settings, authenticator)
         self._websocket = websocket
         self._json_websocket = json_websocket
-        doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator)
+        doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator, self._entry.count_user)
         self.memory = memory = BodyMemory(settings.bodies_bytes_max)
         self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
@@ -98,6 +100,8 @@ class RestServer:
         if self._json_websocket is not None:
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
         router.add_get("/problems/{kind}", problem_types.show, allow_head=False)
+        if self._entry.adds_fields:
+            app.on_response_prepare.append(self._entry.add_fields)
         app[SHORTCUT] = self._shortcut
         return app
 
@@ -155,31 +159,26 @@ class RestServer:
         """Turn what a handler raises into a problem, and count."""
         try:
             check_framing(request)
-            self._check_page(request)
+            self._entry.admit(request)
             response = await handler(request)
         except MalformedRequest as problem:
             response = self._malformed(request, problem)
         except Problem as problem:
             response = self._refused(problem)
         except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
-            response = self._refused(_problem_of_http(error))
+            response = self._of_http(request, error)
             if "Upgrade" in request.headers:        # what follows may be frames, which must not be read as a request
                 response.force_close()
+        if self._entry.adds_fields:
+            self._entry.finish(request, response)
         self.counters.answers[response.status // 100] += 1
         return response
 
-    def _check_page(self, request: web.Request) -> None:
-        """Refuse web pages from elsewhere. WebSocket handshakes check Origin themselves: they have a list of their own.
-
-        Raises Problem (403).
-        """
-        host = request.headers.get("Host", "")
-        origin = request.headers.get("Origin")
-        if origin is not None and "Upgrade" not in request.headers and not origin_allowed(origin, host, ()):
-            raise Problem(403, "foreign-origin", "requests of web pages from another origin are not served")
-        if self._authenticator.open and host and not names_this_machine(host):  # no browser leaves Host out
-            raise Problem(403, "foreign-host", "without users this node serves requests to localhost only; "
-                          "ask for it by that name, or configure users")
+    def _of_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
+        if (isinstance(error, web.HTTPMethodNotAllowed) and is_preflight(request)
+                and self._entry.cors.allows(request.headers["Origin"])):
+            return self._entry.cors.preflight(request, error.allowed_methods)
+        return self._refused(_problem_of_http(error))
 
     def _malformed(self, request: web.Request, problem: MalformedRequest) -> web.StreamResponse:
         self.counters.malformed += 1

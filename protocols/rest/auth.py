@@ -56,8 +56,13 @@ class Session:
 class Doorkeeper:
     """Turns a request into a Session."""
 
-    def __init__(self, router: Router, authenticator: Authenticates) -> None:
+    def __init__(
+        self, router: Router, authenticator: Authenticates,
+        count: Callable[[web.Request, Identity], None] = lambda request, identity: None,
+    ) -> None:
+        """count: called for every request that has logged in; may raise Problem (429)."""
         self._router = router
+        self._count = count
         self._authenticator = authenticator
 
     async def session(self, request: web.Request) -> Session:
@@ -68,6 +73,7 @@ class Doorkeeper:
         kept = connection.session if isinstance(connection, GuardedHandler) else None
         if (isinstance(kept, Session) and kept.authorization == authorization and kept.api_key == api_key
                 and kept.expires_s > now_s):
+            self._count(request, kept.identity)
             return kept
         username, password = credentials(authorization, api_key)
         answer = await self._ask(username, password, address_of(request), certificate_name_of(request))
@@ -79,6 +85,7 @@ class Doorkeeper:
         session = Session(authorization, api_key, answer, self._router.publisher(answer), now_s + good_s)
         if isinstance(connection, GuardedHandler):
             connection.session = session
+        self._count(request, answer)
         return session
 
     async def _ask(

@@ -48,6 +48,7 @@ TYPES: tuple[ProblemType, ...] = (
     ProblemType("upgrade-required", 426, "this path speaks WebSocket, version 13"),
     ProblemType("quota-exceeded", 429, "a limit of the client is reached; wait, see `Retry-After`"),
     ProblemType("locked-out", 429, "too many failed logins"),
+    ProblemType("rate-limited", 429, "too many requests; the text names the limit, `Retry-After` says when to go on"),
     ProblemType("head-too-large", 431, "fewer or shorter fields"),
     ProblemType("internal-error", 500, "a fault of ours; the log has it"),
     ProblemType("storage-failed", 500, "the disk failed, the partition is read-only"),

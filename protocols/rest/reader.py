@@ -193,6 +193,9 @@ class SseReader:
         """Called about once a second: heartbeat, position, and the end of a reader that takes nothing."""
         if self.closed.done():
             return
+        if self.identity.expires_ms is not None and self.identity.expires_ms <= self._router.clock_ms():
+            self.finish("the login has expired; come back with a new token")
+            return
         if self.blocked_since_s is not None:
             if now_s - self.blocked_since_s >= self._settings.sse_stall_timeout_s:
                 self._counters.sse_stalled += 1

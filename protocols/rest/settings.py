@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import msgspec
 
+from protocols.rest.cors import CorsSettings
+from protocols.rest.ratelimit import RateLimit
+
 
 class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every bound has a unit in its name and a precedent or reason beside it."""
@@ -47,3 +50,6 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sse_batch_bytes: int = 16 * 1024            # encoded and written in one go; bounds the memory of a slow reader
     sse_send_buffer_bytes: int = 16 * 1024      # in our process, behind it the socket's own buffer
     sse_stall_timeout_s: float = 300.0          # a reader that takes nothing for so long is disconnected; it can resume
+
+    cors: CorsSettings = CorsSettings()
+    rate_limits: tuple[RateLimit, ...] = ()     # none: nothing is counted
