@@ -27,7 +27,7 @@ FILE_BYTES_MAX = 4 * 1024 * 1024        # a configuration, not a data set
 DEFAULT_STREAM = "events"
 DEFAULT_RETENTION_MS = 7 * 86_400_000   # of the default stream; Kafka's log.retention.hours = 168
 NOT_YET = {                             # of the design, but of a later version: say so rather than "unknown key"
-    "views": "views of streams", "replicate": "replication between nodes",
+    "views": "views of streams",
     "listeners.amqp": "an AMQP listener", "listeners.kafka": "a Kafka listener",
 }
 

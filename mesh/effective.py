@@ -20,6 +20,7 @@ def effective(config: Config) -> dict[str, object]:
         stream["segment_age"] = exact_duration(stream["segment_age"])
         if stream["retention"]["age"] is not None:
             stream["retention"]["age"] = exact_duration(stream["retention"]["age"])
+    shown["replication"]["hold_age"] = exact_duration(shown["replication"]["hold_age"])
     for user in shown["users"]:
         if user["password_hash"] is not None and not user["password_hash"].startswith(("file:", "env:")):
             user["password_hash"] = HIDDEN

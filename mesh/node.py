@@ -23,16 +23,18 @@ from mesh.config import stream_settings
 from mesh.connectors.webhooks import Webhooks
 from mesh.datadir import DataDirectory
 from mesh.identity import Authenticator, User
-from mesh.link.alone import Alone
 from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
 from mesh.listener import Listener
+from mesh.meshing import Meshing
 from mesh.outside import resolve_webhooks
 from mesh.process import OpenFiles
+from mesh.replication.settings import ReplicationConfig
 from mesh.rules import rules_of
 from mesh.settings import Config
 from mesh.snapshots import damaged_places, failed_partitions
 from mesh.tokens import Tokens
+from mesh.topology.nodestate import NodeInfo
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.json_channel import JsonOverWebSocket
@@ -88,9 +90,14 @@ class Node:
         self.rest = RestServer(
             self.router, self.authenticator, config.http, self.websocket, self.json_websocket)
         self.webhooks = Webhooks(self.router, self.name, resolve_webhooks(config))
+        me = NodeInfo(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version)
+        self.mesh = Meshing(
+            me, self.router, config.mesh, ReplicationConfig(config.replicate, config.replication),
+            clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random(), call_later=loop.call_later)
         self.links = LinkManager(
-            Me(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version), config.link, Alone(),
+            Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
             clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random())
+        self.mesh.start()
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
 
@@ -102,6 +109,7 @@ class Node:
         self.router.tick(now_s)
         self.mqtt.tick(now_s)
         self.links.tick(now_s)
+        self.mesh.tick(now_s)
 
     def uptime_s(self) -> float:
         return time.monotonic() - self.started_s

@@ -89,7 +89,7 @@ def restart_needed(current: Config, new: Config) -> list[str]:
     if current.authenticates != new.authenticates:
         problems.append(f"users, api_keys and jwt: between none and some, {RESTART}")
     problems.extend(
-        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket", "link")
+        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
         if getattr(current, table) != getattr(new, table)
     )
     problems.extend(

@@ -229,6 +229,7 @@ class Service:
     async def _say_goodbye(self, node: Node) -> None:
         """Each protocol in its own words, at the same time."""
         node.mqtt.shutdown()
+        node.mesh.close()
         outcomes = await asyncio.gather(
             node.rest.shutdown(), node.webhooks.shutdown(), node.links.shutdown(),
             *(runner.cleanup() for runner in self._runners), return_exceptions=True)

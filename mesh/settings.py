@@ -12,6 +12,8 @@ import msgspec
 from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
+from mesh.replication.settings import ReplicateSettings, ReplicationSettings
+from mesh.topology.settings import MeshSettings
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
@@ -124,12 +126,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumers: tuple[ConsumerTable, ...] = ()
     links: tuple[LinkTable, ...] = ()
     link_peers: tuple[LinkPeerTable, ...] = ()
+    replicate: tuple[ReplicateSettings, ...] = ()
     limits: Limits = Limits()
     mqtt: MqttSettings = MqttSettings()
     http: RestSettings = RestSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     webhooks: WebhookSettings = WebhookSettings()
     link: LinkLimits = LinkLimits()
+    mesh: MeshSettings = MeshSettings()
+    replication: ReplicationSettings = ReplicationSettings()
 
     def proves(self, protocol: str) -> bool:
         """True when whoever comes to a listener of this protocol must prove who it is."""

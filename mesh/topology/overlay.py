@@ -126,7 +126,7 @@ class Overlay:
         if refusal is not None:
             self.counts["refused neighbours"] += 1
             return refusal
-        peer = Peer(neighbour, self.settings.gossip_bytes_per_s, now_s)
+        peer = Peer(neighbour, self.settings.gossip_rate_bytes, now_s)
         self._peers[id(neighbour)] = peer
         self._by_node.setdefault(neighbour.node, []).append(peer)
         self._refresh_links()
