@@ -47,7 +47,7 @@ class AdminApi:
 
     def add_routes(self, routes: web.UrlDispatcher) -> None:
         prefix = "/api/v1"
-        for name in ("status", "streams", "consumers", "clients", "denials", "ledger", "policies"):
+        for name in ("status", "streams", "consumers", "webhooks", "clients", "denials", "ledger", "policies"):
             routes.add_get(f"{prefix}/{name}", getattr(self, name))
         routes.add_post(f"{prefix}/consumers/{{name:.+}}/seek", self.seek)
         routes.add_post(f"{prefix}/consumers/{{name:.+}}/pause", self.pause)
@@ -68,6 +68,9 @@ class AdminApi:
         rows = consumers_snapshot(
             self._node.router, part=query.get("name", ""), after=query.get("after", ""), limit=_limit(request))
         return _json({"consumers": rows, "total": len(self._node.router.consumers)})
+
+    async def webhooks(self, request: web.Request) -> web.Response:
+        return _json({"webhooks": self._node.webhooks.snapshot()})
 
     async def clients(self, request: web.Request) -> web.Response:
         rows = self._node.clients()

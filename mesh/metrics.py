@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -55,6 +55,7 @@ class NodeCollector(Collector):
         yield from self._routing_families()
         yield from self._log_families()
         yield from self._consumer_families()
+        yield from webhook_families(self._node.webhooks.snapshot())
         for protocol, numbers in self._node.protocol_counters().items():
             yield from protocol_families(protocol, numbers)
 
@@ -143,6 +144,33 @@ class NodeCollector(Collector):
             for name, family in counters.items():
                 family.add_metric([consumer.name], getattr(consumer, name))
         yield from (lag_events, lag_seconds, *counters.values())
+
+
+WEBHOOK_STATES = ("closed", "open", "half-open", "not permitted", "not served")
+
+
+def webhook_families(rows: list[dict[str, Any]]) -> Iterator[Metric]:
+    """Per webhook: what became of its requests, its breaker, its lag."""
+    counters = {
+        name: CounterMetricFamily(f"meshgate_webhook_{name}", text, labels=["consumer"])
+        for name, text in (
+            ("delivered", "Events that the receiver took"), ("failed", "Requests that it did not take"),
+            ("retried", "Failed requests that are tried again"), ("dead_lettered", "Events given up"),
+            ("expired", "Events whose time was over before they went out"),
+        )
+    }
+    in_flight = GaugeMetricFamily("meshgate_webhook_in_flight", "Requests under way", labels=["consumer"])
+    lag = GaugeMetricFamily("meshgate_webhook_lag_events", "Not taken yet", labels=["consumer"])
+    state = GaugeMetricFamily("meshgate_webhook_state", "1 for the breaker's state", labels=["consumer", "state"])
+    for row in rows[:CONSUMERS_MAX]:
+        labels = [str(row["consumer"])]
+        lag.add_metric(labels, row["lag_events"])
+        in_flight.add_metric(labels, row.get("in_flight", 0))
+        for name, family in counters.items():
+            family.add_metric(labels, row.get(name, 0))
+        for known in WEBHOOK_STATES:
+            state.add_metric([*labels, known], int(row["state"] == known))
+    yield from (*counters.values(), in_flight, lag, state)
 
 
 def protocol_families(protocol: str, numbers: dict[str, int]) -> Iterator[Metric]:

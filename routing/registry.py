@@ -16,7 +16,7 @@ from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError, TopicError
 from routing.event import Event, Headers
 from routing.members import Mode
-from routing.policy import Action, Identity, Policy
+from routing.policy import INTERNAL, Action, Identity, Policy
 from routing.settings import Limits
 from routing.ticket import Ticket
 from routing.topic import check_filter
@@ -90,6 +90,8 @@ class ConsumerRegistry:
             consumer = self._create(spec, identity)
             self._opened(consumer)
             return consumer
+        if consumer.identity is INTERNAL and identity is not INTERNAL:
+            return Refusal(Reason.CONFLICT, f"consumer {spec.name} belongs to the configuration; change it there")
         if consumer.spec.mode is not spec.mode:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
         if identity.user == consumer.identity.user:
@@ -288,7 +290,8 @@ class ConsumerRegistry:
             self._restore(state)
 
     def _restore(self, state: ConsumerState) -> None:
-        consumer = Consumer(state.spec, state.owner, self)
+        owner = INTERNAL if state.owner == INTERNAL else state.owner       # the node's rights go with the very object
+        consumer = Consumer(state.spec, owner, self)
         consumer.paused = state.paused
         consumer.generation = state.generation
         self.by_name[consumer.name] = consumer

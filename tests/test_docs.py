@@ -11,7 +11,6 @@ from mesh.auth_settings import ApiKeySettings, JwtSettings
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
-from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.settings import (
     Config,
     Listeners,
@@ -22,7 +21,6 @@ from mesh.settings import (
     TlsSettings,
     UserSettings,
 )
-from mesh.topology.settings import MeshSettings
 from mesh.topology.settings import MeshSettings
 from mesh.units import parse_duration_ms, parse_size
 from protocols.mqtt.settings import MqttSettings
@@ -43,7 +41,6 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[http.cors]": CorsSettings, "[[http.rate_limits]]": RateLimit, "[websocket]": WebSocketSettings,
     "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
     "push": StrictPush, "[[links]]": LinkTable, "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
-    "[[replicate]]": ReplicateSettings, "[replication]": ReplicationSettings, "[mesh]": MeshSettings,
     "[[replicate]]": ReplicateSettings, "[replication]": ReplicationSettings, "[mesh]": MeshSettings,
 }
 
