@@ -65,7 +65,7 @@ class LinkLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handshake_timeout_s: float = 10.0       # from the first byte to Welcome
     pre_auth_bytes: int = 64 * 1024         # that a stranger may send
     frame_bytes_max: int = 8 * 1024 * 1024  # of frames that we take: a replication batch, a 1 MiB event with room
-    batch_bytes: int = 256 * 1024           # small frames share a message up to this: one write, 20 µs, per 256 KiB
+    batch_bytes: int = 64 * 1024            # small frames share a message up to this; larger ones cost page faults
     queue_control_bytes: int = 256 * 1024
     queue_gossip_bytes: int = 8 * 1024 * 1024
     queue_direct_bytes: int = 16 * 1024 * 1024

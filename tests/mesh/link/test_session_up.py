@@ -70,8 +70,8 @@ def test_frames_of_a_turn_share_messages_up_to_the_batch() -> None:
     for _ in range(100):
         assert pair.a.session.send(relay(10_000), 3)
     pair.a.collect()
-    assert [len(decode_message(message)) for message in pair.a.messages][:3] == [26, 26, 26]
-    assert max(map(len, pair.a.messages)) <= 256 * 1024
+    assert [len(decode_message(message)) for message in pair.a.messages][:3] == [6, 6, 6]
+    assert max(map(len, pair.a.messages)) <= 64 * 1024
 
 
 def test_a_message_is_never_larger_than_the_largest_frame_of_the_peer() -> None:
