@@ -37,11 +37,13 @@ from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
 from protocols.rest.pull import Pullers
 from protocols.rest.pulling import PullingEndpoint
+from protocols.rest.requests import RequestsEndpoint
 from protocols.rest.retained import RetainedEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
 from protocols.rest.streams import StreamsEndpoint
 from protocols.rest.upgrade import JsonUpgrade, WebSocketRoute
+from routing.replies import Replies
 from routing.router import Router
 
 TLS_HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86
@@ -62,6 +64,7 @@ class RestServer:
     def __init__(
         self, router: Router, authenticator: Authenticates, settings: RestSettings,
         websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
+        replies: Replies | None = None,
     ) -> None:
         self.counters = RestCounters()
         self._authenticator = authenticator
@@ -76,6 +79,8 @@ class RestServer:
         self.pullers = Pullers(router, settings)
         self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
         self._pulling = PullingEndpoint(self._consumers, self.counters)
+        self.replies = replies = replies if replies is not None else Replies(router, "local")
+        self._requests = RequestsEndpoint(router, doorkeeper, settings, self.counters, memory, replies)
         self._streams = StreamsEndpoint(router, doorkeeper, settings)
         self._retained = RetainedEndpoint(router, doorkeeper, settings)
         self._dead_letters = DeadLettersEndpoint(self._consumers)
@@ -93,6 +98,7 @@ class RestServer:
         router.add_get("/v1/streams/{name}", self._streams.get, allow_head=False)
         router.add_get("/v1/streams/{name}/events", self._streams.events, allow_head=False)
         router.add_get("/v1/retained/{filter:(?s:.*)}", self._retained.get, allow_head=False)
+        router.add_post("/v1/requests/{topic:(?s:.*)}", self._requests.post)
         self._add_consumer_routes(router)
         if self._websocket is not None:
             for path in WEBSOCKET_PATHS:

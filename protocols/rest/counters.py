@@ -10,7 +10,7 @@ class RestCounters:
     __slots__ = (
         "answers", "connections", "connections_opened", "connections_refused", "events_in", "events_out",
         "events_pulled", "gaps", "head_timeouts", "malformed", "payload_bytes_in", "payload_bytes_out", "problems",
-        "pulls", "sse_readers", "sse_readers_opened", "sse_stalled",
+        "pulls", "replies", "replies_late", "sse_readers", "sse_readers_opened", "sse_stalled",
     )
 
     def __init__(self) -> None:
@@ -27,6 +27,8 @@ class RestCounters:
         self.payload_bytes_out = 0
         self.pulls = 0                              # answered, also those without events
         self.events_pulled = 0
+        self.replies = 0                            # requests that were answered
+        self.replies_late = 0                       # and those whose answer did not come in time
         self.sse_readers = 0                        # open now
         self.sse_readers_opened = 0
         self.sse_stalled = 0                        # disconnected because they took nothing

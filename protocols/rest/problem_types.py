@@ -57,6 +57,8 @@ TYPES: tuple[ProblemType, ...] = (
     ProblemType("too-many-readers", 503, "see `sse_readers_max`"),
     ProblemType("too-many-connections", 503, "see `connections_max`"),
     ProblemType("shutting-down", 503, "the node stops"),
+    ProblemType("no-responder", 504, "nobody wants this topic, so the request was not sent"),
+    ProblemType("reply-timeout", 504, "somebody wants this topic, but no answer came in time"),
     ProblemType("storage-full", 507, "free space; the node goes on by itself"),
 )
 BY_KIND: dict[str, ProblemType] = {found.kind: found for found in TYPES}

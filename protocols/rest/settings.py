@@ -29,6 +29,9 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ndjson_group_bytes: int = 256 * 1024        # lines published together; some 5 ms of work
     ndjson_answers_bytes_max: int = 8 * 1024 * 1024     # of one request, kept for a client that reads them at the end
 
+    request_timeout_s: float = 30.0             # wait for the answer to a request that does not say how long
+    request_timeout_max_s: float = 300.0        # a longer wait is cut to this
+
     page_events_max: int = 1_000                # of one page of history, or of retained events
     page_bytes_max: int = 1024 * 1024           # JSON of one page; one event more than fits
 
