@@ -9,22 +9,28 @@ import asyncio
 import base64
 import contextlib
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 READ_BYTES = 64 * 1024
 
 
 class ConnectProxy:
-    """Without a user everybody may pass. hosts: where tunnels may lead to; empty: anywhere."""
+    """Without a user everybody may pass. hosts: where tunnels may lead to; empty: anywhere.
 
-    def __init__(self, *, user: str = "", password: str = "", host: str = "127.0.0.1",
-                 hosts: tuple[str, ...] = ()) -> None:
+    inside: entered by the proxy's thread for its life, such as a network namespace.
+    """
+
+    def __init__(self, *, user: str = "", password: str = "", host: str = "127.0.0.1", hosts: tuple[str, ...] = (),
+                 inside: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
         self.host, self.port = host, 0
         self.tunnels = self.refused = 0
         self.bytes = 0
         self._allowed = hosts
         self._wanted = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="connect-proxy", daemon=True)
+        self._inside = inside
+        self._thread = threading.Thread(target=self._run, name="connect-proxy", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -46,6 +52,10 @@ class ConnectProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _run(self) -> None:
+        with self._inside():
+            self._loop.run_forever()
 
     def _wait(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

@@ -87,8 +87,8 @@ class Wish:
     until: float = NEVER
     gone: float = NEVER
 
-    def may(self, sent: Published) -> bool:
-        return (sent.acked_at is None or sent.acked_at >= self.since) and sent.sent_at <= self.gone
+    def may(self, sent: Published, slack: float = 0.0) -> bool:
+        return (sent.acked_at is None or sent.acked_at >= self.since - slack) and sent.sent_at <= self.gone
 
     def must(self, sent: Published) -> bool:
         return self.until == NEVER and sent.sent_at >= self.certain
@@ -104,6 +104,7 @@ class MeshHistory:
     wishes: list[Wish] = field(default_factory=list)
     retained: dict[str, dict[str, Message]] = field(default_factory=dict)     # node → topic → what it keeps
     clocks_true: bool = True            # no clock was set back: the newest retained event must win
+    slack: float = 0.0                  # how much too early `since` may be taken: wishes travel by the wall clock
     direct: dict[str, list[Message]] = field(default_factory=dict)      # node → events that no stream captures, as got
     unstored: set[str] = field(default_factory=set)                     # their topics
 
@@ -149,6 +150,7 @@ class _Wanted:
     """Wishes by node and topic, looked up once per topic."""
 
     def __init__(self, history: MeshHistory) -> None:
+        self._slack = history.slack
         self._by_node: dict[str, list[Wish]] = defaultdict(list)
         for wish in history.wishes:
             self._by_node[wish.node].append(wish)
@@ -165,7 +167,7 @@ class _Wanted:
         return next((wish for wish in self.of(node, sent.topic) if wish.must(sent)), None)
 
     def may(self, node: str, sent: Published) -> bool:
-        return any(wish.may(sent) for wish in self.of(node, sent.topic))
+        return any(wish.may(sent, self._slack) for wish in self.of(node, sent.topic))
 
 
 def _own_records(history: MeshHistory) -> dict[Origin, dict[int, Stored]]:

@@ -50,7 +50,7 @@ class Publisher:
 
     def publish(self, topics: list[str], *, retain: bool = False, filler: int = 0) -> None:
         """One publish call with an event per topic."""
-        node, rng = self.node, self.node.world.rng
+        node, rng = self.node, self.node.world.plan
         if not node.alive:
             return
         events, messages = [], []

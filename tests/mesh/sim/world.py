@@ -13,11 +13,16 @@ WALL_MS = 1_700_000_000_000         # wall clock of every node at the start, bef
 
 
 class World:
-    """now_s rises from 0. Work that is due runs in order of time."""
+    """now_s rises from 0. Work that is due runs in order of time.
+
+    plan chooses what happens (mesh, programs, faults); rng everything that depends on what the code does (delays, what
+    a frame meets). So a change of the code changes a run, but not its plan.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
+        self.plan = random.Random(f"plan-{seed}")
         self.now_s = 0.0
         self.steps = 0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
