@@ -24,6 +24,7 @@ from tests.support.checker import Consumer, Figures, History, Place, Reader, Rec
 from tests.support.checker_journal import read_consumer, read_producer
 from tests.support.checker_log import read_log
 from tests.support.node import ROOT, Node, meshgate
+from tests.support.ports import free_port
 from tests.support.wait import wait_until
 
 ANSWER_S = 60.0
@@ -32,6 +33,19 @@ KILL_DELAY_S = 0.4                  # the kill comes at a random moment within t
 KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
 KILL_IN_RETURN = 0.25               # and this one a node that is ready, while its clients are coming back
 RETURN_S = 0.1                      # that long after it was ready, at most
+HOOK = """
+[webhooks]
+allow = ["127.0.0.0/8"]
+[[consumers]]
+name = "hook"
+filters = ["faults/#"]
+mode = "key-shared"
+start = "earliest"
+backoff_initial_s = 0.05
+backoff_max_s = 0.2
+[consumers.push]
+url = "http://127.0.0.1:{port}/hook"
+"""
 BAD_NOTES = ("session lost", "answer 0x", "PUBREC 0x", "DISCONNECT", "CONNACK", "SUBACK", "SSE answer",
              "an answer without")
 
@@ -105,11 +119,14 @@ class Rig:
     version: int = 4
     group: int = 0                      # members of a shared subscription beside the others
     rest_group: int = 0                 # clients that pull from one REST consumer beside the others
+    push: bool = False                  # a webhook, and WebSocket clients: a producer "ws", a consumer, a live reader
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.random = random.Random(self.seed)
-        self.node = Node(self.folder / "node", extra=self.extra, name="faults", environment=self.environment)
+        self.hook_port = free_port() if self.push else 0
+        extra = self.extra + (HOOK.format(port=self.hook_port) if self.push else "")
+        self.node = Node(self.folder / "node", extra=extra, name="faults", environment=self.environment)
         self.clients: list[ClientProcess] = []
         self.readers: dict[str, tuple[ClientProcess, Reader, set[str]]] = {}    # name -> client, promise, producers
         self.writers: dict[str, ClientProcess] = {}
@@ -140,7 +157,9 @@ class Rig:
 
     def _start_clients(self) -> None:
         port = self.broker_port or self.node.ports["mqtt"]
-        names = {"one": "p-one", "two": "p-two", "rest": "p-rest"}
+        names = {"one": "p-one", "two": "p-two", "rest": "p-rest", "ws": "p-ws"}
+        if self.push:
+            self._push_readers({names[kind] for kind in self.producers})
         self._reader("c-all", port, 1, "faults/#", Reader.AT_LEAST_ONCE, {names[kind] for kind in self.producers})
         if "two" in self.producers:
             self._reader("c-two", port, 2, "faults/two/+/+", Reader.EXACTLY_ONCE, {"p-two"})
@@ -161,10 +180,24 @@ class Rig:
             if kind == "rest":
                 client = ClientProcess(self.folder, "rest_producer", name, self.node.ports["http"], topic=topic,
                                        rate=self.rate / 2)
+            elif kind == "ws":
+                client = ClientProcess(self.folder, "ws_peer", name, self.node.ports["http"], role="producer",
+                                       topic=topic, rate=self.rate)
             else:
                 client = ClientProcess(self.folder, "mqtt_producer", name, port, topic=topic, rate=self.rate,
                                        qos=1 if kind == "one" else 2, version=self.version)
             self.writers[name] = client
+            self.clients.append(client)
+
+    def _push_readers(self, producers: set[str]) -> None:
+        """Those that the node calls, or that hold a WebSocket."""
+        http = self.node.ports["http"]
+        for client, promise in (
+            (ClientProcess(self.folder, "webhook_receiver", "c-hook", self.hook_port), Reader.AT_LEAST_ONCE),
+            (ClientProcess(self.folder, "ws_peer", "c-ws", http, role="consumer"), Reader.AT_LEAST_ONCE),
+            (ClientProcess(self.folder, "ws_peer", "c-live", http, role="live"), Reader.EXACTLY_ONCE),
+        ):
+            self.readers[client.name] = (client, promise, producers)
             self.clients.append(client)
 
     def _reader(self, name: str, port: int, qos: int, topic_filter: str, promise: Reader, producers: set[str]) -> None:
@@ -275,7 +308,7 @@ class Rig:
 
     def history(self, *, whole: bool = True) -> History:
         """What producers and the log say. Consumers are added when they had time to catch up."""
-        history = History(exactly_once={"p-two", "p-rest"}, recovery_s=self.recovery_s, prefix="faults/")
+        history = History(exactly_once={"p-two", "p-rest", "p-ws"}, recovery_s=self.recovery_s, prefix="faults/")
         for client in self.writers.values():
             read_producer(client.journal, history)
         for message in history.sent:

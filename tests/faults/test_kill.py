@@ -77,6 +77,23 @@ def test_kill_9_loses_nothing_for_two_clients_that_pull_from_one_consumer(tmp_pa
         assert figures.clean, f"{rig.summary()}\n{figures}"
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("extra", ["", SMALL_SEGMENTS], ids=["synced", "small-segments"])
+def test_kill_9_loses_nothing_for_webhooks_and_websockets(tmp_path: Path, extra: str) -> None:
+    """What a WebSocket was told is published is stored once. A webhook, a durable WebSocket consumer, and a live reader
+    that comes back with its position get every acked event, in order per key, repeats marked.
+    """
+    rig = Rig(tmp_path, seed=SEED, extra=extra, producers=("one", "ws"), push=True, rate=100)
+    with rig.running():
+        for _ in range(ROUNDS):
+            rig.kill_round()
+        rig.wait_for_load()
+        figures = rig.check()
+        assert figures.clean, f"{rig.summary()}\n{figures}"
+        assert rig.node.stop() == 0
+    assert figures.acked > 20 * ROUNDS
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("version", [4, 5])
 def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, version: int) -> None:
