@@ -115,7 +115,7 @@ class Flow:
         self._ask_due_s = 0.0
         self._ack_due_s: float | None = None
         self._gap_since_s: float | None = None
-        self._heard_s = self._pulled_s = self._progress_s = intake.clock_s()
+        self.heard_s = self._pulled_s = self._progress_s = intake.clock_s()
         self._pause_s = PAUSE_S
         self._resume_s = 0.0
         self._only: tuple[str, ...] = ()
@@ -279,7 +279,7 @@ class Flow:
         if wrong:
             self._distrust(wrong)
             return
-        now_s = self._heard_s = self._intake.clock_s()
+        now_s = self.heard_s = self._intake.clock_s()
         self.trouble = ""
         self.end, self.first, self.lag_ms = max(self.end, batch.end), max(self.first, batch.first), batch.lag_ms
         self._told = max(self._told, batch.version)
@@ -520,8 +520,8 @@ class Flow:
         elif self._asked and now_s >= self._ask_due_s:
             self.trip.unanswered()
             self.pull(ask=True)
-        elif not self._asked and not self.at_end and now_s - self._heard_s >= self.trip.timeout_s:
-            self._heard_s = now_s
+        elif not self._asked and not self.at_end and now_s - self.heard_s >= self.trip.timeout_s:
+            self.heard_s = now_s
             self.pull(ask=True)
         elif now_s - self._pulled_s >= self._intake.limits.keepalive_s:
             self.pull(ask=True)

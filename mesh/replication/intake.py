@@ -152,7 +152,11 @@ class Intake:
         filters = self._filters_for(node.name)
         peer = self._peers.get(node.name)
         if peer is None or (peer.epoch, peer.boot) != (node.epoch, node.boot):
+            if peer is not None:
+                self._began_anew(node)
             peer = self._peers[node.name] = Peer(node)
+        peer.away = False
+        peer.streams = node.streams
         for stream in node.streams:
             fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
             for index in range(stream.partitions):
@@ -258,15 +262,10 @@ class Intake:
                             flow.set_reachable(False)
             elif peer is None or peer.differs(node):
                 changed.add(name)
-                if peer is not None and (peer.epoch, peer.boot) != (node.epoch, node.boot):
-                    self._began_anew(node, peer)
-                elif peer is not None:
-                    peer.away = False
-                    peer.streams = node.streams
         if changed:
             self.sync(changed)
 
-    def _began_anew(self, node: NodeState, peer: Peer) -> None:
+    def _began_anew(self, node: NodeState) -> None:
         """The node was restarted; its log may be another one."""
         self.retained.drop(node.name)
         for branch in [branch for branch in self.branches.values() if branch.origin.node == node.name]:

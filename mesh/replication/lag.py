@@ -1,12 +1,11 @@
 """Lag of one destination in one of our partitions: how many events it wants and has not confirmed, and since when.
 
-What is under way is known exactly. Beyond it the log is counted in steps, kept as chunks, so that a count of millions
-costs each event once, and only while somebody looks.
+The log is counted in steps, kept as chunks, so that a count of millions costs each event once, and only while somebody
+looks. The first chunk is counted again where the destination has confirmed a part of it.
 """
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -16,7 +15,7 @@ from mesh.replication.filters import Selection
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
-STEP: Final = 8_192             # records looked at at a time
+STEP: Final = 2_048             # records looked at at a time
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -37,12 +36,13 @@ class Chunk(msgspec.Struct):
 class Counter:
     """Wanted own events of a partition from a position on, which only rises."""
 
-    __slots__ = ("_chunks", "_partition", "_selection", "counted_to")
+    __slots__ = ("_chunks", "_partition", "_selection", "counted_to", "start")
 
     def __init__(self, partition: Partition, selection: Selection, position: int) -> None:
         self._partition = partition
         self._selection = selection
         self._chunks: deque[Chunk] = deque()
+        self.start = position                   # where it was last told to begin
         self.counted_to = position
 
     def is_for(self, selection: Selection) -> bool:
@@ -50,6 +50,7 @@ class Counter:
 
     def advance(self, position: int) -> None:
         """What lies before position does not count any more."""
+        self.start = position
         chunks = self._chunks
         while chunks and chunks[0].next <= position:
             chunks.popleft()
@@ -91,8 +92,7 @@ class Counter:
     def first_ms(self) -> int:
         return next((chunk.first_ms for chunk in self._chunks if chunk.first_ms), 0)
 
-
-def lag_of(counter: Counter, under_way: int, first_ms: int | None, now_ms: Callable[[], int], end: int) -> Lag:
-    events = under_way + counter.events
-    first = first_ms or counter.first_ms
-    return Lag(events, max(0, now_ms() - first) / 1000 if events and first else 0.0, counter.counted_to >= end)
+    def lag(self, now_ms: int) -> Lag:
+        events, first_ms = self.events, self.first_ms
+        seconds = max(0, now_ms - first_ms) / 1000 if first_ms else 0.0
+        return Lag(events, seconds, self.counted_to >= self._partition.end_offset)

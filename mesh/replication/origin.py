@@ -293,11 +293,6 @@ class Outlet:
     def under_way_events(self) -> int:
         return sum(parcel.events for parcel in self._under_way)
 
-    @property
-    def first_under_way_ms(self) -> int | None:
-        """Append time of the first event that is not confirmed; None: none is under way."""
-        return next((parcel.first_ms for parcel in self._under_way if parcel.first_ms), None)
-
 
 def _is_expired(event: Event, now_ms: int) -> bool:
     properties = event.properties

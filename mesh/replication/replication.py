@@ -26,6 +26,7 @@ from mesh.replication.messages import (
 from mesh.replication.outlets import Outlets
 from mesh.replication.retained import RetainedOutlet
 from mesh.replication.settings import ReplicationConfig
+from mesh.replication.view import View
 from routing.router import Router
 
 
@@ -38,6 +39,7 @@ class Replication:
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_s, clock_ms, settings.limits)
+        self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
         self._started = False
 
     def start(self) -> None:
@@ -83,9 +85,11 @@ class Replication:
             self.intake.tick(now_s)
             self.outlets.tick(now_s)
             self.retained.tick(now_s)
+            self._view.tick(now_s)
 
     def snapshot(self) -> dict[str, Any]:
-        return {}
+        """Plain values for the CLI, the console and metrics: see view.py."""
+        return self._view.snapshot()
 
     def close(self) -> None:
         """Tell the others that nothing more is pulled for now."""

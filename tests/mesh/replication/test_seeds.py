@@ -8,8 +8,10 @@ import pytest
 from mesh.replication.branch import Branch
 from mesh.replication.filters import Selection
 from mesh.replication.settings import ReplicationSettings
+from routing.consumer import ConsumerSpec
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check
+from tests.support.routing import ANA
 
 TOPICS = ("a", "a/1", "a/2", "b/1", "b/2", "c/x/y", "orders/1", "orders/2")
 PATTERNS = ("#", "a/#", "a/1", "+/1", "b/+", "c/#", "orders/#", "orders/1")
@@ -35,8 +37,8 @@ class Life:
         rng, world = self.rng, self.world
         node = rng.choice(self.nodes)
         action = rng.choices(
-            ("publish", "subscribe", "unsubscribe", "cut", "mend", "kill", "dark", "full", "wipe"),
-            (50, 8, 8, 3, 6, 2, 2, 2, 0.5))[0]
+            ("publish", "subscribe", "unsubscribe", "consume", "delete", "cut", "mend", "kill", "dark", "full", "wipe"),
+            (50, 8, 8, 3, 2, 3, 6, 2, 2, 2, 0.5))[0]
         if action == "publish" and node.alive:
             keys = [None, b"k1", b"k2", b"k3"]
             for _ in range(rng.randint(1, 20)):
@@ -47,6 +49,13 @@ class Life:
             owner, life, reader = self.readers.pop(rng.randrange(len(self.readers)))
             if owner.alive and owner.life == life:
                 owner.unsubscribe(reader)
+        elif action == "consume" and node.alive:
+            name, pattern = rng.choice(("one", "two", "three")), rng.choice(PATTERNS)
+            node.router.open_consumer(ConsumerSpec(name, (pattern,), start=rng.choice(("earliest", "latest"))), ANA)
+            node.turn()
+        elif action == "delete" and node.alive:
+            node.router.delete_consumer(rng.choice(("one", "two", "three")))
+            node.turn()
         elif action == "cut":
             world.cut(node.name, rng.choice([other.name for other in self.nodes if other is not node]))
         elif action == "mend" and world.cuts:
