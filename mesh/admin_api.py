@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from mesh.link.api import LinkApi
 from mesh.snapshots import (
     Values,
     consumers_snapshot,
@@ -54,6 +55,7 @@ class AdminApi:
         routes.add_post(f"{prefix}/consumers/{{name:.+}}/resume", self.resume)
         routes.add_delete(f"{prefix}/consumers/{{name:.+}}", self.delete)
         routes.add_post(f"{prefix}/clients/{{name:.+}}/kick", self.kick)
+        LinkApi(self._node.links).add_routes(routes, prefix)
 
     # -- snapshots --------------------------------------------------------------------------------------------
 

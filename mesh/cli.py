@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mesh.commands import apikey, events, log, node, show
+from mesh.commands import apikey, events, links, log, node, show
 from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 
@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "streams": (show.add_streams, "its streams"),
     "consumers": (show.add_consumers, "its consumers with their lag; seek, pause, resume, delete one"),
     "clients": (show.add_clients, "who is connected; kick one"),
+    "links": (links.add_links, "its links with their state and backlog; pause, resume, drain, kick one"),
     "denials": (show.add_denials, "what was refused lately, and by which rule"),
     "log": (log.add_log, "verify or dump a log, also that of a running node"),
 }
