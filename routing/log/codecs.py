@@ -1,7 +1,7 @@
 """Decompression of the record batches of Kafka producers, with a bound on what comes out.
 
 Called by decode.py. We compress nothing ourselves. gzip is the standard library's; snappy, lz4 and zstd come from
-cramjam (the library that aiokafka uses) when it is installed, else such batches are refused when they come in.
+cramjam, the library that aiokafka uses; where there is no build of it, such batches are refused when they come in.
 """
 from __future__ import annotations
 

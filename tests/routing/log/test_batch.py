@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 
+import cramjam
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from hypothesis import given, settings
@@ -175,6 +177,14 @@ def test_a_lone_surrogate_cannot_stop_a_commit():
 
 # --------------------------------------------------------------------------------------- batches of Kafka producers
 
+def compressed_batch(messages, codec):
+    """As a Kafka client sends it."""
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
+    for index, (key, value, headers) in enumerate(messages):
+        builder.append(index, NOW + index, key, value, headers)
+    return bytes(builder.build())
+
+
 def kafka_batch(messages, *, codec=0, attributes=None):
     """messages: (key, value, headers), built by aiokafka; compressed here."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
@@ -223,6 +233,47 @@ def test_gzip_batches_are_read():
     batch = kafka_batch(messages, codec=1)
     check_records(plain_batch(batch, check_batch(batch)), check_batch(batch))
     assert [event.payload for event in decode(batch)] == [value for _, value, _ in messages]
+
+
+CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("count", [1, 200, 5_000])
+def test_batches_of_every_codec_are_read(codec, count):
+    messages = [(b"k%d" % index, b"v" * (index % 300), [("h", b"x")]) for index in range(count)]
+    batch = compressed_batch(messages, codec)
+    header = check_batch(batch)
+    assert header.attributes & 7 == codec
+    check_records(plain_batch(batch, header), header)
+    assert [(event.key, event.payload) for event in decode(batch)] == [(key, value) for key, value, _ in messages]
+
+
+def test_snappy_without_the_framing_of_java_is_read():
+    assert expand(2, bytes(cramjam.snappy.compress_raw(b"v" * 1_000))) == b"v" * 1_000
+
+
+@pytest.mark.parametrize("name", ["snappy", "lz4", "zstd"])
+def test_a_bomb_of_any_codec_is_refused_at_the_bound(name):
+    packer = getattr(cramjam, name)
+    pack = packer.compress_raw if name == "snappy" else packer.compress
+    assert len(expand(CODECS[name], bytes(pack(bytes(EXPANDED_BYTES_MAX))))) == EXPANDED_BYTES_MAX
+    with pytest.raises(BatchError):
+        expand(CODECS[name], bytes(pack(bytes(EXPANDED_BYTES_MAX + 1))))
+
+
+@pytest.mark.parametrize("name", ["snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("spoil", [
+    lambda data: data[:-3], lambda data: data[:5] + b"\xff\xff" + data[7:], lambda data: b"nonsense", lambda data: b"",
+], ids=["cut", "bits", "nonsense", "empty"])
+def test_broken_data_of_any_codec_is_refused_or_fails_the_check_of_its_records(name, spoil):
+    messages = [(b"k%d" % index, os.urandom(50), []) for index in range(50)]
+    batch = compressed_batch(messages, CODECS[name])
+    header = check_batch(batch)
+    packed = spoil(batch[HEADER_BYTES:])
+    forged = build_batch(0, 49, NOW, header.max_timestamp, 50, packed, first_in_group=True, attributes=CODECS[name])
+    with pytest.raises(BatchError):
+        check_records(plain_batch(forged, check_batch(forged)), check_batch(forged))
 
 
 def test_a_gzip_bomb_is_refused_at_the_bound():

@@ -16,7 +16,7 @@ from routing.log.fs import RealFileSystem
 from routing.log.store import escape_name
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
-from tests.routing.log.test_batch import NOW, kafka_batch
+from tests.routing.log.test_batch import NOW, compressed_batch, kafka_batch
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all
 
@@ -194,6 +194,16 @@ def test_a_gzip_batch_is_stored_as_it_came_and_read_expanded(store):
         (index, b"v%d" % index) for index in range(5)]
     assert partition.event(3).payload == b"v3" and partition.offset_for_time(NOW + 2) == 2
     assert [event.offset for event in partition.scan(1, lambda t: True, max_events=2, max_scanned=9).events] == [1, 2]
+
+
+@pytest.mark.parametrize("codec", [2, 3, 4], ids=["snappy", "lz4", "zstd"])
+def test_a_compressed_batch_is_stored_as_it_came_and_read_expanded(store, codec):
+    partition = open_partition(store)
+    batch = compressed_batch(MESSAGES * 20, codec)
+    produce(store, partition, batch)
+    store.commit()
+    assert partition.read(0, 1)[0][16:] == batch[16:]
+    assert [event.payload for event in scan_all(partition)] == [b"v%d" % index for index in range(5)] * 20
 
 
 @pytest.mark.parametrize("break_it", [
