@@ -89,7 +89,7 @@ class Node:
             self.router, self.replies, config.websocket, time.monotonic, self.name)
         self.rest = RestServer(
             self.router, self.authenticator, config.http, self.websocket, self.json_websocket,
-            self.replies)
+            self.replies, version)
         self.webhooks = Webhooks(self.router, self.name, resolve_webhooks(config))
         me = NodeInfo(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version)
         self.mesh = Meshing(

@@ -136,9 +136,9 @@ class Permissions:
                 return Decision(True, name)
         return Decision(False, "no rule allows it")
 
-    def allows_part_of(self, pattern: str) -> bool:
-        """True when some topic that the filter matches may be received."""
-        return any(filters_intersect(allowed, pattern) for allowed, _ in self._allow[Action.SUBSCRIBE])
+    def allows_part_of(self, pattern: str, action: Action = Action.SUBSCRIBE) -> bool:
+        """True when some topic that the filter matches may be received (or published)."""
+        return any(filters_intersect(allowed, pattern) for allowed, _ in self._allow[action])
 
     def denies_part_of(self, pattern: str) -> bool:
         """True when some topic that the filter matches may not be received."""

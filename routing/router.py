@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from routing.consumer import Consumer, ConsumerSpec
@@ -335,6 +335,10 @@ class Router:
                 self._routes.clear()
             found = self._routes[topic] = make_route(topic, self.streams, self.trie, self.policy, self.remote)
         return found
+
+    def known_topics(self) -> Iterator[str]:
+        """Topics that were published lately, in the order in which they came; take few of them."""
+        return iter(self._routes)
 
     def routes_changed(self, pattern: str | None = None) -> None:
         """The subscription table changed for a filter, or (None) anything may have changed."""

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from protocols.rest import problem_types
+from protocols.rest.asyncapi import AsyncApiEndpoint
 from protocols.rest.auth import Authenticates, Doorkeeper
 from protocols.rest.bodies import BodyMemory
 from protocols.rest.consumers import ConsumersEndpoint
@@ -33,6 +34,7 @@ from protocols.rest.guard import (
     MalformedRequest,
     check_framing,
 )
+from protocols.rest.openapi import OpenApiEndpoint
 from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
 from protocols.rest.pull import Pullers
@@ -64,7 +66,7 @@ class RestServer:
     def __init__(
         self, router: Router, authenticator: Authenticates, settings: RestSettings,
         websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
-        replies: Replies | None = None,
+        replies: Replies | None = None, version: str = "0",
     ) -> None:
         self.counters = RestCounters()
         self._authenticator = authenticator
@@ -84,6 +86,8 @@ class RestServer:
         self._streams = StreamsEndpoint(router, doorkeeper, settings)
         self._retained = RetainedEndpoint(router, doorkeeper, settings)
         self._dead_letters = DeadLettersEndpoint(self._consumers)
+        self._openapi = OpenApiEndpoint(version)
+        self._asyncapi = AsyncApiEndpoint(router, doorkeeper, version)
         self._runner: GuardedRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -105,6 +109,8 @@ class RestServer:
                 router.add_get(path, self._websocket.handle, allow_head=False)
         if self._json_websocket is not None:
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
+        router.add_get("/v1/openapi.json", self._openapi.get, allow_head=False)
+        router.add_get("/v1/asyncapi.json", self._asyncapi.get, allow_head=False)
         router.add_get("/problems/{kind}", problem_types.show, allow_head=False)
         if self._entry.adds_fields:
             app.on_response_prepare.append(self._entry.add_fields)

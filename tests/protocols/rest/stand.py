@@ -14,7 +14,7 @@ from protocols.rest.app import RestServer
 from protocols.rest.settings import RestSettings
 from routing.event import Event
 from routing.log.store import LocalStore
-from routing.policy import ALLOW_ALL, Identity, Policy
+from routing.policy import ALLOW_ALL, INTERNAL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 
@@ -74,6 +74,13 @@ class Stand:
         await asyncio.wait_for(done, DEADLINE_S)
         assert not ticket.refusals, ticket.refusals
         return made
+
+    async def publish_as_node(self, *topics):
+        """Publish past all rules and wait until durable."""
+        ticket = self.router.publish([Event(topic, b"x", 1) for topic in topics], self.router.publisher(INTERNAL))
+        done = asyncio.get_running_loop().create_future()
+        ticket.on_done(done.set_result)
+        await asyncio.wait_for(done, DEADLINE_S)
 
     async def raw(self, data, *, wait_s=DEADLINE_S):
         """Send raw bytes on a new connection, read until the server closes. Returns what came."""
