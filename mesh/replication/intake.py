@@ -19,6 +19,7 @@ from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import From, ReplicationConfig
 from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
+from mesh.topology.pace import Bucket
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
 from routing.publisher import Publisher
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERYTHING: Final = "#"
-SYNC_S: Final = 0.02            # changes of interest are gathered for so long before they are told
+SYNC_BURST: Final = 20          # so many times at once what has changed in a turn of the loop is told in it, then …
+SYNCS_PER_S: Final = 20.0       # … so many times per second: who subscribes for an answer publishes the request next
 PLAN_S: Final = 1.0             # how often missing history is looked for
 WINDOW_LEAST_BYTES: Final = 64 * 1024
 
@@ -92,7 +94,7 @@ class Intake:
         self._peers: dict[str, Peer] = {}
         self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
         self._sync_due_s: float | None = None
-        self._synced_s = -1.0
+        self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
@@ -113,9 +115,9 @@ class Intake:
         """Somebody here wants a filter, or nobody does any more."""
         if added:
             self._want(pattern)
+            self.sync_soon()
         elif not any(table.filter == pattern for table in self._config.replicate):
-            self._interest.unwant(pattern, self.clock_s())
-        self.sync_soon()
+            self._interest.unwant(pattern, self.clock_s())      # it lingers, see tick()
 
     def _want(self, pattern: str) -> None:
         self._since_ms.setdefault(pattern, self.clock_ms())
@@ -127,10 +129,11 @@ class Intake:
         return self._interest.filters
 
     def sync_soon(self) -> None:
-        """Have sync() called, at most every SYNC_S."""
+        """Have sync() called: at the end of this turn of the loop, or later where that happens often."""
         if self._sync_due_s is None:
-            self._sync_due_s = max(self.clock_s(), self._synced_s + SYNC_S)
-            if self._sync_due_s <= self.clock_s():
+            now_s = self.clock_s()
+            self._sync_due_s = now_s + self._sync_pace.wait_s(now_s)
+            if self._sync_pace.take(1, now_s):
                 self._router.call_soon(self._sync_if_due)
 
     def _sync_if_due(self) -> None:
@@ -141,7 +144,6 @@ class Intake:
         """Bring the flows from these nodes, None: from all, in line with what is wanted now."""
         if names is None:
             self._sync_due_s = None
-            self._synced_s = self.clock_s()
         nodes = self._overlay.nodes
         needs = self._needs()
         for name in list(nodes) if names is None else names:
