@@ -19,7 +19,7 @@ from routing.log.segment import Found, Segment
 OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
-BYTES_PER_EVENT = 256       # and so much of a batch counts as one: 1 MiB in a turn of 4,096, 7 ms from a disk of 150 MB/s,
+BYTES_PER_EVENT = 256       # and so much of a batch counts as one: 1 MiB in a turn of 4,096 is 7 ms of a 150 MB/s disk,
 TOPICS_PER_EVENT = 16       # and so does asking about so many topics
 
 
