@@ -15,6 +15,8 @@ SANS_IO = [
     "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py",
     "protocols/websocket/handshake.py",
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
+    *(f"mesh/link/{name}.py" for name in (
+        "frames", "codes", "session", "outbox", "bucket", "meter", "roundtrip", "peer")),
     *(f"protocols/mqtt/{name}.py" for name in (
         "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),
     *(f"mesh/topology/{name}.py" for name in (

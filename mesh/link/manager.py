@@ -314,6 +314,8 @@ class LinkManager:
             return
         connection.reported = True
         end = connection.session.end
+        if end is None:
+            connection.session.gone()
         text = (end.text if end is not None else connection.problem) or "connection lost"
         kind = code_name(end.code) if end is not None else "lost"
         self.counters[f"ended.{kind}"] += 1

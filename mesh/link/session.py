@@ -44,6 +44,7 @@ PINGS_MAX = 8               # unanswered ones that we remember
 GOSSIP_CHARGE_MIN = 1_024   # bytes that a small Gossip frame counts for, so that tiny ones are bounded too
 STRIKES_MAX = 200.0         # Gossip frames dropped, less 10 per second, before the peer is sent away
 STRIKES_DECAY = 10.0
+LATE_S = 0.5                # a tick that is so late tells that this process stood still
 THROTTLED_AFTER_S = 0.5     # a queue that is not empty for so long is held back, by us or by the network
 
 
@@ -117,6 +118,7 @@ class LinkSession:
         self._pings: dict[int, tuple[float, int, int]] = {}    # id → sent s, sent ms, payload sent by then (-1: queued)
         self._next_ping = 1
         self._pinged_s = now_s
+        self._ticked_s = now_s
         self._gossip = TokenBucket(limits.gossip_rate_bytes, limits.gossip_burst_bytes)
         self._strikes = 0.0
         self._strikes_s = now_s
@@ -152,6 +154,12 @@ class LinkSession:
     def close(self, code: Code, text: str = "") -> None:
         """Say why and end. What is queued is thrown away; see drain()."""
         self._finish(End(code, (text or TEXTS[code])[:TEXT_MAX], by_peer=False))
+
+    def gone(self) -> None:
+        """The socket is gone without a word."""
+        self.phase = Phase.CLOSING
+        self.outbox.clear()
+        self._uplink.done(self)
 
     def drain(self, code: Code, now_s: float) -> None:
         """Take nothing more to send, send what is queued, then close; at the latest after drain_timeout_s."""
@@ -293,8 +301,13 @@ class LinkSession:
             if ping[2] < 0:
                 self._pings[number] = (ping[0], ping[1], outbox.taken_bytes)
         if not outbox.frames:
+            self._waiting_since_s = None
             self._uplink.done(self)
         return message
+
+    def step_aside(self) -> None:
+        """The network takes nothing now: other links may have our share of the uplink."""
+        self._uplink.done(self)
 
     def _batch_bytes(self) -> int:
         """A message is never larger than the largest frame that the peer takes."""
@@ -327,6 +340,11 @@ class LinkSession:
 
     def tick(self, now_s: float, now_ms: int) -> None:
         """Deadlines and heartbeats. Called some 20 times a second."""
+        late_s, self._ticked_s = now_s - self._ticked_s, now_s
+        if late_s > LATE_S:                 # we slept, not the peer: what it said meanwhile has not been read yet
+            self._deadline_s += late_s
+            self._heard_s = min(now_s, self._heard_s + late_s)
+            self._progress_s = min(now_s, self._progress_s + late_s)
         if self.phase is Phase.CLOSING:
             return
         if self.phase is not Phase.UP:

@@ -142,6 +142,7 @@ class LinkConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self.session.step_aside()
 
     def resume_writing(self) -> None:
         self._writable = True

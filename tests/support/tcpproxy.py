@@ -108,6 +108,8 @@ class TcpProxy:
         pair = _Pair(self, client, target, self._close_after)
         client.pair, target.pair = pair, pair
         self._pairs.add(pair)
+        for data in client.early:
+            pair.received(client, data)
         client.transport.resume_reading()
         if client.lost:
             pair.reset()
@@ -127,6 +129,7 @@ class _Half(asyncio.Protocol):
         self.pair: _Pair | None = None
         self.full = False
         self.lost = False
+        self.early: list[bytes] = []        # what came before there was a pair: uvloop reads on after a pause
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -134,12 +137,13 @@ class _Half(asyncio.Protocol):
             self._proxy.accept(self)
 
     def data_received(self, data: bytes) -> None:
-        assert self.pair is not None
-        self.pair.received(self, data)
+        if self.pair is None:
+            self.early.append(data)
+        else:
+            self.pair.received(self, data)
 
     def eof_received(self) -> bool:
-        if self.pair is not None:
-            self.pair.received(self, b"")
+        self.data_received(b"")
         return True
 
     def pause_writing(self) -> None:

@@ -127,6 +127,36 @@ def test_two_links_share_the_uplink_by_priority() -> None:
     assert len(high.b.frames) == len(low.b.frames) == 300
 
 
+def test_a_link_that_cannot_send_or_is_gone_does_not_hold_back_others() -> None:
+    uplink = Uplink(100_000)
+    low, high = up(uplink=uplink), up(uplink=uplink)
+    low.a.session.set_rules(0, 1)
+    high.a.session.set_rules(0, 9)
+    for leave in (high.a.session.step_aside, high.a.session.gone):
+        for pair in (low, high):
+            for _ in range(100):
+                pair.a.session.send(relay(1_000), 3)
+        high.a.collect()                    # spends what there is and waits for more
+        low.pass_time(0.5)
+        assert not low.a.session.message(low.now_s)
+        leave()
+        assert low.a.session.message(low.now_s)
+        low.a.session.outbox.clear()
+        low.pass_time(10)
+        high.pass_time(10)
+
+
+def test_a_process_that_stood_still_does_not_blame_its_peers() -> None:
+    pair = up()
+    pair.run(1)
+    pair.pass_time(60)                      # the machine was suspended, or the loop was blocked
+    pair.tick()
+    assert pair.a.ended is None and pair.a.session.state(pair.now_s) is LinkState.UP
+    pair.cut = {"a", "b"}
+    pair.run(8.1)
+    assert pair.a.ended == (Code.TIMEOUT, False)
+
+
 def test_blocked_is_nothing_confirmed_and_throttled_is_too_slow() -> None:
     pair = up()
     pair.cut = {"b"}                        # what a sends arrives, no answer comes back
