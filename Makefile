@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
-	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm
+	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium
 PYTEST_ARGS ?=
 
 export npm_config_update_notifier = false

@@ -12,12 +12,11 @@ from typing import Protocol
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.rest.auth import Authenticates, Doorkeeper, certificate_name_of
+from protocols.rest.auth import API_KEY, Authenticates, Doorkeeper, certificate_name_of
 from protocols.rest.problems import REFUSALS, Problem
 from routing.errors import Reason, Refusal
 from routing.policy import Identity
 
-API_KEY = "X-API-Key"
 _REASONS = {kind: reason for reason, (_, kind) in REFUSALS.items()}
 
 

@@ -337,6 +337,10 @@ class JsonSession(OpensSubscriptions):
         if self.deadline_s is not None and now_s >= self.deadline_s:
             self.goodbye("request-timeout", "the first message did not come in time")
             return False
+        expires_ms = self.identity.expires_ms
+        if expires_ms is not None and self._router.clock_ms() >= expires_ms:
+            self.goodbye("bad-credentials", "the token has expired; come back with a new one")
+            return False
         if self.blocked_since_s is not None and now_s - self.blocked_since_s >= self._settings.stall_timeout_s:
             self._counters.stalled += 1
             self._stream.abort()
@@ -346,7 +350,7 @@ class JsonSession(OpensSubscriptions):
             self.goodbye("request-timeout", "no answer to a ping")
             return False
         for topic in [topic for topic, (_, deadline_s) in self._requests.items() if deadline_s <= now_s]:
-            self._request_over(topic, "response-timeout", "there was somebody to ask, but no answer in time")
+            self._request_over(topic, "reply-timeout", "there was somebody to ask, but no answer in time")
         if ping:
             for subscription in list(self.subscriptions.values()):
                 subscription.tick()

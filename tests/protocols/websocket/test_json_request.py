@@ -30,7 +30,7 @@ async def test_no_answer_in_time_and_nobody_there_are_different_problems(tmp_pat
         assert await asking.refused(1) == "no-responder"
         await silent.subscribe("s", "service/+")
         asking.say("request", id=2, topic="service/time", timeout_ms=100)
-        assert await asking.refused(2) == "response-timeout"
+        assert await asking.refused(2) == "reply-timeout"
         assert len(it.replies) == 0
         asking.close()
         silent.close()
