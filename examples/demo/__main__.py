@@ -1,81 +1,100 @@
 """What Meshgate does, in under a minute: `make demo`.
 
-A node starts. A machine speaks MQTT to it (amqtt's client), a dashboard speaks HTTP (REST and server-sent events), and
-events cross between them. Then the node is killed with SIGKILL in the middle of traffic and started again, and what had
-been acknowledged is looked for: in the log, and at the machine, which was away when it happened.
+One node    A machine speaks MQTT to it (amqtt's client), a dashboard speaks HTTP (REST and server-sent events), and
+            events cross between them. The node is killed with SIGKILL in the middle of traffic and started again, and
+            what had been acknowledged is looked for: in the log, and at the machine, which was away meanwhile.
+            Then a webhook calls a service, and the service answers the machine.
+Three nodes Two plants dial out to a node in the cloud. Events reach who wants them, wherever they are; the cloud is
+            killed, the plants go on, and when it is back everything is everywhere, once and in order.
 
-On a terminal the node keeps running afterwards, to be tried by hand; otherwise the exit code says whether all was well.
-Knows nothing of the inside of the node: everything here goes through its sockets.
+On a terminal the nodes keep running afterwards, to be tried by hand; otherwise the exit code says whether all was well.
+Knows nothing of the inside of a node: everything here goes through its sockets.
 """
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
 import aiohttp
 from amqtt.errors import AMQTTError
 from machine import Machine
-from node import MESHGATE, PORTS, Node, fresh_folder
+from node import MESHGATE, Node, fresh_folder
 from one_node import cross_protocols, kill_under_load, look_for_it, miss_something
 from screen import WAIT_S, DemoError, heading
+from sites import cross_sites, meet, outage, three_nodes
+from webhook import SECRET, round_trip
 
 
-def what_to_try(node: Node) -> None:
-    http, console, port = node.url("http"), node.url("console"), node.ports["mqtt"]
-    heading("5. Try it by hand; the node runs until Ctrl-C")
+def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
+    http, console, port = graz.url("http"), graz.url("console"), graz.ports["mqtt"]
+    heading("9. Try it by hand; the three nodes run until Ctrl-C")
     tries = [
-        (f"curl -N '{http}/v1/events?filter=plant/%23&from=earliest'", "watch, from the beginning"),
-        (f"mosquitto_sub -p {port} -t 'plant/#' -q 1 -v", "watch over MQTT"),
-        (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish over MQTT"),
-        (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish over HTTP"),
-        (f"{MESHGATE} sub '#' --url {http}", "watch everything"),
-        (f"{MESHGATE} consumers --url {console}", "who is behind, and how far"),
-        (f"kill -9 {node.process.pid if node.process else '…'}", "then start it again:"),
-        (f"{MESHGATE} up --config {node.config}", ""),
+        (f"curl -N '{cloud.url('http')}/v1/events?filter=plant/%23&from=earliest'", "watch the cloud, from the start"),
+        (f"mosquitto_sub -p {lyon.ports['mqtt']} -t 'plant/#' -q 1 -v", "watch in Lyon, over MQTT"),
+        (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish in Graz, over MQTT"),
+        (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish in Graz, over HTTP"),
+        (f"{MESHGATE} topology --url {console}", "who is there, and by which way"),
+        (f"{MESHGATE} links --url {console}", "the links of Graz: state, backlog, round trip"),
+        (f"{MESHGATE} consumers --url {console}", "who reads, and how far behind"),
+        (f"kill -9 {cloud.process.pid if cloud.process else '…'}", "cut both links; publish on; then:"),
+        (f"{MESHGATE} up --config {cloud.config}", ""),
     ]
     width = max(len(command) for command, _ in tries)
     print("\n".join(f"  {command.ljust(width)}   {meaning}".rstrip() for command, meaning in tries), flush=True)
 
 
-async def tell(node: Node) -> None:
-    machine = Machine(node)
+async def tell(graz: Node, lyon: Node, cloud: Node) -> None:
+    machine = Machine(graz)
     heading("A node starts")
-    await node.start()
+    await graz.start()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=WAIT_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:
-        await cross_protocols(http, node, machine)
-        missed = await miss_something(http, node, machine)
-        acked = await kill_under_load(node)
-        await look_for_it(http, node, machine, acked, missed)
+        await cross_protocols(http, graz, machine)
+        missed = await miss_something(http, graz, machine)
+        acked = await kill_under_load(graz)
+        await look_for_it(http, graz, machine, acked, missed)
+        await round_trip(http, graz, machine)
         await machine.leave()
+        await meet(graz, lyon, cloud, http)
+        reader = await cross_sites(graz, lyon, cloud, http)
+        await outage(graz, cloud, http, reader)
+        await reader.disconnect()
+
+
+async def stay(nodes: list[Node]) -> None:
+    """Until the last node has stopped: one that was killed by hand may be started again by hand."""
+    await asyncio.gather(*(node.process.wait() for node in nodes if node.process is not None))
+    print(f"The nodes have stopped. Their data is in {nodes[0].config.parent}; start one again with\n"
+          f"  {MESHGATE} up --config {nodes[0].config}")
 
 
 async def main() -> int:
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)       # it logs the broken connection, which is the point here
-    logging.getLogger("transitions").setLevel(logging.CRITICAL)
-    node = Node(fresh_folder(), "demo", ports={name: port for name, port in PORTS.items() if name != "link"})
+    for name in ("amqtt", "transitions"):               # they log broken connections, which are the point here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ["DEMO_WEBHOOK_SECRET"] = SECRET          # for the nodes that are started here
+    nodes = graz, lyon, cloud = three_nodes(fresh_folder())
     this = asyncio.current_task()
     assert this is not None
-    for number in (signal.SIGTERM, signal.SIGHUP):      # such as a closed terminal: the node must not outlive the demo
+    for number in (signal.SIGTERM, signal.SIGHUP):      # such as a closed terminal: no node must outlive the demo
         asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     try:
-        await tell(node)
+        await tell(graz, lyon, cloud)
         if sys.stdin.isatty() and sys.stdout.isatty():
-            what_to_try(node)
-            assert node.process is not None
-            await node.process.wait()
-            print(f"The node has stopped. Its data is in {node.config.parent}; start it again with\n"
-                  f"  {MESHGATE} up --config {node.config}")
+            what_to_try(graz, lyon, cloud)
+            await stay(list(nodes))
         else:
             print("\nAll is well: nothing that was acknowledged is gone.")
         return 0
     except (DemoError, AMQTTError, aiohttp.ClientError, TimeoutError) as error:
-        print(f"\nThe demo failed: {error!r}\nThe node's last lines:\n{node.last_lines()}", file=sys.stderr)
+        print(f"\nThe demo failed: {error!r}", file=sys.stderr)
+        for node in nodes:
+            print(f"The last lines of {node.name}:\n{node.last_lines()}", file=sys.stderr)
         return 1
     finally:
-        await node.kill(signal.SIGTERM)
+        await asyncio.gather(*(node.kill(signal.SIGTERM) for node in nodes))
 
 
 if __name__ == "__main__":
