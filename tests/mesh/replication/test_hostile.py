@@ -1,0 +1,163 @@
+"""Nodes that lie: refused with a reason, counted, nothing changed; and the honest flow goes on afterwards."""
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from mesh.replication.bodies import BodyEncoder
+from mesh.replication.messages import Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
+from mesh.replication.settings import ReplicationSettings
+from routing.event import Event
+from tests.mesh.replication.harness import World, check
+
+
+def pair(**options):
+    world = World(1, **options)
+    graz, cloud = world.add("graz"), world.add("cloud")
+    cloud.subscribe("a/#")
+    world.run(1)
+    graz.publish("a/1", "a/2")
+    world.run(1)
+    flow = next(iter(cloud.replication.intake.branches.values())).live
+    return world, graz, cloud, flow
+
+
+def body(*offsets, topic="a/1"):
+    return BodyEncoder().encode([Event(topic, b"forged", 1, timestamp_ms=1, offset=offset) for offset in offsets])
+
+
+def batch(flow, **fields):
+    given = {"token": flow.token, "attempt": flow._attempt, "version": flow._version, "echo": 0, "start": flow.expected,
+             "next": flow.expected + 2, "first": 0, "end": flow.expected + 2, **fields}
+    return Batch(**given)
+
+
+LIES = {
+    "next before start": lambda flow: batch(flow, next=flow.expected - 1),
+    "end before next": lambda flow: batch(flow, end=flow.expected),
+    "a version that was never sent": lambda flow: batch(flow, version=flow._version + 1),
+    "an attempt that was never made": lambda flow: batch(flow, attempt=flow._attempt + 1),
+    "an answer to no question": lambda flow: batch(flow, echo=flow._sequence + 1),
+    "events without offsets": lambda flow: batch(flow, next=flow.expected, end=flow.expected, body=body(2)),
+    "events from before": lambda flow: batch(flow, body=body(flow.expected - 1)),
+    "events from beyond": lambda flow: batch(flow, body=body(flow.expected + 2)),
+    "events out of order": lambda flow: batch(flow, body=body(flow.expected + 1) + body(flow.expected)),
+    "topics not asked for": lambda flow: batch(flow, body=body(flow.expected, topic="b")),
+    "no record batch": lambda flow: batch(flow, body=b"x" * 100),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_batch_that_cannot_be_is_refused_whole(lie):
+    world, graz, cloud, flow = pair()
+    before, expected = len(cloud.replicas()), flow.expected
+    cloud.do(lambda: cloud.replication.on_message("graz", encode(LIES[lie](flow))))
+    world.run(0.01)
+    assert len(cloud.replicas()) == before
+    assert flow.refused == 1 and flow.trouble
+    assert cloud.replication.snapshot()["refused"]["batches"] == {"graz": 1}
+    assert expected in (flow.expected, flow.floor)
+    graz.publish("a/3")
+    world.run(3)
+    assert check(world, cloud, graz, ["a/#"]) == 3
+    assert not flow.trouble
+
+
+def test_a_guessed_token_or_a_foreign_sender_moves_nothing():
+    world, graz, cloud, flow = pair()
+    lyon = world.add("lyon")
+    world.run(1)
+    good = batch(flow, body=body(flow.expected))
+    cloud.do(lambda: cloud.replication.on_message("lyon", encode(good)))
+    cloud.do(lambda: cloud.replication.on_message("graz", encode(msgspec.structs.replace(good, token=1))))
+    world.run(1)
+    assert check(world, cloud, graz, ["a/#"]) == 2
+    assert not cloud.replicas("lyon") and lyon.alive
+    assert cloud.replication.intake.refusals == {"graz": 1}
+
+
+def test_offsets_that_run_backwards_are_dropped():
+    world, graz, cloud, flow = pair()
+    for start in range(flow.expected):
+        lie = batch(flow, start=start, next=start + 1, body=body(start))
+        cloud.do(lambda lie=lie: cloud.replication.on_message("graz", encode(lie)))
+    world.run(1)
+    assert check(world, cloud, graz, ["a/#"]) == 2
+
+
+def test_a_log_that_ends_before_what_we_have_is_reported():
+    """An origin whose log was put back to an older state under the same epoch."""
+    world, graz, cloud, flow = pair()
+    pull = Pull(9, 1, True, 0, "events", 0, graz.store.epoch, 1, 10_000, 10_000, 1_000, 1, 0, [Want("#", 0)])
+    answers = []
+    world.tap = lambda source, to, message: answers.append(decode(message)) if source == "graz" else None
+    graz.do(lambda: graz.replication.on_message("cloud", encode(pull)))
+    assert [answer.code for answer in answers if isinstance(answer, Problem)] == [Trouble.BAD_PULL]
+
+
+def pull(graz, **fields):
+    given = {"token": 77, "sequence": 1, "ask": True, "flow": 5, "stream": "events", "index": 0,
+             "epoch": graz.store.epoch, "attempt": 1, "start": 0, "confirmed": 0, "window_bytes": 1_000, "version": 1,
+             "rtt_ms": 0, "wants": [Want("#", 0)], **fields}
+    return Pull(**given)
+
+
+@pytest.mark.parametrize(("fields", "code"), [
+    ({"epoch": "another"}, Trouble.WRONG_EPOCH), ({"stream": "../../x"}, Trouble.NO_PARTITION),
+    ({"index": 10**9}, Trouble.NO_PARTITION), ({"wants": None}, Trouble.UNKNOWN_FLOW),
+    ({"wants": [Want("a/#/b", 0)]}, Trouble.BAD_PULL), ({"wants": [Want("a" * 70_000, 0)]}, None),
+    ({"wants": [Want("/".join("a" * 100), 0)] * 1_000}, Trouble.TOO_MUCH),
+    ({"only": ["#/"]}, Trouble.BAD_PULL), ({"start": -3}, Trouble.BAD_PULL), ({"start": 10**9}, Trouble.BAD_PULL),
+    ({"confirmed": 10**9}, Trouble.BAD_PULL),
+])
+def test_a_pull_that_cannot_be_is_answered_with_a_reason(fields, code):
+    world, graz, _, _ = pair()
+    answers = []
+    world.tap = lambda source, to, message: answers.append(decode(message)) if source == "graz" else None
+    message = encode(pull(graz, **fields))
+    if code is None:
+        assert graz.replication.counts["bad messages"] == 0
+    graz.do(lambda: graz.replication.on_message("cloud", message))
+    if code is None:
+        assert graz.replication.counts["bad messages"] == 1 and not answers
+    else:
+        assert [answer.code for answer in answers if isinstance(answer, Problem)] == [code]
+    assert not any(isinstance(answer, Batch) and answer.body for answer in answers)
+
+
+def test_flows_of_others_are_bounded():
+    world, graz, _, _ = pair(limits=ReplicationSettings(flows_max=10))
+    for number in range(100):
+        graz.do(lambda number=number: graz.replication.on_message("cloud", encode(
+            pull(graz, flow=number + 10, token=number + 1))))
+    assert len(graz.replication.outlets.by_key) == 10
+    world.run(70)
+    assert len(graz.replication.outlets.by_key) <= 1, "and what nobody pulls is let go"
+
+
+def test_noise_is_counted_and_nothing_else():
+    world, graz, cloud, _ = pair()
+    rng = random.Random(1)
+    good = encode(pull(graz))
+    for _ in range(2_000):
+        noise = bytearray(good)
+        noise[rng.randrange(len(noise))] = rng.randrange(256)
+        for node in (graz, cloud):
+            node.do(lambda node=node, noise=bytes(noise): node.replication.on_message("lyon", noise))
+            node.do(lambda node=node: node.replication.on_message("lyon", rng.randbytes(40)))
+    world.run(2)
+    graz.publish("a/9")
+    world.run(2)
+    assert check(world, cloud, graz, ["a/#"]) == 3
+    assert cloud.replication.counts["bad messages"] > 1_000
+
+
+def test_a_question_for_retained_events_with_a_bad_filter_or_epoch_is_not_answered():
+    world, graz, _, _ = pair()
+    sent = world.sent
+    for epoch, pattern in (("x", "#"), (graz.store.epoch, "#/a")):
+        graz.do(lambda epoch=epoch, pattern=pattern: graz.replication.on_message(
+            "cloud", encode(RetainedAsk(1, epoch, pattern))))
+    assert world.sent == sent
