@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -46,7 +47,7 @@ async def dial(target: Target, limits: LinkLimits, make: Callable[[], LinkConnec
         except ProxyError as error:
             problem = f"{where}: {error}"
         except OSError as error:
-            problem = f"{where}: {error.strerror or error}"
+            problem = f"{where}: {os.strerror(error.errno) if error.errno else error}"
     raise DialError(problem)
 
 

@@ -308,7 +308,7 @@ class LinkManager:
 
     def _ended(self, connection: LinkConnection) -> None:
         """The session is over, the socket perhaps not yet. Does its work once."""
-        admission = self._admissions.pop(connection, None)
+        self._admissions.pop(connection, None)
         link = self._connections.get(connection)
         if connection.reported:
             return
@@ -326,7 +326,7 @@ class LinkManager:
         was_up, now_s = link.neighbour is not None, self._clock_s()
         if was_up:
             self._down(link, text)
-        elif admission is None or link.outgoing:
+        elif text != link.last_error:
             logger.warning("link %s: %s", link.identifier, text)
         link.totals.add(connection)
         link.connection = None
