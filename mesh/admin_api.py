@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from mesh.link.api import LinkApi
+from mesh.mesh_api import MeshApi
 from mesh.snapshots import (
     Values,
     consumers_snapshot,
@@ -56,6 +57,7 @@ class AdminApi:
         routes.add_delete(f"{prefix}/consumers/{{name:.+}}", self.delete)
         routes.add_post(f"{prefix}/clients/{{name:.+}}/kick", self.kick)
         LinkApi(self._node.links).add_routes(routes, prefix)
+        MeshApi(self._node.mesh).add_routes(routes, prefix)
 
     # -- snapshots --------------------------------------------------------------------------------------------
 

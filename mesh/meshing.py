@@ -22,6 +22,7 @@ from mesh.topology.nodestate import NodeInfo, StreamInfo
 from mesh.topology.overlay import Overlay
 from mesh.topology.settings import MeshSettings
 from routing.router import Router
+from routing.topic import filter_matches
 
 STREAMS_EVERY_S = 1.0           # how often a changed configuration of streams is looked for
 
@@ -80,6 +81,10 @@ class Meshing:
     def interest(self) -> tuple[str, ...]:
         """What this node tells the others that it wants."""
         return self._interest.filters
+
+    def wanted_here(self, topic: str) -> bool:
+        """Does a subscription, consumer or [[replicate]] of this node want the topic?"""
+        return bool(self._router.trie.match(topic)) or any(filter_matches(one, topic) for one in self._replicate)
 
     def snapshot(self) -> dict[str, Any]:
         """Plain values: nodes, routes, interest, gossip and direct messages. Replication has its own."""

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mesh.link.metrics import link_families
+from mesh.mesh_metrics import mesh_families
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -58,6 +59,7 @@ class NodeCollector(Collector):
         yield from self._log_families()
         yield from self._consumer_families()
         yield from link_families(self._node.links)
+        yield from mesh_families(self._node.mesh)
         yield from webhook_families(self._node.webhooks.snapshot())
         for protocol, numbers in self._node.protocol_counters().items():
             yield from protocol_families(protocol, numbers)

@@ -161,6 +161,9 @@ class Node:
             "streams": len(self.router.streams.by_name), "consumers": len(self.router.consumers),
             "connections": len(self.mqtt.connections) + self.rest.counters.connections,
             "sessions": len(self.mqtt.sessions), "events_published": self.router.published,
+            "mesh_nodes": len(self.mesh.overlay.nodes) + 1,
+            "links_up": sum(1 for link in self.links.links.values() if link.up), "links": len(self.links.links),
+            "mesh_problems": self.mesh.overlay.problems(),
             "retained_events": self.router.retained.tree.count, "pending_commit_bytes": self.store.pending_bytes,
             "reloads": dict(self.reloads), "reload_problem": self.reload_problem,
         }

@@ -32,6 +32,7 @@ from routing.errors import Reason, Refusal
 
 RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
 STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
+MEASURED_EVERY_S = 0.5
 CALM_S = 3.0                    # no route has changed for so long
 
 
@@ -63,6 +64,7 @@ class Overlay:
         self._routes_stale = False
         self._routes_changed_s = clock_s()
         self._beat_due_s = clock_s() + rng.uniform(0.5, 1.0) * settings.gossip_interval_s
+        self._measured_due_s = clock_s()
         self._timer = Timer(call_later, self.flush)
 
     # -- for those above --------------------------------------------------------------------------------------
@@ -107,6 +109,10 @@ class Overlay:
 
     def tick(self, now_s: float) -> None:
         """Timers: signs of life, expiry, what could not be sent. Every 50 to 100 ms."""
+        if now_s >= self._measured_due_s:               # what was not measured yet when the link came up
+            self._measured_due_s = now_s + MEASURED_EVERY_S
+            if any(info.skew_ms is None for info in self._own.links):
+                self._refresh_links()
         if now_s >= self._beat_due_s:
             self._beat_due_s = now_s + self._rng.uniform(0.8, 1.0) * self.settings.gossip_interval_s
             self._refresh_links()

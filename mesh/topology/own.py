@@ -21,6 +21,7 @@ from mesh.topology.nodestate import (
 from mesh.topology.pace import Bucket
 
 SKEW_STEP_MS = 200          # a smaller change of a clock is not worth telling
+RTT_STEP_US = 5_000         # nor of a round trip; beyond it, one by half or to the double
 SAY_EVERY_S = 0.010         # changes within this time are one
 SAY_BURST = 20              # so many at this pace, then …
 SAY_PER_S = 10.0            # … so many per second
@@ -134,11 +135,9 @@ def link_info(neighbour: Neighbour, told: LinkInfo | None) -> LinkInfo:
     """told: what we said before; it stays while the figures are about the same."""
     skew_ms = None if neighbour.skew_ms is None else round(neighbour.skew_ms)
     rtt_us = None if neighbour.rtt_s is None else round(neighbour.rtt_s * 1e6)
-    if told is not None and told.cost == neighbour.cost:
-        same_skew = told.skew_ms == skew_ms or (
-            told.skew_ms is not None and skew_ms is not None and abs(told.skew_ms - skew_ms) < SKEW_STEP_MS)
-        same_rtt = told.rtt_us == rtt_us or (
-            told.rtt_us is not None and rtt_us is not None and told.rtt_us / 2 <= rtt_us <= told.rtt_us * 2 + 1000)
-        if same_skew and same_rtt:
+    if told is not None and told.cost == neighbour.cost and (told.skew_ms is None) == (skew_ms is None) \
+            and (told.rtt_us is None) == (rtt_us is None) and abs((told.skew_ms or 0) - (skew_ms or 0)) < SKEW_STEP_MS:
+        before, now = told.rtt_us or 0, rtt_us or 0
+        if before / 2 - RTT_STEP_US <= now <= before * 2 + RTT_STEP_US:
             return told
     return LinkInfo(neighbour.node, neighbour.cost, "up", skew_ms, rtt_us)

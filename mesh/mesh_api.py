@@ -1,0 +1,74 @@
+"""The mesh in the management API: nodes, routes, interest, lag of replication, gossip. JSON, reads only.
+
+    GET /api/v1/nodes   routes   interest[?topic=a/b]   mesh/lag   mesh/gossip
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from protocols.rest.problems import Problem
+from routing.errors import TopicError
+from routing.policy import REPLY_PREFIX
+from routing.topic import check_topic
+
+if TYPE_CHECKING:
+    from mesh.meshing import Meshing
+
+ROWS_MAX = 10_000               # flows in one answer
+
+
+class MeshApi:
+    def __init__(self, mesh: Meshing) -> None:
+        self._mesh = mesh
+
+    def add_routes(self, routes: web.UrlDispatcher, prefix: str) -> None:
+        for name, handler in (
+            ("nodes", self.nodes), ("routes", self.routes), ("interest", self.interest), ("mesh/lag", self.lag),
+            ("mesh/gossip", self.gossip),
+        ):
+            routes.add_get(f"{prefix}/{name}", handler)
+
+    async def nodes(self, request: web.Request) -> web.Response:
+        found = self._mesh.snapshot()
+        return _json({"node": found["node"], "nodes": found["nodes"], "total": len(found["nodes"]),
+                      "problems": found["problems"]})
+
+    async def routes(self, request: web.Request) -> web.Response:
+        return _json({"node": self._mesh.me.name, "routes": self._mesh.snapshot()["routes"]})
+
+    async def interest(self, request: web.Request) -> web.Response:
+        """What each node wants; with ?topic= which nodes an event of that topic would go to."""
+        topic = request.query.get("topic")
+        if topic is None:
+            found = self._mesh.snapshot()
+            return _json({
+                "node": found["node"], "wanted": found["wanted"], "widened": found["widened"],
+                "interest": [{"node": node, "filters": filters} for node, filters in found["interest"].items()],
+            })
+        try:
+            check_topic(topic)
+        except TopicError as error:
+            raise Problem(400, "query-invalid", str(error)) from error
+        here = self._mesh.wanted_here(topic)
+        nodes = list(self._mesh.overlay.wants(topic))
+        if topic.startswith(REPLY_PREFIX):
+            nodes = [name for name in self._mesh.overlay.nodes if topic.startswith(f"{REPLY_PREFIX}{name}/")]
+        return _json({"topic": topic, "here": here, "nodes": nodes})
+
+    async def lag(self, request: web.Request) -> web.Response:
+        found = dict(self._mesh.replication.snapshot())
+        for key in ("origins", "destinations"):
+            found[f"{key}_total"] = len(found[key])
+            found[key] = found[key][:ROWS_MAX]
+        return _json(found)
+
+    async def gossip(self, request: web.Request) -> web.Response:
+        found = self._mesh.snapshot()
+        return _json({key: found[key] for key in ("node", "gossip", "state_bytes", "filters", "counts", "direct")})
+
+
+def _json(body: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
