@@ -11,6 +11,7 @@ Last-Event-ID gets each event once. What was looked at and not wanted moves the 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/consumer.py
 CREDIT_FIRST = 8                # until the size of the events is known
 JSON_CACHE_BYTES = 1024 * 1024  # JSON shared by the readers of the same events
+QUICK_S = 0.2                   # a full socket that drains so soon has a reader that keeps up,
+FAST_SOCKET_BYTES = 1024 * 1024         # and gets as much of the kernel as that would give it
 RETRY_MS = 2_000                # how long a browser waits before it reconnects
 
 
@@ -87,6 +90,7 @@ class SseReader:
         self._pending: deque[Delivery] = deque()        # handed out, not written: the socket is full
         self._window = CREDIT_FIRST
         self._written_s = router.clock_s()
+        self._socket_bounded = False
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -122,6 +126,16 @@ class SseReader:
         self._consumer = None
         self.finish(reason)
 
+    def bound_socket(self, size: int) -> None:
+        """Keep the kernel from holding much for a reader that takes nothing: on loopback it was 1 MiB each."""
+        self._socket_bounded = True
+        self._set_socket_buffer(size)
+
+    def _set_socket_buffer(self, size: int) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     # -- events -----------------------------------------------------------------------------------------------
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
@@ -138,7 +152,11 @@ class SseReader:
             self.blocked_since_s = self._router.clock_s()
             self.credit = 0         # counted in events, while those to come may be of any size
             return
+        quick = self.blocked_since_s is not None and self._router.clock_s() - self.blocked_since_s < QUICK_S
         self.blocked_since_s = None
+        if quick and self._socket_bounded:
+            self._socket_bounded = False
+            self._set_socket_buffer(FAST_SOCKET_BYTES)
         done, self._unacked = self._unacked, []
         if self._consumer is not None:
             self._consumer.ack(done)

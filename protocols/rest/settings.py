@@ -51,7 +51,8 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sse_readers_max: int = 10_000               # beyond it 503
     sse_filters_max: int = 64                   # filters of one reader
     sse_batch_bytes: int = 16 * 1024            # encoded and written in one go; bounds the memory of a slow reader
-    sse_send_buffer_bytes: int = 16 * 1024      # in our process, behind it the socket's own buffer
+    sse_send_buffer_bytes: int = 4 * 1024       # in our process, behind it the socket's own buffer
+    sse_socket_buffer_bytes: int = 32 * 1024    # in the kernel, which takes it twice, until the reader proves fast
     sse_stall_timeout_s: float = 300.0          # a reader that takes nothing for so long is disconnected; it can resume
 
     cors: CorsSettings = CorsSettings()

@@ -85,6 +85,7 @@ class SseEndpoint:
             await response.prepare(request)
             await response.write(reader.greet(filters))
             transport.set_write_buffer_limits(high=self._settings.sse_send_buffer_bytes)
+            reader.bound_socket(self._settings.sse_socket_buffer_bytes)
             self._add(reader)
             if isinstance(request.protocol, GuardedHandler):
                 request.protocol.on_writing = reader.writing

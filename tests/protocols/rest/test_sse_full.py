@@ -1,9 +1,11 @@
 """An SSE reader whose socket is full."""
 from __future__ import annotations
 
+import asyncio
+
 from protocols.rest.counters import RestCounters
 from protocols.rest.positions import start_vector
-from protocols.rest.reader import JsonCache, SseReader
+from protocols.rest.reader import FAST_SOCKET_BYTES, JsonCache, SseReader
 from protocols.rest.settings import RestSettings
 from routing.consumer import ConsumerSpec
 from routing.event import Event
@@ -56,3 +58,35 @@ async def test_a_full_socket_gets_no_more_even_when_events_grow(tmp_path):
     assert reader.vector == {"events": [1040]}
     assert consumer.in_flight == 0
     desk.close()
+
+
+async def test_the_kernel_holds_little_for_a_reader_that_takes_nothing_and_more_for_one_that_keeps_up(tmp_path):
+    """SO_SNDBUF is set from the start, and raised after a full socket has drained at once."""
+    sizes = []
+
+    class Socket:
+        def setsockopt(self, level, option, size):
+            sizes.append(size)
+
+    class Wire(asyncio.Transport):
+        def get_extra_info(self, name, default=None):
+            return Socket() if name == "socket" else default
+
+        def is_closing(self):
+            return False
+
+        def write(self, data):
+            pass
+
+    desk = Desk(tmp_path)
+    reader = SseReader(desk.router, ANA, {}, Wire(), chunked=True, settings=RestSettings(), counters=RestCounters(),
+                       cache=JsonCache())
+    reader.bound_socket(32_768)
+    reader.writing(True)
+    desk.now_s += 5.0
+    reader.writing(False)
+    assert sizes == [32_768]
+    reader.writing(True)
+    desk.now_s += 0.01
+    reader.writing(False)
+    assert sizes == [32_768, FAST_SOCKET_BYTES]
