@@ -93,6 +93,7 @@ class Intake:
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._peers: dict[str, Peer] = {}
         self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
+        self._unwanted_s: dict[str, float] = {}         # filter that went → when; forgotten after it has lingered
         self._sync_due_s: float | None = None
         self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
@@ -118,9 +119,11 @@ class Intake:
             self.sync_soon()
         elif not any(table.filter == pattern for table in self._config.replicate):
             self._interest.unwant(pattern, self.clock_s())      # it lingers, see tick()
+            self._unwanted_s[pattern] = self.clock_s()
 
     def _want(self, pattern: str) -> None:
         self._since_ms.setdefault(pattern, self.clock_ms())
+        self._unwanted_s.pop(pattern, None)
         self._interest.want(pattern)
 
     @property
@@ -169,14 +172,15 @@ class Intake:
                         continue
                     self._unfinished.discard(origin)
                     branch = self._open(origin)
-                self._sync_branch(branch, node, fitting, needs)
+                self._sync_branch(branch, node, stream.captures, fitting, needs)
         new = [pattern for pattern in filters if not peer.retained.covers(pattern)]
         if filters != sorted(peer.retained.filters):
             peer.retained = Covering(filters)
         for pattern in new:
             self.retained.want(node.name, node.epoch, pattern)
 
-    def _sync_branch(self, branch: Branch, node: NodeState, fitting: list[str], needs: Needs) -> None:
+    def _sync_branch(self, branch: Branch, node: NodeState, captures: tuple[str, ...], fitting: list[str],
+                     needs: Needs) -> None:
         live = branch.live
         only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
@@ -188,26 +192,43 @@ class Intake:
             if self.clock_s() < self._linger_until_s:
                 desired.update((pattern, latest(pattern)) for pattern in before)
         else:
-            desired = self._first_wants(branch.origin, node, fitting, needs, prefix)
+            desired = self._first_wants(branch.origin, node, captures, fitting, needs, prefix)
         live.sync(desired)
 
-    def _first_wants(self, origin: OriginPartition, node: NodeState, fitting: list[str], needs: Needs,
-                     prefix: str) -> dict[str, Want]:
-        """Of a partition that was never pulled: what was wanted before we knew of it is wanted from that moment on."""
-        skew_ms = round(node.skew_ms or 0)
+    def _first_wants(self, origin: OriginPartition, node: NodeState, captures: tuple[str, ...], fitting: list[str],
+                     needs: Needs, prefix: str) -> dict[str, Want]:
+        """Of a partition that was never pulled: what was wanted before we knew of it is wanted from that moment on.
+
+        A filter that is covered by a wider one, but counts from before it, is asked for beside it: the wider one must
+        not reach back for its sake. It goes when the flow has come to where the wider one counts.
+        """
         known = self._open_in_other_epochs(origin)
-        wants: dict[str, Want] = {}
-        for pattern in fitting:
-            members = [one for one in self._since_ms if (bare := strip_prefix(one, prefix)) is not None
-                       and filter_covers(pattern, bare)]
-            since_ms = min((self._since_ms[one] for one in members), default=self.clock_ms())
+        since_ms = {bare: ms for one, ms in self._since_ms.items()
+                    if (bare := strip_prefix(one, prefix)) is not None and _may_hold(captures, bare)}
+        skew_ms = round(node.skew_ms or 0)
+
+        def first(pattern: str, ms: int) -> Want:
             need = next((need for one, need in needs.items() if filter_covers(one, pattern)), None)
             if any(filter_covers(wide, pattern) for wide in known) or (need and need.since == EARLIEST):
-                wants[pattern] = earliest(pattern)
-            else:
-                since_ms = min(since_ms, need.since_ms) if need else since_ms
-                wants[pattern] = by_time(pattern, since_ms + skew_ms)
+                return earliest(pattern)
+            return by_time(pattern, (min(ms, need.since_ms) if need else ms) + skew_ms)
+
+        wants: dict[str, Want] = {}
+        for pattern in fitting:
+            covered = {one: ms for one, ms in since_ms.items() if filter_covers(pattern, one)}
+            wide_ms = since_ms.get(pattern, min(covered.values(), default=self.clock_ms()))
+            wide = wants[pattern] = first(pattern, wide_ms)
+            for one, ms in covered.items() if wide.since != EARLIEST else ():
+                want = first(one, ms)
+                if want.since == EARLIEST or want.since_ms < wide.since_ms:
+                    wants[one] = want
         return wants
+
+    def _forget_unwanted(self) -> None:
+        """A filter that is wanted again after it had lingered is a new one."""
+        gone_s = self.clock_s() - self.limits.linger_s
+        for pattern in [pattern for pattern, at_s in self._unwanted_s.items() if at_s < gone_s]:
+            del self._unwanted_s[pattern], self._since_ms[pattern]
 
     def _open_in_other_epochs(self, origin: OriginPartition) -> list[str]:
         """Filters that were live on this partition before its log was made anew."""
@@ -357,8 +378,24 @@ class Intake:
             flow.tick(now_s)
         self.retained.tick(now_s)
 
+    def published(self) -> None:
+        if self.handover is not None:
+            self.handover.published()
+
+    def _is_there(self, origin: OriginPartition, pattern: str, start: int, stop: int) -> bool:
+        """For consumers that came from elsewhere: nothing more of this comes by a back-fill."""
+        node = self._overlay.nodes.get(origin.node)
+        if node is not None and node.epoch != origin.epoch:
+            return True                                 # that log is no more
+        branch = self.branches.get(origin)
+        return start >= stop if branch is None else branch.has(pattern, start, stop)
+
     def plan(self) -> None:
+        self._forget_unwanted()
         needs = self._needs()
+        placed = {} if self.handover is None else self.handover.needs()
+        if self.handover is not None:
+            self.handover.has_all(self._is_there)
         for branch in list(self.branches.values()):
             if branch.is_idle():
                 branch.close(forget=True)

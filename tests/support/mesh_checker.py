@@ -301,7 +301,8 @@ def _check_retained(history: MeshHistory, figures: Figures, wanted: _Wanted) -> 
         for topic in table:
             if topic not in topics:
                 figures.add("RETAINED", f"{node} keeps {table[topic]} on {topic}, where nothing was retained")
-    for topic in sorted(topics):
+    wiped = {sent.topic for sent in history.published.values() if sent.retain and sent.expendable}
+    for topic in sorted(topics - wiped):                        # what was newest there is gone, nobody can say for whom
         holders = [node for node in history.retained
                    if any(wish.until == NEVER for wish in wanted.of(node, topic))]
         kept = {node: history.retained[node].get(topic) for node in holders}

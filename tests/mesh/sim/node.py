@@ -150,6 +150,7 @@ class SimNode:
         self.router = Router(
             self.store, self.streams, Policy((ALLOW_ALL,)), limits=LIMITS, call_soon=self.call_soon,
             clock_s=self.clock_s, clock_ms=self.clock_ms)
+        self.router.retained.node_name = self.name
         self.publisher = self.router.publisher(Identity(user=self.name, protocol="sim", client_id=f"p-{self.name}"))
         self.mesh = make_meshing(self)
 

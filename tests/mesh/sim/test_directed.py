@@ -1,0 +1,117 @@
+"""Runs of the simulated mesh with a script instead of a seed's plan: what the random runs have found, in the small."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from routing.settings import StreamSettings
+from tests.mesh.sim.clients import Book, DurableReader, Listener, Publisher
+from tests.mesh.sim.network import SimLink
+from tests.mesh.sim.node import SimNode
+from tests.mesh.sim.scenario import pairs
+from tests.mesh.sim.world import World
+
+EVENTS = StreamSettings("events", ("s/#",))
+ORDERS = StreamSettings("orders", ("s/orders/#",))
+
+
+class Script:
+    """A line of nodes that are up and know each other."""
+
+    def __init__(self, *replicates: Sequence[tuple[str, str]], streams: Sequence[StreamSettings] = (EVENTS,)) -> None:
+        self.world = World(1)
+        self.book = Book()
+        self.nodes = [SimNode(self.world, f"n{number}", list(streams), list(replicate))
+                      for number, replicate in enumerate(replicates)]
+        self.links = [SimLink(self.world, self.nodes[one], self.nodes[other])
+                      for one, other in pairs("line", len(self.nodes))]
+        for link in self.links:
+            link.a.links.append(link)
+            link.b.links.append(link)
+        self.listeners = [Listener(self.book, node) for node in self.nodes]
+        self.publishers = [Publisher(self.book, node) for node in self.nodes]
+        for node in self.nodes:
+            node.wall_error_ms = 0
+            node.start()
+        self.world.run_for(3.0)
+
+    def topics(self, number: int) -> list[str]:
+        """Topics of the replicas in a node's log."""
+        found = []
+        for stream in self.nodes[number].router.streams:
+            for partition in stream.partitions:
+                scan = partition.scan(0, lambda topic: True, max_events=1_000, max_scanned=10_000)
+                found += [event.topic for event in scan.events if event.origin is not None]
+        return sorted(found)
+
+
+def test_a_wider_filter_does_not_reach_back_to_the_moment_of_a_narrower_one():
+    """S8. The partition of `orders` was never pulled: nothing wanted could be in it until s/# is subscribed."""
+    script = Script([], [("s/1/2", "latest")], streams=(EVENTS, ORDERS))
+    script.publishers[0].publish(["s/orders/1", "s/1/2"])
+    script.world.run_for(3.0)
+    script.listeners[1].subscribe("s/#")
+    script.world.run_for(3.0)
+    assert script.topics(1) == ["s/1/2"]
+    script.publishers[0].publish(["s/orders/2"])
+    script.world.run_for(3.0)
+    assert script.topics(1) == ["s/1/2", "s/orders/2"]
+
+
+def test_what_a_wiped_origin_publishes_before_it_is_back_is_not_lost_for_an_old_wish_under_a_wider_new_one():
+    """S7. The durable s/0/# was wanted of n0's first log; # came while n0 was away; its new log has s/0/1 by then."""
+    script = Script([], [])
+    DurableReader(script.book, script.nodes[1], "c", "s/0/#", "latest")
+    script.world.run_for(3.0)
+    script.publishers[0].publish(["s/0/0"])
+    script.world.run_for(3.0)
+    script.links[0].closed = True
+    script.links[0].cut()
+    script.nodes[0].kill()
+    script.nodes[0].wipe()
+    script.nodes[0].start()
+    script.publishers[0].publish(["s/0/1", "s/2/2"])
+    script.world.run_for(3.0)
+    script.listeners[1].subscribe("#")
+    script.world.run_for(1.0)
+    script.links[0].closed = False
+    script.world.run_for(8.0)
+    assert script.topics(1) == ["s/0/0", "s/0/1"]
+    script.publishers[0].publish(["s/0/3", "s/2/3"])
+    script.world.run_for(3.0)
+    assert script.topics(1) == ["s/0/0", "s/0/1", "s/0/3", "s/2/3"]
+
+
+def test_a_filter_that_comes_back_long_after_it_went_does_not_reach_back():
+    """A stream that is made meanwhile has events from before the second subscription."""
+    script = Script([], [])
+    script.listeners[1].subscribe("s/orders/#")
+    script.world.run_for(2.0)
+    script.listeners[1].unsubscribe("s/orders/#")
+    script.world.run_for(40.0)
+    script.nodes[0].kill()
+    script.nodes[0].streams = [EVENTS, ORDERS]
+    script.nodes[0].start()
+    script.world.run_for(5.0)
+    script.publishers[0].publish(["s/orders/1"])
+    script.world.run_for(3.0)
+    script.listeners[1].subscribe("s/orders/#")
+    script.world.run_for(3.0)
+    script.publishers[0].publish(["s/orders/2"])
+    script.world.run_for(3.0)
+    assert script.topics(1) == ["s/orders/2"]
+
+
+def test_a_wish_for_a_site_that_is_away_is_known_from_the_moment_it_was_made():
+    """Asked for while the origin cannot be reached: what comes after is wanted, what was before is not."""
+    script = Script([], [])
+    script.links[0].closed = True
+    script.links[0].cut()
+    script.publishers[0].publish(["s/0/0"])
+    script.world.run_for(20.0)
+    script.listeners[1].subscribe("s/#")
+    script.world.run_for(20.0)
+    script.publishers[0].publish(["s/0/1"])
+    script.world.run_for(1.0)
+    script.links[0].closed = False
+    script.world.run_for(8.0)
+    assert script.topics(1) == ["s/0/1"]
