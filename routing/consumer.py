@@ -32,6 +32,7 @@ READ_EVENTS = 512           # taken from the log at a time: half of the default 
 READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
 PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
 PARKED_BYTES = 64 * 1024
+KEYED_BYTES = 8 * 1024 * 1024       # waiting for their keys' members, besides what one scan of the log brings
 
 
 # "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
@@ -218,6 +219,8 @@ class Consumer:
         if cursor.behind:
             return
         room = self._registry.limits.consumer_pending_events - len(cursor.waiting)
+        if self.spec.mode is Mode.KEY_SHARED:           # what waits there is not parked, see _park()
+            room = min(room, _fitting(cursor, events))
         if room < len(events):
             cursor.behind = True
             cursor.position = events[max(room, 0)].offset
