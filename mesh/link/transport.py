@@ -35,6 +35,7 @@ from mesh.link.settings import LinkLimits
 
 SUBPROTOCOL = Subprotocol("meshgate-link")
 CLOSE_TIMEOUT_S = 2.0           # for the peer to close its side
+LATE_BYTES_MAX = 1024 * 1024    # read after our last word, so that it is not destroyed by a reset
 CONTROL_WRITES_MAX = 1_000      # WebSocket pongs and the like that wait for a peer that does not read
 UNSENT_BYTES = 128 * 1024       # in the kernel; enough for a round trip's worth of wake-ups
 DEFLATE = {"level": 1, "memLevel": 5}       # links carry batches: speed before the last per cent
@@ -96,6 +97,7 @@ class LinkConnection(asyncio.Protocol):
         self._receiving = False
         self._writable = True
         self._closing: asyncio.TimerHandle | None = None
+        self._late_bytes = 0                    # that came after our last word
         self.lost = False
         self.reported = False                   # owned by the host: it knows that the session has ended
         self.remote = ""
@@ -122,6 +124,11 @@ class LinkConnection(asyncio.Protocol):
             self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing is not None:
+            self._late_bytes += len(data)
+            if self._late_bytes > LATE_BYTES_MAX:
+                self.abort()
+                return
         now_s = self._clock_s()
         self.session.heard(now_s)
         self._receiving = True
@@ -277,7 +284,9 @@ class LinkConnection(asyncio.Protocol):
             self.transport.write(writes[0])
         elif writes:
             self.transport.writelines(writes)
-        if ended:
+        if ended and self._client is not None and self._ws.state is not State.OPEN and not self._ws.close_sent:
+            self.transport.close()          # what answered the dial is no link: nothing to wait for
+        elif ended:
             if self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
             self._close_soon()
