@@ -60,6 +60,9 @@ def random_client_id() -> str:
     return "auto-" + secrets.token_hex(12)
 
 
+LOGIN_CHECK_S = 60.0        # a client that came back with a shorter token may stay so much longer
+
+
 class Begun(NamedTuple):
     """How a connection got its session."""
 
@@ -93,6 +96,7 @@ class MqttServer:
         self._sys = SysTopics(version, router.clock_s())
         self.clients_maximum = 0                    # connected at the same time
         self.sessions_expired = 0
+        self._watched: set[str] = set()             # client ids whose login ends some time (tokens)
         self._restore()
 
     # -- connections ------------------------------------------------------------------------------------------
@@ -136,6 +140,22 @@ class MqttServer:
             return False
         session.connection.fail(reasons.ADMINISTRATIVE_ACTION, "disconnected by an operator")
         return True
+
+    def _watch_login(self, client_id: str, identity: Identity) -> None:
+        """Disconnect the client when its token ends; one deadline per client id, however often it comes back."""
+        if identity.expires_ms is not None and client_id not in self._watched:
+            self._watched.add(client_id)
+            self.deadlines.add(self.router.clock_s(), lambda now_s: self._check_login(client_id, now_s))
+
+    def _check_login(self, client_id: str, now_s: float) -> float | None:
+        session = self.sessions.get(client_id)
+        if session is not None and session.connection is not None and session.identity.expires_ms is not None:
+            left_ms = session.identity.expires_ms - self.router.clock_ms()
+            if left_ms > 0:
+                return now_s + min(left_ms / 1000, LOGIN_CHECK_S)
+            session.connection.fail(reasons.NOT_AUTHORIZED, "the token has expired")
+        self._watched.discard(client_id)
+        return None
 
     def consumer_deleted(self, name: str) -> None:
         """An operator deleted a consumer. A session that is away ends with its own, as what waited for it is gone.
@@ -195,6 +215,7 @@ class MqttServer:
             session.seen = self._orphans.pop(client_id, {})
             session.persistent = terms.expiry_s > 0
         session.identity = identity
+        self._watch_login(client_id, identity)
         session.expiry_s = terms.expiry_s
         session.ends_at_s = None
         session.will_due_s = None                                                       # [MQTT-3.1.3-9]
