@@ -447,3 +447,13 @@ class Consumer:
         """What is stored of it is to be stored again."""
         if self.spec.durable:
             self._registry.dirty[self] = None
+
+
+def _fitting(cursor: Cursor, events: list[Event]) -> int:
+    """How many of the events may wait beside those that do. One always may, however large."""
+    size = sum(len(event.payload) for event in cursor.waiting)
+    for count, event in enumerate(events):
+        size += len(event.payload)
+        if size > KEYED_BYTES and (count or cursor.waiting):
+            return count
+    return len(events)
