@@ -62,7 +62,8 @@ def start_brokers(root: Path, names: str | None) -> list[brokers.Broker]:
 def run_row(row: Row, running: list[brokers.Broker], rounds: int,
             quick: bool) -> tuple[dict[str, Figures], dict[str, str]]:
     """Medians per broker, and what failed. Rounds alternate, so that a slow moment of the machine hits all alike."""
-    has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link}
+    has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link,
+           "http": lambda one: one.has_http}
     takers = [broker for broker in running if has.get(row.needs, lambda one: one.has_log)(broker)]
     samples: dict[str, list[Figures]] = {broker.name: [] for broker in takers}
     failures: dict[str, str] = {}

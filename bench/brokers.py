@@ -37,6 +37,7 @@ class Broker:
     configuration = ""
     has_v5 = False
     has_log = False
+    has_http = False                    # events can be published over HTTP
     has_link = False                    # two of them can be linked, see pairs.py
 
     def __init__(self, root: Path) -> None:
@@ -122,6 +123,7 @@ class Meshgate(Broker):
     configuration = "defaults: stream events captures #, durability fsync, policy on, console and metrics on"
     has_v5 = True
     has_log = True
+    has_http = True
     has_link = True
 
     def __init__(self, root: Path) -> None:
@@ -187,6 +189,7 @@ class Nats(Broker):
 
 class RabbitMq(Broker):
     name = "rabbitmq"
+    has_http = True
     configuration = "mqtt plugin, prefetch 65535, anonymous user guest, classic queues, schedulers without busy wait"
 
     def __init__(self, root: Path) -> None:
@@ -232,6 +235,24 @@ class RabbitMq(Broker):
             self._epmd.kill()
             self._epmd.wait(5)
             self._epmd = None
+
+
+class ManagedRabbitMq(RabbitMq):
+    """The same with the management plugin, whose HTTP API can publish. Only for the row that needs it."""
+
+    name = "rabbitmq-managed"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.http_port = free_port()
+
+    def command(self) -> list[str]:
+        command = super().command()
+        (self.root / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_management].\n")
+        with open(self.root / "rabbitmq.conf", "a") as config:
+            config.write(f"management.tcp.port = {self.http_port}\nmanagement.tcp.ip = 127.0.0.1\n"
+                         "management_agent.disable_metrics_collector = true\n")
+        return command
 
 
 ALL: tuple[type[Broker], ...] = (Meshgate, Mosquitto, Nats, RabbitMq)

@@ -1,32 +1,97 @@
-"""REST rows: posts per second over keep-alive connections, and fan-out to server-sent event streams. The node only."""
+"""REST rows: posts per second over keep-alive connections, and fan-out to server-sent event streams.
+
+`posts` also measures a bare aiohttp handler that writes nothing, between two halves of the run, so that their ratio
+holds on a machine that others use; and the HTTP publish path of RabbitMQ, its management plugin. NATS has none.
+"""
 from __future__ import annotations
 
+import json
 import select
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from bench.brokers import Broker
+from bench.brokers import Broker, ManagedRabbitMq, RabbitMq, free_port
 from bench.clients import BenchError, Publisher
 from bench.load import QUIET_S, percentile
 from bench.packets import PLAIN_PAYLOAD
 
 CONNECTIONS = 32
-STREAMS = 10
+STREAMS = 100
 UNDER_WAY = 20_000
 
 
 def posts(broker: Broker, quick: bool) -> dict[str, float]:
     """32 connections, one request under way on each, 200 only after the event is on disk."""
-    head = (f"POST /v1/events/bench/post HTTP/1.1\r\nHost: 127.0.0.1:{broker.http_port}\r\n"
-            f"Content-Type: application/octet-stream\r\nContent-Length: {len(PLAIN_PAYLOAD)}\r\n\r\n")
-    request = head.encode() + PLAIN_PAYLOAD
+    seconds = 2.0 if quick else 5.0
+    if isinstance(broker, RabbitMq):
+        with management(broker) as (second, extra):
+            return _posts(second, second.http_port, "/api/exchanges/%2f/amq.topic/publish", RABBIT_BODY, extra, seconds)
+    body = PLAIN_PAYLOAD
+    with bare() as port:
+        half = _posts(broker, broker.http_port, PATH, body, OCTETS, seconds / 2)
+        bare_rate = _posts(broker, port, PATH, body, OCTETS, seconds / 2)["rate"]
+        again = _posts(broker, broker.http_port, PATH, body, OCTETS, seconds / 2)
+    figures = {name: (half[name] + again[name]) / 2 for name in half}
+    return {**figures, "bare": bare_rate, "ratio_bare": figures["rate"] / bare_rate}
+
+
+PATH = "/v1/events/bench/post"
+OCTETS = "Content-Type: application/octet-stream\r\n"
+RABBIT_BODY = json.dumps({"properties": {}, "routing_key": "bench.post", "payload_encoding": "string",
+                          "payload": "x" * len(PLAIN_PAYLOAD)}).encode()
+
+
+@contextmanager
+def bare() -> Iterator[int]:
+    """The port of a bare aiohttp handler in its own process."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare_http", str(port)], cwd=Path(__file__).parent.parent)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def management(broker: RabbitMq) -> Iterator[tuple[Broker, str]]:
+    """RabbitMQ with its HTTP API, and the fields of a request: a second broker that has the management plugin."""
+    second = ManagedRabbitMq(broker.root.parent / "managed")
+    second.start()
+    try:
+        _wait_for(second.http_port)
+        yield second, "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Type: application/json\r\n"
+    finally:
+        second.stop()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.05)                                    # polling a condition, bounded by the deadline
+    raise BenchError(f"nothing listens on {port}")
+
+
+def _posts(broker: Broker, port: int, path: str, body: bytes, extra: str, seconds: float) -> dict[str, float]:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
     socks = {sock.fileno(): sock for sock in
-             (socket.create_connection(("127.0.0.1", broker.http_port), timeout=10) for _ in range(CONNECTIONS))}
+             (socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(CONNECTIONS))}
     try:
         for sock in socks.values():
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _exchange(broker, socks, request, 0.5)
-        return _exchange(broker, socks, request, 2.0 if quick else 5.0)
+        return _exchange(broker, socks, request, seconds)
     finally:
         for sock in socks.values():
             sock.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import rows_connections, rows_http, rows_log, rows_mesh, rows_sse, rows_ws
+from bench import rows_batch, rows_connections, rows_http, rows_log, rows_mesh, rows_sse, rows_ws
 from bench.brokers import Broker
 from bench.rows_mqtt import flood_row, small_publishers_row
 
@@ -55,12 +55,15 @@ ROWS = (
          ("cpu_us_rare", "CPU µs"), ("lost_rare", "lost"), ("scan_all", "scan/s all"), ("cpu_us_all", "CPU µs"),
          ("lost_all", "lost")),
         main="scan_rare", needs="log", rounds=1),
-    Row("rest", "REST posts, 32 keep-alive connections", rows_http.posts, FLOW, needs="log"),
-    Row("sse", "SSE fan-out, 1 → 10 (deliveries)", rows_http.fan_out,
+    Row("rest", "REST posts, 32 keep-alive connections (RabbitMQ: its management API, to an exchange that drops)",
+        rows_http.posts, (*FLOW, ("bare", "bare aiohttp/s"), ("ratio_bare", "of bare")), needs="http"),
+    Row("ndjson", "NDJSON, 4 connections × batches of 10,000, synced", rows_batch.batches,
+        (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
+    Row("sse", "SSE fan-out, 1 → 100 (deliveries)", rows_http.fan_out,
         (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
     Row("sse-slow", "SSE readers that read nothing", rows_sse.slow,
-        (("readers", "readers"), ("kib", "KiB each"), ("kernel_kib", "kernel KiB"), ("cpu_us", "CPU µs each")), main="kib",
-        higher=False, needs="log", rounds=1),
+        (("readers", "readers"), ("kib", "KiB each"), ("kernel_kib", "kernel KiB"), ("cpu_us", "CPU µs each")),
+        main="kib", higher=False, needs="log", rounds=1),
     Row("ws", "WebSocket fan-out, 1 → 100 (deliveries)", rows_ws.fan_out,
         (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
     Row("link", "across a link: QoS 1 in here, out there (NATS: stored here, sourced there)", rows_mesh.across,
@@ -118,6 +121,9 @@ TARGETS = (
     Target("idle", "kib", 20, at_most=True, unit="KiB"),
     Target("catch-up", "scan_rare", 500_000, unit="events/s"),
     Target("stall", "mib_grown", 32, at_most=True, unit="MiB"),
+    Target("rest", "rate", 1, "rabbitmq"),
+    Target("rest", "ratio_bare", 0.7),
+    Target("ndjson", "rate", 100_000, unit="events/s"),
     Target("sse-slow", "kib", 64, at_most=True, unit="KiB"),
     Target("link", "ratio_alone", 0.5),
     Target("link", "rate", 4, "mosquitto"),
