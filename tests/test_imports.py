@@ -16,7 +16,7 @@ SANS_IO = [
     "protocols/websocket/handshake.py",
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"mesh/link/{name}.py" for name in (
-        "frames", "codes", "session", "outbox", "bucket", "meter", "roundtrip", "peer")),
+        "frames", "codes", "session", "health", "outbox", "bucket", "meter", "roundtrip", "peer")),
     *(f"protocols/mqtt/{name}.py" for name in (
         "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),
     *(f"mesh/topology/{name}.py" for name in (

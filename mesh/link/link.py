@@ -8,8 +8,8 @@ from mesh.link.backoff import Backoff
 from mesh.link.codes import Code
 from mesh.link.credentials import PeerEntry
 from mesh.link.frames import Frame
+from mesh.link.health import LinkState
 from mesh.link.peer import Peer
-from mesh.link.session import LinkState
 from mesh.link.settings import LinkPeerTable, LinkTable
 from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
@@ -86,7 +86,7 @@ class Link:
         connection, peer, rules = self.connection, self.peer, self.rules
         session = None if connection is None else connection.session
         totals = self.totals.plus(connection)
-        round_trip = None if session is None else session.round_trip
+        round_trip = None if session is None else session.health.round_trip
         smooth_s = None if round_trip is None else round_trip.smooth_s
         skew_ms = None if round_trip is None else round_trip.skew_ms
         backlog_s = None if session is None else session.backlog_s(now_s)
@@ -114,7 +114,7 @@ class Link:
             },
             "sent": {"frames": totals.frames_sent, "bytes": totals.bytes_sent,
                      "bytes_s": 0 if session is None else round(session.sent.rate(now_s)),
-                     "confirmed_bytes_s": 0 if session is None else round(session.confirmed.rate(now_s))},
+                     "confirmed_bytes_s": 0 if session is None else round(session.health.confirmed.rate(now_s))},
             "received": {"frames": totals.frames_received, "bytes": totals.bytes_received,
                          "bytes_s": 0 if session is None else round(session.received.rate(now_s))},
             "dropped_frames": totals.dropped, "dropped_gossip": totals.gossip_dropped,
@@ -155,11 +155,11 @@ class LinkNeighbour:
 
     @property
     def rtt_s(self) -> float | None:
-        return self._connection.session.round_trip.smooth_s
+        return self._connection.session.health.round_trip.smooth_s
 
     @property
     def skew_ms(self) -> float | None:
-        return self._connection.session.round_trip.skew_ms
+        return self._connection.session.health.round_trip.skew_ms
 
     @property
     def backlog_bytes(self) -> int:

@@ -28,14 +28,14 @@ class Rivals:
         for rival in rivals:
             rival.session.probe(now_s, now_ms)
             rival.wake()
-        known = [(rival, rival.session.last_ping) for rival in rivals]
+        known = [(rival, rival.session.health.last_ping) for rival in rivals]
         self._questions.append(_Question(newcomer, known, now_s + self._patience_s))
 
     def settled(self, now_s: float) -> list[tuple[LinkConnection, bool]]:
         """Newcomers whose question is answered: True when a rival is alive."""
         answers: list[tuple[LinkConnection, bool]] = []
         for question in list(self._questions):
-            alive = any(rival.session.answered >= ping for rival, ping in question.rivals)
+            alive = any(rival.session.health.answered >= ping for rival, ping in question.rivals)
             gone = all(rival.lost or rival.session.phase is not Phase.UP for rival, _ in question.rivals)
             if alive or gone or now_s >= question.until_s or question.newcomer.lost:
                 self._questions.remove(question)

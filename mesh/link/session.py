@@ -33,19 +33,16 @@ from mesh.link.frames import (
     decode_message,
     encode_frame,
 )
+from mesh.link.health import Health, LinkState
 from mesh.link.meter import Meter
 from mesh.link.outbox import Outbox
 from mesh.link.peer import Me, Peer, agree, bad_name, peer_of_hello, peer_of_welcome
-from mesh.link.roundtrip import RoundTrip
 from mesh.link.settings import LinkLimits
 
-BUSY_PING_S = 0.25          # while something is under way: how fresh our idea of its progress is
-PINGS_MAX = 8               # unanswered ones that we remember
 GOSSIP_CHARGE_MIN = 1_024   # bytes that a small Gossip frame counts for, so that tiny ones are bounded too
 STRIKES_MAX = 200.0         # Gossip frames dropped, less 10 per second, before the peer is sent away
 STRIKES_DECAY = 10.0
 LATE_S = 0.5                # a tick that is so late tells that this process stood still
-THROTTLED_AFTER_S = 0.5     # a queue that is not empty for so long is held back, by us or by the network
 
 
 class Phase(enum.Enum):
@@ -55,16 +52,6 @@ class Phase(enum.Enum):
     CHECKING_WELCOME = "checking welcome"
     UP = "up"
     CLOSING = "closing"
-
-
-class LinkState(enum.Enum):
-    """What an operator is told, by measurement."""
-
-    UP = "up"
-    THROTTLED = "throttled"     # more to send than gets through, but it moves
-    BLOCKED = "blocked"         # connected, and nothing gets through
-    DOWN = "down"
-    PAUSED = "paused"
 
 
 class End(msgspec.Struct, frozen=True):
@@ -94,16 +81,14 @@ class LinkSession:
         self.end: End | None = None
         self.priority = 5
         self.bucket = TokenBucket(0)
-        self.round_trip = RoundTrip()
+        self.health = Health(limits, now_s)
         self.sent = Meter()
         self.received = Meter()
-        self.confirmed = Meter()            # payload that a Pong has shown to be there
         self.frames_sent = 0
         self.frames_received = 0
         self.gossip_dropped = 0             # incoming, over the rate
         self.too_large = 0                  # outgoing, more than the peer takes
         self.up_since_s: float | None = None
-        self.answered = 0                   # highest Ping that was answered
         self.outbox = Outbox((
             limits.queue_control_bytes, limits.queue_gossip_bytes, limits.queue_direct_bytes, limits.queue_data_bytes))
         self._limits = limits
@@ -113,11 +98,6 @@ class LinkSession:
         self._cost = 1
         self._deadline_s = now_s + limits.handshake_timeout_s
         self._heard_s = now_s
-        self._progress_s = now_s            # when something was confirmed, or nothing was under way
-        self._waiting_since_s: float | None = None
-        self._pings: dict[int, tuple[float, int, int]] = {}    # id → sent s, sent ms, payload sent by then (-1: queued)
-        self._next_ping = 1
-        self._pinged_s = now_s
         self._ticked_s = now_s
         self._gossip = TokenBucket(limits.gossip_rate_bytes, limits.gossip_burst_bytes)
         self._strikes = 0.0
@@ -148,7 +128,8 @@ class LinkSession:
         else:
             assert self.phase is Phase.CHECKING_WELCOME
         self.phase = Phase.UP
-        self.up_since_s = self._heard_s = self._progress_s = now_s
+        self.up_since_s = self._heard_s = now_s
+        self.health.restart(now_s)
         self._ping(now_s, now_ms)
 
     def close(self, code: Code, text: str = "") -> None:
@@ -240,15 +221,7 @@ class LinkSession:
 
     def _on_pong(self, frame: Frame, now_s: float, now_ms: int) -> None:
         assert isinstance(frame, Pong)
-        ping = self._pings.pop(frame.id, None)
-        if ping is None:
-            return
-        sent_s, sent_ms, payload = ping
-        self.answered = max(self.answered, frame.id)
-        self.round_trip.sample(now_s - sent_s, sent_ms, frame.time_ms)
-        if payload > self.confirmed.total:
-            self.confirmed.add(payload - self.confirmed.total, now_s)
-        self._progress_s = now_s
+        self.health.pong(frame, now_s)
 
     def _on_gossip(self, frame: Frame, now_s: float, now_ms: int) -> Gossip | None:
         assert isinstance(frame, Gossip)
@@ -297,11 +270,8 @@ class LinkSession:
         self.bucket.spend(len(message))
         self._uplink.spend(len(message))
         self.sent.add(len(message), now_s)
-        for number, ping in self._pings.items():
-            if ping[2] < 0:
-                self._pings[number] = (ping[0], ping[1], outbox.taken_bytes)
+        self.health.message_sent(outbox.taken_bytes, emptied=not outbox.frames)
         if not outbox.frames:
-            self._waiting_since_s = None
             self._uplink.done(self)
         return message
 
@@ -318,12 +288,7 @@ class LinkSession:
         self.outbox.put(encode_frame(frame), PRIORITY_CONTROL)
 
     def _ping(self, now_s: float, now_ms: int) -> None:
-        while len(self._pings) >= PINGS_MAX:
-            del self._pings[next(iter(self._pings))]
-        self._pings[self._next_ping] = (now_s, now_ms, -1)
-        self._queue(Ping(self._next_ping, now_ms))
-        self._next_ping += 1
-        self._pinged_s = now_s
+        self._queue(self.health.ping(now_s, now_ms))
 
     def _finish(self, end: End) -> None:
         if self.phase is Phase.CLOSING:
@@ -344,7 +309,7 @@ class LinkSession:
         if late_s > LATE_S:                 # we slept, not the peer: what it said meanwhile has not been read yet
             self._deadline_s += late_s
             self._heard_s = min(now_s, self._heard_s + late_s)
-            self._progress_s = min(now_s, self._progress_s + late_s)
+            self.health.forgive(late_s, now_s)
         if self.phase is Phase.CLOSING:
             return
         if self.phase is not Phase.UP:
@@ -357,10 +322,8 @@ class LinkSession:
         if self._drain_until_s is not None and (now_s >= self._drain_until_s or self._idle):
             self.close(self._drain_code)
             return
-        self._note_waiting(now_s)
-        quiet_s = now_s - self._pinged_s
-        busy = not self._idle and not self._pings
-        if quiet_s >= self._limits.heartbeat_s or (busy and quiet_s >= BUSY_PING_S):
+        self.health.note(now_s, waiting=self.outbox.frames > 0, idle=self._idle)
+        if self.health.ping_due(now_s, idle=self._idle):
             self._ping(now_s, now_ms)
 
     def set_rules(self, rate_bytes: int, priority: int) -> None:
@@ -376,41 +339,24 @@ class LinkSession:
             self._ping(now_s, now_ms)
 
     @property
-    def last_ping(self) -> int:
-        """Number of the latest Ping; compare with answered."""
-        return self._next_ping - 1
-
-    def _note_waiting(self, now_s: float) -> None:
-        if not self.outbox.frames:
-            self._waiting_since_s = None
-        elif self._waiting_since_s is None:
-            self._waiting_since_s = now_s
-        if self._idle and not self._pings:
-            self._progress_s = now_s
-
-    @property
     def _idle(self) -> bool:
         return not self.outbox.frames and not self.unconfirmed_bytes
 
     @property
     def unconfirmed_bytes(self) -> int:
         """Payload that was sent and that no Pong has confirmed yet."""
-        return self.outbox.taken_bytes - self.confirmed.total
+        return self.outbox.taken_bytes - self.health.confirmed.total
 
     def backlog_s(self, now_s: float) -> float | None:
         """Seconds until what waits is at the other end, at the speed of the last seconds; None when nothing moves."""
         waiting = self.outbox.size_bytes + self.unconfirmed_bytes
-        rate = self.confirmed.rate(now_s)
+        rate = self.health.confirmed.rate(now_s)
         return 0.0 if not waiting else waiting / rate if rate >= 1 else None
 
     def state(self, now_s: float) -> LinkState:
         if self.phase is not Phase.UP:
             return LinkState.DOWN
-        if now_s - self._progress_s > self._limits.blocked_after_s and (self._pings or not self._idle):
-            return LinkState.BLOCKED
-        if self._waiting_since_s is not None and now_s - self._waiting_since_s >= THROTTLED_AFTER_S:
-            return LinkState.THROTTLED
-        return LinkState.UP
+        return self.health.state(now_s, idle=self._idle)
 
 
 Handler = Callable[[LinkSession, Frame, float, int], Gossip | Relay | None]

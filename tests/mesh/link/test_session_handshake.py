@@ -5,7 +5,8 @@ import pytest
 
 from mesh.link.codes import Code
 from mesh.link.frames import Frame, Goodbye, Gossip, Hello, Ping, Pong, Refuse, Relay, Welcome
-from mesh.link.session import TABLE, LinkState, Phase
+from mesh.link.health import LinkState
+from mesh.link.session import TABLE, Phase
 from tests.mesh.link.wires import START_MS, Pair, me, relay
 
 HELLO = Hello(1, 1, "a", "s", "e", "b", "0.1", START_MS, "l1")

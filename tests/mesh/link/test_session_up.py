@@ -6,7 +6,8 @@ import pytest
 from mesh.link.bucket import Uplink
 from mesh.link.codes import Code
 from mesh.link.frames import Goodbye, Gossip, Hello, Pong, decode_message
-from mesh.link.session import LinkState, Phase
+from mesh.link.health import LinkState
+from mesh.link.session import Phase
 from tests.mesh.link.wires import START_MS, Pair, relay
 
 
@@ -21,18 +22,18 @@ def test_round_trip_and_skew_are_measured() -> None:
     pair = Pair()
     pair.b.skew_ms = 5_000
     pair.run(30, one_way_s=0.1)
-    trip = pair.a.session.round_trip
+    trip = pair.a.session.health.round_trip
     assert trip.last_s == pytest.approx(0.2, abs=0.06)
     assert trip.smooth_s is not None and 0.15 < trip.smooth_s < 0.3
     assert trip.skew_ms == pytest.approx(5_000, abs=60)
-    assert pair.b.session.round_trip.skew_ms == pytest.approx(-5_000, abs=60)
+    assert pair.b.session.health.round_trip.skew_ms == pytest.approx(-5_000, abs=60)
 
 
 def test_a_quiet_link_pings_every_two_seconds() -> None:
     pair = up()
-    before = pair.a.session.last_ping
+    before = pair.a.session.health.last_ping
     pair.run(20)
-    assert 9 <= pair.a.session.last_ping - before <= 11
+    assert 9 <= pair.a.session.health.last_ping - before <= 11
 
 
 def test_silence_is_noticed_by_both_ends_and_by_measurement() -> None:
@@ -102,7 +103,7 @@ def test_a_rate_holds_data_back_and_lets_heartbeats_pass() -> None:
     got = sum(len(frame.body) for frame in pair.b.frames if hasattr(frame, "body"))
     assert 450_000 <= got <= 560_000
     assert pair.a.session.state(pair.now_s) is LinkState.THROTTLED
-    assert pair.a.session.round_trip.last_s is not None and pair.a.session.round_trip.last_s < 0.1
+    assert pair.a.session.health.round_trip.last_s is not None and pair.a.session.health.round_trip.last_s < 0.1
     assert pair.a.session.backlog_s(pair.now_s) == pytest.approx(5, rel=0.2)
     pair.run(10)
     assert pair.a.session.state(pair.now_s) is LinkState.UP
@@ -176,9 +177,9 @@ def test_throughput_is_what_the_peer_confirmed() -> None:
     for _ in range(100):
         pair.a.session.send(relay(5_000), 3)
         pair.run(0.2)
-    assert pair.a.session.confirmed.rate(pair.now_s) == pytest.approx(25_000, rel=0.15)
+    assert pair.a.session.health.confirmed.rate(pair.now_s) == pytest.approx(25_000, rel=0.15)
     pair.run(0.5)
-    assert pair.a.session.confirmed.total == pair.a.session.outbox.taken_bytes
+    assert pair.a.session.health.confirmed.total == pair.a.session.outbox.taken_bytes
 
 
 def test_endless_gossip_is_bounded_and_then_ended() -> None:
@@ -229,5 +230,5 @@ def test_nobody_is_kept_alive_by_answers_that_were_not_asked_for() -> None:
     pair = up()
     for number in range(100):
         pair.a.take_frames(Pong(10_000 + number, START_MS))
-    assert pair.a.session.answered <= pair.a.session.last_ping
+    assert pair.a.session.health.answered <= pair.a.session.health.last_ping
     assert pair.a.ended is None
