@@ -27,6 +27,7 @@ from routing.topic import filter_covers, filters_intersect
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
+    from mesh.replication.handover import Handover
     from mesh.topology.nodestate import NodeInfo, NodeState
     from routing.replicas import Replicas
     from routing.router import Router
@@ -83,6 +84,7 @@ class Intake:
         self.branches: dict[OriginPartition, Branch] = {}
         self.refusals: Counter[str] = Counter()         # node → messages that we did not believe
         self.retained = RetainedIntake(router, send, self.border, clock_s, rng, self.publisher_of)
+        self.handover: Handover | None = None           # set by replication.py
         self._config = config
         self._router = router
         self._overlay = overlay
@@ -409,6 +411,10 @@ class Intake:
                 stripped = strip_prefix(pattern, prefix)
                 if stripped is not None:
                     bare[stripped] = Want(stripped, need.since, need.until, need.since_ms)
+            for pattern, since in placed.get(branch.origin, {}).items():
+                stripped = strip_prefix(pattern, prefix)
+                if stripped is not None and stripped not in bare:
+                    bare[stripped] = Want(stripped, since)
             branch.plan(bare)
 
     def close(self) -> None:
