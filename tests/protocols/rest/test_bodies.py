@@ -13,6 +13,11 @@ from tests.protocols.rest.stand import eventually, problem_of, stand, status_of
 PLAIN = b"the payload " * 500
 
 
+def gz(data):
+    """The same bytes whenever it is called: they name the test."""
+    return gzip.compress(data, mtime=0)
+
+
 def zstd(data):
     return zstandard.ZstdCompressor().compress(data)
 
@@ -27,8 +32,8 @@ async def payload_at(it, offset):
 
 
 @pytest.mark.parametrize(("coding", "body"), [
-    ("gzip", gzip.compress(PLAIN)), ("x-gzip", gzip.compress(PLAIN)), ("GZIP", gzip.compress(PLAIN[:20]) * 3),
-    ("zstd", zstd(PLAIN)), ("zstd", zstd(PLAIN[:40]) + zstd(PLAIN[40:])), ("gzip", gzip.compress(b"")), ("gzip", b""),
+    ("gzip", gz(PLAIN)), ("x-gzip", gz(PLAIN)), ("GZIP", gz(PLAIN[:20]) * 3),
+    ("zstd", zstd(PLAIN)), ("zstd", zstd(PLAIN[:40]) + zstd(PLAIN[40:])), ("gzip", gz(b"")), ("gzip", b""),
     ("identity", PLAIN),
 ])
 async def test_a_compressed_body_is_stored_expanded(tmp_path, coding, body):
@@ -48,7 +53,7 @@ async def test_an_unknown_coding_is_415_and_names_the_known_ones(tmp_path, codin
 
 
 @pytest.mark.parametrize(("coding", "body"), [
-    ("gzip", b"not gzip at all"), ("gzip", gzip.compress(PLAIN)[:-5]), ("gzip", gzip.compress(PLAIN) + b"rubbish"),
+    ("gzip", b"not gzip at all"), ("gzip", gz(PLAIN)[:-5]), ("gzip", gz(PLAIN) + b"rubbish"),
     ("zstd", b"not zstd"), ("zstd", zstd(PLAIN)[:-3]),
 ])
 async def test_broken_compressed_text_is_400(tmp_path, coding, body):
@@ -59,7 +64,7 @@ async def test_broken_compressed_text_is_400(tmp_path, coding, body):
 
 
 @pytest.mark.parametrize(("coding", "bomb"), [
-    ("gzip", gzip.compress(b"\0" * 300_000_000, 1)), ("zstd", zstd(b"\0" * 300_000_000)),
+    ("gzip", gz(bytes(10_000_000)) * 30), ("zstd", zstd(bytes(10_000_000)) * 30),
 ], ids=["gzip", "zstd"])
 async def test_a_bomb_ends_at_the_limit(tmp_path, coding, bomb):
     """What comes out is counted; 300 MB never do."""
