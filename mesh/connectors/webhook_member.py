@@ -59,7 +59,7 @@ class WebhookMember:
         self.last_status = 0
         self._router = router
         self._url = url
-        self._resolved = resolved
+        self.resolved = resolved
         self._client = client
         self._closed = closed
         self._stopping = False
@@ -171,8 +171,8 @@ class WebhookMember:
             request = make_request(event, self.push.format, self._router.store.epoch, self._router.clock_ms(),
                                    self._router.ledger.lost)
             now_ms = self._router.clock_ms()
-            fields = {**request.fields, "Webhook-Attempt": str(delivery.attempts), **self._resolved.headers,
-                      **signed(self._resolved.keys, request.message_id, now_ms // 1000, request.body)}
+            fields = {**request.fields, "Webhook-Attempt": str(delivery.attempts), **self.resolved.headers,
+                      **signed(self.resolved.keys, request.message_id, now_ms // 1000, request.body)}
             outcome = await self._client.post(self._url, fields, request.body)
         except asyncio.CancelledError:
             self.breaker.give_back()
@@ -288,7 +288,7 @@ class WebhookMember:
             "url": shown_url(self._url), "format": self.push.format, "state": self.state,
             "open_for_s": round(max(self.breaker.until_s - now_s, 0.0), 1) if self.breaker.state is State.OPEN else 0.0,
             "opened": self.breaker.opened, "in_flight": len(self._requests), "held": self._queues.held,
-            "waiting_to_retry": self._queues.sleeping, **self.counts, "signed": bool(self._resolved.keys),
+            "waiting_to_retry": self._queues.sleeping, **self.counts, "signed": bool(self.resolved.keys),
             "last_status": self.last_status, "last_problem": self.last_problem,
         }
 

@@ -32,6 +32,11 @@ class Resolved:
         self.keys = keys
         self.headers = headers
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Resolved) and (self.keys, self.headers) == (other.keys, other.headers)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return f"Resolved({len(self.keys)} keys)"
 

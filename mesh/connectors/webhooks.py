@@ -84,11 +84,21 @@ class Webhooks:
             self._opened(consumer)
 
     def apply(self, prepared: Prepared) -> None:
-        """Reload: everything anew, so that changed secrets and networks count at once. What is under way goes again."""
-        self._prepared = prepared
-        for name in list(self.members):
-            self._let_go(name)
+        """Reload. What has changed, its secrets too, is served anew; the others do not notice."""
+        before, self._prepared = self._prepared, prepared
+        same = before.settings == prepared.settings and prepared.settings.ca is None
+        for name, member in list(self.members.items()):
+            if not same or not self._is_as_before(name, member):
+                self._let_go(name)
         self.start()
+
+    def _is_as_before(self, name: str, member: WebhookMember) -> bool:
+        if member.identity == INTERNAL and self._prepared.declared(name) is None:
+            return False
+        try:
+            return resolve(member.push, self._prepared.settings) == member.resolved
+        except ConfigError:
+            return False
 
     async def shutdown(self) -> None:
         """What is under way has a moment to end."""

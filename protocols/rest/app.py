@@ -217,7 +217,7 @@ class RestServer:
 
 
 _KINDS = {400: "malformed-request", 403: "foreign-origin", 404: "not-found", 405: "method-not-allowed",
-          417: "expectation-failed", 426: "upgrade-required"}
+          417: "expectation-failed", 426: "upgrade-required", 503: "too-many-connections"}
 _PASSED_ON = ("Allow", "Connection", "Sec-WebSocket-Version", "Upgrade")
 
 

@@ -100,7 +100,7 @@ class JsonOverWebSocket(WebSocketEndpoint[JsonChannel]):
         self._router = router
         self._replies = replies
         self._node = node
-        self._caches = Caches()
+        self._caches = Caches(router)
         self._sweep: asyncio.TimerHandle | None = None
         self._next_ping_s = 0.0
         self._logins: set[asyncio.Task[None]] = set()

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from protocols.cloudevents import CloudEventError, parse_json
+from protocols.cloudevents_event import make_event, topic_of
 from protocols.event_json import EventJson, event_shown
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
@@ -89,6 +91,13 @@ class Reply(_Publishing, tag="reply", kw_only=True):
     to: str                     # reply_to of the request
 
 
+class CloudEventIn(_Message, tag="cloudevent", kw_only=True):
+    """A publish in the JSON format of CloudEvents. Without topic, the event's attribute meshgatetopic says it."""
+
+    event: msgspec.Raw
+    topic: str | None = None
+
+
 class Subscribe(_Message, tag="subscribe", kw_only=True):
     subscription: str
     filters: list[str] = []
@@ -97,6 +106,7 @@ class Subscribe(_Message, tag="subscribe", kw_only=True):
     mode: str | None = None
     credit: int | None = None
     binary: bool = False
+    format: Literal["json", "cloudevents"] = "json"
     takeover: bool = False
     ack_timeout_ms: int | None = None
     max_deliveries: int | None = None
@@ -129,7 +139,7 @@ class Ping(_Message, tag="ping", kw_only=True):
 
 
 Said: TypeAlias = (
-    Auth | Publish | Request | Reply | Subscribe | Unsubscribe | Credit | Ack | Nack | Ping)
+    Auth | Publish | Request | Reply | CloudEventIn | Subscribe | Unsubscribe | Credit | Ack | Nack | Ping)
 
 
 class _OnlyId(msgspec.Struct):
@@ -184,18 +194,35 @@ def _fine(id: Id) -> bool:
 def event_of(said: Publish | Request | Reply, payload: bytes | None, now_ms: int) -> Event:
     """The event that a message publishes. now_ms: wall clock, from which the TTL counts. Raises BadMessage."""
     topic = said.to if isinstance(said, Reply) else said.topic
-    try:
-        check_topic(topic)
-    except TopicError as error:
-        raise BadMessage(str(error), "topic-invalid", said.id) from None
-    if topic[:1] == "$" and not topic.startswith(REPLY_PREFIX):
-        raise BadMessage("topics that begin with $ belong to the node", "not-authorized", said.id)
+    _check_topic(topic, said.id)
     if payload is None:
         payload = _either(said, "payload") or b""
     headers = tuple([(name, _header(said, name, value)) for name, value in said.headers]) if said.headers else ()
     return Event(
         topic, payload, 1 if said.guaranteed else 0, key=_either(said, "key"), headers=headers,
         properties=_properties(said, now_ms), retain=said.retain)
+
+
+def event_of_cloudevent(said: CloudEventIn) -> Event:
+    """The event that a cloudevent message publishes. Raises BadMessage."""
+    try:
+        found = parse_json(bytes(said.event))
+        topic = said.topic if said.topic is not None else topic_of(found)
+        if topic is None:
+            raise BadMessage("name the topic, here or in the attribute meshgatetopic", "topic-invalid", said.id)
+        _check_topic(topic, said.id)
+        return make_event(found, topic)
+    except CloudEventError as error:
+        raise BadMessage(str(error), "cloudevent-invalid", said.id) from None
+
+
+def _check_topic(topic: str, id: Id) -> None:
+    try:
+        check_topic(topic)
+    except TopicError as error:
+        raise BadMessage(str(error), "topic-invalid", id) from None
+    if topic[:1] == "$" and not topic.startswith(REPLY_PREFIX):
+        raise BadMessage("topics that begin with $ belong to the node", "not-authorized", id)
 
 
 def _properties(said: _Publishing, now_ms: int) -> Properties | None:

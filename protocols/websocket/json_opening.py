@@ -8,6 +8,8 @@ import secrets
 
 import msgspec
 
+from protocols.cloudevents import build_json
+from protocols.cloudevents_event import cloud_event
 from protocols.event_json import event_json
 from protocols.location import Vector
 from protocols.start import StartInvalid, StartLost, start_vector
@@ -31,19 +33,26 @@ from routing.policy import Identity
 from routing.router import Router
 
 NAME_CHARS_MAX = 128
-NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~-")
 MODES = {mode.value: mode for mode in Mode}
 
 
 class Caches:
-    """Encoded events, shared by all connections: whole ones as text, and heads whose payload stands behind them."""
+    """Encoded events, shared by all connections: as JSON, as heads whose payload stands behind them, as CloudEvents."""
 
-    def __init__(self) -> None:
-        self.texts = EncodedEvents(event_json)
-        self.heads = EncodedEvents(event_head)
+    def __init__(self, router: Router) -> None:
+        self._texts = EncodedEvents(event_json)
+        self._heads = EncodedEvents(event_head)
+        self._clouds = EncodedEvents(
+            lambda event: build_json(cloud_event(event, router.store.epoch, router.ledger.lost)))
+
+    def of(self, said: Subscribe) -> EncodedEvents:
+        if said.format == "cloudevents":
+            return self._clouds
+        return self._heads if said.binary else self._texts
 
     def connections(self, count: int) -> None:
-        for cache in (self.texts, self.heads):
+        for cache in (self._texts, self._heads, self._clouds):
             cache.sharing = count > 1
             if not count:
                 cache.clear()
@@ -80,8 +89,8 @@ class OpensSubscriptions:
         self._check(said)
         subscription = JsonSubscription(
             self, self._router, said.subscription, durable=said.consumer is not None, credit=said.credit,
-            unacked_max=self._settings.unacked_max, as_binary=said.binary,
-            cache=self._caches.heads if said.binary else self._caches.texts,
+            unacked_max=self._settings.unacked_max, as_binary=said.binary, as_cloudevents=said.format == "cloudevents",
+            cache=self._caches.of(said),
             send_buffer_bytes=self._settings.send_buffer_bytes)
         if said.consumer is None:
             consumer, vector = self._open_live(said)
@@ -108,6 +117,8 @@ class OpensSubscriptions:
             raise BadMessage("subscriptions_max of the connection is reached", "quota-exceeded", said.id)
         if len(said.filters) > FILTERS_MAX:
             raise BadMessage(f"one subscription has at most {FILTERS_MAX} filters", "quota-exceeded", said.id)
+        if said.binary and said.format == "cloudevents":
+            raise BadMessage("CloudEvents come as JSON, not behind it", id=said.id)
         if said.credit is not None and not 0 <= said.credit <= 1_000_000:
             raise BadMessage("credit is a number from 0 to 1000000", id=said.id)
         if said.mode is not None and said.mode not in MODES:
@@ -144,7 +155,7 @@ class OpensSubscriptions:
     def _open_durable(self, said: Subscribe, name: str) -> tuple[Consumer, Vector]:
         if not 1 <= len(name) <= NAME_CHARS_MAX or not NAME_CHARACTERS.issuperset(name):
             raise BadMessage(
-                f"a consumer's name has at most {NAME_CHARS_MAX} letters, digits, dots, dashes and underscores",
+                f"a consumer's name has at most {NAME_CHARS_MAX} letters, digits, and . _ ~ -",
                 id=said.id)
         filters = tuple(dict.fromkeys(said.filters))
         consumer = self._router.consumers.get(name)

@@ -151,6 +151,8 @@ class JsonSession(OpensSubscriptions):
                 said, payload = decode(message)
                 if isinstance(said, said_.Publish | said_.Reply):
                     self._batch.append((said.id, event_of(said, payload, self._router.clock_ms())))
+                elif isinstance(said, said_.CloudEventIn):
+                    self._batch.append((said.id, said_.event_of_cloudevent(said)))
                 else:
                     self._publish_batch()
                     self._act(said, payload)

@@ -48,7 +48,7 @@ class JsonSubscription:
     """A Member (routing/members.py). close() must be called."""
 
     def __init__(self, out: Out, router: Router, name: str, *, durable: bool, credit: int | None, unacked_max: int,
-                 as_binary: bool, cache: EncodedEvents, send_buffer_bytes: int) -> None:
+                 as_binary: bool, as_cloudevents: bool, cache: EncodedEvents, send_buffer_bytes: int) -> None:
         self.identity = out.identity
         self.name = name
         self.durable = durable
@@ -60,6 +60,7 @@ class JsonSubscription:
         self._client_credit = credit                    # None: as fast as the socket takes it
         self._unacked_max = unacked_max
         self._binary = as_binary
+        self._member = b"cloudevent" if as_cloudevents else b"event"
         self._cache = cache
         self._start = event_start(name)
         self._buffer_bytes = send_buffer_bytes
@@ -173,7 +174,7 @@ class JsonSubscription:
         elif self._position is not None:
             self._sent_position = self._position.text()
             head += b',"position":"%b"' % self._sent_position.encode("ascii")
-        message = b'%b,"event":%b}' % (head, self._cache.of(event))
+        message = b'%b,"%b":%b}' % (head, self._member, self._cache.of(event))
         if self._binary:
             message = binary(message, event.payload)
         if self._client_credit is not None:

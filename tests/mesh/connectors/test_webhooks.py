@@ -304,6 +304,35 @@ async def test_a_reload_takes_what_is_new_and_stops_what_is_gone(tmp_path):
         await all_acked(it, "one")
 
 
+async def test_a_reload_that_changes_nothing_does_not_disturb_a_webhook(tmp_path):
+    async with webhook_stand(tmp_path, consumers=lambda url: [table(url)]) as it:
+        it.receiver.hold = asyncio.Event()
+        await it.publish("t/1")
+        await eventually(lambda: it.receiver.at_once == 1, "a request is under way")
+        member = it.webhooks.members["declared"]
+        it.webhooks.apply(Prepared(it.webhooks._prepared.settings, (table(it.receiver.url),)))
+        assert it.webhooks.members["declared"] is member
+        it.receiver.hold.set()
+        await all_acked(it, "declared")
+        assert it.receiver.bodies == [b"t/1"]
+
+
+async def test_a_secret_that_has_changed_counts_after_a_reload(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("a" * 32)
+    async with webhook_stand(tmp_path / "n", consumers=lambda url: [table(url, secret=f"file:{key}")]) as it:
+        await it.publish("t/1")
+        await all_acked(it, "declared")
+        key.write_text("b" * 32)
+        it.webhooks.apply(Prepared(it.webhooks._prepared.settings, it.webhooks._prepared.consumers))
+        await it.publish("t/2")
+        await all_acked(it, "declared")
+        for (_, headers, body), secret in zip(it.receiver.requests, (b"a" * 32, b"b" * 32)):
+            content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+            wanted = base64.b64encode(hmac.new(secret, content, hashlib.sha256).digest()).decode()
+            assert headers["webhook-signature"] == f"v1,{wanted}"
+
+
 @pytest.mark.parametrize("push", [
     StrictPush("http://10.0.0.1/"), StrictPush("https://example.com/", secret="env:NOT_THERE"),
     StrictPush("https://example.com/", secret="file:/not/there"), StrictPush("https://example.com/", secret="clear")])
