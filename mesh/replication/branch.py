@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Needs = dict[str, Want]         # filter → where its history must begin: EARLIEST or BY_TIME
+Needs = dict[str, Want]         # filter → where its history must begin: EARLIEST, BY_TIME or an offset
 
 
 class LiveNote(msgspec.Struct, array_like=True):
@@ -129,7 +129,7 @@ class Branch:
             Want(pattern, need.since, live.floor, need.since_ms) for pattern, need in needs.items()
             if (need.since != BY_TIME or (pattern, need.since_ms) not in self._timed)
             and any(filter_covers(wide, pattern) and since <= live.floor for wide, since in counting.items())
-            and live.history.missing(pattern, live.first, live.floor)
+            and live.history.missing(pattern, max(live.first, need.since), live.floor)
         ]
         if due:
             self._begin(due)
@@ -167,6 +167,12 @@ class Branch:
         self._intake.drop(flow)
         self.put_note(self.live)                # one commit: the history has it, the flow is gone
         self._intake.replicas.forget(self.origin, flow.number)
+
+    def has(self, pattern: str, start: int, stop: int) -> bool:
+        """Is whatever was wanted of a filter from start to stop in our log?"""
+        live = self.live
+        return (self.backfill is None and live.is_steady and live.floor >= min(stop, live.end)
+                and not live.history.missing(pattern, max(start, live.first), min(stop, live.floor)))
 
     def is_idle(self) -> bool:
         return self.backfill is None and self.live.is_idle

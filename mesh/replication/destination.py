@@ -442,6 +442,8 @@ class Flow:
 
         self._intake.replicas.publish(
             self.origin, self.number, events, next_offset, self._intake.publisher_of(self.origin.node), done)
+        if events:
+            self._intake.published()
 
     def _distrust(self, why: str) -> None:
         """The origin said what cannot be: nothing of it is used, and after a pause it is asked again."""

@@ -129,24 +129,32 @@ class RetainedPage(msgspec.Struct, array_like=True, tag=6, frozen=True):
     body: bytes = b""               # events with offsets 0, 1, 2 …, in order of topic
 
 
+class Step(enum.IntEnum):
+    """Of a consumer on its way to another node."""
+
+    LOOK = 1                        # has anybody got it?
+    MOVE = 2                        # give it to me: yours is closed
+    DONE = 3                        # it is durable here: forget it
+
+
 class ExportAsk(msgspec.Struct, array_like=True, tag=7, frozen=True):
-    """Does anybody have this durable consumer? commit: it goes on here, close yours."""
+    """New node → others: about a durable consumer that was opened here."""
 
     request: Token
     name: Name
-    commit: bool = False
-    fence: Token = 0                # of the answer that is committed to
+    user: Name                      # whose it must be
+    step: Count
 
 
 class Export(msgspec.Struct, array_like=True, tag=8, frozen=True):
-    """A consumer as another node can go on with it; None: there is none here."""
+    """Old node → new node."""
 
     request: Token
     name: Name
+    step: Count
     found: bool
-    fence: Token = 0
-    state: bytes = b""              # handover.Moved, as MessagePack
-    closed: bool = False            # the answer to commit
+    used_ms: Count = 0              # wall clock when somebody last read it, of several the latest is taken
+    state: bytes = b""              # positions.Moved as MessagePack, with MOVE
 
 
 Message: TypeAlias = (

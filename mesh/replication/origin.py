@@ -149,6 +149,7 @@ class Outlet:
                 if since < 0:
                     since = self._resolve(want, first=pull.start == UNKNOWN)
                 self._resolved[want.filter] = since
+            if want.since < 0 or pull.start == UNKNOWN:
                 self._told.append((want.filter, since))
             resolved.append(Want(want.filter, since, want.until))
         only = [patterns for patterns in (pull.only, self._outlets.exports_to(self.node)) if patterns]

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from mesh.replication.handover import Handover
 from mesh.replication.intake import Intake, Overlay
 from mesh.replication.messages import (
     BadMessage,
     Batch,
     Close,
+    Export,
+    ExportAsk,
     Message,
     Problem,
     Pull,
@@ -39,6 +42,8 @@ class Replication:
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_s, clock_ms, settings.limits)
+        self.handover = self.intake.handover = Handover(
+            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max)
         self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
         self._started = False
 
@@ -46,6 +51,7 @@ class Replication:
         """The overlay can be asked; what is stored is restored."""
         self._started = True
         self.intake.start()
+        self.handover.start()
 
     def on_message(self, source: str, body: bytes) -> None:
         """A message from another node, by the overlay."""
@@ -68,6 +74,10 @@ class Replication:
             self.retained.on_ask(source, message)
         elif isinstance(message, RetainedPage):
             self.intake.retained.on_page(source, message)
+        elif isinstance(message, ExportAsk):
+            self.handover.on_ask(source, message)
+        elif isinstance(message, Export):
+            self.handover.on_export(source, message)
 
     def on_nodes_changed(self, names: set[str]) -> None:
         """Nodes appeared, vanished, or changed boot, epoch, streams or links."""
@@ -85,6 +95,7 @@ class Replication:
             self.intake.tick(now_s)
             self.outlets.tick(now_s)
             self.retained.tick(now_s)
+            self.handover.tick(now_s)
             self._view.tick(now_s)
 
     def snapshot(self) -> dict[str, Any]:

@@ -1,0 +1,376 @@
+"""Handover: a durable consumer that is opened on another node goes on there from where it was.
+
+    new node ── LOOK ──► everybody          paused meanwhile; nobody has it: it begins here as it was asked for
+             ◄─ found ──
+             ── MOVE ──► the one that has it: closes it, keeps its position durably for the new node
+             ◄─ state ──
+             places its cursors, asks for history that it lacks, stores both
+             ── DONE ──► forgets it
+
+Nothing is lost: what was not acked there is delivered here. What may have been delivered before is marked as repeated.
+A consumer with readers moves only when it is exclusive (the reader has come here), and only to the same user.
+Stored: "handover/out/<name>" at the old node until DONE, "handover/in/<name>" at the new one until it has caught up.
+"""
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.messages import Export, ExportAsk, Message, Step
+from mesh.replication.positions import Moved, describe, place
+from routing.errors import StorageError
+from routing.event import OriginPartition
+from routing.members import Mode
+from routing.policy import INTERNAL
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Overlay
+    from routing.consumer import Consumer
+    from routing.router import Router
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+OUT: Final = "handover/out/"
+IN: Final = "handover/in/"
+LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is silent so long is not waited for
+RESTART_S: Final = 5.0          # after a start, until the links are up
+ASK_AGAIN_S: Final = 0.5
+MOVE_S: Final = 30.0            # for the state of the one that has it
+RESERVED_S: Final = 60.0        # a consumer is kept for the node that asked for it
+
+Send = Callable[[str, Message, int], bool]
+
+
+class Outgoing(msgspec.Struct, array_like=True):
+    """A consumer that left, until the new node has it durably."""
+
+    user: str
+    to: str
+    moved: Moved
+    left_ms: int
+
+
+class _Incoming:
+    """A consumer of ours that may have been elsewhere before."""
+
+    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "source", "told", "used_ms")
+
+    def __init__(self, consumer: Consumer, request: int, now_s: float) -> None:
+        self.consumer = consumer
+        self.request = request
+        self.told: set[str] = set()             # nodes that were asked
+        self.answered: set[str] = set()         # those of them that have answered
+        self.source: str | None = None          # the best answer so far
+        self.used_ms = -1
+        self.asked = False                      # MOVE was said
+        self.moved: Moved | None = None
+        self.due_s = now_s + LOOK_S
+        self.again_s = now_s + ASK_AGAIN_S
+
+
+class Handover:
+    """Loop thread only."""
+
+    def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
+                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int) -> None:
+        self.moved_in = 0
+        self.moved_out = 0
+        self._router = router
+        self._overlay = overlay
+        self._send = send
+        self._clock_s = clock_s
+        self._clock_ms = clock_ms
+        self._rng = rng
+        self._exports_max = exports_max
+        self._known: dict[str, Consumer] = {}
+        self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
+        self._outgoing: dict[str, Outgoing] = {}
+        self._leaving: dict[str, tuple[str, str]] = {}          # name → (node that waits, user): being described
+        self._catching_up: dict[str, Moved] = {}                # placed; some of its events are still on their way here
+
+    def start(self) -> None:
+        state = self._router.state
+        self._known = dict(self._router.registry.by_name)
+        for key, value in state.items(OUT):
+            self._outgoing[key.removeprefix(OUT)] = msgspec.msgpack.decode(value, type=Outgoing)
+        for key, value in state.items(IN):
+            name = key.removeprefix(IN)
+            consumer = self._known.get(name)
+            if consumer is None:
+                state.delete(key)
+            elif value == b"?":                 # stopped in the middle of asking; the others are not in sight yet
+                self._begin(consumer)
+                self._incoming[name].due_s += RESTART_S
+            else:
+                self._catching_up[name] = msgspec.msgpack.decode(value, type=Moved)
+                self._resume(consumer)
+        self._router.registry.on_opened.append(self._opened)
+
+    # -- the new node -----------------------------------------------------------------------------------------
+
+    def _opened(self, consumer: Consumer) -> None:
+        """ConsumerRegistry.on_opened: created, or its options changed."""
+        if self._known.get(consumer.name) is consumer:
+            return
+        self._known[consumer.name] = consumer
+        if not consumer.spec.durable or consumer.identity is INTERNAL or consumer.paused:
+            return
+        if (self._overlay.nodes or consumer.name in self._outgoing) and len(self._incoming) < self._exports_max:
+            self._begin(consumer)
+
+    def _begin(self, consumer: Consumer) -> None:
+        entry = self._incoming[consumer.name] = _Incoming(consumer, self._rng.getrandbits(63), self._clock_s())
+        consumer.pause()
+        self._router.state.put(IN + consumer.name, b"?")
+        own = self._outgoing.get(consumer.name)
+        if own is not None and own.user == consumer.identity.user:
+            entry.source, entry.used_ms = self._overlay.me.name, own.left_ms
+        self._look(entry)
+
+    def _look(self, entry: _Incoming) -> None:
+        consumer = entry.consumer
+        ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK)
+        entry.told |= set(self._overlay.nodes)
+        for node in entry.told - entry.answered:
+            self._send(node, ask, PRIORITY_GOSSIP)
+
+    def on_export(self, source: str, export: Export) -> None:
+        entry = self._incoming.get(export.name)
+        if entry is None or entry.request != export.request:
+            return
+        if export.step == Step.LOOK and not entry.asked:
+            entry.answered.add(source)
+            if export.found and export.used_ms > entry.used_ms:
+                entry.source, entry.used_ms = source, export.used_ms
+            if entry.answered >= entry.told:
+                self._choose(entry)
+        elif export.step == Step.MOVE and entry.asked and source == entry.source and entry.moved is None:
+            if not export.found:
+                self._fresh(entry)              # somebody else was faster
+                return
+            try:
+                moved = msgspec.msgpack.decode(export.state, type=Moved)
+            except msgspec.MsgspecError as error:
+                log.warning("node %s: the state of consumer %s cannot be read: %s", source, export.name, error)
+                self._fresh(entry)
+                return
+            self._place(entry, moved)
+
+    def _choose(self, entry: _Incoming) -> None:
+        if entry.source is None:
+            self._fresh(entry)
+        elif entry.source == self._overlay.me.name:
+            entry.asked = True
+            self._place(entry, self._outgoing[entry.consumer.name].moved)
+        else:
+            entry.asked = True
+            entry.due_s = self._clock_s() + MOVE_S
+            self._move(entry)
+
+    def _move(self, entry: _Incoming) -> None:
+        consumer = entry.consumer
+        assert entry.source is not None
+        entry.again_s = self._clock_s() + ASK_AGAIN_S
+        self._send(entry.source, ExportAsk(
+            entry.request, consumer.name, consumer.identity.user, Step.MOVE), PRIORITY_GOSSIP)
+
+    def _fresh(self, entry: _Incoming) -> None:
+        """Nobody has it: it begins here."""
+        self._incoming.pop(entry.consumer.name, None)
+        self._router.state.delete(IN + entry.consumer.name)
+        if not entry.consumer.closed:
+            self._resume(entry.consumer)
+
+    def _resume(self, consumer: Consumer) -> None:
+        """In the commit of this turn, so that no crash leaves it paused for ever."""
+        consumer.resume()
+        self._router.registry.checkpoint(consumer)
+
+    def _place(self, entry: _Incoming, moved: Moved) -> None:
+        entry.moved = moved
+        consumer = entry.consumer
+        for pattern in moved.filters:
+            if not consumer.filters:
+                consumer.add_filter(pattern, consumer.identity)
+        steps = place(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, moved)
+
+        def work() -> Iterator[None]:
+            try:
+                yield from steps
+            except StorageError as error:
+                log.error("consumer %s cannot be placed yet: %s", consumer.name, error)
+                entry.moved = None              # with the next answer
+                return
+            if consumer.closed:
+                self._incoming.pop(consumer.name, None)
+                return
+            self._router.state.put(IN + consumer.name, msgspec.msgpack.encode(moved))
+            ticket = self._router.registry.checkpoint(consumer)
+            assert ticket is not None
+            ticket.on_done(lambda done: self._placed(entry, done))
+
+        self._run(work())
+
+    def _placed(self, entry: _Incoming, ticket: Ticket) -> None:
+        consumer = entry.consumer
+        if ticket.refusals:                     # such as a full disk: tried again with the next MOVE
+            entry.moved = None
+            return
+        self._incoming.pop(consumer.name, None)
+        assert entry.moved is not None
+        self._catching_up[consumer.name] = entry.moved
+        self.moved_in += 1
+        log.info("consumer %s goes on here, it came from node %s", consumer.name, entry.source)
+        if entry.source == self._overlay.me.name:
+            self._forget(consumer.name)
+        elif entry.source is not None:
+            self._send(entry.source, ExportAsk(
+                entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
+        self._resume(consumer)
+
+    def needs(self) -> dict[OriginPartition, dict[str, int]]:
+        """History that placed consumers lack here: origin partition → filter → from which offset."""
+        found: dict[OriginPartition, dict[str, int]] = {}
+        for moved in self._catching_up.values():
+            for position in moved.positions:
+                origin = self._router.origins.of(position.node, position.epoch, position.stream, position.index)
+                if position.node != self._overlay.me.name:
+                    wants = found.setdefault(origin, {})
+                    for pattern in moved.filters:
+                        wants[pattern] = min(wants.get(pattern, 1 << 62), position.lowest)
+        return found
+
+    def has_all(self, is_there: Callable[[OriginPartition, str, int, int], bool]) -> None:
+        """is_there(origin, filter, from, to): whatever is wanted of it is in our log."""
+        for name, moved in list(self._catching_up.items()):
+            consumer = self._router.registry.by_name.get(name)
+            if consumer is None or all(
+                is_there(self._router.origins.of(one.node, one.epoch, one.stream, one.index), pattern, one.lowest,
+                         one.next)
+                for one in moved.positions if one.node != self._overlay.me.name and one.next < 1 << 61
+                for pattern in moved.filters
+            ):
+                del self._catching_up[name]
+                self._router.state.delete(IN + name)
+
+    def published(self) -> None:
+        """Events of other nodes were put into our log: consumers that came from elsewhere may have had them there."""
+        for name in self._catching_up:
+            consumer = self._router.registry.by_name.get(name)
+            if consumer is not None:
+                for cursor in consumer.cursors.values():
+                    cursor.repeats_below = max(cursor.repeats_below, cursor.partition.next_offset)
+
+    # -- the old node -----------------------------------------------------------------------------------------
+
+    def on_ask(self, source: str, ask: ExportAsk) -> None:
+        if ask.step == Step.LOOK:
+            used_ms = self._used_ms(source, ask)
+            self._send(source, Export(ask.request, ask.name, Step.LOOK, used_ms >= 0, max(used_ms, 0)), PRIORITY_GOSSIP)
+        elif ask.step == Step.MOVE:
+            self._move_out(source, ask)
+        elif ask.step == Step.DONE:
+            outgoing = self._outgoing.get(ask.name)
+            if outgoing is not None and outgoing.to == source:
+                self._forget(ask.name)
+
+    def _used_ms(self, source: str, ask: ExportAsk) -> int:
+        """When the consumer was last read here; -1: there is none that may go to this node."""
+        outgoing = self._outgoing.get(ask.name)
+        if outgoing is not None:
+            free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
+            return outgoing.left_ms if outgoing.user == ask.user and free else -1
+        consumer = self._router.registry.by_name.get(ask.name)
+        if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
+                or consumer.identity is INTERNAL or ask.name in self._incoming
+                or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)):
+            return -1
+        since_s = consumer.detached_since_s
+        return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
+
+    def _move_out(self, source: str, ask: ExportAsk) -> None:
+        if ask.name in self._leaving:
+            return                              # under way; the answer comes with the next question
+        if self._used_ms(source, ask) < 0:
+            self._send(source, Export(ask.request, ask.name, Step.MOVE, False), PRIORITY_GOSSIP)
+            return
+        outgoing = self._outgoing.get(ask.name)
+        if outgoing is not None:
+            outgoing.to = source
+            self._send(source, Export(
+                ask.request, ask.name, Step.MOVE, True, outgoing.left_ms, msgspec.msgpack.encode(outgoing.moved)),
+                PRIORITY_GOSSIP)
+            return
+        consumer = self._router.registry.by_name[ask.name]
+        self._leaving[ask.name] = (source, ask.user)
+        consumer.pause()
+        for member in list(consumer.members.all):
+            consumer.detach(member)
+            member.consumer_closed(consumer, f"the consumer goes on at node {source}")
+        out: list[Moved] = []
+        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, out)
+
+        def work() -> Iterator[None]:
+            try:
+                yield from steps
+            except StorageError as error:
+                log.error("consumer %s cannot be moved: %s", ask.name, error)
+                consumer.resume()
+                return
+            finally:
+                self._leaving.pop(ask.name, None)
+            if consumer.closed or not out:
+                return
+            left = self._outgoing[ask.name] = Outgoing(ask.user, source, out[0], self._clock_ms())
+            # One commit: the position is kept, the consumer is gone.
+            self._router.state.put(OUT + ask.name, msgspec.msgpack.encode(left)).on_done(
+                lambda done: None if done.refusals else self._move_out(source, ask))
+            self._known.pop(ask.name, None)
+            self._router.registry.delete(ask.name, f"the consumer goes on at node {source}")
+            self.moved_out += 1
+
+        self._run(work())
+
+    def _forget(self, name: str) -> None:
+        self._outgoing.pop(name, None)
+        self._router.state.delete(OUT + name)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def _run(self, work: Iterator[None]) -> None:
+        """A step now, the others one per turn of the loop."""
+        if next(work, self) is not self:
+            self._router.call_soon(lambda: self._run(work))
+        else:
+            self._router.request_turn()
+
+    def tick(self, now_s: float) -> None:
+        for entry in list(self._incoming.values()):
+            if entry.consumer.closed:
+                self._incoming.pop(entry.consumer.name, None)
+                self._router.state.delete(IN + entry.consumer.name)
+            elif entry.moved is not None:
+                continue
+            elif now_s >= entry.due_s:
+                if entry.asked:
+                    log.error("consumer %s: node %s has it and does not answer; it begins anew here",
+                              entry.consumer.name, entry.source)
+                    self._fresh(entry)
+                else:
+                    self._choose(entry)
+            elif now_s >= entry.again_s:
+                if entry.source == self._overlay.me.name and entry.asked:
+                    self._choose(entry)
+                elif entry.asked:
+                    self._move(entry)
+                else:
+                    entry.again_s = now_s + ASK_AGAIN_S
+                    self._look(entry)
+        for name in [name for name, consumer in self._known.items() if consumer.closed]:
+            del self._known[name]

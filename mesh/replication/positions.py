@@ -1,0 +1,144 @@
+"""Where a consumer stands, in terms that every node understands: origin partitions and their offsets.
+
+    of each origin partition:   ── acked, but for those in `unacked` ──► next ── not acked ──►
+
+describe() reads the old node's log from the consumer's cursors on, place() the new node's from the oldest unacked event
+on. Both are generators that look at a step of the log at a time, so that a long backlog does not stop the loop.
+"""
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from routing.event import Event, OriginPartition
+from routing.members import Mode
+
+if TYPE_CHECKING:
+    from routing.consumer import Consumer
+    from routing.log.partition import Partition
+    from routing.router import Router
+
+STEP: Final = 8_192                 # records looked at per turn of the loop
+UNACKED_MAX: Final = 50_000         # offsets named one by one, per origin partition; beyond it acked ones come again
+AHEAD_MAX: Final = 200_000          # acked offsets remembered behind the first unacked one; beyond it they come again
+
+
+class Position(msgspec.Struct, array_like=True):
+    node: str
+    epoch: str
+    stream: str
+    index: int
+    next: int
+    unacked: list[int] = []
+
+    def is_acked(self, offset: int, unacked: set[int]) -> bool:
+        return offset < self.next and offset not in unacked
+
+    @property
+    def lowest(self) -> int:
+        """No event below is unacked."""
+        return min(self.next, self.unacked[0]) if self.unacked else self.next
+
+
+class Moved(msgspec.Struct, array_like=True):
+    """A consumer between two nodes."""
+
+    name: str
+    filters: list[str]
+    positions: list[Position]
+    oldest_ms: int                  # no unacked event has an older timestamp
+
+
+class _Found:
+    """Of one origin partition: what is unacked, as far as we have seen."""
+
+    __slots__ = ("next", "offsets")
+
+    def __init__(self, next_offset: int) -> None:
+        self.next = next_offset
+        self.offsets = array("q")
+
+
+def describe(router: Router, consumer: Consumer, node: str, epoch: str, out: list[Moved]) -> Iterator[None]:
+    """Put the one description into out. The consumer must stand still meanwhile."""
+    found: dict[OriginPartition, _Found] = {}
+    oldest_ms = router.clock_ms()
+    for origin, flow in router.replicas.flows():
+        floor = router.replicas.floor(origin, 0)
+        if flow == 0 and floor is not None:
+            found[origin] = _Found(floor)
+    for cursor in list(consumer.cursors.values()):
+        partition = cursor.partition
+        position, unacked = cursor.state(by_key=consumer.spec.mode is Mode.KEY_SHARED)
+        own = router.origins.of(node, epoch, partition.stream, partition.index)
+        found[own] = _Found(position)
+        for offset in sorted(unacked):
+            event = partition.event(offset)
+            if event is not None:
+                oldest_ms = min(oldest_ms, event.timestamp_ms)
+                _note(found, own, event)
+        while position < partition.end_offset:
+            scan = partition.scan(position, consumer.wants, max_events=STEP, max_scanned=STEP)
+            for event in scan.events:
+                if event.offset not in cursor.ahead and consumer.interest.wants_event(event):
+                    oldest_ms = min(oldest_ms, event.timestamp_ms)
+                    if event.origin is not None:
+                        _note(found, own, event)
+            position = scan.next_offset
+            yield
+    positions = []
+    for origin, entry in found.items():
+        offsets = sorted(set(entry.offsets))
+        if len(offsets) > UNACKED_MAX:
+            entry.next = min(entry.next, offsets[UNACKED_MAX])
+        unacked_list = [offset for offset in offsets[:UNACKED_MAX] if offset < entry.next]
+        positions.append(Position(origin.node, origin.epoch, origin.stream, origin.index, entry.next, unacked_list))
+    out.append(Moved(consumer.name, list(consumer.filters), positions, oldest_ms))
+
+
+def _note(found: dict[OriginPartition, _Found], own: OriginPartition, event: Event) -> None:
+    if event.origin is None:
+        found[own].offsets.append(event.offset)
+        return
+    entry = found.get(event.origin)
+    if entry is None:
+        entry = found[event.origin] = _Found(1 << 62)       # of a log that is no more: nothing follows
+    entry.offsets.append(event.origin_offset)
+
+
+def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Moved) -> Iterator[None]:
+    """Set the cursors of a consumer of ours to where the description stands. It must stand still meanwhile."""
+    known = {
+        router.origins.of(one.node, one.epoch, one.stream, one.index): (one, set(one.unacked))
+        for one in moved.positions}
+    placed: list[tuple[Partition, int, set[int], int]] = []
+    for partition in list(consumer.cursors):
+        own = router.origins.of(node, epoch, partition.stream, partition.index)
+        end = partition.end_offset
+        position = min(partition.offset_for_time(moved.oldest_ms), end)
+        first: int | None = None
+        ahead: set[int] = set()
+        while position < end:
+            scan = partition.scan(position, consumer.wants, max_events=STEP, max_scanned=STEP)
+            for event in scan.events:
+                if event.offset >= end:
+                    break
+                entry = known.get(own if event.origin is None else event.origin)
+                offset = event.offset if event.origin is None else event.origin_offset
+                if entry is None or entry[0].is_acked(offset, entry[1]):
+                    if first is not None and len(ahead) < AHEAD_MAX:
+                        ahead.add(event.offset)
+                elif first is None:
+                    first = event.offset
+            position = scan.next_offset
+            yield
+        placed.append((partition, end if first is None else first, ahead, end))
+    consumer.seek({partition: start for partition, start, _, _ in placed})
+    for partition, _, ahead, end in placed:
+        cursor = consumer.cursors.get(partition)
+        if cursor is not None:
+            cursor.ahead = ahead
+            cursor.repeats_below = end              # it may have been delivered over there

@@ -1,0 +1,151 @@
+"""A durable consumer that is opened on another node goes on there: nothing is lost, repeats are marked."""
+from __future__ import annotations
+
+import pytest
+
+from mesh.replication.settings import ReplicationSettings
+from routing.consumer import ConsumerSpec
+from routing.members import Mode
+from routing.policy import Identity
+from routing.settings import StreamSettings
+from tests.mesh.replication.harness import World
+from tests.support.routing import ANA, Reader
+
+BOB = Identity(user="bob", protocol="test", client_id="bob-1")
+
+
+def attach(node, name="desk", pattern="a/#", credit=10_000, identity=ANA, **options):
+    consumer = node.router.open_consumer(ConsumerSpec(name, (pattern,) if pattern else (), **options), identity)
+    reader = Reader(credit=credit, identity=identity)
+    reader.consumer = consumer
+    assert consumer.attach(reader) is None
+    node.turn()
+    return reader
+
+
+def got(reader):
+    return [delivery.event.payload for delivery in reader.deliveries]
+
+
+def trio(seed=1, **options):
+    world = World(seed, limits=ReplicationSettings(linger_s=0.5), **options)
+    streams = [StreamSettings("events", ("#",), partitions=2)]
+    nodes = [world.add("graz", streams=streams), world.add("cloud"), world.add("lyon", streams=streams)]
+    world.run(1)
+    return world, *nodes
+
+
+def write(world, *nodes, count=10):
+    for number in range(count):
+        for node in nodes:
+            node.publish(f"a/{number}", "b")
+        world.run(0.01)
+    return [event.payload for node in nodes for event in node.acked if event.topic.startswith("a/")]
+
+
+def test_it_goes_on_where_it_was_whoever_published():
+    world, graz, cloud, lyon = trio()
+    first = attach(graz)
+    world.run(2)
+    write(world, graz, cloud, lyon)
+    world.run(1)
+    seen = got(first)
+    first.ack_all(first.consumer)
+    first.consumer.detach(first)
+    graz.turn()
+    everything = write(world, graz, cloud, lyon)        # while nobody reads
+    world.run(1)
+    second = attach(lyon)
+    world.run(8)
+    later = got(second)
+    assert sorted(seen + later) == sorted(everything), "each once"
+    assert "desk" not in graz.router.consumers
+    assert lyon.replication.handover.moved_in == graz.replication.handover.moved_out == 1
+    everything = write(world, graz, cloud, lyon)
+    world.run(1)
+    assert sorted(seen + got(second)) == sorted(everything)
+
+
+def test_what_was_delivered_and_not_acked_comes_again_marked():
+    world, graz, _, lyon = trio()
+    first = attach(graz)
+    world.run(2)
+    write(world, graz)
+    world.run(1)
+    first.consumer.ack(first.deliveries[:6])
+    graz.turn()
+    unacked = [delivery.event.payload for delivery in first.deliveries[6:]]
+    second = attach(lyon)
+    world.run(8)
+    assert first.closed, "an exclusive reader has come here"
+    assert sorted(got(second)) == sorted(unacked)
+    assert all(delivery.attempts > 1 for delivery in second.deliveries)
+
+
+def test_a_consumer_that_is_nowhere_begins_here_after_one_round_trip():
+    world, _graz, _cloud, lyon = trio(delay_s=(0.05, 0.05))
+    reader = attach(lyon)
+    world.run(0.15)
+    assert not reader.consumer.paused
+    write(world, lyon)
+    assert len(reader.deliveries) == 10
+
+
+def test_a_shared_consumer_with_readers_and_one_of_somebody_else_stay():
+    world, graz, _, lyon = trio()
+    stays = attach(graz, mode=Mode.SHARED)
+    world.run(1)
+    other = attach(lyon, mode=Mode.SHARED)
+    world.run(3)
+    assert stays.closed is None and not other.consumer.paused
+    mine = attach(graz, "mine")
+    world.run(1)
+    attach(lyon, "mine", identity=BOB)
+    world.run(3)
+    assert mine.closed is None
+
+
+def test_filters_come_along():
+    world, graz, _, lyon = trio()
+    first = attach(graz)
+    world.run(1)
+    first.consumer.detach(first)
+    graz.turn()
+    world.run(0.5)
+    second = attach(lyon, pattern=None)
+    world.run(4)
+    write(world, graz)
+    world.run(1)
+    assert len(got(second)) == 10
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_neither_loss_of_messages_nor_crashes_of_either_node_lose_an_event(seed):
+    world, graz, cloud, lyon = trio(seed, loss=0.15, doubles=0.1, delay_s=(0.001, 0.03))
+    rng = world.rng
+    first = attach(graz)
+    world.run(3)
+    write(world, graz, cloud, lyon)
+    world.run(2)
+    acked = [delivery.event.payload for delivery in first.deliveries[:9]]
+    first.consumer.ack(first.deliveries[:9])
+    graz.turn()
+    world.run(0.5)                      # stored
+    everything = write(world, graz, cloud, lyon)
+    reader, life = attach(lyon), lyon.life
+    for _ in range(3):
+        world.run(rng.uniform(0.0, 0.5))
+        node = rng.choice((graz, lyon))
+        rng.choice((node.kill, node.lights_out))()
+        world.run(rng.uniform(0.0, 0.3))
+        node.start()
+    for _ in range(100):
+        world.run(0.5)
+        if lyon.life != life or reader.closed:
+            reader, life = attach(lyon), lyon.life
+        if not reader.consumer.paused and set(acked) | set(got(reader)) >= set(everything):
+            break
+    missing = set(everything) - set(acked) - set(got(reader))
+    assert not missing, f"lost: {sorted(missing)}"
+    fresh = [delivery.event.payload for delivery in reader.deliveries if delivery.attempts == 1]
+    assert len(fresh) == len(set(fresh)), "twice without a mark"
