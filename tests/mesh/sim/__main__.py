@@ -2,7 +2,7 @@
 
 Runs seeded histories of a simulated mesh and prints a line per seed, then the figures of all. One seed is one run, to
 the last frame: PYTHONHASHSEED is set to 0 for that. Exit code 1 when any seed found a fault; --verbose prints its
-journal. --gossip 200: what gossip costs in a mesh of so many nodes, instead.
+journal.
 """
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter
 
-from tests.mesh.sim.gossip import measure_gossip
 from tests.mesh.sim.scenario import TOPOLOGIES, Result, Scenario
 from tests.support.mesh_checker import lines, summary
 
@@ -26,7 +25,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--topology", choices=TOPOLOGIES)
     parser.add_argument("--verbose", action="store_true", help="print what happened in a run with a fault")
     parser.add_argument("--quiet", action="store_true", help="no line for a clean seed")
-    parser.add_argument("--gossip", type=int, metavar="NODES")
     return parser.parse_args()
 
 
@@ -36,9 +34,6 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.mesh.sim", *sys.argv[1:]],
                   {**os.environ, "PYTHONHASHSEED": "0"})
     logging.disable(logging.ERROR)                              # nodes complain about their faults, rightly
-    if options.gossip:
-        print(measure_gossip(options.gossip))
-        return 0
     start_s = time.monotonic()
     results = [one(options, seed) for seed in range(options.first, options.first + options.seeds)]
     print_all(results, time.monotonic() - start_s)
