@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "status": (show.add_status, "how a running node is"),
     "streams": (show.add_streams, "its streams"),
     "consumers": (show.add_consumers, "its consumers with their lag; seek, pause, resume, delete one"),
+    "webhooks": (show.add_webhooks, "its webhooks: what was delivered, what failed and why, the breaker"),
     "clients": (show.add_clients, "who is connected; kick one"),
     "links": (links.add_links, "its links with their state and backlog; pause, resume, drain, kick one"),
     "topology": (topology.add_topology, "the mesh as it sees it: nodes and links, routes, interest, lag"),

@@ -1,4 +1,4 @@
-"""`meshgate status`, `streams`, `consumers`, `clients`, `denials` and what may be done to consumers and clients."""
+"""`meshgate status`, `streams`, `consumers`, `webhooks`, `clients`, `denials`; what can be done to those."""
 from __future__ import annotations
 
 import argparse
@@ -29,6 +29,11 @@ def add_clients(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="client id")
     _add(parser)
     parser.set_defaults(run=show_clients)
+
+
+def add_webhooks(parser: argparse.ArgumentParser) -> None:
+    _add(parser)
+    parser.set_defaults(run=show_webhooks)
 
 
 def add_denials(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +139,21 @@ def show_consumers(options: argparse.Namespace) -> int:
     ]
     print(format_table(
         ["consumer", "mode", "filters", "members", "lag", "behind", "in flight", "redelivered", "state"], rows))
+    return 0
+
+
+def show_webhooks(options: argparse.Namespace) -> int:
+    answer = _fetch(options, "/api/v1/webhooks")
+    if options.json:
+        return _print_json(answer)
+    rows = [
+        [webhook["consumer"], one_line(str(webhook.get("url", "–"))), webhook["state"], webhook["lag_events"],
+         format_duration(_number(webhook["lag_seconds"])), webhook.get("delivered", 0), webhook.get("failed", 0),
+         webhook.get("dead_lettered", 0), one_line(str(webhook.get("last_problem", "")))]
+        for webhook in _rows(answer, "webhooks")
+    ]
+    print(format_table(
+        ["webhook", "url", "state", "lag", "behind", "delivered", "failed", "given up", "last problem"], rows))
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import Node, http, stop_all
+from tests.support.node import Node, http, meshgate, stop_all
 from tests.support.wait import wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -110,6 +110,8 @@ def test_a_declared_webhook_over_a_kill_and_a_reload(node: Node, receiver: Recei
 
     row = node.get("/api/v1/webhooks").json["webhooks"][0]
     assert (row["consumer"], row["state"], row["url"]) == ("billing", "closed", receiver.url)
+    shown = meshgate("webhooks", "--url", node.url("console")).stdout.decode()
+    assert "billing" in shown and receiver.url in shown and "closed" in shown
     assert 'meshgate_webhook_state{consumer="billing",state="closed"} 1.0' in node.get("/metrics").text
     assert "0123456789abcdef" not in node.process.log_text() + str(row)
     assert "0123456789abcdef" not in http("GET", node.url("http", "/v1/consumers")).text
