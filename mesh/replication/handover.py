@@ -163,11 +163,12 @@ class Handover:
             self._place(entry, moved)
 
     def _choose(self, entry: _Incoming) -> None:
-        if entry.source is None:
+        own = self._outgoing.get(entry.consumer.name)
+        if entry.source is None or (entry.source == self._overlay.me.name and own is None):
             self._fresh(entry)
-        elif entry.source == self._overlay.me.name:
+        elif own is not None and entry.source == self._overlay.me.name:
             entry.asked = True
-            self._place(entry, self._outgoing[entry.consumer.name].moved)
+            self._place(entry, own.moved)
         else:
             entry.asked = True
             entry.due_s = self._clock_s() + MOVE_S

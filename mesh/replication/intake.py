@@ -106,7 +106,7 @@ class Intake:
     def start(self) -> None:
         self._linger_until_s = self.clock_s() + self.limits.linger_s
         for origin, number in self.replicas.flows():
-            if number or Branch(self, origin).stored_history().open():
+            if number or Branch(self, origin).stored_history().counting(self.replicas.floor(origin, 0) or 0):
                 self._unfinished.add(origin)
         for table in self._config.replicate:
             self._want(table.filter)

@@ -89,7 +89,7 @@ def test_offsets_that_run_backwards_are_dropped():
 
 def test_a_log_that_ends_before_what_we_have_is_reported():
     """An origin whose log was put back to an older state under the same epoch."""
-    world, graz, cloud, flow = pair()
+    world, graz, _, _ = pair()
     pull = Pull(9, 1, True, 0, "events", 0, graz.store.epoch, 1, 10_000, 10_000, 1_000, 1, 0, [Want("#", 0)])
     answers = []
     world.tap = lambda source, to, message: answers.append(decode(message)) if source == "graz" else None
