@@ -38,7 +38,7 @@ class GuardedHandler(RequestHandler):
 
     __slots__ = (
         "_body", "_counted", "_counters", "_discarding", "_head_bytes", "_head_handle", "_limits", "_lost",
-        "on_writing", "session",
+        "last_head", "on_writing", "session",
     )
 
     def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
@@ -51,6 +51,7 @@ class GuardedHandler(RequestHandler):
         self._discarding = False                        # refused: what still comes is read and dropped
         self._counted = False
         self._lost: asyncio.Future[None] | None = None
+        self.last_head: Any = None                      # of the last publish request, and its meaning; see publish.py
         self.session: object | None = None              # who authenticated on this connection; owned by auth.py
         self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
 

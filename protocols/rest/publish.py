@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
+from aiohttp.typedefs import RawHeaders
 
 from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
 from protocols.location import event_id
@@ -20,6 +21,7 @@ from protocols.rest.bodies import BodyMemory, read_body, too_large
 from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
 from protocols.rest.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
+from protocols.rest.guard import GuardedHandler
 from protocols.rest.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.problems import Problem, problem_members, problem_of
 from protocols.rest.settings import RestSettings
@@ -32,6 +34,7 @@ from routing.topic import check_topic
 
 PREFIX = "/v1/events/"
 TOPICS_CACHED = 4_096           # paths whose topic is kept
+HEAD_KEPT_BYTES_MAX = 1_024     # of each connection's last request
 TOPIC_CACHED_CHARS_MAX = 512    # longer paths are decoded each time, so that the cache stays below 4 MiB
 
 _encoder = msgspec.json.Encoder()
@@ -65,8 +68,7 @@ class PublishEndpoint:
     async def post(self, request: web.Request) -> web.StreamResponse:
         session = await self._doorkeeper.session(request)
         topic = self._topic(request)
-        fields = publish_fields(request.headers.items())
-        cloud = is_cloud(fields)
+        fields, cloud = _fields(request)
         if cloud and check_media_type(fields):
             return await self._batch(request, session, fields, topic)
         payload = await self._body(request)
@@ -160,6 +162,25 @@ class PublishEndpoint:
                 await relieved
         except TimeoutError:
             raise Problem(503, "overloaded", "the disk does not keep up; the event was not taken") from None
+
+
+def _fields(request: web.Request) -> tuple[PublishFields, bool]:
+    """What the header fields say, and whether they are those of a CloudEvent.
+
+    Clients that post many events on one connection send the same head again and again: the last one is kept there.
+    """
+    connection, raw = request.protocol, request.raw_headers
+    if not isinstance(connection, GuardedHandler):
+        fields = publish_fields(request.headers.items())
+        return fields, is_cloud(fields)
+    last: tuple[RawHeaders, tuple[PublishFields, bool]] | None = connection.last_head
+    if last is not None and last[0] == raw:
+        return last[1]
+    fields = publish_fields(request.headers.items())
+    found = fields, is_cloud(fields)
+    small = sum(len(name) + len(value) for name, value in raw) <= HEAD_KEPT_BYTES_MAX
+    connection.last_head = (raw, found) if small else None
+    return found
 
 
 def topic_of_path(path: str) -> str:

@@ -275,3 +275,20 @@ async def test_respond_async_does_not_wait_for_the_disk(tmp_path):
         nothing = {"stream": None, "partition": None, "offset": None, "id": None}
         assert await post(it, "/v1/events/a", b"x", {"Prefer": "wait=3, respond-async"}, 202) == nothing
         assert (await post(it, "/v1/events/a", b"y", {"Prefer": "return=minimal"}))["offset"] == 1
+
+
+async def test_heads_that_are_alike_and_heads_that_are_not_on_one_connection(tmp_path):
+    """The meaning of the last head is kept: a change in any field counts."""
+    async with stand(tmp_path) as it:
+        reader, writer = await it.connect()
+        heads = [b"Meshgate-Key: k\r\n", b"Meshgate-Key: k\r\n", b"Meshgate-Key: j\r\n", b"", b"Meshgate-Priority: 3\r\n",
+                 b"Meshgate-Header-x: " + b"y" * 2_000 + b"\r\n", b"Meshgate-Key: k\r\n"]
+        for head in heads:
+            writer.write(b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\n" + head + b"Content-Length: 1\r\n\r\nx")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.write(b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\nMeshgate-What: 1\r\nContent-Length: 1\r\n\r\nx")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 400")
+        writer.close()
+        events = [it.router.streams.partition("events", 0).event(offset) for offset in range(len(heads))]
+        assert [event.key for event in events] == [b"k", b"k", b"j", None, None, None, b"k"]
+        assert events[4].properties.priority == 3 and len(events[5].headers) == 1 and events[6].headers == ()
