@@ -34,7 +34,7 @@ def crash(node: Node, point: str, *, start: Callable[[], object]) -> None:
     assert node.process.wait() == CRASHED, node.process.log_tail()
 
 
-@pytest.mark.timeout(600)          # 20 s on a quiet machine of two cores, 100 s on one that is busy with six other things
+@pytest.mark.timeout(600)          # 20 s on two cores that are idle, 130 s on two that are busy
 def test_a_crash_at_every_point_of_a_commit_loses_nothing(tmp_path: Path) -> None:
     rig = Rig(tmp_path, seed=SEED, extra=SMALL)
     with rig.running():
