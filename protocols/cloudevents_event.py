@@ -97,6 +97,13 @@ def is_cloud_event(event: Event) -> bool:
     return any(name == VERSION_HEADER for name, _ in event.headers)
 
 
+def attributes_of(event: Event) -> CloudEvent | None:
+    """What its publisher said, and no data; None when it was not published as a CloudEvent."""
+    content_type = None if event.properties is None else event.properties.content_type
+    found = _attributes(event.headers, content_type)
+    return None if found is None else CloudEvent(found, content_type)
+
+
 def cloud_event(event: Event, epoch: str, lost: Lost) -> CloudEvent:
     """Any event as a CloudEvent. epoch: of the node's log; with the place in it, it makes up source and id where the
     publisher gave none. lost: told about fields that a CloudEvent has no place for.

@@ -105,9 +105,12 @@ def _sse() -> Part:
 
 
 def _page() -> Part:
+    answers = json_answer(ref("Page"), "next: where to go on, for ever. end: nothing was left.")
+    answers["200"]["content"][BATCH_MEDIA_TYPE] = {"schema": array(ref("CloudEvent"))}
+    answers["200"]["headers"] = {"Link": header("of a batch: the next page", TEXT),
+                                 "Meshgate-End": header("of a batch: nothing was left", TRUTH)}
     return operation(
-        "readStream", "streams", "A page of what a stream holds, by time", json_answer(
-            ref("Page"), "next: where to go on, for ever. end: nothing was left."),
+        "readStream", "streams", "A page of what a stream holds, by time", answers,
         ("not-found", "query-invalid", "filter-invalid", "encoding-invalid", "position-invalid", "position-lost"),
         parameters=[
             path("name", "Of the stream."), query("from", FROM, TEXT),

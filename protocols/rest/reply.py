@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import string
 
+from protocols.cloudevents import http_fields
+from protocols.cloudevents_event import PREFIX as CE_PREFIX
+from protocols.cloudevents_event import attributes_of, is_cloud_event
 from routing.event import Event, HeaderValue
 
 # RFC 9110 §5.6.2 without upper case, which HTTP does not keep, and without %, which marks what is encoded
@@ -34,7 +37,13 @@ def reply_fields(event: Event) -> tuple[list[tuple[str, str]], list[str]]:
         add("Meshgate-Message-Id", _decoded(properties.message_id), "message id")
         add("Meshgate-Reply-To", properties.reply_to, "reply to")
         add("Meshgate-Priority", properties.priority, "priority")
-    for name, value in event.headers:
+    headers = event.headers
+    if is_cloud_event(event):                   # their binary mode: ce-id, not Meshgate-Header-ce_id
+        found = attributes_of(event)
+        if found is not None:
+            fields += http_fields(found)
+            headers = tuple((name, value) for name, value in headers if not name.startswith(CE_PREFIX))
+    for name, value in headers:
         if name in ("traceparent", "tracestate"):
             add(name, value, f"header {name}")
         elif value is None:

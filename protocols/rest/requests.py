@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory, read_body
+from protocols.rest.cloud import check_media_type, is_cloud, one_event
 from protocols.rest.convert import PublishFields, publish_fields
 from protocols.rest.counters import RestCounters
 from protocols.rest.prefer import preferences
@@ -73,7 +74,12 @@ class RequestsEndpoint:
 
     def _event(self, fields: PublishFields, topic: str, payload: bytes, reply_to: str, wait_s: float) -> Event:
         now_ms = self._router.clock_ms()
-        event = fields.event(topic, payload, now_ms)
+        if is_cloud(fields):
+            if check_media_type(fields):
+                raise Problem(415, "media-type-unsupported", "a request is one event, not a batch of them")
+            event = one_event(fields, payload, topic, now_ms)
+        else:
+            event = fields.event(topic, payload, now_ms)
         known = event.properties or _NONE
         event.properties = msgspec.structs.replace(
             known, reply_to=reply_to,

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
 
+from protocols.cloudevents import BATCH_CONTENT_TYPE, build_batch
 from protocols.event_json import event_json
 from protocols.location import Vector, encode_position, epoch_tag
 from protocols.rest.auth import Doorkeeper
+from protocols.rest.cloud import CloudEventLines, wants_batch
 from protocols.rest.convert import filter_of, percent_decoded
 from protocols.rest.json_body import FIELDS, json_response
 from protocols.rest.positions import start_vector
@@ -66,10 +70,14 @@ class StreamsEndpoint:
             if refusal is not None:
                 raise problem_of(refusal)
         vector = start_vector(start, stream.partitions, self._router.store.epoch)
-        page = _Page(self._router, session.identity, filters, vector, stream.partitions)
+        as_batch = wants_batch(request)
+        page = _Page(self._router, session.identity, filters, vector, stream.partitions,
+                     CloudEventLines(self._router) if as_batch else event_json)
         lines = await page.take(limit, self._settings.page_bytes_max)
         position = encode_position(
             epoch_tag(self._router.store.epoch), self._router.clock_ms() // 1000, page.vector)
+        if as_batch:
+            return _batch(request, lines, position, at_end=page.at_end)
         body = b'{"events":[%b],"next":%b,"end":%b}' % (
             b",".join(lines), msgspec.json.encode(position), b"true" if page.at_end else b"false")
         return web.Response(body=body, headers=FIELDS)
@@ -105,11 +113,24 @@ class StreamsEndpoint:
         return start or "earliest", int(limit), tuple(dict.fromkeys(filters))
 
 
+def _batch(request: web.Request, lines: list[bytes], position: str, *, at_end: bool) -> web.Response:
+    """A page as a CloudEvents batch; where to go on stands in Link (RFC 8288), as a batch has no place for it."""
+    query = [part for part in request.rel_url.raw_query_string.split("&") if part and not part.startswith("from=")]
+    target = "&".join([*query, f"from={position}"])
+    return web.Response(body=build_batch(lines), headers={
+        **FIELDS, "Content-Type": BATCH_CONTENT_TYPE, "Link": f'<?{quote(target, safe=_QUERY)}>; rel="next"',
+        "Meshgate-End": "true" if at_end else "false"})
+
+
+_QUERY = "%&=+/:;,.~!$'()*?@-_"     # of a query that came so; everything else is encoded
+
+
 class _Page:
     """Takes events from some partitions in the order of their time, and knows where each of them is."""
 
     def __init__(self, router: Router, identity: Identity, filters: tuple[str, ...], vector: Vector,
-                 partitions: list[Partition]) -> None:
+                 partitions: list[Partition], render: Callable[[Event], bytes]) -> None:
+        self._render = render
         self.vector = vector
         self.at_end = False
         self._filters = filters
@@ -136,7 +157,7 @@ class _Page:
             feed.position = event.offset + 1
             properties = event.properties
             if properties is None or properties.expires_at_ms is None or properties.expires_at_ms > self._now_ms:
-                lines.append(event_json(event))
+                lines.append(self._render(event))
                 size += len(lines[-1])
             follower = await self._head(feed)
             if follower is not None:

@@ -1,12 +1,14 @@
 """CloudEvents over HTTP, with the CNCF's SDK as the client."""
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 from cloudevents.core.bindings import http as sdk
 from cloudevents.core.bindings.http import HTTPMessage
 from cloudevents.core.v1.event import CloudEvent as SdkEvent
+from yarl import URL
 
 from protocols.rest.settings import RestSettings
 from routing.event import Event
@@ -179,3 +181,45 @@ async def test_bad_requests(tmp_path, path, body, headers, status, kind):
             assert (response.status, problem["type"]) == (status, f"/problems/{kind}"), problem
         assert it.router.streams.by_name["events"].partitions[0].next_offset == 0
         assert await it.alive()
+
+
+async def test_a_page_of_a_stream_can_be_a_batch_and_names_the_next_one(tmp_path):
+    async with stand(tmp_path) as it:
+        for number in range(5):
+            await post(it, "/v1/events/a b", sdk.to_binary_event(event({"n": number}, id=str(number))))
+        url, seen, ends = "/v1/streams/events/events?limit=2&filter=a%20b", [], []
+        for _ in range(3):
+            async with it.http.get(URL(url, encoded=True), headers={"Accept": BATCH["Content-Type"]}) as response:
+                assert response.status == 200 and response.content_type == BATCH["Content-Type"]
+                seen += [entry["id"] for entry in json.loads(await response.read())]
+                ends.append(response.headers["Meshgate-End"])
+                link, _, relation = response.headers["Link"].partition(">; ")
+                assert relation == 'rel="next"'
+                url = "/v1/streams/events/events" + link[1:]
+        assert seen == ["0", "1", "2", "3", "4"] and ends == ["false", "false", "true"]
+
+
+async def test_requests_and_their_answers_are_cloudevents_too(tmp_path):
+    async with stand(tmp_path) as it:
+        async with it.http.put("/v1/consumers/worker", json={"filters": ["ask"]}) as response:
+            assert response.status == 201
+        asking = asyncio.create_task(_ask(it, sdk.to_structured_event(event({"n": 1}))))
+        async with it.http.post("/v1/consumers/worker/pull", json={"wait_s": 5},
+                                headers={"Accept": BATCH["Content-Type"]}) as response:
+            asked, = json.loads(await response.read())
+        assert (asked["type"], asked["data"]) == ("at.lamp.on", {"n": 1})
+        answer = sdk.to_binary_event(event({"n": 2}, type="answer", subject="ü"))
+        await post(it, f"/v1/events/{asked['meshgatereplyto']}", answer, **{
+            "Meshgate-Correlation-Id": asked["correlationid"]})
+        headers, body = await asking
+        back = sdk.from_http_event(HTTPMessage(headers=headers, body=body))
+        assert (back.get_type(), back.get_subject(), back.get_data()) == ("answer", "ü", {"n": 2})
+        async with it.http.post("/v1/requests/ask", data=b"[]", headers=BATCH) as response:
+            assert response.status == 415
+
+
+async def _ask(it, message):
+    async with it.http.post("/v1/requests/ask", data=message.body, headers=message.headers) as response:
+        body = await response.read()
+        assert response.status == 200, body
+        return {name.lower(): value for name, value in response.headers.items()}, body
