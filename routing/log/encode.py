@@ -149,14 +149,13 @@ class Encoder:
 
     def _record(self, event: Event, offset_delta: int, timestamp_delta: int, tombstones: bool) -> bytes:
         """Any record, the long way."""
-        if (
-            event.headers or event.properties is not None or event.retain or event.key is not None
-            or event.origin is not None
-        ):
+        if event.headers or event.properties is not None or event.retain or event.key is not None:
             key_part, header_part = _key_part(event), encode_headers(event_headers(event))
         else:
             entry = self._entries_of(event).get(event.topic) or self._new_entry(event)
             key_part, header_part = entry.key_part, entry.header_part
+            if event.origin is not None:
+                header_part += b"%016x" % event.origin_offset
         payload = event.payload
         body = b"".join((
             b"\0", varint(timestamp_delta), varint(offset_delta), key_part,
