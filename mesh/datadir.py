@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,13 @@ class DataDirectory:
             raise ConfigError(f"node.data: {self.root}: {error.strerror}") from error
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise ConfigError(f"node.data: {self.root}: this user may not write there")
+
+    def free_bytes(self) -> int | None:
+        """Free on the disk that the log is on, for users like us; None when it cannot be asked."""
+        try:
+            return shutil.disk_usage(self.root).free
+        except OSError:
+            return None
 
     def forget_listening(self) -> None:
         (self.root / "listening.json").unlink(missing_ok=True)

@@ -98,6 +98,7 @@ class Node:
         self.links = LinkManager(
             Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
             clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random())
+        self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None

@@ -75,7 +75,7 @@ class Hold:
 
     def __init__(self, router: Router, clock_ms: Callable[[], int], limits: ReplicationSettings) -> None:
         self.destinations: dict[str, Destination] = {}
-        self.free_bytes: Callable[[], int | None] = lambda: None        # of the disk; set by the node
+        self.free_bytes: Callable[[], int | None] = lambda: None        # of the disk, see Replication.watch_disk
         self.spilled = 0
         self.held_bytes: dict[Partition, int] = {}      # kept beyond retention
         self._router = router
@@ -138,10 +138,12 @@ class Hold:
                 self.forget(destination.node)
             elif destination.dirty or destination.seen_ms - destination.stored_seen_ms >= SEEN_STEP_MS:
                 self._store(destination)
+        free = self.free_bytes()
+        tight = free is not None and free < self._limits.hold_free_bytes
         for partition in self._router.own_partitions():
-            self._bound(partition, now_ms)
+            self._bound(partition, now_ms, tight)
 
-    def _bound(self, partition: Partition, now_ms: int) -> None:
+    def _bound(self, partition: Partition, now_ms: int, tight: bool) -> None:
         """Say what retention must keep, and no more than the bounds allow."""
         floor = self.floor(partition)
         segments = partition.segments
@@ -149,7 +151,6 @@ class Hold:
         held = [] if floor is None else [segment for segment in removable if segment.next_offset > floor]
         size = sum(segment.size for segment in held)
         partition.held_up = None
-        tight = self._is_tight()
         if held and (size > self._limits.hold_bytes or tight):
             if self._limits.spill is Spill.REFUSE:
                 partition.held_up = Refusal(Reason.STORAGE_FULL, (
@@ -162,10 +163,6 @@ class Hold:
                     self._spill(partition, floor)
         self.held_bytes[partition] = size
         partition.held_from = floor
-
-    def _is_tight(self) -> bool:
-        free = self.free_bytes()
-        return free is not None and free < self._limits.hold_free_bytes
 
     def _spill(self, partition: Partition, stop: int) -> None:
         for destination in self.destinations.values():

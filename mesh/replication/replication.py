@@ -102,6 +102,10 @@ class Replication:
         """Plain values for the CLI, the console and metrics: see view.py."""
         return self._view.snapshot()
 
+    def watch_disk(self, free_bytes: Callable[[], int | None]) -> None:
+        """free_bytes(): of the disk that the log is on, None when it is not known. Asked once a second."""
+        self.outlets.hold.free_bytes = free_bytes
+
     def close(self) -> None:
         """Tell the others that nothing more is pulled for now."""
         if self._started:

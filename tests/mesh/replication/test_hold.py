@@ -81,7 +81,7 @@ def test_with_the_other_policy_publishers_are_refused_until_it_is_back():
 @pytest.mark.parametrize("spill", Spill)
 def test_a_disk_that_runs_full_is_treated_by_the_same_policy(spill):
     world, graz, _ = pair(spill=spill, hold_free_bytes=1_000_000)
-    graz.replication.outlets.hold.free_bytes = lambda: 100
+    graz.replication.watch_disk(lambda: 100)
     world.cut("graz", "cloud")
     fill(world, graz)
     world.run(3)

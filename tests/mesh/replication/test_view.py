@@ -73,7 +73,7 @@ def test_lag_at_the_destination_while_the_origin_cannot_be_reached():
 def test_a_forecast_of_the_full_disk():
     world = World(4)
     graz = world.add("graz")
-    graz.replication.outlets.hold.free_bytes = lambda: 1_000_000
+    graz.replication.watch_disk(lambda: 1_000_000)
     assert graz.replication.snapshot()["disk"]["full_in_s"] is None
     for _ in range(3000):
         graz.publish(*["a"] * 10, payload=b"x" * 100)
