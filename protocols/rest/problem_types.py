@@ -61,7 +61,13 @@ TYPES: tuple[ProblemType, ...] = (
     ProblemType("reply-timeout", 504, "somebody wants this topic, but no answer came in time"),
     ProblemType("storage-full", 507, "free space; the node goes on by itself"),
 )
-BY_KIND: dict[str, ProblemType] = {found.kind: found for found in TYPES}
+# Only said over the WebSocket /v1/ws, where there is no status; docs/websocket.md has them.
+ON_WEBSOCKET: tuple[ProblemType, ...] = (
+    ProblemType("message-invalid", 0, "not JSON, an unknown op or key, a value of the wrong type or out of range"),
+    ProblemType("consumer-closed", 0, "the consumer was deleted"),
+    ProblemType("taken-over", 0, "another connection of yours reads the consumer now"),
+)
+BY_KIND: dict[str, ProblemType] = {found.kind: found for found in (*TYPES, *ON_WEBSOCKET)}
 
 
 def title_of(kind: str) -> str:
@@ -74,5 +80,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     found = BY_KIND.get(request.match_info["kind"])
     if found is None:
         raise web.HTTPNotFound
-    text = f"{title_of(found.kind)} (HTTP {found.status})\n\n{found.advice.replace('`', '')}\n"
+    where = f"HTTP {found.status}" if found.status else "WebSocket"
+    text = f"{title_of(found.kind)} ({where})\n\n{found.advice.replace('`', '')}\n"
     return web.Response(text=text, headers={"Cache-Control": "max-age=3600", "Server": "meshgate"})

@@ -32,6 +32,8 @@ from routing.topic import check_topic
 
 PREFIX = "/v1/requests/"
 _NONE = Properties()
+# A responder chooses the content type: whatever it is, no browser runs it in our name (hostile.md row 84).
+_INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 class RequestsEndpoint:
@@ -115,7 +117,7 @@ class RequestsEndpoint:
         return float(min(max(asked, 1), self._settings.request_timeout_max_s))
 
     def _response(self, answer: Event) -> web.Response:
-        fields = {hdrs.CACHE_CONTROL: "no-store", hdrs.SERVER: SERVER}
+        fields = {hdrs.CACHE_CONTROL: "no-store", hdrs.SERVER: SERVER, **_INERT}
         named, lost = reply_fields(answer)
         for what in lost:
             self._router.ledger.lost("event", "http", what)

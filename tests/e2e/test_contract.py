@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 CHECKS = [status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
 EXAMPLES = 15           # per operation and mode
-BUDGET_S = 50.0         # shared by the operations; each is asked at least once
+BUDGET_S = 30.0         # shared by the operations; each is asked at least once
 HTTP = """
 [http]
 pull_wait_max_s = 0.2

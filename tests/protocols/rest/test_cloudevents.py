@@ -11,7 +11,7 @@ from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from yarl import URL
 
 from protocols.rest.settings import RestSettings
-from routing.event import Event
+from routing.event import Event, Properties
 from routing.policy import Action, Rule
 
 from .sse_client import Sse
@@ -223,3 +223,20 @@ async def _ask(it, message):
         body = await response.read()
         assert response.status == 200, body
         return {name.lower(): value for name, value in response.headers.items()}, body
+
+
+async def test_nothing_of_an_event_splits_an_answer_or_runs_in_a_browser(tmp_path):
+    """hostile.md rows 79 and 84: an answer whose responder meant harm."""
+    async with stand(tmp_path) as it:
+        async with it.http.put("/v1/consumers/worker", json={"filters": ["ask"]}) as response:
+            assert response.status == 201
+        asking = asyncio.create_task(_ask(it, sdk.to_structured_event(event({"n": 1}))))
+        async with it.http.post("/v1/consumers/worker/pull", json={"wait_s": 5}) as response:
+            asked, = (await response.json())["events"]
+        evil = tuple((f"ce_{name}", value) for name, value in {**LEAST, "subject": "a\r\nX-Evil: 1"}.items())
+        await it.publish(Event(asked["reply_to"], b"<script>alert(1)</script>", 1, headers=evil, properties=Properties(
+            content_type="text/html\r\nX-Evil: 1", correlation=asked["correlation_id"])))
+        headers, body = await asking
+        assert "x-evil" not in headers and body.startswith(b"<script>")
+        assert headers["content-type"] == "application/octet-stream"
+        assert headers["x-content-type-options"] == "nosniff" and "sandbox" in headers["content-security-policy"]

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from protocols.rest import app, convert, problems
-from protocols.rest.problem_types import TYPES
+from protocols.rest.problem_types import ON_WEBSOCKET, TYPES
+from protocols.websocket.problems import PROBLEMS
 
 from .stand import stand
 
@@ -31,6 +32,17 @@ def test_problem_types_are_documented():
     text = (ROOT / "docs" / "problems.md").read_text()
     listed = re.findall(r"\| `/problems/([a-z-]+)` \| (\d{3}) \| (.*) \|", text)
     assert [(found.kind, str(found.status), found.advice) for found in TYPES] == listed
+
+
+def test_what_the_websocket_says_can_be_looked_up():
+    """Every text there that has the form of a kind is one."""
+    source = "".join(path.read_text() for path in (ROOT / "protocols" / "websocket").glob("*.py"))
+    said = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source)) | set(PROBLEMS.values())
+    known = {found.kind for found in TYPES}
+    assert {found.kind for found in ON_WEBSOCKET} <= said
+    assert said & {kind for kind in said if kind.endswith(("-invalid", "-lost", "-exceeded"))} <= known | {
+        found.kind for found in ON_WEBSOCKET}
+    assert set(PROBLEMS.values()) <= known
 
 
 async def test_a_type_can_be_looked_up(tmp_path):
