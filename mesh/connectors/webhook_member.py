@@ -298,7 +298,8 @@ def shown_url(url: URL) -> str:
 
 
 def _problem(outcome: Outcome) -> str:
-    return f"HTTP {outcome.status} {outcome.text}"[:200] if outcome.status else outcome.text[:200]
+    text = f"HTTP {outcome.status} {outcome.text}" if outcome.status else outcome.text
+    return "".join(char if char.isprintable() else "?" for char in text[:200])      # a receiver's words in our log
 
 
 def _expired(delivery: Delivery, now_ms: int) -> bool:

@@ -68,5 +68,6 @@ class WebSocketRoute:
         try:
             session = await self._doorkeeper.session(asked)
         except Problem as problem:
-            return Refusal(_REASONS.get(problem.kind, Reason.BAD_CREDENTIALS), problem.detail)
+            fallback = Reason.QUOTA_EXCEEDED if problem.status == 429 else Reason.BAD_CREDENTIALS
+            return Refusal(_REASONS.get(problem.kind, fallback), problem.detail)
         return msgspec.structs.replace(session.identity, protocol=protocol)

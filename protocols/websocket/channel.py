@@ -181,6 +181,12 @@ class WebSocketChannel:
         self._outgoing.append(frame)
         self._outgoing_bytes += len(frame)
 
+    def _send_all(self, frames: list[bytes]) -> None:
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing += frames
+        self._outgoing_bytes += sum(map(len, frames))
+
     def _flush(self) -> None:
         """One write for everything of this turn."""
         if not self._outgoing:

@@ -54,6 +54,12 @@ class JsonChannel(WebSocketChannel):
             self._counters.bytes_out += len(message)
             self._send(encode_frame(BINARY if is_binary else TEXT, message))
 
+    def send_many(self, messages: list[bytes], *, is_binary: bool) -> None:
+        if not self._closing:
+            opcode = BINARY if is_binary else TEXT
+            self._counters.bytes_out += sum(map(len, messages))
+            self._send_all([encode_frame(opcode, message) for message in messages])
+
     def ping(self) -> None:
         if not self._closing and not self.session.full:
             self._send(encode_frame(PING, b""))

@@ -75,7 +75,10 @@ class OpensSubscriptions:
     def send(self, message: bytes, *, is_binary: bool = False) -> None:
         raise NotImplementedError
 
-    def event_sent(self, payload_bytes: int) -> None:
+    def room_bytes(self) -> int:
+        raise NotImplementedError
+
+    def send_events(self, messages: list[bytes], payload_bytes: int, *, is_binary: bool) -> None:
         raise NotImplementedError
 
     def subscription_over(self, subscription: JsonSubscription) -> None:

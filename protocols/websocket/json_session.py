@@ -49,6 +49,8 @@ class Stream(Protocol):
 
     def send(self, message: bytes, *, is_binary: bool = False) -> None: ...
 
+    def send_many(self, messages: list[bytes], *, is_binary: bool) -> None: ...
+
     def buffered_bytes(self) -> int: ...
 
     def pause_reading(self) -> None: ...
@@ -285,7 +287,13 @@ class JsonSession(OpensSubscriptions):
 
     @property
     def full(self) -> bool:
-        return self.blocked_since_s is not None or self._stream.buffered_bytes() >= self._settings.send_buffer_bytes
+        return self.room_bytes() < 0
+
+    def room_bytes(self) -> int:
+        """What may still be written now; below 0: nothing. Exactly at the bound no socket says that it is full."""
+        if self.blocked_since_s is not None:
+            return -1
+        return self._settings.send_buffer_bytes - self._stream.buffered_bytes()
 
     def send(self, message: bytes, *, is_binary: bool = False) -> None:
         if self.over:
@@ -294,9 +302,14 @@ class JsonSession(OpensSubscriptions):
         if self.full:
             self._pause("socket")                       # who does not take answers may ask no more
 
-    def event_sent(self, payload_bytes: int) -> None:
-        self._counters.events_out += 1
+    def send_events(self, messages: list[bytes], payload_bytes: int, *, is_binary: bool) -> None:
+        if self.over or not messages:
+            return
+        self._counters.events_out += len(messages)
         self._counters.payload_bytes_out += payload_bytes
+        self._stream.send_many(messages, is_binary=is_binary)
+        if self.full:
+            self._pause("socket")
 
     def writing(self, blocked: bool) -> None:
         """The socket is full (True) or has drained (False)."""

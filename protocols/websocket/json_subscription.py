@@ -38,7 +38,10 @@ class Out(Protocol):
 
     def send(self, message: bytes, *, is_binary: bool = False) -> None: ...
 
-    def event_sent(self, payload_bytes: int) -> None: ...
+    def room_bytes(self) -> int:
+        """Bytes until it is full; below 0 when it is."""
+
+    def send_events(self, messages: list[bytes], payload_bytes: int, *, is_binary: bool) -> None: ...
 
     def subscription_over(self, subscription: JsonSubscription) -> None:
         """The consumer is gone or somebody else's."""
@@ -138,32 +141,58 @@ class JsonSubscription:
     def _write(self) -> None:
         """Write what was handed out until the buffer is full."""
         pending, out = self._pending, self._out
+        room = out.room_bytes()
+        if not pending or room < 0:
+            self._tell_missed()
+            self.credit = self._room()
+            return
         done: list[Delivery] = []
-        size = count = 0
+        messages: list[bytes] = []
+        size = payload_bytes = 0
         now_ms = self._router.clock_ms()
-        while pending and not out.full:
+        while pending and size <= room:
             delivery = pending.popleft()
             event = delivery.event
             properties = event.properties
-            if event.partition is not None:
+            if event.partition is not None and not self._see(event.partition, event.offset):
+                out.send_events(messages, payload_bytes, is_binary=self._binary)       # they were before the gap
+                messages, payload_bytes = [], 0
                 self._tell_gap(event.partition)
                 self._advance(event.partition, event.offset + 1)
             if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
                 done.append(delivery)
                 continue
-            size += self._send(delivery)
-            count += 1
+            message = self._message(delivery)
+            messages.append(message)
+            size += len(message)
+            payload_bytes += len(event.payload)
             if not self.durable:
                 done.append(delivery)
-        if count:
-            fitting = self._buffer_bytes * count // max(size, 1)
-            self._window = max(1, min(fitting, self._window * 2, WINDOW_MAX))
+        self._resize_window(size, len(messages))
+        if self._client_credit is not None:
+            self._client_credit -= len(messages)
+        out.send_events(messages, payload_bytes, is_binary=self._binary)
         if done and self.consumer is not None:
             self.consumer.ack(done)
         self._tell_missed()
         self.credit = self._room()
 
-    def _send(self, delivery: Delivery) -> int:
+    def _see(self, partition: Partition, offset: int) -> bool:
+        """Move on behind an event. False: something before it is gone, or the partition is new here."""
+        offsets = self.vector.get(partition.stream)
+        index = partition.index
+        if offsets is None or index >= len(offsets) or offsets[index] < partition.start_offset:
+            return False
+        if offset >= offsets[index]:
+            offsets[index] = offset + 1
+        return True
+
+    def _resize_window(self, size: int, count: int) -> None:
+        if count:
+            fitting = self._buffer_bytes * count // max(size, 1)
+            self._window = max(1, min(fitting, self._window * 2, WINDOW_MAX))
+
+    def _message(self, delivery: Delivery) -> bytes:
         event = delivery.event
         head = self._start
         if self.durable:
@@ -175,13 +204,7 @@ class JsonSubscription:
             self._sent_position = self._position.text()
             head += b',"position":"%b"' % self._sent_position.encode("ascii")
         message = b'%b,"%b":%b}' % (head, self._member, self._cache.of(event))
-        if self._binary:
-            message = binary(message, event.payload)
-        if self._client_credit is not None:
-            self._client_credit -= 1
-        self._out.send(message, is_binary=self._binary)
-        self._out.event_sent(len(event.payload))
-        return len(message)
+        return binary(message, event.payload) if self._binary else message
 
     def _take_number(self, delivery: Delivery) -> int:
         event = delivery.event
