@@ -134,6 +134,7 @@ class Rig:
         self.rest_clients: list[ClientProcess] = []
         self._group_producers: set[str] = set()
         self.recovery_s: list[float] = []
+        self.recovery_cpu_s: list[float] = []       # the same, whatever else the machine is doing
         self.kills = self.restarts = 0
         self._records: list[Record] = []
         self._unused: list[tuple[Place, int]] = []
@@ -273,6 +274,7 @@ class Rig:
         self.node.start()
         self.restarts += 1
         self.recovery_s.append(time.monotonic() - start)
+        self.recovery_cpu_s.append(self.node.process.cpu_s())
         return self.recovery_s[-1]
 
     def quiesce(self) -> None:
