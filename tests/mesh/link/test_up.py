@@ -280,3 +280,29 @@ async def test_rules_of_both_sides_reach_the_overlay() -> None:
             [up], [down] = graz.overlay.up, cloud.overlay.up
             assert (up.exports, up.imports, up.prefix) == (("plant/#",), (), "cloud")
             assert (down.exports, down.imports, down.prefix) == (("a/#",), ("b/#",), "sites/graz")
+
+
+async def test_a_reload_of_who_may_link_ends_the_links_of_those_who_may_no_longer() -> None:
+    graz_peer, lyon_peer = LinkPeerTable("graz", token="g" * 16), LinkPeerTable("lyon", token="l" * 16)
+    async with LinkNode("cloud", peers=(graz_peer, lyon_peer)) as cloud:
+        await cloud.listen()
+        async with LinkNode("graz", links=(to(cloud.port, token="g" * 16),)) as graz, \
+                LinkNode("lyon", links=(to(cloud.port, token="l" * 16),)) as lyon:
+            await both_up(graz, lyon)
+            kept = next(up for up in cloud.overlay.up if up.node == "lyon")
+            cloud.apply((), (lyon_peer,))
+            await until(lambda: "not allowed" in (graz.link("l1")["last_error"] or ""))
+            assert cloud.overlay.up == [kept] and lyon.overlay.downs == []
+            assert [link["id"] for link in cloud.manager.snapshot()] == ["lyon:l1"]
+
+
+async def test_links_that_come_in_are_bounded_and_forgotten_ones_make_room() -> None:
+    async with LinkNode("cloud", limits=fast_limits(links_max=2)) as cloud:
+        await cloud.listen()
+        async with LinkNode("graz", links=tuple(to(cloud.port, name=name) for name in "abc")) as graz:
+            await until(lambda: len(cloud.overlay.up) == 2)
+            await until(lambda: any(link["last_error"] == "too many links" for link in graz.manager.snapshot()))
+        await until(lambda: not cloud.overlay.up)
+        async with LinkNode("lyon", links=(to(cloud.port),)) as lyon:
+            await until(lambda: lyon.overlay.up)
+            assert len(cloud.manager.snapshot()) == 2
