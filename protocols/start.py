@@ -1,19 +1,22 @@
 """Where a reader begins: `from`, and the id or position of a reader that comes back, to the next offset per partition.
 
-    latest · earliest · <position of a reader> · <id of a published event> · <RFC 3339 time>
+    latest · earliest · <position of a reader> · <id of a published event> · <RFC 3339 time> · <offset>
 
 An id means "after that": with a position, everything before it in all partitions counts as seen; with a published
-event, the events after it in its partition, and in the others those stored at its time or later. Sans-IO.
+event, the events after it in its partition, and in the others those stored at its time or later. An
+offset counts in every partition that is read. Sans-IO.
 """
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from protocols.event_json import parse_rfc3339
-from protocols.location import BadPosition, Vector, decode_position, epoch_tag, parse_event_id
+from protocols.location import OFFSET_MAX, BadPosition, Vector, decode_position, epoch_tag, parse_event_id
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+
+OFFSET_DIGITS_MAX = 19          # 2**63 - 1; a position begins with a letter, that of its version
 
 
 class StartInvalid(ValueError):
@@ -33,6 +36,9 @@ def start_vector(text: str, partitions: list[Partition], epoch: str) -> Vector:
         return _vector(partitions, [partition.next_offset for partition in partitions])
     if text == "earliest":
         return _vector(partitions, [partition.start_offset for partition in partitions])
+    if text.isascii() and text.isdigit() and len(text) <= OFFSET_DIGITS_MAX and int(text) <= OFFSET_MAX:
+        return _vector(partitions, [
+            min(max(int(text), partition.start_offset), partition.next_offset) for partition in partitions])
     event = parse_event_id(text)
     if event is not None:
         return _after_event(event, partitions)
