@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import rows_batch, rows_connections, rows_http, rows_log, rows_mesh, rows_sse, rows_ws
+from bench import rows_batch, rows_connections, rows_gossip, rows_http, rows_log, rows_mesh, rows_sse, rows_ws
 from bench.brokers import Broker
 from bench.rows_mqtt import flood_row, small_publishers_row
 
@@ -76,6 +76,11 @@ ROWS = (
     Row("interest", "a new wish over 5 hops", rows_mesh.interest,
         (("hops", "hops"), ("seen_ms", "seen ms"), ("slowest_ms", "slowest ms")), main="seen_ms", higher=False,
         needs="mesh", rounds=1),
+    Row("gossip", "200 simulated nodes, each with 50 filters: figures per node", rows_gossip.gossip,
+        (("nodes", "nodes"), ("links", "links"), ("whole_s", "whole after s"), ("start_kib", "start KiB"),
+         ("idle_kib_s", "idle KiB/s"), ("idle_cpu", "idle CPU ‰"), ("busy_kib_s", "busy KiB/s"),
+         ("busy_cpu", "busy CPU ‰"), ("seen_ms", "new wish seen ms"), ("state_kib", "states KiB")),
+        main="busy_kib_s", higher=False, needs="mesh", rounds=1),
 )
 
 
@@ -130,6 +135,10 @@ TARGETS = (
     Target("link", "rate", 1, "nats"),
     Target("link-rtt", "over_rtt_ms", 5, at_most=True, unit="ms"),
     Target("interest", "slowest_ms", 1_000, at_most=True, unit="ms"),
+    Target("gossip", "idle_kib_s", 16, at_most=True, unit="KiB/s"),
+    Target("gossip", "busy_kib_s", 32, at_most=True, unit="KiB/s"),
+    Target("gossip", "busy_cpu", 50, at_most=True, unit="‰"),
+    Target("gossip", "seen_ms", 1_000, at_most=True, unit="ms"),
     *(Target(row, "lost", 0, at_most=True)
       for row in ("qos0-1-1", "qos0-1-10", "qos1-1-1", "qos1-8-1", "qos1-v5", "small", "stall", "link")),
 )

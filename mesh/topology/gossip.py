@@ -27,6 +27,8 @@ from mesh.topology.nodestate import (
 from mesh.topology.own import OwnState
 from mesh.topology.settings import MeshSettings
 
+EXPIRE_EVERY_S = 0.5
+
 
 class Host(Protocol):
     """What the overlay does for its gossip."""
@@ -58,6 +60,7 @@ class Exchange:
         self._me = me
         self._host = host
         self._counts = counts
+        self._expire_due_s = now_s
 
     def received(self, peer: Peer, frame: Gossip, now_s: float) -> None:
         size = sum(map(len, frame.states)) + 16 * len(frame.states)
@@ -157,6 +160,9 @@ class Exchange:
         return found is not None
 
     def expire(self, now_s: float) -> None:
+        if now_s < self._expire_due_s:
+            return
+        self._expire_due_s = now_s + EXPIRE_EVERY_S
         for name in self.states.expire(self._me.name, now_s):
             self._counts["expired"] += 1
             self.forget(name)

@@ -25,6 +25,7 @@ from mesh.topology.nodestate import (
     StreamInfo,
 )
 from mesh.topology.own import link_info
+from mesh.topology.pace import Bucket
 from mesh.topology.paths import Paths
 from mesh.topology.settings import MeshSettings
 from mesh.topology.view import overlay_snapshot
@@ -33,6 +34,9 @@ from routing.errors import Reason, Refusal
 RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
 STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
 MEASURED_EVERY_S = 0.5
+ROUTES_UNIT = 200               # nodes whose graph takes some 3 ms: …
+ROUTES_BURST = 8.0              # … so many of those at once, and …
+ROUTES_PER_S = 20.0             # … so many per second
 CALM_S = 3.0                    # no route has changed for so long
 
 
@@ -63,6 +67,7 @@ class Overlay:
         self._changed: set[str] = set()                 # to be told by on_nodes_changed
         self._routes_stale = False
         self._routes_changed_s = clock_s()
+        self._routes_pace = Bucket(ROUTES_BURST, ROUTES_PER_S, clock_s())
         self._beat_due_s = clock_s() + rng.uniform(0.5, 1.0) * settings.gossip_interval_s
         self._measured_due_s = clock_s()
         self._timer = Timer(call_later, self.flush)
@@ -136,6 +141,7 @@ class Overlay:
         self._peers[id(neighbour)] = peer
         self._by_node.setdefault(neighbour.node, []).append(peer)
         self._refresh_links()
+        self._update_routes()
         self._say_own(urgent=True)
         peer.greet(lines_of(self._states))
         peer.offer(self.me.name, self._states)
@@ -154,6 +160,7 @@ class Overlay:
         if not left:
             del self._by_node[neighbour.node]
         self._refresh_links()
+        self._update_routes()
         self.flush()
 
     def received(self, neighbour: Neighbour, frame: Gossip | Relay) -> None:
@@ -173,8 +180,7 @@ class Overlay:
         if frame.hops_left > HOPS_MAX:
             self._lie(peer, f"a relay with {frame.hops_left} hops left, at most {HOPS_MAX} are possible")
             return
-        if self._routes_stale:
-            self._update_routes()
+        self._refresh_routes()
         if frame.source == self.me.name:
             self.strike(peer, "looped", "messages of our own came back")
         elif not self._paths.may_come(frame.source, neighbour.node):
@@ -212,8 +218,7 @@ class Overlay:
         return False
 
     def _next_hop(self, to: str) -> list[Peer]:
-        if self._routes_stale:
-            self._update_routes()
+        self._refresh_routes()
         node = self._paths.nodes.get(to)
         return self._by_node.get(node.next_hop, []) if node is not None else []
 
@@ -238,8 +243,7 @@ class Overlay:
     def flush(self) -> None:
         """Say and pass on what is due, and tell those above what has changed."""
         now_s = self._clock_s()
-        if self._routes_stale:
-            self._update_routes()
+        self._refresh_routes()
         self._say_own(urgent=False)
         for peer in list(self._peers.values()):
             if peer.busy:
@@ -266,6 +270,15 @@ class Overlay:
                 return
             self._own.say(now_s)
             self._exchange.offer(self.me.name)
+
+    def _refresh_routes(self) -> None:
+        """Look at the graph anew if it has changed; less often the larger it is, should it change without end."""
+        if self._routes_stale:
+            now_s = self._clock_s()
+            if self._routes_pace.take(max(1.0, len(self._states.nodes) / ROUTES_UNIT), now_s):
+                self._update_routes()
+            else:
+                self._timer.at(now_s + self._routes_pace.wait_s(now_s), now_s)
 
     def _update_routes(self) -> None:
         self._routes_stale = False
@@ -320,7 +333,8 @@ class Overlay:
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""
         self.counts[what] += 1
-        if always or self._clock_s() - self._routes_changed_s >= CALM_S:
+        calm = not self._routes_stale and self._clock_s() - self._routes_changed_s >= CALM_S
+        if always or calm:
             self._strikes[id(peer.neighbour)] += 1
             if self._strikes[id(peer.neighbour)] > STRIKES_MAX:
                 self._lie(peer, text)
