@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RETAINED_STREAM = "_retained"
 SCAN_STEP = 10_000
+FULL_TRIES = 10             # a full disk may take the event and not its retained copy; the publisher waits so long
+FULL_RETRY_S = 1.0
 REMOVALS_KEPT = 10_000      # removed topics remembered, so that an older event of another node does not bring them back
 
 
@@ -152,6 +154,8 @@ class RetainedEvents:
         self.limits = limits
         self._clock_ms = clock_ms
         self._unsettled: dict[str, _Unsettled] = {}
+        self._again: list[Callable[[], None]] = []
+        self._again_s = 0.0
         self._removals: dict[str, tuple[int, str]] = {}     # topic → version of its removal
         self.node_name = ""                     # what our own events count as between nodes
         self._load()
@@ -195,18 +199,39 @@ class RetainedEvents:
         if unsettled is None:
             unsettled = self._unsettled[copy.topic] = _Unsettled(before)
         unsettled.count += 1
-        inner = Ticket([copy])
-        self._partition.append([copy], inner)
-        inner.part_done()
         ticket.waiting += 1
+        tries = 0
+
+        def keep() -> None:
+            inner = Ticket([copy])
+            self._partition.append([copy], inner)
+            inner.part_done()
+            inner.on_done(kept)
 
         def kept(done: Ticket) -> None:
-            if done.refusals:
-                ticket.refusals.setdefault(index, done.refusals[0])
-            ticket.part_done()
+            nonlocal tries
+            tries += 1
+            refusal = done.refusals.get(0)
+            if refusal is None or index in ticket.refusals:
+                ticket.part_done()
+            elif refusal.reason is Reason.STORAGE_FULL and tries < FULL_TRIES:
+                self._again.append(keep)                # refused now, the event would still stand in its stream
+            else:
+                ticket.refusals.setdefault(index, refusal)
+                ticket.part_done()
 
-        inner.on_done(kept)
+        keep()
         ticket.on_done(lambda done: self._settle(copy, unsettled, refused=index in done.refusals))
+
+    def retry(self, now_s: float) -> bool:
+        """Store again what did not fit on the disk. Called every tick, with monotonic seconds. True: it did."""
+        if not self._again or now_s < self._again_s:
+            return False
+        self._again_s = now_s + FULL_RETRY_S
+        again, self._again = self._again, []
+        for keep in again:
+            keep()
+        return True
 
     def _settle(self, copy: Event, unsettled: _Unsettled, *, refused: bool) -> None:
         unsettled.count -= 1

@@ -435,6 +435,8 @@ class Router:
         self.registry.tick(now_s)
         self.replicas.tick(now_s)
         self.state.retry()
+        if self.retained.retry(now_s):
+            self.request_turn()
         if self._gather is not None:
             self._gather.tick(now_s)
         if self._relief:

@@ -204,7 +204,8 @@ def _resize(content: bytearray, size: int) -> None:
 class Faults:
     """Which calls fail. fail("datasync", at=2) makes the second datasync from now raise EIO; count=-1: all from there.
 
-    suffix limits it to files whose name ends so. short: a pwrite writes only so many bytes and says so.
+    suffix limits it to files whose name ends so, stream to those of one stream. short: a pwrite writes only so many
+    bytes and says so.
     """
 
     def __init__(self) -> None:
@@ -212,8 +213,9 @@ class Faults:
         self._rules: list[dict] = []
 
     def fail(self, call: str, *, at: int = 1, count: int = 1, code: int = errno.EIO, suffix: str = "",
-             short: int | None = None) -> None:
-        self._rules.append({"call": call, "at": at, "count": count, "code": code, "suffix": suffix, "short": short})
+             short: int | None = None, stream: str = "") -> None:
+        self._rules.append({"call": call, "at": at, "count": count, "code": code, "suffix": suffix, "short": short,
+                            "stream": stream})
 
     def clear(self) -> None:
         self._rules.clear()
@@ -222,7 +224,8 @@ class Faults:
         """Raise if this call is to fail; the number of bytes for a short write, else None."""
         self.calls[call] += 1
         for rule in self._rules:
-            if rule["call"] != call or not path.name.endswith(rule["suffix"]):
+            if rule["call"] != call or not path.name.endswith(rule["suffix"]) or (
+                    rule["stream"] and rule["stream"] not in path.parts):
                 continue
             rule["at"] -= 1
             if rule["at"] > 0 or rule["count"] == 0:
