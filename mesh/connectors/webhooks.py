@@ -25,6 +25,8 @@ from routing.router import Router
 
 logger = logging.getLogger(__name__)
 
+ATTACH_AGAIN_S = 5.0        # an exclusive consumer may have another reader for a while
+
 
 class Prepared:
     """What a configuration gives, read and checked before anything is changed."""
@@ -145,8 +147,8 @@ class Webhooks:
             return
         if member is not None:
             self._let_go(name)
-        self.problems.pop(name, None)
         if push is None or self._over:
+            self.problems.pop(name, None)
             return
         if consumer.identity == INTERNAL and self._prepared.declared(name) is None:
             self._refuse(name, "the configuration does not name it any more; put it back, or delete the consumer")
@@ -173,11 +175,20 @@ class Webhooks:
         if refused is not None:
             self._keep(client.close())
             self._refuse(consumer.name, refused)
+            asyncio.get_running_loop().call_later(ATTACH_AGAIN_S, self._again, consumer)
             return
         self.members[consumer.name] = member
+        self.problems.pop(consumer.name, None)
         logger.info("webhook %s: events go to %s", consumer.name, shown_url(url))
 
+    def _again(self, consumer: Consumer) -> None:
+        """Whoever was in the way may be gone."""
+        if not self._over and self._router.consumers.get(consumer.name) is consumer:
+            self._opened(consumer)
+
     def _refuse(self, name: str, problem: str) -> None:
+        if self.problems.get(name) == problem:
+            return
         self.problems[name] = problem
         logger.error("webhook %s is not served: %s", name, problem)
 
@@ -196,6 +207,7 @@ class Webhooks:
         """Its consumer was deleted."""
         for name in [name for name, known in self.members.items() if known is member]:
             del self.members[name]
+            self.problems.pop(name, None)
         self._keep(member.stop())
 
     def _keep(self, work: Any) -> None:

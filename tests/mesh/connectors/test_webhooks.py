@@ -22,6 +22,7 @@ from routing.event import Event, Properties
 from routing.members import Mode
 from routing.push import Push, StrictPush
 from tests.protocols.rest.stand import eventually
+from tests.support.routing import Reader
 
 from .receiver import ANA, Receiver, all_acked, push_consumer, webhook_stand
 
@@ -352,6 +353,20 @@ async def test_a_change_of_the_push_counts_at_once_and_a_deleted_consumer_is_lef
         assert it.receiver.requests[-1][1]["Webhook-Attempt"] == "2"
         it.router.delete_consumer("hook")
         assert it.webhooks.snapshot() == [] and not it.webhooks.members
+
+
+async def test_a_consumer_that_somebody_else_reads_is_served_when_he_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr("mesh.connectors.webhooks.ATTACH_AGAIN_S", 0.1)
+    async with webhook_stand(tmp_path) as it:
+        consumer = it.router.open_consumer(ConsumerSpec("hook", ("#",)), ANA)
+        consumer.attach(reader := Reader(identity=ANA, credit=0))
+        push_consumer(it, mode=Mode.EXCLUSIVE)
+        assert it.webhooks.snapshot()[0]["state"] == "not served"
+        assert "has a reader" in it.webhooks.snapshot()[0]["last_problem"]
+        await it.publish("a")
+        consumer.detach(reader)
+        await all_acked(it)
+        assert it.receiver.bodies == [b"a"]
 
 
 async def test_expired_events_are_not_sent(tmp_path):
