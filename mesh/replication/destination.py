@@ -363,7 +363,13 @@ class Flow:
             self.history.add(pattern, resolved[pattern], ask.want.until)
             self._fresh[pattern] = Fresh(resolved[pattern], ask.version, self._version)
             del self._asks[pattern]
+        for ask in asks if not self.number else ():
+            self._intake.filter_counts(self.origin, ask.want.filter)
         self._note()
+
+    def is_asking(self, pattern: str) -> bool:
+        """The origin has not said yet from where the filter counts."""
+        return pattern in self._asks
 
     def _is_stale(self, batch: Batch, resolved: dict[str, int]) -> bool:
         """True when the batch was looked at without a filter that counts there."""

@@ -321,6 +321,14 @@ class Intake:
     def put_note(self, flow: Flow) -> Ticket:
         return self.branches[flow.origin].put_note(flow)
 
+    def filter_counts(self, origin: OriginPartition, pattern: str) -> None:
+        """A live flow knows from where a new filter counts. When all of the node do, its retained events are asked for
+        again: what it retained after the first snapshot and before that offset came by neither.
+        """
+        if not any(branch.live.is_asking(pattern) for branch in self.branches.values()
+                   if branch.origin.node == origin.node):
+            self.retained.want(origin.node, origin.epoch, pattern)
+
     def flow_done(self, flow: Flow) -> None:
         branch = self.branches.get(flow.origin)
         if branch is not None and branch.backfill is flow:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from routing.event import Event
 from routing.settings import StreamSettings
 from tests.mesh.sim.clients import Book, DurableReader, Listener, Publisher
 from tests.mesh.sim.network import SimLink
@@ -115,3 +116,30 @@ def test_a_wish_for_a_site_that_is_away_is_known_from_the_moment_it_was_made():
     script.links[0].closed = False
     script.world.run_for(8.0)
     assert script.topics(1) == ["s/0/1"]
+
+
+def test_what_is_retained_between_the_snapshot_and_the_stream_is_not_missed():
+    """S13. The snapshot is answered, the Pull with the new filter is lost for a while, and then the value changes."""
+    script = Script([], [("s/1/2", "latest")])               # so that the partition is pulled already
+    near, far = script.nodes
+    retain(near, b"old")
+    script.world.run_for(1.0)
+    outlets = near.mesh.replication.outlets
+    on_pull, outlets.on_pull = outlets.on_pull, lambda node, pull: None
+    DurableReader(script.book, far, "c", "s/state/+", "latest")
+    script.world.run_for(2.0)
+    assert kept(far) == b"old"
+    retain(near, b"new")
+    script.world.run_for(2.0)
+    outlets.on_pull = on_pull
+    script.world.run_for(10.0)
+    assert kept(far) == b"new"
+
+
+def retain(node: SimNode, payload: bytes) -> None:
+    node.do(lambda: node.router.publish([Event("s/state/0", payload, 1, retain=True)], node.publisher))
+
+
+def kept(node: SimNode) -> bytes | None:
+    event = node.router.retained.tree.get("s/state/0")
+    return event.payload if event is not None else None
