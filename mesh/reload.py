@@ -47,6 +47,7 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
     node.router.apply_limits(config.limits)
     node.router.apply_rules(rules_of(config))
     node.authenticator.tokens.replace(resolve_api_keys(config.api_keys), config.jwt)
+    node.authenticator.tokens.prefetch()        # key sets in files are read again, too
     node.authenticator.replace(users + first_admin(config, users, node.data)[0])
     for listener, settings, context in zip(node.listeners, (item for _, item in config.listeners.all()), contexts):
         if context is not None:
