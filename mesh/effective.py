@@ -47,6 +47,12 @@ def warnings_of(config: Config) -> list[str]:
     for _, listener, path in config.listeners.placed():
         if listener.insecure and listener.tls is None:
             found.append(f"{path}: insecure = true, so passwords and events travel in clear text")
+    if config.link_peers and config.listeners.link is None:
+        found.append("[[link_peers]] without listeners.link: no node can dial this one")
+    found.extend(
+        f"links[{index}]: insecure = true, so its token and events may travel in clear text"
+        for index, link in enumerate(config.links) if link.insecure and link.to.startswith("ws://")
+    )
     found.extend(
         f"streams.{stream.name}: no retention, so its log grows until the disk is full"
         for stream in config.streams

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.config import decode_config
-from mesh.effective import effective, format_toml
+from mesh.effective import effective, format_toml, warnings_of
 from mesh.link.prepare import prepare_links
 from mesh.link.target import link_name
 from mesh.outside import resolve_links
@@ -96,6 +96,13 @@ def test_what_lies_outside_of_the_file_is_checked_before_anything_starts(text: s
     with pytest.raises(ConfigError) as caught:
         resolve_links(config)
     assert expected in str(caught.value)
+
+
+def test_what_is_probably_not_meant_is_told() -> None:
+    text = "[listeners]\nmqtt = { bind = \"127.0.0.1:0\" }\n" + PEER + TOKEN + LINK + "insecure = true\n"
+    warnings = warnings_of(decode_config(text, Path("/base")))
+    assert any(warning.startswith("[[link_peers]] without listeners.link") for warning in warnings)
+    assert any(warning.startswith("links[0]: insecure = true") for warning in warnings)
 
 
 def test_a_link_without_a_name_gets_one_from_its_address() -> None:

@@ -268,6 +268,10 @@ async def test_a_reload_touches_only_what_changed(cloud: LinkNode) -> None:
         graz.apply((to(cloud.port, name="a", rate_bytes=1_000_000, priority=9), to(cloud.port, name="c", cost=9)))
         await until(lambda: {up.cost for up in graz.overlay.up} == {1, 9})
         assert kept in graz.overlay.up and graz.link("a")["rate_bytes"] == 1_000_000
+        graz.apply((to(cloud.port, name="a", paused=True), to(cloud.port, name="c", cost=9)))
+        await until(lambda: graz.link("a")["state"] == "paused" and len(cloud.overlay.up) == 1)
+        graz.apply((to(cloud.port, name="a"), to(cloud.port, name="c", cost=9)))
+        await both_up(cloud, graz, links=2)
 
 
 async def test_rules_of_both_sides_reach_the_overlay() -> None:
