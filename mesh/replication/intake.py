@@ -39,6 +39,7 @@ EVERYTHING: Final = "#"
 SYNC_BURST: Final = 20          # so many times at once what has changed in a turn of the loop is told in it, then …
 SYNCS_PER_S: Final = 20.0       # … so many times per second: who subscribes for an answer publishes the request next
 PLAN_S: Final = 1.0             # how often missing history is looked for
+PARTITIONS_MAX: Final = 4_096   # of one node; a gossip can claim any number
 WINDOW_LEAST_BYTES: Final = 64 * 1024
 
 
@@ -56,13 +57,14 @@ class Overlay(Protocol):
 class Peer:
     """What we last saw of a node."""
 
-    __slots__ = ("away", "boot", "epoch", "retained", "streams")
+    __slots__ = ("away", "boot", "epoch", "retained", "streams", "told_of_bound")
 
     def __init__(self, node: NodeState) -> None:
         self.epoch = node.epoch
         self.boot = node.boot
         self.streams = node.streams
         self.away = False
+        self.told_of_bound = False
         self.retained = Covering()              # filters for which its retained events were asked
 
     def differs(self, node: NodeState) -> bool:
@@ -164,14 +166,23 @@ class Intake:
             peer = self._peers[node.name] = Peer(node)
         peer.away = False
         peer.streams = node.streams
+        left = PARTITIONS_MAX
         for stream in node.streams:
             fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
-            for index in range(stream.partitions):
+            if stream.partitions > left and not peer.told_of_bound:
+                peer.told_of_bound = True
+                log.error("node %s claims more than %d partitions; the rest is not pulled", node.name, PARTITIONS_MAX)
+            count = min(stream.partitions, left)
+            left -= count
+            for index in range(count):
                 origin = self._router.origins.of(node.name, node.epoch, stream.name, index)
                 branch = self.branches.get(origin)
                 if branch is None:
                     if not fitting and origin not in self._unfinished:
                         continue
+                    if len(self.branches) >= self.limits.flows_max:
+                        self.refusals[node.name] += 1
+                        return
                     self._unfinished.discard(origin)
                     branch = self._open(origin)
                 self._sync_branch(branch, node, stream.captures, fitting, needs)

@@ -112,7 +112,7 @@ class Outlet:
         self.heard_s = self._outlets.clock_s()
         self._acknowledged = pull.start
         self._probe_s = max(PROBE_LEAST_S, 2 * pull.rtt_ms / 1000)
-        self._window = pull.window_bytes
+        self._window = min(pull.window_bytes, self._outlets.limits.window_bytes)
         self.hold = pull.hold
         self._position(pull)
         if pull.ask:

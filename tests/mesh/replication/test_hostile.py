@@ -10,6 +10,7 @@ from mesh.replication.bodies import BodyEncoder
 from mesh.replication.messages import Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
 from mesh.replication.settings import ReplicationSettings
 from routing.event import Event
+from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check
 
 
@@ -161,3 +162,22 @@ def test_a_question_for_retained_events_with_a_bad_filter_or_epoch_is_not_answer
         graz.do(lambda epoch=epoch, pattern=pattern: graz.replication.on_message(
             "cloud", encode(RetainedAsk(1, epoch, pattern))))
     assert world.sent == sent
+
+
+def test_a_node_that_claims_any_number_of_partitions_opens_a_bounded_number_of_flows():
+    world = World(1, limits=ReplicationSettings(flows_max=20))
+    graz, cloud = world.add("graz"), world.add("cloud")
+    graz.streams = [StreamSettings(f"s{number}", ("#",), partitions=100_000) for number in range(3)]
+    cloud.subscribe("#")
+    world.run(1)
+    assert len(cloud.replication.intake.branches) == 20
+
+
+def test_a_window_without_end_is_cut_to_ours():
+    world, graz, _, _ = pair(limits=ReplicationSettings(window_bytes=2_000, batch_bytes=500))
+    for _ in range(100):
+        graz.publish(*["a/1"] * 10)
+    sent = []
+    world.tap = lambda source, to, message: sent.append(decode(message)) or [] if source == "graz" else None
+    graz.do(lambda: graz.replication.on_message("cloud", encode(pull(graz, window_bytes=1 << 60))))
+    assert 0 < sum(len(one.body) for one in sent if isinstance(one, Batch)) < 6_000
