@@ -29,6 +29,7 @@ class Peer:
         self.has: dict[str, tuple[str, int, int]] = {}      # node → boot, version, beat that it has or was sent
         self.pending: dict[str, None] = {}
         self.since_s = now_s
+        self.cut = False                                    # it lied; the link layer is about to close the connection
         self.retry_s = 0.0
         self.sent_bytes = self.received_bytes = self.refused = 0
         self.received = Bucket(2 * BURST_S * bytes_per_s, 2 * bytes_per_s, now_s)

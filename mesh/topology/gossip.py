@@ -70,6 +70,8 @@ class Exchange:
             return
         behind: dict[str, None] = {}
         for data in frame.states:
+            if peer.cut:
+                return
             try:
                 self._take(peer, data, behind, now_s)
             except BadState as error:                   # of a newer version perhaps, or a lie

@@ -165,7 +165,7 @@ class Overlay:
 
     def received(self, neighbour: Neighbour, frame: Gossip | Relay) -> None:
         peer = self._peers.get(id(neighbour))
-        if peer is None:
+        if peer is None or peer.cut:
             return                                      # refused, or gone already
         if isinstance(frame, Relay):
             self._relay(peer, frame)
@@ -341,6 +341,9 @@ class Overlay:
 
     def _lie(self, peer: Peer, text: str) -> None:
         """The link layer says goodbye and closes; neighbour_down follows."""
+        if peer.cut:
+            return
+        peer.cut = True
         self.counts["lies"] += 1
         self._strikes.pop(id(peer.neighbour), None)
         peer.neighbour.lied(text)
