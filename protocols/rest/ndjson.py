@@ -74,7 +74,9 @@ class NdjsonEndpoint:
                 self._counters.problems[problem.kind] += 1
                 answers.close = True
                 await answers.queue.put(problem)
-            except BaseException:
+            except BaseException as error:
+                if answers.dead and not writing.cancelled() and (fault := writing.exception()) is not None:
+                    raise fault from error
                 writing.cancel()
                 raise
             await answers.queue.put(None)
@@ -99,6 +101,8 @@ class NdjsonEndpoint:
             self._counters.payload_bytes_in += len(lines)
             ticket = self._router.publish(events, session.publisher, plain=plain)
             answers.any = True
+            if answers.dead:
+                raise ConnectionResetError("the answers cannot be written")
             await answers.queue.put(_Group(found, ticket, len(lines)))
             account.release(answers.released)
             answers.released = 0
@@ -151,6 +155,7 @@ class _Answers:
         self.queue: asyncio.Queue[_Group | Problem | None] = asyncio.Queue(GROUPS_MAX)
         self.any = False
         self.close = False
+        self.dead = False
         self.released = 0                       # bytes of answered lines
         self._request = request
         self._settings = settings
@@ -159,6 +164,15 @@ class _Answers:
         self._templates: dict[object, bytes] = {}
 
     async def run(self) -> web.StreamResponse:
+        try:
+            return await self._run()
+        except BaseException:
+            self.dead = True                            # the task ends with it, before anybody else runs
+            while not self.queue.empty():               # whoever waits for room goes on, and finds out
+                self.queue.get_nowait()
+            raise
+
+    async def _run(self) -> web.StreamResponse:
         response = web.StreamResponse(headers={**FIELDS, hdrs.CONTENT_TYPE: "application/x-ndjson"})
         if self._request.version >= HttpVersion11:
             response.enable_chunked_encoding()

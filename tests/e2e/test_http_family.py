@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -168,3 +169,48 @@ def test_a_page_cursor_and_an_ndjson_batch_over_a_kill(tmp_path):
         assert seen == answered
     finally:
         node.kill9()
+
+
+def test_a_kill_in_the_middle_of_a_batch_keeps_every_line_that_was_answered(tmp_path):
+    node = Node(tmp_path / "node", extra=STREAMS).start()
+    try:
+        body = b"".join(b'{"topic":"t/%d","payload":"%d"}\n' % (number % 50, number) for number in range(60_000))
+        with socket.create_connection(node.address("http"), timeout=20) as sock:
+            sock.sendall(b"POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
+                         b"Content-Length: %d\r\n\r\n" % len(body))
+            sender = threading.Thread(target=_send_quietly, args=(sock, body))
+            sender.start()
+            data = b""
+            while data.count(b'"id":') < 500:
+                data += sock.recv(65_536)
+            node.kill9()
+            data += _rest_of(sock)
+            sender.join(20)
+        node.restart()
+        answered = set(re.findall(rb'"id":"([^"]+)"\}\n', data))
+        assert len(answered) >= 499
+        stored, start, end = set(), "earliest", False
+        while not end:
+            page = call(node, "GET", f"/v1/streams/events/events?from={start}&limit=1000")
+            stored |= {event["id"].encode() for event in page["events"]}
+            start, end = page["next"], page["end"]
+        assert answered <= stored
+    finally:
+        node.kill9()
+
+
+def _send_quietly(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError:
+        pass
+
+
+def _rest_of(sock):
+    parts = []
+    try:
+        while part := sock.recv(65_536):
+            parts.append(part)
+    except OSError:
+        pass
+    return b"".join(parts)

@@ -199,3 +199,16 @@ async def test_another_media_type_is_415_and_a_query_400(tmp_path):
             assert response.status == 415 and "application/x-ndjson" in response.headers["Accept-Post"]
         async with it.http.post("/v1/events?topic=a", data=b"", headers=NDJSON) as response:
             assert response.status == 400
+
+
+async def test_a_fault_while_answering_ends_the_request(tmp_path, monkeypatch):
+    """A bug of ours in the writer must not leave the reader waiting for room in the queue."""
+    async def broken(self, group):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("protocols.rest.ndjson._Answers._lines", broken)
+    async with stand(tmp_path, settings=RestSettings(ndjson_group_bytes=100)) as it:
+        body = b'{"topic":"t"}\n' * 5_000
+        async with asyncio.timeout(10), it.http.post("/v1/events", data=body, headers=NDJSON) as got:
+            assert got.status == 500
+        assert it.rest.memory.used_bytes == 0
