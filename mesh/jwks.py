@@ -137,6 +137,10 @@ class KeySource:
         fitting = [key for key in self._keys if algorithm in key.algorithms and kid in (None, key.kid)]
         return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
 
+    def age_s(self) -> float | None:
+        """Of the keys; None before the first fetch."""
+        return self._now_s() - self._taken_s if self._keys else None
+
     def refresh(self, then: Callable[[], None] | None) -> bool:
         """Fetch the set, unless that was tried just now. then: called at its end. False: it will not be called."""
         if self._task is None:

@@ -76,6 +76,7 @@ class NodeCollector(Collector):
         refused = node.files.refused if node.files is not None else 0
         yield CounterMetricFamily("meshgate_connections_refused", "Because open files ran short", refused)
         yield _counter("meshgate_logins", "Logins by outcome", ["protocol", "outcome"], node.authenticator.outcomes)
+        yield from _key_sets(node.authenticator.tokens.key_sets())
         reloads = CounterMetricFamily("meshgate_reloads", "Configurations taken and refused", labels=["result"])
         for result, count in node.reloads.items():
             reloads.add_metric([result], count)
@@ -195,6 +196,18 @@ def protocol_families(protocol: str, numbers: dict[str, int]) -> Iterator[Metric
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value)
+
+
+def _key_sets(issuers: list[tuple[str, float | None, bool]]) -> Iterator[Metric]:
+    """The keys of token issuers: old ones, or none, mean that logins will fail."""
+    age = GaugeMetricFamily("meshgate_token_keys_age_seconds", "Since an issuer's keys were fetched", labels=["issuer"])
+    failing = GaugeMetricFamily("meshgate_token_keys_failing", "1 when the last fetch failed", labels=["issuer"])
+    for issuer, age_s, failed in issuers:
+        failing.add_metric([issuer], int(failed))
+        if age_s is not None:
+            age.add_metric([issuer], age_s)
+    yield age
+    yield failing
 
 
 def _counter(name: str, text: str, labels: list[str], counts: Counts) -> CounterMetricFamily:

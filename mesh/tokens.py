@@ -93,6 +93,10 @@ class Tokens:
         for issuer in self._issuers.values():
             issuer.source.close()
 
+    def key_sets(self) -> list[tuple[str, float | None, bool]]:
+        """(issuer, age of its keys in seconds or None without any, whether the last fetch failed)."""
+        return [(name, issuer.source.age_s(), bool(issuer.source.failure)) for name, issuer in self._issuers.items()]
+
     def is_token(self, credential: bytes) -> bool:
         """True for what has the form of a token of ours. Everything else is a password."""
         if is_key(credential):

@@ -1,4 +1,4 @@
-"""CloudEvent ↔ Event: the one canonical form, and what a reader who asked for CloudEvents gets of any event. Sans-IO.
+"""CloudEvent ↔ Event: the one canonical form, and what a reader who asked for CloudEvents gets of any event. No I/O.
 
 Canonical form: the attribute `x` is the event header `ce_x`, datacontenttype is the event's content type, and the data
 is the payload. That is the CloudEvents binding of Kafka, so the log on disk holds CloudEvents as any Kafka tool reads

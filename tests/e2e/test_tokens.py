@@ -130,12 +130,17 @@ def test_a_bad_token_is_401_again_and_again(node_factory, issuer):
     assert post(node, "pos/pos-7/a", **bearer(now())).status == 200
 
 
-def test_a_node_starts_while_its_issuer_is_down_and_hears_of_it_later(node_factory, issuer):
+def test_a_node_starts_while_its_issuer_is_down_and_hears_of_it_later(node_factory, issuer, api_key):
     issuer.status = 500
-    node = node_factory(extra=jwt_table(issuer.url) + POLICIES)
+    key, table = api_key
+    admin = table.replace('"cashier"', '"admin"')
+    node = node_factory(extra=jwt_table(issuer.url) + admin + POLICIES)
     assert post(node, "pos/pos-7/a", **bearer(now())).status == 401
+    failing = 'meshgate_token_keys_failing{issuer="https://login.example"}'
+    assert f"{failing} 1.0" in node.get("/metrics", bearer(key)).text
     issuer.status = 200
     wait_until(lambda: post(node, "pos/pos-7/a", **bearer(now())).status == 200, "the keys are there", deadline_s=30)
+    assert f"{failing} 0.0" in node.get("/metrics", bearer(key)).text
 
 
 def test_a_stream_and_a_kept_connection_end_with_the_token(node_factory, issuer):
