@@ -10,7 +10,7 @@ Stored per destination in the router's state table: "hold/<node>" the floors, on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -32,6 +32,7 @@ FLOORS: Final = "hold/"
 FILTERS: Final = "hold-filters/"
 STORE_S: Final = 1.0
 SEEN_STEP_MS: Final = 60_000    # how exactly it is stored when a node was last heard
+SILENT_S: Final = 600.0         # many times the keep-alive of a flow
 DESTINATIONS_MAX: Final = 4_096
 
 Place = tuple[str, int, int]    # stream, partition, flow
@@ -51,11 +52,12 @@ class Filters(msgspec.Struct, array_like=True):
 class Held:
     """One flow of a destination: where it stands, and what it wants."""
 
-    __slots__ = ("confirmed", "selection")
+    __slots__ = ("confirmed", "heard_s", "selection")
 
-    def __init__(self, confirmed: int, selection: Selection) -> None:
+    def __init__(self, confirmed: int, selection: Selection, heard_s: float) -> None:
         self.confirmed = confirmed
         self.selection = selection
+        self.heard_s = heard_s
 
 
 class Destination:
@@ -67,18 +69,21 @@ class Destination:
         self.stored_seen_ms = 0
         self.flows: dict[Place, Held] = {}
         self.dirty = False
+        self.here_since_s: float | None = None  # monotonic; None: it cannot be reached
         self.spilled = 0                        # offsets removed before it had them, by bounds of ours
 
 
 class Hold:
     """Loop thread only."""
 
-    def __init__(self, router: Router, clock_ms: Callable[[], int], limits: ReplicationSettings) -> None:
+    def __init__(self, router: Router, clock_s: Callable[[], float], clock_ms: Callable[[], int],
+                 limits: ReplicationSettings) -> None:
         self.destinations: dict[str, Destination] = {}
         self.free_bytes: Callable[[], int | None] = lambda: None        # of the disk, see Replication.watch_disk
         self.spilled = 0
         self.held_bytes: dict[Partition, int] = {}      # kept beyond retention
         self._router = router
+        self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._limits = limits
         self._due_s = 0.0
@@ -97,7 +102,8 @@ class Hold:
         place = outlet.partition.stream, outlet.partition.index, outlet.flow
         held = destination.flows.get(place)
         if held is None:
-            held = destination.flows[place] = Held(-1, Selection(()))
+            held = destination.flows[place] = Held(-1, Selection(()), 0.0)
+        held.heard_s = self._clock_s()
         if held.selection is not outlet.selection:
             held.selection = outlet.selection
             self._router.state.put(_filters_key(outlet.node, place), msgspec.msgpack.encode(Filters(
@@ -127,11 +133,13 @@ class Hold:
 
     # -- time -------------------------------------------------------------------------------------------------
 
-    def tick(self, now_s: float) -> None:
+    def tick(self, now_s: float, reachable: Collection[str]) -> None:
+        """reachable: names of nodes."""
         if now_s < self._due_s:
             return
         self._due_s = now_s + STORE_S
         now_ms = self._clock_ms()
+        self._forget_silent(now_s, reachable)
         for destination in list(self.destinations.values()):
             if now_ms - destination.seen_ms > self._limits.hold_age_ms:
                 log.warning("node %s was not heard for so long that nothing is kept for it any more", destination.node)
@@ -142,6 +150,18 @@ class Hold:
         tight = free is not None and free < self._limits.hold_free_bytes
         for partition in self._router.own_partitions():
             self._bound(partition, now_ms, tight)
+
+    def _forget_silent(self, now_s: float, reachable: Collection[str]) -> None:
+        """A node that is here and does not pull a flow any more has closed it: its word on that got lost."""
+        for destination in list(self.destinations.values()):
+            if destination.node not in reachable:
+                destination.here_since_s = None
+                continue
+            if destination.here_since_s is None:
+                destination.here_since_s = now_s
+            for place, held in list(destination.flows.items()):
+                if now_s - max(held.heard_s, destination.here_since_s) > SILENT_S:
+                    self.forgotten(destination.node, place)
 
     def _bound(self, partition: Partition, now_ms: int, tight: bool) -> None:
         """Say what retention must keep, and no more than the bounds allow."""
@@ -201,7 +221,8 @@ class Hold:
             destination = self.destinations[node] = Destination(node, stored.seen_ms)
             for stream, index, flow, confirmed in stored.floors:
                 place = stream, index, flow
-                destination.flows[place] = Held(confirmed, self._stored_selection(node, place))
+                destination.flows[place] = Held(
+                    confirmed, self._stored_selection(node, place), self._clock_s())
 
     def _stored_selection(self, node: str, place: Place) -> Selection:
         value = self._router.state.get(_filters_key(node, place))

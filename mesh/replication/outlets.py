@@ -41,7 +41,7 @@ class Outlets:
         self.encoder = BodyEncoder()
         self.by_key: dict[Key, Outlet] = {}
         self.refusals: Counter[str] = Counter()         # node → pulls that we refused
-        self.hold = Hold(router, clock_ms, limits)
+        self.hold = Hold(router, clock_s, clock_ms, limits)
         self._overlay = overlay
         self._stalled: dict[Outlet, None] = {}          # try again with the next tick
         self._ready: list[Outlet] = []                  # go on with the next turn
@@ -147,7 +147,7 @@ class Outlets:
             outlet.wake()
         for outlet in list(self.by_key.values()):
             outlet.tick(now_s)
-        self.hold.tick(now_s)
+        self.hold.tick(now_s, self._overlay.nodes)
         if now_s >= self._expire_due_s:
             self._expire_due_s = now_s + EXPIRE_S
             for key, outlet in list(self.by_key.items()):

@@ -198,7 +198,7 @@ class RetainedIntake:
                 self.refused += 1
                 log.warning("node %s: refused a page of retained events: %s", source, error)
                 return                                  # asked again when the time comes
-        if any(not event.retain or not event.payload for event in events) or (not events and not page.last):
+        if any(not event.retain for event in events) or (not events and not page.last):
             self.refused += 1
             return
         question.retry_s = RETRY_S

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.replication.messages import Close, decode
 from mesh.replication.settings import ReplicationSettings, Spill
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check
@@ -108,3 +109,16 @@ def test_a_destination_that_wants_no_more_holds_nothing_back():
     cloud.unsubscribe(reader)
     world.run(5)
     assert graz.replication.outlets.hold.floor(graz.router.own_partitions()[0]) is None
+
+
+def test_a_goodbye_that_got_lost_holds_nothing_back_for_ever():
+    world = World(1, limits=ReplicationSettings(linger_s=0.5))
+    graz, cloud = world.add("graz", streams=STREAMS), world.add("cloud")
+    reader = cloud.subscribe("#")
+    world.run(2)
+    cloud.unsubscribe(reader)
+    world.tap = lambda source, to, body: [] if isinstance(decode(body), Close) else None
+    world.run(5)
+    assert graz.replication.outlets.hold.destinations
+    world.run(620)
+    assert not graz.replication.outlets.hold.destinations
