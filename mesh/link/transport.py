@@ -35,6 +35,7 @@ from mesh.link.settings import LinkLimits
 
 SUBPROTOCOL = Subprotocol("meshgate-link")
 CLOSE_TIMEOUT_S = 2.0           # for the peer to close its side
+PARTS_MAX = 1_024               # of a message; empty ones do not count against its size
 LATE_BYTES_MAX = 1024 * 1024    # read after our last word, so that it is not destroyed by a reset
 CONTROL_WRITES_MAX = 1_000      # WebSocket pongs and the like that wait for a peer that does not read
 UNSENT_BYTES = 128 * 1024       # in the kernel; enough for a round trip's worth of wake-ups
@@ -170,6 +171,8 @@ class LinkConnection(asyncio.Protocol):
     def _take_events(self, now_s: float) -> None:
         for event in self._ws.events_received():
             if isinstance(event, WebSocketFrame):
+                if self._ws.state is State.CONNECTING:
+                    continue            # came in one packet with an opening that was refused
                 message = self._message_of(event)
                 if message is not None:
                     self._take_message(message, now_s)
@@ -186,7 +189,9 @@ class LinkConnection(asyncio.Protocol):
             self.session.close(Code.BAD_FRAME, "a text message; links speak binary")
         elif frame.opcode in (Opcode.BINARY, Opcode.CONT):
             self._parts.append(bytes(frame.data))
-            if frame.fin:
+            if len(self._parts) > PARTS_MAX:
+                self.session.close(Code.BAD_FRAME, f"a message of more than {PARTS_MAX} fragments")
+            elif frame.fin:
                 parts, self._parts = self._parts, []
                 return b"".join(parts)
         return None
@@ -248,7 +253,7 @@ class LinkConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what there is, as far as the transport takes it."""
-        if self.lost:
+        if self.lost or self.transport.is_closing():
             return
         writes = self._ws.data_to_send() if self._writable else []
         if self._writable and self._ws.state is State.OPEN:

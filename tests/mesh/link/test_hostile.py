@@ -13,7 +13,7 @@ import pytest
 from websockets.frames import Opcode
 
 from mesh.link.codes import Code
-from mesh.link.frames import Goodbye, Gossip, Ping, Pong, Refuse, Relay, Welcome
+from mesh.link.frames import Goodbye, Gossip, Ping, Pong, Refuse, Relay, Welcome, encode_frame
 from mesh.link.settings import LinkPeerTable, LinkTable
 from tests.mesh.link.nodes import LinkNode, fast_limits, until
 from tests.mesh.link.rawlink import UPGRADE, RawLink, hello, raw_frame
@@ -99,7 +99,7 @@ async def test_a_byte_now_and_then_does_not_keep_a_stranger_in(cloud: LinkNode) 
     link = await RawLink.connect(cloud.port)
     started = asyncio.get_running_loop().time()
     for byte in UPGRADE % b"":
-        if link.reader.at_eof():
+        if link.reader.at_eof() or link.writer.transport.is_closing():
             break
         link.writer.write(bytes([byte]))
         await asyncio.sleep(0.02)
@@ -238,3 +238,36 @@ async def test_strangers_do_not_keep_others_out(cloud: LinkNode) -> None:
     assert len(cloud.manager.snapshot()) == 1
     for link in links:
         link.close()
+
+
+@pytest.mark.parametrize("headers", [b"Origin: https://evil.example\r\n", b"Sec-WebSocket-Protocol: other\r\n"])
+async def test_what_comes_behind_a_refused_opening_is_not_looked_at(cloud: LinkNode, headers: bytes) -> None:
+    """A Hello with a good token in the same packet as the request that is refused."""
+    opening = (UPGRADE % headers).replace(b"Sec-WebSocket-Protocol: meshgate-link\r\n", b"")
+    link = await RawLink.connect(cloud.port)
+    link.writer.write(opening)
+    link.send(hello(token="e" * 16))
+    answer = await link.ended()
+    assert answer.startswith(b"HTTP/1.1 40") and b"cloud" not in answer
+    assert all(up.node != "eve" for up in cloud.overlay.up) and cloud.overlay.downs == []
+    link.close()
+
+
+async def test_a_message_in_endless_pieces_ends_the_link(cloud: LinkNode) -> None:
+    link = await come_in(cloud)
+    link.send_message(b"", fin=False)
+    for _ in range(5_000):
+        link.send_message(b"", Opcode.CONT, fin=False)
+    *_, last = await link.frames()
+    assert isinstance(last, Goodbye) and last.code == Code.BAD_FRAME
+    link.close()
+
+
+async def test_a_message_in_pieces_is_taken(cloud: LinkNode) -> None:
+    link = await RawLink.open(cloud.port)
+    data = encode_frame(hello(token="e" * 16))
+    link.send_message(data[:10], fin=False)
+    link.send_message(data[10:20], Opcode.CONT, fin=False)
+    link.send_message(data[20:], Opcode.CONT)
+    await until(lambda: any(up.node == "eve" for up in cloud.overlay.up))
+    link.close()
