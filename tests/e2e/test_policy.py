@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 
 import pytest
 
 from tests.support import rawmqtt as m
-from tests.support.node import meshgate
+from tests.support.node import http, meshgate
 from tests.support.rawmqtt import connect_packet, open_mqtt
 from tests.support.sse import CurlSse
 
@@ -330,3 +331,35 @@ def test_connect_packets_of_the_refused_leave_no_session(guarded):
             client.expect_close()
     assert guarded.get("/api/v1/consumers", basic("root")).json["total"] == before
     assert guarded.get("/api/v1/clients", basic("root")).json["total"] == 0
+
+
+# --- every door of HTTP ----------------------------------------------------------------------------------------------
+def test_the_rules_hold_at_every_door_of_http(guarded):
+    """Batches, requests, pages, retained events and consumers ask the same rules as a post and a stream do."""
+    ana, device = basic("ana"), basic("dev-1")
+
+    def ask(method, path, who, body=None, **fields):
+        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        return http(method, guarded.url("http", path), data, {**who, **fields})
+
+    lines = b"".join(b'{"topic":"%b","retain":true,"payload":"x"}\n' % topic for topic in (
+        b"plant/a", b"plant/secret/b", b"pay/c", b"devices/dev-1/d"))
+    told = ask("POST", "/v1/events", ana, lines, **{"Content-Type": "application/x-ndjson"})
+    assert [json.loads(line).get("status", 200) for line in told.text.splitlines()] == [200, 200, 403, 200]
+    assert ask("POST", "/v1/requests/pay/x", ana, b"?").json["type"] == "/problems/not-authorized"
+
+    def seen(answer):
+        assert answer.status == 200, answer.text
+        return {event["topic"] for event in answer.json["events"]}
+
+    assert seen(ask("GET", "/v1/streams/events/events", ana)) == {"plant/a", "devices/dev-1/d"}
+    assert seen(ask("GET", "/v1/retained/%23", ana)) == {"plant/a", "devices/dev-1/d"}
+    assert ask("GET", "/v1/retained/plant/%23", device).status == 403
+    assert seen(ask("GET", "/v1/streams/events/events", device)) == {"devices/dev-1/d"}
+    assert ask("GET", "/v1/streams", basic("idle")).json == {"streams": []}
+
+    assert ask("PUT", "/v1/consumers/all", device, {"filters": ["#"]}).status == 403
+    assert ask("PUT", "/v1/consumers/all", ana, {"filters": ["#"], "start": "earliest"}).status == 201
+    assert seen(ask("POST", "/v1/consumers/all/pull", ana, {"wait_s": 5})) == {"plant/a", "devices/dev-1/d"}
+    for method, path in (("GET", ""), ("POST", "/pull"), ("POST", "/seek"), ("DELETE", ""), ("POST", "/redrive")):
+        assert ask(method, f"/v1/consumers/all{path}", device, {} if method == "POST" else None).status == 404
