@@ -20,7 +20,7 @@ from routing.event import Event, event_size_bytes
 from routing.policy import REPLY_PREFIX, Action, Identity, Policy
 from routing.settings import Limits
 from routing.ticket import Ticket
-from routing.topic import is_wildcard
+from routing.topic import filter_matches, is_wildcard
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -281,8 +281,12 @@ class RetainedEvents:
         return True
 
     def own_snapshot(self, pattern: str) -> list[Event]:
-        """The retained events of a filter that were first stored on this node."""
-        return [event for event in self.tree.match(pattern) if event.origin is None]
+        """The retained events of a filter that were first stored here, and what was removed here (without payload)."""
+        removed = [
+            Event(topic, b"", 1, retain=True, timestamp_ms=version[0]) for topic, version in self._removals.items()
+            if version[1] == self.node_name and filter_matches(pattern, topic) and self.tree.get(topic) is None
+        ]
+        return [event for event in self.tree.match(pattern) if event.origin is None] + removed
 
     def merge(self, events: list[Event], origin_node: str, epoch: str, pattern: str, complete: bool,
               taken_ms: int | None = None) -> list[Event]:
@@ -294,7 +298,7 @@ class RetainedEvents:
         taken_ms: when it was taken, by that node's clock: what is not older may have come since, by the stream.
         """
         topics = {event.topic for event in events}
-        changed = [event for event in events if event.payload and self.is_newest(event) and self.check(event) is None]
+        changed = [event for event in events if self.is_newest(event) and self.check(event) is None]
         if complete:
             changed += [
                 Event(known.topic, b"", known.qos, known.publisher, retain=True, timestamp_ms=known.timestamp_ms + 1,
@@ -303,11 +307,12 @@ class RetainedEvents:
                 if known.origin is not None and known.origin.node == origin_node and known.topic not in topics
                 and (taken_ms is None or known.timestamp_ms < taken_ms or known.origin.epoch != epoch)
             ]
+        seen = [event for event in changed if event.payload or self.tree.get(event.topic) is not None]
         for event in changed:
             ticket = Ticket([event])
             self.publish(0, event, ticket, stored=True)
             ticket.part_done()
-        return changed
+        return seen
 
     def event_at(self, offset: int) -> Event | None:
         """A retained event by its place in the internal partition; None when a newer one has replaced it there."""

@@ -80,10 +80,12 @@ class Publisher:
     def _answered(self, messages: list[Message], ticket: Ticket) -> None:
         for index, message in enumerate(messages):
             published = self.book.history.published[message]
-            if index in ticket.refusals:
-                published.refused = True
-            else:
+            if index not in ticket.refusals:
                 published.acked_at = self.node.world.now_s
+            elif published.retain:              # stored in two places, of which a full disk may have refused one
+                published.expendable = True
+            else:
+                published.refused = True
 
 
 class Listener:

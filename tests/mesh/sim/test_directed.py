@@ -143,3 +143,17 @@ def retain(node: SimNode, payload: bytes) -> None:
 def kept(node: SimNode) -> bytes | None:
     event = node.router.retained.tree.get("s/state/0")
     return event.payload if event is not None else None
+
+
+def test_a_removal_at_one_node_outdoes_an_older_value_at_another_for_who_comes_later():
+    """S14. n1 has removed what n0 retained, and n0 does not know; n2 asks both for their snapshots."""
+    script = Script([], [("s/#", "earliest")], [])
+    retain(script.nodes[0], b"old")
+    script.world.run_for(3.0)
+    assert kept(script.nodes[1]) == b"old"
+    retain(script.nodes[1], b"")
+    script.world.run_for(3.0)
+    assert (kept(script.nodes[0]), kept(script.nodes[1])) == (b"old", None)
+    DurableReader(script.book, script.nodes[2], "c", "s/state/+", "latest")
+    script.world.run_for(5.0)
+    assert kept(script.nodes[2]) is None
