@@ -8,7 +8,9 @@ import time
 import pytest
 
 from protocols.rest.settings import RestSettings
+from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
+from routing.ticket import Ticket
 from tests.protocols.rest.consumer_client import ConsumerClient, topics
 from tests.protocols.rest.stand import eventually, stand
 
@@ -286,3 +288,24 @@ async def test_a_large_answer_is_sent_in_pieces(tmp_path):
         events = await billing.pull(400)
         assert len(events) == 400
         assert len((await billing.ack(events))["stale"]) == 0
+
+
+async def test_an_ack_that_is_not_on_disk_is_not_answered_as_one(tmp_path, monkeypatch):
+    """507, and the client says it again."""
+    async with stand(tmp_path) as it:
+        billing = ConsumerClient(it)
+        await billing.put()
+        await it.publish("a")
+        events = await billing.pull()
+        put = it.router.state.put
+
+        def full(key, value):
+            ticket = Ticket([Event(key, value)])
+            ticket.refusals[0] = Refusal(Reason.STORAGE_FULL, "the disk is full")
+            ticket.part_done()
+            return ticket
+
+        monkeypatch.setattr(it.router.state, "put", full)
+        assert (await billing.ack(events, 507))["type"] == "/problems/storage-full"
+        monkeypatch.setattr(it.router.state, "put", put)
+        assert (await billing.ack(events))["acked"] == 1
