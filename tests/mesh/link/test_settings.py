@@ -98,6 +98,14 @@ def test_what_lies_outside_of_the_file_is_checked_before_anything_starts(text: s
     assert expected in str(caught.value)
 
 
+def test_the_examples_of_the_documentation_are_taken() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "links.md").read_text()
+    blocks = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
+    cloud, plant = (decode_config(block, Path("/base")) for block in blocks)
+    assert cloud.link_peers[0].node == plant.node.name and plant.links[0].node == cloud.node.name
+    assert plant.listeners.link is None
+
+
 def test_what_is_probably_not_meant_is_told() -> None:
     text = "[listeners]\nmqtt = { bind = \"127.0.0.1:0\" }\n" + PEER + TOKEN + LINK + "insecure = true\n"
     warnings = warnings_of(decode_config(text, Path("/base")))
