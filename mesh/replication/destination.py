@@ -409,7 +409,7 @@ class Flow:
         self.bytes += len(batch.body)
         if events or batch.done:
             self._publish(events, len(batch.body))
-        if self._ack_due_s is None:
+        if self._ack_due_s is None and batch.next > batch.start:
             self._ack_due_s = self._intake.clock_s() + ACK_S
 
     def _settle_versions(self, version: int) -> None:
