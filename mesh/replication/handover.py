@@ -196,9 +196,8 @@ class Handover:
     def _place(self, entry: _Incoming, moved: Moved) -> None:
         entry.moved = moved
         consumer = entry.consumer
-        for pattern in moved.filters:
-            if not consumer.filters:
-                consumer.add_filter(pattern, consumer.identity)
+        for pattern in moved.filters if not consumer.filters else ():
+            consumer.add_filter(pattern, consumer.identity)
         steps = place(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, moved)
 
         def work() -> Iterator[None]:

@@ -108,15 +108,17 @@ def test_a_shared_consumer_with_readers_and_one_of_somebody_else_stay():
 def test_filters_come_along():
     world, graz, _, lyon = trio()
     first = attach(graz)
+    assert first.consumer.add_filter("b", ANA) is None
     world.run(1)
     first.consumer.detach(first)
     graz.turn()
     world.run(0.5)
     second = attach(lyon, pattern=None)
     world.run(4)
+    assert list(second.consumer.filters) == ["a/#", "b"]
     write(world, graz)
     world.run(1)
-    assert len(got(second)) == 10
+    assert len(got(second)) == 20
 
 
 @pytest.mark.parametrize("seed", range(10))
