@@ -11,6 +11,7 @@ from mesh.topology.nodestate import NodeState
 RETURNS_MIN = 3             # a boot came back so often …
 WINDOW_S = 60.0             # … within this time
 REMEMBERED_S = 30.0         # a duplicate is refused for so long after the last sign of it
+CLAIMS_MAX = 1_000          # names
 BOOTS_MAX = 8               # remembered per name
 UNKNOWN_MS = 2**53          # it has not said when it started
 
@@ -72,6 +73,8 @@ class Claims:
 
     def _of(self, name: str, now_s: float) -> Claim:
         claim = self._claims.get(name)
+        if claim is None and len(self._claims) >= CLAIMS_MAX:
+            return Claim(now_s)                             # somebody invents names; not worth remembering
         if claim is None or (now_s - claim.since_s > WINDOW_S and claim.returns < RETURNS_MIN):
             claim = self._claims[name] = Claim(now_s)
         return claim

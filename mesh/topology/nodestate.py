@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from mesh.link.frames import PROTOCOL_MAX, PROTOCOL_MIN, Millis, Name
+from mesh.link.peer import NAME_CHARACTERS
 from routing.errors import TopicError
 from routing.topic import check_filter
 
@@ -168,6 +169,8 @@ def decode_entry(data: bytes) -> Entry | None:
 def decode_record(data: bytes) -> NodeRecord:
     """Raises BadState, also for filters that are none and for more levels than FILTER_LEVELS_MAX."""
     record = _decode(_records, data)
+    check_names(record.node, record.boot, record.site, record.epoch, *(link.node for link in record.links),
+                *(stream.name for stream in record.streams))
     check_filters(record.interest)
     for stream in record.streams:
         check_filters(stream.captures)
@@ -177,12 +180,21 @@ def decode_record(data: bytes) -> NodeRecord:
 def decode_change(data: bytes) -> NodeChange:
     """Raises BadState."""
     change = _decode(_changes, data)
+    check_names(change.node, change.boot, *(link.node for link in change.links or ()),
+                *(stream.name for stream in change.streams or ()))
     check_filters(change.added)
     if change.sequence <= change.base:
         raise BadState(f"a change of {change.node} that runs backwards")
     for stream in change.streams or ():
         check_filters(stream.captures)
     return change
+
+
+def check_names(*names: str) -> None:
+    """Raise BadState unless all are names as a node's configuration may have them: they get into logs and labels."""
+    for name in names:
+        if not NAME_CHARACTERS.issuperset(name):
+            raise BadState(f"a name that no node may have: {name[:64]!r}")
 
 
 def check_filters(filters: tuple[str, ...]) -> None:

@@ -109,8 +109,8 @@ class Net:
     def add(self, name: str, *, site: str = "site", versions: tuple[int, int] = (1, 1),
             clock_off_ms: int = 0) -> Overlay:
         life = self._lives[name] = self._lives.get(name, 0) + 1
-        info = NodeInfo(name.split("!")[0], site, f"epoch-{name}", f"boot-{self.rng.getrandbits(48):012x}", "1.0",
-                        *versions)
+        epoch, boot = f"epoch-{name.replace('!', '-')}", f"boot-{self.rng.getrandbits(48):012x}"
+        info = NodeInfo(name.split("!")[0], site, epoch, boot, "1.0", *versions)
 
         def clock_ms() -> int:
             return WALL_MS + clock_off_ms + round(self.now_s * 1000)
