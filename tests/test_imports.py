@@ -14,6 +14,7 @@ IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop"
 SANS_IO = [
     "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py",
     "protocols/websocket/handshake.py",
+    *(f"protocols/websocket/{name}.py" for name in ("messages", "json_messages", "json_session", "json_subscription")),
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"mesh/link/{name}.py" for name in (
         "frames", "codes", "session", "health", "outbox", "bucket", "meter", "roundtrip", "peer")),
