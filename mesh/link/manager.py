@@ -60,7 +60,7 @@ class LinkManager:
         self._doorkeeper = Doorkeeper([], anonymous=False)
         self._connections: dict[LinkConnection, Link | None] = {}       # open sockets, in order; None: a stranger
         self._admissions: dict[LinkConnection, Admission] = {}
-        self._rivals = Rivals(limits.heartbeat_s)
+        self._rivals = Rivals(limits.blocked_after_s)
         self._stopping = False
 
     # -- configuration --------------------------------------------------------------------------------------------
