@@ -156,7 +156,7 @@ class RetainedEvents:
         self._unsettled: dict[str, _Unsettled] = {}
         self._again: list[Callable[[], None]] = []
         self._again_s = 0.0
-        self._removals: dict[str, tuple[int, str]] = {}     # topic → version of its removal
+        self._removals: dict[str, tuple[int, str]] = {}     # topic → version of its removal; "": by this node
         self.node_name = ""                     # what our own events count as between nodes
         self._load()
 
@@ -262,12 +262,15 @@ class RetainedEvents:
     def _rank(self, topic: str) -> tuple[int, str]:
         """The version of what stands under a topic, or of its removal; of nothing at all the lowest."""
         known = self.tree.get(topic)
-        return self._version(known) if known is not None else self._removals.get(topic, (-1, ""))
+        if known is not None:
+            return self._version(known)
+        removed = self._removals.get(topic)
+        return (removed[0], removed[1] or self.node_name) if removed is not None else (-1, "")
 
     def _note_removal(self, event: Event) -> None:
         if len(self._removals) >= REMOVALS_KEPT:
             del self._removals[next(iter(self._removals))]
-        self._removals[event.topic] = self._version(event)
+        self._removals[event.topic] = event.timestamp_ms, event.origin.node if event.origin is not None else ""
 
     def is_newest(self, event: Event) -> bool:
         """Would this event of another node replace what stands under its topic?"""
@@ -284,7 +287,7 @@ class RetainedEvents:
         """The retained events of a filter that were first stored here, and what was removed here (without payload)."""
         removed = [
             Event(topic, b"", 1, retain=True, timestamp_ms=version[0]) for topic, version in self._removals.items()
-            if version[1] == self.node_name and filter_matches(pattern, topic) and self.tree.get(topic) is None
+            if not version[1] and filter_matches(pattern, topic) and self.tree.get(topic) is None
         ]
         return [event for event in self.tree.match(pattern) if event.origin is None] + removed
 

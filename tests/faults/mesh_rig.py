@@ -282,6 +282,9 @@ class MeshRig:
             time.sleep(0.2)                                     # polling, bounded by the deadline
         self.converged_s = time.monotonic() - start_s
         self._check_consumers(figures)
+        for one in self.nodes:
+            if "Traceback" in one.node.process.log_text():
+                figures.add("TRACEBACK", one.node.process.log_tail(60))
         self._read_again(history)
         again = check_mesh(history)
         for kind, count in again.faults.items():

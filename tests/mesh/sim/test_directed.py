@@ -153,6 +153,9 @@ def test_a_removal_at_one_node_outdoes_an_older_value_at_another_for_who_comes_l
     assert kept(script.nodes[1]) == b"old"
     retain(script.nodes[1], b"")
     script.world.run_for(3.0)
+    script.nodes[1].kill()                                      # a removal is remembered over a restart
+    script.nodes[1].start()
+    script.world.run_for(5.0)
     assert (kept(script.nodes[0]), kept(script.nodes[1])) == (b"old", None)
     DurableReader(script.book, script.nodes[2], "c", "s/state/+", "latest")
     script.world.run_for(5.0)
