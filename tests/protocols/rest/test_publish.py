@@ -220,7 +220,8 @@ async def test_basic_authentication(tmp_path):
 async def test_a_401_carries_a_challenge(tmp_path):
     async with stand(tmp_path, rules=(), users=[("ana", "x", ())]) as it, it.http.post("/v1/events/a") as response:
         assert response.status == 401
-        assert response.headers["WWW-Authenticate"] == 'Basic realm="meshgate", charset="UTF-8"'
+        assert response.headers["WWW-Authenticate"] == (
+            'Basic realm="meshgate", charset="UTF-8", Bearer realm="meshgate"')
 
 
 async def test_one_login_serves_a_kept_connection_but_not_another_user(tmp_path):
