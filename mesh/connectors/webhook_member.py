@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HELD_MIN, HELD_MAX = 64, 1_000      # deliveries held, under way and waiting for their key
+HELD_MAX = 1_000        # deliveries held, under way and waiting for their key; the consumer bounds their bytes
 ACK_TIMEOUT_OFF_S = 10 * 366 * 86_400.0
 EVENT_AT_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})     # says nothing about the receiver
 PAUSES = frozenset({429, 503})      # with Retry-After: everything waits
@@ -63,7 +63,6 @@ class WebhookMember:
         self._client = client
         self._closed = closed
         self._stopping = False
-        self._limit = min(max(4 * push.max_in_flight, HELD_MIN), HELD_MAX)
         self._queues = KeyQueues()
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, settings.breaker_open_max_s)
         self.permission = Permission(push, node, settings.handshake_age_s)
@@ -73,7 +72,7 @@ class WebhookMember:
         self._asking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._random = random.Random()
-        self.credit = self._limit
+        self.credit = HELD_MAX
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -204,7 +203,7 @@ class WebhookMember:
         self._ask_for_more()
 
     def _ask_for_more(self) -> None:
-        self.credit = self._limit - self._queues.held
+        self.credit = HELD_MAX - self._queues.held
         if self.credit > 0 and self.consumer is not None:
             self.consumer.ready(self)
 

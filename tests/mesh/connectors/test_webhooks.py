@@ -122,6 +122,16 @@ async def test_after_the_last_attempt_an_event_is_a_dead_letter_and_its_key_goes
         assert letter.topic == "dead-letter/hook" and letter.payload == b"bad"
 
 
+async def test_a_key_that_is_never_taken_does_not_stop_the_others(tmp_path):
+    async with webhook_stand(tmp_path) as it:
+        it.receiver.answer = lambda request, body: 422 if body.startswith(b"bad") else None
+        push_consumer(it, filters=("t",), backoff_initial_s=30, backoff_max_s=30)
+        await it.publish(*(Event("t", b"bad %d" % number, 1, key=b"bad") for number in range(300)),
+                         *(Event("t", b"good %d" % number, 1, key=b"%d" % (number % 7)) for number in range(300)))
+        await eventually(lambda: it.webhooks.snapshot()[0]["delivered"] == 300, "the other keys are delivered")
+        assert it.receiver.bodies.count(b"bad 0") == 1 and b"bad 1" not in it.receiver.bodies
+
+
 async def test_a_receiver_that_is_down_is_left_alone_and_nothing_is_given_up(tmp_path):
     async with webhook_stand(tmp_path) as it:
         up = []
