@@ -144,14 +144,16 @@ def _nodes(answer: object) -> str:
 
 
 def _links(nodes: list[NodeRow]) -> list[list[object]]:
-    """Each link once. "one-sided": only one end speaks of it, so it carries nothing."""
+    """Each link once. "one-sided": only one end speaks of it, it carries nothing; "lost": nobody there is heard of."""
     told = {node.name: {link.node for link in node.links} for node in nodes}
+    lost = {node.name for node in nodes if node.hops is None}
     rows: list[list[object]] = []
     for node in nodes:
         for link in node.links:
             both = node.name in told.get(link.node, ())
             if not both or node.name < link.node:
-                rows.append([f"{node.name} ─ {link.node}", link.cost, link.state if both else "one-sided", link.rtt_ms])
+                state = "one-sided" if not both else "lost" if node.name in lost else link.state
+                rows.append([f"{node.name} ─ {link.node}", link.cost, state, link.rtt_ms])
     return sorted(rows, key=str)
 
 
