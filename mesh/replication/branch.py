@@ -98,7 +98,8 @@ class Branch:
 
     def put_note(self, flow: Flow) -> Ticket:
         if flow.number:
-            note: LiveNote | BackfillNote = BackfillNote(flow.history.intervals, flow.excludes, self._timed_under_way)
+            note: LiveNote | BackfillNote = BackfillNote(
+                flow.history.intervals, flow.filters.excludes, self._timed_under_way)
         else:
             self._compact()
             note = LiveNote(flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed))

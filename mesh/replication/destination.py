@@ -12,7 +12,7 @@ log does no harm. What keeps that true while filters change:
 - A new filter counts from an offset that the origin names (`resolved`), at or behind all that was looked at without it.
 - A filter that goes counts up to `expected`.
 - Either is durable in the flow's note before an event beyond it is taken; what comes meanwhile waits in `_held`.
-- A batch looked at under an older version must not reach into what a newer filter counts for (`_is_stale`).
+- A batch looked at under an older version must not reach into what a newer filter counts for (flowfilters.py).
 """
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from mesh.link.frames import PRIORITY_GOSSIP
-from mesh.replication.bodies import BadBody, BodyDecoder
-from mesh.replication.filters import History, Selection
+from mesh.replication.bodies import BadBody
+from mesh.replication.filters import History
+from mesh.replication.flowfilters import FlowFilters
 from mesh.replication.messages import UNKNOWN, Batch, Close, Problem, Pull, Trouble, Want
 from mesh.replication.roundtrip import RoundTrip
 from routing.errors import Refusal
 from routing.event import Event, OriginPartition
-from routing.topic import filters_intersect
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Intake
@@ -54,21 +52,6 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Ask(msgspec.Struct):
-    """A filter whose first offset the origin is asked for, since a version of the flow's filters."""
-
-    want: Want
-    version: int
-
-
-class Fresh(msgspec.Struct, frozen=True):
-    """A filter that was resolved a moment ago: asked in one version, told back to the origin in a later one."""
-
-    since: int
-    asked: int
-    told: int
-
-
 class Flow:
     """See the module's head. Loop thread only."""
 
@@ -78,8 +61,7 @@ class Flow:
         self.origin = origin
         self.number = number
         self.state = State.OPENING
-        self.history = History()
-        self.excludes = excludes or []
+        self.filters = FlowFilters(origin, number, asks or [], excludes or [])
         self.expected = 0                       # RUNNING: next offset to take
         self.floor = 0
         self.end = 0                            # of the origin's partition, as last heard
@@ -97,13 +79,8 @@ class Flow:
         self._intake = intake
         self._token = intake.rng.getrandbits(63)
         self._attempt = 1
-        self._version = 1
-        self._taken_version = 0                 # of the last batch that was taken
         self._told = 0                          # version of the filters that the origin is known to have
         self._sequence = 0
-        self._asks: dict[str, Ask] = {}
-        self._fresh: dict[str, Fresh] = {}
-        self._gone: list[tuple[int, Want]] = []         # (version without it, want): batches under way may have it
         self._noting = False
         self._sync_wanted = False
         self._held: deque[Batch] = deque()
@@ -118,13 +95,11 @@ class Flow:
         self.heard_s = self._pulled_s = self._progress_s = intake.clock_s()
         self._pause_s = PAUSE_S
         self._resume_s = 0.0
-        self._only: tuple[str, ...] = ()
         self._reach = 0                         # no partition of ours holds an event of the flow at or behind it
-        self._prefix = ""                       # put before every topic of the origin
-        self._selection = Selection(())
-        self._decoder: BodyDecoder | None = None
-        for want in asks or []:
-            self._asks[want.filter] = Ask(want, 1)
+
+    @property
+    def history(self) -> History:
+        return self.filters.history
 
     @property
     def token(self) -> int:
@@ -134,8 +109,8 @@ class Flow:
     def is_idle(self) -> bool:
         """Nothing is wanted of it any more, and all that was taken is durable."""
         if self.state is State.ASKING:
-            return not self._asks and not self._noting and not self._sync_wanted
-        return (self.state is State.RUNNING and not self._noting and not self._asks and not self._outstanding
+            return not self.filters.has_asks and not self._noting and not self._sync_wanted
+        return (self.state is State.RUNNING and not self._noting and not self.filters.has_asks and not self._outstanding
                 and self.floor >= self._published and not self.history.counting(self.expected))
 
     @property
@@ -147,7 +122,7 @@ class Flow:
     @property
     def is_steady(self) -> bool:
         """Running, and no change of filters under way."""
-        return self.state is State.RUNNING and not self._noting and not self._asks
+        return self.state is State.RUNNING and not self._noting and not self.filters.has_asks
 
     # -- opening ----------------------------------------------------------------------------------------------
 
@@ -155,15 +130,16 @@ class Flow:
         """The flow's record is durable here. floor None: never pulled before."""
         if self.state is not State.OPENING:
             return
-        self.history = history
+        self.filters.history = history
         if floor is None:
             self.state = State.ASKING
         else:
             self.state = State.RUNNING
             self.floor = self.expected = self._published = floor
             self._reach = self._intake.replicas.reach(self.origin, self.number)
-            self._asks = {} if self.number else self._asks
-        self._filters_changed()
+            if self.number:
+                self.filters.forget_asks()
+        self.filters.rebuild(self.floor)
         if self._sync_wanted:
             self._intake.sync_soon()
         self.pull(ask=True)
@@ -193,61 +169,28 @@ class Flow:
             self._sync_wanted = True
             return
         self._sync_wanted = False
-        counting = self.history.open()
-        changed = False
-        for pattern, want in desired.items():
-            if pattern not in counting and pattern not in self._asks:
-                self._asks[pattern] = Ask(want, self._version + 1)
-                changed = True
-        for pattern in [pattern for pattern in self._asks if pattern not in desired]:
-            del self._asks[pattern]
-            changed = True
-        if changed:
-            self._version += 1
-        closing = [pattern for pattern in counting if pattern not in desired]
-        ready = [pattern for pattern in closing if self._is_replaced(pattern, desired, counting)]
-        if len(ready) < len(closing):
-            self._sync_wanted = True            # once the filters that take their place count
+        changed = self.filters.ask(desired)
+        ready, self._sync_wanted = self.filters.unwanted(desired, self.expected)
         if ready and (self.state is not State.RUNNING or self.expected < self._reach):
             self._sync_wanted, ready = True, []     # some of our partitions have events from beyond already
         if ready:
-            self._version += 1
-            for pattern in ready:
-                self._gone.append((self._version, Want(pattern, counting[pattern])))
-                self._fresh.pop(pattern, None)
-                self.history.close(pattern, self.expected)
+            self.filters.close(ready, self.expected)
             self._note()
         elif changed:
-            self._filters_changed()
+            self.filters.rebuild(self.floor)
             self.pull(ask=True)
-
-    def _is_replaced(self, pattern: str, desired: dict[str, Want], counting: dict[str, int]) -> bool:
-        """True when no event that is still wanted would be missed without the filter."""
-        return all(
-            counting.get(other, self.expected + 1) <= self.expected
-            for other in desired if filters_intersect(pattern, other)
-        )
 
     def limit(self, only: tuple[str, ...], prefix: str) -> None:
         """Topics that may come in by the link that leads to the origin (empty: all), and the prefix that they get."""
-        if (only, prefix) == (self._only, self._prefix):
-            return
-        self._version += only != self._only
-        self._only, self._prefix = only, prefix
-        self._filters_changed()
-
-    def _filters_changed(self) -> None:
-        wants = self.history.counting(self.floor)
-        self._selection = Selection(wants, self.excludes, (self._only,) if self._only else ())
-        asked = Selection([*wants, *(want for _, want in self._gone)], self.excludes)
-        self._decoder = BodyDecoder(self.origin, self.number, asked, self._prefix)
+        if self.filters.limit(only, prefix):
+            self.filters.rebuild(self.floor)
 
     def _note(self) -> None:
         """Store the filters; take nothing before that is durable."""
         if self.state in (State.CLOSED, State.DONE):
             return
         self._noting = True
-        self._filters_changed()
+        self.filters.rebuild(self.floor)
 
         def stored(ticket: Ticket) -> None:
             if self.state not in (State.RUNNING, State.ASKING):
@@ -298,7 +241,7 @@ class Flow:
         """What no honest origin says; "" when there is no such thing."""
         if batch.next < batch.start or batch.end < batch.next:
             return f"offsets {batch.start} to {batch.next} of {batch.end}"
-        if batch.version > self._version or batch.attempt > self._attempt or batch.echo > self._sequence:
+        if batch.version > self.filters.version or batch.attempt > self._attempt or batch.echo > self._sequence:
             return "an answer to what was never asked"
         if batch.body and batch.next == batch.start:
             return "events without offsets"
@@ -327,18 +270,18 @@ class Flow:
                 if batch.attempt == self._attempt and self._gap_since_s is None:
                     self._gap_since_s = self._intake.clock_s()
             return
-        if batch.version < self._taken_version:         # of before a rewind: what follows it is on its way
+        if batch.version < self.filters.taken_version:         # of before a rewind: what follows it is on its way
             return
         resolved = dict(batch.resolved)
-        if self._is_stale(batch, resolved):
+        if self.filters.is_stale(batch, resolved):
             self._gap_since_s = self._gap_since_s or self._intake.clock_s()
             return
-        asks = [ask for ask in self._asks.values() if ask.version <= batch.version]
-        if asks:
-            if any(resolved[ask.want.filter] < max(self.expected, self._reach) for ask in asks):
+        patterns = self.filters.answered(batch.version)
+        if patterns:
+            if any(resolved[pattern] < max(self.expected, self._reach) for pattern in patterns):
                 self._distrust("a new filter that counts from before what it was looked at for")
                 return
-            self._resolve(asks, resolved)
+            self._resolve(patterns, resolved)
             self._held.appendleft(batch)
             return
         self._accept(batch)
@@ -346,62 +289,34 @@ class Flow:
     def _begin(self, batch: Batch) -> None:
         """The first answer for a partition that was never pulled: where it begins."""
         resolved = dict(batch.resolved)
-        if batch.version != self._version or any(pattern not in resolved for pattern in self._asks) or not self._asks:
+        if not self.filters.is_first(batch, resolved):
             return
-        if any(since < batch.start for since in resolved.values()):
-            return                              # not the first one: that is missing
         self.state = State.RUNNING
         self.floor = self.expected = self._published = batch.start
         self._intake.replicas.start(self.origin, self.number, batch.start)
-        self._resolve(list(self._asks.values()), resolved)
+        self._resolve(self.filters.answered(batch.version), resolved)
         self._held.appendleft(batch)
 
-    def _resolve(self, asks: list[Ask], resolved: dict[str, int]) -> None:
-        self._version += 1
-        for ask in asks:
-            pattern = ask.want.filter
-            self.history.add(pattern, resolved[pattern], ask.want.until)
-            self._fresh[pattern] = Fresh(resolved[pattern], ask.version, self._version)
-            del self._asks[pattern]
-        for ask in asks if not self.number else ():
-            self._intake.filter_counts(self.origin, ask.want.filter)
+    def _resolve(self, patterns: list[str], resolved: dict[str, int]) -> None:
+        self.filters.resolve(patterns, resolved)
+        if not self.number:
+            for pattern in patterns:
+                self._intake.filter_counts(self.origin, pattern)
         self._note()
-
-    def is_asking(self, pattern: str) -> bool:
-        """The origin has not said yet from where the filter counts."""
-        return pattern in self._asks
-
-    def _is_stale(self, batch: Batch, resolved: dict[str, int]) -> bool:
-        """True when the batch was looked at without a filter that counts there."""
-        for pattern, fresh in self._fresh.items():
-            if batch.version >= fresh.told:
-                continue
-            if batch.version >= fresh.asked:
-                if resolved.get(pattern) != fresh.since:
-                    return True
-            elif batch.next > fresh.since:
-                return True
-        return any(
-            ask.version <= batch.version and pattern not in resolved for pattern, ask in self._asks.items())
 
     def _accept(self, batch: Batch) -> None:
         """It continues where we are: into our log with it."""
-        assert self._decoder is not None
-        events = []
+        events: list[Event] = []
         if batch.body:
             try:
-                events = self._decoder.decode(batch.body, batch.start, batch.next)
+                events = self.filters.decode(batch)
             except BadBody as error:
                 self._distrust(str(error))
                 return
-            if self._gone or self._only:
-                skip = len(self._prefix)
-                wants = self._selection.wants_event
-                events = [event for event in events if wants(event.topic[skip:], event.origin_offset)]
         if batch.lost:
             self.lost += batch.lost
             log.warning("%s: retention there removed %d offsets before they came here", self.origin.text, batch.lost)
-        self._settle_versions(batch.version)
+        self.filters.taken(batch.version, self.floor)
         self.expected = batch.next
         self.at_end = batch.next >= batch.end
         self._gap_since_s = None
@@ -411,15 +326,6 @@ class Flow:
             self._publish(events, len(batch.body))
         if self._ack_due_s is None and batch.next > batch.start:
             self._ack_due_s = self._intake.clock_s() + ACK_S
-
-    def _settle_versions(self, version: int) -> None:
-        """Batches of older versions are out of date from here on."""
-        self._taken_version = version
-        if self._fresh:
-            self._fresh = {pattern: fresh for pattern, fresh in self._fresh.items() if fresh.told > version}
-        if self._gone and any(gone <= version for gone, _ in self._gone):
-            self._gone = [(gone, want) for gone, want in self._gone if gone > version]
-            self._filters_changed()
 
     # -- into our log -----------------------------------------------------------------------------------------
 
@@ -438,7 +344,7 @@ class Flow:
             self.floor = max(self.floor, next_offset)
             self._pause_s = PAUSE_S
             self._unacked_bytes += size
-            if self.number and self.floor >= self._selection.stop() and not self._noting:
+            if self.number and self.floor >= self.filters.stop() and not self._noting:
                 self.state = State.DONE
                 self._intake.flow_done(self)
             elif self._unacked_bytes * 4 >= self._intake.window_bytes():
@@ -474,7 +380,7 @@ class Flow:
         self.state = State.RUNNING
         self.floor = self.expected = self._published = self._intake.replicas.restart(self.origin, self.number)
         self._reach = self._intake.replicas.reach(self.origin, self.number)
-        self._filters_changed()
+        self.filters.rebuild(self.floor)
         if self._noting:                        # its answer found us broken
             self._note()
         self._rewind()
@@ -492,7 +398,7 @@ class Flow:
         """Say where we are, and how much may come."""
         if self.state not in (State.ASKING, State.RUNNING) or not self.reachable:
             return
-        if self.state is State.ASKING and not self._asks:
+        if self.state is State.ASKING and not self.filters.has_asks:
             return
         now_s = self._pulled_s = self._intake.clock_s()
         self._sequence += 1
@@ -503,14 +409,12 @@ class Flow:
             self.trip.asked(self._sequence, now_s)
             self._ask_due_s = now_s + self.trip.timeout_s
         start, confirmed = (UNKNOWN, 0) if self.state is State.ASKING else (self.expected, self.floor)
-        wants = None
-        if self._told < self._version:
-            wants = [*self.history.counting(self.floor), *(ask.want for ask in self._asks.values())]
+        wants = self.filters.wants(self.floor) if self._told < self.filters.version else None
         self._intake.send(self.origin.node, Pull(
             self._token, self._sequence, ask, self.number, self.origin.stream, self.origin.index, self.origin.epoch,
-            self._attempt, start, confirmed, self._intake.window_bytes(), self._version,
-            round((self.trip.smooth_s or 0.0) * 1000), wants, self.excludes if wants is not None else [],
-            list(self._only) if wants is not None else [],
+            self._attempt, start, confirmed, self._intake.window_bytes(), self.filters.version,
+            round((self.trip.smooth_s or 0.0) * 1000), wants, self.filters.excludes if wants is not None else [],
+            list(self.filters.only) if wants is not None else [],
         ), PRIORITY_GOSSIP)
 
     def tick(self, now_s: float) -> None:

@@ -336,7 +336,7 @@ class Intake:
         """A live flow knows from where a new filter counts. When all of the node do, its retained events are asked for
         again: what it retained after the first snapshot and before that offset came by neither.
         """
-        if not any(branch.live.is_asking(pattern) for branch in self.branches.values()
+        if not any(branch.live.filters.is_asking(pattern) for branch in self.branches.values()
                    if branch.origin.node == origin.node):
             self.retained.want(origin.node, origin.epoch, pattern)
 

@@ -30,15 +30,16 @@ def body(*offsets, topic="a/1"):
 
 
 def batch(flow, **fields):
-    given = {"token": flow.token, "attempt": flow._attempt, "version": flow._version, "echo": 0, "start": flow.expected,
-             "next": flow.expected + 2, "first": 0, "end": flow.expected + 2, **fields}
+    given = {"token": flow.token, "attempt": flow._attempt, "version": flow.filters.version, "echo": 0,
+             "start": flow.expected, "next": flow.expected + 2, "first": 0, "end": flow.expected + 2,
+             **fields}
     return Batch(**given)
 
 
 LIES = {
     "next before start": lambda flow: batch(flow, next=flow.expected - 1),
     "end before next": lambda flow: batch(flow, end=flow.expected),
-    "a version that was never sent": lambda flow: batch(flow, version=flow._version + 1),
+    "a version that was never sent": lambda flow: batch(flow, version=flow.filters.version + 1),
     "an attempt that was never made": lambda flow: batch(flow, attempt=flow._attempt + 1),
     "an answer to no question": lambda flow: batch(flow, echo=flow._sequence + 1),
     "events without offsets": lambda flow: batch(flow, next=flow.expected, end=flow.expected, body=body(2)),
