@@ -68,10 +68,10 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
 def repeat(consumer: Consumer, cursor: Cursor) -> bool:
     """Deliver again what came back, before anything newer. False when credit ran out.
 
-    By key, an event whose member has no credit holds back its key only.
+    By key, an event whose member has no credit holds back its key only, and so does one that waits for its delay.
     """
-    blocked: set[bytes] = set()
     by_key = consumer.spec.mode is Mode.KEY_SHARED
+    blocked = {key_of(delivery.event) for delivery in cursor.delayed.values()} if by_key else set()
     limit = consumer.spec.max_deliveries
     for offset in sorted(cursor.again):
         delivery = cursor.again.get(offset)

@@ -637,6 +637,21 @@ def test_key_shared_one_slow_member_holds_back_its_own_keys_only(desk):
     assert slow_key not in {delivery.event.key for delivery in fast.deliveries}
 
 
+def test_key_shared_does_not_overtake_an_event_that_waits_for_its_delay(desk):
+    """The second of a key is in flight when the first is put off; its member goes: it must not come before the first."""
+    consumer = consumer_of(desk, mode=Mode.KEY_SHARED)
+    first, second = Reader(), Reader()
+    consumer.attach(first)
+    desk.publish(Event("t", b"1", 1, key=b"k"), Event("t", b"2", 1, key=b"k"))
+    consumer.nack(first.deliveries[0], delay_s=5.0)
+    consumer.detach(first)
+    consumer.attach(second)
+    desk.run()
+    assert second.payloads == []
+    desk.tick(5.1)
+    assert second.payloads == [b"1", b"2"]
+
+
 def test_key_shared_keeps_what_is_acked_and_what_is_marked_over_a_restart(tmp_path):
     desk = Desk(tmp_path)
     consumer = consumer_of(desk, mode=Mode.KEY_SHARED)
