@@ -118,7 +118,7 @@ class LinkConnection(asyncio.Protocol):
         self.certificate_name = _common_name(certificate) if certificate else None
         set_socket_options(transport.get_extra_info("socket"), self._limits)
         high = self._limits.write_buffer_bytes
-        self.transport.set_write_buffer_limits(high=high, low=high // 2)
+        self.transport.set_write_buffer_limits(high=high - 1, low=high // 2)
         self.session = self._make_session(self, self._clock_s())
         if self._client is not None:
             self._client.send_request(self._client.connect())
@@ -256,30 +256,34 @@ class LinkConnection(asyncio.Protocol):
         if self.lost or self.transport.is_closing():
             return
         writes = self._ws.data_to_send() if self._writable else []
+        more = False
         if self._writable and self._ws.state is State.OPEN:
-            self._add_messages(writes)
+            more = self._add_messages(writes)
         elif not self._writable and len(self._ws.writes) > CONTROL_WRITES_MAX:
             self.problem = "the peer asks and does not read the answers"
             self.abort()
             return
         if writes:
             self._write(writes)
+        if more and self._writable:         # the socket took it all, so nobody will call resume_writing()
+            self.wake()
         if self.session.phase is Phase.CLOSING and self._closing is None:
             self._end()
 
-    def _add_messages(self, writes: list[bytes]) -> None:
-        """Messages of the session up to the bound of the write buffer."""
+    def _add_messages(self, writes: list[bytes]) -> bool:
+        """Messages of the session up to the bound of the write buffer. True: there are more, and no rate holds them."""
         session, ws = self.session, self._ws
         now_s = self._clock_s()
         room = self._limits.write_buffer_bytes - self.transport.get_write_buffer_size()
         while room > 0:
             message = session.message(now_s)
             if not message:
-                return
+                return False
             ws.send_binary(message)
             data = ws.data_to_send()
             room -= sum(map(len, data))
             writes += data
+        return session.outbox.frames > 0
 
     def _write(self, writes: list[bytes]) -> None:
         ended = not writes[-1]              # the sign of websockets for the end of the stream
