@@ -101,6 +101,7 @@ class Intake:
         self._sync_due_s: float | None = None
         self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
+        self._told_of_widening = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
     # -- interest ---------------------------------------------------------------------------------------------
@@ -129,6 +130,11 @@ class Intake:
         self._since_ms.setdefault(pattern, self.clock_ms())
         self._unwanted_s.pop(pattern, None)
         self._interest.want(pattern)
+
+    @property
+    def widened(self) -> bool:
+        """More is pulled than is wanted, since the filters would be too many otherwise."""
+        return self._interest.widened
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -412,6 +418,11 @@ class Intake:
         return start >= stop if branch is None else branch.has(pattern, start, stop)
 
     def plan(self) -> None:
+        """Begin back-fills, let go of what is idle, follow the ways. Once in a while."""
+        if self.widened and not self._told_of_widening:
+            log.warning("more than %d filters are wanted here: some were joined into wider ones, so more is pulled "
+                        "than is wanted ([replication] filters_max)", self.limits.filters_max)
+        self._told_of_widening = self.widened
         self._forget_unwanted()
         needs = self._needs()
         placed = {} if self.handover is None else self.handover.needs()

@@ -111,7 +111,7 @@ class View:
         hold = self._outlets.hold
         free_bytes = hold.free_bytes()
         return {
-            "wanted": list(self._intake.filters),
+            "wanted": list(self._intake.filters), "widened": self._intake.widened,
             "origins": self._origins(),
             "destinations": self._destinations(),
             "refused": {"batches": dict(self._intake.refusals), "pulls": dict(self._outlets.refusals),

@@ -116,3 +116,15 @@ def test_a_quiet_mesh_says_little():
     world.run(60)
     assert world.sent - before <= 12 * 2 * 7, "a question and an answer per flow and ten seconds"
     assert len(nodes) == 4
+
+
+def test_too_many_filters_are_widened_and_nothing_is_missed(caplog):
+    world = World(8, limits=ReplicationSettings(filters_max=20))
+    graz, cloud = world.add("graz"), world.add("cloud")
+    readers = [cloud.subscribe(f"plant/{number}/temp") for number in range(100)]
+    world.run(3)
+    assert len(cloud.replication.intake.filters) <= 20
+    assert cloud.replication.snapshot()["widened"] and "joined" in caplog.text
+    graz.publish(*(f"plant/{number}/temp" for number in range(100)))
+    world.run(2)
+    assert [len(reader.direct) for reader in readers] == [1] * 100
