@@ -160,7 +160,7 @@ def test_reload_takes_users_policies_and_streams_and_drops_nobody(node_factory: 
     ("[[streams]\n", "not valid TOML"),
     (ANA + ALLOW.format(topics="a/#/b"), "policies[0].topics[0]"),
     (ANA + "[mqtt]\nreceive_maximum = 7\n", "mqtt: cannot change while the node runs"),
-    ("", "users: between none and some"),
+    ("", "users, api_keys and jwt: between none and some"),
     (ANA.replace("$argon2id", "env:NOT_SET$argon2id"), "the environment has no"),
     (ANA + '[[streams]]\nname = "events"\ncapture = ["#"]\npartitions = 9\n', "events: partitions cannot change"),
 ])
