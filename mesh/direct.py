@@ -35,6 +35,7 @@ TAG: Final = 32
 MESSAGE_BYTES: Final = 256 * 1024       # events of one topic beyond this size go as several messages
 EVENTS_MAX: Final = 10_000              # of one message
 ASKED_MAX: Final = 2_000                # topics whose answer the router keeps; see DirectLane.nodes_changed
+RECHECK_MAX: Final = 200                # of them looked at again with every change; with more the router asks again
 EVERYTHING: Final = "#"
 
 
@@ -178,7 +179,8 @@ class DirectLane:
 
     def nodes_changed(self) -> None:
         """Interest or routes are not what they were: if an answer of ours has changed, the router must ask again."""
-        if any(wanted != any(True for _ in self._receivers(topic)) for topic, wanted in self._asked.items()):
+        if len(self._asked) > RECHECK_MAX or any(
+                wanted != any(True for _ in self._receivers(topic)) for topic, wanted in self._asked.items()):
             self._asked.clear()
             self._router.remote_interest_changed()
 

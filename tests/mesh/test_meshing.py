@@ -222,3 +222,16 @@ def test_many_events_are_split_into_messages_of_bounded_size(net):
     net.run(0.1)
     assert len(reader.direct) == 10
     assert net.nodes["n1"].counts["delivered"] >= 5
+
+
+def test_interest_that_changes_counts_at_once_for_topics_that_were_published_before(net):
+    """Few such topics are looked at again, with many the router is told to ask anew."""
+    for count in (5, 500):
+        topics = [f"many/{count}/{index}" for index in range(count)]
+        net.publish("n0", *topics)
+        reader, subscription = net.subscribe("n3", f"many/{count}/+", client=f"c{count}")
+        net.run(0.1)
+        net.publish("n0", *topics)
+        net.run(0.1)
+        assert [event.topic for event in reader.direct] == topics
+        net.desks["n3"].router.unsubscribe(subscription)
