@@ -90,6 +90,10 @@ class Claims:
         boots = self._claims[name].boots
         return boot != min(boots, key=lambda one: (boots[one][0], one))
 
+    def renew(self, name: str, now_s: float) -> None:
+        """The one that has to go has come again, and the other one is still there."""
+        self._claims[name].last_s = now_s
+
     def expire(self, now_s: float) -> None:
         for name, claim in list(self._claims.items()):
             kept_s = REMEMBERED_S if claim.returns >= RETURNS_MIN else WINDOW_S

@@ -321,6 +321,8 @@ class Overlay:
             self._claims.is_live(name, neighbour.boot, neighbour.site, now_s)
             return Refusal(Reason.CONFLICT, f"duplicate node name: this node is called {name} too")
         if self._claims.has_to_go(name, neighbour.boot):
+            if name in self._paths.nodes:               # the other one is still there
+                self._claims.renew(name, now_s)
             return Refusal(Reason.CONFLICT, f"duplicate node name: another node is called {name}")
         return None                     # links to an earlier run of the neighbour are the link layer's to close
 

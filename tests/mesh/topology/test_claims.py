@@ -47,6 +47,24 @@ def test_of_two_nodes_with_one_name_the_later_one_loses_its_links(hops: int) -> 
     assert net.nodes["twin"].problems(), "the first one knows, too"
 
 
+def test_a_duplicate_stays_out_as_long_as_the_first_one_lives_and_comes_in_once_it_is_gone() -> None:
+    net = Net()
+    net.line(2)
+    net.add("twin"), net.link("twin", "n0")
+    net.run(10)
+    net.add("twin!2")
+    wire = net.link("twin!2", "n1")
+    for _ in range(20):
+        net.run(10)
+        assert wire.down and not net.connect(wire)
+    net.kill("twin")
+    net.run(40)
+    assert net.connect(wire)
+    net.run(10)
+    assert not wire.down and net.nodes["n0"].nodes["twin"].boot == net.nodes["twin!2"].me.boot
+    assert not net.nodes["n0"].problems()
+
+
 def test_the_storm_of_two_nodes_with_one_name_ends() -> None:
     net = Net()
     net.line(2)
