@@ -6,7 +6,7 @@ where to read on and which offsets below that are unacked. A crash repeats at mo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -85,6 +85,9 @@ class ConsumerRegistry:
             refusal = self._refuse_push(spec)
             if refusal is not None:
                 return refusal
+        refusal = self._refuse_dead_letters(spec, identity)
+        if refusal is not None:
+            return refusal
         consumer = self.by_name.get(spec.name)
         if consumer is None:
             consumer = self._create(spec, identity)
@@ -96,11 +99,8 @@ class ConsumerRegistry:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
         if identity.user == consumer.identity.user:
             consumer.identity = identity                # roles may have changed since
-        else:
-            for pattern in consumer.filters:
-                refusal = self.check_subscribe(identity, pattern)
-                if refusal is not None:
-                    return refusal
+        elif not self._may_read_all(identity, (*consumer.filters, *spec.filters)):  # it reads with its owner's rights
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
         consumer.take_spec(spec)
         if spec.filters:
             for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
@@ -116,6 +116,13 @@ class ConsumerRegistry:
         if self.check_push is None:
             return Refusal(Reason.TARGET_REFUSED, "this node serves no webhooks")
         return self.check_push(spec)
+
+    def _refuse_dead_letters(self, spec: ConsumerSpec, identity: Identity) -> Refusal | None:
+        """A dead letter is published: to the consumer's own topic as a matter of course, to another by right."""
+        topic = spec.dead_letter_topic
+        if topic is None or topic == f"dead-letter/{spec.name}":
+            return None
+        return self.policy.refuse(identity, Action.PUBLISH, topic, self.clock_ms())
 
     def _opened(self, consumer: Consumer) -> None:
         for hook in self.on_opened:
@@ -194,10 +201,13 @@ class ConsumerRegistry:
 
     def may_share(self, identity: Identity, consumer: Consumer) -> bool:
         """May this identity read all that the consumer's filters match?"""
+        return self._may_read_all(identity, consumer.filters)
+
+    def _may_read_all(self, identity: Identity, patterns: Iterable[str]) -> bool:
         permissions = self.policy.permissions(identity)
         return all(
             permissions.decide(Action.SUBSCRIBE, pattern).allowed and not permissions.denies_part_of(pattern)
-            for pattern in consumer.filters
+            for pattern in patterns
         )
 
     def _choose_owner(self, consumer: Consumer) -> None:
@@ -325,6 +335,11 @@ class ConsumerRegistry:
         if event.topic == topic or any(name == "dead-letter-consumer" for name, _ in event.headers):
             log.error("consumer %s: the dead letter at offset %d failed again; given up", consumer.name, event.offset)
             consumer.ack([delivery])
+            return
+        refusal = self._refuse_dead_letters(consumer.spec, consumer.identity)       # the rules may have changed
+        if refusal is not None:
+            log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
+            consumer.nack(delivery, consumer.spec.backoff_max_s)
             return
         headers: Headers = (
             ("dead-letter-reason", "delivery limit reached"), ("dead-letter-consumer", consumer.name),

@@ -28,7 +28,7 @@ from protocols.rest.waiting import Waiting
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import Refusal, TopicError
 from routing.members import Mode
-from routing.policy import Identity
+from routing.policy import INTERNAL, Action, Identity
 from routing.push import StrictPush
 from routing.registry import STATE_PREFIX, start_position
 from routing.router import Router
@@ -100,6 +100,18 @@ class ConsumersEndpoint:
         if not consumer.spec.durable or "/" in consumer.name:
             return False
         return identity.user == consumer.identity.user or self.router.registry.may_share(identity, consumer)
+
+    def managed(self, request: web.Request, identity: Identity) -> Consumer:
+        """The same, to do with it what changes it for all. One of the configuration is for who may manage the node.
+
+        Raises Problem (400, 403, 404).
+        """
+        consumer = self.consumer(request, identity)
+        if consumer.identity is INTERNAL:
+            refusal = self.router.policy.refuse(identity, Action.MANAGE, "", self.router.clock_ms())
+            if refusal is not None:
+                raise problem_of(refusal)
+        return consumer
 
     async def stored(self, consumer: Consumer) -> None:
         """Wait until the consumer's state is on disk. Raises Problem (500, 503, 507)."""
@@ -188,7 +200,7 @@ class ConsumersEndpoint:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """204 when it is gone for good."""
         session = await self.session(request)
-        consumer = self.consumer(request, session.identity)
+        consumer = self.managed(request, session.identity)
         self.router.delete_consumer(consumer.name)
         for told in self.on_deleted:
             told(consumer.name)
@@ -203,7 +215,7 @@ class ConsumersEndpoint:
 
     async def _pause(self, request: web.Request, *, paused: bool) -> web.StreamResponse:
         session = await self.session(request)
-        consumer = self.consumer(request, session.identity)
+        consumer = self.managed(request, session.identity)
         (consumer.pause if paused else consumer.resume)()
         await self.stored(consumer)
         return json_response(self.shown(consumer))
@@ -211,7 +223,7 @@ class ConsumersEndpoint:
     async def seek(self, request: web.Request) -> web.StreamResponse:
         """Read on from elsewhere; dry_run: say only how many events would come."""
         session = await self.session(request)
-        consumer = self.consumer(request, session.identity)
+        consumer = self.managed(request, session.identity)
         body = await json_body(request, SeekBody, self.settings, self.memory)
         positions = self._positions(consumer, body)
         events = sum(partition.count(position, consumer.wants) for partition, position in positions.items())

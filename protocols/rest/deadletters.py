@@ -20,6 +20,7 @@ from protocols.rest.json_body import FIELDS, json_body, json_response
 from protocols.rest.problems import Problem
 from routing.consumer import Consumer
 from routing.leases import Answer, redeliver
+from routing.policy import Identity
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -88,6 +89,8 @@ class DeadLettersEndpoint:
         shown: list[bytes] = []
         size, more = 0, False
         async for event in self._pending(consumer, after):
+            if not self._may_show(event, session.identity, consumer):
+                continue
             if len(shown) >= limit or size >= LIST_BYTES_MAX:
                 more = True
                 break
@@ -97,10 +100,15 @@ class DeadLettersEndpoint:
         body = b'{"dead_letters":[%b],"next":%b}' % (b",".join(shown), msgspec.json.encode(last))
         return web.Response(body=body, headers=FIELDS)
 
+    def _may_show(self, dead: Event, identity: Identity, consumer: Consumer) -> bool:
+        """What it was before counts: rules change, and a former consumer of that name may have read other topics."""
+        topic = str(dict(dead.headers).get("dead-letter-topic", ""))
+        return all(self._router.registry.may_read(who, topic) for who in (identity, consumer.identity))
+
     async def redrive(self, request: web.Request) -> web.StreamResponse:
         """202: begun. With dry_run 200: how many there are to redrive."""
         session = await self._consumers.session(request)
-        consumer = self._consumers.consumer(request, session.identity)
+        consumer = self._consumers.managed(request, session.identity)
         body = await json_body(request, RedriveBody, self._settings, self._consumers.memory)
         if body.dry_run:
             count = gone = 0
@@ -124,7 +132,7 @@ class DeadLettersEndpoint:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Stop it; what was redriven is."""
         session = await self._consumers.session(request)
-        redrive = self._of(self._consumers.consumer(request, session.identity))
+        redrive = self._of(self._consumers.managed(request, session.identity))
         if redrive.state == "running" and redrive.task is not None:
             redrive.task.cancel()
             redrive.state = "cancelled"

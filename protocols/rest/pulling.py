@@ -14,6 +14,7 @@ from aiohttp.http import HttpVersion11
 
 from protocols.cloudevents import BATCH_CONTENT_TYPE
 from protocols.event_json import event_json
+from protocols.rest.auth import Session
 from protocols.rest.cloud import CloudEventLines, batch_pieces, wants_batch
 from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.counters import RestCounters
@@ -60,12 +61,17 @@ class PullingEndpoint:
         self._settings = consumers.settings
         self._router = consumers.router
 
-    async def pull(self, request: web.Request) -> web.StreamResponse:
-        session = await self._consumers.session(request)
+    def _pulled(self, request: web.Request, session: Session) -> Consumer:
+        """Raises Problem (400, 404, 409)."""
         consumer = self._consumers.consumer(request, session.identity)
-        body = await json_body(request, PullBody, self._settings, self._consumers.memory)
         if consumer.spec.push is not None:
             raise Problem(409, "conflict", f"consumer {consumer.name} pushes its events to a URL")
+        return consumer
+
+    async def pull(self, request: web.Request) -> web.StreamResponse:
+        session = await self._consumers.session(request)
+        consumer = self._pulled(request, session)
+        body = await json_body(request, PullBody, self._settings, self._consumers.memory)
         size = self._settings.pull_bytes_max
         deliveries = await self._consumers.pullers.pull(
             consumer, session.identity, body.client, count=min(body.max, self._settings.pull_events_max),
@@ -107,7 +113,7 @@ class PullingEndpoint:
     async def ack(self, request: web.Request) -> web.StreamResponse:
         """Done. The answer comes when that is on disk: what it says is acked never comes again."""
         session = await self._consumers.session(request)
-        consumer = self._consumers.consumer(request, session.identity)
+        consumer = self._pulled(request, session)
         body = await json_body(request, TokensBody, self._settings, self._consumers.memory)
         answer = self._settle(consumer, body.tokens, "acked", lambda partition, token: ack_place(
             consumer, partition, token.offset))
@@ -119,7 +125,7 @@ class PullingEndpoint:
     async def nack(self, request: web.Request) -> web.StreamResponse:
         """Not done: again, after delay_s or the consumer's back-off."""
         session = await self._consumers.session(request)
-        consumer = self._consumers.consumer(request, session.identity)
+        consumer = self._pulled(request, session)
         body = await json_body(request, NackBody, self._settings, self._consumers.memory)
         if body.delay_s is not None and body.delay_s > self._settings.ack_timeout_max_s:
             raise Problem(400, "body-invalid", f"delay_s: at most {self._settings.ack_timeout_max_s:g}")
@@ -129,7 +135,7 @@ class PullingEndpoint:
     async def extend(self, request: web.Request) -> web.StreamResponse:
         """More time, counted from now."""
         session = await self._consumers.session(request)
-        consumer = self._consumers.consumer(request, session.identity)
+        consumer = self._pulled(request, session)
         body = await json_body(request, ExtendBody, self._settings, self._consumers.memory)
         if body.seconds > self._settings.ack_timeout_max_s:
             raise Problem(400, "body-invalid", f"seconds: at most {self._settings.ack_timeout_max_s:g}")

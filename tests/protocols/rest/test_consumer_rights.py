@@ -1,0 +1,127 @@
+"""What a consumer must not be a way round: the rules for publishing, for reading, and for what others own."""
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from routing.consumer import ConsumerSpec
+from routing.policy import INTERNAL, Action, Rule
+from routing.push import Push
+from tests.protocols.rest.consumer_client import ConsumerClient
+from tests.protocols.rest.stand import basic, stand
+
+USERS = [("ana", "p", ()), ("bob", "p", ()), ("root", "p", ())]
+RULES = [
+    Rule(allow=(Action.CONNECT,), to=("*",)),
+    Rule(allow=(Action.SUBSCRIBE,), to=("*",), topics=("#",)),
+    Rule(deny=(Action.SUBSCRIBE,), to=("user:bob",), topics=("secret/#",)),
+    Rule(allow=(Action.PUBLISH,), to=("user:ana",), topics=("a/#", "graves/#")),
+    Rule(allow=(Action.MANAGE,), to=("user:root",)),
+]
+TO = {"url": "https://203.0.113.7/hook"}
+
+
+def client(it, user, name="billing"):
+    return ConsumerClient(it, name, headers={"Authorization": basic(user, "p")})
+
+
+def rules_stand(path):
+    return stand(path, rules=RULES, users=USERS)
+
+
+async def test_a_dead_letter_topic_is_one_that_may_be_published_to(tmp_path):
+    """Else who may only read could have the node publish what it gave back, wherever it likes."""
+    async with rules_stand(tmp_path) as it:
+        refused = await client(it, "bob").put(403, filters=["a/#"], max_deliveries=1, dead_letter_topic="plant/valve")
+        assert refused["type"] == "/problems/not-authorized"
+        await client(it, "ana").put(403, filters=["a/#"], max_deliveries=1, dead_letter_topic="plant/valve")
+        await client(it, "ana").put(filters=["a/#"], max_deliveries=1, dead_letter_topic="graves/ana")
+        await client(it, "bob", "own").put(filters=["a/#"], max_deliveries=1)      # dead-letter/own is the node's gift
+        await client(it, "bob", "own").put(200, filters=["a/#"], dead_letter_topic="dead-letter/own")
+        await client(it, "bob", "own").put(403, filters=["a/#"], dead_letter_topic="dead-letter/billing")
+
+
+async def test_a_dead_letter_waits_while_its_topic_may_not_be_published_to(tmp_path):
+    async with rules_stand(tmp_path) as it:
+        ana = client(it, "ana")
+        await ana.put(filters=["a/#"], max_deliveries=1, dead_letter_topic="graves/ana", backoff_initial_s=0,
+                      backoff_max_s=0.1)
+        await it.publish_as_node("a/1")
+        events = await ana.pull(wait_s=5)
+        it.router.apply_rules([*RULES, Rule(deny=(Action.PUBLISH,), to=("*",), topics=("graves/#",))])
+        await ana.answer("nack", events)
+        for _ in range(5):
+            await ana.pull(wait_s=0.1)
+        assert "graves/ana" not in it.router.known_topics()
+        assert (await ana.get())["lag"]["events"] == 1         # not lost
+        it.router.apply_rules(RULES)
+        while (await ana.get())["lag"]["events"]:
+            await ana.pull(wait_s=0.1)
+        assert "graves/ana" in it.router.known_topics()
+
+
+async def test_dead_letters_of_what_one_may_not_read_are_not_listed(tmp_path):
+    """A consumer made over another protocol, with the name of a former one."""
+    async with rules_stand(tmp_path) as it:
+        ana = client(it, "ana")
+        await ana.put(filters=["secret/#", "a/#"], max_deliveries=1, backoff_initial_s=0)
+        await it.publish_as_node("secret/1", "a/1")
+        left = 2
+        while left:
+            events = await ana.pull(wait_s=5)
+            await ana.answer("nack", events)
+            left -= len(events)
+        while (await ana.get())["lag"]["events"]:
+            await ana.pull(wait_s=0.1)
+        assert len((await ana.call("GET", "/dead-letters"))["dead_letters"]) == 2
+        await ana.call("DELETE", status=204)
+        await asyncio.sleep(0)
+        bob = next(iter(it.router.consumers.values()), None)
+        assert bob is None
+        opened = it.router.open_consumer(ConsumerSpec("billing", ("a/#",)), await identity_of(it, "bob"))
+        assert opened.name == "billing"
+        letters = (await client(it, "bob").call("GET", "/dead-letters"))["dead_letters"]
+        assert [dict(letter["headers"])["dead-letter-topic"] for letter in letters] == ["a/1"]
+
+
+async def identity_of(it, user):
+    done = asyncio.get_running_loop().create_future()
+    it.authenticator.authenticate(user, b"p", "http", "", "127.0.0.1:1", done.set_result)
+    return await done
+
+
+async def test_nobody_widens_the_filters_of_somebody_elses_consumer_to_what_he_may_not_read(tmp_path):
+    """With a push to his own URL he would get what its owner may read."""
+    async with rules_stand(tmp_path) as it:
+        it.router.registry.check_push = lambda spec: None
+        ana, bob = client(it, "ana"), client(it, "bob")
+        await ana.put(filters=["a/#"])
+        assert (await bob.put(403, filters=["#"], push=TO))["type"] == "/problems/not-authorized"
+        await bob.put(200, filters=["a/#", "b/#"])
+        assert (await ana.get())["filters"] == ["a/#", "b/#"]
+
+
+async def test_nobody_changes_a_consumer_of_which_he_may_not_read_a_part(tmp_path):
+    """At the registry, which every protocol asks."""
+    async with rules_stand(tmp_path) as it:
+        await client(it, "ana").put(filters=["#"])
+        bob = await identity_of(it, "bob")
+        it.router.open_consumer(ConsumerSpec("billing", ("b",), it.router.consumers["billing"].spec.mode), bob)
+        assert (await client(it, "ana").get())["filters"] == ["#"]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [
+    ("DELETE", "", None), ("POST", "/pause", None), ("POST", "/seek", {"to": "latest"}), ("POST", "/redrive", {}),
+    ("POST", "/ack", {"tokens": ["x"]}), ("POST", "/nack", {"tokens": ["x"]}),
+])
+async def test_a_consumer_of_the_configuration_is_for_managers(tmp_path, method, path, body):
+    """Who may read what a webhook carries may not delete, stop, or answer for it."""
+    async with rules_stand(tmp_path) as it:
+        it.router.registry.check_push = lambda spec: None
+        it.router.open_consumer(ConsumerSpec("billing", ("a/#",), push=Push(url=TO["url"])), INTERNAL)
+        assert (await client(it, "ana").get())["user"] == "$node"
+        told = await client(it, "ana").call(method, path, body, 409 if body and "tokens" in body else 403)
+        assert told["type"] in ("/problems/not-authorized", "/problems/conflict")
+        if method == "DELETE":
+            await client(it, "root").call("DELETE", status=204)
