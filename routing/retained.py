@@ -136,11 +136,13 @@ class RetainedTree:
 class _Unsettled:
     """A topic with retained events on their way to the disk: how many, and what stood before or was stored since."""
 
-    __slots__ = ("count", "good", "undo")
+    __slots__ = ("count", "good", "removal", "undo")
 
-    def __init__(self, good: Event | None) -> None:
+    def __init__(self, good: Event | None, removal: tuple[int, str] | None) -> None:
+        """removal: the version of the last good removal, where nothing good stands."""
         self.count = 0
         self.good = good
+        self.removal = removal
         self.undo = False
 
 
@@ -190,6 +192,7 @@ class RetainedEvents:
         if event.origin is None:                        # whoever writes here has seen what is here
             event.timestamp_ms = max(event.timestamp_ms or self._clock_ms(), self._rank(event.topic)[0] + 1)
         copy = msgspec.structs.replace(event, mqtt4_frame=None, mqtt5_frame=None)
+        removal = self._removals.get(event.topic)
         before = self.tree.set(copy)
         if not copy.payload:
             self._note_removal(copy)
@@ -197,7 +200,7 @@ class RetainedEvents:
             return
         unsettled = self._unsettled.get(copy.topic)
         if unsettled is None:
-            unsettled = self._unsettled[copy.topic] = _Unsettled(before)
+            unsettled = self._unsettled[copy.topic] = _Unsettled(before, removal)
         unsettled.count += 1
         ticket.waiting += 1
         tries = 0
@@ -239,6 +242,8 @@ class RetainedEvents:
             unsettled.undo = True
         else:
             unsettled.good = copy if copy.payload else None
+            if not copy.payload:
+                unsettled.removal = copy.timestamp_ms, copy.origin.node if copy.origin is not None else ""
         if unsettled.count:
             return
         del self._unsettled[copy.topic]
@@ -247,9 +252,16 @@ class RetainedEvents:
         good = unsettled.good
         if good is not None:
             self.tree.set(good)
+            restored = msgspec.structs.replace(good, offset=-1)
         else:
             self.tree.remove(copy.topic)
-        restored = msgspec.structs.replace(good, offset=-1) if good is not None else Event(copy.topic, b"", retain=True)
+            removal = unsettled.removal
+            if removal is not None:
+                self._removals[copy.topic] = removal
+            else:                                       # a refused removal ranks nowhere
+                self._removals.pop(copy.topic, None)
+            at_ms = removal[0] if removal is not None else 1
+            restored = Event(copy.topic, b"", retain=True, timestamp_ms=max(1, at_ms))
         ticket = Ticket([restored])                     # the refused one may stand in the partition
         self._partition.append([restored], ticket)
         ticket.part_done()

@@ -638,7 +638,7 @@ def test_key_shared_one_slow_member_holds_back_its_own_keys_only(desk):
 
 
 def test_key_shared_does_not_overtake_an_event_that_waits_for_its_delay(desk):
-    """The second of a key is in flight when the first is put off; its member goes: it must not come before the first."""
+    """The second of a key is in flight when the first is put off; its member goes: the second must not come first."""
     consumer = consumer_of(desk, mode=Mode.KEY_SHARED)
     first, second = Reader(), Reader()
     consumer.attach(first)

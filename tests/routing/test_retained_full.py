@@ -61,3 +61,17 @@ def test_it_is_refused_in_the_end(desk, faults):
         desk.tick(1.1)
     assert ticket.done and ticket.refusals[0].reason is Reason.STORAGE_FULL
     assert not list(desk.router.retained.tree.match("a"))
+
+
+def test_a_removal_that_was_refused_does_not_keep_an_older_value_of_another_node_out(desk, faults):
+    full(desk, faults, -1)
+    ticket = desk.router.publish([Event("a", b"", 1, retain=True)], desk.publisher)
+    desk.run()
+    for _ in range(15):
+        desk.tick(1.1)
+    assert ticket.refusals
+    faults.clear()
+    desk.tick(1.1)
+    origin = desk.router.origins.of("graz", "e", "s", 0)
+    older = Event("a", b"x", 1, retain=True, timestamp_ms=1_000, origin=origin, origin_offset=1)
+    assert desk.router.retained.is_newest(older)
