@@ -8,11 +8,11 @@ journal.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.mesh.sim.run import run_seed
@@ -42,8 +42,8 @@ def main() -> int:
     start_s = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
     results = []
-    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=SEEDS_PER_PROCESS) as pool:
-        for result, took_s in pool.map(partial(run_seed, nodes=options.nodes, topology=options.topology), seeds):
+    with multiprocessing.Pool(options.jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
+        for result, took_s in pool.imap(partial(run_seed, nodes=options.nodes, topology=options.topology), seeds):
             report(options, result, took_s)
             results.append(result)
     print_all(results, time.monotonic() - start_s)
