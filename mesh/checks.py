@@ -14,13 +14,11 @@ from mesh.auth_settings import check_api_keys, check_jwt
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
 from mesh.link.check import check_links
 from mesh.replication.check import check_replication
-from mesh.replication.check import check_replication
 from mesh.secret import resolve_secret as resolve_secret
 from mesh.settings import Config, ListenerSettings, StreamTable, UserSettings
 from mesh.topology.check import check_mesh
 from protocols.rest.cors import check_cors
 from protocols.rest.ratelimit import check_rate_limits
-from mesh.topology.check import check_mesh
 from routing.errors import TopicError
 from routing.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
@@ -43,7 +41,6 @@ def check_config(config: Config) -> list[str]:
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
         *_check_policies(config.policies), *_check_limits(config), *_check_links(config),
-        *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
     ]
 

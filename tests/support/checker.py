@@ -282,7 +282,7 @@ def _check_consumer(history: History, figures: Figures, name: str, consumer: Con
         if again or count > allowed:
             figures.add("DUP", f"{name}: {message} {seen[message]} times, {allowed} in the log")
         if receipt.place is not None and (consumer.ordered or not receipt.redelivered):
-            places.add(receipt.place)           # journals of a group are read one after the other: a mark may come first
+            places.add(receipt.place)           # journals of a group are read one by one: a mark may come first
         if copies is not None and message not in copies:
             figures.add("PHANTOM", f"{name}: {message}, which is not in the log")
     if consumer.ordered:

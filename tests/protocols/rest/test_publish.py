@@ -282,8 +282,8 @@ async def test_heads_that_are_alike_and_heads_that_are_not_on_one_connection(tmp
     """The meaning of the last head is kept: a change in any field counts."""
     async with stand(tmp_path) as it:
         reader, writer = await it.connect()
-        heads = [b"Meshgate-Key: k\r\n", b"Meshgate-Key: k\r\n", b"Meshgate-Key: j\r\n", b"", b"Meshgate-Priority: 3\r\n",
-                 b"Meshgate-Header-x: " + b"y" * 2_000 + b"\r\n", b"Meshgate-Key: k\r\n"]
+        heads = [b"Meshgate-Key: k\r\n", b"Meshgate-Key: k\r\n", b"Meshgate-Key: j\r\n", b"",
+                 b"Meshgate-Priority: 3\r\n", b"Meshgate-Header-x: " + b"y" * 2_000 + b"\r\n", b"Meshgate-Key: k\r\n"]
         for head in heads:
             writer.write(b"POST /v1/events/a HTTP/1.1\r\nHost: localhost\r\n" + head + b"Content-Length: 1\r\n\r\nx")
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
