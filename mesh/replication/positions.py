@@ -118,7 +118,7 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
     for partition in list(consumer.cursors):
         own = router.origins.of(node, epoch, partition.stream, partition.index)
         end = partition.end_offset
-        position = min(partition.offset_for_time(moved.oldest_ms), end)
+        position = min(_first_unknown(router, known, own, partition), partition.offset_for_time(moved.oldest_ms), end)
         first: int | None = None
         ahead: set[int] = set()
         while position < end:
@@ -142,3 +142,14 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
         if cursor is not None:
             cursor.ahead = ahead
             cursor.repeats_below = end              # it may have been delivered over there
+
+
+def _first_unknown(router: Router, known: dict[OriginPartition, tuple[Position, set[int]]], own: OriginPartition,
+                   partition: Partition) -> int:
+    """From where on this partition may have events that the old node had not pulled yet, whatever their time."""
+    replicas = router.replicas
+    for origin, flow in replicas.flows():
+        entry = known.get(origin)
+        if entry is not None and replicas.reach(origin, flow) > entry[0].next:
+            return partition.start_offset
+    return max(known[own][0].lowest, partition.start_offset) if own in known else partition.end_offset

@@ -188,10 +188,10 @@ class RetainedIntake:
         question = self._asked.get(page.request)
         if question is None or question.origin.node != source or page.after != question.after:
             return
-        _, prefix = self._border(source)
+        only, prefix = self._border(source)
         events: list[Event] = []
         if page.body:
-            wanted = Selection((Want(question.pattern, 0),))
+            wanted = Selection((Want(question.pattern, 0),), only=(only,) if only else ())     # whatever it was asked
             try:
                 events = BodyDecoder(question.origin, 0, wanted, prefix).decode(page.body, 0, PAGE_EVENTS_MAX)
             except BadBody as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.replication.messages import Batch, decode
 from mesh.replication.settings import ReplicationSettings
 from routing.consumer import ConsumerSpec
 from routing.members import Mode
@@ -64,6 +65,30 @@ def test_it_goes_on_where_it_was_whoever_published():
     everything = write(world, graz, cloud, lyon)
     world.run(1)
     assert sorted(seen + got(second)) == sorted(everything)
+
+
+@pytest.mark.parametrize("writer", ["lyon", "cloud"])
+def test_what_the_old_node_has_not_pulled_yet_is_not_lost(writer):
+    """Its site was cut off, and the consumer is faster than the backlog."""
+    world, graz, _cloud, lyon = trio()
+    first = attach(graz)
+    attach(lyon, "other")                               # so that lyon has what cloud writes
+    world.run(2)
+    write(world, graz, world.nodes[writer])
+    world.run(1)
+    first.ack_all(first.consumer)
+    first.consumer.detach(first)
+    graz.turn()
+    world.run(1)
+    world.tap = lambda source, to, body: [] if to == "graz" and isinstance(decode(body), Batch) else None
+    missed = write(world, world.nodes[writer])[10:]
+    world.run(30)
+    second = attach(lyon)
+    world.run(3)
+    assert lyon.replication.handover.moved_in == 1
+    world.tap = None
+    world.run(10)
+    assert sorted(got(second)) == sorted(missed)
 
 
 def test_what_was_delivered_and_not_acked_comes_again_marked():

@@ -3,6 +3,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import msgspec
+
+from mesh.replication.messages import RetainedAsk, decode, encode
 from mesh.replication.settings import ReplicationSettings
 from routing.event import Event
 from tests.mesh.replication.harness import World, payloads
@@ -106,3 +109,23 @@ def test_imports_and_prefix_of_the_link_count():
     cloud.subscribe("graz/#")
     world.run(1)
     assert retained(cloud) == {"graz/a/1": b"1"}
+
+
+def test_imports_count_whatever_the_other_node_makes_of_the_question():
+    world = World(8)
+    graz, cloud = world.add("graz"), world.add("cloud")
+    cloud.edges["graz"] = SimpleNamespace(exports=("#",), imports=("a/#",), prefix="graz")
+
+    def lie(source, to, body):
+        message = decode(body)
+        if isinstance(message, RetainedAsk):
+            return [encode(msgspec.structs.replace(message, only=[]))]
+        return None
+
+    world.tap = lie
+    keep(graz, "b/1", b"1")
+    keep(graz, "a/1", b"1")
+    cloud.subscribe("graz/#")
+    world.run(1)
+    assert "graz/b/1" not in retained(cloud)
+    assert cloud.replication.intake.retained.refused
