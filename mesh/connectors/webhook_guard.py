@@ -18,6 +18,9 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PLATFORM = (ipaddress.ip_network("168.63.129.16/32"),)     # Azure's, public by its number, a machine's own by its use
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")               # RFC 6052: the last 32 bits are an IPv4 address
+_UNICAST = ipaddress.ip_network("2000::/3")                 # RFC 4291 §2.4: all of IPv6 that is public is in it
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, (             # and what Python 3.11 takes for public
+    "192.88.99.0/24", "3fff::/20")))                        # RFC 7526, RFC 9637
 _NOT_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "metadata", "metadata.google.internal")
 
 
@@ -66,8 +69,8 @@ class Guard:
         for inner in _meant(address):
             if any(inner in network for network in self._allowed if network.version == inner.version):
                 continue
-            if not inner.is_global or inner.is_multicast or any(
-                    inner in network for network in _PLATFORM if network.version == inner.version):
+            if not inner.is_global or inner.is_multicast or (inner.version == 6 and inner not in _UNICAST) or any(
+                    inner in network for network in (*_PLATFORM, *_NOT_PUBLIC) if network.version == inner.version):
                 raise TargetRefused(f"{inner} is not a public address; see [webhooks] allow")
 
 

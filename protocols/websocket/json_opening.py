@@ -165,12 +165,17 @@ class OpensSubscriptions:
         if consumer is None:
             if not filters:
                 raise BadMessage(f"there is no consumer {name}; name its filters to make it", "not-found", said.id)
+            made = sum(known.spec.durable and "/" not in known.name for known in self._router.consumers.values())
+            if made >= self._settings.consumers_max:
+                raise BadMessage(f"{made} consumers are there, that is the limit", "quota-exceeded", said.id)
             vector = self._vector(said, filters)
             consumer = self._opened(said, ConsumerSpec(
                 name, filters, MODES[said.mode or "exclusive"], _start(vector),
                 ack_timeout_s=None if said.ack_timeout_ms is None else said.ack_timeout_ms / 1000,
                 max_deliveries=said.max_deliveries))
         else:
+            if consumer.spec.push is not None:          # readers would take, and ack, what the webhook is to get
+                raise BadMessage(f"consumer {name} pushes its events to a URL", "conflict", said.id)
             if said.mode is not None and consumer.spec.mode is not MODES[said.mode]:
                 raise BadMessage(f"consumer {name} exists in mode {consumer.spec.mode.value}", "conflict", said.id)
             if filters and set(filters) != set(consumer.filters):

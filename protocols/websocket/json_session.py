@@ -21,7 +21,7 @@ from protocols.websocket.problems import POLICY_VIOLATION, problem_of
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Refusal
 from routing.event import Event, Properties
-from routing.policy import Identity
+from routing.policy import Action, Identity
 from routing.publisher import Publisher
 from routing.replies import Replies, has_receiver
 from routing.router import Router
@@ -250,6 +250,9 @@ class JsonSession(OpensSubscriptions):
         if said.timeout_ms < 1:
             raise BadMessage("timeout_ms is at least 1", id=said.id)
         event = event_of(said, payload, self._router.clock_ms())
+        refusal = self._router.policy.refuse(self.identity, Action.PUBLISH, event.topic, self._router.clock_ms())
+        if refusal is not None:                         # who may not ask does not learn whether somebody would answer
+            raise BadMessage(refusal.text, problem_of(refusal), said.id)
         if not has_receiver(self._router, event.topic):
             raise BadMessage(f"nobody is there who answers {event.topic[:200]}", "no-responder", said.id)
         if len(self._requests) >= self._settings.requests_max:

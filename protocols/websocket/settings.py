@@ -19,6 +19,7 @@ class WebSocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     requests_max: int = 100                         # of one connection that wait for an answer
     request_timeout_max_s: float = 300.0            # a longer timeout_ms is cut to this
     unacked_max: int = 1_000                        # deliveries of one durable subscription
+    consumers_max: int = 10_000                     # durable consumers of the node, from which on none is made here
     send_buffer_bytes: int = 32 * 1024              # in our process: a slow client holds less than 64 KiB in all
     ping_interval_s: float = 20.0                   # pings to the client; proxies cut what is silent for a minute
     silence_max_s: float = 60.0                     # a client that answers no ping for so long is gone

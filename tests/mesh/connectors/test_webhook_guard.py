@@ -42,7 +42,10 @@ def test_what_the_configuration_allows_may_be_called_and_nothing_else():
             guard.check_address(address)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "fe80::1%eth0", "::ffff:169.254.169.254", "2002:a00:1::", "nonsense"])
+@pytest.mark.parametrize("address", [
+    "127.0.0.1", "fe80::1%eth0", "::ffff:169.254.169.254", "2002:a00:1::", "nonsense",
+    "fec0::1", "::127.0.0.1", "::ffff:0:10.0.0.1", "64:ff9b:1::10.0.0.1", "3fff::1", "5f00::1", "192.88.99.1",
+])
 def test_an_address_that_dns_gave_is_looked_at_too(address):
     with pytest.raises(TargetRefused):
         Guard().check_address(address)
