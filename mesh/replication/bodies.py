@@ -31,6 +31,7 @@ from routing.log.encode import Entry, encode_headers
 from routing.log.fields import ORIGIN, ORIGIN_OFFSET, RawHeader, event_headers, read_fields
 from routing.topic import check_topic
 
+TIME_MAX_MS: Final = 1 << 53    # no clock says so; twice as much still fits wherever times are stored or counted up
 DELTA_MAX: Final = 8192         # an offset delta has two bytes at most
 RECORD_BYTES_MIN: Final = 8     # no record is shorter, so a count can be checked before it is believed
 _ENTRIES_MAX: Final = 16_384    # distinct (topic, qos, publisher) of one encoder, header bytes of one decoder
@@ -187,6 +188,8 @@ class BodyDecoder:
             raise BadBody("a batch is cut or its checksum is wrong")
         if header.attributes:
             raise BadBody("a batch with a codec or with control records")
+        if not -TIME_MAX_MS <= header.base_timestamp <= TIME_MAX_MS:
+            raise BadBody("a time that is none")
         if not 0 < header.record_count <= header.length // RECORD_BYTES_MIN:
             raise BadBody("a batch declares an impossible count of records")
         base, base_timestamp = header.base_offset, header.base_timestamp
@@ -281,6 +284,8 @@ def _long_head(data: bytes, position: int) -> tuple[int, int, int, int, int]:
         raise BadBody("a record of negative size")
     end = position + size
     late, position = _raw_varint(data, position + 1)
+    if late > 2 * TIME_MAX_MS:
+        raise BadBody("a time that is none")
     delta, position = _raw_varint(data, position)
     key_size, position = _raw_varint(data, position)
     return end, late, delta, key_size, position

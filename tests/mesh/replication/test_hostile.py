@@ -29,6 +29,12 @@ def body(*offsets, topic="a/1"):
     return BodyEncoder().encode([Event(topic, b"forged", 1, timestamp_ms=1, offset=offset) for offset in offsets])
 
 
+def body_at(flow, *times_ms):
+    return BodyEncoder().encode([
+        Event("a/1", b"forged", 1, timestamp_ms=time_ms, offset=flow.expected + number)
+        for number, time_ms in enumerate(times_ms)])
+
+
 def batch(flow, **fields):
     given = {"token": flow.token, "attempt": flow._attempt, "version": flow.filters.version, "echo": 0,
              "start": flow.expected, "next": flow.expected + 2, "first": 0, "end": flow.expected + 2,
@@ -47,6 +53,8 @@ LIES = {
     "events from beyond": lambda flow: batch(flow, body=body(flow.expected + 2)),
     "events out of order": lambda flow: batch(flow, body=body(flow.expected + 1) + body(flow.expected)),
     "topics not asked for": lambda flow: batch(flow, body=body(flow.expected, topic="b")),
+    "a time that is none": lambda flow: batch(flow, body=body_at(flow, 2**63 - 1)),
+    "a time that is none, late in a batch": lambda flow: batch(flow, body=body_at(flow, 1, 2**62)),
     "no record batch": lambda flow: batch(flow, body=b"x" * 100),
 }
 
