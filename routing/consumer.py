@@ -100,7 +100,7 @@ class Consumer:
             return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
         if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
             return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
-        if member.identity.user != self.identity.user and not self._registry.may_share(member.identity, self):
+        if not self._registry.may_attach(member.identity, self):
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
         self.members.add(member)
         self.detached_since_s = None

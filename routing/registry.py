@@ -98,7 +98,10 @@ class ConsumerRegistry:
         if consumer.spec.mode is not spec.mode:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
         if identity.user == consumer.identity.user:
-            consumer.identity = identity                # roles may have changed since
+            if identity.roles != consumer.identity.roles:
+                consumer.identity = identity
+                consumer.rules_changed()                # nothing that was decided for the old roles stays
+            consumer.identity = identity
         elif not self._may_read_all(identity, (*consumer.filters, *spec.filters)):  # it reads with its owner's rights
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
         consumer.take_spec(spec)
@@ -202,6 +205,11 @@ class ConsumerRegistry:
     def may_share(self, identity: Identity, consumer: Consumer) -> bool:
         """May this identity read all that the consumer's filters match?"""
         return self._may_read_all(identity, consumer.filters)
+
+    def may_attach(self, identity: Identity, consumer: Consumer) -> bool:
+        """Its owner, with the roles by which it reads; or who may read all of it anyway."""
+        owner = consumer.identity
+        return (identity.user, identity.roles) == (owner.user, owner.roles) or self.may_share(identity, consumer)
 
     def _may_read_all(self, identity: Identity, patterns: Iterable[str]) -> bool:
         permissions = self.policy.permissions(identity)

@@ -178,8 +178,11 @@ class OpensSubscriptions:
                 raise BadMessage(f"consumer {name} pushes its events to a URL", "conflict", said.id)
             if said.mode is not None and consumer.spec.mode is not MODES[said.mode]:
                 raise BadMessage(f"consumer {name} exists in mode {consumer.spec.mode.value}", "conflict", said.id)
-            if filters and set(filters) != set(consumer.filters):
-                consumer = self._opened(said, msgspec.structs.replace(consumer.spec, filters=filters))
+            owner = consumer.identity
+            changed = owner.user == self.identity.user and owner.roles != self.identity.roles
+            if changed or (filters and set(filters) != set(consumer.filters)):
+                consumer = self._opened(
+                    said, msgspec.structs.replace(consumer.spec, filters=filters or tuple(consumer.filters)))
             if said.takeover:
                 self._take_over(consumer)
         vector = {}

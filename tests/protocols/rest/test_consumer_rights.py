@@ -5,6 +5,7 @@ import asyncio
 
 import pytest
 
+from mesh.identity import User, hash_password
 from routing.consumer import ConsumerSpec
 from routing.policy import INTERNAL, Action, Rule
 from routing.push import Push
@@ -125,3 +126,21 @@ async def test_a_consumer_of_the_configuration_is_for_managers(tmp_path, method,
         assert told["type"] in ("/problems/not-authorized", "/problems/conflict")
         if method == "DELETE":
             await client(it, "root").call("DELETE", status=204)
+
+
+async def test_a_role_that_is_gone_reads_no_more(tmp_path):
+    """Neither what waits, nor after the consumer is put again."""
+    rules = [RULES[0], Rule(allow=(Action.SUBSCRIBE,), to=("role:boss",), topics=("secret/#",)),
+             Rule(allow=(Action.SUBSCRIBE,), to=("*",), topics=("a/#",))]
+    async with stand(tmp_path, rules=rules, users=[("ana", "p", ("boss",))]) as it:
+        ana = client(it, "ana")
+        await ana.put(filters=["secret/#", "a/#"])
+        await it.publish_as_node("secret/1", "a/1")
+        assert len(await ana.pull(1, wait_s=5)) == 1        # she is here now
+        await it.publish_as_node("secret/2", "a/2")
+        it.authenticator.replace([User("ana", (), hash_password("q"))])
+        ana.headers = {"Authorization": basic("ana", "q")}
+        assert (await ana.pull(status=403))["type"] == "/problems/not-authorized"
+        assert (await ana.put(403, filters=["secret/#"]))["type"] == "/problems/not-authorized"
+        await ana.put(200, filters=["a/#"])
+        assert [event["topic"] for event in await ana.pull(wait_s=5)] == ["a/1", "a/2"]
