@@ -27,6 +27,7 @@ from routing.errors import StorageError
 from routing.event import OriginPartition
 from routing.members import Mode
 from routing.policy import INTERNAL
+from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
@@ -91,6 +92,7 @@ class Handover:
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
         self._outgoing: dict[str, Outgoing] = {}
+        self._unstored: set[str] = set()        # of those, not on disk yet
         self._leaving: dict[str, tuple[str, str]] = {}          # name → (node that waits, user): being described
         self._catching_up: dict[str, Moved] = {}                # placed; some of its events are still on their way here
 
@@ -289,10 +291,17 @@ class Handover:
         consumer = self._router.registry.by_name.get(ask.name)
         if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
                 or consumer.identity is INTERNAL or ask.name in self._incoming
-                or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)):
+                or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
+                or not self._may_leave(consumer, source)):
             return -1
         since_s = consumer.detached_since_s
         return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
+
+    def _may_leave(self, consumer: Consumer, node: str) -> bool:
+        """A consumer goes only where the link lets all of its events go: its position is of no use elsewhere."""
+        edge = self._overlay.edge(node)
+        return edge is not None and all(
+            any(filter_covers(export, pattern) for export in edge.exports) for pattern in consumer.filters)
 
     def _move_out(self, source: str, ask: ExportAsk) -> None:
         if ask.name in self._leaving:
@@ -302,6 +311,9 @@ class Handover:
             return
         outgoing = self._outgoing.get(ask.name)
         if outgoing is not None:
+            if ask.name in self._unstored:      # a full disk: the new node asks again
+                self._keep(ask.name, outgoing, lambda: None)
+                return
             outgoing.to = source
             self._send(source, Export(
                 ask.request, ask.name, Step.MOVE, True, outgoing.left_ms, msgspec.msgpack.encode(outgoing.moved)),
@@ -329,15 +341,26 @@ class Handover:
                 return
             left = self._outgoing[ask.name] = Outgoing(ask.user, source, out[0], self._clock_ms())
             # One commit: the position is kept, the consumer is gone.
-            self._router.state.put(OUT + ask.name, msgspec.msgpack.encode(left)).on_done(
-                lambda done: None if done.refusals else self._move_out(source, ask))
+            self._keep(ask.name, left, lambda: self._move_out(source, ask))
             self._known.pop(ask.name, None)
             self._router.registry.delete(ask.name, f"the consumer goes on at node {source}")
             self.moved_out += 1
 
         self._run(work())
 
+    def _keep(self, name: str, outgoing: Outgoing, kept: Callable[[], None]) -> None:
+        """Store a consumer that left. Until that is on disk its position is given to nobody."""
+        self._unstored.add(name)
+
+        def stored(done: Ticket) -> None:
+            if not done.refusals:
+                self._unstored.discard(name)
+                kept()
+
+        self._router.state.put(OUT + name, msgspec.msgpack.encode(outgoing)).on_done(stored)
+
     def _forget(self, name: str) -> None:
+        self._unstored.discard(name)
         self._outgoing.pop(name, None)
         self._router.state.delete(OUT + name)
 

@@ -95,7 +95,7 @@ class LinkNode:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await asyncio.wait_for(self.manager.shutdown(), 5)
+        await asyncio.wait_for(self.manager.shutdown(), 30)
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None

@@ -1,11 +1,14 @@
 """A durable consumer that is opened on another node goes on there: nothing is lost, repeats are marked."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from mesh.replication.messages import Batch, decode
 from mesh.replication.settings import ReplicationSettings
 from routing.consumer import ConsumerSpec
+from routing.errors import Reason, Refusal
 from routing.members import Mode
 from routing.policy import Identity
 from routing.settings import StreamSettings
@@ -176,3 +179,34 @@ def test_neither_loss_of_messages_nor_crashes_of_either_node_lose_an_event(seed)
     assert not missing, f"lost: {sorted(missing)}"
     fresh = [delivery.event.payload for delivery in reader.deliveries if delivery.attempts == 1]
     assert len(fresh) == len(set(fresh)), "twice without a mark"
+
+
+@pytest.mark.parametrize(("exports", "moves"), [(("a/#", "c/#"), True), (("a/+/x", "c/#"), False)])
+def test_a_consumer_goes_only_where_all_of_its_events_may_go(exports, moves):
+    world, graz, _cloud, lyon = trio()
+    graz.edges["lyon"] = SimpleNamespace(exports=exports, imports=("#",), prefix="")
+    first = attach(graz)
+    world.run(2)
+    first.consumer.detach(first)
+    graz.turn()
+    attach(lyon)
+    world.run(8)
+    assert ("desk" in graz.router.consumers) is not moves
+    assert lyon.replication.handover.moved_in == int(moves)
+
+
+def test_a_consumer_that_could_not_be_stored_as_gone_is_given_to_nobody():
+    """A full disk at the old node: until its leaving is on disk, a kill would leave the consumer on both."""
+    world, graz, _cloud, lyon = trio()
+    first = attach(graz)
+    world.run(2)
+    first.consumer.detach(first)
+    graz.turn()
+    partition = graz.router.state._partition
+    partition.failed = Refusal(Reason.STORAGE_FULL, "no room")
+    attach(lyon)
+    world.run(8)
+    assert lyon.replication.handover.moved_in == 0
+    partition.failed = None
+    world.run(20)
+    assert lyon.replication.handover.moved_in == 1
