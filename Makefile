@@ -11,7 +11,8 @@ PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
 	strace:strace curl:curl java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium
 PYTEST_ARGS ?=
-# Tests mostly wait: for a node, a disk, a peer. One file stays with one worker, and so do the brokers it started.
+# Tests mostly wait: for a node, a disk, a peer. One file stays with one worker, and so do the brokers it started; files
+# go in their order, because the slow ones (e2e, faults) come first in it.
 JOBS ?= 3
 
 export npm_config_update_notifier = false
@@ -30,7 +31,7 @@ up: $(VENV)/.installed
 	@$(BIN)/meshgate up $(ARGS)
 
 test: $(VENV)/.installed-test peers
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test peers
 	$(BIN)/python -m bench $(ARGS)
