@@ -159,6 +159,9 @@ class Replicas:
                 self.denied += end - start
             else:
                 run = [event for event in events[start:end] if self._fits(event)]
+                for event in run:                       # a repeat too: a crash may have kept it and not its copy
+                    if event.retain:
+                        self._retain(flow, event, batch, stored=route.stream is not None)
                 if route.stream is not None:
                     fresh = []
                     for event in run:
@@ -173,9 +176,6 @@ class Replicas:
                         groups.setdefault(partition, []).append(event)
                         fresh.append(event)
                     run = fresh
-                for event in run:
-                    if event.retain:
-                        self._retain(flow, event, batch, stored=route.stream is not None)
                 if run:
                     flow.events += len(run)
                     router.send_on(run, route, publisher)

@@ -335,3 +335,22 @@ def test_a_quiet_flow_does_not_make_a_start_read_the_whole_log(tmp_path, monkeyp
     again = Destination(tmp_path)
     assert len(read) <= 1
     again.close()
+
+
+def test_a_repeat_brings_the_retained_copy_that_a_crash_took(tmp_path):
+    """The event is in its stream, its copy in the retained partition was not written; the flow is pulled again."""
+    desk = Destination(tmp_path)
+    desk.open()
+    desk.batch(1, retain=True)
+    desk.batch(8)
+    desk.close()
+    for file in (tmp_path / "streams" / "_retained" / "0").iterdir():
+        file.unlink()
+    again = Destination(tmp_path)
+    assert shown(again) == {}
+    again.batch(1, retain=True)
+    again.now_ms += 1
+    again.batch(8, retain=True)
+    assert shown(again) == {"t/1": b"8"} and again.stored() == [1, 8]
+    assert again.router.replicas.snapshot()[0]["repeats"] == 2
+    again.close()
