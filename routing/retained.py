@@ -206,6 +206,9 @@ class RetainedEvents:
         tries = 0
 
         def keep() -> None:
+            if tries and self._rank(copy.topic) != self._version(copy):
+                ticket.part_done()                      # replaced since; it would stand behind what is newer
+                return
             inner = Ticket([copy])
             self._partition.append([copy], inner)
             inner.part_done()

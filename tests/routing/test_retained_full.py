@@ -75,3 +75,18 @@ def test_a_removal_that_was_refused_does_not_keep_an_older_value_of_another_node
     origin = desk.router.origins.of("graz", "e", "s", 0)
     older = Event("a", b"x", 1, retain=True, timestamp_ms=1_000, origin=origin, origin_offset=1)
     assert desk.router.retained.is_newest(older)
+
+
+def test_a_copy_that_waited_for_room_is_not_stored_behind_a_newer_one(desk, faults, tmp_path):
+    full(desk, faults, 1)
+    waiting = publish(desk)
+    desk.now_s += 1.1
+    newer = desk.router.publish([Event("a", b"newer", 1, retain=True)], desk.publisher)
+    desk.run()
+    assert newer.done and not waiting.done
+    desk.tick(1.1)
+    assert waiting.done and not waiting.refusals
+    desk.close()
+    again = Desk(tmp_path)
+    assert [event.payload for event in again.router.retained.tree.match("a")] == [b"newer"]
+    again.close()
