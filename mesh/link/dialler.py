@@ -56,6 +56,12 @@ async def _open(
 ) -> LinkConnection:
     loop = asyncio.get_running_loop()
     sock = socket.socket(family, socket.SOCK_STREAM)
+    made: list[LinkConnection] = []
+
+    def make_and_keep() -> LinkConnection:
+        made.append(make())
+        return made[0]
+
     try:
         sock.setblocking(False)
         set_socket_options(sock, limits)
@@ -63,8 +69,10 @@ async def _open(
         if target.proxy is not None:
             await open_tunnel(loop, sock, target.uri.host, target.uri.port, target.proxy)
         name = None if target.context is None else target.table.server_name or target.uri.host
-        _, connection = await loop.create_connection(make, sock=sock, ssl=target.context, server_hostname=name)
+        _, connection = await loop.create_connection(make_and_keep, sock=sock, ssl=target.context, server_hostname=name)
     except BaseException:
         sock.close()
+        for abandoned in made:      # cancelled when the socket was open: uvloop would not tell it that it is lost
+            abandoned.connection_lost(None)
         raise
     return connection

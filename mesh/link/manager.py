@@ -399,6 +399,11 @@ class LinkManager:
         else:
             link.next_dial_s = 0.0
 
+    @property
+    def sockets(self) -> int:
+        """Open connections, those that nobody has admitted yet included."""
+        return len(self._connections)
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Every link, in the order of its id."""
         now_s = self._clock_s()

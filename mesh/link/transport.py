@@ -99,6 +99,7 @@ class LinkConnection(asyncio.Protocol):
         self._writable = True
         self._closing: asyncio.TimerHandle | None = None
         self._late_bytes = 0                    # that came after our last word
+        self._made = False
         self.lost = False
         self.reported = False                   # owned by the host: it knows that the session has ended
         self.remote = ""
@@ -120,6 +121,7 @@ class LinkConnection(asyncio.Protocol):
         high = self._limits.write_buffer_bytes
         self.transport.set_write_buffer_limits(high=high - 1, low=high // 2)
         self.session = self._make_session(self, self._clock_s())
+        self._made = True
         if self._client is not None:
             self._client.send_request(self._client.connect())
             self.flush()
@@ -157,9 +159,12 @@ class LinkConnection(asyncio.Protocol):
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Also called by the dialler for a connection that nobody took; the second call does nothing."""
         if self.lost:
             return
         self.lost = True
+        if not self._made:
+            return
         if self._closing is not None:
             self._closing.cancel()
         if exc is not None and self.problem is None:
@@ -235,7 +240,7 @@ class LinkConnection(asyncio.Protocol):
             self.session.close(Code.BAD_FRAME, self.problem)
         elif ws.close_rcvd is not None and self.session.end is None:
             self.problem = f"closed by the peer: {ws.close_rcvd}"
-            self.transport.close()
+            self._close()
         if self.session.phase is Phase.CLOSING:
             self._host.changed(self)
 
@@ -294,7 +299,7 @@ class LinkConnection(asyncio.Protocol):
         elif writes:
             self.transport.writelines(writes)
         if ended and self._client is not None and self._ws.state is not State.OPEN and not self._ws.close_sent:
-            self.transport.close()          # what answered the dial is no link: nothing to wait for
+            self._close()                   # what answered the dial is no link: nothing to wait for
         elif ended:
             if self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
@@ -310,6 +315,11 @@ class LinkConnection(asyncio.Protocol):
                 self._write(writes)
         elif self._ws.state is State.CONNECTING:
             self.transport.close()
+        self._close_soon()
+
+    def _close(self) -> None:
+        """Close the socket once what is written has gone, but do not wait for ever for a peer that does not read."""
+        self.transport.close()
         self._close_soon()
 
     def _close_soon(self) -> None:

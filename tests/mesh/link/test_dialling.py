@@ -53,6 +53,24 @@ async def test_something_else_that_listens_is_told_apart(handler: Handler, probl
     server.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("how", ["shutdown", "pause"])
+async def test_a_dial_that_is_cancelled_when_its_socket_is_open_leaves_nothing_behind(turns: int, how: str) -> None:
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with LinkNode("graz", links=(LinkTable(f"ws://127.0.0.1:{port}", "l1"),)) as graz:
+        while not graz.manager.counters["dialled"]:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if how == "pause":
+            graz.manager.pause("l1")
+            await until(lambda: graz.manager.sockets == 0)
+        else:
+            await asyncio.wait_for(graz.manager.shutdown(), 10)
+    server.close()
+
+
 @pytest.mark.parametrize(("url", "problem"), [
     ("ws://127.0.0.1:1", "127.0.0.1:1: Connection refused"),
     ("ws://no-such-host.invalid:1", "no-such-host.invalid: "),
