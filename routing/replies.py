@@ -76,5 +76,4 @@ def has_receiver(router: Router, topic: str) -> bool:
     route = router.route(topic)
     if route.direct or any(consumer.members.all for consumer in route.consumers):
         return True
-    remote = getattr(router, "remote", None)
-    return remote is not None and bool(remote.wants(topic))
+    return router.remote is not None and router.remote.wants(topic)
