@@ -10,7 +10,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from routing.cursor import Delivery
-from routing.members import Mode
+from routing.settle import let_go
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer
@@ -81,11 +81,7 @@ def give_back(consumer: Consumer, deliveries: list[Delivery]) -> None:
         cursor = consumer.cursors.get(event.partition)
         if cursor is None or cursor.in_flight.get(event.offset) is not delivery:
             continue
-        del cursor.in_flight[event.offset]
-        consumer.in_flight -= 1
-        consumer.in_flight_bytes -= len(event.payload)
-        if consumer.spec.mode is Mode.KEY_SHARED:
-            consumer.members.key_released(event)
+        let_go(consumer, cursor, event)
         cursor.again[event.offset] = Delivery(event, delivery.attempts)
     consumer.ready()
 

@@ -9,6 +9,7 @@ from routing.members import Mode
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer
+    from routing.event import Event
 
 
 def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
@@ -40,12 +41,9 @@ def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
 def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
     """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
     cursor = consumer.cursors.get(delivery.event.partition)
-    if cursor is None or cursor.in_flight.pop(delivery.event.offset, None) is None:
+    if cursor is None or delivery.event.offset not in cursor.in_flight:
         return
-    consumer.in_flight -= 1
-    consumer.in_flight_bytes -= len(delivery.event.payload)
-    if consumer.spec.mode is Mode.KEY_SHARED:
-        consumer.members.key_released(delivery.event)
+    let_go(consumer, cursor, delivery.event)
     again = Delivery(delivery.event, delivery.attempts + 1)
     if delay_s is None:
         delay_s = 0.0
@@ -59,6 +57,15 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
         cursor.again[again.event.offset] = again
         consumer.ready()
     consumer.touch()
+
+
+def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
+    """This event, which is in flight, is so no more. Where it goes now is the caller's to say."""
+    del cursor.in_flight[event.offset]
+    consumer.in_flight -= 1
+    consumer.in_flight_bytes -= len(event.payload)
+    if consumer.spec.mode is Mode.KEY_SHARED:
+        consumer.members.key_released(event)
 
 
 def extend(consumer: Consumer, delivery: Delivery, seconds: float) -> None:
