@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from routing.errors import Reason, Refusal
-from routing.event import Event, OriginPartition
+from routing.event import Event, OriginPartition, topic_runs
 from routing.flow import ENDS_KEY, STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
 from routing.publisher import Publisher
 from routing.ticket import Ticket
@@ -147,39 +147,32 @@ class Replicas:
         """Admit, drop what is here already, serve live readers; what is left, by partition."""
         router = self._router
         groups: dict[Partition, list[Event]] = {}
-        count = len(events)
-        start = 0
-        while start < count:                            # runs of one topic
-            topic = events[start].topic
-            end = start + 1
-            while end < count and events[end].topic == topic:
-                end += 1
-            route = router.admit(topic, publisher, end - start)
+        for same_topic in topic_runs(events):
+            route = router.admit(same_topic[0].topic, publisher, len(same_topic))
             if isinstance(route, Refusal):
-                self.denied += end - start
-            else:
-                run = [event for event in events[start:end] if self._fits(event)]
-                for event in run:                       # a repeat too: a crash may have kept it and not its copy
-                    if event.retain:
-                        self._retain(flow, event, batch, stored=route.stream is not None)
-                if route.stream is not None:
-                    fresh = []
-                    for event in run:
-                        partition = route.partition
-                        if event.key is not None:
-                            partition = route.stream.partition_for(event.key)
-                        assert partition is not None
-                        if event.origin_offset <= flow.positions.get(partition, -1):
-                            flow.repeats += 1
-                            continue
-                        flow.positions[partition] = event.origin_offset
-                        groups.setdefault(partition, []).append(event)
-                        fresh.append(event)
-                    run = fresh
-                if run:
-                    flow.events += len(run)
-                    router.send_on(run, route, publisher)
-            start = end
+                self.denied += len(same_topic)
+                continue
+            run = [event for event in same_topic if self._fits(event)]
+            for event in run:                           # a repeat too: a crash may have kept it and not its copy
+                if event.retain:
+                    self._retain(flow, event, batch, stored=route.stream is not None)
+            if route.stream is not None:
+                fresh = []
+                for event in run:
+                    partition = route.partition
+                    if event.key is not None:
+                        partition = route.stream.partition_for(event.key)
+                    assert partition is not None
+                    if event.origin_offset <= flow.positions.get(partition, -1):
+                        flow.repeats += 1
+                        continue
+                    flow.positions[partition] = event.origin_offset
+                    groups.setdefault(partition, []).append(event)
+                    fresh.append(event)
+                run = fresh
+            if run:
+                flow.events += len(run)
+                router.send_on(run, route, publisher, stored=route.stream is not None)
         return groups
 
     def _fits(self, event: Event) -> bool:
@@ -194,41 +187,37 @@ class Replicas:
         """One ticket per partition: its refusal is known before anything else can be appended there."""
         ticket = Ticket(group)
         partition.append(group, ticket)
-        ticket.part_done()
         if group[0].offset < 0:                         # refused at once; the ticket says so later
             flow.broken = flow.broken or _BROKEN
-        batch.waiting += 1
-        flow.outstanding += 1
 
-        def committed(done: Ticket) -> None:
-            flow.outstanding -= 1
-            batch.waiting -= 1
-            if done.refusals:
-                flow.broken = next(iter(done.refusals.values()))
-            else:
-                flow.marks[partition] = (group[-1].offset, group[-1].origin_offset)
-                flow.dirty = True
-            self._settle(flow)
+        def committed() -> None:
+            flow.marks[partition] = (group[-1].offset, group[-1].origin_offset)
+            flow.dirty = True
 
-        ticket.on_done(committed)
+        self._await(ticket, flow, batch, committed)
 
     def _retain(self, flow: Flow, event: Event, batch: Batch, *, stored: bool) -> None:
         """A replica becomes the retained event of its topic, if it is the newest."""
         ticket = Ticket([event])
-        if not self._router.retained.publish_replica(event, ticket, stored=stored):
-            return
+        if self._router.retained.publish_replica(event, ticket, stored=stored):
+            self._await(ticket, flow, batch)
+
+    def _await(self, ticket: Ticket, flow: Flow, batch: Batch, stored: Callable[[], None] | None = None) -> None:
+        """The batch is not done before the ticket is, all of whose parts are known. A refusal breaks the flow."""
         batch.waiting += 1
         flow.outstanding += 1
 
-        def kept(done: Ticket) -> None:
+        def told(done: Ticket) -> None:
             flow.outstanding -= 1
             batch.waiting -= 1
             if done.refusals:
-                flow.broken = done.refusals[0]
+                flow.broken = next(iter(done.refusals.values()))
+            elif stored is not None:
+                stored()
             self._settle(flow)
 
         ticket.part_done()
-        ticket.on_done(kept)
+        ticket.on_done(told)
 
     def _settle(self, flow: Flow) -> None:
         """Answer what can be answered, in order."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from routing.consumer import Consumer, ConsumerSpec
 from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
-from routing.event import Event
+from routing.event import Event, topic_runs
 from routing.feed import Feed
 from routing.ledger import Ledger
 from routing.log.gather import Gather
@@ -254,29 +254,22 @@ class Router:
             self.refused[route.reason] += count
         return route
 
-    def send_on(self, run: list[Event], route: Route, publisher: Publisher) -> None:
-        """Give admitted events from another node, all of one topic, to live readers here; never back to the mesh."""
+    def send_on(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None:
+        """Give admitted events from another node, all of one topic, to live readers here; never back to the mesh.
+
+        stored: they go into the log, which is where consumers get them from.
+        """
         if route.direct:
             self._send_direct(run, route, publisher, False)
-        if route.partition is None and route.consumers:
+        if route.consumers and not stored:
             self._offer_untracked(run, route)
 
     def deliver_direct(self, events: list[Event], publisher: Publisher) -> None:
         """A direct frame of another node, or what only readers who are here now are to see: nothing is stored."""
-        start = 0
-        while start < len(events):
-            topic = events[start].topic
-            end = start + 1
-            while end < len(events) and events[end].topic == topic:
-                end += 1
-            route = self.admit(topic, publisher, end - start)
+        for run in topic_runs(events):
+            route = self.admit(run[0].topic, publisher, len(run))
             if not isinstance(route, Refusal):
-                run = events[start:end]
-                if route.direct:
-                    self._send_direct(run, route, publisher, False)
-                if route.consumers:
-                    self._offer_untracked(run, route)
-            start = end
+                self.send_on(run, route, publisher, stored=False)
         self.request_turn()
 
     def _refuse(self, ticket: Ticket, index: int, refusal: Refusal) -> bool:
