@@ -17,6 +17,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, event_size_bytes
+from routing.log.partition import FULL_RETRY_S
 from routing.policy import REPLY_PREFIX, Action, Identity, Policy
 from routing.settings import Limits
 from routing.ticket import Ticket
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 RETAINED_STREAM = "_retained"
 SCAN_STEP = 10_000
 FULL_TRIES = 10             # a full disk may take the event and not its retained copy; the publisher waits so long
-FULL_RETRY_S = 1.0
 REMOVALS_KEPT = 10_000      # removed topics remembered, so that an older event of another node does not bring them back
 
 
@@ -139,7 +139,7 @@ class _Unsettled:
     __slots__ = ("count", "good", "removal", "undo")
 
     def __init__(self, good: Event | None, removal: tuple[int, str] | None) -> None:
-        """removal: the version of the last good removal, where nothing good stands."""
+        """removal: as _removal() has it, of the last good removal, where nothing good stands."""
         self.count = 0
         self.good = good
         self.removal = removal
@@ -158,7 +158,7 @@ class RetainedEvents:
         self._unsettled: dict[str, _Unsettled] = {}
         self._again: list[Callable[[], None]] = []
         self._again_s = 0.0
-        self._removals: dict[str, tuple[int, str]] = {}     # topic → version of its removal; "": by this node
+        self._removals: dict[str, tuple[int, str]] = {}     # topic → _removal() of the event that removed it
         self.node_name = ""                     # what our own events count as between nodes
         self._load()
 
@@ -246,7 +246,7 @@ class RetainedEvents:
         else:
             unsettled.good = copy if copy.payload else None
             if not copy.payload:
-                unsettled.removal = copy.timestamp_ms, copy.origin.node if copy.origin is not None else ""
+                unsettled.removal = _removal(copy)
         if unsettled.count:
             return
         del self._unsettled[copy.topic]
@@ -285,7 +285,7 @@ class RetainedEvents:
     def _note_removal(self, event: Event) -> None:
         if len(self._removals) >= REMOVALS_KEPT:
             del self._removals[next(iter(self._removals))]
-        self._removals[event.topic] = event.timestamp_ms, event.origin.node if event.origin is not None else ""
+        self._removals[event.topic] = _removal(event)
 
     def is_newest(self, event: Event) -> bool:
         """Would this event of another node replace what stands under its topic?"""
@@ -347,3 +347,8 @@ class RetainedEvents:
             if self._policy.decide(identity, Action.SUBSCRIBE, event.topic).allowed:
                 found.append(event)
         return found
+
+
+def _removal(event: Event) -> tuple[int, str]:
+    """The version that a removal leaves behind. This node is "" in it: at start its name is not known yet."""
+    return event.timestamp_ms, event.origin.node if event.origin is not None else ""
