@@ -66,7 +66,7 @@ class Consumer:
         self.spec = spec
         self.name = spec.name
         self.identity = identity                        # whose rights decide what it may read
-        self.interest = Interest(lambda topic: registry.may_read(self.identity, topic))
+        self.interest = Interest(lambda topic: registry.rights.may_read(self.identity, topic))
         self.cursors: dict[Partition, Cursor] = {}
         self.members = Members(spec.mode)
         self.paused = False
@@ -100,7 +100,7 @@ class Consumer:
             return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
         if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
             return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
-        if not self._registry.may_attach(member.identity, self):
+        if not self._registry.rights.may_attach(member.identity, self):
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
         self.members.add(member)
         self.detached_since_s = None
@@ -167,7 +167,7 @@ class Consumer:
         """Want more topics, from now on. Adding a filter again changes nothing."""
         if pattern in self.filters:
             return None
-        refusal = self._registry.check_subscribe(identity, pattern)
+        refusal = self._registry.rights.check_subscribe(identity, pattern)
         if refusal is not None:
             return refusal
         self._registry.add_filter(self, pattern, from_now=True)
@@ -191,10 +191,11 @@ class Consumer:
     def rules_changed(self) -> None:
         """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
         self.filters_changed()
+        rights = self._registry.rights
         for cursor in self.cursors.values():
-            cursor.drop(lambda event: not self._registry.may_read(self.identity, event.topic))
+            cursor.drop(lambda event: not rights.may_read(self.identity, event.topic))
         for member in list(self.members.all):
-            if member.identity.user != self.identity.user and not self._registry.may_share(member.identity, self):
+            if member.identity.user != self.identity.user and not rights.may_share(member.identity, self):
                 self.detach(member)
                 member.consumer_closed(self, "the rules do not allow it any more")
 

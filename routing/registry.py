@@ -6,20 +6,20 @@ where to read on and which offsets below that are unacked. A crash repeats at mo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from routing.consumer import Consumer, ConsumerSpec, Start
 from routing.cursor import Cursor, Delivery
-from routing.errors import Reason, Refusal, StorageError, TopicError
+from routing.errors import Reason, Refusal, StorageError
 from routing.event import Event, Headers
 from routing.members import Mode
-from routing.policy import INTERNAL, Action, Identity, Policy
+from routing.policy import INTERNAL, Identity
+from routing.rights import Rights
 from routing.settings import Limits
 from routing.ticket import Ticket
-from routing.topic import check_filter
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -64,7 +64,7 @@ class ConsumerRegistry:
         self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
         self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
         self.limits: Limits = router.limits
-        self.policy: Policy = router.policy
+        self.rights: Rights = router.rights
         self.clock_s: Callable[[], float] = router.clock_s
         self.clock_ms: Callable[[], int] = router.clock_ms
         self._router = router
@@ -78,14 +78,14 @@ class ConsumerRegistry:
     def open(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:
         """Get or create the consumer of that name. The filters of the spec, when given, replace the old ones."""
         for pattern in spec.filters:
-            refusal = self.check_subscribe(identity, pattern)
+            refusal = self.rights.check_subscribe(identity, pattern)
             if refusal is not None:
                 return refusal
         if spec.push is not None:
             refusal = self._refuse_push(spec)
             if refusal is not None:
                 return refusal
-        refusal = self._refuse_dead_letters(spec, identity)
+        refusal = self.rights.refuse_dead_letters(identity, spec)
         if refusal is not None:
             return refusal
         consumer = self.by_name.get(spec.name)
@@ -102,7 +102,7 @@ class ConsumerRegistry:
                 consumer.identity = identity
                 consumer.rules_changed()                # nothing that was decided for the old roles stays
             consumer.identity = identity
-        elif not self._may_read_all(identity, (*consumer.filters, *spec.filters)):  # it reads with its owner's rights
+        elif not self.rights.may_read_all(identity, (*consumer.filters, *spec.filters)):    # it reads as its owner
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
         consumer.take_spec(spec)
         if spec.filters:
@@ -119,13 +119,6 @@ class ConsumerRegistry:
         if self.check_push is None:
             return Refusal(Reason.TARGET_REFUSED, "this node serves no webhooks")
         return self.check_push(spec)
-
-    def _refuse_dead_letters(self, spec: ConsumerSpec, identity: Identity) -> Refusal | None:
-        """A dead letter is published: to the consumer's own topic as a matter of course, to another by right."""
-        topic = spec.dead_letter_topic
-        if topic is None or topic == f"dead-letter/{spec.name}":
-            return None
-        return self.policy.refuse(identity, Action.PUBLISH, topic, self.clock_ms())
 
     def _opened(self, consumer: Consumer) -> None:
         for hook in self.on_opened:
@@ -156,17 +149,6 @@ class ConsumerRegistry:
         return True
 
     # -- filters ----------------------------------------------------------------------------------------------
-
-    def check_subscribe(self, identity: Identity, pattern: str) -> Refusal | None:
-        """The subscribe half of the policy door: grammar, then rules."""
-        try:
-            check_filter(pattern)
-        except TopicError as error:
-            return Refusal(Reason.FILTER_INVALID, str(error))
-        return self.policy.refuse(identity, Action.SUBSCRIBE, pattern, self.clock_ms())
-
-    def may_read(self, identity: Identity, topic: str) -> bool:
-        return self.policy.decide(identity, Action.SUBSCRIBE, topic).allowed
 
     def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None:
         """Put a checked filter into effect. from_now: it does not reach back before this moment."""
@@ -199,33 +181,8 @@ class ConsumerRegistry:
 
     def rules_changed(self) -> None:
         for consumer in self.by_name.values():
-            self._choose_owner(consumer)
+            consumer.identity = self.rights.choose_owner(consumer)
             consumer.rules_changed()
-
-    def may_share(self, identity: Identity, consumer: Consumer) -> bool:
-        """May this identity read all that the consumer's filters match?"""
-        return self._may_read_all(identity, consumer.filters)
-
-    def may_attach(self, identity: Identity, consumer: Consumer) -> bool:
-        """Its owner, with the roles by which it reads; or who may read all of it anyway."""
-        owner = consumer.identity
-        return (identity.user, identity.roles) == (owner.user, owner.roles) or self.may_share(identity, consumer)
-
-    def _may_read_all(self, identity: Identity, patterns: Iterable[str]) -> bool:
-        permissions = self.policy.permissions(identity)
-        return all(
-            permissions.decide(Action.SUBSCRIBE, pattern).allowed and not permissions.denies_part_of(pattern)
-            for pattern in patterns
-        )
-
-    def _choose_owner(self, consumer: Consumer) -> None:
-        """An owner who lost the right to a filter hands over to a member who has it."""
-        permissions = self.policy.permissions(consumer.identity)
-        if not all(permissions.decide(Action.SUBSCRIBE, pattern).allowed for pattern in consumer.filters):
-            for member in consumer.members.all:
-                if self.may_share(member.identity, consumer):
-                    consumer.identity = member.identity
-                    return
 
     # -- loop turn and clock ----------------------------------------------------------------------------------
 
@@ -344,7 +301,7 @@ class ConsumerRegistry:
             log.error("consumer %s: the dead letter at offset %d failed again; given up", consumer.name, event.offset)
             consumer.ack([delivery])
             return
-        refusal = self._refuse_dead_letters(consumer.spec, consumer.identity)       # the rules may have changed
+        refusal = self.rights.refuse_dead_letters(consumer.identity, consumer.spec)      # the rules may have changed
         if refusal is not None:
             log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
             consumer.nack(delivery, consumer.spec.backoff_max_s)

@@ -28,6 +28,7 @@ from routing.recovery import PacketIds, read_tail
 from routing.registry import ConsumerRegistry
 from routing.replicas import Replicas
 from routing.retained import RETAINED_STREAM, RetainedEvents
+from routing.rights import Rights
 from routing.route import RemoteLane, Route, make_route
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
@@ -82,6 +83,7 @@ class Router:
         self._starting = True
         self.state = StateTable(self._open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self._open_internal(RETAINED_STREAM), policy, limits, clock_ms)
+        self.rights = Rights(policy, clock_ms)
         self.registry = ConsumerRegistry(self)
         self.replicas = Replicas(self)
         for stream in settings:
@@ -363,11 +365,11 @@ class Router:
 
     def check_subscribe(self, identity: Identity, pattern: str) -> Refusal | None:
         """Grammar and policy of a subscribe; denials are counted and listed."""
-        return self.registry.check_subscribe(identity, pattern)
+        return self.rights.check_subscribe(identity, pattern)
 
     def subscribe(self, subscription: Subscription) -> Refusal | None:
         """Add a live subscription to the direct lane."""
-        refusal = self.registry.check_subscribe(subscription.sink.identity, subscription.pattern)
+        refusal = self.rights.check_subscribe(subscription.sink.identity, subscription.pattern)
         if refusal is None:
             self.trie.add(subscription.pattern, subscription)
             self.routes_changed(subscription.pattern)

@@ -99,7 +99,7 @@ class ConsumersEndpoint:
     def _may_use(self, identity: Identity, consumer: Consumer) -> bool:
         if not consumer.spec.durable or "/" in consumer.name:
             return False
-        return identity.user == consumer.identity.user or self.router.registry.may_share(identity, consumer)
+        return identity.user == consumer.identity.user or self.router.rights.may_share(identity, consumer)
 
     def managed(self, request: web.Request, identity: Identity) -> Consumer:
         """The same, to do with it what changes it for all. One of the configuration is for who may manage the node.

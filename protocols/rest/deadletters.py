@@ -103,7 +103,7 @@ class DeadLettersEndpoint:
     def _may_show(self, dead: Event, identity: Identity, consumer: Consumer) -> bool:
         """What it was before counts: rules change, and a former consumer of that name may have read other topics."""
         topic = str(dict(dead.headers).get("dead-letter-topic", ""))
-        return all(self._router.registry.may_read(who, topic) for who in (identity, consumer.identity))
+        return all(self._router.rights.may_read(who, topic) for who in (identity, consumer.identity))
 
     async def redrive(self, request: web.Request) -> web.StreamResponse:
         """202: begun. With dry_run 200: how many there are to redrive."""

@@ -170,7 +170,7 @@ class Pullers:
         pullers = self._by_consumer.setdefault(consumer, {})
         name = f"{identity.user}\0" if consumer.spec.mode is Mode.SHARED else f"{identity.user}\0{client}"
         puller = pullers.get(name)
-        if not self._router.registry.may_attach(identity, consumer):      # the roles of a user are not always the same
+        if not self._router.rights.may_attach(identity, consumer):      # the roles of a user are not always the same
             raise problem_of(Refusal(
                 Reason.NOT_AUTHORIZED, f"consumer {consumer.name} reads by roles that you do not have now"))
         if puller is None or not puller.attached:
