@@ -128,11 +128,13 @@ class Node:
                 "link": dict(self.links.counters)}
 
     def clients(self) -> list[dict[str, Any]]:
-        return [{**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()]
+        """MQTT sessions, away or not, and open WebSockets."""
+        return [*({**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()),
+                *({**client, "protocol": "websocket"} for client in self.json_websocket.clients_snapshot())]
 
     def kick(self, client_id: str) -> bool:
         """Close a client's connection; False when there is none."""
-        return self.mqtt.kick(client_id)
+        return self.mqtt.kick(client_id) or self.json_websocket.kick(client_id)
 
     def delete_consumer(self, name: str) -> bool:
         """Delete a consumer, and the session that it belongs to, if that is away; False when there is none."""

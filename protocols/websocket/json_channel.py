@@ -16,6 +16,7 @@ from aiohttp import web
 from protocols.websocket.channel import WebSocketChannel
 from protocols.websocket.endpoint import WebSocketEndpoint, address_of
 from protocols.websocket.frames import BINARY, GOING_AWAY, PING, TEXT, encode_frame
+from protocols.websocket.json_clients import client_name, client_row
 from protocols.websocket.json_counters import JsonCounters
 from protocols.websocket.json_opening import Caches
 from protocols.websocket.json_session import Credentials, JsonSession
@@ -36,15 +37,23 @@ class JsonChannel(WebSocketChannel):
 
     _session: JsonSession | None = None
     _reader: MessageReader
+    _since_ms = 0
 
-    def start(self, session: JsonSession, login_bytes_max: int) -> None:
+    def start(self, session: JsonSession, login_bytes_max: int, now_ms: int) -> None:
         self._session = session
+        self._since_ms = now_ms
         self._reader = MessageReader(login_bytes_max)
 
     @property
     def session(self) -> JsonSession:
         assert self._session is not None
         return self._session
+
+    def snapshot(self) -> dict[str, str | int | bool | None] | None:
+        """For operators; None when it is over."""
+        if self._session is None:
+            return None
+        return client_row(self._session, self.address, self._since_ms, self.buffered_bytes())
 
     def allow(self, message_bytes_max: int) -> None:
         self._reader.allow(message_bytes_max)
@@ -129,12 +138,24 @@ class JsonOverWebSocket(WebSocketEndpoint[JsonChannel]):
             session = JsonSession(
                 channel, self._router, self._replies, self._settings, self.counters, self._node,
                 lambda shown, done: self._log_in(log_in, shown, request, done), self._caches, self._clock_s())
-            channel.start(session, self._settings.login_bytes_max)
+            channel.start(session, self._settings.login_bytes_max, self._router.clock_ms())
             if has_credentials or not wait:
                 session.log_in(Credentials())
 
         await self._run(request, response, channel, start)
         return response
+
+    def clients_snapshot(self) -> list[dict[str, str | int | bool | None]]:
+        """One row per connection, for the console and `meshgate clients`."""
+        return [row for channel in self._channels if (row := channel.snapshot()) is not None]
+
+    def kick(self, name: str) -> bool:
+        """Send a client away by the name that the snapshot gives it; False when there is none."""
+        for channel in self._channels:
+            if client_name(channel.address) == name and channel._session is not None:
+                channel._session.goodbye("kicked", "disconnected by an operator")
+                return True
+        return False
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         return example_page()

@@ -91,6 +91,11 @@ class JsonSession(OpensSubscriptions):
         self._requests: dict[str, tuple[Id, float]] = {}    # reply topic → id, deadline
         self._batch: list[tuple[Id, Event]] = []
 
+    @property
+    def is_open(self) -> bool:
+        """Logged in, or let in as nobody."""
+        return self._publisher is not None
+
     # -- login ------------------------------------------------------------------------------------------------
 
     def log_in(self, credentials: Credentials) -> None:

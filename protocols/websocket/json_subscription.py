@@ -76,6 +76,11 @@ class JsonSubscription:
         self._sent_position = ""
         self._dropped = 0
 
+    @property
+    def unacked(self) -> int:
+        """Deliveries that were sent and wait for the client's word."""
+        return len(self._unacked)
+
     # -- life -------------------------------------------------------------------------------------------------
 
     def start(self, consumer: Consumer, vector: Vector) -> None:
