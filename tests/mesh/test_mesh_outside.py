@@ -33,6 +33,12 @@ def api(node: Node, path: str):
     return answer.json
 
 
+def skew_ms(node: Node) -> float:
+    """What it makes of the other one's clock; far out while there is nothing. One slow round trip makes it coarse."""
+    found = api(node, "nodes")["nodes"][1]["skew_ms"]
+    return 1e9 if found is None else found
+
+
 def command(node: Node, *arguments: str) -> str:
     done = meshgate(*arguments, "--url", node.url("console"))
     assert done.returncode == 0, done.stderr
@@ -46,8 +52,7 @@ def test_nodes_and_routes(pair):
     assert found["nodes"][1] | {"hops": 1, "next_hop": "vienna", "protocol": 1} == found["nodes"][1]
     assert found["nodes"][1]["streams"] == [{"name": "events", "partitions": 1, "captures": ["#"]}]
     assert api(graz, "routes")["routes"] == [{"to": "vienna", "next_hop": "vienna", "hops": 1, "cost": 1}]
-    wait_until(lambda: api(graz, "nodes")["nodes"][1]["skew_ms"] is not None, "the skew is measured")
-    assert abs(api(graz, "nodes")["nodes"][1]["skew_ms"]) < 1_000
+    wait_until(lambda: -1_000 < skew_ms(graz) < 1_000, "the skew is measured")
 
 
 def test_interest_and_who_wants_a_topic(pair):

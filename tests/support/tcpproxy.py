@@ -221,9 +221,10 @@ class _Pair:
             direction.source.transport.resume_reading()
 
     def _pass(self, direction: _Direction, data: bytes) -> None:
+        if direction.sink.transport.is_closing():
+            return
         if not data:
-            if not direction.sink.transport.is_closing():
-                direction.sink.transport.write_eof()
+            direction.sink.transport.write_eof()
             return
         if self._left is not None:
             data = data[:self._left]

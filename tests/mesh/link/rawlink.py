@@ -9,6 +9,7 @@ from websockets.frames import Frame, Opcode
 
 from mesh.link.frames import Frame as LinkFrame
 from mesh.link.frames import Hello, decode_message, encode_frame
+from tests.support.wait import DEADLINE_S
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -43,7 +44,7 @@ class RawLink:
         """With the opening handshake done."""
         link = await cls.connect(port)
         link.writer.write(UPGRADE % headers)
-        answer = await asyncio.wait_for(link.reader.readuntil(b"\r\n\r\n"), 5)
+        answer = await asyncio.wait_for(link.reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
         assert answer.startswith(b"HTTP/1.1 101 "), answer
         return link
 
@@ -55,7 +56,7 @@ class RawLink:
 
     async def message(self) -> tuple[Opcode, bytes]:
         """The next WebSocket frame from the node."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             first, second = await self.reader.readexactly(2)
             length = second & 0x7F
             if length == 126:
@@ -74,9 +75,9 @@ class RawLink:
             if opcode is Opcode.BINARY:
                 found += decode_message(data)
 
-    async def ended(self, seconds: float = 5.0) -> bytes:
+    async def ended(self) -> bytes:
         """What comes until the socket is closed."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(DEADLINE_S):
             try:
                 return await self.reader.read()
             except ConnectionError:

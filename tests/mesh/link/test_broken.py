@@ -30,10 +30,10 @@ async def test_frames_survive_whole_or_not_at_all(seed: int) -> None:
                     await asyncio.sleep(0.001)
                 proxy.close_after(None)
                 proxy.cut()
-                await until(lambda: graz.overlay.up and cloud.overlay.up, 10)
+                await until(lambda: graz.overlay.up and cloud.overlay.up)
                 last = Relay("cloud", "graz", 16, 3, b"last")
                 await until(lambda: graz.overlay.up and graz.overlay.up[0].send(last, 3)
-                            and any(frame == last for _, frame in cloud.overlay.frames), 10)
+                            and any(frame == last for _, frame in cloud.overlay.frames))
         numbers = [int.from_bytes(frame.body[:4], "big") for _, frame in cloud.overlay.frames
                    if isinstance(frame, Relay) and frame.body != b"last"]
         assert numbers == sorted(set(numbers)) and all(number < sent for number in numbers)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mesh.link.settings import LinkTable
-from tests.mesh.link.nodes import LinkNode, until
+from tests.mesh.link.nodes import LinkNode, fast_limits, until
+from tests.support.wait import DEADLINE_S
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -45,7 +46,8 @@ async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def test_something_else_that_listens_is_told_apart(handler: Handler, problems: tuple[str, ...]) -> None:
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with LinkNode("graz", links=(LinkTable(f"ws://127.0.0.1:{port}", "l1"),)) as graz:
+    limits = fast_limits(handshake_timeout_s=0.5) if handler is silent else None
+    async with LinkNode("graz", links=(LinkTable(f"ws://127.0.0.1:{port}", "l1"),), limits=limits) as graz:
         await until(lambda: graz.link("l1")["last_error"])
         assert graz.link("l1")["last_error"].startswith(problems)
         assert graz.overlay.up == [] and graz.link("l1")["state"] == "down"
@@ -67,7 +69,7 @@ async def test_a_dial_that_is_cancelled_when_its_socket_is_open_leaves_nothing_b
             graz.manager.pause("l1")
             await until(lambda: graz.manager.sockets == 0)
         else:
-            await asyncio.wait_for(graz.manager.shutdown(), 10)
+            await asyncio.wait_for(graz.manager.shutdown(), DEADLINE_S)
     server.close()
 
 
@@ -76,7 +78,8 @@ async def test_a_dial_that_is_cancelled_when_its_socket_is_open_leaves_nothing_b
     ("ws://no-such-host.invalid:1", "no-such-host.invalid: "),
 ])
 async def test_nobody_is_there(url: str, problem: str) -> None:
-    async with LinkNode("graz", links=(LinkTable(url, "l1", insecure=True),)) as graz:
+    limits = fast_limits(connect_timeout_s=1.0)             # some resolvers take their time to say no
+    async with LinkNode("graz", links=(LinkTable(url, "l1", insecure=True),), limits=limits) as graz:
         await until(lambda: graz.link("l1")["dial_failures"] >= 2)
         assert graz.link("l1")["last_error"].startswith(problem)
 

@@ -35,7 +35,7 @@ def test_an_edge_node_behind_a_proxy_bridges_both_ways(tmp_path: Path, certifica
                 assert above.message().payload == b"from the plant"
                 assert below.message().payload == b"from the cloud"
             [seen] = cloud.get("/api/v1/links").json["links"]
-            assert (seen["id"], seen["tls"], proxy.tunnels) == ("edge:up", True, 1)
+            assert (seen["id"], seen["tls"]) == ("edge:up", True) and proxy.tunnels >= 1
         finally:
             edge.kill9()
             cloud.kill9()

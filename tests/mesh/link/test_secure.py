@@ -119,7 +119,7 @@ async def test_a_link_ends_with_its_jwt_and_comes_back_with_the_next(tmp_path: P
     def write(seconds: float) -> None:
         file.write_text(jwt.encode({"sub": "graz", "exp": time.time() + seconds}, key))
 
-    write(-59.0)                            # a minute is forgiven, one second of which is left
+    write(-56.0)                            # a minute is forgiven, four seconds of which are left
     async with LinkNode("cloud", peers=(LinkPeerTable("*", jwt_key=key),)) as cloud:
         port = await cloud.listen()
         table = LinkTable(to=f"ws://127.0.0.1:{port}", name="l1", token=f"file:{file}")

@@ -42,9 +42,8 @@ async def test_both_directions_use_one_connection(cloud: LinkNode) -> None:
         await until(lambda: cloud.overlay.frames and graz.overlay.frames)
         assert cloud.overlay.frames == [("graz", relay())]
         assert graz.overlay.frames == [("cloud", Gossip([b"state"]))]
-        await until(lambda: up.rtt_s is not None and up.skew_ms is not None)
-        assert up.rtt_s is not None and up.rtt_s < 0.5
-        assert up.skew_ms is not None and abs(up.skew_ms) < 1_000
+        await until(lambda: up.rtt_s is not None and up.rtt_s < 0.5)
+        await until(lambda: up.skew_ms is not None and abs(up.skew_ms) < 1_000)
 
 
 async def test_many_large_frames_arrive_in_order_and_back_pressure_holds(cloud: LinkNode) -> None:
@@ -57,7 +56,7 @@ async def test_many_large_frames_arrive_in_order_and_back_pressure_holds(cloud: 
                 sent += 1
             else:
                 await asyncio.sleep(0)
-        await until(lambda: len(cloud.overlay.frames) == 300, 20)
+        await until(lambda: len(cloud.overlay.frames) == 300)
         numbers = [int.from_bytes(frame.body[:4], "big") for _, frame in cloud.overlay.frames
                    if isinstance(frame, Relay)]
         assert numbers == list(range(300))
@@ -92,16 +91,15 @@ async def test_several_links_between_the_same_nodes(cloud: LinkNode) -> None:
 
 
 async def test_a_cut_link_is_dialled_again_at_once(cloud: LinkNode) -> None:
-    async with TcpProxy(cloud.port) as proxy, LinkNode("graz", links=(to(proxy.port),)) as graz:
+    """A dial that waits for its back-off would come too late for the deadline."""
+    patient = fast_limits(retry_min_s=600.0, retry_max_s=600.0)
+    async with TcpProxy(cloud.port) as proxy, LinkNode("graz", links=(to(proxy.port),), limits=patient) as graz:
         await both_up(cloud, graz)
-        loop = asyncio.get_running_loop()
         for cuts in range(1, 4):
             await asyncio.sleep(0.12)       # good_after_s of these tests
             assert proxy.cut() == 1
-            cut_s = loop.time()
             await until(lambda cuts=cuts: len(graz.overlay.downs) == len(cloud.overlay.downs) == cuts)
             await both_up(cloud, graz)
-            assert loop.time() - cut_s < 0.5
         assert graz.link("l1")["connects"] == 4
 
 
@@ -116,21 +114,39 @@ async def test_a_link_waits_for_a_node_that_is_away_and_finds_it(cloud: LinkNode
 
 
 @pytest.mark.parametrize("direction", [UP, DOWN])
-async def test_a_connection_that_is_dead_one_way_is_noticed_and_replaced(cloud: LinkNode, direction: str) -> None:
-    async with TcpProxy(cloud.port) as proxy, LinkNode("graz", links=(to(proxy.port),)) as graz:
-        await both_up(cloud, graz)
-        proxy.stall(direction)
-        await until(lambda: "blocked" in (graz.link("l1")["state"], cloud.link("graz:l1")["state"]))
-        await until(lambda: graz.overlay.downs and cloud.overlay.downs)
-        proxy.cut()
-        proxy.resume()
-        await both_up(cloud, graz)
+async def test_a_connection_that_does_not_get_on_is_shown_as_blocked(direction: str) -> None:
+    limits = fast_limits(blocked_after_s=0.3, stale_after_s=600.0)
+    async with LinkNode("cloud", limits=limits) as cloud:
+        await cloud.listen()
+        async with TcpProxy(cloud.port) as proxy, LinkNode("graz", links=(to(proxy.port),), limits=limits) as graz:
+            def states() -> tuple[str, str]:
+                return graz.link("l1")["state"], cloud.link("graz:l1")["state"]
+
+            await both_up(cloud, graz)
+            proxy.stall(direction)
+            await until(lambda: "blocked" in states())
+            proxy.resume()
+            await until(lambda: states() == ("up", "up"))
+            assert graz.overlay.downs == cloud.overlay.downs == []
+
+
+@pytest.mark.parametrize("direction", [UP, DOWN])
+async def test_a_connection_that_is_dead_one_way_is_noticed_and_replaced(direction: str) -> None:
+    limits = fast_limits(stale_after_s=0.8)
+    async with LinkNode("cloud", limits=limits) as cloud:
+        await cloud.listen()
+        async with TcpProxy(cloud.port) as proxy, LinkNode("graz", links=(to(proxy.port),), limits=limits) as graz:
+            await both_up(cloud, graz)
+            proxy.stall(direction)
+            await until(lambda: graz.overlay.downs and cloud.overlay.downs)
+            proxy.cut()
+            proxy.resume()
+            await both_up(cloud, graz)
 
 
 async def test_a_stale_connection_is_taken_over_by_the_same_process(cloud: LinkNode) -> None:
     """The network broke without a word: the acceptor still holds the old connection when the dialler comes again."""
-    limits = fast_limits(stale_after_s=30.0)
-    async with LinkNode("lyon", limits=limits) as lyon:
+    async with LinkNode("lyon", limits=fast_limits(stale_after_s=600.0)) as lyon:
         await lyon.listen()
         async with TcpProxy(lyon.port) as proxy:
             graz = LinkNode("graz", links=(to(proxy.port),))
@@ -145,7 +161,7 @@ async def test_a_stale_connection_is_taken_over_by_the_same_process(cloud: LinkN
 
 
 async def test_a_restarted_node_takes_over_when_its_past_does_not_answer() -> None:
-    async with LinkNode("lyon", limits=fast_limits(stale_after_s=30.0)) as lyon:
+    async with LinkNode("lyon", limits=fast_limits(blocked_after_s=0.3, stale_after_s=600.0)) as lyon:
         await lyon.listen()
         async with TcpProxy(lyon.port) as proxy:
             graz = LinkNode("graz", links=(to(proxy.port),), seed=1)
