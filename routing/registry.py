@@ -76,7 +76,10 @@ class ConsumerRegistry:
     # -- open and delete --------------------------------------------------------------------------------------
 
     def open(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:
-        """Get or create the consumer of that name. The filters of the spec, when given, replace the old ones."""
+        """Get or create the consumer of that name. The filters of the spec, when given, replace the old ones.
+
+        Who may read it all may join it as it is; what the spec changes is for those who may change it.
+        """
         for pattern in spec.filters:
             refusal = self.rights.check_subscribe(identity, pattern)
             if refusal is not None:
@@ -97,13 +100,18 @@ class ConsumerRegistry:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} belongs to the configuration; change it there")
         if consumer.spec.mode is not spec.mode:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
-        if identity.user == consumer.identity.user:
+        owns = self.rights.owns(identity, consumer)
+        if not owns and not self.rights.may_read_all(identity, (*consumer.filters, *spec.filters)):
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
+        if _differs(consumer, spec):
+            refusal = self.rights.refuse_change(identity, consumer)
+            if refusal is not None:
+                return refusal
+        if owns:                                        # it reads with his rights
             if identity.roles != consumer.identity.roles:
                 consumer.identity = identity
                 consumer.rules_changed()                # nothing that was decided for the old roles stays
             consumer.identity = identity
-        elif not self.rights.may_read_all(identity, (*consumer.filters, *spec.filters)):    # it reads as its owner
-            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
         consumer.take_spec(spec)
         if spec.filters:
             for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
@@ -326,6 +334,15 @@ class ConsumerRegistry:
                 consumer.ack([delivery])
 
         self._router.publish([copy], self._router.internal).on_done(stored)
+
+
+def _differs(consumer: Consumer, spec: ConsumerSpec) -> bool:
+    """Would the spec change the consumer? start counts only when it is made, and whoever joins may make it durable."""
+    known = consumer.spec
+    if spec.filters and set(spec.filters) != set(consumer.filters):
+        return True
+    durable = spec.durable and known.durable
+    return msgspec.structs.replace(spec, filters=known.filters, start=known.start, durable=durable) != known
 
 
 def start_position(partition: Partition, start: Start) -> int:

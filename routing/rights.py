@@ -1,4 +1,7 @@
-"""Rights: who may read, share, attach to and dead-letter from a consumer. The policy's answers in a consumer's terms.
+"""Rights: who may read, share, change and dead-letter from a consumer. The policy's answers in a consumer's terms.
+
+    to use it (pull, ack, nack)     its owner, and who may read all that it reads: they share its work
+    to change it                    its owner, and who may manage: options, filters, place, pause, redrive, deletion
 
 A consumer reads with the rights of its owner, Consumer.identity. Made by the router; asked by the registry, by
 consumers and by every protocol that has them, so that no door is wider than another.
@@ -9,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from routing.errors import Reason, Refusal, TopicError
-from routing.policy import Action, Identity, Policy
+from routing.policy import INTERNAL, Action, Identity, Policy
 from routing.topic import check_filter
 
 if TYPE_CHECKING:
@@ -50,6 +53,27 @@ class Rights:
         """Its owner, with the roles by which it reads; or who may read all of it anyway."""
         owner = consumer.identity
         return (identity.user, identity.roles) == (owner.user, owner.roles) or self.may_share(identity, consumer)
+
+    def owns(self, identity: Identity, consumer: Consumer) -> bool:
+        """By user, whatever his roles and client id are now. What the configuration made is the node's own."""
+        owner = consumer.identity
+        if identity is INTERNAL or owner is INTERNAL:   # by being that very object, not by a name that a client took
+            return identity is owner
+        return identity.user == owner.user
+
+    def may_change(self, identity: Identity, consumer: Consumer) -> bool:
+        """Its owner, or who may manage. Without users that is everybody: see mesh/rules.py."""
+        return self.owns(identity, consumer) or self._policy.decide(identity, Action.MANAGE).allowed
+
+    def refuse_change(self, identity: Identity, consumer: Consumer) -> Refusal | None:
+        """The same for who is about to do it: a denial is counted and listed."""
+        if self.owns(identity, consumer):
+            return None
+        refusal = self._policy.refuse(identity, Action.MANAGE, "", self._clock_ms())
+        if refusal is None:
+            return None
+        text = f"consumer {consumer.name} belongs to {consumer.identity.user}; {refusal.text}"
+        return Refusal(refusal.reason, text)
 
     def choose_owner(self, consumer: Consumer) -> Identity:
         """An owner who lost the right to a filter hands over to a member who has it; else it is the one it was."""

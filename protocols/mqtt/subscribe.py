@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from protocols.mqtt import encode, packets, reasons, shared
 from protocols.mqtt.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.subscriptions import MqttSubscription, Plan, parse_share
@@ -145,7 +147,10 @@ def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> 
     name = shared.group_name(share)
     known = server.router.consumers.get(name)
     durable = session.persistent or (known is not None and known.spec.durable)
-    group = server.router.open_consumer(shared.group_spec(share, durable), session.identity)
+    spec = shared.group_spec(share, durable)
+    if known is not None:                                   # who joins changes nothing else
+        spec = msgspec.structs.replace(known.spec, durable=durable)
+    group = server.router.open_consumer(spec, session.identity)
     if isinstance(group, Refusal):
         return group
     outbound = connection.out()

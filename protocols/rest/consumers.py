@@ -1,8 +1,8 @@
 """/v1/consumers: durable consumers, made, shown, changed, paused, moved and deleted. Pulling is in pulling.py.
 
 A consumer is the same one for every protocol (architecture §5); names with a slash are those of MQTT sessions and the
-like and are not served here. Who owns a consumer, or may read all that its filters match, may use it; for everybody
-else it is not there. An answer comes when what it says is on disk.
+like and are not served here. Who may use a consumer and who may change it says routing/rights.py; for everybody else
+it is not there. An answer comes when what it says is on disk.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from protocols.rest.waiting import Waiting
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import Refusal, TopicError
 from routing.members import Mode
-from routing.policy import INTERNAL, Action, Identity
+from routing.policy import Identity
 from routing.push import StrictPush
 from routing.registry import STATE_PREFIX, start_position
 from routing.router import Router
@@ -99,18 +99,18 @@ class ConsumersEndpoint:
     def _may_use(self, identity: Identity, consumer: Consumer) -> bool:
         if not consumer.spec.durable or "/" in consumer.name:
             return False
-        return identity.user == consumer.identity.user or self.router.rights.may_share(identity, consumer)
+        rights = self.router.rights
+        return rights.may_change(identity, consumer) or rights.may_share(identity, consumer)
 
     def managed(self, request: web.Request, identity: Identity) -> Consumer:
-        """The same, to do with it what changes it for all. One of the configuration is for who may manage the node.
+        """The same, to do with it what changes it for all: for its owner, and who may manage.
 
         Raises Problem (400, 403, 404).
         """
         consumer = self.consumer(request, identity)
-        if consumer.identity is INTERNAL:
-            refusal = self.router.policy.refuse(identity, Action.MANAGE, "", self.router.clock_ms())
-            if refusal is not None:
-                raise problem_of(refusal)
+        refusal = self.router.rights.refuse_change(identity, consumer)
+        if refusal is not None:
+            raise problem_of(refusal)
         return consumer
 
     async def stored(self, consumer: Consumer) -> None:

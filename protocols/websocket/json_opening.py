@@ -214,8 +214,9 @@ class OpensSubscriptions:
             raise BadMessage(f"there is no subscription {said.subscription[:200]}", "not-found", said.id)
         consumer = subscription.consumer
         if said.delete and subscription.durable and consumer is not None:
-            if consumer.identity.user != self.identity.user:
-                raise BadMessage("only its owner deletes a consumer", "not-authorized", said.id)
+            refusal = self._router.rights.refuse_change(self.identity, consumer)
+            if refusal is not None:
+                raise BadMessage(refusal.text, problem_of(refusal), said.id)
             del self.subscriptions[said.subscription]
             subscription.close()
             self._router.delete_consumer(consumer.name)

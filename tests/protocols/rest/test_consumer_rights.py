@@ -99,8 +99,72 @@ async def test_nobody_widens_the_filters_of_somebody_elses_consumer_to_what_he_m
         ana, bob = client(it, "ana"), client(it, "bob")
         await ana.put(filters=["a/#"])
         assert (await bob.put(403, filters=["#"], push=TO))["type"] == "/problems/not-authorized"
+        it.router.apply_rules([*RULES, Rule(allow=(Action.MANAGE,), to=("user:bob",))])
+        assert (await bob.put(403, filters=["#"], push=TO))["type"] == "/problems/not-authorized"
         await bob.put(200, filters=["a/#", "b/#"])
         assert (await ana.get())["filters"] == ["a/#", "b/#"]
+
+
+CHANGES = [
+    ("PUT", "", {"filters": ["a/#", "b/#"], "start": "earliest"}, 200),
+    ("PUT", "", {"filters": ["a/#"], "start": "earliest", "max_in_flight": 1}, 200),
+    ("PUT", "", {"filters": ["a/#"], "push": TO}, 200),
+    ("POST", "/pause", None, 200),
+    ("POST", "/resume", None, 200),
+    ("POST", "/seek", {"to": "latest"}, 200),
+    ("POST", "/seek", {"to": "latest", "dry_run": True}, 200),
+    ("POST", "/redrive", {}, 202),
+    ("POST", "/redrive", {"dry_run": True}, 200),
+    ("DELETE", "/redrive", None, 200),
+    ("DELETE", "", None, 204),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "done"), CHANGES)
+async def test_a_consumer_is_changed_by_its_owner_and_who_may_manage(tmp_path, method, path, body, done):
+    """Who may only read what it reads shares its work, and no more."""
+    async with rules_stand(tmp_path) as it:
+        it.router.registry.check_push = lambda spec: None
+        ana, bob, root = (client(it, user) for user in ("ana", "bob", "root"))
+        await ana.put(filters=["a/#"])
+        await ana.call("POST", "/redrive", {}, 202)
+        before = state_of(it.router.consumers["billing"])
+        assert (await bob.call(method, path, body, 403))["type"] == "/problems/not-authorized"
+        assert state_of(it.router.consumers["billing"]) == before
+        await root.call(method, path, body, done)
+        assert it.router.policy.denied["http", "manage"] == 1
+
+
+def state_of(consumer):
+    positions = [(cursor.position, cursor.state()) for cursor in consumer.cursors.values()]
+    return consumer.spec, list(consumer.filters), consumer.paused, consumer.generation, positions, consumer.identity
+
+
+async def test_who_may_read_what_it_reads_shares_its_work(tmp_path):
+    async with rules_stand(tmp_path) as it:
+        ana, bob = client(it, "ana"), client(it, "bob")
+        await ana.put(filters=["a/#"])
+        assert (await bob.put(200, filters=["a/#"]))["user"] == "ana"      # as every replica does when it starts
+        await it.publish_as_node("a/1", "a/2", "a/3")
+        one, two, three = [await bob.pull(1, wait_s=5) for _ in range(3)]
+        await bob.ack(one)
+        await bob.answer("nack", two, delay_s=0)
+        await bob.answer("extend", three, seconds=5)
+        assert [event["topic"] for event in await ana.pull(wait_s=5)] == ["a/2"]
+
+
+async def test_who_may_manage_changes_what_he_may_not_read(tmp_path):
+    """And reads no more of it than before. For others it is not there."""
+    rules = [*RULES, Rule(deny=(Action.SUBSCRIBE,), to=("user:root",), topics=("secret/#",))]
+    async with stand(tmp_path, rules=rules, users=USERS) as it:
+        ana, bob, root = (client(it, user) for user in ("ana", "bob", "root"))
+        await ana.put(filters=["secret/#"])
+        await bob.call("POST", "/pause", status=404)
+        assert (await root.call("POST", "/pause"))["paused"]
+        assert (await root.get())["user"] == "ana"
+        await root.pull(status=403)
+        await root.put(403, filters=["secret/#"])
+        await root.call("DELETE", status=204)
 
 
 async def test_nobody_changes_a_consumer_of_which_he_may_not_read_a_part(tmp_path):

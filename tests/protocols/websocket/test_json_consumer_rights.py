@@ -12,7 +12,7 @@ from tests.protocols.rest.stand import basic
 
 from .json_client import Client, ws_stand
 
-USERS = (("ana", "p", ()), ("bob", "p", ()))
+USERS = (("ana", "p", ()), ("bob", "p", ()), ("root", "p", ()))
 RULES = (Rule(allow=(Action.CONNECT, Action.SUBSCRIBE), to=("*",)),)
 
 
@@ -48,3 +48,31 @@ async def test_who_may_not_ask_does_not_learn_whether_somebody_would_answer(tmp_
         assert (await client.hear("refused", id=1))["problem"] == "/problems/not-authorized"
         await asyncio.sleep(0)
         client.close()
+
+
+async def test_a_consumer_is_changed_by_its_owner_and_who_may_manage(tmp_path):
+    """As over REST: who may read what it reads shares its work, and no more."""
+    rules = (Rule(allow=(Action.CONNECT, Action.SUBSCRIBE, Action.PUBLISH), to=("*",)),
+             Rule(allow=(Action.MANAGE,), to=("user:root",)))
+    async with ws_stand(tmp_path, users=USERS, rules=rules) as it:
+        ana, bob, root = [await Client.open(it, Authorization=basic(user, "p")) for user in ("ana", "bob", "root")]
+        await ana.subscribe("s", "a/#", consumer="c", mode="shared")
+        ana.say("unsubscribe", id=1, subscription="s")
+        await ana.hear("unsubscribed", id=1)
+        bob.say("subscribe", id=2, subscription="s", filters=["a/#", "b/#"], consumer="c")
+        assert (await bob.hear("refused", id=2))["problem"] == "/problems/not-authorized"
+        await bob.subscribe("s", "a/#", consumer="c")
+        await it.publish("a/1")
+        event = await bob.hear("event")
+        bob.say("ack", subscription="s", deliveries=[event["delivery"]])
+        bob.say("unsubscribe", id=3, subscription="s", delete=True)
+        assert (await bob.hear("refused", id=3))["problem"] == "/problems/not-authorized"
+        consumer = it.router.consumers["c"]
+        assert (consumer.acked, list(consumer.filters), len(consumer.members)) == (1, ["a/#"], 1)
+        await root.subscribe("s", "a/#", "b/#", consumer="c")
+        assert list(consumer.filters) == ["a/#", "b/#"] and consumer.identity.user == "ana"
+        root.say("unsubscribe", id=4, subscription="s", delete=True)
+        await root.hear("unsubscribed", id=4)
+        assert "c" not in it.router.consumers
+        for client in (ana, bob, root):
+            client.close()
