@@ -31,6 +31,11 @@ def json_answer(request: web.Request, status: int, body: bytes) -> web.StreamRes
     return web.Response(status=status, body=body, headers=_FIELDS)
 
 
+def prepared(status: int, body: bytes, extra: str = "") -> bytes:
+    """Head and body of an answer on an HTTP/1.1 connection that stays open. extra: further header lines."""
+    return (_HEADS[status] % (len(body), rfc822_formatted_time(), extra)).encode("ascii") + body
+
+
 class PreparedAnswer(web.StreamResponse):
     """Head and body in one write. aiohttp calls prepare() and write_eof() and asks for status and keep_alive."""
 
@@ -52,7 +57,6 @@ class PreparedAnswer(web.StreamResponse):
         connection = self._connection
         if connection is None or connection.transport is None or self._writer is None:
             raise ConnectionResetError("the client is gone")
-        head = _HEADS[self._status] % (len(self._content), rfc822_formatted_time(), self.extra)
-        connection.transport.write(head.encode("ascii") + self._content)
+        connection.transport.write(prepared(self._status, self._content, self.extra))
         if connection.writing_paused:           # a client that pipelines and does not read
             await self._writer.drain()

@@ -26,7 +26,9 @@ from protocols.rest.cors import is_preflight
 from protocols.rest.counters import RestCounters
 from protocols.rest.deadletters import DeadLettersEndpoint
 from protocols.rest.entry import Entry
+from protocols.rest.express import Post
 from protocols.rest.guard import (
+    EXPRESS,
     SHORTCUT,
     GuardedHandler,
     GuardedRunner,
@@ -76,7 +78,7 @@ class RestServer:
         self._json_websocket = json_websocket
         doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator, self._entry.count_user)
         self.memory = memory = BodyMemory(settings.bodies_bytes_max)
-        self._publish = PublishEndpoint(router, doorkeeper, settings, self.counters, memory)
+        self._publish = PublishEndpoint(router, doorkeeper, authenticator, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
         self.pullers = Pullers(router, settings)
         self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
@@ -114,6 +116,8 @@ class RestServer:
         router.add_get("/problems/{kind}", problem_types.show, allow_head=False)
         if self._entry.adds_fields:
             app.on_response_prepare.append(self._entry.add_fields)
+        else:
+            app[EXPRESS] = self._publish.express
         app[SHORTCUT] = self._shortcut
         return app
 
@@ -134,6 +138,10 @@ class RestServer:
 
     def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:
         """POST of one event, as the route does it; Expect needs aiohttp's own way."""
+        connection = request.protocol
+        if isinstance(connection, GuardedHandler) and isinstance(connection.outcome, Post):
+            post, connection.outcome = connection.outcome, None
+            return self._answer(request, lambda _: self._publish.resume(request, post))
         is_post = request.method == "POST" and request.rel_url.raw_path.startswith(PREFIX)
         if is_post and hdrs.EXPECT not in request.headers:
             return self._answer(request, self._publish.post)

@@ -44,10 +44,10 @@ class PublishFields(msgspec.Struct):
         """now_ms: wall clock, from which the TTL counts."""
         return Event(
             topic, payload, 1 if self.guaranteed else 0, key=self.key, headers=tuple(self.headers),
-            properties=self._properties(now_ms), retain=self.retain,
+            properties=self.properties(now_ms), retain=self.retain,
         )
 
-    def _properties(self, now_ms: int) -> Properties | None:
+    def properties(self, now_ms: int) -> Properties | None:
         message_id = self.message_id if self.message_id is not None else self.idempotency_key
         if (
             self.content_type is None and self.ttl_ms is None and message_id is None and self.reply_to is None

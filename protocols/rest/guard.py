@@ -10,14 +10,15 @@ here, each with a test that sends raw bytes:
 - a bound on connections; no log line or traceback for a client's fault.
 
 Non-obvious: this reads private fields of aiohttp's RequestHandler (_messages, _request_count, _waiter, _upgraded,
-_payload_parser); tests/protocols/rest/test_hostile_http.py fails when a new aiohttp changes them.
+_payload_parser, and those in answered()); tests/protocols/rest/test_hostile_http.py and test_express.py fail when a new
+aiohttp changes them.
 """
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
@@ -33,12 +34,20 @@ from protocols.rest.settings import RestSettings
 log = logging.getLogger(__name__)
 
 
+class TakesRequests(Protocol):
+    """Answers requests that are many without aiohttp's cycle; see express.py."""
+
+    def take(self, connection: GuardedHandler, message: object, payload: StreamReader) -> bool:
+        """True: connection.answered() or connection.resume() follows, now or later. False: nothing was done."""
+        ...
+
+
 class GuardedHandler(RequestHandler):
     """One HTTP connection."""
 
     __slots__ = (
-        "_body", "_counted", "_counters", "_discarding", "_head_bytes", "_head_handle", "_limits", "_lost",
-        "last_head", "on_writing", "session",
+        "_body", "_counted", "_counters", "_discarding", "_express", "_head_bytes", "_head_handle", "_limits", "_lost",
+        "_parked", "last_head", "on_writing", "outcome", "session",
     )
 
     def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
@@ -51,7 +60,10 @@ class GuardedHandler(RequestHandler):
         self._discarding = False                        # refused: what still comes is read and dropped
         self._counted = False
         self._lost: asyncio.Future[None] | None = None
-        self.last_head: Any = None                      # of the last publish request, and its meaning; see publish.py
+        self._express = server.express
+        self._parked: asyncio.Future[None] | None = None    # aiohttp's _waiter, see _begin()
+        self.outcome: object | None = None              # of a request that was resumed; owned by express.py
+        self.last_head: object | None = None            # of the last publish request; owned by express.py
         self.session: object | None = None              # who authenticated on this connection; owned by auth.py
         self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
 
@@ -87,9 +99,13 @@ class GuardedHandler(RequestHandler):
             return
         requests = self._request_count
         in_head = self._body.is_eof()
+        idle, self._waiter = self._waiter, None             # so that aiohttp does not begin by itself
         super().data_received(data)
+        self._waiter = idle
         if self._request_count != requests:
             self._head_ended()
+            if idle is not None and not idle.done():
+                self._begin(idle)
         elif in_head and data:
             self._head_goes_on(len(data))
 
@@ -142,6 +158,59 @@ class GuardedHandler(RequestHandler):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._loop.call_later(self._limits.linger_s, self.force_close)
+
+    # -- requests without aiohttp's cycle ---------------------------------------------------------------------
+
+    def _begin(self, idle: asyncio.Future[None]) -> None:
+        """There are requests and none is under way: the first goes the short way when it can, else aiohttp's.
+
+        Meanwhile aiohttp's loop, start(), sleeps on as if the connection were idle; it must not be seen as that, so
+        the future that it sleeps on is put aside.
+        """
+        if self._express is not None and not self._paused:
+            self._parked, self._waiter, self._request_in_progress = idle, None, True
+            if self._express.take(self, *self._messages[0]):
+                return
+            self._parked, self._waiter, self._request_in_progress = None, idle, False
+        if not idle.done():
+            idle.set_result(None)
+
+    def answered(self, answer: bytes) -> None:
+        """The request that was taken is done: what start() does at the end of one, then the next."""
+        idle, self._parked = self._parked, None
+        self._request_in_progress = False
+        if self._handler_waiter is not None:                # of shutdown()
+            self._handler_waiter.set_result(None)
+        transport, parser, server = self.transport, self._parser, self._manager
+        if transport is None or parser is None or server is None or idle is None:
+            return                                          # the client is gone
+        server.requests_count += 1
+        self._counters.answers[2] += 1
+        self._messages.popleft()
+        parser.message_consumed()
+        transport.write(answer)
+        if self._close or self._force_close:
+            self._task_handler = None
+            idle.cancel()
+            transport.close()
+            return
+        self._next_keepalive_close_time = close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        self._waiter = idle
+        if self._messages:
+            self._begin(idle)
+
+    def resume(self, outcome: object) -> None:
+        """Give the request that was taken to start() after all, which finds it where it was."""
+        idle, self._parked = self._parked, None
+        if idle is not None and not idle.done():
+            self.outcome, self._waiter = outcome, idle
+            idle.set_result(None)
+
+    # ---------------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -209,7 +278,9 @@ class LingeringResponse(web.Response):
 class GuardedServer(web.Server):
     """Makes a GuardedHandler for each accepted connection."""
 
-    def __init__(self, inner: web.Server, limits: RestSettings, counters: RestCounters) -> None:
+    def __init__(
+        self, inner: web.Server, limits: RestSettings, counters: RestCounters, express: TakesRequests | None,
+    ) -> None:
         options = {
             **inner._kwargs,
             "keepalive_timeout": limits.idle_timeout_s,
@@ -224,6 +295,7 @@ class GuardedServer(web.Server):
         )
         self.limits = limits
         self.counters = counters
+        self.express = express
 
     def __call__(self) -> GuardedHandler:
         return GuardedHandler(self, loop=self._loop, **self._kwargs)
@@ -233,6 +305,9 @@ class GuardedServer(web.Server):
 # middleware (15 µs of 65 for a POST), and gives None for every other request.
 Shortcut = Callable[[web.Request], Awaitable[web.StreamResponse] | None]
 SHORTCUT: web.AppKey[Shortcut] = web.AppKey("shortcut", Callable)   # type: ignore[arg-type]  # for its name only
+
+
+EXPRESS: web.AppKey[TakesRequests] = web.AppKey("express", object)     # type: ignore[arg-type]
 
 
 class GuardedRunner(web.AppRunner):
@@ -246,7 +321,8 @@ class GuardedRunner(web.AppRunner):
         self._counters = counters
 
     async def _make_server(self) -> web.Server:
-        server = GuardedServer(await super()._make_server(), self._limits, self._counters)
+        express = self.app.get(EXPRESS)
+        server = GuardedServer(await super()._make_server(), self._limits, self._counters, express)
         shortcut = self.app.get(SHORTCUT)
         if shortcut is not None:
             server.request_handler = _shortened(shortcut, server.request_handler)

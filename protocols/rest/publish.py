@@ -11,16 +11,16 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
-from aiohttp.typedefs import RawHeaders
 
 from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
 from protocols.location import event_id
-from protocols.rest.answer import json_answer
-from protocols.rest.auth import Doorkeeper, Session
+from protocols.rest.answer import json_answer, prepared
+from protocols.rest.auth import Authenticates, Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory, read_body, too_large
 from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
 from protocols.rest.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
+from protocols.rest.express import HEAD_KEPT_BYTES_MAX, Express, Head, Post
 from protocols.rest.guard import GuardedHandler
 from protocols.rest.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.problems import Problem, problem_members, problem_of
@@ -34,7 +34,6 @@ from routing.topic import check_topic
 
 PREFIX = "/v1/events/"
 TOPICS_CACHED = 4_096           # paths whose topic is kept
-HEAD_KEPT_BYTES_MAX = 1_024     # of each connection's last request
 TOPIC_CACHED_CHARS_MAX = 512    # longer paths are decoded each time, so that the cache stays below 4 MiB
 
 _encoder = msgspec.json.Encoder()
@@ -53,22 +52,24 @@ class PublishEndpoint:
     """POST of one event."""
 
     def __init__(
-        self, router: Router, doorkeeper: Doorkeeper, settings: RestSettings, counters: RestCounters,
-        memory: BodyMemory,
+        self, router: Router, doorkeeper: Doorkeeper, authenticator: Authenticates, settings: RestSettings,
+        counters: RestCounters, memory: BodyMemory,
     ) -> None:
         self._router = router
         self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
         self._settings = settings
         self._memory = memory
         self._counters = counters
         self._waiting = Waiting(settings.publish_timeout_s)
         self._ndjson = NdjsonEndpoint(router, settings, counters, memory)
-        self._topics: dict[str, str] = {}
+        self._topics: dict[str, str] = {}                   # request target → topic
+        self.express = Express(router, authenticator, settings, self._waiting, self._topics, self._answer_of)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         session = await self._doorkeeper.session(request)
         topic = self._topic(request)
-        fields, cloud = _fields(request)
+        fields, cloud = self._fields(request, session)
         if cloud and check_media_type(fields):
             return await self._batch(request, session, fields, topic)
         payload = await self._body(request)
@@ -106,17 +107,34 @@ class PublishEndpoint:
         waits = event.guaranteed and not fields.respond_async
         if waits:
             await self._durable(ticket)
+        self._check(ticket)
+        return json_answer(request, 200 if waits else 202, _encoder.encode(_place(event) if waits else _NO_PLACE))
+
+    async def resume(self, request: web.Request, post: Post) -> web.StreamResponse:
+        """The answer to a post that express.py took and could not answer by itself."""
+        if post.failure is not None:
+            raise post.failure
+        if post.late or post.ticket is None:
+            raise _late()
+        self._check(post.ticket)
+        return json_answer(request, 200, _encoder.encode(_place(post.ticket.events[0])))
+
+    def _answer_of(self, event: Event) -> bytes:
+        """The whole response for an event that was stored."""
+        self._counters.events_in += 1
+        self._counters.payload_bytes_in += len(event.payload)
+        return prepared(200, _encoder.encode(_place(event)))
+
+    def _check(self, ticket: Ticket) -> None:
+        """Count the one event of a ticket. Raises Problem when it was refused."""
         if ticket.refusals:
             raise problem_of(ticket.refusals[0])
         self._counters.events_in += 1
-        self._counters.payload_bytes_in += len(event.payload)
-        return json_answer(request, 200 if waits else 202, _encoder.encode(_place(event) if waits else _NO_PLACE))
+        self._counters.payload_bytes_in += len(ticket.events[0].payload)
 
     async def _durable(self, ticket: Ticket) -> None:
         if not ticket.done and not await self._waiting.durable(ticket):
-            raise Problem(
-                503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
-                "Send it again with the same Idempotency-Key")
+            raise _late()
 
     async def _batch(
         self, request: web.Request, session: Session, fields: PublishFields, topic: str | None,
@@ -139,19 +157,34 @@ class PublishEndpoint:
         return json_answer(request, 200 if waits else 202, _encoder.encode(answer))
 
     def _topic(self, request: web.Request) -> str:
+        target = request.raw_path
+        topic = self._topics.get(target)
+        if topic is not None:
+            return topic
         if request.rel_url.raw_query_string:
             raise Problem(400, "query-invalid", "a publish request has no query; see the Meshgate- header fields")
-        if "#" in request.raw_path:                     # aiohttp cuts a fragment off, which no client should send
+        if "#" in target:                               # aiohttp cuts a fragment off, which no client should send
             raise Problem(400, "topic-invalid", "a # in a path must be percent-encoded; no topic has one")
-        path = request.rel_url.raw_path
-        topic = self._topics.get(path)
-        if topic is None:
-            topic = topic_of_path(path)
-            if len(path) <= TOPIC_CACHED_CHARS_MAX:
-                if len(self._topics) >= TOPICS_CACHED:
-                    self._topics.clear()
-                self._topics[path] = topic
+        topic = topic_of_path(request.rel_url.raw_path)
+        if len(target) <= TOPIC_CACHED_CHARS_MAX:
+            if len(self._topics) >= TOPICS_CACHED:
+                self._topics.clear()
+            self._topics[target] = topic
         return topic
+
+    def _fields(self, request: web.Request, session: Session) -> tuple[PublishFields, bool]:
+        """What the header fields say, and whether they are those of a CloudEvent."""
+        connection = request.protocol
+        if not isinstance(connection, GuardedHandler):
+            fields = publish_fields(request.headers.items())
+            return fields, is_cloud(fields)
+        head = connection.last_head
+        if isinstance(head, Head) and head.session is session and head.matches(request.raw_headers):
+            return head.fields, head.cloud
+        fields = publish_fields(request.headers.items())
+        head = Head(request, fields, is_cloud(fields), session, self._authenticator.open)
+        connection.last_head = head if head.size_bytes <= HEAD_KEPT_BYTES_MAX else None
+        return fields, head.cloud
 
     async def _relief(self) -> None:
         """Too much waits for the disk: hold this request until there is room."""
@@ -162,25 +195,6 @@ class PublishEndpoint:
                 await relieved
         except TimeoutError:
             raise Problem(503, "overloaded", "the disk does not keep up; the event was not taken") from None
-
-
-def _fields(request: web.Request) -> tuple[PublishFields, bool]:
-    """What the header fields say, and whether they are those of a CloudEvent.
-
-    Clients that post many events on one connection send the same head again and again: the last one is kept there.
-    """
-    connection, raw = request.protocol, request.raw_headers
-    if not isinstance(connection, GuardedHandler):
-        fields = publish_fields(request.headers.items())
-        return fields, is_cloud(fields)
-    last: tuple[RawHeaders, tuple[PublishFields, bool]] | None = connection.last_head
-    if last is not None and last[0] == raw:
-        return last[1]
-    fields = publish_fields(request.headers.items())
-    found = fields, is_cloud(fields)
-    small = sum(len(name) + len(value) for name, value in raw) <= HEAD_KEPT_BYTES_MAX
-    connection.last_head = (raw, found) if small else None
-    return found
 
 
 def topic_of_path(path: str) -> str:
@@ -216,6 +230,11 @@ async def expect_continue(request: web.Request, limit: int) -> None:
         raise too_large(limit)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0
+
+
+def _late() -> Problem:
+    return Problem(503, "outcome-unknown", "the disk did not answer in time; the event may be stored. "
+                   "Send it again with the same Idempotency-Key")
 
 
 def _results(found: list[Event | Problem], ticket: Ticket, *, placed: bool) -> list[Published | dict[str, object]]:
