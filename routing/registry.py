@@ -263,13 +263,7 @@ class ConsumerRegistry:
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
-        decoder = msgspec.msgpack.Decoder(ConsumerState)
-        for key, value in self._router.state.items(STATE_PREFIX):
-            try:
-                state = decoder.decode(value)
-            except msgspec.MsgspecError as error:
-                log.error("stored consumer %s cannot be read and is left alone: %s", key, error)
-                continue
+        for _, state in self._router.state.decoded(STATE_PREFIX, ConsumerState, "consumer"):
             self._restore(state)
 
     def _restore(self, state: ConsumerState) -> None:

@@ -276,14 +276,8 @@ class Replicas:
 
     def restore(self) -> None:
         """Bring back every flow, and read from the log what is newer than its record. Called once, by the router."""
-        decoder = msgspec.msgpack.Decoder(FlowState)
         from_offsets = self._stored_offsets()
-        for key, value in self._router.state.items(STATE_PREFIX):
-            try:
-                state = decoder.decode(value)
-            except msgspec.MsgspecError as error:
-                log.error("stored flow %s cannot be read and is left alone: %s", key, error)
-                continue
+        for _, state in self._router.state.decoded(STATE_PREFIX, FlowState, "flow"):
             self._restore(state, from_offsets)
         for partition, offset in from_offsets.items() if self._flows else ():
             self._read_marks(partition, offset)

@@ -5,8 +5,11 @@ as "consumer/billing"; the newest value of a key wins; an empty value is a delet
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from routing.event import Event
 from routing.ticket import Ticket
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from routing.log.partition import Partition
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 STATE_STREAM = "_state"
 SCAN_STEP = 10_000
@@ -49,6 +56,16 @@ class StateTable:
 
     def items(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         return iter([(key, value) for key, value in self._values.items() if key.startswith(prefix)])
+
+    def decoded(self, prefix: str, type: type[T], what: str) -> Iterator[tuple[str, T]]:
+        """Values under a prefix, written as MessagePack of a type, with the rest of their keys.
+
+        One that cannot be read is reported as what it is of, left alone, and passed over: it must not keep a node down.
+        """
+        for key, value in self.items(prefix):
+            found = decode_stored(key, value, type, what)
+            if found is not None:
+                yield key.removeprefix(prefix), found
 
     def put(self, key: str, value: bytes) -> Ticket:
         """value must not be empty. Puts of one turn coalesce: the last value of a key is the one that is written."""
@@ -86,3 +103,12 @@ class StateTable:
         for key, value in refused.items():
             if key not in self._waiting and self._values.get(key, b"") == value:
                 self._queue(key, value)
+
+
+def decode_stored(key: str, value: bytes, type: type[T], what: str) -> T | None:
+    """None: it cannot be read, which is reported."""
+    try:
+        return msgspec.msgpack.decode(value, type=type)
+    except msgspec.MsgspecError as error:
+        log.error("stored %s %s cannot be read and is left alone: %s", what, key, error)
+        return None

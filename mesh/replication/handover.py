@@ -27,6 +27,7 @@ from routing.errors import StorageError
 from routing.event import OriginPartition
 from routing.members import Mode
 from routing.policy import INTERNAL
+from routing.state import decode_stored
 from routing.topic import filter_covers
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class Handover:
     def start(self) -> None:
         state = self._router.state
         self._known = dict(self._router.registry.by_name)
-        for key, value in state.items(OUT):
-            self._outgoing[key.removeprefix(OUT)] = msgspec.msgpack.decode(value, type=Outgoing)
+        self._outgoing.update(state.decoded(OUT, Outgoing, "handover"))
         for key, value in state.items(IN):
             name = key.removeprefix(IN)
             consumer = self._known.get(name)
@@ -109,8 +109,8 @@ class Handover:
             elif value == b"?":                 # stopped in the middle of asking; the others are not in sight yet
                 self._begin(consumer)
                 self._incoming[name].due_s += RESTART_S
-            else:
-                self._catching_up[name] = msgspec.msgpack.decode(value, type=Moved)
+            elif (moved := decode_stored(key, value, Moved, "handover")) is not None:
+                self._catching_up[name] = moved
                 self._resume(consumer)
         self._router.registry.on_opened.append(self._opened)
 

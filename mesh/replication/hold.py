@@ -210,14 +210,7 @@ class Hold:
             FLOORS + destination.node, msgspec.msgpack.encode(Floors(destination.seen_ms, floors)))
 
     def _restore(self) -> None:
-        state = self._router.state
-        for key, value in state.items(FLOORS):
-            node = key.removeprefix(FLOORS)
-            try:
-                stored = msgspec.msgpack.decode(value, type=Floors)
-            except msgspec.MsgspecError as error:
-                log.error("stored floors of node %s cannot be read: %s", node, error)
-                continue
+        for node, stored in self._router.state.decoded(FLOORS, Floors, "floors of a node"):
             destination = self.destinations[node] = Destination(node, stored.seen_ms)
             for stream, index, flow, confirmed in stored.floors:
                 place = stream, index, flow

@@ -210,3 +210,21 @@ def test_a_consumer_that_could_not_be_stored_as_gone_is_given_to_nobody():
     partition.failed = None
     world.run(20)
     assert lyon.replication.handover.moved_in == 1
+
+
+def test_a_broken_record_does_not_keep_a_node_down(caplog):
+    world, graz, _, _ = trio()
+    attach(graz)
+    world.run(2)
+    for key in ("handover/out/gone", "handover/in/desk"):
+        graz.router.state.put(key, b"\xc1")
+    graz.turn()
+    world.run(1)
+    graz.kill()
+    graz.start()
+    world.run(2)
+    assert len([record for record in caplog.records if "cannot be read" in record.getMessage()]) == 2
+    reader = attach(graz)
+    graz.publish("a/1")
+    world.run(1)
+    assert got(reader)
