@@ -27,12 +27,13 @@ Needs = dict[str, Want]         # filter → where its history must begin: EARLI
 
 
 class LiveNote(msgspec.Struct, array_like=True):
-    """Stored with the live flow. timed: (filter, ms) of back-fills by time that are done."""
+    """Stored with the live flow. timed: (filter, ms) of back-fills by time that are done; late: see Branch.late."""
 
     intervals: list[Want]
     horizon: int
     next_number: int
     timed: list[tuple[str, int]] = []
+    late: list[Want] = []
 
 
 class BackfillNote(msgspec.Struct, array_like=True):
@@ -49,6 +50,7 @@ class Branch:
         self.live = Flow(intake, origin, 0)
         self.backfill: Flow | None = None
         self.backfilled = 0                     # events
+        self.late: list[Want] = []              # wanted by time before `until`, where the live flow begins to bring it
         self._intake = intake
         self._next_number = 1
         self._timed: set[tuple[str, int]] = set()
@@ -70,6 +72,7 @@ class Branch:
         stored = msgspec.msgpack.decode(note, type=LiveNote)
         self._next_number = stored.next_number
         self._timed = set(stored.timed)
+        self.late = stored.late
         return History(stored.intervals, stored.horizon)
 
     def _reopen(self, number: int) -> None:
@@ -102,7 +105,8 @@ class Branch:
                 flow.history.intervals, flow.filters.excludes, self._timed_under_way)
         else:
             self._compact()
-            note = LiveNote(flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed))
+            note = LiveNote(
+                flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed), self.late)
         return self._intake.replicas.put_note(self.origin, flow.number, msgspec.msgpack.encode(note))
 
     def _compact(self) -> None:
@@ -113,12 +117,18 @@ class Branch:
 
     # -- back-fills -------------------------------------------------------------------------------------------
 
+    def add_late(self, asked: Want, since: int) -> None:
+        """The live flow brings a filter from offset `since` on, though it was wanted earlier. Stored with its note."""
+        if self.live.history.missing(asked.filter, self.live.first, since):
+            self.late.append(Want(asked.filter, BY_TIME, since, asked.since_ms))
+
     def plan(self, needs: Needs) -> None:
         """Begin, or give up, a back-fill. Called when filters or needs have changed, and now and then."""
         flow = self.backfill
         if flow is not None:
             unwanted = any(
-                not any(filter_covers(pattern, want.filter) for pattern in needs) for want in flow.history.intervals)
+                not any(filter_covers(pattern, want.filter) for pattern in (*needs, *(one.filter for one in self.late)))
+                for want in flow.history.intervals)
             if unwanted and flow.may_stop:
                 self._finish(flow, flow.floor)
             return
@@ -132,6 +142,10 @@ class Branch:
             and any(filter_covers(wide, pattern) and since <= live.floor for wide, since in counting.items())
             and live.history.missing(pattern, max(live.first, need.since), live.floor)
         ]
+        self.late = [want for want in self.late if any(filter_covers(wide, want.filter) for wide in counting)]
+        for want in self.late:
+            if want.until <= live.floor and all(want.filter != other.filter for other in due):
+                due.append(want)
         if due:
             self._begin(due)
         if live.history.horizon > live.first and needs and not self._horizon_told:
@@ -155,7 +169,9 @@ class Branch:
 
     def done(self, flow: Flow) -> None:
         """The back-fill has all it was for."""
-        self._timed.update(self._timed_under_way)
+        late = {(want.filter, want.since_ms) for want in self.late}
+        self._timed.update(timed for timed in self._timed_under_way if timed not in late)
+        self.late = [want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way]
         self._finish(flow, flow.floor)
 
     def _finish(self, flow: Flow, stop: int) -> None:

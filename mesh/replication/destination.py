@@ -277,11 +277,9 @@ class Flow:
             self._gap_since_s = self._gap_since_s or self._intake.clock_s()
             return
         patterns = self.filters.answered(batch.version)
-        if patterns:
-            if any(resolved[pattern] < max(self.expected, self._reach) for pattern in patterns):
-                self._distrust("a new filter that counts from before what it was looked at for")
-                return
-            self._resolve(patterns, resolved)
+        if patterns:                            # they count from where nothing was looked at without them
+            least = max(self.expected, self._reach)
+            self._resolve(patterns, {pattern: max(resolved[pattern], least) for pattern in patterns})
             self._held.appendleft(batch)
             return
         self._accept(batch)
@@ -294,14 +292,13 @@ class Flow:
         self.state = State.RUNNING
         self.floor = self.expected = self._published = batch.start
         self._intake.replicas.start(self.origin, self.number, batch.start)
-        self._resolve(self.filters.answered(batch.version), resolved)
+        self._resolve(self.filters.answered(batch.version), resolved, first=True)
         self._held.appendleft(batch)
 
-    def _resolve(self, patterns: list[str], resolved: dict[str, int]) -> None:
-        self.filters.resolve(patterns, resolved)
-        if not self.number:
-            for pattern in patterns:
-                self._intake.filter_counts(self.origin, pattern)
+    def _resolve(self, patterns: list[str], resolved: dict[str, int], *, first: bool = False) -> None:
+        for asked in self.filters.resolve(patterns, resolved):
+            if not self.number:
+                self._intake.filter_counts(self.origin, asked, resolved[asked.filter], first=first)
         self._note()
 
     def _accept(self, batch: Batch) -> None:

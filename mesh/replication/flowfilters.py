@@ -144,13 +144,16 @@ class FlowFilters:
         """Filters that a batch of this version resolves."""
         return [pattern for pattern, ask in self._asks.items() if ask.version <= version]
 
-    def resolve(self, patterns: list[str], resolved: dict[str, int]) -> None:
-        """The origin has said from where they count."""
+    def resolve(self, patterns: list[str], resolved: dict[str, int]) -> list[Want]:
+        """The origin has said from where they count. Returns them as they were asked for."""
         self.version += 1
+        asked = []
         for pattern in patterns:
             ask = self._asks.pop(pattern)
+            asked.append(ask.want)
             self.history.add(pattern, resolved[pattern], ask.want.until)
             self._fresh[pattern] = Fresh(resolved[pattern], ask.version, self.version)
+        return asked
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events that are wanted. Raises BadBody."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from mesh.replication.branch import Branch, Needs, by_time, earliest, latest
 from mesh.replication.destination import Flow
 from mesh.replication.filters import strip_prefix
-from mesh.replication.messages import EARLIEST, Batch, Message, Problem, Want
+from mesh.replication.late import LATE_MS, Wishes, may_hold
+from mesh.replication.messages import BY_TIME, EARLIEST, Batch, Message, Problem, Want
 from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import From, ReplicationConfig
 from mesh.topology.covering import Covering
@@ -23,7 +24,7 @@ from mesh.topology.pace import Bucket
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
 from routing.publisher import Publisher
-from routing.topic import filter_covers, filters_intersect
+from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
@@ -96,8 +97,8 @@ class Intake:
         self._publishers: dict[str, Publisher] = {}
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._peers: dict[str, Peer] = {}
-        self._since_ms: dict[str, int] = {}             # filter → when it was first wanted here
-        self._unwanted_s: dict[str, float] = {}         # filter that went → when; forgotten after it has lingered
+        self._pulled_nodes: set[str] = set()            # from which something was pulled before this start
+        self._wishes = Wishes(router.state, clock_ms, self.limits.filters_max)
         self._sync_due_s: float | None = None
         self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
@@ -108,12 +109,17 @@ class Intake:
 
     def start(self) -> None:
         self._linger_until_s = self.clock_s() + self.limits.linger_s
+        counting: list[tuple[str, Iterable[str]]] = []
         for origin, number in self.replicas.flows():
-            if number or Branch(self, origin).stored_history().counting(self.replicas.floor(origin, 0) or 0):
+            history = Branch(self, origin).stored_history()
+            if number or history.counting(self.replicas.floor(origin, 0) or 0):
                 self._unfinished.add(origin)
-        for table in self._config.replicate:
-            self._want(table.filter)
-        for pattern in self._router.wanted:
+            if number == 0:
+                counting.append((origin.node, history.open()))
+        self._pulled_nodes = {node for node, _ in counting}
+        wanted = [*(table.filter for table in self._config.replicate), *self._router.wanted]
+        self._wishes.restore(wanted, counting)
+        for pattern in wanted:
             self._want(pattern)
         self.sync()
 
@@ -124,12 +130,15 @@ class Intake:
             self.sync_soon()
         elif not any(table.filter == pattern for table in self._config.replicate):
             self._interest.unwant(pattern, self.clock_s())      # it lingers, see tick()
-            self._unwanted_s[pattern] = self.clock_s()
+            self._wishes.unwant(pattern, self.clock_s())
 
     def _want(self, pattern: str) -> None:
-        self._since_ms.setdefault(pattern, self.clock_ms())
-        self._unwanted_s.pop(pattern, None)
-        self._interest.want(pattern)
+        changed = self._interest.want(pattern)
+        self._wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed)
+
+    def _known_nodes(self) -> Iterable[str]:
+        """Nodes from which something is pulled, or was."""
+        return self._peers.keys() | self._pulled_nodes
 
     @property
     def widened(self) -> bool:
@@ -174,7 +183,7 @@ class Intake:
         peer.streams = node.streams
         left = PARTITIONS_MAX
         for stream in node.streams:
-            fitting = [pattern for pattern in filters if _may_hold(stream.captures, pattern)]
+            fitting = [pattern for pattern in filters if may_hold(stream.captures, pattern)]
             if stream.partitions > left and not peer.told_of_bound:
                 peer.told_of_bound = True
                 log.error("node %s claims more than %d partitions; the rest is not pulled", node.name, PARTITIONS_MAX)
@@ -204,15 +213,18 @@ class Intake:
         only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
             flow.limit(only, prefix)
-            flow.set_reachable(True)
         before = live.history.open()
         if before or not branch.is_fresh():
             desired = {pattern: latest(pattern) for pattern in fitting}
+            desired.update(self._wishes.wants(
+                node.name, captures, fitting, before, prefix, round(node.skew_ms or 0)))
             if self.clock_s() < self._linger_until_s:
                 desired.update((pattern, latest(pattern)) for pattern in before)
         else:
             desired = self._first_wants(branch.origin, node, captures, fitting, needs, prefix)
         live.sync(desired)
+        for flow in branch.flows():             # with all that is wanted: what is sent before is not sent again
+            flow.set_reachable(True)
 
     def _first_wants(self, origin: OriginPartition, node: NodeState, captures: tuple[str, ...], fitting: list[str],
                      needs: Needs, prefix: str) -> dict[str, Want]:
@@ -222,8 +234,8 @@ class Intake:
         not reach back for its sake. It goes when the flow has come to where the wider one counts.
         """
         known = self._open_in_other_epochs(origin)
-        since_ms = {bare: ms for one, ms in self._since_ms.items()
-                    if (bare := strip_prefix(one, prefix)) is not None and _may_hold(captures, bare)}
+        since_ms = {bare: ms for one, ms in self._wishes.since_ms.items()
+                    if (bare := strip_prefix(one, prefix)) is not None and may_hold(captures, bare)}
         skew_ms = round(node.skew_ms or 0)
 
         def first(pattern: str, ms: int) -> Want:
@@ -242,12 +254,6 @@ class Intake:
                 if want.since == EARLIEST or want.since_ms < wide.since_ms:
                     wants[one] = want
         return wants
-
-    def _forget_unwanted(self) -> None:
-        """A filter that is wanted again after it had lingered is a new one."""
-        gone_s = self.clock_s() - self.limits.linger_s
-        for pattern in [pattern for pattern, at_s in self._unwanted_s.items() if at_s < gone_s]:
-            del self._unwanted_s[pattern], self._since_ms[pattern]
 
     def _open_in_other_epochs(self, origin: OriginPartition) -> list[str]:
         """Filters that were live on this partition before its log was made anew."""
@@ -322,6 +328,7 @@ class Intake:
     def _open(self, origin: OriginPartition) -> Branch:
         branch = self.branches[origin] = Branch(self, origin)
         self.add(branch.live)
+        branch.live.reachable = False                   # not before it knows what is wanted
         branch.open()
         return branch
 
@@ -338,13 +345,17 @@ class Intake:
     def put_note(self, flow: Flow) -> Ticket:
         return self.branches[flow.origin].put_note(flow)
 
-    def filter_counts(self, origin: OriginPartition, pattern: str) -> None:
-        """A live flow knows from where a new filter counts. When all of the node do, its retained events are asked for
-        again: what it retained after the first snapshot and before that offset came by neither.
+    def filter_counts(self, origin: OriginPartition, asked: Want, since: int, *, first: bool) -> None:
+        """A live flow knows from where a new filter counts, first: as it begins. When all of the node do, its retained
+        events are asked for again: what it retained after the first snapshot and before that offset came by neither.
         """
-        if not any(branch.live.filters.is_asking(pattern) for branch in self.branches.values()
+        node = self._overlay.nodes.get(origin.node)
+        now_ms = self.clock_ms() + round(node.skew_ms or 0 if node is not None else 0)
+        if asked.since == BY_TIME and not first and now_ms - asked.since_ms > LATE_MS:
+            self.branches[origin].add_late(asked, since)
+        if not any(branch.live.filters.is_asking(asked.filter) for branch in self.branches.values()
                    if branch.origin.node == origin.node):
-            self.retained.want(origin.node, origin.epoch, pattern)
+            self.retained.want(origin.node, origin.epoch, asked.filter)
 
     def flow_done(self, flow: Flow) -> None:
         branch = self.branches.get(flow.origin)
@@ -423,7 +434,8 @@ class Intake:
             log.warning("more than %d filters are wanted here: some were joined into wider ones, so more is pulled "
                         "than is wanted ([replication] filters_max)", self.limits.filters_max)
         self._told_of_widening = self.widened
-        self._forget_unwanted()
+        self._wishes.forget(self.clock_s() - self.limits.linger_s)
+        self._note_told()
         needs = self._needs()
         placed = {} if self.handover is None else self.handover.needs()
         if self.handover is not None:
@@ -447,10 +459,18 @@ class Intake:
                     bare[stripped] = Want(stripped, since)
             branch.plan(bare)
 
+    def _note_told(self) -> None:
+        """Filters that count in every partition of a node are no news to it."""
+        if self._sync_due_s is not None:
+            return
+        for name in self._wishes.untold:
+            node = self._overlay.nodes.get(name)
+            if node is not None:
+                captures = {stream.name: stream.captures for stream in node.streams}
+                self._wishes.told(name, self.border(name)[1], [
+                    (captures.get(branch.origin.stream, ()), branch.live.history.open())
+                    for branch in self.branches.values() if branch.origin.node == name])
+
     def close(self) -> None:
         for branch in self.branches.values():
             branch.close(forget=False)
-
-
-def _may_hold(captures: tuple[str, ...], pattern: str) -> bool:
-    return any(filters_intersect(capture, pattern) for capture in captures)

@@ -147,7 +147,7 @@ class Outlet:
             if since < 0:
                 since = memory.get(want.filter, -1)
                 if since < 0:
-                    since = self._resolve(want, first=pull.start == UNKNOWN)
+                    since = self._resolve(want, pull)
                 self._resolved[want.filter] = since
             if want.since < 0 or pull.start == UNKNOWN:
                 self._told.append((want.filter, since))
@@ -158,13 +158,18 @@ class Outlet:
             self.feed.position = self.sent              # what was looked at and not sent counts by the new filters
         self._unsent = None
 
-    def _resolve(self, want: Want, *, first: bool) -> int:
-        """first: nothing was ever sent, so a filter may reach back; else it counts from the committed end."""
-        if first and want.since == EARLIEST:
+    def _resolve(self, want: Want, pull: Pull) -> int:
+        """Where a filter counts from. It reaches back to its time, but not before what was sent without it."""
+        first = pull.start == UNKNOWN                   # nothing was sent
+        if want.since == EARLIEST and first:
             return self.partition.start_offset
-        if first and want.since == BY_TIME:
-            return max(self.partition.offset_for_time(want.since_ms), self.partition.start_offset)
-        return self.partition.end_offset
+        if want.since != BY_TIME:
+            return self.partition.end_offset
+        goes_back = pull.attempt > self._attempt or pull.start > self.sent
+        sent = self.partition.start_offset if first else pull.start if goes_back else self.sent
+        if sent >= self.partition.end_offset:
+            return self.partition.end_offset
+        return max(self.partition.offset_for_time(want.since_ms), sent, self.partition.start_offset)
 
     # -- events out -------------------------------------------------------------------------------------------
 

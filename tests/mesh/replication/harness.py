@@ -112,7 +112,8 @@ class FakeOverlay:
         world = self.node.world
         return {
             other.name: SimpleNamespace(
-                name=other.name, epoch=other.store.epoch, boot=str(other.life), skew_ms=0.0,
+                name=other.name, epoch=other.store.epoch, boot=str(other.life),
+                skew_ms=float(other.wall_error_ms - self.node.wall_error_ms),
                 streams=[SimpleNamespace(name=stream.name, partitions=stream.partitions, captures=stream.capture)
                          for stream in other.streams])
             for other in world.nodes.values()
@@ -127,12 +128,13 @@ class FakeOverlay:
 
 
 class Node:
-    def __init__(self, world, name, *, streams=None, replicate=(), limits=LIMITS):
+    def __init__(self, world, name, *, streams=None, replicate=(), limits=LIMITS, wall_error_ms=0):
         self.world = world
         self.name = name
         self.streams = streams or [StreamSettings("events", ("#",))]
         self.replicate = replicate
         self.limits = limits
+        self.wall_error_ms = wall_error_ms
         self.disk = SimulatedDisk()
         self.faulty = FaultyFileSystem(self.disk)
         self.alive = False
@@ -196,7 +198,7 @@ class Node:
         return self.world.now_s + 500.0
 
     def clock_ms(self):
-        return START_MS + round(self.world.now_s * 1000)
+        return START_MS + round(self.world.now_s * 1000) + self.wall_error_ms
 
     def call_soon(self, work):
         self._queue.append(work)
