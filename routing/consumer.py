@@ -21,18 +21,13 @@ from routing.lag import Lag, count_unacked, lag_of, snapshot
 from routing.members import Member, Members, Mode
 from routing.policy import Identity
 from routing.push import Push
+from routing.readahead import READ_SCANNED, fitting, park, read
 from routing.timetable import Timetable
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.registry import ConsumerRegistry
     from routing.ticket import Ticket
-
-READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
-READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
-PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
-PARKED_BYTES = 64 * 1024
-KEYED_BYTES = 8 * 1024 * 1024       # waiting for their keys' members, besides what one scan of the log brings
 
 
 # "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
@@ -211,7 +206,7 @@ class Consumer:
         if cursor is None:
             return
         if events[0].offset < cursor.position or self.interest.fresh:
-            self._forget_fresh()
+            self.forget_fresh()
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
                 return
@@ -220,8 +215,8 @@ class Consumer:
         if cursor.behind:
             return
         room = self._registry.limits.consumer_pending_events - len(cursor.waiting)
-        if self.spec.mode is Mode.KEY_SHARED:           # what waits there is not parked, see _park()
-            room = min(room, _fitting(cursor, events))
+        if self.spec.mode is Mode.KEY_SHARED:           # what waits there is not parked, see park()
+            room = min(room, fitting(cursor, events))
         if room < len(events):
             cursor.behind = True
             cursor.position = events[max(room, 0)].offset
@@ -258,40 +253,22 @@ class Consumer:
                 budget = self._pump_cursor(cursor, budget)
         for cursor in self.cursors.values():
             if cursor.waiting and not self._scheduled:
-                self._park(cursor)
+                park(cursor, self.spec.mode)
 
     def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
         if cursor.again and not repeat(self, cursor):
             return budget
         while True:
             if not cursor.waiting:
-                if not cursor.behind or self._appetite() <= 0:
+                appetite = min(self.room(), self.members.credit()) if cursor.behind else 0
+                if appetite <= 0:
                     return budget
                 if budget <= 0:
                     self.ready()
                     return budget
-                budget -= max(self._read(cursor, budget), 1)
+                budget -= max(read(self, cursor, appetite, budget), 1)
             elif not hand_out(self, cursor):
                 return budget
-
-    def _read(self, cursor: Cursor, budget: int) -> int:
-        """Take the next events from the log. Returns the records looked at."""
-        if cursor.position < cursor.partition.start_offset:     # retention was faster than the reader
-            self._registry.lost_to_retention(self, cursor.partition.start_offset - cursor.position)
-            self._unacked = None
-        wanted = min(READ_EVENTS, self._appetite())     # no more than can go out: the rest would be read again
-        found = cursor.partition.scan(cursor.position, self.interest.wants, max_events=wanted, max_scanned=budget)
-        cursor.position = found.next_offset
-        cursor.behind = found.next_offset < cursor.partition.end_offset
-        if self.interest.fresh:
-            cursor.waiting.extend(filter(self.interest.wants_event, found.events))
-            self._forget_fresh()
-        else:
-            cursor.waiting.extend(found.events)
-        if cursor.ahead:
-            cursor.drop_waiting(lambda event: event.offset in cursor.ahead)
-        self.touch()
-        return found.scanned
 
     def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
         """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""
@@ -320,24 +297,6 @@ class Consumer:
     def room_bytes(self) -> int:
         """Payload bytes that may still go in flight."""
         return self._registry.limits.in_flight_bytes_max - self.in_flight_bytes
-
-    def _appetite(self) -> int:
-        """Deliveries that members would take now."""
-        return min(self.room(), self.members.credit())
-
-    def _park(self, cursor: Cursor) -> None:
-        """Nobody takes what waits: keep a little in memory, leave the rest to the log.
-
-        Key-shared keeps it (a window of READ_EVENTS at most), since later events of other keys may be acked already.
-        """
-        waiting = cursor.waiting
-        if self.spec.mode is Mode.KEY_SHARED:
-            return
-        small = len(waiting) <= PARKED_EVENTS and sum(len(event.payload) for event in waiting) <= PARKED_BYTES
-        if not small:
-            cursor.position = waiting[0].offset
-            cursor.behind = True
-            waiting.clear()
 
     # -- answers ----------------------------------------------------------------------------------------------
 
@@ -435,7 +394,12 @@ class Consumer:
         self.in_flight = len(held)
         self.in_flight_bytes = sum(len(delivery.event.payload) for delivery in held)
 
-    def _forget_fresh(self) -> None:
+    def lost_to_retention(self, records: int) -> None:
+        """So many went before they were read. For readahead.py."""
+        self._registry.lost_to_retention(self, records)
+        self._unacked = None
+
+    def forget_fresh(self) -> None:
         """Once everything older than the newest filter is read, the filters are all alike."""
         fresh = self.interest.fresh
         if all(not cursor.behind for cursor in self.cursors.values()) and all(
@@ -448,13 +412,3 @@ class Consumer:
         """What is stored of it is to be stored again."""
         if self.spec.durable:
             self._registry.dirty[self] = None
-
-
-def _fitting(cursor: Cursor, events: list[Event]) -> int:
-    """How many of the events may wait beside those that do. One always may, however large."""
-    size = sum(len(event.payload) for event in cursor.waiting)
-    for count, event in enumerate(events):
-        size += len(event.payload)
-        if size > KEYED_BYTES and (count or cursor.waiting):
-            return count
-    return len(events)

@@ -31,7 +31,7 @@ from routing.router import Router
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
-CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/consumer.py
+CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/readahead.py
 CREDIT_FIRST = 8                # until the size of the events is known
 JSON_CACHE_BYTES = 1024 * 1024  # JSON shared by the readers of the same events
 QUICK_S = 0.2                   # a full socket that drains so soon has a reader that keeps up,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 WINDOW_FIRST = 8                # deliveries handed out at a time until the size of the events is known
-WINDOW_MAX = 512                # READ_EVENTS of routing/consumer.py
+WINDOW_MAX = 512                # READ_EVENTS of routing/readahead.py
 CREDIT_MAX = 1_000_000_000
 
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from routing.consumer import KEYED_BYTES, ConsumerSpec
+from routing.consumer import ConsumerSpec
 from routing.event import Event
 from routing.members import Mode
+from routing.readahead import KEYED_BYTES
 from tests.support.routing import ANA, Desk, Reader
 
 EVENT_BYTES = 256 * 1024
