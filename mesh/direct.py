@@ -173,7 +173,7 @@ class DirectLane:
         if not topic.startswith(REPLY_PREFIX):          # those are as many as requests, and asked for once
             if len(self._asked) >= ASKED_MAX:
                 self._asked.clear()
-                self._router.remote_interest_changed()
+                self._router.routes.changed()
             self._asked[topic] = wanted
         return wanted
 
@@ -182,7 +182,7 @@ class DirectLane:
         if len(self._asked) > RECHECK_MAX or any(
                 wanted != any(True for _ in self._receivers(topic)) for topic, wanted in self._asked.items()):
             self._asked.clear()
-            self._router.remote_interest_changed()
+            self._router.routes.changed()
 
     def send(self, events: list[Event]) -> None:
         """Events of one topic, to all who want them."""

@@ -58,8 +58,8 @@ class Meshing:
         self._tell_streams()
         self._untold = True
         self._tell()
-        router.remote = self.direct
-        router.remote_interest_changed()
+        router.routes.remote = self.direct
+        router.routes.changed()
         self.replication.start()
 
     def tick(self, now_s: float) -> None:
@@ -74,7 +74,7 @@ class Meshing:
 
     def close(self) -> None:
         """Before the links go down."""
-        self._router.remote = None
+        self._router.routes.remote = None
         self.replication.close()
 
     @property

@@ -148,7 +148,7 @@ class ConsumerRegistry:
             return False
         for pattern in consumer.filters:
             self._router.trie.remove(pattern, consumer)
-            self._router.routes_changed(pattern)
+            self._router.routes.changed(pattern)
         self.dirty.pop(consumer, None)
         self.timed.discard(consumer)
         consumer.close(reason)
@@ -170,14 +170,14 @@ class ConsumerRegistry:
                 consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
         consumer.filters[pattern] = None
         self._router.trie.add(pattern, consumer)
-        self._router.routes_changed(pattern)
+        self._router.routes.changed(pattern)
         consumer.filters_changed()
 
     def remove_filter(self, consumer: Consumer, pattern: str) -> None:
         del consumer.filters[pattern]
         consumer.interest.fresh.pop(pattern, None)
         self._router.trie.remove(pattern, consumer)
-        self._router.routes_changed(pattern)
+        self._router.routes.changed(pattern)
         consumer.filters_changed()
 
     def streams_changed(self) -> None:

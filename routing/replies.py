@@ -73,7 +73,8 @@ class Replies:
 
 def has_receiver(router: Router, topic: str) -> bool:
     """False when nobody, here or on a node that we know of, would get a request of this topic."""
-    route = router.route(topic)
+    routes = router.routes
+    route = routes.of(topic)
     if route.direct or any(consumer.members.all for consumer in route.consumers):
         return True
-    return router.remote is not None and router.remote.wants(topic)
+    return routes.remote is not None and routes.remote.wants(topic)

@@ -1,12 +1,17 @@
-"""Route: what happens to events of one topic. Made once per topic, kept until subscriptions or rules change."""
+"""Route: what happens to events of one topic. RouteTable makes it once per topic and keeps it until something changes:
+streams, subscriptions, rules, or what other nodes want.
+"""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumer import Consumer
 from routing.policy import Action, Policy
+from routing.settings import Limits
 from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, FilterTrie, Sink, Subscription
+from routing.topic import is_wildcard
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -16,10 +21,10 @@ OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
 
 
 class RemoteLane(Protocol):
-    """The direct lane to other nodes, for events that no stream captures. The mesh sets it in the router."""
+    """The direct lane to other nodes, for events that no stream captures. The mesh sets it in the route table."""
 
     def wants(self, topic: str) -> bool:
-        """Does any other node want this topic? Kept until Router.remote_interest_changed()."""
+        """Does any other node want this topic? Kept until RouteTable.changed()."""
         ...
 
     def send(self, events: list[Event]) -> None:
@@ -43,6 +48,39 @@ class Route:
         self.direct = direct
         self.consumers = consumers
         self.remote = remote
+
+
+class RouteTable:
+    """Topic → Route. Whoever changes what a route is made of says so by changed()."""
+
+    def __init__(self, streams: StreamTable, policy: Policy, limits: Limits) -> None:
+        self.trie = FilterTrie()
+        self.remote: RemoteLane | None = None   # set by the mesh; None: this node is alone
+        self.limits = limits
+        self.generation = 0                     # another one whenever a route may have changed
+        self._streams = streams
+        self._policy = policy
+        self._routes: dict[str, Route] = {}
+
+    def of(self, topic: str) -> Route:
+        found = self._routes.get(topic)
+        if found is None:
+            if len(self._routes) >= self.limits.match_cache_topics:
+                self._routes.clear()
+            found = self._routes[topic] = make_route(topic, self._streams, self.trie, self._policy, self.remote)
+        return found
+
+    def known_topics(self) -> Iterator[str]:
+        """Topics that were published lately, in the order in which they came; take few of them."""
+        return iter(self._routes)
+
+    def changed(self, pattern: str | None = None) -> None:
+        """Those who want a filter are not who they were, or (None) anything may have changed."""
+        self.generation += 1
+        if pattern is None or is_wildcard(pattern):
+            self._routes.clear()
+        else:
+            self._routes.pop(pattern, None)
 
 
 def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Policy, remote: RemoteLane | None) -> Route:

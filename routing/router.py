@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from routing.consumer import Consumer, ConsumerSpec
@@ -29,13 +29,12 @@ from routing.registry import ConsumerRegistry
 from routing.replicas import Replicas
 from routing.retained import RETAINED_STREAM, RetainedEvents
 from routing.rights import Rights
-from routing.route import RemoteLane, Route, make_route
+from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import Stream, StreamTable
-from routing.subscription import FilterTrie, Sink, Subscription
+from routing.subscription import Sink, Subscription
 from routing.ticket import Ticket
-from routing.topic import is_wildcard
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -63,19 +62,17 @@ class Router:
         self.clock_ms = clock_ms
         self.ledger = Ledger()
         self.streams = StreamTable()
-        self.trie = FilterTrie()
-        self.generation = 0                     # changes whenever a route may have changed
+        self.routes = RouteTable(self.streams, policy, limits)
+        self.trie = self.routes.trie
         self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
         self.published = 0                      # events that came in, from whomever
         self.refused: Counter[Reason] = Counter()
         self.internal = Publisher(INTERNAL)
         self.origins = Origins()
-        self.remote: RemoteLane | None = None   # set by the mesh; None: this node is alone
         self.feeds: dict[Partition, dict[Feed, None]] = {}     # what other nodes read from here
         self.call_soon = call_soon                     # work for the next turn of the loop
         self._gather = gather
         self._turn_requested = False
-        self._routes: dict[str, Route] = {}
         self._opened: list[Partition] = []      # the internal ones too
         self._sinks: list[Sink] = []            # with something in their inbox
         self._relief: list[Callable[[], None]] = []
@@ -124,18 +121,18 @@ class Router:
                 known.settings = stream
                 for partition in known.partitions:
                     partition.settings = stream
-        self.routes_changed()
+        self.routes.changed()
         self.registry.streams_changed()
 
     def apply_limits(self, limits: Limits) -> None:
         """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""
-        self.limits = self.registry.limits = self.retained.limits = limits
+        self.limits = self.registry.limits = self.retained.limits = self.routes.limits = limits
 
     def apply_rules(self, rules: list[Rule]) -> None:
         """Reload: take a new rule set, effective at once for publishing and for delivery."""
         self.policy.replace(rules)
         self.registry.rules_changed()
-        self.routes_changed()
+        self.routes.changed()
 
     # -- the door in ------------------------------------------------------------------------------------------
 
@@ -150,9 +147,9 @@ class Router:
         over the limit; then nothing is looked at per event.
         """
         ticket = Ticket(events)
-        if publisher.generation != self.generation:
+        if publisher.generation != self.routes.generation:
             publisher.routes.clear()
-            publisher.generation = self.generation
+            publisher.generation = self.routes.generation
         appends: dict[Partition, list[Event]] = {}
         count = len(events)
         start = 0
@@ -179,8 +176,8 @@ class Router:
                 if run and route.partition is None:
                     if route.consumers:
                         self._offer_untracked(run, route)
-                    if route.remote and self.remote is not None:
-                        self.remote.send(run)
+                    if route.remote and self.routes.remote is not None:
+                        self.routes.remote.send(run)
             start = end
         if publisher is not self.internal:              # $SYS and dead letters have not come in
             self.published += count
@@ -215,7 +212,7 @@ class Router:
         refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
         if refusal is not None:     # publish() counts each event, this one too
             self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
-        answer = refusal or self.route(topic)
+        answer = refusal or self.routes.of(topic)
         if len(publisher.routes) >= TOPICS_CACHED:
             publisher.routes.clear()
         publisher.routes[topic] = answer
@@ -247,9 +244,9 @@ class Router:
 
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
         """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""
-        if publisher.generation != self.generation:
+        if publisher.generation != self.routes.generation:
             publisher.routes.clear()
-            publisher.generation = self.generation
+            publisher.generation = self.routes.generation
         route = publisher.routes.get(topic) or self._admit(topic, publisher)
         if isinstance(route, Refusal):
             self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
@@ -311,7 +308,7 @@ class Router:
             end = start + 1
             while end < count and events[end].topic is topic:
                 end += 1
-            consumers = self.route(topic).consumers
+            consumers = self.routes.of(topic).consumers
             if consumers:
                 run = events if end - start == count else events[start:end]
                 for consumer in consumers:
@@ -321,27 +318,7 @@ class Router:
                         log.exception("consumer %s: a fault of ours while taking events", consumer.name)
             start = end
 
-    # -- routes -----------------------------------------------------------------------------------------------
-
-    def route(self, topic: str) -> Route:
-        found = self._routes.get(topic)
-        if found is None:
-            if len(self._routes) >= self.limits.match_cache_topics:
-                self._routes.clear()
-            found = self._routes[topic] = make_route(topic, self.streams, self.trie, self.policy, self.remote)
-        return found
-
-    def known_topics(self) -> Iterator[str]:
-        """Topics that were published lately, in the order in which they came; take few of them."""
-        return iter(self._routes)
-
-    def routes_changed(self, pattern: str | None = None) -> None:
-        """The subscription table changed for a filter, or (None) anything may have changed."""
-        self.generation += 1
-        if pattern is None or is_wildcard(pattern):
-            self._routes.clear()
-        else:
-            self._routes.pop(pattern, None)
+    # -- what is wanted here ----------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> dict[str, int]:
@@ -352,10 +329,6 @@ class Router:
     def on_wanted(self) -> list[Callable[[str, bool], None]]:
         """Called with a filter that appeared (True) or went (False). Callbacks must not raise."""
         return self.trie.on_wanted
-
-    def remote_interest_changed(self) -> None:
-        """RemoteLane.wants may answer differently from now on."""
-        self.routes_changed()
 
     def own_partitions(self) -> list[Partition]:
         """The partitions of the configured streams."""
@@ -372,12 +345,12 @@ class Router:
         refusal = self.rights.check_subscribe(subscription.sink.identity, subscription.pattern)
         if refusal is None:
             self.trie.add(subscription.pattern, subscription)
-            self.routes_changed(subscription.pattern)
+            self.routes.changed(subscription.pattern)
         return refusal
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         removed = self.trie.remove(subscription.pattern, subscription)
-        self.routes_changed(subscription.pattern)
+        self.routes.changed(subscription.pattern)
         return removed
 
     def open_consumer(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:

@@ -83,7 +83,7 @@ def _streams(router: Router, permissions: Permissions) -> Iterator[tuple[str, Pa
 
 def _topics(router: Router, permissions: Permissions) -> Iterator[tuple[str, Part, tuple[bool, bool]]]:
     """The same per topic that was published lately."""
-    return islice(_allowed_topics(islice(router.known_topics(), TOPICS_LOOKED_AT), permissions), TOPICS_MAX)
+    return islice(_allowed_topics(islice(router.routes.known_topics(), TOPICS_LOOKED_AT), permissions), TOPICS_MAX)
 
 
 def _allowed_topics(

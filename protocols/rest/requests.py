@@ -108,7 +108,7 @@ class RequestsEndpoint:
         ticket.on_done(stored)
 
     def _wanted(self, topic: str) -> bool:
-        return has_receiver(self._router, topic) or bool(self._router.route(topic).consumers)
+        return has_receiver(self._router, topic) or bool(self._router.routes.of(topic).consumers)
 
     def _wait_s(self, request: web.Request) -> float:
         asked = preferences(request.headers.getall("Prefer", ())).wait_s

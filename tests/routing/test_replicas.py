@@ -228,19 +228,19 @@ class Lane:
 
 def test_what_no_stream_captures_goes_to_other_nodes_that_want_it(tmp_path):
     desk = Desk(tmp_path, [StreamSettings("orders", ("orders/#",))])
-    lane = desk.router.remote = Lane("live/1", "orders/1", "$SYS/x")
-    desk.router.remote_interest_changed()
+    lane = desk.router.routes.remote = Lane("live/1", "orders/1", "$SYS/x")
+    desk.router.routes.changed()
     desk.publish("live/1", "live/2", "orders/1", "$SYS/x")
     assert lane.sent == ["live/1"]
     lane.topics = ("live/2",)
-    desk.router.remote_interest_changed()
+    desk.router.routes.changed()
     desk.publish("live/1", "live/2")
     assert lane.sent == ["live/1", "live/2"]
 
 
 def test_a_direct_frame_reaches_live_readers_and_goes_no_further(tmp_path):
     desk = Desk(tmp_path)
-    lane = desk.router.remote = Lane("a/1")
+    lane = desk.router.routes.remote = Lane("a/1")
     reader = Reader()
     desk.router.subscribe(Subscription("a/#", reader))
     desk.router.deliver_direct([Event("a/1", b"x")], desk.router.publisher(INTERNAL))

@@ -58,12 +58,12 @@ def test_overlapping_direct_subscriptions_of_a_sink_are_one_target(desk):
     subscriptions = [Subscription("a/#", reader), Subscription("a/+", reader)]
     for subscription in subscriptions:
         desk.router.subscribe(subscription)
-    route = desk.router.route("a/b")
+    route = desk.router.routes.of("a/b")
     assert len(route.direct) == 1
     assert set(route.direct[0].subscriptions) == set(subscriptions)
     desk.router.unsubscribe(subscriptions[0])
-    assert desk.router.route("a/b").direct[0].subscriptions == (subscriptions[1],)
-    assert desk.router.route("a/b/c").direct == ()
+    assert desk.router.routes.of("a/b").direct[0].subscriptions == (subscriptions[1],)
+    assert desk.router.routes.of("a/b/c").direct == ()
 
 
 def test_a_consumer_of_the_same_sink_alone_delivers(desk):
