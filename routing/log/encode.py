@@ -1,7 +1,7 @@
 """Events -> RecordBatch v2: the hot path of every publish. Called by partition.py once per group commit.
 
-An event with nothing but topic, payload, QoS and publisher, at most 63 ms after the first of its batch, takes the short
-way. Its record is six pieces for one join, and all but the payload and the deltas come ready-made from a cache:
+An event with nothing but topic, payload, QoS, publisher and content type, at most 63 ms after the first of its batch,
+takes the short way. Its record is six pieces for one join; all but payload and deltas come ready-made from a cache:
 
     size                      | attributes, timestamp delta | offset delta | key, value length | value | headers
     └─ by topic and payload length                                         └── the same ─────┘         └─ by topic …
@@ -12,23 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from routing.event import Event, OriginPartition
+from routing.event import Event, OriginPartition, Properties
 from routing.log.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
 from routing.log.fields import ORIGIN_DIGITS, RawHeader, event_headers
 
 _ENTRIES_MAX = 65_536               # distinct (topic, qos, publisher); dropped as a whole when full
 _SHAPES_MAX = 1024                  # payload lengths remembered per entry
 _SHAPE_LENGTH_MAX = 4096            # longer payloads differ too much in length, and cost more than their frame
+_CONTENT_TYPE_CHARS_MAX = 128       # longer ones are not worth an entry
 _NULL = encode_varint(-1)
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))    # attributes and a timestamp delta of one byte
 _STRETCHES = (64, 8192, VARINTS_MAX)        # up to these counts an offset delta has one, two, three bytes
 
-Group = tuple[str, int, OriginPartition | None, int]        # publisher, QoS, origin, flow
+Group = tuple[str, int, OriginPartition | None, int, str]   # publisher, QoS, origin, flow, content type
 Shape = tuple[bytes, bytes, int]    # the size, what stands between offset delta and value, and the record's bytes
 
 
 class Entry:
-    """What records of one topic, QoS, publisher and origin share: their key, their headers, and shapes by length."""
+    """What records of one topic, QoS, publisher, origin and content type share: key, headers, and shapes by length."""
 
     __slots__ = ("header_part", "header_size", "key_part", "shapes")
 
@@ -84,16 +85,23 @@ class Encoder:
             part = events
             if count or len(events) > _STRETCHES[0]:
                 part = events[count:_STRETCHES[stretch] if count < VARINTS_MAX else None]
-            topic = publisher = origin = None
+            topic = publisher = origin = properties = None
             qos = flow = -1
+            content_type: str | None = ""
             for event in part:
+                if event.properties is not properties:
+                    properties = event.properties
+                    other_type = _content_type(properties)
+                    if other_type != content_type:
+                        content_type = other_type
+                        publisher = None
                 if event.timestamp_ms != timestamp:
                     timestamp = event.timestamp_ms
                     max_timestamp = max(timestamp, max_timestamp)
                     delta = timestamp - base_timestamp
                     lead = _LEADS[delta] if 0 <= delta < len(_LEADS) else b""
                 if (
-                    event.headers or event.properties is not None or event.key is not None or event.retain
+                    event.headers or content_type is None or event.key is not None or event.retain
                     or not lead or count >= VARINTS_MAX or (tombstones and not event.payload)
                 ):
                     record = self._record(event, count, timestamp - base_timestamp, tombstones)
@@ -106,10 +114,10 @@ class Encoder:
                     ):
                         publisher, qos, origin, flow = event.publisher, event.qos, event.origin, event.flow
                         topic = None
-                        entries = self._entries_of(event)
+                        entries = self._entries_of(event, content_type)
                     if event.topic is not topic:
                         topic = event.topic
-                        entry = entries.get(topic) or self._new_entry(event)
+                        entry = entries.get(topic) or self._new_entry(event, content_type)
                         header_part = entry.header_part
                         shapes = entry.shapes[stretch]
                     payload = event.payload
@@ -130,21 +138,21 @@ class Encoder:
         )
         return batch, count
 
-    def _entries_of(self, event: Event) -> dict[str, Entry]:
-        group = event.publisher, event.qos, event.origin, event.flow
+    def _entries_of(self, event: Event, content_type: str) -> dict[str, Entry]:
+        group = event.publisher, event.qos, event.origin, event.flow, content_type
         entries = self._entries.get(group)
         if entries is None:
             entries = self._entries[group] = {}
         return entries
 
-    def _new_entry(self, event: Event) -> Entry:
+    def _new_entry(self, event: Event, content_type: str) -> Entry:
         self._count += 1
         if self._count > _ENTRIES_MAX:
             for entries in self._entries.values():      # emptied one by one, because encode() may hold one of them
                 entries.clear()
             self._entries.clear()
             self._count = 1
-        entry = self._entries_of(event)[event.topic] = Entry(event)
+        entry = self._entries_of(event, content_type)[event.topic] = Entry(event)
         return entry
 
     def _record(self, event: Event, offset_delta: int, timestamp_delta: int, tombstones: bool) -> bytes:
@@ -152,7 +160,7 @@ class Encoder:
         if event.headers or event.properties is not None or event.retain or event.key is not None:
             key_part, header_part = _key_part(event), encode_headers(event_headers(event))
         else:
-            entry = self._entries_of(event).get(event.topic) or self._new_entry(event)
+            entry = self._entries_of(event, "").get(event.topic) or self._new_entry(event, "")
             key_part, header_part = entry.key_part, entry.header_part
             if event.origin is not None:
                 header_part += b"%016x" % event.origin_offset
@@ -162,6 +170,20 @@ class Encoder:
             _NULL if tombstones and not payload else varint(len(payload)), payload, header_part,
         ))
         return varint(len(body)) + body
+
+
+def _content_type(properties: Properties | None) -> str | None:
+    """The content type, "" for none; None when there is more than that, or it is the empty text."""
+    if properties is None:
+        return ""
+    if (
+        properties.expires_at_ms is not None or properties.reply_to is not None or properties.correlation is not None
+        or properties.message_id is not None or properties.priority is not None or properties.payload_is_text
+        or properties.mqtt_packet_id is not None
+    ):
+        return None
+    found = properties.content_type
+    return found if found and len(found) <= _CONTENT_TYPE_CHARS_MAX else None
 
 
 def _key_part(event: Event) -> bytes:

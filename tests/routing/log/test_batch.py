@@ -122,6 +122,24 @@ def test_a_plain_event_is_these_bytes():
     assert DefaultRecordBatch(bytearray(batch)).validate_crc()
 
 
+def test_events_with_nothing_but_a_content_type_take_the_short_way_and_are_the_same_bytes():
+    """One after the other, in every order, with events that have more or nothing between them."""
+    kinds = [None, Properties(), Properties(content_type="text/x"), Properties(content_type="a/b"),
+             Properties(content_type=""), Properties(content_type="text/x", priority=1),
+             Properties(content_type="x" * 129), Properties(payload_is_text=True), Properties(mqtt_packet_id=1)]
+    chosen = [kinds[(index * index + index // 9) % len(kinds)] for index in range(200)]
+    events = [Event(f"t/{index % 2}", b"p", 1, f"c{index % 3 // 2}", properties=properties, timestamp_ms=NOW)
+              for index, properties in enumerate(chosen)]
+    encoder = Encoder()
+    for offset, event in enumerate(events):
+        event.offset = offset
+    for _ in range(2):                                      # with the entries made, and with those that are there
+        batch, _ = encoder.encode(events, first_in_group=True)
+        assert batch[HEADER_BYTES:] == b"".join(
+            Encoder()._record(event, offset, 0, False) for offset, event in enumerate(events))
+    assert [content(event) for event in decode(batch)] == [content(event) for event in events]
+
+
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 8191, 8192, 8193, 16_383, 16_384, 17_000])
 def test_batches_of_every_width_of_offset_delta(count):
     events = [Event(f"t/{index % 7}", b"%d" % index, index % 3, timestamp_ms=NOW + index % 2) for index in range(count)]
