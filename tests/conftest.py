@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import rawmqtt
@@ -28,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # how long an example takes says more about the machine than about us
+    hypothesis.settings.register_profile("shared", deadline=None,
+                                         suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("shared")
     config.addinivalue_line("markers", "mosquitto_deviates(reason): Mosquitto does not do what this test asks")
     config.addinivalue_line("markers", "meshgate_only(reason): asks for more than the specification does")
 

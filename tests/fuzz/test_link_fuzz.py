@@ -81,14 +81,14 @@ def test_random_bytes_are_frames_or_a_bad_frame(data: bytes) -> None:
 @pytest.mark.parametrize("seed", range(len(SEEDS)))
 def test_mutated_messages_are_frames_or_a_bad_frame(seed: int) -> None:
     rng = random.Random(seed)
-    started = time.monotonic()
+    started = time.thread_time()
     decoded = 0
     for _ in range(3_000):
         try:
             decoded += bool(decode_message(mutate(SEEDS[seed], rng)))
         except BadFrame:
             pass
-    assert decoded and time.monotonic() - started < 20
+    assert decoded and time.thread_time() - started < 20
 
 
 @pytest.mark.parametrize("phase", [Phase.AWAIT_HELLO, Phase.AWAIT_WELCOME, Phase.CHECKING_HELLO, Phase.UP])

@@ -125,10 +125,10 @@ def test_every_prefix_of_a_valid_packet_is_an_error_or_a_shorter_packet(version)
 def test_mutated_packets(version, seed):
     rng = random.Random(f"mqtt-{version}-{seed}")
     valid = seeds(version)
-    deadline = time.monotonic() + 20
+    deadline = time.thread_time() + 20
     for _ in range(4_000):
         decode_all(mutate(rng.choice(valid), rng), version)
-    assert time.monotonic() < deadline
+    assert time.thread_time() < deadline
 
 
 @settings(deadline=None, max_examples=300)

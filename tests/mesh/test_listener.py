@@ -13,6 +13,7 @@ from mesh.settings import ListenerSettings, TlsSettings
 from mesh.tls import make_context
 from routing.errors import ConfigError
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.wait import DEADLINE_S
 
 
 class Echo(asyncio.Protocol):
@@ -102,7 +103,7 @@ async def test_plaintext_on_a_tls_port_is_closed(tmp_path: Path) -> None:
     await listener.open(Echo, make_context(settings))
     reader, writer = await asyncio.open_connection(*listener.addresses[0])
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         try:
             while await reader.read(1_000):
                 pass

@@ -20,7 +20,7 @@ from routing.errors import ConfigError
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.node import Node, http, meshgate
 from tests.support.rawmqtt import DISCONNECT, SESSION_EXPIRY, ConnectionClosed, open_mqtt
-from tests.support.wait import wait_until
+from tests.support.wait import DEADLINE_S, wait_until
 
 ANA = f'[[users]]\nname = "ana"\npassword_hash = "{hash_password("first password")}"\n'
 ANA_LATER = f'[[users]]\nname = "ana"\npassword_hash = "{hash_password("second password")}"\n'
@@ -134,7 +134,7 @@ def test_an_sse_reader_does_not_hold_up_the_stop(node: Node) -> None:
         reader.sendall(b"GET /v1/events?filter=%23 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in reader.recv(1_000)
         assert node.stop() == 0
-        reader.settimeout(5)
+        reader.settimeout(DEADLINE_S)
         while reader.recv(1_000):
             pass
 

@@ -15,6 +15,7 @@ from mesh.auth_settings import ApiKeySettings, JwtSettings, check_api_keys, chec
 from mesh.jwks import COOLDOWN_S, KEYS_MAX, SET_BYTES_MAX, KeySetError, fetch_of, parse_keys
 from mesh.tokens import Tokens, TokenUser
 from routing.errors import ConfigError, Reason, Refusal
+from tests.support.wait import DEADLINE_S
 
 from .tokens import AUDIENCE, ISSUER, NOW_S, by_hand, claims, ec_key, ed_key, jwk, jwks, public_pem, rsa_key, token
 
@@ -55,7 +56,7 @@ class Stand:
     async def ask(self, credential):
         answer = asyncio.get_running_loop().create_future()
         self.tokens.identify(credential, answer.set_result)
-        return await asyncio.wait_for(answer, 5)
+        return await asyncio.wait_for(answer, DEADLINE_S)
 
 
 def text(answer):
@@ -256,7 +257,7 @@ async def serve(handler):
     (lambda request: web.Response(status=302, headers={"Location": "/elsewhere"}), "HTTP 302"),
     (lambda request: web.Response(body=b"x" * (SET_BYTES_MAX + 1)), "larger"),
     (lambda request: web.Response(body=b"<html>"), "not JSON"),
-    (lambda request: asyncio.sleep(1), "TimeoutError"),
+    (lambda request: asyncio.sleep(2), "TimeoutError"),
     (lambda request: request.transport.abort(), ""),
 ])
 async def test_a_fetch_is_bounded(answer, expected):
@@ -265,11 +266,11 @@ async def test_a_fetch_is_bounded(answer, expected):
         return (await made if asyncio.iscoroutine(made) else made) or web.Response()
 
     runner, url = await serve(handler)
-    settings = JwtSettings(ISSUER, (AUDIENCE,), url, timeout_s=0.3)
+    settings = JwtSettings(ISSUER, (AUDIENCE,), url, timeout_s=0.3 if expected == "TimeoutError" else DEADLINE_S)
     tokens = Tokens({}, (settings,), clock_ms=lambda: NOW_S * 1000, now_s=lambda: 0.0)
     done = asyncio.get_running_loop().create_future()
     tokens.identify(token(), done.set_result)
-    assert text(await asyncio.wait_for(done, 5))
+    assert text(await asyncio.wait_for(done, DEADLINE_S))
     assert expected in tokens._issuers[ISSUER].source.failure
     await runner.cleanup()
 

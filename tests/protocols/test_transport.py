@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from protocols.transport import SocketListener, SocketSettings
+from tests.support.wait import DEADLINE_S
 
 
 class Handler:
@@ -76,7 +77,7 @@ def run(request, certificates):
                     *address, ssl=client_tls, server_hostname="localhost" if tls else None)
 
             try:
-                await asyncio.wait_for(scenario(listener, factory, connect), 20)
+                await asyncio.wait_for(scenario(listener, factory, connect), 2 * DEADLINE_S)
             finally:
                 server.close()
 

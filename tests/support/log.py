@@ -12,6 +12,7 @@ from routing.log.partition import Partition
 from routing.log.store import LocalStore
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
+from tests.support.wait import DEADLINE_S
 
 
 class ManualLoop:
@@ -27,7 +28,7 @@ class ManualLoop:
         while not self._calls.empty():
             self._calls.get()()
 
-    def run_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    def run_until(self, condition: Callable[[], bool], timeout_s: float = DEADLINE_S) -> None:
         """Run what comes back until the condition holds; it waits on the queue, not on the clock."""
         while not condition():
             self._calls.get(timeout=timeout_s)()

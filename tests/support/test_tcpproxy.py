@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.tcpproxy import DOWN, UP, TcpProxy
+from tests.support.wait import DEADLINE_S
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def connect(proxy: TcpProxy) -> tuple[asyncio.StreamReader, asyncio.Stream
     return await asyncio.open_connection("127.0.0.1", proxy.port)
 
 
-async def within(awaitable, seconds: float = 5.0):
+async def within(awaitable, seconds: float = DEADLINE_S):
     async with asyncio.timeout(seconds):
         return await awaitable
 

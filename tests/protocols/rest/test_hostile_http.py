@@ -5,11 +5,11 @@ These tests also hold together what guard.py reads of aiohttp's private state.
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from protocols.rest.settings import RestSettings
+from tests.support.wait import DEADLINE_S
 
 from .stand import eventually, problem_of, read_to_end, stand, status_of
 
@@ -91,7 +91,7 @@ async def test_a_chunk_that_breaks_later_ends_the_request_at_once(tmp_path):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
         await asyncio.sleep(0.05)
         writer.write(b"zz\r\n")
-        answer = await asyncio.wait_for(read_to_end(reader), 2)
+        answer = await asyncio.wait_for(read_to_end(reader), DEADLINE_S)
         assert status_of(answer) == 400
         assert answer.count(b"HTTP/1.1 ") == 1
         writer.close()
@@ -104,7 +104,7 @@ async def test_a_body_that_breaks_after_its_answer_leaves_no_log_line(tmp_path, 
         writer.write(POST.replace(b"/a ", b"/a/+ ") + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 400")
         writer.write(b"zz\r\n")
-        await asyncio.wait_for(read_to_end(reader), 2)
+        await asyncio.wait_for(read_to_end(reader), DEADLINE_S)
         writer.close()
     assert not caplog.records
 
@@ -162,19 +162,17 @@ async def test_a_slow_head_is_408(tmp_path):
     """Row 77: header 1 byte/s. Bytes that come do not move the deadline."""
     async with stand(tmp_path, settings=RestSettings(head_timeout_s=0.3)) as it:
         reader, writer = await it.connect()
-        started = time.monotonic()
 
         async def trickle():
-            for byte in POST * 100:
+            for byte in POST * 100:                         # goes on for longer than the deadline
                 writer.write(bytes((byte,)))
                 await asyncio.sleep(0.02)
 
         task = asyncio.create_task(trickle())
-        answer = await asyncio.wait_for(read_to_end(reader), 5)
+        answer = await asyncio.wait_for(read_to_end(reader), DEADLINE_S)
         task.cancel()
         assert status_of(answer) == 408
         assert problem_of(answer)["type"] == "/problems/request-timeout"
-        assert time.monotonic() - started < 2
         assert it.counters.head_timeouts == 1
         writer.close()
 
@@ -186,14 +184,14 @@ async def test_a_slow_second_head_is_408_too(tmp_path):
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
         await asyncio.sleep(0.3)            # idle between requests is no fault
         writer.write(b"POST /v1/ev")
-        assert status_of(await asyncio.wait_for(read_to_end(reader), 5)) == 408
+        assert status_of(await asyncio.wait_for(read_to_end(reader), DEADLINE_S)) == 408
         writer.close()
 
 
 async def test_a_connection_that_says_nothing_is_closed_in_silence(tmp_path):
     async with stand(tmp_path, settings=RestSettings(head_timeout_s=0.2)) as it:
         reader, writer = await it.connect()
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
         writer.close()
 
 
@@ -202,7 +200,7 @@ async def test_an_idle_connection_is_closed(tmp_path):
         reader, writer = await it.connect()
         writer.write(POST + b"Content-Length: 0\r\n\r\n")
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
         writer.close()
 
 

@@ -13,6 +13,7 @@ from routing.event import Event, Properties
 from routing.ticket import Ticket
 from tests.protocols.rest.consumer_client import ConsumerClient, topics
 from tests.protocols.rest.stand import eventually, stand
+from tests.support.wait import DEADLINE_S
 
 
 async def test_two_clients_in_turn_lose_and_repeat_nothing(tmp_path):
@@ -52,11 +53,11 @@ async def test_a_pull_waits_for_events_and_costs_nothing_meanwhile(tmp_path):
         pulls = [asyncio.create_task(billing.pull(1, wait_s=20)) for _ in range(3)]
         await eventually(lambda: it.rest.pullers.waiting == 3, "three pulls wait")
         await it.publish("a", "b", "c")
-        events = [event for pull in pulls for event in await asyncio.wait_for(pull, 5)]
+        events = [event for pull in pulls for event in await asyncio.wait_for(pull, DEADLINE_S)]
         assert sorted(topics(events)) == ["a", "b", "c"]
         started = time.monotonic()
         assert await billing.pull(wait_s=0.2) == []
-        assert 0.15 < time.monotonic() - started < 5
+        assert 0.15 < time.monotonic() - started < 20
 
 
 async def test_a_client_that_vanishes_while_it_waits_loses_nothing(tmp_path):
@@ -90,13 +91,13 @@ async def test_what_nobody_answers_comes_back_marked(tmp_path):
 async def test_extend_gives_more_time_and_only_to_the_latest_attempt(tmp_path):
     async with stand(tmp_path) as it:
         billing = ConsumerClient(it)
-        await billing.put(ack_timeout_s=0.3)
+        await billing.put(ack_timeout_s=1.5)
         await it.publish("a")
         first = await billing.pull()
         assert (await billing.answer("extend", first, seconds=30))["extended"] == 1
-        assert await billing.pull(wait_s=0.8) == []
+        assert await billing.pull(wait_s=2.0) == []
         assert (await billing.answer("nack", first))["nacked"] == 1
-        second = await billing.pull(wait_s=5)
+        second = await billing.pull(wait_s=20)
         assert second[0]["attempt"] == 2
         assert await billing.answer("extend", first, seconds=1) == {"extended": 0, "stale": [first[0]["token"]]}
 
@@ -106,9 +107,9 @@ async def test_nack_with_a_delay(tmp_path):
         billing = ConsumerClient(it)
         await billing.put()
         await it.publish("a")
-        assert (await billing.answer("nack", await billing.pull(), delay_s=0.4))["nacked"] == 1
+        assert (await billing.answer("nack", await billing.pull(), delay_s=1.5))["nacked"] == 1
         assert await billing.pull() == []
-        assert (await billing.pull(wait_s=5))[0]["attempt"] == 2
+        assert (await billing.pull(wait_s=20))[0]["attempt"] == 2
 
 
 async def test_tokens_survive_a_restart(tmp_path):

@@ -13,6 +13,7 @@ from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
 from routing.event import Event
 from tests.protocols.rest.stand import eventually, stand
+from tests.support.wait import DEADLINE_S
 
 from .ws_client import CONNECT, PINGREQ, PINGRESP, Ws, masked, publish, subscribe
 
@@ -188,7 +189,7 @@ async def test_mqtt_that_closes_closes_the_websocket(tmp_path):
         opcode, payload = await ws.frame()
         assert (opcode, payload[:2]) == (8, b"\x03\xe8")
         ws.writer.write(masked(8, payload))
-        assert await asyncio.wait_for(ws.reader.read(), 5) == b""
+        assert await asyncio.wait_for(ws.reader.read(), DEADLINE_S) == b""
         ws.close()
 
 
@@ -203,7 +204,7 @@ async def test_a_peer_that_does_not_answer_a_close_is_cut_off(tmp_path):
         await eventually(lambda: handler.calls == ["eof"], "eof, once")
         assert (await ws.frame())[0] == 8
         ws.writer.write(masked(2, b"ignored"))
-        await eventually(lambda: it.websocket.counters.connections == 0, "cut off", 5)
+        await eventually(lambda: it.websocket.counters.connections == 0, "cut off")
         assert handler.calls == ["eof"] and handler.received == 0
         ws.close()
 
@@ -274,7 +275,7 @@ async def test_backpressure_towards_a_client_that_sends(tmp_path):
         assert not sending.done(), "the client must feel it"
         assert handler.received < 1 << 20
         handler.channel.resume_reading()
-        await asyncio.wait_for(sending, 20)
+        await asyncio.wait_for(sending, DEADLINE_S)
         await eventually(lambda: handler.received == total, "everything arrived")
         ws.close()
 
@@ -325,7 +326,7 @@ async def test_shutdown_closes_with_going_away(tmp_path):
         opcode, payload = await ws.frame()
         assert (opcode, payload[:2]) == (8, b"\x03\xe9")
         ws.writer.write(masked(8, payload[:2]))
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, DEADLINE_S)
         assert it.echo.handlers[0].calls == ["eof"]
         ws.close()
 
