@@ -196,8 +196,9 @@ class Router:
         taken: list[Event] = []
         group: list[Event] | None = None
         for index, event in enumerate(run, start):
-            if (event.properties is not None or event.retain or event.key is not None or event.headers
-                    or len(event.payload) > payload_bytes_max):
+            properties = event.properties
+            if (event.retain or event.key is not None or event.headers or len(event.payload) > payload_bytes_max
+                    or (properties is not None and properties.message_id is not None)):
                 if not self._take_special(ticket, index, event, route, publisher, appends):
                     continue
             elif route.partition is not None:
@@ -220,7 +221,7 @@ class Router:
 
     def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
                       appends: dict[Partition, list[Event]]) -> bool:
-        """The rarer path: key, headers, properties, retain, big payload. False: nothing more to do for the event."""
+        """The rarer path: key, headers, message id, retain, big payload. False: nothing more to do for the event."""
         if len(event.payload) > self.limits.payload_bytes_max:
             text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
             return self._refuse(ticket, index, Refusal(Reason.PAYLOAD_TOO_LARGE, text))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
@@ -34,6 +35,24 @@ def json_answer(request: web.Request, status: int, body: bytes) -> web.StreamRes
 def prepared(status: int, body: bytes, extra: str = "") -> bytes:
     """Head and body of an answer on an HTTP/1.1 connection that stays open. extra: further header lines."""
     return (_HEADS[status] % (len(body), rfc822_formatted_time(), extra)).encode("ascii") + body
+
+
+class Places:
+    """Answers with the place of one event, {stream, partition, offset, id}: all but the offset is prepared."""
+
+    __slots__ = ("_after", "_before", "_length")
+
+    def __init__(self, stream: str, partition: int) -> None:
+        event_id = msgspec.json.encode(f"{stream}:{partition}:").decode()
+        self._before = f'{{"stream":{msgspec.json.encode(stream).decode()},"partition":{partition},"offset":'
+        self._after = f',"id":{event_id[:-1]}'
+        self._length = len((self._before + self._after).encode()) + len('"}')
+
+    def stored(self, offset: int) -> bytes:
+        """The whole response."""
+        text = str(offset)
+        head = _HEADS[200] % (self._length + 2 * len(text), rfc822_formatted_time(), "")
+        return f'{head}{self._before}{text}{self._after}{text}"}}'.encode()
 
 
 class PreparedAnswer(web.StreamResponse):

@@ -12,7 +12,6 @@ whether the node is open to everybody.
 """
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from aiohttp import hdrs, web
@@ -132,15 +131,16 @@ class Express:
         head = connection.last_head
         if (
             not isinstance(head, Head) or not head.express or not isinstance(message, RawRequestMessage)
-            or message.method != "POST" or message.version != HttpVersion11
+            or message.method != "POST" or message.version is not HttpVersion11
             or not payload.is_eof() or payload.total_bytes > self._body_bytes_max or payload.exception() is not None
             or not head.matches(message.raw_headers)
         ):
             return False
         topic = self._topics.get(message.path)
         session = head.session
+        now_s = connection.time_s()
         if (
-            topic is None or session is not connection.session or session.expires_s <= asyncio.get_running_loop().time()
+            topic is None or session is not connection.session or session.expires_s <= now_s
             or head.open is not self._authenticator.open or self._router.pressure
         ):
             return False
@@ -156,5 +156,5 @@ class Express:
             post.resume()
         else:
             ticket.on_done(post.stored)
-            self._waiting.watch(post)
+            self._waiting.watch(post, now_s)
         return True

@@ -7,6 +7,7 @@ and Prefer: respond-async (nobody waits for the disk); or a problem.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import hdrs, web
@@ -14,7 +15,7 @@ from aiohttp.http import HttpVersion11
 
 from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
 from protocols.location import event_id
-from protocols.rest.answer import json_answer, prepared
+from protocols.rest.answer import Places, json_answer
 from protocols.rest.auth import Authenticates, Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory, read_body, too_large
 from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
@@ -31,6 +32,9 @@ from routing.event import Event
 from routing.router import Router
 from routing.ticket import Ticket
 from routing.topic import check_topic
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
 
 PREFIX = "/v1/events/"
 TOPICS_CACHED = 4_096           # paths whose topic is kept
@@ -64,6 +68,7 @@ class PublishEndpoint:
         self._waiting = Waiting(settings.publish_timeout_s)
         self._ndjson = NdjsonEndpoint(router, settings, counters, memory)
         self._topics: dict[str, str] = {}                   # request target → topic
+        self._places: dict[Partition, Places] = {}
         self.express = Express(router, authenticator, settings, self._waiting, self._topics, self._answer_of)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -123,7 +128,11 @@ class PublishEndpoint:
         """The whole response for an event that was stored."""
         self._counters.events_in += 1
         self._counters.payload_bytes_in += len(event.payload)
-        return prepared(200, _encoder.encode(_place(event)))
+        partition = event.partition
+        places = self._places.get(partition)
+        if places is None:
+            places = self._places[partition] = Places(partition.stream, partition.index)
+        return places.stored(event.offset)
 
     def _check(self, ticket: Ticket) -> None:
         """Count the one event of a ticket. Raises Problem when it was refused."""

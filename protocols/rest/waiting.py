@@ -24,21 +24,20 @@ class Waiting:
         self._queue: deque[tuple[float, Waits]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, waits: Waits) -> None:
-        """Expire it when it is not done in time."""
-        loop = asyncio.get_running_loop()
+    def watch(self, waits: Waits, now_s: float) -> None:
+        """Expire it when it is not done in time. now_s: of the loop."""
         queue = self._queue
         while queue and queue[0][1].done():
             queue.popleft()
-        queue.append((loop.time() + self._timeout_s, waits))
+        queue.append((now_s + self._timeout_s, waits))
         if self._timer is None:
-            self._timer = loop.call_later(self._timeout_s, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._expire)
 
     async def durable(self, ticket: Ticket) -> bool:
         """Wait for the ticket. False when it did not complete in time."""
         waiter = _Waiter()
         ticket.on_done(waiter.stored)
-        self.watch(waiter)
+        self.watch(waiter, asyncio.get_running_loop().time())
         return await waiter.future
 
     def _expire(self) -> None:
