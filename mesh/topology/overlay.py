@@ -335,7 +335,8 @@ class Overlay:
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""
         self.counts[what] += 1
-        calm = not self._routes_stale and self._clock_s() - self._routes_changed_s >= CALM_S
+        calm = not self._routes_stale and self._clock_s() - self._routes_changed_s >= CALM_S \
+            and peer.neighbour.node in self.nodes               # its own state has come
         if always or calm:
             self._strikes[id(peer.neighbour)] += 1
             if self._strikes[id(peer.neighbour)] > STRIKES_MAX:
