@@ -13,18 +13,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocols.event_json import event_json
+from protocols.encoded_events import EncodedEvents
 from protocols.location import PositionWriter, Vector, epoch_tag
 from protocols.rest.counters import RestCounters
 from protocols.rest.settings import RestSettings
 from routing.consumer import Consumer
 from routing.cursor import Delivery
-from routing.event import Event
 from routing.policy import Identity
 from routing.router import Router
 
@@ -33,45 +31,16 @@ if TYPE_CHECKING:
 
 CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/readahead.py
 CREDIT_FIRST = 8                # until the size of the events is known
-JSON_CACHE_BYTES = 1024 * 1024  # JSON shared by the readers of the same events
 QUICK_S = 0.2                   # a full socket that drains so soon has a reader that keeps up,
 FAST_SOCKET_BYTES = 1024 * 1024         # and gets as much of the kernel as that would give it
 RETRY_MS = 2_000                # how long a browser waits before it reconnects
-
-
-class JsonCache:
-    """JSON of recent events, encoded once for all readers. Starts afresh when it is full."""
-
-    def __init__(self, render: Callable[[Event], bytes] = event_json) -> None:
-        self._render = render
-        self._lines: dict[tuple[Partition, int], bytes] = {}
-        self._bytes = 0
-        self.sharing = False        # worth it only with several readers
-
-    def line(self, event: Event) -> bytes:
-        if not self.sharing or event.partition is None:
-            return self._render(event)
-        key = (event.partition, event.offset)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._render(event)
-            self._bytes += len(line)
-            if self._bytes > JSON_CACHE_BYTES:
-                self._lines.clear()
-                self._bytes = len(line)
-            self._lines[key] = line
-        return line
-
-    def clear(self) -> None:
-        self._lines.clear()
-        self._bytes = 0
 
 
 class SseReader:
     """A Member (see routing/members.py). Made for one request; close() must be called."""
 
     def __init__(self, router: Router, identity: Identity, vector: Vector, transport: asyncio.WriteTransport, *,
-                 chunked: bool, settings: RestSettings, counters: RestCounters, cache: JsonCache) -> None:
+                 chunked: bool, settings: RestSettings, counters: RestCounters, cache: EncodedEvents) -> None:
         self.identity = identity
         self.credit = CREDIT_FIRST
         self.vector = vector
@@ -193,7 +162,7 @@ class SseReader:
                 self._advance(event.partition, event.offset + 1)
             if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
                 continue
-            line = self._cache.line(event)
+            line = self._cache.of(event)
             room -= len(line)
             self._counters.events_out += 1
             self._counters.payload_bytes_out += len(event.payload)

@@ -10,6 +10,8 @@ import secrets
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from protocols.encoded_events import EncodedEvents
+from protocols.event_json import event_json
 from protocols.location import Vector
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.cloud import CloudEventLines, wants_documents
@@ -18,7 +20,7 @@ from protocols.rest.counters import RestCounters
 from protocols.rest.guard import GuardedHandler
 from protocols.rest.positions import start_vector
 from protocols.rest.problems import SERVER, Problem, problem_of
-from protocols.rest.reader import CREDIT_MAX, JsonCache, SseReader
+from protocols.rest.reader import CREDIT_MAX, SseReader
 from protocols.rest.settings import RestSettings
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import Refusal
@@ -36,7 +38,8 @@ class SseEndpoint:
         self._doorkeeper = doorkeeper
         self._settings = settings
         self._counters = counters
-        self._caches = {False: JsonCache(), True: JsonCache(CloudEventLines(router))}       # by "as CloudEvents"
+        self._caches = {                        # by "as CloudEvents"
+            False: EncodedEvents(event_json), True: EncodedEvents(CloudEventLines(router))}
         self._readers: set[SseReader] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -62,7 +65,7 @@ class SseEndpoint:
 
     async def _serve(
         self, request: web.Request, identity: Identity, filters: tuple[str, ...], vector: Vector,
-        cache: JsonCache,
+        cache: EncodedEvents,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={
             hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",

@@ -10,10 +10,10 @@ import msgspec
 
 from protocols.cloudevents import build_json
 from protocols.cloudevents_event import cloud_event
+from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
 from protocols.location import Vector
 from protocols.start import StartInvalid, StartLost, start_vector
-from protocols.websocket.json_cache import EncodedEvents
 from protocols.websocket.json_messages import (
     FILTERS_MAX,
     ID_CHARS_MAX,

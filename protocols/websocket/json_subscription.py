@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from protocols.encoded_events import EncodedEvents
 from protocols.location import PositionWriter, Vector, epoch_tag
-from protocols.websocket.json_cache import EncodedEvents
 from protocols.websocket.json_messages import answer, binary, event_start
 from routing.consumer import Consumer
 from routing.cursor import Delivery
