@@ -77,6 +77,7 @@ class Wish:
 
     since:   from here on it may get them; an event acked before that must not come (ALWAYS: all of history)
     certain: from here on (publish time) it must get them all, provided that it still wants them in the end
+    counts:  the same, from a moment after it was made: holds for nodes that are cut off, but not if a clock is set
     until:   it wants them no more;  gone: from here on (publish time) none may come, the interest has lingered enough
     """
 
@@ -86,12 +87,13 @@ class Wish:
     certain: float = ALWAYS
     until: float = NEVER
     gone: float = NEVER
+    counts: float = NEVER
 
     def may(self, sent: Published, slack: float = 0.0) -> bool:
         return (sent.acked_at is None or sent.acked_at >= self.since - slack) and sent.sent_at <= self.gone
 
     def must(self, sent: Published) -> bool:
-        return self.until == NEVER and sent.sent_at >= self.certain
+        return self.until == NEVER and sent.sent_at >= min(self.certain, self.counts)
 
 
 @dataclass
@@ -301,6 +303,9 @@ def _check_retained(history: MeshHistory, figures: Figures, wanted: _Wanted) -> 
         for topic in table:
             if topic not in topics:
                 figures.add("RETAINED", f"{node} keeps {table[topic]} on {topic}, where nothing was retained")
+    unanswered = {message for message, sent in history.published.items() if sent.acked_at is None}
+    logged = {record.message for log in history.logs.values() for record in log if record.origin is None}
+    # Stored in two places, of which a crash may have kept the copy alone: then nobody was told, and all must agree.
     wiped = {sent.topic for sent in history.published.values() if sent.retain and sent.expendable}
     for topic in sorted(topics - wiped):                        # what was newest there is gone, nobody can say for whom
         holders = [node for node in history.retained
@@ -312,7 +317,7 @@ def _check_retained(history: MeshHistory, figures: Figures, wanted: _Wanted) -> 
         if not history.clocks_true or allowed is None:
             continue
         for node, message in kept.items():
-            if message != allowed[0]:
+            if message != allowed[0] and not (message in unanswered and message not in logged):
                 figures.add("RETAINED", f"{topic}: {node} keeps {message}, the newest is {allowed[0]}")
 
 

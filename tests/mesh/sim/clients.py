@@ -20,6 +20,7 @@ from tests.support.mesh_checker import ALWAYS, NEVER, MeshHistory, Published, Wi
 if TYPE_CHECKING:
     from tests.mesh.sim.node import SimNode
 
+COUNTS_S = 1.2                          # a wish counts so long after it was made, whoever is cut off at that time
 TOMBSTONE = "test-tombstone"            # header with the identity of an event that has no payload
 
 
@@ -138,6 +139,7 @@ class Listener:
         subscription = self._subscriptions[pattern] = Subscription(pattern, self)
         refusal = self.node.router.subscribe(subscription)
         assert refusal is None, refusal
+        self.wishes[pattern].counts = self.node.world.now_s + COUNTS_S
 
     def flush_inbox(self) -> None:
         got = self.book.history.direct.setdefault(self.node.name, [])
@@ -167,6 +169,8 @@ class DurableReader:
 
     def _attach(self) -> None:
         self.credit = 100
+        if self.name not in self.node.router.registry.by_name:      # new, or it was not on disk when the node went down
+            self.wish.counts = self.node.world.now_s + COUNTS_S
         consumer = self.node.router.open_consumer(
             ConsumerSpec(self.name, (self.pattern,), start=self.start), self.identity)
         assert not isinstance(consumer, Refusal), consumer

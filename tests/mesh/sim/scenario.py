@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from routing.settings import StreamSettings
-from tests.mesh.sim.clients import Book, DurableReader, Listener, Publisher
+from routing.topic import filter_covers
+from tests.mesh.sim.clients import COUNTS_S, Book, DurableReader, Listener, Publisher
 from tests.mesh.sim.harvest import check_reader, harvest
 from tests.mesh.sim.network import SimLink
 from tests.mesh.sim.node import SimNode
@@ -25,6 +26,7 @@ SLACK_S = 4.5               # what was wanted of a node while it was away is ask
 CONVERGE_S = 180.0          # virtual, after everything is whole again
 SETTLE_S = 6.0              # without any change, then what is there is looked at
 FILTERS = ("#", "s/#", "s/0/#", "s/+/1", "s/1/2", "s/orders/#", "s/state/+", "live/#", "live/1")
+NARROW = ("s/0/#", "s/+/1", "s/1/2", "s/2/+", "s/orders/#", "s/orders/1", "s/9/+", "s/8/#", "s/7/2", "s/6/+/2")
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Scenario:
         self.count = nodes or rng.choice((2, 2, 3, 3, 3, 4, 4, 5))
         self.topology = topology or rng.choice(TOPOLOGIES)
         self.wipes = 0
-        self.jumps = 0
+        self.clock_was_set = False              # since the last calm
         self.kinds: dict[str, int] = {}
         self.nodes = [self._make_node(number) for number in range(self.count)]
         self.links = [self._make_link(*pair) for pair in pairs(self.topology, self.count)]
@@ -120,6 +122,9 @@ class Scenario:
         for wish in self.book.history.wishes:
             if wish.certain == NEVER and wish.until == NEVER:
                 wish.certain = ALWAYS if wish.since == ALWAYS else self.world.now_s
+                if self.clock_was_set:          # it was asked for by the time of day, or by a skew of before
+                    wish.counts = NEVER
+        self.clock_was_set = False
 
     def _heal(self) -> None:
         self.world.note("calm")
@@ -196,12 +201,7 @@ class Scenario:
         listener = self.listeners[node.name]
         kind = rng.random()
         if kind < 0.25 and len(self.readers) < 4:
-            name = f"c{len(self.readers)}"
-            start = rng.choice(("latest", "latest", "earliest"))
-            pattern = rng.choice(FILTERS[:7])
-            self.world.note(f"{node.name}: consumer {name} on {pattern} from {start}")
-            if node.alive:
-                self.readers.append(DurableReader(self.book, node, name, pattern, start))
+            self._consume(node, rng.choice(FILTERS[:7]), rng.choice(("latest", "latest", "earliest")))
         elif kind < 0.45 and listener.wishes:
             pattern = rng.choice(sorted(listener.wishes))
             self.world.note(f"{node.name}: unsubscribe {pattern}")
@@ -211,13 +211,37 @@ class Scenario:
             self.world.note(f"{node.name}: subscribe {pattern}")
             listener.subscribe(pattern)
 
+    def _consume(self, node: SimNode, pattern: str, start: str) -> None:
+        name = f"c{len(self.readers)}"
+        self.world.note(f"{node.name}: consumer {name} on {pattern} from {start}")
+        if node.alive:
+            self.readers.append(DurableReader(self.book, node, name, pattern, start))
+
+    def _wish_for_more(self, node: SimNode, others: list[SimNode]) -> None:
+        """Something that nobody there wants yet, if there is such a thing; the others have it soon."""
+        rng = self.world.plan
+        wanted = [wish.pattern for wish in self.book.history.wishes if wish.node == node.name and wish.until == NEVER]
+        new = [pattern for pattern in NARROW if not any(filter_covers(wide, pattern) for wide in wanted)]
+        if not new:
+            return
+        pattern = rng.choice(new)
+        if rng.random() < 0.5 and len(self.readers) < 8:
+            self._consume(node, pattern, "latest")
+        else:
+            self.world.note(f"{node.name}: subscribe {pattern}")
+            self.listeners[node.name].subscribe(pattern)
+        topic = pattern.replace("+", "1").replace("#", "2")
+        for delay_s in (0.0, COUNTS_S, 1.5 * COUNTS_S, 2 * COUNTS_S):
+            publisher = self.publishers[rng.choice(others).name]
+            self.world.after(delay_s, lambda publisher=publisher: publisher.publish([_topic(rng), topic]))
+
     # --- faults ------------------------------------------------------------------------------------------------------
     def _fault(self) -> None:
         rng = self.world.plan
         kind = rng.choice((
             self._kill, self._kill, self._lights_out, self._wipe, self._cut, self._cut, self._cut, self._pull,
             self._block_both, self._block_one, self._noise, self._slow, self._slow_disk, self._full_disk, self._jump,
-            self._calm_links))
+            self._calm_links, self._wish_away, self._wish_away))
         name = kind.__name__.strip("_").replace("_", " ")
         if kind() is not False:
             self.kinds[name] = self.kinds.get(name, 0) + 1
@@ -289,6 +313,26 @@ class Scenario:
         link.cut()
         self.world.after(self.world.plan.uniform(0.5, 15.0), lambda: setattr(link, "closed", False))
 
+    def _wish_away(self) -> None:
+        """A link goes, either way or one way, and while it is away somebody at one of its ends wants something new."""
+        rng = self.world.plan
+        link = rng.choice(self.links)
+        node, other = rng.choice(((link.a, link.b), (link.b, link.a)))
+        how = rng.choice(("pulled", "blocked", "blocked one way"))
+        self.world.note(f"{link.name} is {how}, a wish at {node.name} soon")
+        if how == "pulled":
+            link.closed = True
+            link.cut()
+        else:
+            link.block(*((node, other) if how == "blocked" else (node,)))
+
+        def back() -> None:
+            link.closed = False
+            link.block()
+
+        self.world.after(rng.choice((0.05, rng.uniform(0.1, 6.0))), lambda: self._wish_for_more(node, [other]))
+        self.world.after(rng.uniform(3.0, 15.0), back)
+
     def _block_both(self) -> None:
         link = self.world.plan.choice(self.links)
         self.world.note(f"block {link.name}")
@@ -331,6 +375,7 @@ class Scenario:
         self.world.note(f"the wall clock of {node.name} jumps by {jump_ms} ms")
         node.wall_error_ms += jump_ms
         self.book.history.clocks_true = False
+        self.clock_was_set = True
 
     def _calm_links(self) -> None:
         for link in self.links:

@@ -160,3 +160,70 @@ def test_a_removal_at_one_node_outdoes_an_older_value_at_another_for_who_comes_l
     DurableReader(script.book, script.nodes[2], "c", "s/state/+", "latest")
     script.world.run_for(5.0)
     assert kept(script.nodes[2]) is None
+
+
+PULLED = [("s/1/2", "latest")]          # so that there is a flow already, into which a new filter has to go
+
+
+def order(node: SimNode) -> list[tuple[int, int]]:
+    """Flow and origin offset of the replicas in a node's log."""
+    partition = node.router.streams.partition("events", 0)
+    events = partition.scan(0, lambda topic: True, max_events=1_000, max_scanned=10_000).events
+    return [(event.flow, event.origin_offset) for event in events if event.origin is not None]
+
+
+def publish(script: Script, *topics: str, seconds: float = 6.0) -> None:
+    """A round of all topics every half second."""
+    for _ in range(round(seconds * 2)):
+        script.publishers[0].publish(list(topics))
+        script.world.run_for(0.5)
+
+
+def test_a_wish_counts_from_its_moment_while_a_site_two_hops_away_is_cut_off():
+    """S12. The clocks of all three differ."""
+    script = Script([], [], PULLED)
+    for node, error_ms in zip(script.nodes, (7_000, -3_000, 1_000), strict=True):
+        node.wall_error_ms = error_ms
+    script.world.run_for(20.0)
+    script.links[0].closed = True
+    script.links[0].cut()
+    publish(script, "s/0/0", "s/1/2")
+    script.world.run_for(2.0)
+    DurableReader(script.book, script.nodes[2], "c", "s/0/+", "latest")
+    script.world.run_for(2.0)
+    publish(script, "s/0/1", "s/1/2")
+    script.nodes[2].kill()
+    script.nodes[2].start()
+    publish(script, "s/0/1")
+    script.links[0].closed = False
+    script.world.run_for(10.0)
+    assert script.topics(2) == ["s/0/1"] * 24 + ["s/1/2"] * 24
+    assert order(script.nodes[2]) == sorted(order(script.nodes[2]))
+    assert {flow for flow, _ in order(script.nodes[2])} == {0}
+
+
+def test_a_wish_whose_question_was_lost_with_a_link_that_looked_well():
+    """S12. The wish comes a moment after the link has gone silent; what is in it is lost when it is given up."""
+    script = Script([], PULLED)
+    script.links[0].block(*script.nodes)
+    script.listeners[1].subscribe("s/0/+")
+    script.world.run_for(0.5)
+    publish(script, "s/0/1", "s/1/2", seconds=10.0)
+    script.links[0].block()
+    script.world.run_for(8.0)
+    assert script.topics(1) == ["s/0/1"] * 20 + ["s/1/2"] * 20
+    assert order(script.nodes[1]) == sorted(order(script.nodes[1]))
+
+
+def test_what_came_through_the_good_direction_without_a_new_filter_is_fetched_afterwards():
+    """S12. Only what n1 says is held back, so n0 goes on with the filters that it knows."""
+    script = Script([], PULLED)
+    script.links[0].block(script.nodes[1])
+    script.listeners[1].subscribe("s/0/+")
+    script.world.run_for(0.5)
+    publish(script, "s/0/1", "s/1/2", seconds=10.0)
+    assert script.topics(1)
+    script.links[0].block()
+    script.world.run_for(8.0)
+    assert script.topics(1) == ["s/0/1"] * 20 + ["s/1/2"] * 20
+    assert any(flow for flow, _ in order(script.nodes[1]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.checker import Message, Place
-from tests.support.mesh_checker import MeshHistory, Origin, Published, Stored, Wish, check_mesh, matches
+from tests.support.mesh_checker import NEVER, MeshHistory, Origin, Published, Stored, Wish, check_mesh, matches
 
 A, B = Origin("a", "ea", "events", 0), Origin("b", "eb", "events", 0)
 EVENTS = 20
@@ -255,6 +255,26 @@ def test_retained_tables_that_do_not_are_found(fault):
     else:
         history.published[message("b", EVENTS)].tombstone = True
     assert check_mesh(history).faults["RETAINED"]
+
+
+def test_a_copy_that_outlived_its_unanswered_event_may_be_kept_but_by_all():
+    history = retained()
+    history.published[message("c", 1)] = Published("c", "r/0", EVENTS + 1, retain=True)
+    history.retained = {node: {"r/0": message("c", 1)} for node in "abc"}
+    assert check_mesh(history).clean, str(check_mesh(history))
+    history.retained["b"]["r/0"] = message("b", EVENTS)
+    assert check_mesh(history).faults["RETAINED"]
+    history.retained["b"]["r/0"] = message("c", 1)
+    history.published[message("c", 1)].acked_at = EVENTS + 1
+    assert check_mesh(history).faults["RETAINED"]
+
+
+def test_a_wish_counts_from_when_it_was_made_whoever_was_cut_off():
+    history = good()
+    history.wishes.append(Wish("a", "#", since=3, certain=NEVER, counts=10))
+    assert check_mesh(history).faults["LOST"]
+    history.wishes[-1].counts = NEVER
+    assert check_mesh(history).clean
 
 
 @pytest.mark.parametrize(("got", "kind"), [([1, 1], "DIRECT"), ([999], "PHANTOM"), ([1], "UNASKED")])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.replication import filters
+from mesh.replication import branch, filters, late
 from routing import feed, replicas
 from tests.mesh.sim import scenario
 from tests.mesh.sim.scenario import Scenario
@@ -63,10 +63,20 @@ def swap_two(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replicas.Replicas, "_append", append)
 
 
+def count_from_the_return(patch: pytest.MonkeyPatch) -> None:
+    """A filter that is new while a node is away counts from when it is back."""
+    patch.setattr(late.Wishes, "wants", lambda self, *rest: {})
+
+
+def miss_what_was_passed(patch: pytest.MonkeyPatch) -> None:
+    """What the live flow passed before its origin heard of a filter is not asked for."""
+    patch.setattr(branch.Branch, "add_late", lambda self, *rest: None)
+
+
 @pytest.mark.parametrize(("plant", "kinds"), [
     (forget_positions, {"DUP"}), (lose_the_last_of_a_batch, {"LOST"}),
     (export_what_others_own, {"PHANTOM", "LOOP", "DUP", "OFFSET-CONFLICT"}), (want_everything, {"UNASKED"}),
-    (swap_two, {"REORDER"}),
+    (swap_two, {"REORDER"}), (count_from_the_return, {"LOST"}), (miss_what_was_passed, {"LOST"}),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_a_planted_mistake_is_found(plant: Callable[[pytest.MonkeyPatch], None], kinds: set[str],
                                     monkeypatch: pytest.MonkeyPatch) -> None:
