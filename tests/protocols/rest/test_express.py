@@ -11,6 +11,7 @@ import socket
 
 import pytest
 
+from protocols.rest.answer import Places
 from protocols.rest.cors import CorsSettings
 from protocols.rest.ratelimit import RateLimit
 from protocols.rest.settings import RestSettings
@@ -325,3 +326,11 @@ async def test_a_client_that_does_not_read_its_answers_is_held_back(tmp_path):
             await client.reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
         assert partition.next_offset == count + 1
         client.close()
+
+
+@pytest.mark.parametrize("stream", ["events", 'a"b\\c', "%d%s", "ü/\n"])
+def test_the_prepared_answer_is_the_json_of_the_place(stream):
+    for offset in (0, 9, 10, 2**62):
+        head, _, body = Places(stream, 3).stored(offset).partition(b"\r\n\r\n")
+        assert json.loads(body) == {"stream": stream, "partition": 3, "offset": offset, "id": f"{stream}:3:{offset}"}
+        assert b"\r\nContent-Length: %d\r\n" % len(body) in head and head.startswith(b"HTTP/1.1 200 OK\r\n")
