@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+
+from tests.support.loopthread import LoopThread
 
 READ_BYTES = 64 * 1024
 
@@ -28,15 +29,13 @@ class ConnectProxy:
         self.bytes = 0
         self._allowed = hosts
         self._wanted = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
-        self._loop = asyncio.new_event_loop()
-        self._inside = inside
-        self._thread = threading.Thread(target=self._run, name="connect-proxy", daemon=True)
+        self._loop = LoopThread("connect-proxy", inside)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     def __enter__(self) -> ConnectProxy:
-        self._thread.start()
-        self._server = self._wait(asyncio.start_server(self._accept, self.host, 0))
+        self._loop.start()
+        self._server = self._loop.wait(asyncio.start_server(self._accept, self.host, 0))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -48,17 +47,8 @@ class ConnectProxy:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        self._wait(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self) -> None:
-        with self._inside():
-            self._loop.run_forever()
-
-    def _wait(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        self._loop.wait(end())
+        self._loop.stop()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

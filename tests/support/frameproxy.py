@@ -20,9 +20,9 @@ import contextlib
 import random
 import socket
 import struct
-import threading
 from collections import Counter
-from collections.abc import Callable
+
+from tests.support.loopthread import LoopThread
 
 UP, DOWN, BOTH = "up", "down", "both"
 HANDSHAKE_MESSAGES = 2              # of each direction: Hello and Welcome come first and once
@@ -47,15 +47,14 @@ class FrameProxy:
         self.counts: Counter[str] = Counter()
         self.break_next = False
         self._flows: set[_Flow] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="frame-proxy", daemon=True)
+        self._loop = LoopThread("frame-proxy")
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- life --------------------------------------------------------------------------------------------------------
     def start(self) -> FrameProxy:
-        self._thread.start()
-        self._server = self._wait(asyncio.start_server(self._accept, self.host, self.port, limit=BUFFER_BYTES))
+        self._loop.start()
+        self._server = self._loop.wait(asyncio.start_server(self._accept, self.host, self.port, limit=BUFFER_BYTES))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -69,19 +68,14 @@ class FrameProxy:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        self._wait(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.wait(end())
+        self._loop.stop()
 
     def __enter__(self) -> FrameProxy:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _wait(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     # --- faults ------------------------------------------------------------------------------------------------------
     def cut(self) -> int:
@@ -92,7 +86,7 @@ class FrameProxy:
                 flow.reset()
             return len(flows)
 
-        return self._wait(reset())
+        return self._loop.wait(reset())
 
     def refuse(self) -> None:
         """Down: connections are reset, now and from now on."""
@@ -105,7 +99,7 @@ class FrameProxy:
     def resume(self) -> None:
         self.stalled.clear()
         self.refusing = False
-        self._call(lambda: [flow.wake() for flow in self._flows])
+        self._loop.call(lambda: [flow.wake() for flow in self._flows])
 
     def break_inside(self) -> None:
         """The next data frame is passed on in part, then its connection is reset."""
@@ -119,9 +113,6 @@ class FrameProxy:
     @property
     def connections(self) -> int:
         return len(self._flows)
-
-    def _call(self, work: Callable[[], object]) -> None:
-        self._loop.call_soon_threadsafe(work)
 
     # --- connections -------------------------------------------------------------------------------------------------
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
