@@ -32,7 +32,7 @@ from routing.rights import Rights
 from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
-from routing.streams import Stream, StreamTable
+from routing.streams import StreamTable
 from routing.subscription import Sink, Subscription
 from routing.ticket import Ticket
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from routing.log.store import Store
 
 log = logging.getLogger(__name__)
-
-INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
 
 
 class Router:
@@ -61,7 +59,7 @@ class Router:
         self.clock_s = clock_s
         self.clock_ms = clock_ms
         self.ledger = Ledger()
-        self.streams = StreamTable()
+        self.streams = StreamTable(store, self._committed)
         self.routes = RouteTable(self.streams, policy, limits)
         self.trie = self.routes.trie
         self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
@@ -73,54 +71,26 @@ class Router:
         self.call_soon = call_soon                     # work for the next turn of the loop
         self._gather = gather
         self._turn_requested = False
-        self._opened: list[Partition] = []      # the internal ones too
         self._sinks: list[Sink] = []            # with something in their inbox
         self._relief: list[Callable[[], None]] = []
         self._windows = Windows(limits.dedupe_window)
-        self._starting = True
-        self.state = StateTable(self._open_internal(STATE_STREAM), self.request_turn)
-        self.retained = RetainedEvents(self._open_internal(RETAINED_STREAM), policy, limits, clock_ms)
+        self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
+        self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
         self.registry = ConsumerRegistry(self)
         self.replicas = Replicas(self)
         for stream in settings:
-            self._open(stream)
+            self.streams.open(stream)
         self._qos2 = read_tail(self.streams, self._windows)
         self.registry.restore()
         self.replicas.restore()
-        self._starting = False
-        for partition in self._opened:
-            partition.be_patient(True)
+        self.streams.started()
 
-    # -- streams ----------------------------------------------------------------------------------------------
-
-    def _open_internal(self, name: str) -> Partition:
-        settings = StreamSettings(name, compact=True, segment_bytes=INTERNAL_SEGMENT_BYTES)
-        return self._recovered(settings)[0]
-
-    def _recovered(self, settings: StreamSettings) -> list[Partition]:
-        partitions = self.store.open_stream(settings)
-        for partition in partitions:
-            partition.be_patient(not self._starting)
-        self._opened += partitions
-        return partitions
-
-    def _open(self, settings: StreamSettings) -> None:
-        partitions = self._recovered(settings)
-        for partition in partitions:
-            partition.on_committed = self._committed
-        self.streams.add(Stream(settings, partitions))
+    # -- reload -----------------------------------------------------------------------------------------------
 
     def apply_streams(self, settings: list[StreamSettings]) -> None:
         """Reload: add streams that are new and take over changed settings. A stream is never removed here."""
-        for stream in settings:
-            known = self.streams.by_name.get(stream.name)
-            if known is None:
-                self._open(stream)
-            else:
-                known.settings = stream
-                for partition in known.partitions:
-                    partition.settings = stream
+        self.streams.apply(settings)
         self.routes.changed()
         self.registry.streams_changed()
 

@@ -1,17 +1,21 @@
-"""The streams of a tenant: which stream and partition an event belongs to.
+"""The streams of a tenant, open in their store: which stream and partition an event belongs to.
 
 Every event belongs to the one stream whose capture filter matches its topic most specifically, or to none.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from routing.settings import StreamSettings
 from routing.topic import filter_matches, filters_intersect, specificity
 
 if TYPE_CHECKING:
+    from routing.event import Event
     from routing.log.partition import Partition
+    from routing.log.store import Store
+
+INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
 
 
 class Stream:
@@ -32,13 +36,49 @@ class Stream:
 
 
 class StreamTable:
-    """All streams by name."""
+    """All streams by name, but for the internal ones, which capture nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, on_committed: Callable[[Partition, list[Event]], None]) -> None:
+        """on_committed: told of every group of events that became durable in a captured stream."""
         self.by_name: dict[str, Stream] = {}
+        self._store = store
+        self._on_committed = on_committed
+        self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
 
-    def add(self, stream: Stream) -> None:
-        self.by_name[stream.name] = stream
+    def open(self, settings: StreamSettings) -> None:
+        partitions = self._open(settings)
+        for partition in partitions:
+            partition.on_committed = self._on_committed
+        self.by_name[settings.name] = Stream(settings, partitions)
+
+    def open_internal(self, name: str) -> Partition:
+        """The one partition of a compacted stream of the node itself."""
+        return self._open(StreamSettings(name, compact=True, segment_bytes=INTERNAL_SEGMENT_BYTES))[0]
+
+    def _open(self, settings: StreamSettings) -> list[Partition]:
+        partitions = self._store.open_stream(settings)
+        for partition in partitions:
+            partition.be_patient(self._starting is None)
+        if self._starting is not None:
+            self._starting += partitions
+        return partitions
+
+    def started(self) -> None:
+        """All that is read at start has been read: from now on somebody tries again what could not be."""
+        for partition in self._starting or ():
+            partition.be_patient(True)
+        self._starting = None
+
+    def apply(self, settings: list[StreamSettings]) -> None:
+        """Reload: open streams that are new and take over changed settings. A stream is never removed here."""
+        for stream in settings:
+            known = self.by_name.get(stream.name)
+            if known is None:
+                self.open(stream)
+            else:
+                known.settings = stream
+                for partition in known.partitions:
+                    partition.settings = stream
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(self.by_name.values())
