@@ -15,7 +15,7 @@ from bench.brokers import Broker
 from bench.clients import BenchError, Publisher, Subscriber
 from bench.packets import MARKED_PAYLOAD, PAYLOAD_BYTES, publish
 
-QUIET_S = 3.0                           # no delivery for so long after the last publish: the rest is lost
+QUIET_S = 10.0                          # no delivery for so long after the last publish: the rest is lost
 FEW = 16                                # after a turn that brought fewer than this, nap, so that a broker which writes
 NAP_S = 0.0001                          # each message alone (Mosquitto) does not also pay for waking us for each
 _STAMP = struct.Struct(">Q")

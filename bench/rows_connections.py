@@ -1,19 +1,15 @@
-"""Connection rows: memory of idle connections and how fast new ones are taken.
-
-The idle clients live in their own process: 10,000 sockets at either end would pass the limit of open files of one.
-"""
+"""Connection rows: memory of idle connections and how fast new ones are taken."""
 from __future__ import annotations
 
 import resource
 import select
 import socket
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 from bench.brokers import Broker
 from bench.clients import BenchError, close, dial
+from bench.holder import held, hold
 from bench.packets import connect
 
 IDLE_CONNECTIONS = 10_000
@@ -27,23 +23,10 @@ def idle(broker: Broker, quick: bool) -> dict[str, float]:
     broker.stop()                                               # memory that other rows have left would hide the growth
     broker.start()
     before, cpu = broker.rss_bytes(), broker.cpu_s()
-    child = subprocess.Popen([sys.executable, "-m", "bench.rows_connections", str(broker.port), str(count)],
-                             cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin is not None and child.stdout is not None
-    try:
-        ready = select.select([child.stdout], (), (), CLIENT_TIMEOUT_S)[0]
-        if not ready or child.stdout.readline() != b"ready\n":
-            raise BenchError("the idle clients did not all connect")
+    with held("bench.rows_connections", broker.port, count, CLIENT_TIMEOUT_S):
         used_s = broker.cpu_s() - cpu
         after = _settled_rss(broker)
         return {"kib": (after - before) / count / 1024, "connections": float(count), "cpu_us": used_s / count * 1e6}
-    finally:
-        child.stdin.close()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def _settled_rss(broker: Broker) -> int:
@@ -92,11 +75,7 @@ def connect_rate(broker: Broker, quick: bool) -> dict[str, float]:
 
 def _hold(port: int, count: int) -> None:
     """Child process: open the connections, say so, and hold them until standard input ends."""
-    held = [dial(port, connect(f"idle-{number}")) for number in range(count)]
-    print("ready", flush=True)
-    sys.stdin.read()
-    for sock in held:
-        sock.close()
+    hold([dial(port, connect(f"idle-{number}")) for number in range(count)])
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.brokers import Broker, ManagedRabbitMq, RabbitMq, free_port
-from bench.clients import BenchError, Publisher
-from bench.load import QUIET_S, percentile
+from bench.clients import BenchError
+from bench.fan_out import measure
+from bench.load import percentile
 from bench.packets import PLAIN_PAYLOAD
 
 CONNECTIONS = 32
@@ -161,52 +162,16 @@ class _Stream:
         self.received = 0
         self._tail = b"\n"
 
-    def receive(self) -> int:
+    def receive(self) -> None:
         data = self.sock.recv(262144)
         if not data:
             raise BenchError("the node closed an event stream")
         count = (self._tail + data).count(b"\ndata:")
         self._tail = (self._tail + data)[-5:]
         self.received += count
-        return count
 
 
 def fan_out(broker: Broker, quick: bool) -> dict[str, float]:
-    """One MQTT QoS 1 publisher, 10 event streams, all events to all."""
+    """One MQTT QoS 1 publisher, 100 event streams, all events to all."""
     streams = [_Stream(broker.http_port, "bench/sse/%2B") for _ in range(STREAMS)]
-    publisher = Publisher(broker.port, "sse-writer", ["bench/sse/0"], qos=1)
-    by_fd = {stream.sock.fileno(): stream for stream in streams}
-    poll = select.epoll()
-    for fd in (*by_fd, publisher.sock.fileno()):
-        poll.register(fd, select.EPOLLIN)
-    seconds = 1.5 if quick else 4.0
-    cpu_start, load_start, start = broker.cpu_s(), time.process_time(), time.monotonic()
-    last = start
-    try:
-        while True:
-            now = time.monotonic()
-            slowest = min(stream.received for stream in streams)
-            if now - start < seconds:
-                publisher.blocked = False
-                publisher.push(slowest + UNDER_WAY - publisher.sent)
-            elif slowest >= publisher.sent or now - last > QUIET_S:
-                break
-            else:
-                publisher.blocked = False
-                publisher.push(0)
-            for fd, _ in poll.poll(0.02):
-                stream = by_fd.get(fd)
-                if stream is None:
-                    publisher.receive()
-                else:
-                    stream.receive()
-                last = time.monotonic()
-        received = sum(stream.received for stream in streams)
-        return {"rate": received / (last - start), "cpu_us": (broker.cpu_s() - cpu_start) / max(1, received) * 1e6,
-                "load_us": (time.process_time() - load_start) / max(1, received) * 1e6,
-                "lost": float(publisher.sent * STREAMS - received)}
-    finally:
-        poll.close()
-        publisher.close()
-        for stream in streams:
-            stream.sock.close()
+    return measure(broker, streams, "bench/sse/0", UNDER_WAY, quick)

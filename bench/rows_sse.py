@@ -1,19 +1,16 @@
-"""SSE rows: one event to 100 streams, and what a stream costs whose client reads nothing. The node only.
-
-The slow clients live in their own process: 10,000 sockets at either end would pass the limit of open files of one.
-"""
+"""SSE rows: one event to 100 streams, and what a stream costs whose client reads nothing. The node only."""
 from __future__ import annotations
 
 import resource
 import select
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from bench.brokers import Broker
-from bench.clients import BenchError, Publisher
+from bench.clients import Publisher
+from bench.holder import held, hold
 
 SLOW_READERS = 10_000
 FILL_EVENTS = 4_000                 # some 900 KiB of JSON: more than the socket buffers of a reader take
@@ -34,23 +31,10 @@ def slow(broker: Broker, quick: bool) -> dict[str, float]:
         writer.receive()
     writer.close()
     before, kernel, cpu = broker.rss_bytes(), _kernel_bytes(), broker.cpu_s()
-    child = subprocess.Popen([sys.executable, "-m", "bench.rows_sse", str(broker.http_port), str(count)],
-                             cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin is not None and child.stdout is not None
-    try:
-        ready = select.select([child.stdout], (), (), CLIENT_TIMEOUT_S)[0]
-        if not ready or child.stdout.readline() != b"ready\n":
-            raise BenchError("the slow readers did not all connect")
+    with held("bench.rows_sse", broker.http_port, count, CLIENT_TIMEOUT_S):
         after = _settled(broker)
         return {"readers": float(count), "kib": (after - before) / count / 1024,
                 "kernel_kib": (_kernel_bytes() - kernel) / count / 1024, "cpu_us": (broker.cpu_s() - cpu) / count * 1e6}
-    finally:
-        child.stdin.close()
-        try:
-            child.wait(30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def _settled(broker: Broker) -> int:
@@ -77,7 +61,7 @@ def _kernel_bytes() -> int:
 
 def _hold(port: int, count: int) -> None:
     """Child process: open the streams, say so, and hold them unread until standard input ends."""
-    held = []
+    opened = []
     request = (f"GET /v1/events?filter=bench/slow/%23&from=earliest HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
                "Accept: text/event-stream\r\n\r\n").encode()
     for _ in range(count):
@@ -85,15 +69,12 @@ def _hold(port: int, count: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", port))
         sock.sendall(request)
-        held.append(sock)
-    for sock in held:                                           # the head: it is served
+        opened.append(sock)
+    for sock in opened:                                           # the head: it is served
         sock.settimeout(60)
         if not sock.recv(12).startswith(b"HTTP/1.1 200"):
             sys.exit("a reader was refused")
-    print("ready", flush=True)
-    sys.stdin.read()
-    for sock in held:
-        sock.close()
+    hold(opened)
 
 
 if __name__ == "__main__":

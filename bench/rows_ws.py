@@ -2,13 +2,11 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
-import time
 
 from bench.brokers import Broker
-from bench.clients import BenchError, Publisher
-from bench.load import QUIET_S
+from bench.clients import BenchError
+from bench.fan_out import measure
 
 SUBSCRIBERS = 100
 UNDER_WAY = 2_000           # events that the slowest subscriber has not got yet
@@ -46,39 +44,4 @@ class _Subscriber:
 def fan_out(broker: Broker, quick: bool) -> dict[str, float]:
     """One MQTT QoS 1 publisher, 100 WebSockets, all events to all."""
     subscribers = [_Subscriber(broker.http_port, "bench/ws/+") for _ in range(SUBSCRIBERS)]
-    publisher = Publisher(broker.port, "ws-writer", ["bench/ws/0"], qos=1)
-    by_fd = {subscriber.sock.fileno(): subscriber for subscriber in subscribers}
-    poll = select.epoll()
-    for fd in (*by_fd, publisher.sock.fileno()):
-        poll.register(fd, select.EPOLLIN)
-    seconds = 1.5 if quick else 4.0
-    cpu_start, load_start, start = broker.cpu_s(), time.process_time(), time.monotonic()
-    last = start
-    try:
-        while True:
-            now = time.monotonic()
-            slowest = min(subscriber.received for subscriber in subscribers)
-            if now - start < seconds:
-                publisher.blocked = False
-                publisher.push(slowest + UNDER_WAY - publisher.sent)
-            elif slowest >= publisher.sent or now - last > QUIET_S:
-                break
-            else:
-                publisher.blocked = False
-                publisher.push(0)
-            for fd, _ in poll.poll(0.02):
-                subscriber = by_fd.get(fd)
-                if subscriber is None:
-                    publisher.receive()
-                else:
-                    subscriber.receive()
-                last = time.monotonic()
-        received = sum(subscriber.received for subscriber in subscribers)
-        return {"rate": received / (last - start), "cpu_us": (broker.cpu_s() - cpu_start) / max(1, received) * 1e6,
-                "load_us": (time.process_time() - load_start) / max(1, received) * 1e6,
-                "lost": float(publisher.sent * SUBSCRIBERS - received)}
-    finally:
-        poll.close()
-        publisher.close()
-        for subscriber in subscribers:
-            subscriber.sock.close()
+    return measure(broker, subscribers, "bench/ws/0", UNDER_WAY, quick)
