@@ -15,7 +15,7 @@ from mesh.replication.branch import Branch, Needs, by_time, earliest, latest
 from mesh.replication.destination import Flow
 from mesh.replication.filters import strip_prefix
 from mesh.replication.late import LATE_MS, Wishes, may_hold
-from mesh.replication.messages import BY_TIME, EARLIEST, Batch, Message, Problem, Want
+from mesh.replication.messages import BY_TIME, Batch, Message, Problem, Want
 from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import From, ReplicationConfig
 from mesh.topology.covering import Covering
@@ -24,7 +24,6 @@ from mesh.topology.pace import Bucket
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
 from routing.publisher import Publisher
-from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
@@ -213,47 +212,19 @@ class Intake:
         only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
             flow.limit(only, prefix)
+        skew_ms = round(node.skew_ms or 0)
         before = live.history.open()
         if before or not branch.is_fresh():
             desired = {pattern: latest(pattern) for pattern in fitting}
-            desired.update(self._wishes.wants(
-                node.name, captures, fitting, before, prefix, round(node.skew_ms or 0)))
+            desired.update(self._wishes.wants(node.name, captures, fitting, before, prefix, skew_ms))
             if self.clock_s() < self._linger_until_s:
                 desired.update((pattern, latest(pattern)) for pattern in before)
         else:
-            desired = self._first_wants(branch.origin, node, captures, fitting, needs, prefix)
+            desired = self._wishes.first_wants(
+                captures, fitting, self._open_in_other_epochs(branch.origin), needs, prefix, skew_ms)
         live.sync(desired)
         for flow in branch.flows():             # with all that is wanted: what is sent before is not sent again
             flow.set_reachable(True)
-
-    def _first_wants(self, origin: OriginPartition, node: NodeState, captures: tuple[str, ...], fitting: list[str],
-                     needs: Needs, prefix: str) -> dict[str, Want]:
-        """Of a partition that was never pulled: what was wanted before we knew of it is wanted from that moment on.
-
-        A filter that is covered by a wider one, but counts from before it, is asked for beside it: the wider one must
-        not reach back for its sake. It goes when the flow has come to where the wider one counts.
-        """
-        known = self._open_in_other_epochs(origin)
-        since_ms = {bare: ms for one, ms in self._wishes.since_ms.items()
-                    if (bare := strip_prefix(one, prefix)) is not None and may_hold(captures, bare)}
-        skew_ms = round(node.skew_ms or 0)
-
-        def first(pattern: str, ms: int) -> Want:
-            need = next((need for one, need in needs.items() if filter_covers(one, pattern)), None)
-            if any(filter_covers(wide, pattern) for wide in known) or (need and need.since == EARLIEST):
-                return earliest(pattern)
-            return by_time(pattern, (min(ms, need.since_ms) if need else ms) + skew_ms)
-
-        wants: dict[str, Want] = {}
-        for pattern in fitting:
-            covered = {one: ms for one, ms in since_ms.items() if filter_covers(pattern, one)}
-            wide_ms = since_ms.get(pattern, min(covered.values(), default=self.clock_ms()))
-            wide = wants[pattern] = first(pattern, wide_ms)
-            for one, ms in covered.items() if wide.since != EARLIEST else ():
-                want = first(one, ms)
-                if want.since == EARLIEST or want.since_ms < wide.since_ms:
-                    wants[one] = want
-        return wants
 
     def _open_in_other_epochs(self, origin: OriginPartition) -> list[str]:
         """Filters that were live on this partition before its log was made anew."""

@@ -7,8 +7,7 @@
 
 A node that we know is noted with every new filter until all flows from it count that filter. When a durable consumer or
 [[replicate]] wanted a filter first is stored, so a restart in between makes no later wish of it; when a live
-subscription did is not, the program subscribes again. Of a node that was never pulled from intake.py asks by the same
-times. Used by intake.py only.
+subscription did is not, the program subscribes again. Used by intake.py only.
 """
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.replication.branch import by_time
+from mesh.replication.branch import Needs, by_time, earliest
 from mesh.replication.filters import strip_prefix
-from mesh.replication.messages import Want
+from mesh.replication.messages import EARLIEST, Want
 from mesh.topology.covering import Covering
-from routing.topic import filters_intersect
+from routing.topic import filter_covers, filters_intersect
 
 if TYPE_CHECKING:
     from routing.state import StateTable
@@ -140,6 +139,33 @@ class Wishes:
                 taken.add(bare)
                 asked[bare] = by_time(bare, ms + skew_ms)
         return asked
+
+    def first_wants(self, captures: tuple[str, ...], fitting: list[str], before: list[str], needs: Needs, prefix: str,
+                    skew_ms: int) -> dict[str, Want]:
+        """Of a partition that was never pulled. before: filters that were live on it before its log was made anew.
+
+        As above: what was wanted before we knew of the partition is wanted from that moment on, and a filter that lies
+        within a wider one is asked for beside it. It goes when the flow has come to where the wider one counts.
+        """
+        since_ms = {bare: ms for one, ms in self.since_ms.items()
+                    if (bare := strip_prefix(one, prefix)) is not None and may_hold(captures, bare)}
+
+        def first(pattern: str, ms: int) -> Want:
+            need = next((need for one, need in needs.items() if filter_covers(one, pattern)), None)
+            if any(filter_covers(wide, pattern) for wide in before) or (need and need.since == EARLIEST):
+                return earliest(pattern)
+            return by_time(pattern, (min(ms, need.since_ms) if need else ms) + skew_ms)
+
+        wants: dict[str, Want] = {}
+        for pattern in fitting:
+            covered = {one: ms for one, ms in since_ms.items() if filter_covers(pattern, one)}
+            wide_ms = since_ms.get(pattern, min(covered.values(), default=self._clock_ms()))
+            wide = wants[pattern] = first(pattern, wide_ms)
+            for one, ms in covered.items() if wide.since != EARLIEST else ():
+                want = first(one, ms)
+                if want.since == EARLIEST or want.since_ms < wide.since_ms:
+                    wants[one] = want
+        return wants
 
     def told(self, node: str, prefix: str, partitions: Iterable[tuple[tuple[str, ...], Iterable[str]]]) -> None:
         """partitions: captures and counting filters of all that is pulled of a node. What counts everywhere is told."""
