@@ -48,12 +48,11 @@ class Wishes:
     def restore(self, wanted: Iterable[str], counting: Iterable[tuple[str, Iterable[str]]]) -> None:
         """At start. counting: of every partition that is pulled its node, and the filters that count there."""
         alive = set(wanted)
-        for key, value in self._state.items(STATE_PREFIX):
-            pattern = key.removeprefix(STATE_PREFIX)
+        for pattern, ms in self._state.decoded(STATE_PREFIX, int, "wish"):
             if pattern in alive:
-                self.since_ms[pattern] = msgspec.msgpack.decode(value, type=int)
+                self.since_ms[pattern] = ms
             else:
-                self._state.delete(key)
+                self._state.delete(STATE_PREFIX + pattern)
         for node, filters in counting:
             known = Covering(filters)
             notes = self._untold.setdefault(node, {})

@@ -400,3 +400,18 @@ def test_an_origin_that_cannot_go_back_by_time_is_asked_for_the_rest():
     back(world)
     world.run(5)
     assert counts(cloud) == EXPECTED
+
+
+def test_a_stored_moment_that_cannot_be_read_keeps_no_node_from_starting():
+    world, graz, cloud = pair()
+
+    def wish():
+        consume(cloud, "a/#")
+        cloud.router.state.put("wanted/a/#", b"\xc1")
+        world.run(0.5)
+        cloud.kill()
+        cloud.start()
+
+    away(world, graz, cloud, wish)
+    back(world)
+    assert counts(cloud) == EXPECTED, "it counts from the restart"
