@@ -25,6 +25,7 @@ from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.route import Route
     from routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ class Replicas:
         found.batches.append(batch)
         if found.broken is None:
             for partition, group in self._sort(found, events, publisher, batch).items():
-                self._append(found, partition, group, batch)
+                if group:
+                    self._append(found, partition, group, batch)
             self._router.published += len(events)
         batch.waiting -= 1
         self._settle(found)
@@ -152,36 +154,48 @@ class Replicas:
             if isinstance(route, Refusal):
                 self.denied += len(same_topic)
                 continue
-            run = [event for event in same_topic if self._fits(event)]
-            for event in run:                           # a repeat too: a crash may have kept it and not its copy
-                if event.retain:
-                    self._retain(flow, event, batch, stored=route.stream is not None)
-            if route.stream is not None:
-                fresh = []
-                for event in run:
-                    partition = route.partition
-                    if event.key is not None:
-                        partition = route.stream.partition_for(event.key)
-                    assert partition is not None
-                    if event.origin_offset <= flow.positions.get(partition, -1):
-                        flow.repeats += 1
-                        continue
-                    flow.positions[partition] = event.origin_offset
-                    groups.setdefault(partition, []).append(event)
-                    fresh.append(event)
-                run = fresh
+            run = self._take_run(flow, same_topic, route, groups, batch)
             if run:
                 flow.events += len(run)
                 router.send_on(run, route, publisher, stored=route.stream is not None)
         return groups
 
-    def _fits(self, event: Event) -> bool:
-        """Limits hold on every path alike; what another node let in may be too much here."""
-        limits = self._router.limits
-        if len(event.payload) <= limits.payload_bytes_max and len(event.headers) <= limits.headers_max:
-            return True
-        self.denied += 1
-        return False
+    def _take_run(self, flow: Flow, run: list[Event], route: Route, groups: dict[Partition, list[Event]],
+                  batch: Batch) -> list[Event]:
+        """One run of an admitted topic into the groups. Returns what was not here yet. A hot path.
+
+        Limits hold on every path alike; what another node let in may be too much here.
+        """
+        limits, stream = self._router.limits, route.stream
+        payload_max, headers_max = limits.payload_bytes_max, limits.headers_max
+        fresh: list[Event] = []
+        partition = None                                # of the event before, of which these two are
+        group: list[Event] = []
+        last = -1
+        for event in run:
+            if len(event.payload) > payload_max or len(event.headers) > headers_max:
+                self.denied += 1
+                continue
+            if event.retain:                            # a repeat too: a crash may have kept it and not its copy
+                self._retain(flow, event, batch, stored=stream is not None)
+            if stream is not None:
+                wanted = route.partition if event.key is None else stream.partition_for(event.key)
+                if wanted is not partition or partition is None:
+                    if group and partition is not None:
+                        flow.positions[partition] = last
+                    assert wanted is not None
+                    partition = wanted
+                    last = flow.positions.get(partition, -1)
+                    group = groups.setdefault(partition, [])
+                if event.origin_offset <= last:
+                    flow.repeats += 1
+                    continue
+                last = event.origin_offset
+                group.append(event)
+            fresh.append(event)
+        if group and partition is not None:
+            flow.positions[partition] = last
+        return fresh
 
     def _append(self, flow: Flow, partition: Partition, group: list[Event], batch: Batch) -> None:
         """One ticket per partition: its refusal is known before anything else can be appended there."""
