@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from mesh.answers import json_answer
 from mesh.link.api import LinkApi
 from mesh.mesh_api import MeshApi
 from mesh.snapshots import (
-    Values,
     consumers_snapshot,
     denials_snapshot,
     policies_snapshot,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 LIMIT_DEFAULT = 1_000
 LIMIT_MAX = 10_000
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class SeekBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,35 +61,35 @@ class AdminApi:
     # -- snapshots --------------------------------------------------------------------------------------------
 
     async def status(self, request: web.Request) -> web.Response:
-        return _json(self._node.status())
+        return json_answer(self._node.status())
 
     async def streams(self, request: web.Request) -> web.Response:
-        return _json({"streams": streams_snapshot(self._node.router)})
+        return json_answer({"streams": streams_snapshot(self._node.router)})
 
     async def consumers(self, request: web.Request) -> web.Response:
         query = request.query
         rows = consumers_snapshot(
             self._node.router, part=query.get("name", ""), after=query.get("after", ""), limit=_limit(request))
-        return _json({"consumers": rows, "total": len(self._node.router.consumers)})
+        return json_answer({"consumers": rows, "total": len(self._node.router.consumers)})
 
     async def webhooks(self, request: web.Request) -> web.Response:
-        return _json({"webhooks": self._node.webhooks.snapshot()})
+        return json_answer({"webhooks": self._node.webhooks.snapshot()})
 
     async def clients(self, request: web.Request) -> web.Response:
         rows = self._node.clients()
         after, part = request.query.get("after", ""), request.query.get("name", "")
         wanted = (row for row in rows if str(row["client_id"]) > after and part in str(row["client_id"]))
         page = sorted(wanted, key=lambda row: str(row["client_id"]))
-        return _json({"clients": page[:_limit(request)], "total": len(rows)})
+        return json_answer({"clients": page[:_limit(request)], "total": len(rows)})
 
     async def denials(self, request: web.Request) -> web.Response:
-        return _json(denials_snapshot(self._node.router, limit=_limit(request)))
+        return json_answer(denials_snapshot(self._node.router, limit=_limit(request)))
 
     async def ledger(self, request: web.Request) -> web.Response:
-        return _json({"losses": self._node.router.ledger.snapshot()})
+        return json_answer({"losses": self._node.router.ledger.snapshot()})
 
     async def policies(self, request: web.Request) -> web.Response:
-        return _json({"policies": policies_snapshot(self._node.router)})
+        return json_answer({"policies": policies_snapshot(self._node.router)})
 
     # -- actions ----------------------------------------------------------------------------------------------
 
@@ -106,28 +105,28 @@ class AdminApi:
             {"stream": partition.stream, "partition": partition.index, "position": position}
             for partition, position in positions.items()
         ]
-        return _json({"consumer": consumer.name, "positions": placed})
+        return json_answer({"consumer": consumer.name, "positions": placed})
 
     async def pause(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
         consumer.pause()
-        return _json({"consumer": consumer.name, "paused": True})
+        return json_answer({"consumer": consumer.name, "paused": True})
 
     async def resume(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
         consumer.resume()
-        return _json({"consumer": consumer.name, "paused": False})
+        return json_answer({"consumer": consumer.name, "paused": False})
 
     async def delete(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
         self._node.delete_consumer(consumer.name)
-        return _json({"consumer": consumer.name, "deleted": True})
+        return json_answer({"consumer": consumer.name, "deleted": True})
 
     async def kick(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if not self._node.kick(name):
             raise Problem(404, "not-found", f"no client {name[:200]} is connected")
-        return _json({"client_id": name, "kicked": True})
+        return json_answer({"client_id": name, "kicked": True})
 
     def _consumer(self, request: web.Request) -> Consumer:
         name = request.match_info["name"]
@@ -136,9 +135,6 @@ class AdminApi:
             raise Problem(404, "not-found", f"there is no consumer {name[:200]}")
         return consumer
 
-
-def _json(body: Values, status: int = 200) -> web.Response:
-    return web.Response(body=_encoder.encode(body), status=status, content_type="application/json")
 
 
 def _limit(request: web.Request) -> int:

@@ -4,11 +4,11 @@
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from aiohttp import web
 
+from mesh.answers import json_answer
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
 from routing.policy import REPLY_PREFIX
@@ -33,18 +33,18 @@ class MeshApi:
 
     async def nodes(self, request: web.Request) -> web.Response:
         found = self._mesh.snapshot()
-        return _json({"node": found["node"], "nodes": found["nodes"], "total": len(found["nodes"]),
+        return json_answer({"node": found["node"], "nodes": found["nodes"], "total": len(found["nodes"]),
                       "problems": found["problems"]})
 
     async def routes(self, request: web.Request) -> web.Response:
-        return _json({"node": self._mesh.me.name, "routes": self._mesh.snapshot()["routes"]})
+        return json_answer({"node": self._mesh.me.name, "routes": self._mesh.snapshot()["routes"]})
 
     async def interest(self, request: web.Request) -> web.Response:
         """What each node wants; with ?topic= which nodes an event of that topic would go to."""
         topic = request.query.get("topic")
         if topic is None:
             found = self._mesh.snapshot()
-            return _json({
+            return json_answer({
                 "node": found["node"], "wanted": found["wanted"], "widened": found["widened"],
                 "interest": [{"node": node, "filters": filters} for node, filters in found["interest"].items()],
             })
@@ -56,19 +56,16 @@ class MeshApi:
         nodes = list(self._mesh.overlay.wants(topic))
         if topic.startswith(REPLY_PREFIX):
             nodes = [name for name in self._mesh.overlay.nodes if topic.startswith(f"{REPLY_PREFIX}{name}/")]
-        return _json({"topic": topic, "here": here, "nodes": nodes})
+        return json_answer({"topic": topic, "here": here, "nodes": nodes})
 
     async def lag(self, request: web.Request) -> web.Response:
         found = dict(self._mesh.replication.snapshot())
         for key in ("origins", "destinations"):
             found[f"{key}_total"] = len(found[key])
             found[key] = found[key][:ROWS_MAX]
-        return _json(found)
+        return json_answer(found)
 
     async def gossip(self, request: web.Request) -> web.Response:
         found = self._mesh.snapshot()
-        return _json({key: found[key] for key in ("node", "gossip", "state_bytes", "filters", "counts", "direct")})
-
-
-def _json(body: dict[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+        wanted = ("node", "gossip", "state_bytes", "filters", "counts", "direct")
+        return json_answer({key: found[key] for key in wanted})

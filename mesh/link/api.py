@@ -1,9 +1,9 @@
 """Links in the management API: GET /api/v1/links, POST /api/v1/links/{id}/pause, resume, drain, kick."""
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
+from mesh.answers import json_answer
 from mesh.link.manager import LinkManager
 from protocols.rest.problems import Problem
 
@@ -21,7 +21,7 @@ class LinkApi:
 
     async def show(self, request: web.Request) -> web.Response:
         links = self._links.snapshot()
-        return _json({"links": links, "total": len(links), "counters": dict(self._links.counters)})
+        return json_answer({"links": links, "total": len(links), "counters": dict(self._links.counters)})
 
     async def act(self, request: web.Request) -> web.Response:
         identifier, action = request.match_info["id"], request.path.rpartition("/")[2]
@@ -29,8 +29,4 @@ class LinkApi:
         if not done:
             connected = " that is connected" if action == "kick" else ""
             raise Problem(404, "not-found", f"there is no link {identifier[:200]}{connected}")
-        return _json({"link": identifier, action: True})
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+        return json_answer({"link": identifier, action: True})
