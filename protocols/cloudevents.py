@@ -15,7 +15,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -38,6 +38,7 @@ _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _URI_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?#[]@!$&'()*+,;=%")
 _TOKEN_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~")
 _HEADER_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')     # HTTP binding §3.1.3.2
+Shape = TypeVar("Shape")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -95,15 +96,7 @@ def is_json(content_type: str | None) -> bool:
 
 def parse_json(raw: bytes) -> CloudEvent:
     """One event in the JSON format. Raises CloudEventError."""
-    try:
-        raw.decode()
-        members = _object.decode(raw)
-    except UnicodeDecodeError:
-        raise CloudEventError("the JSON is not UTF-8") from None
-    except RecursionError:
-        raise CloudEventError(DEPTH_MAX_TEXT) from None
-    except msgspec.MsgspecError as error:
-        raise CloudEventError(f"not a JSON object: {error}") from None
+    members = _decoded(_object, raw, "object")
     if len(members) > ATTRIBUTES_MAX:
         raise CloudEventError(f"an event has at most {ATTRIBUTES_MAX} attributes")
     attributes: dict[str, Value] = {}
@@ -127,15 +120,7 @@ def parse_json(raw: bytes) -> CloudEvent:
 
 def parse_batch(raw: bytes, events_max: int) -> list[CloudEvent | CloudEventError]:
     """A JSON array of events; a bad one among them stands as its error. Raises CloudEventError: no array, too many."""
-    try:
-        raw.decode()
-        items = _array.decode(raw)
-    except UnicodeDecodeError:
-        raise CloudEventError("the JSON is not UTF-8") from None
-    except RecursionError:
-        raise CloudEventError(DEPTH_MAX_TEXT) from None
-    except msgspec.MsgspecError as error:
-        raise CloudEventError(f"not a JSON array: {error}") from None
+    items = _decoded(_array, raw, "array")
     if len(items) > events_max:
         raise CloudEventError(f"a batch has at most {events_max} events")
     found: list[CloudEvent | CloudEventError] = []
@@ -145,6 +130,18 @@ def parse_batch(raw: bytes, events_max: int) -> list[CloudEvent | CloudEventErro
         except CloudEventError as error:
             found.append(error)
     return found
+
+
+def _decoded(decoder: msgspec.json.Decoder[Shape], raw: bytes, what: str) -> Shape:
+    try:
+        raw.decode()                                        # the decoder leaves the parts of a Raw unread
+        return decoder.decode(raw)
+    except UnicodeDecodeError:
+        raise CloudEventError("the JSON is not UTF-8") from None
+    except RecursionError:
+        raise CloudEventError(DEPTH_MAX_TEXT) from None
+    except msgspec.MsgspecError as error:
+        raise CloudEventError(f"not a JSON {what}: {error}") from None
 
 
 def build_json(event: CloudEvent) -> bytes:
