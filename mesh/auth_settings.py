@@ -14,7 +14,7 @@ from mesh.address import is_loopback
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
               "HS256", "HS384", "HS512")
-USER_BYTES_MAX = 255            # as for [[users]]
+USER_BYTES_MAX = 255            # of a user's name; AMQP short strings hold no more
 HASH_PREFIX = "sha256:"
 
 
@@ -125,7 +125,7 @@ def is_key_hash(text: str) -> bool:
 
 
 def user_problem(user: str) -> str | None:
-    """Why nobody may have this name, or None. The same for keys and tokens."""
+    """Why nobody may have this name, or None. The same for [[users]], keys and tokens."""
     if not user or len(user.encode("utf-8", "replace")) > USER_BYTES_MAX or not user.isprintable():
         return f"expected 1 to {USER_BYTES_MAX} bytes of printable text"
     if user == "anonymous" or user.startswith("$"):

@@ -10,7 +10,7 @@ import argon2
 from argon2.exceptions import InvalidHashError
 
 from mesh.address import is_loopback, parse_bind
-from mesh.auth_settings import check_api_keys, check_jwt
+from mesh.auth_settings import check_api_keys, check_jwt, user_problem
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
 from mesh.link.check import check_links
 from mesh.replication.check import check_replication
@@ -26,7 +26,6 @@ from routing.topic import TOPIC_LEVELS_MAX, check_filter
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 STREAM_NAME_MAX = 249           # Kafka's limit for a topic name: its clients see a stream as one
 NODE_NAME_MAX = 64
-USER_NAME_MAX = 255             # bytes; AMQP short strings hold no more
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 WIRE_NUMBERS = ("receive_maximum", "topic_alias_max", "topic_alias_out_max", "keep_alive_default_s", "keep_alive_max_s")
@@ -156,13 +155,12 @@ def _check_users(users: tuple[UserSettings, ...]) -> Iterator[str]:
     names: set[str] = set()
     for index, user in enumerate(users):
         path = f"users[{index}]"
-        if not user.name or len(user.name.encode()) > USER_NAME_MAX or not user.name.isprintable():
-            yield f"{path}.name: expected 1 to {USER_NAME_MAX} bytes of printable text"
+        problem = user_problem(user.name)
+        if problem is not None:
+            yield f"{path}.name: {problem}"
         if user.name in names:
             yield f"{path}.name: {user.name} is there twice"
         names.add(user.name)
-        if user.name == ANONYMOUS or user.name.startswith("$"):
-            yield f"{path}.name: {user.name} is a name that the node uses itself"
         if user.password_hash is None:
             continue
         if user.password_hash.startswith(("env:", "file:")):

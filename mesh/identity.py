@@ -24,7 +24,8 @@ import msgspec
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from mesh.address import is_loopback
-from mesh.checks import USER_NAME_MAX, check_password_hash, resolve_secret
+from mesh.auth_settings import USER_BYTES_MAX
+from mesh.checks import check_password_hash, resolve_secret
 from mesh.lockout import Lockout, network_of
 from mesh.settings import UserSettings
 from mesh.tokens import Tokens, TokenUser
@@ -151,7 +152,7 @@ class Authenticator:
             self._by_token(identity, password, done)
         elif self.open or (not name and password is None):
             self._nobody(msgspec.structs.replace(identity, user=ANONYMOUS), done)
-        elif not name or password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_NAME_MAX:
+        elif not name or password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_BYTES_MAX:
             self._refuse(identity, _BAD, done)
         else:
             self._by_password(identity, password, done)
@@ -260,7 +261,7 @@ class Authenticator:
         done(known if refusal is None else refusal)
 
     def _refuse(self, identity: Identity, refusal: Refusal, done: Done) -> None:
-        shown = msgspec.structs.replace(identity, user=identity.user[:USER_NAME_MAX])
+        shown = msgspec.structs.replace(identity, user=identity.user[:USER_BYTES_MAX])
         self._policy.record_denial(shown, Action.CONNECT, "", refusal.reason.value, self._clock_ms())
         self._count(identity, refusal.reason.value)
         done(refusal)
