@@ -3,8 +3,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.chromium import Chromium
 from tests.support.node import Node, stop_all
 
@@ -16,14 +14,6 @@ def rows(page) -> list[str]:
     return page.evaluate(ROWS)
 
 
-@pytest.fixture
-def node(tmp_path: Path):
-    node = Node(tmp_path / "node").start()
-    yield node
-    stop_all([node])
-
-
-@pytest.mark.timeout(180)
 def test_the_example_page_publishes_and_shows_live_events_over_a_restart(node: Node, tmp_path: Path) -> None:
     with Chromium(tmp_path) as browser:
         page = browser.open(node.url("http", "/v1/ws/example?filter=plant/%23"))
@@ -47,7 +37,6 @@ def test_the_example_page_publishes_and_shows_live_events_over_a_restart(node: N
         assert page.evaluate("document.querySelectorAll('#events li.note').length") == 0
 
 
-@pytest.mark.timeout(180)
 def test_a_page_from_elsewhere_is_not_let_in_unless_the_configuration_says_so(node: Node, tmp_path: Path) -> None:
     other = Node(tmp_path / "other", name="other-1").start()
     try:

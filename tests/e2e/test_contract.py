@@ -43,7 +43,7 @@ def busy(node_factory):
     for number in range(5):
         node.publish(f"a/{number}", b"x", {"Meshgate-Retain": "true", "Meshgate-Key": "k"})
     body = json.dumps({"filters": ["#"], "start": "earliest", "max_deliveries": 3}).encode()
-    assert requests.put(f"{base}/v1/consumers/billing", data=body, timeout=10).status_code == 201
+    assert requests.put(f"{base}/v1/consumers/billing", data=body, timeout=60).status_code == 201
     return node
 
 
@@ -65,7 +65,7 @@ def ask(session, base, case):
     """One request; a stream that never ends is looked at and left."""
     wanted = case.as_transport_kwargs(base_url=base)
     wanted.pop("timeout", None)
-    with session.request(**wanted, timeout=20, stream=True) as response:
+    with session.request(**wanted, timeout=60, stream=True) as response:
         if response.headers.get("Content-Type", "").startswith(STREAMING):
             assert response.status_code == 200 and case.operation.path == "/v1/events", response.headers
             return response.status_code

@@ -18,7 +18,7 @@ from tests.support.node import Node
 from tests.support.rawmqtt import open_mqtt
 from tests.support.sse import CurlSse
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def mosquitto_pub(node: Node, *arguments: str, stdin: bytes | None = None) -> None:

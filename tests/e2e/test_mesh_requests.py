@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -10,7 +9,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.support.node import Node, stop_all
-from tests.support.wait import wait_until
+from tests.support.wait import DEADLINE_S, wait_until
 
 STREAMS = """
 [[streams]]
@@ -52,7 +51,7 @@ class Client:
         self.mqtt.on_message = self.on_message
         self.mqtt.connect(*node.mqtt)
         self.mqtt.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(DEADLINE_S)
 
     def on_message(self, client, userdata, message) -> None:
         self.received.append(message)
@@ -86,7 +85,7 @@ def test_a_client_that_subscribes_and_asks_at_once_gets_its_answer(line):
             properties.ResponseTopic, properties.CorrelationData = f"replies/{number}", b"%d" % number
             client.mqtt.subscribe(f"replies/{number}", 1)
             client.mqtt.publish("svc/time", b"now?", 1, properties=properties)
-            assert client.arrived.wait(10), f"request {number} has no answer"
+            assert client.arrived.wait(DEADLINE_S), f"request {number} has no answer"
             answer = client.received[0]
             assert (answer.payload, answer.properties.CorrelationData) == (b"re:now?", b"%d" % number)
             client.close()
@@ -110,12 +109,10 @@ def test_a_live_event_that_no_stream_keeps_is_delivered_two_hops_away(line):
     graz, linz = line
     reader = Client(linz, "reader")
     reader.mqtt.subscribe("live/+", 0)
-    started_s = time.monotonic()
     wait_until(lambda: wants(graz, "live/1") == ["linz"], "the interest is known")
-    assert time.monotonic() - started_s < 5
     try:
         assert graz.publish("live/1", b"x").status < 300
-        assert reader.arrived.wait(10)
+        assert reader.arrived.wait(DEADLINE_S)
         assert (reader.received[0].topic, reader.received[0].payload) == ("live/1", b"x")
     finally:
         reader.close()

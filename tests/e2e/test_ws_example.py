@@ -7,20 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import ROOT, Node, stop_all
+from tests.support.node import ROOT, Node
 from tests.support.wait import wait_until
 
 CLIENT = [sys.executable, str(ROOT / "examples" / "ws_client.py")]
 
 
-@pytest.fixture
-def node(tmp_path: Path):
-    node = Node(tmp_path / "node").start()
-    yield node
-    stop_all([node])
-
-
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("option", ["--state", "--consumer"])
 def test_a_subscriber_misses_nothing_over_a_restart_of_either_side(node: Node, tmp_path: Path, option: str) -> None:
     url = f"ws://127.0.0.1:{node.ports['http']}/v1/ws"

@@ -11,7 +11,7 @@ from aiomqtt import Client, ProtocolVersion, TLSParameters, Will
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 VERSIONS = {"3.1.1": ProtocolVersion.V311, "5": ProtocolVersion.V5}
 
 

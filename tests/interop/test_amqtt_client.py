@@ -6,7 +6,7 @@ import asyncio
 import pytest
 from amqtt.client import MQTTClient
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 CONFIG = {"auto_reconnect": False, "ping_delay": 1, "keep_alive": 60, "default_qos": 0, "default_retain": False}
 
 

@@ -11,7 +11,7 @@ from tests.conftest import require_peer
 from tests.support.wait import wait_until
 
 PUB, SUB = shutil.which("mosquitto_pub"), shutil.which("mosquitto_sub")
-DEADLINE_S = 30
+DEADLINE_S = 60
 VERSIONS = ["mqttv311", "mqttv5"]
 
 

@@ -406,17 +406,17 @@ def test_silence_past_one_and_a_half_keep_alives_is_closed_and_the_will_sent(bro
         watcher.subscribe((topic, 0))
         began = time.monotonic()
         with broker.connect(unique(), keep_alive_s=1, will=Will(topic, b"silent")) as client:
-            said = client.expect_close(deadline_s=20)
+            said = client.expect_close()
             assert time.monotonic() - began >= 1.4
             assert said is not None and said.code == 0x8D
         assert watcher.message().payload == b"silent"
 
 
 def test_any_packet_keeps_a_connection_alive(broker, unique, topic):
-    """[MQTT-3.1.2-20] A PUBLISH counts as well as a PINGREQ: for 3 seconds with keep-alive 1 nothing is closed."""
-    with broker.connect(unique(), keep_alive_s=1) as client:
+    """[MQTT-3.1.2-20] A PUBLISH counts as well as a PINGREQ: for 5 seconds with keep-alive 2 nothing is closed."""
+    with broker.connect(unique(), keep_alive_s=2) as client:
         began = time.monotonic()
-        while time.monotonic() - began < 3.0:
+        while time.monotonic() - began < 5.0:
             client.publish_acked(topic, b"x")
             with pytest.raises(m.NotReceived):
                 client.next(deadline_s=0.2)         # the server says nothing, above all no DISCONNECT

@@ -478,7 +478,7 @@ def test_the_maximum_packet_size_counts_the_whole_packet(broker, unique, topic):
 def a_second_passes(client: m.RawMqtt, topic: str) -> None:
     """Wait until a retained message with an expiry of 2 s is gone: more than 1 s has passed by the server's clock."""
     client.publish_acked(topic, b"clock", retain=True, values=[(m.MESSAGE_EXPIRY, 2)])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         assert time.monotonic() < deadline, "the retained message with expiry 2 s never went away"
         client.subscribe((topic, 0))

@@ -326,7 +326,7 @@ def test_wrong_subscribe_properties_are_refused(broker, unique, topic, values):
 
 
 # --- shared subscriptions ------------------------------------------------------------------------------------------
-def collect(members: list[m.RawMqtt], count: int, deadline_s: float = 30) -> list[list[bytes]]:
+def collect(members: list[m.RawMqtt], count: int, deadline_s: float = 60) -> list[list[bytes]]:
     """Read PUBLISH packets from all members until there are count in all; every one is acked."""
     found: list[list[bytes]] = [[] for _ in members]
     end = time.monotonic() + deadline_s

@@ -15,7 +15,7 @@ def take(socket, size: int) -> bytes:
     """At least size bytes of the stream, from as many frames as it takes."""
     out = b""
     while len(out) < size:
-        frame = socket.recv(timeout=20)
+        frame = socket.recv(timeout=m.DEADLINE_S)
         assert isinstance(frame, bytes), "MQTT in a text frame"        # [MQTT-6.0.0-1]
         out += frame
     return out

@@ -19,7 +19,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.process import ServerProcess
-from tests.support.wait import wait_until
+from tests.support.wait import DEADLINE_S, wait_until
 
 
 def find_chromium() -> str:
@@ -46,13 +46,13 @@ class Page:
         self._socket.send(json.dumps({"id": number, "method": "Runtime.evaluate", "params": {
             "expression": expression, "returnByValue": True, "awaitPromise": True}}))
         while True:
-            message = json.loads(self._socket.recv(timeout=30))
+            message = json.loads(self._socket.recv(timeout=DEADLINE_S))
             if message.get("id") == number:
                 result = message["result"]
                 assert "exceptionDetails" not in result, result["exceptionDetails"]
                 return result["result"].get("value")
 
-    def wait(self, expression: str, *, deadline_s: float = 30.0) -> None:
+    def wait(self, expression: str, *, deadline_s: float = DEADLINE_S) -> None:
         wait_until(lambda: self.evaluate(expression), expression, deadline_s=deadline_s,
                    also=lambda: str(self.evaluate("document.body ? document.body.innerText : ''"))[:2000])
 
@@ -76,7 +76,7 @@ class Chromium:
         self._process.start()
         port_file = self._profile / "DevToolsActivePort"
         wait_until(lambda: port_file.exists() and len(port_file.read_text().splitlines()) == 2, "chromium listens",
-                   deadline_s=60.0, also=self._process.log_tail)
+                   also=self._process.log_tail)
         self._port = int(port_file.read_text().splitlines()[0])
         return self
 
@@ -88,7 +88,7 @@ class Chromium:
     def open(self, url: str) -> Page:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}/json/new?{quote(url, safe='')}", method="PUT")
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             target = json.load(answer)
         page = Page(connect(target["webSocketDebuggerUrl"], max_size=None))
         self._pages.append(page)

@@ -39,7 +39,7 @@ class ServerProcess:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, deadline_s: float = 30.0) -> int:
+    def wait(self, deadline_s: float = 60.0) -> int:
         """The exit code (negative: killed by that signal)."""
         assert self.process is not None
         return self.process.wait(deadline_s)
@@ -50,7 +50,7 @@ class ServerProcess:
                 os.killpg(self.pid, signal.SIGKILL)
             self.wait()
 
-    def terminate(self, deadline_s: float = 30.0) -> int:
+    def terminate(self, deadline_s: float = 60.0) -> int:
         """SIGTERM, then wait; the exit code. The process is killed, and the test fails, when it does not stop."""
         self.signal(signal.SIGTERM)
         try:

@@ -42,7 +42,7 @@ _BINARY = {CORRELATION, AUTH_DATA}
 NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER = 0x04, 0x08, 0x10, 0x20
 
 Properties = Sequence[tuple[int, object]]
-DEADLINE_S = 20.0           # generous: the machine is shared
+DEADLINE_S = 60.0           # generous: the machine is shared
 
 
 def _deadline(deadline_s: float | None) -> float:

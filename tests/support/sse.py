@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 @dataclass
