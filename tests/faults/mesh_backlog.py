@@ -24,7 +24,7 @@ from tests.support.wait import wait_until
 
 _HEAD = struct.Struct(">qi")
 TOPICS = [f"backlog/{number}" for number in range(8)]
-STALL_S = 30.0              # without one more event at the far side for so long: it does not go on
+STALL_S = 60.0              # without one more event at the far side for so long: it does not go on
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _run(near: Node, far: Node, proxy: FrameProxy, events: int) -> Backlog:
         assert time.monotonic() - seen[1] < STALL_S, f"nothing came for {STALL_S} s, {last} of {wanted} are there"
         return last >= wanted
 
-    wait_until(arrived, f"{wanted} events are at the far side", deadline_s=30 + events / 2_000, pause_s=0.1,
+    wait_until(arrived, f"{wanted} events are at the far side", deadline_s=60 + events / 500, pause_s=0.1,
                also=far.process.log_tail)
     result.drained_s = time.monotonic() - start_s
     result.rss_far_mib = far.process.rss_bytes() / 2**20

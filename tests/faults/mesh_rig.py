@@ -30,8 +30,8 @@ from tests.support.node import Node
 from tests.support.wait import wait_until
 
 TOKEN = "a-secret-of-the-fault-tests-0123456789"
-LINKED_S = 60.0             # from the start until interest is known everywhere
-CONVERGED_S = 90.0          # after the last fault: dead connections must be noticed first
+LINKED_S = 120.0            # from the start until interest is known everywhere
+CONVERGED_S = 180.0         # after the last fault: dead connections must be noticed first
 PREFIX = "faults/"
 
 

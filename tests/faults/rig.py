@@ -28,7 +28,8 @@ from tests.support.ports import free_port
 from tests.support.wait import wait_until
 
 ANSWER_S = 60.0
-READY_S = 30.0
+READY_S = 60.0
+STALL_S = 15.0                      # nothing has come for so long: what is missing does not come
 KILL_DELAY_S = 0.4                  # the kill comes at a random moment within this time after load has resumed
 KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
 KILL_IN_RETURN = 0.25               # and this one a node that is ready, while its clients are coming back
@@ -252,6 +253,12 @@ class Rig:
         self.kill()
         return self.restart()
 
+    def kill_rounds(self, count: int) -> Figures:
+        """That many kills, then the check, which must be clean."""
+        for _ in range(count):
+            self.kill_round()
+        return self.check_clean()
+
     def _kill_while_starting(self) -> None:
         self.kill()
         self.node.start(ready=False)
@@ -308,6 +315,13 @@ class Rig:
             self.resume()
         return figures
 
+    def check_clean(self) -> Figures:
+        """Wait until everybody goes on, then compare everything: nothing may be wrong."""
+        self.wait_for_load()
+        figures = self.check()
+        assert figures.clean, f"{self.summary()}\n{figures}"
+        return figures
+
     def notes(self, client: ClientProcess) -> list[str]:
         return [line[2:] for line in client.journal.read_text().splitlines() if line.startswith("N ")]
 
@@ -348,15 +362,35 @@ class Rig:
             counted = [0, time.monotonic()]
 
             def caught_up(client: ClientProcess = client, expected: int = expected, counted: list = counted) -> bool:
-                """All is there, or nothing has come for 5 s: then the checker says what is missing."""
+                """All is there, or nothing has come for long: then the checker says what is missing."""
                 count = client.count()
                 if count != counted[0]:
                     counted[:] = [count, time.monotonic()]
-                return count >= expected or time.monotonic() - counted[1] > 5
+                return count >= expected or time.monotonic() - counted[1] > STALL_S
 
-            wait_until(caught_up, f"{client.name} has {expected} messages", deadline_s=ANSWER_S)
-        # a group's members are waited for by silence alone: neither knows how many are its own
+            wait_until(caught_up, f"{client.name} has {expected} messages", deadline_s=2 * ANSWER_S)
+        for clients in (self.group_clients, self.rest_clients):
+            self._wait_for_group(clients, history)
         self._wait_for_silence()
+
+    def _wait_for_group(self, clients: list[ClientProcess], history: History) -> None:
+        """Neither member knows how many are its own: together they have all that was acked, or nothing comes."""
+        wanted = {message for message, fate in history.sent.items()
+                  if fate.acked and message.producer in self._group_producers} if clients else set()
+        grown: list[object] = [None, time.monotonic()]
+
+        def caught_up() -> bool:
+            together = Consumer(ordered=False)
+            for client in clients:
+                client.count()                                  # makes the client flush its journal
+                read_consumer(client.journal, together)
+            sizes = [client.journalled_bytes for client in clients]
+            if sizes != grown[0]:
+                grown[:] = [sizes, time.monotonic()]
+            silent_s = time.monotonic() - float(str(grown[1]))
+            return wanted <= {receipt.message for receipt in together.receipts} or silent_s > STALL_S
+
+        wait_until(caught_up, "a group has all messages", deadline_s=2 * ANSWER_S, pause_s=0.1)
 
     def _wait_for_silence(self) -> None:
         """Second copies and marked repeats may still come: no journal grows for 0.3 s."""

@@ -50,7 +50,6 @@ def test_a_crash_at_every_point_of_a_commit_loses_nothing(tmp_path: Path) -> Non
         assert rig.verify_log() == ""
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_a_crash_in_compaction_keeps_the_last_record_of_every_key(tmp_path: Path, number: int) -> None:
     """Events of 20 topics, 64 KiB segments, one node that ends itself at the n-th step of a compaction."""

@@ -20,7 +20,7 @@ from tests.faults.rig import Rig
 from tests.faults.test_kill import SEED
 from tests.support.node import Node
 from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt
-from tests.support.wait import wait_until
+from tests.support.wait import DEADLINE_S, wait_until
 
 STRACE = shutil.which("strace")
 STAY = ((SESSION_EXPIRY, 3600),)
@@ -47,7 +47,7 @@ def injected(node: Node, what: str, path: Path) -> Iterator[subprocess.Popen[byt
         yield tracer
     finally:
         tracer.send_signal(signal.SIGINT)                       # detaches and ends
-        tracer.wait(10)
+        tracer.wait(DEADLINE_S)
         if tracer.stderr is not None:
             tracer.stderr.close()
 
@@ -62,7 +62,6 @@ def segment(node: Node, stream: str = "events") -> Path:
     return max((node.data / "streams" / stream / "0").glob("*.log"))
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("what", ["fdatasync:error=EIO", "pwrite64:error=EIO"])
 def test_after_a_failed_write_or_sync_nothing_is_acked(tmp_path: Path, what: str) -> None:
     """Read-only for good, red, loud; the restart serves all that was acked and none that was refused."""
@@ -83,15 +82,12 @@ def test_after_a_failed_write_or_sync_nothing_is_acked(tmp_path: Path, what: str
         rig.kill()
         rig.restart()
         rig.resume()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, str(figures)
+        figures = rig.check_clean()
         assert figures.refused > 0
         assert rig.node.stop() == 0
         assert rig.verify_log() == ""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("what", ["pwrite64:error=ENOSPC", "pwrite64:retval=50"])
 def test_a_full_disk_or_short_write_refuses_and_heals_without_restart(tmp_path: Path, what: str) -> None:
     require_peer(_may_trace(), "strace that may trace")
@@ -102,10 +98,8 @@ def test_a_full_disk_or_short_write_refuses_and_heals_without_restart(tmp_path: 
                                    for client in rig.writers.values()), "all publishers are told that the disk is full",
                        also=rig.node.process.log_tail)
         assert hits(rig.node) > 0
-        wait_until(lambda: rig.node.publish("other/after", b"x").status == 200, "the node heals", deadline_s=15)
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, str(figures)
+        wait_until(lambda: rig.node.publish("other/after", b"x").status == 200, "the node heals")
+        figures = rig.check_clean()
         assert figures.refused > 0
         assert rig.node.stop() == 0
         assert rig.verify_log() == ""
@@ -123,7 +117,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.timeout(120)
 def test_a_disk_of_64_mib_fills_up_and_heals(small_disk: Path, tmp_path: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(30 * 2**20))
@@ -145,7 +138,7 @@ def test_a_disk_of_64_mib_fills_up_and_heals(small_disk: Path, tmp_path: Path) -
             topics = [packet.topic for packet in reader.messages(stored)]
         assert topics == [f"full/{number}" for number in range(stored)]     # consumers go on
         ballast.unlink()
-        wait_until(lambda: node.publish("full/after", body).status == 200, "the node heals", deadline_s=15)
+        wait_until(lambda: node.publish("full/after", body).status == 200, "the node heals")
         node.restart()
         assert node.publish("full/later", body).status == 200
         assert node.stop() == 0

@@ -33,18 +33,13 @@ WRITTEN = '[[streams]]\nname = "events"\ncapture = ["#"]\ndurability = "write"\n
 SMALL_SEGMENTS = '[[streams]]\nname = "events"\ncapture = ["#"]\npartitions = 3\nsegment_bytes = "256KiB"\n'
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("extra", "version"), [("", 4), (WRITTEN, 5), (SMALL_SEGMENTS, 5)],
                          ids=["synced-v3", "written-v5", "synced-v5-small-segments"])
 def test_kill_9_loses_nothing_that_was_acked(tmp_path: Path, extra: str, version: int) -> None:
     """Every acked event is in the log, in order per key, at every durable consumer; QoS 2 exactly once."""
     rig = Rig(tmp_path, seed=SEED, extra=extra, version=version)
     with rig.running():
-        for _ in range(ROUNDS):
-            rig.kill_round()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, f"{rig.summary()}\n{figures}"
+        figures = rig.kill_rounds(ROUNDS)
         assert rig.node.stop() == 0
         assert rig.verify_log() == ""
     assert figures.acked > 50 * ROUNDS
@@ -52,33 +47,22 @@ def test_kill_9_loses_nothing_that_was_acked(tmp_path: Path, extra: str, version
     assert max(rig.recovery_cpu_s) < 4, (rig.recovery_cpu_s, figures.recovery_s)
 
 
-@pytest.mark.timeout(300)
 def test_kill_9_loses_nothing_for_a_shared_subscription(tmp_path: Path) -> None:
     """Two members of one group: every acked event reaches one of them, a repeat is marked."""
     rig = Rig(tmp_path, seed=SEED, version=5, group=2, rate=200)
     with rig.running():
-        for _ in range(ROUNDS):
-            rig.kill_round()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, f"{rig.summary()}\n{figures}"
+        rig.kill_rounds(ROUNDS)
 
 
-@pytest.mark.timeout(300)
 def test_kill_9_loses_nothing_for_two_clients_that_pull_from_one_consumer(tmp_path: Path) -> None:
     """In the middle of pull and ack: every acked event reaches one of them, a repeat is marked, and what an answer
     said is acked never comes again.
     """
     rig = Rig(tmp_path, seed=SEED, producers=("one", "rest"), rest_group=2, rate=200)
     with rig.running():
-        for _ in range(ROUNDS):
-            rig.kill_round()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, f"{rig.summary()}\n{figures}"
+        rig.kill_rounds(ROUNDS)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("extra", ["", SMALL_SEGMENTS], ids=["synced", "small-segments"])
 def test_kill_9_loses_nothing_for_webhooks_and_websockets(tmp_path: Path, extra: str) -> None:
     """What a WebSocket was told is published is stored once. A webhook, a durable WebSocket consumer, and a live reader
@@ -86,16 +70,11 @@ def test_kill_9_loses_nothing_for_webhooks_and_websockets(tmp_path: Path, extra:
     """
     rig = Rig(tmp_path, seed=SEED, extra=extra, producers=("one", "ws"), push=True, rate=100)
     with rig.running():
-        for _ in range(ROUNDS):
-            rig.kill_round()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, f"{rig.summary()}\n{figures}"
+        figures = rig.kill_rounds(ROUNDS)
         assert rig.node.stop() == 0
     assert figures.acked > 20 * ROUNDS
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("version", [4, 5])
 def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, version: int) -> None:
     """A session (CONNACK), a subscription (SUBACK), a retained event (PUBACK): killed at once, all of them are back."""
@@ -120,7 +99,6 @@ def test_what_was_answered_just_before_a_kill_is_there_after_it(node: Node, vers
             assert (found.topic, found.payload, found.retain) == (f"{topic}/retained", b"state", True)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_packet_id_that_was_released_between_two_kills_is_free(node: Node, version: int) -> None:
     """Published, killed, repeated, released, killed: the next QoS 2 publish under the same ids is stored."""
@@ -147,7 +125,6 @@ def test_a_packet_id_that_was_released_between_two_kills_is_free(node: Node, ver
     assert topics == {f"a/{number}": 2 for number in ids}
 
 
-@pytest.mark.timeout(120)
 def test_a_will_is_there_after_a_kill_that_follows_the_connack(node: Node) -> None:
     """What CONNACK has promised is durable: the will of a client that nobody has heard of since is published."""
     with open_mqtt(node.mqtt, "watcher", clean=False, values=STAY) as watcher:
@@ -170,6 +147,4 @@ def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:
     with rig.running():
         assert rig.node.stop() == 0, rig.node.process.log_tail()
         rig.restart()
-        rig.wait_for_load()
-        figures = rig.check()
-        assert figures.clean, f"{rig.summary()}\n{figures}"
+        rig.check_clean()

@@ -16,7 +16,7 @@ SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.uran
 BACKLOG = int(os.environ.get("MESHGATE_BACKLOG", "50000"))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("topology", "faults"), [
     ("line", ("kill", "break inside")), ("ring", ("other path", "noise", "cut one way")),
 ], ids=["line", "ring"])
@@ -31,7 +31,7 @@ def test_nothing_is_lost_doubled_or_moved(tmp_path: Path, topology: str, faults:
     assert figures.acked > 100
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_long_outage_is_a_matter_of_the_log(tmp_path: Path) -> None:
     """50,000 events wait while the link is away; then every one comes, once, in order."""
     result = run_backlog(tmp_path, BACKLOG)

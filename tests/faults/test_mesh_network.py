@@ -25,7 +25,7 @@ from tests.support.wait import wait_until
 
 WANT_ALL = '[[replicate]]\nfilter = "site/#"\nfrom = "earliest"\n'
 PEERS = f'[[link_peers]]\nnode = "*"\ntoken = "{TOKEN}"\n'
-CONVERGED_S = 45.0
+CONVERGED_S = 120.0
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def all_there(sites: list[Site]) -> None:
     assert all(len(history.logs[site.name]) > len(site.sent) for site in sites)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_wires_that_fail_one_way_and_both(space, tmp_path: Path) -> None:
     net = space("plant", "cloud")
     net.wire("plant", "cloud")
@@ -123,7 +123,7 @@ def test_wires_that_fail_one_way_and_both(space, tmp_path: Path) -> None:
             site.node.process.kill9()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_an_edge_behind_a_proxy_with_no_way_in_bridges_both_ways(space, tmp_path: Path) -> None:
     """The plant reaches only the gate, nothing reaches it, and it has no link listener. Events flow both ways."""
     net = space("plant", "gate", "cloud")
