@@ -58,6 +58,7 @@ class ConsumerRegistry:
 
     def __init__(self, router: Router) -> None:
         self.by_name: dict[str, Consumer] = {}
+        self.on_deleted: list[Callable[[str], None]] = []       # called with the name of a durable one that is gone
         self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
         self.timed: set[Consumer] = set()
         self.skipped_by_retention = 0
@@ -154,6 +155,8 @@ class ConsumerRegistry:
         consumer.close(reason)
         if consumer.spec.durable:
             self._router.state.delete(STATE_PREFIX + name)
+            for told in self.on_deleted:
+                told(name)
         return True
 
     # -- filters ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from mesh.replication.messages import Want
 from mesh.replication.settings import ReplicationSettings, Spill
 from routing.errors import Reason, Refusal
 from routing.log.retention import expired_count
+from routing.state import decode_stored
 
 if TYPE_CHECKING:
     from mesh.replication.origin import Outlet
@@ -218,11 +219,10 @@ class Hold:
                     confirmed, self._stored_selection(node, place), self._clock_s())
 
     def _stored_selection(self, node: str, place: Place) -> Selection:
-        value = self._router.state.get(_filters_key(node, place))
-        if value is None:
-            return Selection(())
-        stored = msgspec.msgpack.decode(value, type=Filters)
-        return Selection(stored.wants, stored.excludes, stored.only)
+        key = _filters_key(node, place)
+        value = self._router.state.get(key)
+        stored = decode_stored(key, value, Filters, "filters of a destination") if value is not None else None
+        return Selection(stored.wants, stored.excludes, stored.only) if stored is not None else Selection(())
 
     def flows(self) -> Iterator[tuple[Destination, Place, Held]]:
         for destination in self.destinations.values():

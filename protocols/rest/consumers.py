@@ -80,7 +80,6 @@ class ConsumersEndpoint:
         self.pullers = pullers
         self.waiting = Waiting(settings.publish_timeout_s)
         self.on_made: list[Callable[[Consumer], None]] = []     # before it is stored, in the same commit
-        self.on_deleted: list[Callable[[str], None]] = []
         self._doorkeeper = doorkeeper
 
     # -- shared with the endpoints beside -----------------------------------------------------------------------
@@ -202,8 +201,6 @@ class ConsumersEndpoint:
         session = await self.session(request)
         consumer = self.managed(request, session.identity)
         self.router.delete_consumer(consumer.name)
-        for told in self.on_deleted:
-            told(consumer.name)
         await self.durable(self.router.state.delete(STATE_PREFIX + consumer.name))
         return web.Response(status=204)
 

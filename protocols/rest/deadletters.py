@@ -21,6 +21,7 @@ from protocols.rest.problems import Problem
 from routing.consumer import Consumer
 from routing.leases import Answer, redeliver
 from routing.policy import Identity
+from routing.state import decode_stored
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -77,7 +78,7 @@ class DeadLettersEndpoint:
         self._settings = consumers.settings
         self._redrives: dict[str, Redrive] = {}
         consumers.on_made.append(self._begin)
-        consumers.on_deleted.append(self._forget)
+        self._router.registry.on_deleted.append(self._forget)
 
     # -- handlers -----------------------------------------------------------------------------------------------
 
@@ -211,8 +212,9 @@ class DeadLettersEndpoint:
                 await asyncio.sleep(0)
 
     def _stored(self, consumer: Consumer) -> Redriven:
-        stored = self._router.state.get(STATE_PREFIX + consumer.name)
-        return msgspec.msgpack.decode(stored, type=Redriven) if stored else Redriven()
+        key = STATE_PREFIX + consumer.name
+        stored = self._router.state.get(key)
+        return (decode_stored(key, stored, Redriven, "place of a redrive") if stored else None) or Redriven()
 
     def _move(self, consumer: Consumer, event: Event) -> None:
         """This dead letter is redriven: said in the commit that says that the original is to be delivered again."""
@@ -223,8 +225,9 @@ class DeadLettersEndpoint:
         self._router.registry.checkpoint(consumer)
 
     def _forget(self, name: str) -> None:
-        """The consumer was deleted."""
-        self._router.state.delete(STATE_PREFIX + name)
+        """A durable consumer was deleted, whoever did it: the next one of its name begins afresh."""
+        if self._router.state.get(STATE_PREFIX + name) is not None:
+            self._router.state.delete(STATE_PREFIX + name)
         redrive = self._redrives.pop(name, None)
         if redrive is not None and redrive.task is not None:
             redrive.task.cancel()

@@ -240,6 +240,8 @@ class GuardedHandler(RequestHandler):
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None,
     ) -> web.StreamResponse:
         """aiohttp asks for the answer to a malformed request (400) or to an error of ours (500)."""
+        if isinstance(exc, ConnectionError) and (self.transport is None or self.transport.is_closing()):
+            raise exc                           # the client has gone while it was answered: no fault of ours
         if status >= 500:
             log.error("the handler of %s %s failed", request.method, request.path, exc_info=exc)
             if request.writer.output_size > 0:

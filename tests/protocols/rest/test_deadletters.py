@@ -74,6 +74,18 @@ async def test_a_redrive_goes_to_this_consumer_only_and_only_once(tmp_path):
         assert (await listed(billing))["dead_letters"] == []
 
 
+async def test_nothing_of_a_redrive_is_left_of_a_consumer_that_is_gone(tmp_path):
+    """Whoever deletes it: a WebSocket client, an operator, its expiry."""
+    async with stand(tmp_path) as it:
+        billing = ConsumerClient(it)
+        await billing.put(**OPTIONS)
+        await buried(billing, it, "a/1", "a/2")
+        assert (await redriven(billing))["redriven"] == 2
+        assert it.router.state.get("redriven/billing") is not None
+        assert it.router.delete_consumer("billing")
+        assert it.router.state.get("redriven/billing") is None
+
+
 async def test_max_and_rate_are_kept(tmp_path):
     async with stand(tmp_path) as it:
         billing = ConsumerClient(it)

@@ -143,7 +143,7 @@ async def test_a_client_that_reads_only_at_the_end_is_served(tmp_path):
         writer.close()
 
 
-async def test_a_client_that_never_reads_is_cut_off(tmp_path):
+async def test_a_client_that_never_reads_is_cut_off(tmp_path, caplog):
     settings = RestSettings(ndjson_answers_bytes_max=100_000, body_timeout_s=0.5)
     line = b'{"topic":"t"}\n'
     async with stand(tmp_path, settings=settings) as it:
@@ -156,6 +156,7 @@ async def test_a_client_that_never_reads_is_cut_off(tmp_path):
         await eventually(lambda: it.rest.memory.used_bytes == 0, "its memory is given back")
         writer.transport.abort()
         assert await it.alive()
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 @pytest.mark.parametrize(("settings", "body", "status", "kind"), [
