@@ -1,10 +1,9 @@
-"""What a node asks of its process: open files, thread switches, garbage collection, the event loop.
+"""What a node asks of its process: open files, thread switches, garbage collection.
 
 Called by service.py. docs/operations.md tells operators about it.
 """
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -79,14 +78,3 @@ def freeze_start() -> None:
     """After the start: modules, classes and the recovered log stay for ever; no collection needs to look at them."""
     gc.collect()
     gc.freeze()
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop when it is there: half the time per read and write."""
-    try:
-        import uvloop
-    except ImportError:
-        logger.warning("uvloop is not installed; the node works, at about half the speed")
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

@@ -26,9 +26,10 @@ from mesh.effective import warnings_of
 from mesh.first_admin import first_admin
 from mesh.listener import Listener
 from mesh.logs import set_up_logs
+from mesh.loop import loop_factory
 from mesh.node import Node, wall_clock_ms
 from mesh.outside import resolve_links, resolve_outside
-from mesh.process import OpenFiles, freeze_start, loop_factory, tune_process
+from mesh.process import OpenFiles, freeze_start, tune_process
 from mesh.reload import reload
 from mesh.settings import Config
 from mesh.version import meshgate_version
