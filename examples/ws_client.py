@@ -119,7 +119,9 @@ async def main() -> None:
         event = message["event"]
         print(event["topic"], event.get("payload", event.get("payload_base64")), flush=True)
         if options.state is not None and "position" in message:
-            options.state.write_text(message["position"])
+            fresh = options.state.with_suffix(".new")
+            fresh.write_text(message["position"])
+            fresh.replace(options.state)                    # whole or not at all, whenever we are killed
 
     place = options.state.read_text() if options.state is not None and options.state.exists() else "latest"
     more = {"consumer": options.consumer} if options.consumer else {}

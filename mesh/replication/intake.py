@@ -21,6 +21,7 @@ from mesh.replication.settings import From, ReplicationConfig
 from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket
+from routing.consumer import Consumer
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
 from routing.publisher import Publisher
@@ -133,7 +134,12 @@ class Intake:
 
     def _want(self, pattern: str) -> None:
         changed = self._interest.want(pattern)
-        self._wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed)
+        self._wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed,
+                          durable=lambda: self._is_durable(pattern))
+
+    def _is_durable(self, pattern: str) -> bool:
+        return any(table.filter == pattern for table in self._config.replicate) or any(
+            isinstance(entry, Consumer) and entry.spec.durable for entry in self._router.trie.entries(pattern))
 
     def _known_nodes(self) -> Iterable[str]:
         """Nodes from which something is pulled, or was."""

@@ -61,8 +61,12 @@ class Wishes:
     # -- wishes -----------------------------------------------------------------------------------------------
 
     def want(self, pattern: str, nodes: Iterable[str], aggregated: Callable[[], Iterable[str]], *,
-             changed: bool) -> None:
-        """A filter is wanted here. nodes: all that we know; changed: what we want of them is more than it was."""
+             changed: bool, durable: Callable[[], bool]) -> None:
+        """A filter is wanted here. nodes: all that we know; changed: what we want of them is more than it was.
+
+        durable(): it is wanted by who will be there after a restart, too. Nodes that are first seen then must know
+        the moment, even when a wider filter covers it now.
+        """
         again = self._unwanted_s.pop(pattern, None) is not None
         new = pattern not in self.since_ms
         if not (new or again):
@@ -79,7 +83,7 @@ class Wishes:
                 notes[pattern] = now_ms
                 if len(notes) > NOTES_MAX:
                     self._join(node, notes, aggregated())
-        if noted and new:
+        if new and (noted or durable()):
             self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(now_ms))
 
     def _join(self, node: str, notes: dict[str, int], aggregated: Iterable[str]) -> None:

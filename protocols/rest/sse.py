@@ -177,7 +177,7 @@ def parse_query(raw: str, filters_max: int) -> tuple[tuple[str, ...], str, bool]
         raise Problem(400, "filter-invalid", "a filter is empty; # ends a URL, so write it as %23: ?filter=%23")
     if len(filters) > filters_max:
         raise Problem(400, "query-invalid", f"one reader has at most {filters_max} filters")
-    return tuple(dict.fromkeys(filters)), start or "latest", shape == "cloudevents"
+    return tuple(dict.fromkeys(filters)), "latest" if start is None else start, shape == "cloudevents"
 
 
 def _filter(value: str) -> str:

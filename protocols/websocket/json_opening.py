@@ -138,7 +138,7 @@ class OpensSubscriptions:
     def _vector(self, said: Subscribe, filters: tuple[str, ...]) -> Vector:
         partitions = self._router.streams.holding(filters)
         try:
-            return start_vector(said.start or "latest", partitions, self._router.store.epoch)
+            return start_vector("latest" if said.start is None else said.start, partitions, self._router.store.epoch)
         except StartInvalid as error:
             raise BadMessage(str(error), "position-invalid", said.id) from None
         except StartLost as error:

@@ -206,12 +206,17 @@ def test_what_the_configuration_wants_counts_from_when_it_came_there_over_restar
     assert counts(cloud) == EXPECTED
 
 
-def test_a_node_that_was_never_seen_brings_what_it_has_from_the_wish_on_over_a_restart_too():
+@pytest.mark.parametrize("covered", [False, True])
+def test_a_node_that_was_never_seen_brings_what_it_has_from_the_wish_on_over_a_restart_too(covered):
+    """covered: by a live subscription, which nobody makes again after the restart."""
     world = World(1, limits=LIMITS)
     graz, cloud = world.add("graz"), world.add("cloud")
     world.cut("graz", "cloud")
     world.run(1)
     write(world, graz, "a/1", count=5)
+    if covered:
+        cloud.subscribe("#")
+        world.run(0.1)
     consume(cloud, "a/#")
     world.run(1)
     write(world, graz, "a/2", count=5)

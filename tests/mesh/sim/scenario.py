@@ -119,8 +119,9 @@ class Scenario:
         """Whole again, and long enough so that everybody knows what everybody wants."""
         self._heal()
         self.world.run_for(CALM_S)
+        here = {node.name for node in self.nodes if node.alive}     # not who died of what was to come when it got calm
         for wish in self.book.history.wishes:
-            if wish.certain == NEVER and wish.until == NEVER:
+            if wish.certain == NEVER and wish.until == NEVER and wish.node in here:
                 wish.certain = ALWAYS if wish.since == ALWAYS else self.world.now_s
                 if self.clock_was_set:          # it was asked for by the time of day, or by a skew of before
                     wish.counts = NEVER

@@ -67,6 +67,15 @@ async def test_a_position_of_another_log_is_refused(tmp_path):
         client.close()
 
 
+async def test_an_empty_position_is_refused_and_not_taken_for_now(tmp_path):
+    """Such as that of a client whose state was cut short by a crash: silence would be a loss."""
+    async with ws_stand(tmp_path) as it:
+        client = await Client.open(it)
+        client.say("subscribe", id=1, subscription="s", filters=["#"], from_="")
+        assert await client.refused(1) == "position-invalid"
+        client.close()
+
+
 async def test_credit_says_how_many_events_come(tmp_path):
     async with ws_stand(tmp_path) as it:
         client = await Client.open(it)
