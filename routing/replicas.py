@@ -21,7 +21,6 @@ from routing.errors import Reason, Refusal
 from routing.event import Event, OriginPartition, topic_runs
 from routing.flow import ENDS_KEY, STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
 from routing.publisher import Publisher
-from routing.state import decode_stored
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -302,9 +301,8 @@ class Replicas:
 
     def _stored_offsets(self) -> dict[Partition, int]:
         """Per partition: from where on the log may know more than the stored marks."""
-        stored = self._router.state.get(ENDS_KEY)
-        places = decode_stored(ENDS_KEY, stored, list[tuple[str, int, int]], "ends") if stored is not None else None
-        ends = {(stream, index): end for stream, index, end in places or ()}
+        places = self._router.state.read(ENDS_KEY, list[tuple[str, int, int]], "ends") or ()
+        ends = {(stream, index): end for stream, index, end in places}
         return {
             partition: max(ends.get((partition.stream, partition.index), 0), partition.start_offset)
             for partition in self._router.own_partitions()

@@ -67,6 +67,11 @@ class StateTable:
             if found is not None:
                 yield key.removeprefix(prefix), found
 
+    def read(self, key: str, type: type[T], what: str) -> T | None:
+        """One such value. None: there is none, or it cannot be read."""
+        value = self.get(key)
+        return decode_stored(key, value, type, what) if value is not None else None
+
     def put(self, key: str, value: bytes) -> Ticket:
         """value must not be empty. Puts of one turn coalesce: the last value of a key is the one that is written."""
         assert value

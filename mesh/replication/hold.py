@@ -20,7 +20,6 @@ from mesh.replication.messages import Want
 from mesh.replication.settings import ReplicationSettings, Spill
 from routing.errors import Reason, Refusal
 from routing.log.retention import expired_count
-from routing.state import decode_stored
 
 if TYPE_CHECKING:
     from mesh.replication.origin import Outlet
@@ -219,9 +218,7 @@ class Hold:
                     confirmed, self._stored_selection(node, place), self._clock_s())
 
     def _stored_selection(self, node: str, place: Place) -> Selection:
-        key = _filters_key(node, place)
-        value = self._router.state.get(key)
-        stored = decode_stored(key, value, Filters, "filters of a destination") if value is not None else None
+        stored = self._router.state.read(_filters_key(node, place), Filters, "filters of a destination")
         return Selection(stored.wants, stored.excludes, stored.only) if stored is not None else Selection(())
 
     def flows(self) -> Iterator[tuple[Destination, Place, Held]]:

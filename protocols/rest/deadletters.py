@@ -21,7 +21,6 @@ from protocols.rest.problems import Problem
 from routing.consumer import Consumer
 from routing.leases import Answer, redeliver
 from routing.policy import Identity
-from routing.state import decode_stored
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -212,9 +211,7 @@ class DeadLettersEndpoint:
                 await asyncio.sleep(0)
 
     def _stored(self, consumer: Consumer) -> Redriven:
-        key = STATE_PREFIX + consumer.name
-        stored = self._router.state.get(key)
-        return (decode_stored(key, stored, Redriven, "place of a redrive") if stored else None) or Redriven()
+        return self._router.state.read(STATE_PREFIX + consumer.name, Redriven, "place of a redrive") or Redriven()
 
     def _move(self, consumer: Consumer, event: Event) -> None:
         """This dead letter is redriven: said in the commit that says that the original is to be delivered again."""
