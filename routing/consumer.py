@@ -87,6 +87,11 @@ class Consumer:
     def filters(self) -> dict[str, None]:
         return self.interest.patterns
 
+    @property
+    def is_named(self) -> bool:
+        """Durable, and made by somebody who gave it a name: those of MQTT sessions and the like have a slash in it."""
+        return self.spec.durable and "/" not in self.name
+
     # -- members ----------------------------------------------------------------------------------------------
 
     def attach(self, member: Member) -> Refusal | None:

@@ -143,6 +143,11 @@ class ConsumerRegistry:
         consumer.filters_changed()
         return consumer
 
+    @property
+    def named_count(self) -> int:
+        """How many consumers have a name that somebody gave them. Looks at all."""
+        return sum(consumer.is_named for consumer in self.by_name.values())
+
     def delete(self, name: str, reason: str = "the consumer was deleted") -> bool:
         consumer = self.by_name.pop(name, None)
         if consumer is None:

@@ -96,7 +96,7 @@ class ConsumersEndpoint:
         return found
 
     def _may_use(self, identity: Identity, consumer: Consumer) -> bool:
-        if not consumer.spec.durable or "/" in consumer.name:
+        if not consumer.is_named:
             return False
         rights = self.router.rights
         return rights.may_change(identity, consumer) or rights.may_share(identity, consumer)
@@ -147,7 +147,7 @@ class ConsumersEndpoint:
         return json_response(self.shown(consumer), 201 if known is None else 200)
 
     def _check_room(self) -> None:
-        made = sum(consumer.spec.durable and "/" not in name for name, consumer in self.router.consumers.items())
+        made = self.router.registry.named_count
         if made >= self.settings.consumers_max:
             raise Problem(429, "quota-exceeded", f"{made} consumers are there, that is the limit")
 

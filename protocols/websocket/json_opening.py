@@ -165,7 +165,7 @@ class OpensSubscriptions:
         if consumer is None:
             if not filters:
                 raise BadMessage(f"there is no consumer {name}; name its filters to make it", "not-found", said.id)
-            made = sum(known.spec.durable and "/" not in known.name for known in self._router.consumers.values())
+            made = self._router.registry.named_count
             if made >= self._settings.consumers_max:
                 raise BadMessage(f"{made} consumers are there, that is the limit", "quota-exceeded", said.id)
             vector = self._vector(said, filters)
