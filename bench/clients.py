@@ -201,7 +201,7 @@ class Subscriber:
         count = stop // self.frame_bytes
         used = count * self.frame_bytes
         buffer, step = self._buffer, self.frame_bytes
-        if buffer[0:used:step] == self._first * count and buffer[1:used:step] == self._second * count:
+        if count and buffer[0:used:step] == self._first * count and buffer[1:used:step] == self._second * count:
             if self._id_at:
                 self._out += acknowledgements(0x40, buffer[self._id_at:used:step], buffer[self._id_at + 1:used:step])
             markers = buffer[self._marker_at:used:step]

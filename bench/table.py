@@ -133,6 +133,7 @@ TARGETS = (
     Target("link", "ratio_alone", 0.5),
     Target("link", "rate", 4, "mosquitto"),
     Target("link", "rate", 1, "nats"),
+    Target("link", "added_p99_ms", 5, at_most=True, unit="ms"),
     Target("link-rtt", "over_rtt_ms", 5, at_most=True, unit="ms"),
     Target("interest", "slowest_ms", 1_000, at_most=True, unit="ms"),
     Target("gossip", "idle_kib_s", 16, at_most=True, unit="KiB/s"),
