@@ -64,6 +64,7 @@ class ConsumerRegistry:
         self.skipped_by_retention = 0
         self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
         self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
+        self.on_filter: list[Callable[[Consumer, str], None]] = []  # called when one has got a filter
         self.limits: Limits = router.limits
         self.rights: Rights = router.rights
         self.clock_s: Callable[[], float] = router.clock_s
@@ -180,6 +181,8 @@ class ConsumerRegistry:
         self._router.trie.add(pattern, consumer)
         self._router.routes.changed(pattern)
         consumer.filters_changed()
+        for hook in self.on_filter:
+            hook(consumer, pattern)
 
     def remove_filter(self, consumer: Consumer, pattern: str) -> None:
         del consumer.filters[pattern]

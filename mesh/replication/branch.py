@@ -77,16 +77,33 @@ class Branch:
 
     def _reopen(self, number: int) -> None:
         replicas = self._intake.replicas
-        note = replicas.get_note(self.origin, number)
         self._next_number = max(self._next_number, number + 1)
-        if not note or replicas.floor(self.origin, number) is None or self.backfill is not None:
+        flow = self._stored_backfill(number)
+        if flow is None:
             replicas.forget(self.origin, number)        # the crash came before it began
             return
+        history = flow.history
+        self._intake.add(flow)
+        replicas.open(self.origin, number, lambda floor: flow.opened(floor, history))
+
+    def _stored_backfill(self, number: int) -> Flow | None:
+        """It stands in self.backfill from here on. None: it had not begun, or another one is there."""
+        replicas = self._intake.replicas
+        note = replicas.get_note(self.origin, number)
+        if not note or replicas.floor(self.origin, number) is None or self.backfill is not None:
+            return None
         stored = msgspec.msgpack.decode(note, type=BackfillNote)
         flow = self.backfill = Flow(self._intake, self.origin, number, [], stored.excludes)
+        flow.filters.history = History(stored.intervals)
         self._timed_under_way = stored.timed
-        self._intake.add(flow)
-        replicas.open(self.origin, number, lambda floor: flow.opened(floor, History(stored.intervals)))
+        return flow
+
+    def restore(self) -> None:
+        """For missing() only: what is stored, without anything that is pulled."""
+        self.live.filters.history = self.stored_history()
+        for origin, number in self._intake.replicas.flows():
+            if number and origin == self.origin:
+                self._stored_backfill(number)
 
     def close(self, *, forget: bool) -> None:
         for flow in (self.live, self.backfill):
@@ -122,12 +139,12 @@ class Branch:
         if self.live.history.missing(asked.filter, self.live.first, since):
             self.late.append(Want(asked.filter, BY_TIME, since, asked.since_ms))
 
-    def plan(self, needs: Needs) -> None:
+    def plan(self, needs: list[Want]) -> None:
         """Begin, or give up, a back-fill. Called when filters or needs have changed, and now and then."""
         flow = self.backfill
         if flow is not None:
             unwanted = any(
-                not any(filter_covers(pattern, want.filter) for pattern in (*needs, *(one.filter for one in self.late)))
+                not any(filter_covers(need.filter, want.filter) for need in (*needs, *self.late))
                 for want in flow.history.intervals)
             if unwanted and flow.may_stop:
                 self._finish(flow, flow.floor)
@@ -136,22 +153,38 @@ class Branch:
         if not live.is_steady or live.floor <= live.first:
             return
         counting = live.history.open()
-        due = [
-            Want(pattern, need.since, live.floor, need.since_ms) for pattern, need in needs.items()
-            if (need.since != BY_TIME or (pattern, need.since_ms) not in self._timed)
-            and any(filter_covers(wide, pattern) and since <= live.floor for wide, since in counting.items())
-            and live.history.missing(pattern, max(live.first, need.since), live.floor)
-        ]
         self.late = [want for want in self.late if any(filter_covers(wide, want.filter) for wide in counting)]
-        for want in self.late:
-            if want.until <= live.floor and all(want.filter != other.filter for other in due):
-                due.append(want)
+        due: dict[str, Want] = {}               # one of each filter at a time
+        for want in (*self._unmet(needs, live.floor), *(late for late in self.late if late.until <= live.floor)):
+            if any(filter_covers(wide, want.filter) and since <= live.floor for wide, since in counting.items()):
+                due.setdefault(want.filter, want)
         if due:
-            self._begin(due)
+            self._begin(list(due.values()))
         if live.history.horizon > live.first and needs and not self._horizon_told:
             self._horizon_told = True
             log.warning("%s: back-fills begin at offset %d, what came before was forgotten",
                         self.origin.text, live.history.horizon)
+
+    def _unmet(self, needs: list[Want], stop: int) -> list[Want]:
+        """Needs of which something below `stop` was never asked for."""
+        live = self.live
+        return [
+            Want(need.filter, need.since, stop, need.since_ms) for need in needs
+            if (need.since != BY_TIME or (need.filter, need.since_ms) not in self._timed)
+            and live.history.missing(need.filter, max(live.first, need.since), stop)
+        ]
+
+    def missing(self, pattern: str, needs: list[Want]) -> list[Want]:
+        """What of a filter is to come below the floor of the live flow, by the back-fill that is under way or later."""
+        stop = self._intake.replicas.floor(self.origin, 0) or 0
+        flow = self.backfill
+        coming = [] if flow is None else [
+            Want(want.filter, max(want.since, flow.floor) if want.since >= 0 else want.since, want.until, want.since_ms)
+            for want in flow.filters.wants(flow.floor)]
+        under_way = {want.filter for want in coming}
+        later = [want for want in self._unmet(needs, stop) if want.filter not in under_way]
+        later.extend(want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way)
+        return [want for want in (*coming, *later) if filter_covers(want.filter, pattern)]
 
     def _begin(self, due: list[Want]) -> None:
         live = self.live
@@ -185,11 +218,14 @@ class Branch:
         self.put_note(self.live)                # one commit: the history has it, the flow is gone
         self._intake.replicas.forget(self.origin, flow.number)
 
-    def has(self, pattern: str, start: int, stop: int) -> bool:
-        """Is whatever was wanted of a filter from start to stop in our log?"""
+    def has(self, begin: Want, stop: int) -> bool:
+        """Is whatever was wanted of a filter from there up to stop in our log?"""
         live = self.live
-        return (self.backfill is None and live.is_steady and live.floor >= min(stop, live.end)
-                and not live.history.missing(pattern, max(start, live.first), min(stop, live.floor)))
+        if self.backfill is not None or not live.is_steady or live.floor < min(stop, live.end):
+            return False
+        if begin.since == BY_TIME and (begin.filter, begin.since_ms) in self._timed:
+            return True
+        return not live.history.missing(begin.filter, max(begin.since, live.first), min(stop, live.floor))
 
     def is_idle(self) -> bool:
         return self.backfill is None and self.live.is_idle

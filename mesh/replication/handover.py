@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
-from mesh.replication.messages import Export, ExportAsk, Message, Step
-from mesh.replication.positions import Moved, describe, place
+from mesh.replication.messages import Export, ExportAsk, Message, Step, Want
+from mesh.replication.positions import Missing, Moved, describe, place
 from routing.errors import StorageError
 from routing.event import OriginPartition
 from routing.members import Mode
@@ -80,7 +80,7 @@ class Handover:
     """Loop thread only."""
 
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int) -> None:
+                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, missing: Missing) -> None:
         self.moved_in = 0
         self.moved_out = 0
         self._router = router
@@ -90,6 +90,7 @@ class Handover:
         self._clock_ms = clock_ms
         self._rng = rng
         self._exports_max = exports_max
+        self._missing = missing
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
         self._outgoing: dict[str, Outgoing] = {}
@@ -236,27 +237,25 @@ class Handover:
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
         self._resume(consumer)
 
-    def needs(self) -> dict[OriginPartition, dict[str, int]]:
-        """History that placed consumers lack here: origin partition → filter → from which offset."""
-        found: dict[OriginPartition, dict[str, int]] = {}
+    def needs(self) -> dict[OriginPartition, list[Want]]:
+        """History that placed consumers may lack here."""
+        found: dict[OriginPartition, list[Want]] = {}
         for moved in self._catching_up.values():
             for position in moved.positions:
                 origin = self._router.origins.of(position.node, position.epoch, position.stream, position.index)
                 if position.node != self._overlay.me.name:
-                    wants = found.setdefault(origin, {})
-                    for pattern in moved.filters:
-                        wants[pattern] = min(wants.get(pattern, 1 << 62), position.lowest)
+                    found.setdefault(origin, []).extend(position.begin(pattern) for pattern in moved.filters)
         return found
 
-    def has_all(self, is_there: Callable[[OriginPartition, str, int, int], bool]) -> None:
-        """is_there(origin, filter, from, to): whatever is wanted of it is in our log."""
+    def has_all(self, is_there: Callable[[OriginPartition, Want, int], bool]) -> None:
+        """is_there(origin, from where on which filter, up to): whatever is wanted of it is in our log."""
+        origins = self._router.origins
         for name, moved in list(self._catching_up.items()):
             consumer = self._router.registry.by_name.get(name)
+            positions = [one for one in moved.positions if one.node != self._overlay.me.name and one.next < 1 << 61]
             if consumer is None or all(
-                is_there(self._router.origins.of(one.node, one.epoch, one.stream, one.index), pattern, one.lowest,
-                         one.next)
-                for one in moved.positions if one.node != self._overlay.me.name and one.next < 1 << 61
-                for pattern in moved.filters
+                is_there(origins.of(one.node, one.epoch, one.stream, one.index), one.begin(pattern), one.next)
+                for one in positions for pattern in moved.filters
             ):
                 del self._catching_up[name]
                 self._router.state.delete(IN + name)
@@ -326,7 +325,7 @@ class Handover:
             consumer.detach(member)
             member.consumer_closed(consumer, f"the consumer goes on at node {source}")
         out: list[Moved] = []
-        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, out)
+        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._missing, out)
 
         def work() -> Iterator[None]:
             try:

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mesh.replication.branch import Branch, Needs, by_time, earliest, latest
+from mesh.replication.branch import Branch, Needs, latest
 from mesh.replication.destination import Flow
 from mesh.replication.filters import strip_prefix
 from mesh.replication.late import LATE_MS, Wishes, may_hold
 from mesh.replication.messages import BY_TIME, Batch, Message, Problem, Want
+from mesh.replication.needs import HistoryNeeds
 from mesh.replication.retained import RetainedIntake
-from mesh.replication.settings import From, ReplicationConfig
+from mesh.replication.settings import ReplicationConfig
 from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket
@@ -88,6 +89,7 @@ class Intake:
         self.refusals: Counter[str] = Counter()         # node → messages that we did not believe
         self.retained = RetainedIntake(router, send, self.border, clock_s, rng, self.publisher_of)
         self.handover: Handover | None = None           # set by replication.py
+        self.needs = HistoryNeeds(self, router, overlay, config.replicate)
         self._config = config
         self._router = router
         self._overlay = overlay
@@ -121,6 +123,11 @@ class Intake:
         self._wishes.restore(wanted, counting)
         for pattern in wanted:
             self._want(pattern)
+        registry = self._router.registry
+        for consumer in registry.by_name.values():
+            self._opened(consumer)
+        registry.on_opened.append(self._opened)
+        registry.on_filter.append(self._filter_added)
         self.sync()
 
     def wanted_changed(self, pattern: str, added: bool) -> None:
@@ -128,18 +135,27 @@ class Intake:
         if added:
             self._want(pattern)
             self.sync_soon()
-        elif not any(table.filter == pattern for table in self._config.replicate):
+        elif not self._is_configured(pattern):
             self._interest.unwant(pattern, self.clock_s())      # it lingers, see tick()
             self._wishes.unwant(pattern, self.clock_s())
 
     def _want(self, pattern: str) -> None:
         changed = self._interest.want(pattern)
         self._wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed,
-                          durable=lambda: self._is_durable(pattern))
+                          durable=self._is_configured(pattern))
 
-    def _is_durable(self, pattern: str) -> bool:
-        return any(table.filter == pattern for table in self._config.replicate) or any(
-            isinstance(entry, Consumer) and entry.spec.durable for entry in self._router.trie.entries(pattern))
+    def _is_configured(self, pattern: str) -> bool:
+        return any(table.filter == pattern for table in self._config.replicate)
+
+    def _opened(self, consumer: Consumer) -> None:
+        """ConsumerRegistry.on_opened: it may be durable from here on."""
+        for pattern in consumer.filters:
+            self._filter_added(consumer, pattern)
+
+    def _filter_added(self, consumer: Consumer, pattern: str) -> None:
+        """ConsumerRegistry.on_filter."""
+        if consumer.spec.durable:
+            self._wishes.keep(pattern)
 
     def _known_nodes(self) -> Iterable[str]:
         """Nodes from which something is pulled, or was."""
@@ -172,7 +188,7 @@ class Intake:
         if names is None:
             self._sync_due_s = None
         nodes = self._overlay.nodes
-        needs = self._needs()
+        needs = self.needs.everywhere()
         for name in list(nodes) if names is None else names:
             if name in nodes:
                 self._sync_node(nodes[name], needs)
@@ -255,19 +271,6 @@ class Intake:
             return (), ""
         prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
         return (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
-
-    def _needs(self) -> Needs:
-        """Filters whose history is wanted too."""
-        needs = {table.filter: earliest(table.filter) for table in self._config.replicate
-                 if table.begin is From.EARLIEST}
-        for consumer in self._router.registry.by_name.values():
-            start = consumer.spec.start
-            for pattern in consumer.filters if start == "earliest" or isinstance(start, dict) else ():
-                if start == "earliest":
-                    needs[pattern] = earliest(pattern)
-                elif isinstance(start, dict) and pattern not in needs:
-                    needs[pattern] = by_time(pattern, start["time_ms"])
-        return needs
 
     # -- nodes ------------------------------------------------------------------------------------------------
 
@@ -397,14 +400,6 @@ class Intake:
         if self.handover is not None:
             self.handover.published()
 
-    def _is_there(self, origin: OriginPartition, pattern: str, start: int, stop: int) -> bool:
-        """For consumers that came from elsewhere: nothing more of this comes by a back-fill."""
-        node = self._overlay.nodes.get(origin.node)
-        if node is not None and node.epoch != origin.epoch:
-            return True                                 # that log is no more
-        branch = self.branches.get(origin)
-        return start >= stop if branch is None else branch.has(pattern, start, stop)
-
     def plan(self) -> None:
         """Begin back-fills, let go of what is idle, follow the ways. Once in a while."""
         if self.widened and not self._told_of_widening:
@@ -413,10 +408,10 @@ class Intake:
         self._told_of_widening = self.widened
         self._wishes.forget(self.clock_s() - self.limits.linger_s)
         self._note_told()
-        needs = self._needs()
-        placed = {} if self.handover is None else self.handover.needs()
+        needs = self.needs.everywhere()
+        placed = self.needs.placed()
         if self.handover is not None:
-            self.handover.has_all(self._is_there)
+            self.handover.has_all(self.needs.is_met)
         for branch in list(self.branches.values()):
             if branch.is_idle():
                 branch.close(forget=True)
@@ -425,16 +420,7 @@ class Intake:
             only, prefix = self.border(branch.origin.node)
             for flow in branch.flows():
                 flow.limit(only, prefix)                # the way may lead over another link by now
-            bare: Needs = {}
-            for pattern, need in needs.items():
-                stripped = strip_prefix(pattern, prefix)
-                if stripped is not None:
-                    bare[stripped] = Want(stripped, need.since, need.until, need.since_ms)
-            for pattern, since in placed.get(branch.origin, {}).items():
-                stripped = strip_prefix(pattern, prefix)
-                if stripped is not None and stripped not in bare:
-                    bare[stripped] = Want(stripped, since)
-            branch.plan(bare)
+            branch.plan(self.needs.of(branch, needs, placed))
 
     def _note_told(self) -> None:
         """Filters that count in every partition of a node are no news to it."""

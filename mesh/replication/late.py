@@ -61,11 +61,10 @@ class Wishes:
     # -- wishes -----------------------------------------------------------------------------------------------
 
     def want(self, pattern: str, nodes: Iterable[str], aggregated: Callable[[], Iterable[str]], *,
-             changed: bool, durable: Callable[[], bool]) -> None:
+             changed: bool, durable: bool) -> None:
         """A filter is wanted here. nodes: all that we know; changed: what we want of them is more than it was.
 
-        durable(): it is wanted by who will be there after a restart, too. Nodes that are first seen then must know
-        the moment, even when a wider filter covers it now.
+        durable: it will be wanted after a restart, too, see keep().
         """
         again = self._unwanted_s.pop(pattern, None) is not None
         new = pattern not in self.since_ms
@@ -83,8 +82,15 @@ class Wishes:
                 notes[pattern] = now_ms
                 if len(notes) > NOTES_MAX:
                     self._join(node, notes, aggregated())
-        if new and (noted or durable()):
-            self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(now_ms))
+        if new and (noted or durable):
+            self.keep(pattern)
+
+    def keep(self, pattern: str) -> None:
+        """Somebody wants the filter who will be there after a restart: nodes that are first seen then must know the
+        moment, too, even when a wider filter covers it now.
+        """
+        if pattern in self.since_ms and pattern[:1] != "$" and self._state.get(STATE_PREFIX + pattern) is None:
+            self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(self.since_ms[pattern]))
 
     def _join(self, node: str, notes: dict[str, int], aggregated: Iterable[str]) -> None:
         first_ms = min((ms for ms in notes.values() if ms != WITHDRAWN), default=self._clock_ms())

@@ -8,13 +8,16 @@ on. Both are generators that look at a step of the log at a time, so that a long
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
+from mesh.replication.messages import BY_TIME, EARLIEST, WANTS_MAX, Want
 from routing.event import Event, OriginPartition
 from routing.members import Mode
+from routing.topic import filter_matches
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer
@@ -25,17 +28,38 @@ STEP: Final = 8_192                 # records looked at per turn of the loop
 UNACKED_MAX: Final = 50_000         # offsets named one by one, per origin partition; beyond it acked ones come again
 AHEAD_MAX: Final = 200_000          # acked offsets remembered behind the first unacked one; beyond it they come again
 
+Missing = Callable[[OriginPartition, list[str]], list[Want]]    # HistoryNeeds.missing
+
 
 class Position(msgspec.Struct, array_like=True):
+    """missing: filters of the consumer of which the old node did not have everything below `next` yet."""
+
     node: str
     epoch: str
     stream: str
     index: int
     next: int
     unacked: list[int] = []
+    missing: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []
 
-    def is_acked(self, offset: int, unacked: set[int]) -> bool:
-        return offset < self.next and offset not in unacked
+    def is_acked(self, event: Event, offset: int, unacked: set[int]) -> bool:
+        """offset: the origin's."""
+        return offset < self.next and offset not in unacked and not any(
+            offset < want.until
+            and (event.timestamp_ms >= want.since_ms if want.since == BY_TIME else offset >= want.since)
+            and filter_matches(want.filter, event.topic) for want in self.missing)
+
+    def begin(self, pattern: str) -> Want:
+        """From where on events of a filter may not have come to the consumer."""
+        starts = [want for want in self.missing if want.filter == pattern]
+        if not starts:
+            return Want(pattern, self.lowest)
+        kinds = {min(want.since, 0) for want in starts}
+        if kinds == {0}:
+            return Want(pattern, min(self.lowest, *(want.since for want in starts)))
+        if kinds == {BY_TIME}:
+            return Want(pattern, BY_TIME, since_ms=min(want.since_ms for want in starts))
+        return Want(pattern, EARLIEST)          # also where nobody can say which is first
 
     @property
     def lowest(self) -> int:
@@ -55,21 +79,23 @@ class Moved(msgspec.Struct, array_like=True):
 class _Found:
     """Of one origin partition: what is unacked, as far as we have seen."""
 
-    __slots__ = ("next", "offsets")
+    __slots__ = ("missing", "next", "offsets")
 
-    def __init__(self, next_offset: int) -> None:
+    def __init__(self, next_offset: int, missing: list[Want] | None = None) -> None:
         self.next = next_offset
         self.offsets = array("q")
+        self.missing = missing or []
 
 
-def describe(router: Router, consumer: Consumer, node: str, epoch: str, out: list[Moved]) -> Iterator[None]:
+def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing: Missing,
+             out: list[Moved]) -> Iterator[None]:
     """Put the one description into out. The consumer must stand still meanwhile."""
     found: dict[OriginPartition, _Found] = {}
     oldest_ms = router.clock_ms()
     for origin, flow in router.replicas.flows():
         floor = router.replicas.floor(origin, 0)
         if flow == 0 and floor is not None:
-            found[origin] = _Found(floor)
+            found[origin] = _Found(floor, missing(origin, list(consumer.filters)))
     for cursor in list(consumer.cursors.values()):
         partition = cursor.partition
         position, unacked = cursor.state(by_key=consumer.spec.mode is Mode.KEY_SHARED)
@@ -95,7 +121,8 @@ def describe(router: Router, consumer: Consumer, node: str, epoch: str, out: lis
         if len(offsets) > UNACKED_MAX:
             entry.next = min(entry.next, offsets[UNACKED_MAX])
         unacked_list = [offset for offset in offsets[:UNACKED_MAX] if offset < entry.next]
-        positions.append(Position(origin.node, origin.epoch, origin.stream, origin.index, entry.next, unacked_list))
+        positions.append(Position(origin.node, origin.epoch, origin.stream, origin.index, entry.next, unacked_list,
+                                  entry.missing))
     out.append(Moved(consumer.name, list(consumer.filters), positions, oldest_ms))
 
 
@@ -128,7 +155,7 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
                     break
                 entry = known.get(own if event.origin is None else event.origin)
                 offset = event.offset if event.origin is None else event.origin_offset
-                if entry is None or entry[0].is_acked(offset, entry[1]):
+                if entry is None or entry[0].is_acked(event, offset, entry[1]):
                     if first is not None and len(ahead) < AHEAD_MAX:
                         ahead.add(event.offset)
                 elif first is None:
@@ -146,10 +173,10 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
 
 def _first_unknown(router: Router, known: dict[OriginPartition, tuple[Position, set[int]]], own: OriginPartition,
                    partition: Partition) -> int:
-    """From where on this partition may have events that the old node had not pulled yet, whatever their time."""
+    """From where on this partition may have events that the old node did not have yet, whatever their time."""
     replicas = router.replicas
     for origin, flow in replicas.flows():
         entry = known.get(origin)
-        if entry is not None and replicas.reach(origin, flow) > entry[0].next:
+        if entry is not None and (entry[0].missing or replicas.reach(origin, flow) > entry[0].next):
             return partition.start_offset
     return max(known[own][0].lowest, partition.start_offset) if own in known else partition.end_offset

@@ -94,6 +94,61 @@ def test_what_the_old_node_has_not_pulled_yet_is_not_lost(writer):
     assert sorted(got(second)) == sorted(missed)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("moment_s", [0.0, 0.3, 1.0, 1.5])
+@pytest.mark.parametrize("kind", ["earliest", "late"])
+def test_history_that_was_still_on_its_way_to_the_old_node_comes_to_the_new_one(kind, moment_s, restart):
+    """moment_s: when the flood of its back-fill is cut off, from before it began until it is under way."""
+    world = World(3, limits=ReplicationSettings(linger_s=0.5, window_bytes=1_024, batch_bytes=256))
+    graz, lyon = world.add("graz", replicate=(("b", "latest"),)), world.add("lyon")
+    cloud = world.add("cloud", streams=[StreamSettings("events", ("#",), partitions=1)])
+    world.run(2)
+    write(world, cloud, count=5)                        # before the wish: of a late one it is not wanted
+    if kind == "late":                                  # what graz asks is lost
+        world.tap = lambda source, to, body: [] if source == "graz" and to == "cloud" else None
+        first = attach(graz, start="latest")
+        world.run(0.1)
+    for _ in range(15):
+        write(world, cloud)
+        world.run(0.1)
+    if kind == "earliest":
+        first = attach(graz, start="earliest")
+    expected = [event.payload for event in cloud.acked if event.topic.startswith("a/")][5 if kind == "late" else 0:]
+    batches = 0
+
+    def cut_off(source, to, body):
+        nonlocal batches
+        message = decode(body)
+        if (source, to) == ("cloud", "graz") and isinstance(message, Batch) and message.body:
+            branch = next(branch for branch in graz.replication.intake.branches.values()
+                          if branch.origin.node == "cloud")
+            if branch.live.token != message.token:      # some of the back-fill comes, the rest does not
+                batches += 1
+                return [] if batches > 3 else None
+        return None
+
+    world.tap = cut_off
+    world.run(moment_s)
+    seen = [delivery.event.payload for delivery in first.ack_all(first.consumer)]
+    first.consumer.detach(first)
+    graz.turn()
+    world.run(0.5)
+    if restart:
+        graz.kill()
+        graz.start()
+        world.run(0.2)
+    second = attach(lyon)                               # where it begins was said when it was made
+    world.run(12)
+    assert lyon.replication.handover.moved_in == 1 and (batches or moment_s < 1)
+    assert sorted({*seen, *got(second)}) == sorted(expected)
+    assert not lyon.replication.handover.needs(), "and it has caught up"
+    fresh = [delivery.event.payload for delivery in second.deliveries if delivery.attempts == 1]
+    assert not set(fresh) & set(seen) and len(fresh) == len(set(fresh)), "twice without a mark"
+    write(world, cloud)
+    world.run(1)
+    assert set(got(second)) >= {event.payload for event in cloud.acked[-20:] if event.topic.startswith("a/")}
+
+
 def test_what_was_delivered_and_not_acked_comes_again_marked():
     world, graz, _, lyon = trio()
     first = attach(graz)

@@ -206,17 +206,23 @@ def test_what_the_configuration_wants_counts_from_when_it_came_there_over_restar
     assert counts(cloud) == EXPECTED
 
 
-@pytest.mark.parametrize("covered", [False, True])
-def test_a_node_that_was_never_seen_brings_what_it_has_from_the_wish_on_over_a_restart_too(covered):
-    """covered: by a live subscription, which nobody makes again after the restart."""
+@pytest.mark.parametrize("before", [(), ("#",), ("#", "a/#"), ("#", "not durable")])
+def test_a_node_that_was_never_seen_brings_what_it_has_from_the_wish_on_over_a_restart_too(before):
+    """before: live subscriptions, which nobody makes again after the restart, or the consumer, not durable yet. They
+    are no news to lyon when it becomes durable.
+    """
     world = World(1, limits=LIMITS)
-    graz, cloud = world.add("graz"), world.add("cloud")
+    cloud, _lyon = world.add("cloud"), world.add("lyon")
     world.cut("graz", "cloud")
+    graz = world.add("graz")
     world.run(1)
     write(world, graz, "a/1", count=5)
-    if covered:
-        cloud.subscribe("#")
-        world.run(0.1)
+    for pattern in before:
+        if pattern == "not durable":
+            cloud.router.open_consumer(ConsumerSpec("audit", ("a/#",), start="latest", durable=False), ANA)
+        else:
+            cloud.subscribe(pattern)
+        world.run(2)
     consume(cloud, "a/#")
     world.run(1)
     write(world, graz, "a/2", count=5)

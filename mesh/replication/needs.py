@@ -1,0 +1,93 @@
+"""HistoryNeeds: of which filters this node wants what was published before they were wanted here.
+
+    [[replicate]] from = "earliest", consumers that start at the beginning or at a time ──┐
+    consumers that came from another node, from where they stand ─────────────────────────┴─► Branch.plan: back-fills
+
+And the other way round, for a consumer that goes elsewhere: what it was still to get by a back-fill. Used by intake.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mesh.replication.branch import Branch, Needs, by_time, earliest
+from mesh.replication.filters import strip_prefix
+from mesh.replication.messages import WANTS_MAX, Want
+from mesh.replication.settings import From
+from routing.event import OriginPartition
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Intake, Overlay
+    from mesh.replication.settings import ReplicateSettings
+    from routing.router import Router
+
+Placed = dict[OriginPartition, list[Want]]      # history that consumers from elsewhere may lack here
+
+
+class HistoryNeeds:
+    """Filters are as they are written here, with the prefix of the link; of() and Branch have the origin's own."""
+
+    def __init__(self, intake: Intake, router: Router, overlay: Overlay,
+                 replicate: Sequence[ReplicateSettings]) -> None:
+        self._intake = intake
+        self._router = router
+        self._overlay = overlay
+        self._replicate = replicate
+
+    def everywhere(self) -> Needs:
+        """Of every node."""
+        needs = {table.filter: earliest(table.filter) for table in self._replicate if table.begin is From.EARLIEST}
+        for consumer in self._router.registry.by_name.values():
+            start = consumer.spec.start
+            for pattern in consumer.filters if start == "earliest" or isinstance(start, dict) else ():
+                if start == "earliest":
+                    needs[pattern] = earliest(pattern)
+                elif isinstance(start, dict) and pattern not in needs:
+                    needs[pattern] = by_time(pattern, start["time_ms"])
+        return needs
+
+    def placed(self) -> Placed:
+        """Of single partitions."""
+        return {} if self._intake.handover is None else self._intake.handover.needs()
+
+    def of(self, branch: Branch, everywhere: Needs, placed: Placed) -> list[Want]:
+        """What Branch.plan takes: of each filter the first of a kind."""
+        _, prefix = self._intake.border(branch.origin.node)
+        found: dict[tuple[str, int], Want] = {}
+        for need in (*everywhere.values(), *placed.get(branch.origin, ())):
+            bare = strip_prefix(need.filter, prefix)
+            if bare is not None:
+                want = Want(bare, need.since, since_ms=need.since_ms)
+                kind = bare, min(need.since, 0)
+                found[kind] = min(want, found.get(kind, want), key=lambda one: (one.since, one.since_ms))
+        return list(found.values())
+
+    # -- consumers between nodes ------------------------------------------------------------------------------
+
+    def is_met(self, origin: OriginPartition, begin: Want, stop: int) -> bool:
+        """For one that came from elsewhere: nothing more of this comes by a back-fill."""
+        node = self._overlay.nodes.get(origin.node)
+        if node is not None and node.epoch != origin.epoch:
+            return True                                 # that log is no more
+        branch = self._intake.branches.get(origin)
+        if branch is None:
+            return begin.since >= stop
+        bare = strip_prefix(begin.filter, self._intake.border(origin.node)[1])
+        return bare is None or branch.has(msgspec.structs.replace(begin, filter=bare), stop)
+
+    def missing(self, origin: OriginPartition, patterns: list[str]) -> list[Want]:
+        """For one that goes elsewhere: what of these filters lies below the live flow and is not here yet."""
+        _, prefix = self._intake.border(origin.node)
+        branch = self._intake.branches.get(origin)
+        if branch is None:                              # the node is away since our start: as it is stored
+            branch = Branch(self._intake, origin)
+            branch.restore()
+        needs = self.of(branch, self.everywhere(), self.placed())
+        found: list[Want] = []
+        for pattern in patterns:
+            bare = strip_prefix(pattern, prefix)
+            if bare is not None:
+                found.extend(msgspec.structs.replace(want, filter=pattern) for want in branch.missing(bare, needs))
+        return found[:WANTS_MAX]
