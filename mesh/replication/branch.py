@@ -218,9 +218,10 @@ class Branch:
         self.put_note(self.live)                # one commit: the history has it, the flow is gone
         self._intake.replicas.forget(self.origin, flow.number)
 
-    def has(self, begin: Want, stop: int) -> bool:
-        """Is whatever was wanted of a filter from there up to stop in our log?"""
+    def has(self, begin: Want, stop: int | None) -> bool:
+        """Is whatever was wanted of a filter from there up to stop, None: the live flow, in our log?"""
         live = self.live
+        stop = live.floor if stop is None else stop
         if self.backfill is not None or not live.is_steady or live.floor < min(stop, live.end):
             return False
         if begin.since == BY_TIME and (begin.filter, begin.since_ms) in self._timed:

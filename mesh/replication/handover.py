@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.messages import Export, ExportAsk, Message, Step, Want
-from mesh.replication.positions import Missing, Moved, describe, place
+from mesh.replication.positions import Moved, Need, describe, later, place
 from routing.errors import StorageError
 from routing.event import OriginPartition
 from routing.members import Mode
@@ -32,6 +32,7 @@ from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
+    from mesh.replication.needs import HistoryNeeds
     from routing.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket
@@ -61,7 +62,8 @@ class Outgoing(msgspec.Struct, array_like=True):
 class _Incoming:
     """A consumer of ours that may have been elsewhere before."""
 
-    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "source", "told", "used_ms")
+    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "since_s", "source",
+                 "told", "used_ms")
 
     def __init__(self, consumer: Consumer, request: int, now_s: float) -> None:
         self.consumer = consumer
@@ -72,6 +74,7 @@ class _Incoming:
         self.used_ms = -1
         self.asked = False                      # MOVE was said
         self.moved: Moved | None = None
+        self.since_s = now_s
         self.due_s = now_s + LOOK_S
         self.again_s = now_s + ASK_AGAIN_S
 
@@ -80,7 +83,7 @@ class Handover:
     """Loop thread only."""
 
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, missing: Missing) -> None:
+                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, history: HistoryNeeds) -> None:
         self.moved_in = 0
         self.moved_out = 0
         self._router = router
@@ -90,7 +93,7 @@ class Handover:
         self._clock_ms = clock_ms
         self._rng = rng
         self._exports_max = exports_max
-        self._missing = missing
+        self._history = history
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
         self._outgoing: dict[str, Outgoing] = {}
@@ -138,7 +141,8 @@ class Handover:
 
     def _look(self, entry: _Incoming) -> None:
         consumer = entry.consumer
-        ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK)
+        looking_ms = self._looking_ms(entry)
+        ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK, looking_ms)
         entry.told |= set(self._overlay.nodes)
         for node in entry.told - entry.answered:
             self._send(node, ask, PRIORITY_GOSSIP)
@@ -163,6 +167,7 @@ class Handover:
                 log.warning("node %s: the state of consumer %s cannot be read: %s", source, export.name, error)
                 self._fresh(entry)
                 return
+            moved.begins = [later(want, -self._skew_ms(source)) for want in moved.begins]     # by our clock
             self._place(entry, moved)
 
     def _choose(self, entry: _Incoming) -> None:
@@ -201,7 +206,8 @@ class Handover:
         consumer = entry.consumer
         for pattern in moved.filters if not consumer.filters else ():
             consumer.add_filter(pattern, consumer.identity)
-        steps = place(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, moved)
+        self._history.wanted_since(moved.begins)
+        steps = place(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, moved, self._skew_ms)
 
         def work() -> Iterator[None]:
             try:
@@ -237,28 +243,29 @@ class Handover:
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
         self._resume(consumer)
 
-    def needs(self) -> dict[OriginPartition, list[Want]]:
-        """History that placed consumers may lack here."""
+    def needs(self, origins: Collection[OriginPartition]) -> dict[OriginPartition, list[Want]]:
+        """History that placed consumers may lack here, of these partitions and of those that they name."""
         found: dict[OriginPartition, list[Want]] = {}
         for moved in self._catching_up.values():
-            for position in moved.positions:
-                origin = self._router.origins.of(position.node, position.epoch, position.stream, position.index)
-                if position.node != self._overlay.me.name:
-                    found.setdefault(origin, []).extend(position.begin(pattern) for pattern in moved.filters)
+            for need in moved.needs(self._router, origins, self._skew_ms):
+                found.setdefault(need.origin, []).append(need.begin)
         return found
 
-    def has_all(self, is_there: Callable[[OriginPartition, Want, int], bool]) -> None:
-        """is_there(origin, from where on which filter, up to): whatever is wanted of it is in our log."""
-        origins = self._router.origins
+    def has_all(self, origins: Collection[OriginPartition], is_met: Callable[[Need], bool]) -> None:
+        """is_met(need): whatever is wanted of it is in our log."""
         for name, moved in list(self._catching_up.items()):
             consumer = self._router.registry.by_name.get(name)
-            positions = [one for one in moved.positions if one.node != self._overlay.me.name and one.next < 1 << 61]
             if consumer is None or all(
-                is_there(origins.of(one.node, one.epoch, one.stream, one.index), one.begin(pattern), one.next)
-                for one in positions for pattern in moved.filters
+                is_met(need) for need in moved.needs(self._router, origins, self._skew_ms)
+                if need.begin.filter in consumer.filters
             ):
                 del self._catching_up[name]
                 self._router.state.delete(IN + name)
+
+    def _skew_ms(self, node: str) -> int:
+        """Its clock less ours."""
+        found = self._overlay.nodes.get(node)
+        return round(found.skew_ms or 0) if found is not None else 0
 
     def published(self) -> None:
         """Events of other nodes were put into our log: consumers that came from elsewhere may have had them there."""
@@ -272,6 +279,8 @@ class Handover:
 
     def on_ask(self, source: str, ask: ExportAsk) -> None:
         if ask.step == Step.LOOK:
+            if self._goes_first(ask):
+                return                          # we shall have it: the answer comes with the next question
             used_ms = self._used_ms(source, ask)
             self._send(source, Export(ask.request, ask.name, Step.LOOK, used_ms >= 0, max(used_ms, 0)), PRIORITY_GOSSIP)
         elif ask.step == Step.MOVE:
@@ -280,6 +289,16 @@ class Handover:
             outgoing = self._outgoing.get(ask.name)
             if outgoing is not None and outgoing.to == source:
                 self._forget(ask.name)
+
+    def _goes_first(self, ask: ExportAsk) -> bool:
+        """Two nodes look for one consumer: the one that began first has it, and the other gets it from there."""
+        entry = self._incoming.get(ask.name)
+        if entry is None or entry.consumer.identity.user != ask.user:
+            return False
+        return entry.asked or (self._looking_ms(entry), entry.request) > (ask.looking_ms, ask.request)
+
+    def _looking_ms(self, entry: _Incoming) -> int:
+        return max(0, round((self._clock_s() - entry.since_s) * 1000))
 
     def _used_ms(self, source: str, ask: ExportAsk) -> int:
         """When the consumer was last read here; -1: there is none that may go to this node."""
@@ -325,7 +344,8 @@ class Handover:
             consumer.detach(member)
             member.consumer_closed(consumer, f"the consumer goes on at node {source}")
         out: list[Moved] = []
-        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._missing, out)
+        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._history.missing,
+                         self._history.begins(consumer), self._catching_up.get(ask.name), out)
 
         def work() -> Iterator[None]:
             try:

@@ -100,7 +100,7 @@ class Intake:
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._peers: dict[str, Peer] = {}
         self._pulled_nodes: set[str] = set()            # from which something was pulled before this start
-        self._wishes = Wishes(router.state, clock_ms, self.limits.filters_max)
+        self.wishes = Wishes(router.state, clock_ms, self.limits.filters_max)
         self._sync_due_s: float | None = None
         self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
@@ -120,7 +120,7 @@ class Intake:
                 counting.append((origin.node, history.open()))
         self._pulled_nodes = {node for node, _ in counting}
         wanted = [*(table.filter for table in self._config.replicate), *self._router.wanted]
-        self._wishes.restore(wanted, counting)
+        self.wishes.restore(wanted, counting)
         for pattern in wanted:
             self._want(pattern)
         registry = self._router.registry
@@ -137,11 +137,11 @@ class Intake:
             self.sync_soon()
         elif not self._is_configured(pattern):
             self._interest.unwant(pattern, self.clock_s())      # it lingers, see tick()
-            self._wishes.unwant(pattern, self.clock_s())
+            self.wishes.unwant(pattern, self.clock_s())
 
     def _want(self, pattern: str) -> None:
         changed = self._interest.want(pattern)
-        self._wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed,
+        self.wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed,
                           durable=self._is_configured(pattern))
 
     def _is_configured(self, pattern: str) -> bool:
@@ -155,7 +155,7 @@ class Intake:
     def _filter_added(self, consumer: Consumer, pattern: str) -> None:
         """ConsumerRegistry.on_filter."""
         if consumer.spec.durable:
-            self._wishes.keep(pattern)
+            self.wishes.keep(pattern)
 
     def _known_nodes(self) -> Iterable[str]:
         """Nodes from which something is pulled, or was."""
@@ -238,11 +238,11 @@ class Intake:
         before = live.history.open()
         if before or not branch.is_fresh():
             desired = {pattern: latest(pattern) for pattern in fitting}
-            desired.update(self._wishes.wants(node.name, captures, fitting, before, prefix, skew_ms))
+            desired.update(self.wishes.wants(node.name, captures, fitting, before, prefix, skew_ms))
             if self.clock_s() < self._linger_until_s:
                 desired.update((pattern, latest(pattern)) for pattern in before)
         else:
-            desired = self._wishes.first_wants(
+            desired = self.wishes.first_wants(
                 captures, fitting, self._open_in_other_epochs(branch.origin), needs, prefix, skew_ms)
         live.sync(desired)
         for flow in branch.flows():             # with all that is wanted: what is sent before is not sent again
@@ -406,12 +406,12 @@ class Intake:
             log.warning("more than %d filters are wanted here: some were joined into wider ones, so more is pulled "
                         "than is wanted ([replication] filters_max)", self.limits.filters_max)
         self._told_of_widening = self.widened
-        self._wishes.forget(self.clock_s() - self.limits.linger_s)
+        self.wishes.forget(self.clock_s() - self.limits.linger_s)
         self._note_told()
         needs = self.needs.everywhere()
         placed = self.needs.placed()
         if self.handover is not None:
-            self.handover.has_all(self.needs.is_met)
+            self.handover.has_all(self.branches.keys(), self.needs.is_met)
         for branch in list(self.branches.values()):
             if branch.is_idle():
                 branch.close(forget=True)
@@ -426,11 +426,11 @@ class Intake:
         """Filters that count in every partition of a node are no news to it."""
         if self._sync_due_s is not None:
             return
-        for name in self._wishes.untold:
+        for name in self.wishes.untold:
             node = self._overlay.nodes.get(name)
             if node is not None:
                 captures = {stream.name: stream.captures for stream in node.streams}
-                self._wishes.told(name, self.border(name)[1], [
+                self.wishes.told(name, self.border(name)[1], [
                     (captures.get(branch.origin.stream, ()), branch.live.history.open())
                     for branch in self.branches.values() if branch.origin.node == name])
 

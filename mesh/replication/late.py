@@ -92,6 +92,19 @@ class Wishes:
         if pattern in self.since_ms and pattern[:1] != "$" and self._state.get(STATE_PREFIX + pattern) is None:
             self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(self.since_ms[pattern]))
 
+    def moment_ms(self, pattern: str) -> int:
+        """When it was first wanted here."""
+        return self.since_ms.get(pattern, self._clock_ms())
+
+    def lower(self, pattern: str, ms: int) -> None:
+        """It was wanted earlier, at another node, by somebody who is here now."""
+        if pattern in self.since_ms and ms < self.since_ms[pattern] and pattern[:1] != "$":
+            self.since_ms[pattern] = ms
+            for notes in self._untold.values():
+                if notes.get(pattern, WITHDRAWN) > ms:
+                    notes[pattern] = ms
+            self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(ms))
+
     def _join(self, node: str, notes: dict[str, int], aggregated: Iterable[str]) -> None:
         first_ms = min((ms for ms in notes.values() if ms != WITHDRAWN), default=self._clock_ms())
         log.warning("more than %d filters are new here since node %s was heard: they count from the first of them",

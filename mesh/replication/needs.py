@@ -14,13 +14,15 @@ import msgspec
 
 from mesh.replication.branch import Branch, Needs, by_time, earliest
 from mesh.replication.filters import strip_prefix
-from mesh.replication.messages import WANTS_MAX, Want
+from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
+from mesh.replication.positions import NO_MORE, Need
 from mesh.replication.settings import From
 from routing.event import OriginPartition
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Intake, Overlay
     from mesh.replication.settings import ReplicateSettings
+    from routing.consumer import Consumer
     from routing.router import Router
 
 Placed = dict[OriginPartition, list[Want]]      # history that consumers from elsewhere may lack here
@@ -50,7 +52,7 @@ class HistoryNeeds:
 
     def placed(self) -> Placed:
         """Of single partitions."""
-        return {} if self._intake.handover is None else self._intake.handover.needs()
+        return {} if self._intake.handover is None else self._intake.handover.needs(self._intake.branches.keys())
 
     def of(self, branch: Branch, everywhere: Needs, placed: Placed) -> list[Want]:
         """What Branch.plan takes: of each filter the first of a kind."""
@@ -66,16 +68,33 @@ class HistoryNeeds:
 
     # -- consumers between nodes ------------------------------------------------------------------------------
 
-    def is_met(self, origin: OriginPartition, begin: Want, stop: int) -> bool:
+    def is_met(self, need: Need) -> bool:
         """For one that came from elsewhere: nothing more of this comes by a back-fill."""
+        origin = need.origin
         node = self._overlay.nodes.get(origin.node)
-        if node is not None and node.epoch != origin.epoch:
-            return True                                 # that log is no more
+        if origin.node == self._overlay.me.name or need.stop == NO_MORE or (
+                node is not None and node.epoch != origin.epoch):
+            return True                                 # our own log, or one that is no more
         branch = self._intake.branches.get(origin)
         if branch is None:
-            return begin.since >= stop
-        bare = strip_prefix(begin.filter, self._intake.border(origin.node)[1])
-        return bare is None or branch.has(msgspec.structs.replace(begin, filter=bare), stop)
+            return need.stop is not None and need.begin.since >= need.stop
+        bare = strip_prefix(need.begin.filter, self._intake.border(origin.node)[1])
+        return bare is None or branch.has(msgspec.structs.replace(need.begin, filter=bare), need.stop)
+
+    def begins(self, consumer: Consumer) -> list[Want]:
+        """For one that goes elsewhere: from where on it wants what we never had anything of, by our clock."""
+        start = consumer.spec.start
+        if start == "earliest":
+            return [earliest(pattern) for pattern in consumer.filters]
+        if isinstance(start, dict):
+            return [by_time(pattern, start["time_ms"]) for pattern in consumer.filters]
+        return [by_time(pattern, self._intake.wishes.moment_ms(pattern)) for pattern in consumer.filters]
+
+    def wanted_since(self, begins: list[Want]) -> None:
+        """For one that came from elsewhere: what we never had anything of is wanted from there on."""
+        for want in begins:
+            if want.since == BY_TIME:
+                self._intake.wishes.lower(want.filter, want.since_ms)
 
     def missing(self, origin: OriginPartition, patterns: list[str]) -> list[Want]:
         """For one that goes elsewhere: what of these filters lies below the live flow and is not here yet."""

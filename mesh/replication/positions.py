@@ -8,8 +8,8 @@ on. Both are generators that look at a step of the log at a time, so that a long
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,8 @@ UNACKED_MAX: Final = 50_000         # offsets named one by one, per origin parti
 AHEAD_MAX: Final = 200_000          # acked offsets remembered behind the first unacked one; beyond it they come again
 
 Missing = Callable[[OriginPartition, list[str]], list[Want]]    # HistoryNeeds.missing
+Skew = Callable[[str], int]         # of a node: its clock less ours, ms
+NO_MORE: Final = 1 << 62            # next offset of a log that is gone
 
 
 class Position(msgspec.Struct, array_like=True):
@@ -45,9 +47,8 @@ class Position(msgspec.Struct, array_like=True):
     def is_acked(self, event: Event, offset: int, unacked: set[int]) -> bool:
         """offset: the origin's."""
         return offset < self.next and offset not in unacked and not any(
-            offset < want.until
-            and (event.timestamp_ms >= want.since_ms if want.since == BY_TIME else offset >= want.since)
-            and filter_matches(want.filter, event.topic) for want in self.missing)
+            offset < want.until and (want.since == BY_TIME or offset >= want.since) and is_behind(want, event)
+            for want in self.missing)
 
     def begin(self, pattern: str) -> Want:
         """From where on events of a filter may not have come to the consumer."""
@@ -60,6 +61,9 @@ class Position(msgspec.Struct, array_like=True):
         if kinds == {BY_TIME}:
             return Want(pattern, BY_TIME, since_ms=min(want.since_ms for want in starts))
         return Want(pattern, EARLIEST)          # also where nobody can say which is first
+
+    def origin(self, router: Router) -> OriginPartition:
+        return router.origins.of(self.node, self.epoch, self.stream, self.index)
 
     @property
     def lowest(self) -> int:
@@ -74,6 +78,24 @@ class Moved(msgspec.Struct, array_like=True):
     filters: list[str]
     positions: list[Position]
     oldest_ms: int                  # no unacked event has an older timestamp
+    begins: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []      # of partitions not named: from where on
+
+    def needs(self, router: Router, origins: Collection[OriginPartition], skew_ms: Skew) -> Iterator[Need]:
+        """What may not have come to the consumer of the partitions that it names, and of these others."""
+        named = {one.origin(router): one for one in self.positions}
+        for origin, position in named.items():
+            for pattern in self.filters:
+                yield Need(origin, position.begin(pattern), position.next)
+        for origin in origins if self.begins else ():
+            if origin not in named:
+                for want in self.begins:
+                    yield Need(origin, later(want, skew_ms(origin.node)), None)
+
+
+class Need(NamedTuple):
+    origin: OriginPartition
+    begin: Want
+    stop: int | None                # in the origin's log; None: no further than what is here
 
 
 class _Found:
@@ -87,9 +109,25 @@ class _Found:
         self.missing = missing or []
 
 
-def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing: Missing,
-             out: list[Moved]) -> Iterator[None]:
-    """Put the one description into out. The consumer must stand still meanwhile."""
+def is_behind(want: Want, event: Event) -> bool:
+    """Is it an event of the filter, and not from before its time?"""
+    return ((want.since != BY_TIME or event.timestamp_ms >= want.since_ms)
+            and filter_matches(want.filter, event.topic))
+
+
+def later(want: Want, ms: int) -> Want:
+    """By a clock that is ahead by so much."""
+    if want.since != BY_TIME:
+        return want
+    return msgspec.structs.replace(want, since_ms=max(0, want.since_ms + ms))
+
+
+def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing: Missing, begins: list[Want],
+             inherited: Moved | None, out: list[Moved]) -> Iterator[None]:
+    """Put the one description into out. The consumer must stand still meanwhile.
+
+    inherited: by which it came here, when something of that is still on its way.
+    """
     found: dict[OriginPartition, _Found] = {}
     oldest_ms = router.clock_ms()
     for origin, flow in router.replicas.flows():
@@ -116,6 +154,10 @@ def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing:
             position = scan.next_offset
             yield
     positions = []
+    if inherited is not None:                       # what we have nothing of is as it was
+        positions = [one for one in inherited.positions if one.node != node and one.origin(router) not in found]
+        oldest_ms = min(oldest_ms, inherited.oldest_ms)
+        begins = [*inherited.begins, *(want for want in begins if want.filter not in inherited.filters)]
     for origin, entry in found.items():
         offsets = sorted(set(entry.offsets))
         if len(offsets) > UNACKED_MAX:
@@ -123,7 +165,7 @@ def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing:
         unacked_list = [offset for offset in offsets[:UNACKED_MAX] if offset < entry.next]
         positions.append(Position(origin.node, origin.epoch, origin.stream, origin.index, entry.next, unacked_list,
                                   entry.missing))
-    out.append(Moved(consumer.name, list(consumer.filters), positions, oldest_ms))
+    out.append(Moved(consumer.name, list(consumer.filters), positions, oldest_ms, begins))
 
 
 def _note(found: dict[OriginPartition, _Found], own: OriginPartition, event: Event) -> None:
@@ -132,20 +174,26 @@ def _note(found: dict[OriginPartition, _Found], own: OriginPartition, event: Eve
         return
     entry = found.get(event.origin)
     if entry is None:
-        entry = found[event.origin] = _Found(1 << 62)       # of a log that is no more: nothing follows
+        entry = found[event.origin] = _Found(NO_MORE)
     entry.offsets.append(event.origin_offset)
 
 
-def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Moved) -> Iterator[None]:
+def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Moved,
+          skew_ms: Skew) -> Iterator[None]:
     """Set the cursors of a consumer of ours to where the description stands. It must stand still meanwhile."""
-    known = {
-        router.origins.of(one.node, one.epoch, one.stream, one.index): (one, set(one.unacked))
-        for one in moved.positions}
+    known = {one.origin(router): (one, set(one.unacked)) for one in moved.positions}
+    begins: dict[OriginPartition, list[Want]] = {}
+    for origin in (*(origin for origin, _ in router.replicas.flows()), *(
+            router.origins.of(node, epoch, partition.stream, partition.index) for partition in consumer.cursors)):
+        if origin not in known:
+            begins[origin] = [later(want, skew_ms(origin.node)) for want in moved.begins]
+    unnamed = [want for wants in begins.values() for want in wants]
     placed: list[tuple[Partition, int, set[int], int]] = []
     for partition in list(consumer.cursors):
         own = router.origins.of(node, epoch, partition.stream, partition.index)
         end = partition.end_offset
-        position = min(_first_unknown(router, known, own, partition), partition.offset_for_time(moved.oldest_ms), end)
+        position = min(_first_unknown(router, known, own, partition), partition.offset_for_time(moved.oldest_ms),
+                       _first_unnamed(unnamed, partition), end)
         first: int | None = None
         ahead: set[int] = set()
         while position < end:
@@ -153,9 +201,11 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
             for event in scan.events:
                 if event.offset >= end:
                     break
-                entry = known.get(own if event.origin is None else event.origin)
+                origin = own if event.origin is None else event.origin
                 offset = event.offset if event.origin is None else event.origin_offset
-                if entry is None or entry[0].is_acked(event, offset, entry[1]):
+                entry = known.get(origin)
+                if (entry[0].is_acked(event, offset, entry[1]) if entry is not None
+                        else not any(is_behind(want, event) for want in begins.get(origin, ()))):
                     if first is not None and len(ahead) < AHEAD_MAX:
                         ahead.add(event.offset)
                 elif first is None:
@@ -180,3 +230,9 @@ def _first_unknown(router: Router, known: dict[OriginPartition, tuple[Position, 
         if entry is not None and (entry[0].missing or replicas.reach(origin, flow) > entry[0].next):
             return partition.start_offset
     return max(known[own][0].lowest, partition.start_offset) if own in known else partition.end_offset
+
+
+def _first_unnamed(begins: list[Want], partition: Partition) -> int:
+    """From where on this partition may have events of partitions that the old node never had anything of."""
+    return min((partition.offset_for_time(want.since_ms) if want.since == BY_TIME else partition.start_offset
+                for want in begins), default=partition.end_offset)

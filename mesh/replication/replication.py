@@ -43,7 +43,7 @@ class Replication:
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_s, clock_ms, settings.limits)
         self.handover = self.intake.handover = Handover(
-            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs.missing)
+            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs)
         self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
         self._started = False
 

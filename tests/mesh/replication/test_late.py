@@ -383,7 +383,7 @@ def test_more_late_filters_than_may_be_asked_for_count_from_the_first_of_them():
 def test_what_is_noted_of_wishes_goes_when_it_is_told_and_stored_when_it_is_not_wanted_any_more():
     world, _, cloud = pair()
     reader = cloud.subscribe("a/#")
-    wishes = cloud.replication.intake._wishes
+    wishes = cloud.replication.intake.wishes
     assert wishes.untold == ["graz"]
     world.run(2)
     assert wishes.untold == []
