@@ -108,8 +108,8 @@ class Consumer:
         return None
 
     def take_spec(self, spec: ConsumerSpec) -> None:
-        """Take new options. Mode and name are the old ones."""
-        self.spec = spec
+        """Take new options. Mode and name are the old ones, and where it started counts for what is still to come."""
+        self.spec = msgspec.structs.replace(spec, start=self.spec.start)
         if self.members.all:
             self._begin_delivery()
 

@@ -219,14 +219,13 @@ class Branch:
         self._intake.replicas.forget(self.origin, flow.number)
 
     def has(self, begin: Want, stop: int | None) -> bool:
-        """Is whatever was wanted of a filter from there up to stop, None: the live flow, in our log?"""
+        """Is whatever was wanted of a filter in our log: from there on without a gap, up to stop and the live flow?"""
         live = self.live
-        stop = live.floor if stop is None else stop
-        if self.backfill is not None or not live.is_steady or live.floor < min(stop, live.end):
+        if self.backfill is not None or not live.is_steady or live.floor < min(stop or 0, live.end):
             return False
         if begin.since == BY_TIME and (begin.filter, begin.since_ms) in self._timed:
             return True
-        return not live.history.missing(begin.filter, max(begin.since, live.first), min(stop, live.floor))
+        return not live.history.missing(begin.filter, max(begin.since, live.first), live.floor)
 
     def is_idle(self) -> bool:
         return self.backfill is None and self.live.is_idle

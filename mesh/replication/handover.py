@@ -68,13 +68,16 @@ class _Incoming:
     def __init__(self, consumer: Consumer, request: int, now_s: float) -> None:
         self.consumer = consumer
         self.request = request
+        self.since_s = now_s
+        self.moved: Moved | None = None
+        self.look_again(now_s)
+
+    def look_again(self, now_s: float) -> None:
         self.told: set[str] = set()             # nodes that were asked
         self.answered: set[str] = set()         # those of them that have answered
         self.source: str | None = None          # the best answer so far
         self.used_ms = -1
         self.asked = False                      # MOVE was said
-        self.moved: Moved | None = None
-        self.since_s = now_s
         self.due_s = now_s + LOOK_S
         self.again_s = now_s + ASK_AGAIN_S
 
@@ -172,8 +175,11 @@ class Handover:
 
     def _choose(self, entry: _Incoming) -> None:
         own = self._outgoing.get(entry.consumer.name)
-        if entry.source is None or (entry.source == self._overlay.me.name and own is None):
+        if entry.source is None:
             self._fresh(entry)
+        elif entry.source == self._overlay.me.name and own is None:
+            entry.look_again(self._clock_s())           # it has arrived at the other node meanwhile
+            self._look(entry)
         elif own is not None and entry.source == self._overlay.me.name:
             entry.asked = True
             self._place(entry, own.moved)

@@ -95,7 +95,7 @@ class Moved(msgspec.Struct, array_like=True):
 class Need(NamedTuple):
     origin: OriginPartition
     begin: Want
-    stop: int | None                # in the origin's log; None: no further than what is here
+    stop: int | None                # in the origin's log: so far at least; None: nobody knows
 
 
 class _Found:
