@@ -156,7 +156,7 @@ class Branch:
         self.late = [want for want in self.late if any(filter_covers(wide, want.filter) for wide in counting)]
         due: dict[str, Want] = {}               # one of each filter at a time
         for want in (*self._unmet(needs, live.floor), *(late for late in self.late if late.until <= live.floor)):
-            if any(filter_covers(wide, want.filter) and since <= live.floor for wide, since in counting.items()):
+            if self._counts(want.filter):
                 due.setdefault(want.filter, want)
         if due:
             self._begin(list(due.values()))
@@ -164,6 +164,11 @@ class Branch:
             self._horizon_told = True
             log.warning("%s: back-fills begin at offset %d, what came before was forgotten",
                         self.origin.text, live.history.horizon)
+
+    def _counts(self, pattern: str) -> bool:
+        """Does the live flow bring the filter from its floor on?"""
+        return any(filter_covers(wide, pattern) and since <= self.live.floor
+                   for wide, since in self.live.history.open().items())
 
     def _unmet(self, needs: list[Want], stop: int) -> list[Want]:
         """Needs of which something below `stop` was never asked for."""
@@ -221,7 +226,8 @@ class Branch:
     def has(self, begin: Want, stop: int | None) -> bool:
         """Is whatever was wanted of a filter in our log: from there on without a gap, up to stop and the live flow?"""
         live = self.live
-        if self.backfill is not None or not live.is_steady or live.floor < min(stop or 0, live.end):
+        if (self.backfill is not None or not live.is_steady or live.floor < min(stop or 0, live.end)
+                or not self._counts(begin.filter)):
             return False
         if begin.since == BY_TIME and (begin.filter, begin.since_ms) in self._timed:
             return True

@@ -47,6 +47,8 @@ ASK_AGAIN_S: Final = 0.5
 MOVE_S: Final = 30.0            # for the state of the one that has it
 RESERVED_S: Final = 60.0        # a consumer is kept for the node that asked for it
 
+LOOKING: Final = b"?"           # and since when, by our wall clock: stored while we ask
+
 Send = Callable[[str, Message, int], bool]
 
 
@@ -62,13 +64,13 @@ class Outgoing(msgspec.Struct, array_like=True):
 class _Incoming:
     """A consumer of ours that may have been elsewhere before."""
 
-    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "since_s", "source",
+    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "since_ms", "source",
                  "told", "used_ms")
 
-    def __init__(self, consumer: Consumer, request: int, now_s: float) -> None:
+    def __init__(self, consumer: Consumer, request: int, now_s: float, since_ms: int) -> None:
         self.consumer = consumer
         self.request = request
-        self.since_s = now_s
+        self.since_ms = since_ms
         self.moved: Moved | None = None
         self.look_again(now_s)
 
@@ -80,6 +82,12 @@ class _Incoming:
         self.asked = False                      # MOVE was said
         self.due_s = now_s + LOOK_S
         self.again_s = now_s + ASK_AGAIN_S
+
+
+def looked_ms(stored: bytes) -> int:
+    """0: it does not say."""
+    digits = stored.removeprefix(LOOKING)
+    return int(digits) if digits.isdigit() else 0
 
 
 class Handover:
@@ -113,8 +121,8 @@ class Handover:
             consumer = self._known.get(name)
             if consumer is None:
                 state.delete(key)
-            elif value == b"?":                 # stopped in the middle of asking; the others are not in sight yet
-                self._begin(consumer)
+            elif value[:1] == LOOKING:          # stopped in the middle of asking; the others are not in sight yet
+                self._begin(consumer, looked_ms(value))
                 self._incoming[name].due_s += RESTART_S
             elif (moved := decode_stored(key, value, Moved, "handover")) is not None:
                 self._catching_up[name] = moved
@@ -133,10 +141,12 @@ class Handover:
         if (self._overlay.nodes or consumer.name in self._outgoing) and len(self._incoming) < self._exports_max:
             self._begin(consumer)
 
-    def _begin(self, consumer: Consumer) -> None:
-        entry = self._incoming[consumer.name] = _Incoming(consumer, self._rng.getrandbits(63), self._clock_s())
+    def _begin(self, consumer: Consumer, since_ms: int = 0) -> None:
+        """since_ms: when it was opened, 0: now."""
+        entry = self._incoming[consumer.name] = _Incoming(
+            consumer, self._rng.getrandbits(63), self._clock_s(), since_ms or self._clock_ms())
         consumer.pause()
-        self._router.state.put(IN + consumer.name, b"?")
+        self._router.state.put(IN + consumer.name, LOOKING + b"%d" % entry.since_ms)
         own = self._outgoing.get(consumer.name)
         if own is not None and own.user == consumer.identity.user:
             entry.source, entry.used_ms = self._overlay.me.name, own.left_ms
@@ -304,7 +314,7 @@ class Handover:
         return entry.asked or (self._looking_ms(entry), entry.request) > (ask.looking_ms, ask.request)
 
     def _looking_ms(self, entry: _Incoming) -> int:
-        return max(0, round((self._clock_s() - entry.since_s) * 1000))
+        return max(0, self._clock_ms() - entry.since_ms)
 
     def _used_ms(self, source: str, ask: ExportAsk) -> int:
         """When the consumer was last read here; -1: there is none that may go to this node."""
