@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
-from mesh.replication.messages import Export, ExportAsk, Message, Step, Want
-from mesh.replication.positions import Moved, Need, describe, later, place
+from mesh.replication.departures import Departures, Send
+from mesh.replication.messages import Export, ExportAsk, Step, Want
+from mesh.replication.positions import Moved, Need, in_steps, later, place
 from routing.errors import StorageError
 from routing.event import OriginPartition
-from routing.members import Mode
 from routing.policy import INTERNAL
 from routing.state import decode_stored
-from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
@@ -39,26 +38,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUT: Final = "handover/out/"
 IN: Final = "handover/in/"
 LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is silent so long is not waited for
 RESTART_S: Final = 5.0          # after a start, until the links are up
 ASK_AGAIN_S: Final = 0.5
-MOVE_S: Final = 30.0            # for the state of the one that has it
-RESERVED_S: Final = 60.0        # a consumer is kept for the node that asked for it
-
+MOVE_S: Final = 30.0            # without its state, and the log says so: it may be gone there already
 LOOKING: Final = b"?"           # and since when, by our wall clock: stored while we ask
-
-Send = Callable[[str, Message, int], bool]
-
-
-class Outgoing(msgspec.Struct, array_like=True):
-    """A consumer that left, until the new node has it durably."""
-
-    user: str
-    to: str
-    moved: Moved
-    left_ms: int
 
 
 class _Incoming:
@@ -96,7 +81,6 @@ class Handover:
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
                  clock_ms: Callable[[], int], rng: random.Random, exports_max: int, history: HistoryNeeds) -> None:
         self.moved_in = 0
-        self.moved_out = 0
         self._router = router
         self._overlay = overlay
         self._send = send
@@ -107,15 +91,13 @@ class Handover:
         self._history = history
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
-        self._outgoing: dict[str, Outgoing] = {}
-        self._unstored: set[str] = set()        # of those, not on disk yet
-        self._leaving: dict[str, tuple[str, str]] = {}          # name → (node that waits, user): being described
         self._catching_up: dict[str, Moved] = {}                # placed; some of its events are still on their way here
+        self.departures = Departures(router, overlay, send, clock_s, clock_ms, history, self._catching_up)
 
     def start(self) -> None:
         state = self._router.state
         self._known = dict(self._router.registry.by_name)
-        self._outgoing.update(state.decoded(OUT, Outgoing, "handover"))
+        self.departures.start()
         for key, value in state.items(IN):
             name = key.removeprefix(IN)
             consumer = self._known.get(name)
@@ -138,7 +120,7 @@ class Handover:
         self._known[consumer.name] = consumer
         if not consumer.spec.durable or consumer.identity is INTERNAL or consumer.paused:
             return
-        if (self._overlay.nodes or consumer.name in self._outgoing) and len(self._incoming) < self._exports_max:
+        if (self._overlay.nodes or consumer.name in self.departures.gone) and len(self._incoming) < self._exports_max:
             self._begin(consumer)
 
     def _begin(self, consumer: Consumer, since_ms: int = 0) -> None:
@@ -147,7 +129,7 @@ class Handover:
             consumer, self._rng.getrandbits(63), self._clock_s(), since_ms or self._clock_ms())
         consumer.pause()
         self._router.state.put(IN + consumer.name, LOOKING + b"%d" % entry.since_ms)
-        own = self._outgoing.get(consumer.name)
+        own = self.departures.gone.get(consumer.name)
         if own is not None and own.user == consumer.identity.user:
             entry.source, entry.used_ms = self._overlay.me.name, own.left_ms
         self._look(entry)
@@ -184,7 +166,7 @@ class Handover:
             self._place(entry, moved)
 
     def _choose(self, entry: _Incoming) -> None:
-        own = self._outgoing.get(entry.consumer.name)
+        own = self.departures.gone.get(entry.consumer.name)
         if entry.source is None:
             self._fresh(entry)
         elif entry.source == self._overlay.me.name and own is None:
@@ -240,7 +222,7 @@ class Handover:
             assert ticket is not None
             ticket.on_done(lambda done: self._placed(entry, done))
 
-        self._run(work())
+        in_steps(self._router, work())
 
     def _placed(self, entry: _Incoming, ticket: Ticket) -> None:
         consumer = entry.consumer
@@ -253,7 +235,7 @@ class Handover:
         self.moved_in += 1
         log.info("consumer %s goes on here, it came from node %s", consumer.name, entry.source)
         if entry.source == self._overlay.me.name:
-            self._forget(consumer.name)
+            self.departures.forget(consumer.name)
         elif entry.source is not None:
             self._send(entry.source, ExportAsk(
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
@@ -297,14 +279,14 @@ class Handover:
         if ask.step == Step.LOOK:
             if self._goes_first(ask):
                 return                          # we shall have it: the answer comes with the next question
-            used_ms = self._used_ms(source, ask)
+            used_ms = self.departures.used_ms(source, ask, is_looking=ask.name in self._incoming)
             self._send(source, Export(ask.request, ask.name, Step.LOOK, used_ms >= 0, max(used_ms, 0)), PRIORITY_GOSSIP)
         elif ask.step == Step.MOVE:
-            self._move_out(source, ask)
+            self.departures.move_out(source, ask, is_looking=ask.name in self._incoming)
         elif ask.step == Step.DONE:
-            outgoing = self._outgoing.get(ask.name)
+            outgoing = self.departures.gone.get(ask.name)
             if outgoing is not None and outgoing.to == source:
-                self._forget(ask.name)
+                self.departures.forget(ask.name)
 
     def _goes_first(self, ask: ExportAsk) -> bool:
         """Two nodes look for one consumer: the one that began first has it, and the other gets it from there."""
@@ -316,97 +298,7 @@ class Handover:
     def _looking_ms(self, entry: _Incoming) -> int:
         return max(0, self._clock_ms() - entry.since_ms)
 
-    def _used_ms(self, source: str, ask: ExportAsk) -> int:
-        """When the consumer was last read here; -1: there is none that may go to this node."""
-        outgoing = self._outgoing.get(ask.name)
-        if outgoing is not None:
-            free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
-            return outgoing.left_ms if outgoing.user == ask.user and free else -1
-        consumer = self._router.registry.by_name.get(ask.name)
-        if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
-                or consumer.identity is INTERNAL or ask.name in self._incoming
-                or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
-                or not self._may_leave(consumer, source)):
-            return -1
-        since_s = consumer.detached_since_s
-        return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
-
-    def _may_leave(self, consumer: Consumer, node: str) -> bool:
-        """A consumer goes only where the link lets all of its events go: its position is of no use elsewhere."""
-        edge = self._overlay.edge(node)
-        return edge is not None and all(
-            any(filter_covers(export, pattern) for export in edge.exports) for pattern in consumer.filters)
-
-    def _move_out(self, source: str, ask: ExportAsk) -> None:
-        if ask.name in self._leaving:
-            return                              # under way; the answer comes with the next question
-        if self._used_ms(source, ask) < 0:
-            self._send(source, Export(ask.request, ask.name, Step.MOVE, False), PRIORITY_GOSSIP)
-            return
-        outgoing = self._outgoing.get(ask.name)
-        if outgoing is not None:
-            if ask.name in self._unstored:      # a full disk: the new node asks again
-                self._keep(ask.name, outgoing, lambda: None)
-                return
-            outgoing.to = source
-            self._send(source, Export(
-                ask.request, ask.name, Step.MOVE, True, outgoing.left_ms, msgspec.msgpack.encode(outgoing.moved)),
-                PRIORITY_GOSSIP)
-            return
-        consumer = self._router.registry.by_name[ask.name]
-        self._leaving[ask.name] = (source, ask.user)
-        consumer.pause()
-        for member in list(consumer.members.all):
-            consumer.detach(member)
-            member.consumer_closed(consumer, f"the consumer goes on at node {source}")
-        out: list[Moved] = []
-        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._history.missing,
-                         self._history.begins(consumer), self._catching_up.get(ask.name), out)
-
-        def work() -> Iterator[None]:
-            try:
-                yield from steps
-            except StorageError as error:
-                log.error("consumer %s cannot be moved: %s", ask.name, error)
-                consumer.resume()
-                return
-            finally:
-                self._leaving.pop(ask.name, None)
-            if consumer.closed or not out:
-                return
-            left = self._outgoing[ask.name] = Outgoing(ask.user, source, out[0], self._clock_ms())
-            # One commit: the position is kept, the consumer is gone.
-            self._keep(ask.name, left, lambda: self._move_out(source, ask))
-            self._known.pop(ask.name, None)
-            self._router.registry.delete(ask.name, f"the consumer goes on at node {source}")
-            self.moved_out += 1
-
-        self._run(work())
-
-    def _keep(self, name: str, outgoing: Outgoing, kept: Callable[[], None]) -> None:
-        """Store a consumer that left. Until that is on disk its position is given to nobody."""
-        self._unstored.add(name)
-
-        def stored(done: Ticket) -> None:
-            if not done.refusals:
-                self._unstored.discard(name)
-                kept()
-
-        self._router.state.put(OUT + name, msgspec.msgpack.encode(outgoing)).on_done(stored)
-
-    def _forget(self, name: str) -> None:
-        self._unstored.discard(name)
-        self._outgoing.pop(name, None)
-        self._router.state.delete(OUT + name)
-
     # -- time -------------------------------------------------------------------------------------------------
-
-    def _run(self, work: Iterator[None]) -> None:
-        """A step now, the others one per turn of the loop."""
-        if next(work, self) is not self:
-            self._router.call_soon(lambda: self._run(work))
-        else:
-            self._router.request_turn()
 
     def tick(self, now_s: float) -> None:
         for entry in list(self._incoming.values()):
@@ -417,9 +309,10 @@ class Handover:
                 continue
             elif now_s >= entry.due_s:
                 if entry.asked:
-                    log.error("consumer %s: node %s has it and does not answer; it begins anew here",
-                              entry.consumer.name, entry.source)
-                    self._fresh(entry)
+                    log.error("consumer %s waits for node %s, which has its position and does not answer; if it is "
+                              "gone for good, delete the consumer and open it again", entry.consumer.name, entry.source)
+                    entry.due_s = now_s + MOVE_S
+                    self._move(entry)
                 else:
                     self._choose(entry)
             elif now_s >= entry.again_s:

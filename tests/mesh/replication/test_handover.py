@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mesh.replication.messages import Batch, decode
+from mesh.replication.messages import Batch, Export, decode
 from mesh.replication.settings import ReplicationSettings
 from routing.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
@@ -64,7 +64,7 @@ def test_it_goes_on_where_it_was_whoever_published():
     later = got(second)
     assert sorted(seen + later) == sorted(everything), "each once"
     assert "desk" not in graz.router.consumers
-    assert lyon.replication.handover.moved_in == graz.replication.handover.moved_out == 1
+    assert lyon.replication.handover.moved_in == graz.replication.handover.departures.count == 1
     everything = write(world, graz, cloud, lyon)
     world.run(1)
     assert sorted(seen + got(second)) == sorted(everything)
@@ -283,3 +283,24 @@ def test_a_broken_record_does_not_keep_a_node_down(caplog):
     graz.publish("a/1")
     world.run(1)
     assert got(reader)
+
+
+def test_a_node_that_is_cut_off_in_the_middle_of_a_move_is_waited_for(caplog):
+    """It may have let go of the consumer already."""
+    world, graz, _cloud, lyon = trio()
+    first = attach(graz)
+    world.run(2)
+    first.consumer.detach(first)
+    everything = write(world, graz)
+    world.tap = lambda source, to, body: [] if isinstance(found := decode(body), Export) and found.state else None
+    second = attach(lyon)
+    world.run(2)
+    assert graz.replication.handover.departures.count == 1
+    world.cut("graz", "lyon")
+    world.tap = None
+    world.run(90)
+    assert not got(second)
+    assert "waits for node graz" in caplog.text and "delete the consumer" in caplog.text
+    world.mend("graz", "lyon")
+    world.run(5)
+    assert sorted(got(second)) == sorted(everything)

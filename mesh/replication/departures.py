@@ -1,0 +1,150 @@
+"""Departures: durable consumers that go from here to another node. See handover.py.
+
+Stored: "handover/out/<name>" from the commit in which the consumer is deleted here until the new node says DONE.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.messages import Export, ExportAsk, Message, Step
+from mesh.replication.positions import Moved, describe, in_steps
+from routing.errors import StorageError
+from routing.members import Mode
+from routing.policy import INTERNAL
+from routing.topic import filter_covers
+
+if TYPE_CHECKING:
+    from mesh.replication.intake import Overlay
+    from mesh.replication.needs import HistoryNeeds
+    from routing.consumer import Consumer
+    from routing.router import Router
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+OUT: Final = "handover/out/"
+RESERVED_S: Final = 60.0        # a consumer is kept for the node that asked for it
+
+Send = Callable[[str, Message, int], bool]
+
+
+class Outgoing(msgspec.Struct, array_like=True):
+    """A consumer that left, until the new node has it durably."""
+
+    user: str
+    to: str
+    moved: Moved
+    left_ms: int
+
+
+class Departures:
+    """Loop thread only."""
+
+    def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
+                 clock_ms: Callable[[], int], history: HistoryNeeds, catching_up: dict[str, Moved]) -> None:
+        """catching_up: consumers that came here and have not got everything yet, by name."""
+        self.count = 0                          # since the start
+        self.gone: dict[str, Outgoing] = {}     # by name
+        self._router = router
+        self._overlay = overlay
+        self._send = send
+        self._clock_s = clock_s
+        self._clock_ms = clock_ms
+        self._history = history
+        self._catching_up = catching_up
+        self._unstored: set[str] = set()        # of those that are gone, not on disk yet
+        self._leaving: set[str] = set()         # being described
+
+    def start(self) -> None:
+        self.gone.update(self._router.state.decoded(OUT, Outgoing, "handover"))
+
+    def used_ms(self, source: str, ask: ExportAsk, *, is_looking: bool) -> int:
+        """When the consumer was last read here; -1: there is none that may go to this node. is_looking: we look for
+        it ourselves.
+        """
+        outgoing = self.gone.get(ask.name)
+        if outgoing is not None:
+            free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
+            return outgoing.left_ms if outgoing.user == ask.user and free else -1
+        consumer = self._router.registry.by_name.get(ask.name)
+        if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
+                or consumer.identity is INTERNAL or is_looking
+                or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
+                or not self._may_leave(consumer, source)):
+            return -1
+        since_s = consumer.detached_since_s
+        return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
+
+    def _may_leave(self, consumer: Consumer, node: str) -> bool:
+        """A consumer goes only where the link lets all of its events go: its position is of no use elsewhere."""
+        edge = self._overlay.edge(node)
+        return edge is not None and all(
+            any(filter_covers(export, pattern) for export in edge.exports) for pattern in consumer.filters)
+
+    def move_out(self, source: str, ask: ExportAsk, *, is_looking: bool) -> None:
+        """Answer MOVE."""
+        if ask.name in self._leaving:
+            return                              # under way; the answer comes with the next question
+        if self.used_ms(source, ask, is_looking=is_looking) < 0:
+            self._send(source, Export(ask.request, ask.name, Step.MOVE, False), PRIORITY_GOSSIP)
+            return
+        outgoing = self.gone.get(ask.name)
+        if outgoing is not None:
+            if ask.name in self._unstored:      # a full disk: the new node asks again
+                self._keep(ask.name, outgoing, lambda: None)
+                return
+            outgoing.to = source
+            self._send(source, Export(
+                ask.request, ask.name, Step.MOVE, True, outgoing.left_ms, msgspec.msgpack.encode(outgoing.moved)),
+                PRIORITY_GOSSIP)
+            return
+        consumer = self._router.registry.by_name[ask.name]
+        self._leaving.add(ask.name)
+        consumer.pause()
+        for member in list(consumer.members.all):
+            consumer.detach(member)
+            member.consumer_closed(consumer, f"the consumer goes on at node {source}")
+        out: list[Moved] = []
+        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._history.missing,
+                         self._history.begins(consumer), self._catching_up.get(ask.name), out)
+
+        def work() -> Iterator[None]:
+            try:
+                yield from steps
+            except StorageError as error:
+                log.error("consumer %s cannot be moved: %s", ask.name, error)
+                consumer.resume()
+                return
+            finally:
+                self._leaving.discard(ask.name)
+            if consumer.closed or not out:
+                return
+            left = self.gone[ask.name] = Outgoing(ask.user, source, out[0], self._clock_ms())
+            # One commit: the position is kept, the consumer is gone.
+            self._keep(ask.name, left, lambda: self.move_out(source, ask, is_looking=False))
+            self._router.registry.delete(ask.name, f"the consumer goes on at node {source}")
+            self.count += 1
+
+        in_steps(self._router, work())
+
+    def _keep(self, name: str, outgoing: Outgoing, kept: Callable[[], None]) -> None:
+        """Store a consumer that left. Until that is on disk its position is given to nobody."""
+        self._unstored.add(name)
+
+        def stored(done: Ticket) -> None:
+            if not done.refusals:
+                self._unstored.discard(name)
+                kept()
+
+        self._router.state.put(OUT + name, msgspec.msgpack.encode(outgoing)).on_done(stored)
+
+    def forget(self, name: str) -> None:
+        """The new node has it durably."""
+        self._unstored.discard(name)
+        self.gone.pop(name, None)
+        self._router.state.delete(OUT + name)
