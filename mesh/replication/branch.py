@@ -7,6 +7,7 @@ Then it needs nothing more than its own note, over crashes too.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,7 +54,7 @@ class Branch:
         self.late: list[Want] = []              # wanted by time before `until`, where the live flow begins to bring it
         self._intake = intake
         self._next_number = 1
-        self._timed: set[tuple[str, int]] = set()
+        self._timed: dict[str, int] = {}        # filter → back-filled from this time on, ever since it counts
         self._timed_under_way: list[tuple[str, int]] = []
         self._horizon_told = False
 
@@ -71,7 +72,8 @@ class Branch:
             return History()
         stored = msgspec.msgpack.decode(note, type=LiveNote)
         self._next_number = stored.next_number
-        self._timed = set(stored.timed)
+        self._timed = {}
+        self._met(stored.timed)
         self.late = stored.late
         return History(stored.intervals, stored.horizon)
 
@@ -123,7 +125,7 @@ class Branch:
         else:
             self._compact()
             note = LiveNote(
-                flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed), self.late)
+                flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed.items()), self.late)
         return self._intake.replicas.put_note(self.origin, flow.number, msgspec.msgpack.encode(note))
 
     def _compact(self) -> None:
@@ -154,6 +156,7 @@ class Branch:
             return
         counting = live.history.open()
         self.late = [want for want in self.late if any(filter_covers(wide, want.filter) for wide in counting)]
+        self._timed = {pattern: ms for pattern, ms in self._timed.items() if self._counts(pattern)}
         due: dict[str, Want] = {}               # one of each filter at a time
         for want in (*self._unmet(needs, live.floor), *(late for late in self.late if late.until <= live.floor)):
             if self._counts(want.filter):
@@ -175,21 +178,39 @@ class Branch:
         live = self.live
         return [
             Want(need.filter, need.since, stop, need.since_ms) for need in needs
-            if (need.since != BY_TIME or (need.filter, need.since_ms) not in self._timed)
-            and live.history.missing(need.filter, max(live.first, need.since), stop)
+            if not self._is_met(need) and live.history.missing(need.filter, max(live.first, need.since), stop)
         ]
 
-    def missing(self, pattern: str, needs: list[Want]) -> list[Want]:
-        """What of a filter is to come below the floor of the live flow, by the back-fill that is under way or later."""
-        stop = self._intake.replicas.floor(self.origin, 0) or 0
+    def _is_met(self, need: Want) -> bool:
+        """Was all from that time on brought?"""
+        return need.since == BY_TIME and self._timed.get(need.filter, need.since_ms + 1) <= need.since_ms
+
+    def _met(self, timed: Iterable[tuple[str, int]]) -> None:
+        for pattern, ms in timed:
+            self._timed[pattern] = min(ms, self._timed.get(pattern, ms))
+
+    def missing(self, needs: list[Want]) -> list[Want]:
+        """What is to come below the floor of the live flow, by the back-fill that is under way or later."""
         flow = self.backfill
+        wants = [] if flow is None else flow.filters.wants(flow.floor)
         coming = [] if flow is None else [
             Want(want.filter, max(want.since, flow.floor) if want.since >= 0 else want.since, want.until, want.since_ms)
-            for want in flow.filters.wants(flow.floor)]
-        under_way = {want.filter for want in coming}
-        later = [want for want in self._unmet(needs, stop) if want.filter not in under_way]
-        later.extend(want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way)
-        return [want for want in (*coming, *later) if filter_covers(want.filter, pattern)]
+            for want in wants]
+        coming.extend(want for want in self._unmet(needs, self.stored_floor) if not self._is_coming(want, wants))
+        coming.extend(want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way)
+        return coming
+
+    @property
+    def stored_floor(self) -> int:
+        return self._intake.replicas.floor(self.origin, 0) or 0
+
+    def _is_coming(self, need: Want, wants: list[Want]) -> bool:
+        """Do the wants of a back-fill reach back as far?"""
+        if need.since == BY_TIME:
+            return any(pattern == need.filter and ms <= need.since_ms for pattern, ms in self._timed_under_way)
+        begin = self.live.first if need.since == EARLIEST else need.since
+        return any(want.filter == need.filter and (want.since == EARLIEST or 0 <= want.since <= begin)
+                   for want in wants)
 
     def _begin(self, due: list[Want]) -> None:
         live = self.live
@@ -207,8 +228,7 @@ class Branch:
 
     def done(self, flow: Flow) -> None:
         """The back-fill has all it was for."""
-        late = {(want.filter, want.since_ms) for want in self.late}
-        self._timed.update(timed for timed in self._timed_under_way if timed not in late)
+        self._met(self._timed_under_way)
         self.late = [want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way]
         self._finish(flow, flow.floor)
 
@@ -229,9 +249,7 @@ class Branch:
         if (self.backfill is not None or not live.is_steady or live.floor < min(stop or 0, live.end)
                 or not self._counts(begin.filter)):
             return False
-        if begin.since == BY_TIME and (begin.filter, begin.since_ms) in self._timed:
-            return True
-        return not live.history.missing(begin.filter, max(begin.since, live.first), live.floor)
+        return self._is_met(begin) or not live.history.missing(begin.filter, max(begin.since, live.first), live.floor)
 
     def is_idle(self) -> bool:
         return self.backfill is None and self.live.is_idle

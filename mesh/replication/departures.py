@@ -67,11 +67,11 @@ class Departures:
         """When the consumer was last read here; -1: there is none that may go to this node. is_looking: we look for
         it ourselves.
         """
-        outgoing = self.gone.get(ask.name)
+        consumer = self._router.registry.by_name.get(ask.name)
+        outgoing = self.gone.get(ask.name) if consumer is None or is_looking else None
         if outgoing is not None:
             free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
             return outgoing.left_ms if outgoing.user == ask.user and free else -1
-        consumer = self._router.registry.by_name.get(ask.name)
         if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
                 or consumer.identity is INTERNAL or is_looking
                 or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
@@ -93,7 +93,8 @@ class Departures:
         if self.used_ms(source, ask, is_looking=is_looking) < 0:
             self._send(source, Export(ask.request, ask.name, Step.MOVE, False), PRIORITY_GOSSIP)
             return
-        outgoing = self.gone.get(ask.name)
+        consumer = self._router.registry.by_name.get(ask.name)
+        outgoing = self.gone.get(ask.name) if consumer is None or is_looking else None
         if outgoing is not None:
             if ask.name in self._unstored:      # a full disk: the new node asks again
                 self._keep(ask.name, outgoing, lambda: None)
@@ -103,14 +104,15 @@ class Departures:
                 ask.request, ask.name, Step.MOVE, True, outgoing.left_ms, msgspec.msgpack.encode(outgoing.moved)),
                 PRIORITY_GOSSIP)
             return
-        consumer = self._router.registry.by_name[ask.name]
+        assert consumer is not None
         self._leaving.add(ask.name)
         consumer.pause()
         for member in list(consumer.members.all):
             consumer.detach(member)
             member.consumer_closed(consumer, f"the consumer goes on at node {source}")
         out: list[Moved] = []
-        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, self._history.missing,
+        missing = self._history.missing(list(consumer.filters))
+        steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, missing,
                          self._history.begins(consumer), self._catching_up.get(ask.name), out)
 
         def work() -> Iterator[None]:

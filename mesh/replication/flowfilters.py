@@ -7,13 +7,17 @@ says whether it may be taken in spite of an older one. See destination.py for th
 """
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from mesh.replication.bodies import BodyDecoder
 from mesh.replication.filters import History, Selection
-from mesh.replication.messages import Batch, Want
+from mesh.replication.messages import BY_TIME, Batch, Want
 from routing.event import Event, OriginPartition
 from routing.topic import filters_intersect
+
+CLOCK_MS: Final = 1_000
 
 
 class Ask(msgspec.Struct):
@@ -29,6 +33,11 @@ class Fresh(msgspec.Struct, frozen=True):
     since: int
     asked: int
     told: int
+
+
+def is_earlier(want: Want, asked: Want) -> bool:
+    """By more than clocks are compared to."""
+    return want.since == asked.since == BY_TIME and want.since_ms + CLOCK_MS < asked.since_ms
 
 
 class FlowFilters:
@@ -73,7 +82,8 @@ class FlowFilters:
     def ask(self, desired: dict[str, Want]) -> bool:
         """Want these too, and of those that were only asked for no others. True when that is a new version."""
         counting = self.history.open()
-        new = [want for pattern, want in desired.items() if pattern not in counting and pattern not in self._asks]
+        new = [want for pattern, want in desired.items() if pattern not in counting and (
+            pattern not in self._asks or is_earlier(want, self._asks[pattern].want))]
         old = [pattern for pattern in self._asks if pattern not in desired]
         if not new and not old:
             return False

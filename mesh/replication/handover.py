@@ -43,20 +43,21 @@ LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is 
 RESTART_S: Final = 5.0          # after a start, until the links are up
 ASK_AGAIN_S: Final = 0.5
 MOVE_S: Final = 30.0            # without its state, and the log says so: it may be gone there already
-LOOKING: Final = b"?"           # and since when, by our wall clock: stored while we ask
+LOOKING: Final = b"?"           # since when, by our wall clock, and of whom it is taken: stored while we ask
 
 
 class _Incoming:
     """A consumer of ours that may have been elsewhere before."""
 
-    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "moved", "request", "since_ms", "source",
-                 "told", "used_ms")
+    __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "is_patient", "moved", "request", "since_ms",
+                 "source", "told", "used_ms")
 
     def __init__(self, consumer: Consumer, request: int, now_s: float, since_ms: int) -> None:
         self.consumer = consumer
         self.request = request
         self.since_ms = since_ms
         self.moved: Moved | None = None
+        self.is_patient = False                 # not content with the answers of those who are in sight
         self.look_again(now_s)
 
     def look_again(self, now_s: float) -> None:
@@ -68,11 +69,18 @@ class _Incoming:
         self.due_s = now_s + LOOK_S
         self.again_s = now_s + ASK_AGAIN_S
 
+    def after_start(self, source: str) -> None:
+        """The others are not in sight yet. source: has been asked for it, "": nobody has."""
+        self.is_patient = True
+        self.due_s += RESTART_S
+        if source:
+            self.source, self.asked = source, True
 
-def looked_ms(stored: bytes) -> int:
-    """0: it does not say."""
-    digits = stored.removeprefix(LOOKING)
-    return int(digits) if digits.isdigit() else 0
+
+def looked(stored: bytes) -> tuple[int, str]:
+    """Since when, 0: it does not say; and the node that was asked for the consumer, "": none was."""
+    digits, _, source = stored.removeprefix(LOOKING).partition(b" ")
+    return int(digits) if digits.isdigit() else 0, source.decode(errors="replace")
 
 
 class Handover:
@@ -104,8 +112,9 @@ class Handover:
             if consumer is None:
                 state.delete(key)
             elif value[:1] == LOOKING:          # stopped in the middle of asking; the others are not in sight yet
-                self._begin(consumer, looked_ms(value))
-                self._incoming[name].due_s += RESTART_S
+                since_ms, source = looked(value)
+                self._begin(consumer, since_ms)
+                self._incoming[name].after_start(source)
             elif (moved := decode_stored(key, value, Moved, "handover")) is not None:
                 self._catching_up[name] = moved
                 self._resume(consumer)
@@ -128,16 +137,19 @@ class Handover:
         entry = self._incoming[consumer.name] = _Incoming(
             consumer, self._rng.getrandbits(63), self._clock_s(), since_ms or self._clock_ms())
         consumer.pause()
-        self._router.state.put(IN + consumer.name, LOOKING + b"%d" % entry.since_ms)
+        self._store_looking(entry)
         own = self.departures.gone.get(consumer.name)
         if own is not None and own.user == consumer.identity.user:
             entry.source, entry.used_ms = self._overlay.me.name, own.left_ms
         self._look(entry)
 
+    def _store_looking(self, entry: _Incoming) -> None:
+        source = entry.source.encode() if entry.asked and entry.source is not None else b""
+        self._router.state.put(IN + entry.consumer.name, LOOKING + b"%d %s" % (entry.since_ms, source))
+
     def _look(self, entry: _Incoming) -> None:
         consumer = entry.consumer
-        looking_ms = self._looking_ms(entry)
-        ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK, looking_ms)
+        ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK, entry.since_ms)
         entry.told |= set(self._overlay.nodes)
         for node in entry.told - entry.answered:
             self._send(node, ask, PRIORITY_GOSSIP)
@@ -150,7 +162,7 @@ class Handover:
             entry.answered.add(source)
             if export.found and export.used_ms > entry.used_ms:
                 entry.source, entry.used_ms = source, export.used_ms
-            if entry.answered >= entry.told:
+            if entry.answered >= entry.told and (entry.source is not None or not entry.is_patient):
                 self._choose(entry)
         elif export.step == Step.MOVE and entry.asked and source == entry.source and entry.moved is None:
             if not export.found:
@@ -178,6 +190,7 @@ class Handover:
         else:
             entry.asked = True
             entry.due_s = self._clock_s() + MOVE_S
+            self._store_looking(entry)
             self._move(entry)
 
     def _move(self, entry: _Incoming) -> None:
@@ -214,8 +227,7 @@ class Handover:
                 log.error("consumer %s cannot be placed yet: %s", consumer.name, error)
                 entry.moved = None              # with the next answer
                 return
-            if consumer.closed:
-                self._incoming.pop(consumer.name, None)
+            if consumer.closed or self._incoming.get(consumer.name) is not entry:
                 return
             self._router.state.put(IN + consumer.name, msgspec.msgpack.encode(moved))
             ticket = self._router.registry.checkpoint(consumer)
@@ -229,14 +241,17 @@ class Handover:
         if ticket.refusals:                     # such as a full disk: tried again with the next MOVE
             entry.moved = None
             return
-        self._incoming.pop(consumer.name, None)
+        if consumer.closed or self._incoming.get(consumer.name) is not entry:
+            return
+        del self._incoming[consumer.name]
         assert entry.moved is not None
         self._catching_up[consumer.name] = entry.moved
         self.moved_in += 1
         log.info("consumer %s goes on here, it came from node %s", consumer.name, entry.source)
-        if entry.source == self._overlay.me.name:
-            self.departures.forget(consumer.name)
-        elif entry.source is not None:
+        if consumer.name in self.departures.gone:
+            self.departures.forget(consumer.name)       # also one that left long ago, for a node that never said DONE
+        if entry.source not in (None, self._overlay.me.name):
+            assert entry.source is not None
             self._send(entry.source, ExportAsk(
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
         self._resume(consumer)
@@ -277,7 +292,7 @@ class Handover:
 
     def on_ask(self, source: str, ask: ExportAsk) -> None:
         if ask.step == Step.LOOK:
-            if self._goes_first(ask):
+            if self._goes_first(source, ask):
                 return                          # we shall have it: the answer comes with the next question
             used_ms = self.departures.used_ms(source, ask, is_looking=ask.name in self._incoming)
             self._send(source, Export(ask.request, ask.name, Step.LOOK, used_ms >= 0, max(used_ms, 0)), PRIORITY_GOSSIP)
@@ -288,15 +303,13 @@ class Handover:
             if outgoing is not None and outgoing.to == source:
                 self.departures.forget(ask.name)
 
-    def _goes_first(self, ask: ExportAsk) -> bool:
+    def _goes_first(self, source: str, ask: ExportAsk) -> bool:
         """Two nodes look for one consumer: the one that began first has it, and the other gets it from there."""
         entry = self._incoming.get(ask.name)
         if entry is None or entry.consumer.identity.user != ask.user:
             return False
-        return entry.asked or (self._looking_ms(entry), entry.request) > (ask.looking_ms, ask.request)
-
-    def _looking_ms(self, entry: _Incoming) -> int:
-        return max(0, self._clock_ms() - entry.since_ms)
+        theirs_ms = ask.since_ms - self._skew_ms(source) if ask.since_ms else self._clock_ms()
+        return entry.asked or (entry.since_ms, entry.request) < (theirs_ms, ask.request)
 
     # -- time -------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ class Intake:
         self._publishers: dict[str, Publisher] = {}
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._peers: dict[str, Peer] = {}
+        self._borders: dict[str, tuple[tuple[str, ...], str]] = {}
         self._pulled_nodes: set[str] = set()            # from which something was pulled before this start
         self.wishes = Wishes(router.state, clock_ms, self.limits.filters_max)
         self._sync_due_s: float | None = None
@@ -265,12 +266,12 @@ class Intake:
         return sorted({pattern for pattern in found if pattern is not None})
 
     def border(self, node: str) -> tuple[tuple[str, ...], str]:
-        """Imports (empty: all) and prefix of the link by which a node is reached."""
+        """Imports (empty: all) and prefix of the link by which a node is reached, or was."""
         edge = self._overlay.edge(node)
-        if edge is None:
-            return (), ""
-        prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
-        return (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
+        if edge is not None:
+            prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
+            self._borders[node] = (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
+        return self._borders.get(node, ((), ""))
 
     # -- nodes ------------------------------------------------------------------------------------------------
 

@@ -98,11 +98,15 @@ class Wishes:
 
     def lower(self, pattern: str, ms: int) -> None:
         """It was wanted earlier, at another node, by somebody who is here now."""
+        self.lower_unseen(pattern, ms)
+        for notes in self._untold.values():
+            if notes.get(pattern, WITHDRAWN) > ms:
+                notes[pattern] = ms
+
+    def lower_unseen(self, pattern: str, ms: int) -> None:
+        """The same for nodes that we never had anything of."""
         if pattern in self.since_ms and ms < self.since_ms[pattern] and pattern[:1] != "$":
             self.since_ms[pattern] = ms
-            for notes in self._untold.values():
-                if notes.get(pattern, WITHDRAWN) > ms:
-                    notes[pattern] = ms
             self._state.put(STATE_PREFIX + pattern, msgspec.msgpack.encode(ms))
 
     def _join(self, node: str, notes: dict[str, int], aggregated: Iterable[str]) -> None:

@@ -144,7 +144,7 @@ class ExportAsk(msgspec.Struct, array_like=True, tag=7, frozen=True):
     name: Name
     user: Name                      # whose it must be
     step: Count
-    looking_ms: Count = 0           # for how long, with LOOK
+    since_ms: Count = 0             # wall clock, with LOOK: since when it looks
 
 
 class Export(msgspec.Struct, array_like=True, tag=8, frozen=True):

@@ -14,10 +14,13 @@ import msgspec
 
 from mesh.replication.branch import Branch, Needs, by_time, earliest
 from mesh.replication.filters import strip_prefix
+from mesh.replication.late import may_hold
 from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
-from mesh.replication.positions import NO_MORE, Need
+from mesh.replication.positions import NO_MORE, Missing, Need
 from mesh.replication.settings import From
+from mesh.topology.covering import Covering
 from routing.event import OriginPartition
+from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Intake, Overlay
@@ -79,7 +82,8 @@ class HistoryNeeds:
         if branch is None:
             return need.stop is not None and need.begin.since >= need.stop
         bare = strip_prefix(need.begin.filter, self._intake.border(origin.node)[1])
-        return bare is None or branch.has(msgspec.structs.replace(need.begin, filter=bare), need.stop)
+        return bare is None or bare[:1] == "$" or not self._may_hold(origin, bare) or branch.has(
+            msgspec.structs.replace(need.begin, filter=bare), need.stop)
 
     def begins(self, consumer: Consumer) -> list[Want]:
         """For one that goes elsewhere: from where on it wants what we never had anything of, by our clock."""
@@ -95,18 +99,42 @@ class HistoryNeeds:
         for want in begins:
             if want.since == BY_TIME:
                 self._intake.wishes.lower(want.filter, want.since_ms)
+            else:
+                self._intake.wishes.lower_unseen(want.filter, 0)
+        self._intake.sync_soon()
 
-    def missing(self, origin: OriginPartition, patterns: list[str]) -> list[Want]:
+    def missing(self, patterns: list[str]) -> Missing:
         """For one that goes elsewhere: what of these filters lies below the live flow and is not here yet."""
-        _, prefix = self._intake.border(origin.node)
-        branch = self._intake.branches.get(origin)
-        if branch is None:                              # the node is away since our start: as it is stored
-            branch = Branch(self._intake, origin)
-            branch.restore()
-        needs = self.of(branch, self.everywhere(), self.placed())
-        found: list[Want] = []
-        for pattern in patterns:
-            bare = strip_prefix(pattern, prefix)
-            if bare is not None:
-                found.extend(msgspec.structs.replace(want, filter=pattern) for want in branch.missing(bare, needs))
-        return found[:WANTS_MAX]
+        everywhere, placed = self.everywhere(), self.placed()
+
+        def of_origin(origin: OriginPartition) -> list[Want]:
+            _, prefix = self._intake.border(origin.node)
+            branch = self._intake.branches.get(origin)
+            if branch is None:                          # the node is away since our start: as it is stored
+                branch = Branch(self._intake, origin)
+                branch.restore()
+            coming = branch.missing(self.of(branch, everywhere, placed))
+            counting = Covering(branch.live.history.open())
+            found: list[Want] = []
+            for pattern in patterns:
+                bare = strip_prefix(pattern, prefix)
+                if bare is None:
+                    continue
+                found.extend(msgspec.structs.replace(want, filter=pattern) for want in coming
+                             if filter_covers(want.filter, bare))
+                if not counting.covers(bare) and self._may_hold(origin, bare):      # the node may not know of it yet
+                    found.append(Want(pattern, BY_TIME, branch.stored_floor,
+                                      max(0, self._intake.wishes.moment_ms(pattern) + self._skew_ms(origin.node))))
+            return found[:WANTS_MAX]
+
+        return of_origin
+
+    def _may_hold(self, origin: OriginPartition, bare: str) -> bool:
+        """As far as we know."""
+        node = self._overlay.nodes.get(origin.node)
+        return node is None or any(
+            may_hold(stream.captures, bare) for stream in node.streams if stream.name == origin.stream)
+
+    def _skew_ms(self, name: str) -> int:
+        node = self._overlay.nodes.get(name)
+        return round(node.skew_ms or 0) if node is not None else 0

@@ -8,13 +8,13 @@ on. Both are generators that look at a step of the log at a time, so that a long
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from mesh.replication.messages import BY_TIME, EARLIEST, WANTS_MAX, Want
+from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
 from routing.event import Event, OriginPartition
 from routing.members import Mode
 from routing.topic import filter_matches
@@ -28,7 +28,7 @@ STEP: Final = 8_192                 # records looked at per turn of the loop
 UNACKED_MAX: Final = 50_000         # offsets named one by one, per origin partition; beyond it acked ones come again
 AHEAD_MAX: Final = 200_000          # acked offsets remembered behind the first unacked one; beyond it they come again
 
-Missing = Callable[[OriginPartition, list[str]], list[Want]]    # HistoryNeeds.missing
+Missing = Callable[[OriginPartition], list[Want]]      # see HistoryNeeds.missing
 Skew = Callable[[str], int]         # of a node: its clock less ours, ms
 NO_MORE: Final = 1 << 62            # next offset of a log that is gone
 
@@ -50,17 +50,12 @@ class Position(msgspec.Struct, array_like=True):
             offset < want.until and (want.since == BY_TIME or offset >= want.since) and is_behind(want, event)
             for want in self.missing)
 
-    def begin(self, pattern: str) -> Want:
-        """From where on events of a filter may not have come to the consumer."""
-        starts = [want for want in self.missing if want.filter == pattern]
-        if not starts:
-            return Want(pattern, self.lowest)
-        kinds = {min(want.since, 0) for want in starts}
-        if kinds == {0}:
-            return Want(pattern, min(self.lowest, *(want.since for want in starts)))
-        if kinds == {BY_TIME}:
-            return Want(pattern, BY_TIME, since_ms=min(want.since_ms for want in starts))
-        return Want(pattern, EARLIEST)          # also where nobody can say which is first
+    def begins(self, patterns: Iterable[str]) -> Iterator[Want]:
+        """From where on events may not have come to the consumer: the unacked ones, and what is missing."""
+        for pattern in patterns:
+            yield Want(pattern, self.lowest)
+        for want in self.missing:
+            yield Want(want.filter, want.since, since_ms=want.since_ms)
 
     def origin(self, router: Router) -> OriginPartition:
         return router.origins.of(self.node, self.epoch, self.stream, self.index)
@@ -84,8 +79,8 @@ class Moved(msgspec.Struct, array_like=True):
         """What may not have come to the consumer of the partitions that it names, and of these others."""
         named = {one.origin(router): one for one in self.positions}
         for origin, position in named.items():
-            for pattern in self.filters:
-                yield Need(origin, position.begin(pattern), position.next)
+            for want in position.begins(self.filters):
+                yield Need(origin, want, position.next)
         for origin in origins if self.begins else ():
             if origin not in named:
                 for want in self.begins:
@@ -130,10 +125,11 @@ def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing:
     """
     found: dict[OriginPartition, _Found] = {}
     oldest_ms = router.clock_ms()
-    for origin, flow in router.replicas.flows():
+    for origin, flow in list(router.replicas.flows()):
         floor = router.replicas.floor(origin, 0)
         if flow == 0 and floor is not None:
-            found[origin] = _Found(floor, missing(origin, list(consumer.filters)))
+            found[origin] = _Found(floor, missing(origin))
+            yield
     for cursor in list(consumer.cursors.values()):
         partition = cursor.partition
         position, unacked = cursor.state(by_key=consumer.spec.mode is Mode.KEY_SHARED)
