@@ -37,9 +37,9 @@ def across(broker: Broker, quick: bool) -> dict[str, float]:
         linked = _flow(pair, pair.near, pair.far, quick)
     finally:
         pair.stop()
-    lost = slow["lost"] + alone["lost"] + linked["lost"]
-    return {**slow, **linked, **{name: slow[name] for name in ("p50_ms", "p99_ms")}, "alone": alone["rate"],
-            "ratio_alone": linked["rate"] / max(1.0, alone["rate"]), "lost": lost}
+    return {**linked, **slow, "rate": linked["rate"], "alone": alone["rate"],
+            "ratio_alone": linked["rate"] / max(1.0, alone["rate"]),
+            "lost": slow["lost"] + alone["lost"] + linked["lost"]}
 
 
 def _flow(pair: Pair, near: Broker, far: Broker, quick: bool) -> dict[str, float]:

@@ -116,16 +116,6 @@ class FilterTrie:
             del parent.children[level]
         return True
 
-    def entries(self, pattern: str) -> list[Any]:
-        """Those that stand under this very filter."""
-        node = self._root
-        for level in pattern.split("/"):
-            child = node.children.get(level) if node.children is not None else None
-            if child is None:
-                return []
-            node = child
-        return node.entries or []
-
     def _tell(self, pattern: str, appeared: bool) -> None:
         for callback in self.on_wanted:
             callback(pattern, appeared)

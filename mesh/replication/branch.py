@@ -15,6 +15,7 @@ import msgspec
 from mesh.replication.destination import Flow, State
 from mesh.replication.filters import History, stop_of
 from mesh.replication.messages import BY_TIME, EARLIEST, Want
+from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
 
@@ -156,10 +157,11 @@ class Branch:
             return
         counting = live.history.open()
         self.late = [want for want in self.late if any(filter_covers(wide, want.filter) for wide in counting)]
-        self._timed = {pattern: ms for pattern, ms in self._timed.items() if self._counts(pattern)}
+        bringing = self._bringing()
+        self._timed = {pattern: ms for pattern, ms in self._timed.items() if bringing.covers(pattern)}
         due: dict[str, Want] = {}               # one of each filter at a time
         for want in (*self._unmet(needs, live.floor), *(late for late in self.late if late.until <= live.floor)):
-            if self._counts(want.filter):
+            if bringing.covers(want.filter):
                 due.setdefault(want.filter, want)
         if due:
             self._begin(list(due.values()))
@@ -168,10 +170,9 @@ class Branch:
             log.warning("%s: back-fills begin at offset %d, what came before was forgotten",
                         self.origin.text, live.history.horizon)
 
-    def _counts(self, pattern: str) -> bool:
-        """Does the live flow bring the filter from its floor on?"""
-        return any(filter_covers(wide, pattern) and since <= self.live.floor
-                   for wide, since in self.live.history.open().items())
+    def _bringing(self) -> Covering:
+        """What the live flow brings from its floor on."""
+        return Covering(pattern for pattern, since in self.live.history.open().items() if since <= self.live.floor)
 
     def _unmet(self, needs: list[Want], stop: int) -> list[Want]:
         """Needs of which something below `stop` was never asked for."""
@@ -247,7 +248,7 @@ class Branch:
         """Is whatever was wanted of a filter in our log: from there on without a gap, up to stop and the live flow?"""
         live = self.live
         if (self.backfill is not None or not live.is_steady or live.floor < min(stop or 0, live.end)
-                or not self._counts(begin.filter)):
+                or not self._bringing().covers(begin.filter)):
             return False
         return self._is_met(begin) or not live.history.missing(begin.filter, max(begin.since, live.first), live.floor)
 

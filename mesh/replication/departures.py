@@ -67,8 +67,7 @@ class Departures:
         """When the consumer was last read here; -1: there is none that may go to this node. is_looking: we look for
         it ourselves.
         """
-        consumer = self._router.registry.by_name.get(ask.name)
-        outgoing = self.gone.get(ask.name) if consumer is None or is_looking else None
+        consumer, outgoing = self._find(ask.name, is_looking)
         if outgoing is not None:
             free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
             return outgoing.left_ms if outgoing.user == ask.user and free else -1
@@ -79,6 +78,11 @@ class Departures:
             return -1
         since_s = consumer.detached_since_s
         return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
+
+    def _find(self, name: str, is_looking: bool) -> tuple[Consumer | None, Outgoing | None]:
+        """A consumer that is here goes before what is left of one that went."""
+        consumer = self._router.registry.by_name.get(name)
+        return consumer, self.gone.get(name) if consumer is None or is_looking else None
 
     def _may_leave(self, consumer: Consumer, node: str) -> bool:
         """A consumer goes only where the link lets all of its events go: its position is of no use elsewhere."""
@@ -93,8 +97,7 @@ class Departures:
         if self.used_ms(source, ask, is_looking=is_looking) < 0:
             self._send(source, Export(ask.request, ask.name, Step.MOVE, False), PRIORITY_GOSSIP)
             return
-        consumer = self._router.registry.by_name.get(ask.name)
-        outgoing = self.gone.get(ask.name) if consumer is None or is_looking else None
+        consumer, outgoing = self._find(ask.name, is_looking)
         if outgoing is not None:
             if ask.name in self._unstored:      # a full disk: the new node asks again
                 self._keep(ask.name, outgoing, lambda: None)

@@ -174,24 +174,23 @@ class Handover:
                 log.warning("node %s: the state of consumer %s cannot be read: %s", source, export.name, error)
                 self._fresh(entry)
                 return
-            moved.begins = [later(want, -self._skew_ms(source)) for want in moved.begins]     # by our clock
+            moved.begins = [later(want, -self._history.skew_ms(source)) for want in moved.begins]     # by our clock
             self._place(entry, moved)
 
     def _choose(self, entry: _Incoming) -> None:
-        own = self.departures.gone.get(entry.consumer.name)
         if entry.source is None:
             self._fresh(entry)
-        elif entry.source == self._overlay.me.name and own is None:
-            entry.look_again(self._clock_s())           # it has arrived at the other node meanwhile
-            self._look(entry)
-        elif own is not None and entry.source == self._overlay.me.name:
-            entry.asked = True
-            self._place(entry, own.moved)
-        else:
+        elif entry.source != self._overlay.me.name:
             entry.asked = True
             entry.due_s = self._clock_s() + MOVE_S
             self._store_looking(entry)
             self._move(entry)
+        elif (own := self.departures.gone.get(entry.consumer.name)) is not None:
+            entry.asked = True
+            self._place(entry, own.moved)
+        else:
+            entry.look_again(self._clock_s())           # it has arrived at the other node meanwhile
+            self._look(entry)
 
     def _move(self, entry: _Incoming) -> None:
         consumer = entry.consumer
@@ -218,7 +217,8 @@ class Handover:
         for pattern in moved.filters if not consumer.filters else ():
             consumer.add_filter(pattern, consumer.identity)
         self._history.wanted_since(moved.begins)
-        steps = place(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, moved, self._skew_ms)
+        me = self._overlay.me
+        steps = place(self._router, consumer, me.name, me.epoch, moved, self._history.skew_ms)
 
         def work() -> Iterator[None]:
             try:
@@ -250,8 +250,7 @@ class Handover:
         log.info("consumer %s goes on here, it came from node %s", consumer.name, entry.source)
         if consumer.name in self.departures.gone:
             self.departures.forget(consumer.name)       # also one that left long ago, for a node that never said DONE
-        if entry.source not in (None, self._overlay.me.name):
-            assert entry.source is not None
+        if entry.source is not None and entry.source != self._overlay.me.name:
             self._send(entry.source, ExportAsk(
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
         self._resume(consumer)
@@ -260,7 +259,7 @@ class Handover:
         """History that placed consumers may lack here, of these partitions and of those that they name."""
         found: dict[OriginPartition, list[Want]] = {}
         for moved in self._catching_up.values():
-            for need in moved.needs(self._router, origins, self._skew_ms):
+            for need in moved.needs(self._router, origins, self._history.skew_ms):
                 found.setdefault(need.origin, []).append(need.begin)
         return found
 
@@ -269,16 +268,11 @@ class Handover:
         for name, moved in list(self._catching_up.items()):
             consumer = self._router.registry.by_name.get(name)
             if consumer is None or all(
-                is_met(need) for need in moved.needs(self._router, origins, self._skew_ms)
+                is_met(need) for need in moved.needs(self._router, origins, self._history.skew_ms)
                 if need.begin.filter in consumer.filters
             ):
                 del self._catching_up[name]
                 self._router.state.delete(IN + name)
-
-    def _skew_ms(self, node: str) -> int:
-        """Its clock less ours."""
-        found = self._overlay.nodes.get(node)
-        return round(found.skew_ms or 0) if found is not None else 0
 
     def published(self) -> None:
         """Events of other nodes were put into our log: consumers that came from elsewhere may have had them there."""
@@ -308,7 +302,7 @@ class Handover:
         entry = self._incoming.get(ask.name)
         if entry is None or entry.consumer.identity.user != ask.user:
             return False
-        theirs_ms = ask.since_ms - self._skew_ms(source) if ask.since_ms else self._clock_ms()
+        theirs_ms = ask.since_ms - self._history.skew_ms(source) if ask.since_ms else self._clock_ms()
         return entry.asked or (entry.since_ms, entry.request) < (theirs_ms, ask.request)
 
     # -- time -------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ class Intake:
     def _want(self, pattern: str) -> None:
         changed = self._interest.want(pattern)
         self.wishes.want(pattern, self._known_nodes(), lambda: self._interest.filters, changed=changed,
-                          durable=self._is_configured(pattern))
+                         durable=self._is_configured(pattern))
 
     def _is_configured(self, pattern: str) -> bool:
         return any(table.filter == pattern for table in self._config.replicate)
@@ -235,7 +235,7 @@ class Intake:
         only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
             flow.limit(only, prefix)
-        skew_ms = round(node.skew_ms or 0)
+        skew_ms = self.needs.skew_ms(node.name)
         before = live.history.open()
         if before or not branch.is_fresh():
             desired = {pattern: latest(pattern) for pattern in fitting}
@@ -330,8 +330,7 @@ class Intake:
         """A live flow knows from where a new filter counts, first: as it begins. When all of the node do, its retained
         events are asked for again: what it retained after the first snapshot and before that offset came by neither.
         """
-        node = self._overlay.nodes.get(origin.node)
-        now_ms = self.clock_ms() + round(node.skew_ms or 0 if node is not None else 0)
+        now_ms = self.clock_ms() + self.needs.skew_ms(origin.node)
         if asked.since == BY_TIME and not first and now_ms - asked.since_ms > LATE_MS:
             self.branches[origin].add_late(asked, since)
         if not any(branch.live.filters.is_asking(asked.filter) for branch in self.branches.values()

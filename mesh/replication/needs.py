@@ -124,7 +124,7 @@ class HistoryNeeds:
                              if filter_covers(want.filter, bare))
                 if not counting.covers(bare) and self._may_hold(origin, bare):      # the node may not know of it yet
                     found.append(Want(pattern, BY_TIME, branch.stored_floor,
-                                      max(0, self._intake.wishes.moment_ms(pattern) + self._skew_ms(origin.node))))
+                                      max(0, self._intake.wishes.moment_ms(pattern) + self.skew_ms(origin.node))))
             return found[:WANTS_MAX]
 
         return of_origin
@@ -135,6 +135,7 @@ class HistoryNeeds:
         return node is None or any(
             may_hold(stream.captures, bare) for stream in node.streams if stream.name == origin.stream)
 
-    def _skew_ms(self, name: str) -> int:
+    def skew_ms(self, name: str) -> int:
+        """Of a node: its clock less ours, 0 when it is not in sight."""
         node = self._overlay.nodes.get(name)
         return round(node.skew_ms or 0) if node is not None else 0

@@ -7,44 +7,15 @@ import pytest
 
 from mesh.replication.messages import Batch, Export, decode
 from mesh.replication.settings import ReplicationSettings
-from routing.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.members import Mode
 from routing.policy import Identity
 from routing.settings import StreamSettings
+from tests.mesh.replication.consumers import attach, got, trio, write
 from tests.mesh.replication.harness import World
-from tests.support.routing import ANA, Reader
+from tests.support.routing import ANA
 
 BOB = Identity(user="bob", protocol="test", client_id="bob-1")
-
-
-def attach(node, name="desk", pattern="a/#", credit=10_000, identity=ANA, **options):
-    consumer = node.router.open_consumer(ConsumerSpec(name, (pattern,) if pattern else (), **options), identity)
-    reader = Reader(credit=credit, identity=identity)
-    reader.consumer = consumer
-    assert consumer.attach(reader) is None
-    node.turn()
-    return reader
-
-
-def got(reader):
-    return [delivery.event.payload for delivery in reader.deliveries]
-
-
-def trio(seed=1, **options):
-    world = World(seed, limits=ReplicationSettings(linger_s=0.5), **options)
-    streams = [StreamSettings("events", ("#",), partitions=2)]
-    nodes = [world.add("graz", streams=streams), world.add("cloud"), world.add("lyon", streams=streams)]
-    world.run(1)
-    return world, *nodes
-
-
-def write(world, *nodes, count=10):
-    for number in range(count):
-        for node in nodes:
-            node.publish(f"a/{number}", "b")
-        world.run(0.01)
-    return [event.payload for node in nodes for event in node.acked if event.topic.startswith("a/")]
 
 
 def test_it_goes_on_where_it_was_whoever_published():

@@ -8,8 +8,8 @@ import pytest
 from mesh.replication.messages import Batch, Export, ExportAsk, Step, decode
 from mesh.replication.settings import ReplicationSettings
 from routing.settings import StreamSettings
+from tests.mesh.replication.consumers import attach, got, trio, write
 from tests.mesh.replication.harness import START_MS, FakeOverlay, World
-from tests.mesh.replication.test_handover import attach, got, trio, write
 
 SLOW = ReplicationSettings(linger_s=0.5, window_bytes=1_024, batch_bytes=256)
 

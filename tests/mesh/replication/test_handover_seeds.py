@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.mesh.replication.test_handover import attach, got, trio, write
+from tests.mesh.replication.consumers import attach, got, trio, write
 from tests.support.routing import Reader
 
 SEEDS = int(os.environ.get("MESHGATE_HANDOVER_SEEDS", "24"))
