@@ -17,23 +17,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mesh.apikeys import resolve_api_keys
-from mesh.checks import NAME_CHARACTERS, NODE_NAME_MAX
-from mesh.config import stream_settings
+from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
+from mesh.configuration.config import stream_settings
+from mesh.configuration.outside import resolve_webhooks
+from mesh.configuration.settings import Config
 from mesh.connectors.webhooks import Webhooks
-from mesh.datadir import DataDirectory
-from mesh.identity import Authenticator, User
+from mesh.identity.apikeys import resolve_api_keys
+from mesh.identity.identity import Authenticator, User
+from mesh.identity.rules import rules_of
+from mesh.identity.tokens import Tokens
 from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
-from mesh.listener import Listener
+from mesh.management.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
-from mesh.outside import resolve_webhooks
-from mesh.process import OpenFiles
+from mesh.process.datadir import DataDirectory
+from mesh.process.limits import OpenFiles
+from mesh.process.listener import Listener
 from mesh.replication.settings import ReplicationConfig
-from mesh.rules import rules_of
-from mesh.settings import Config
-from mesh.snapshots import damaged_places, failed_partitions
-from mesh.tokens import Tokens
 from mesh.topology.nodestate import NodeInfo
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer

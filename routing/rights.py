@@ -62,7 +62,7 @@ class Rights:
         return identity.user == owner.user
 
     def may_change(self, identity: Identity, consumer: Consumer) -> bool:
-        """Its owner, or who may manage. Without users that is everybody: see mesh/rules.py."""
+        """Its owner, or who may manage. Without users that is everybody: see mesh/identity/rules.py."""
         return self.owns(identity, consumer) or self._policy.decide(identity, Action.MANAGE).allowed
 
     def refuse_change(self, identity: Identity, consumer: Consumer) -> Refusal | None:

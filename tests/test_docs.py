@@ -7,11 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mesh.auth_settings import ApiKeySettings, JwtSettings
-from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
-from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
-from mesh.replication.settings import ReplicateSettings, ReplicationSettings
-from mesh.settings import (
+from mesh.configuration.settings import (
     Config,
     Listeners,
     ListenerSettings,
@@ -21,8 +17,12 @@ from mesh.settings import (
     TlsSettings,
     UserSettings,
 )
+from mesh.configuration.units import parse_duration_ms, parse_size
+from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
+from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
+from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
-from mesh.units import parse_duration_ms, parse_size
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.cors import CorsSettings
 from protocols.rest.ratelimit import RateLimit

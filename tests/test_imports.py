@@ -87,7 +87,7 @@ def test_codecs_and_sessions_are_sans_io(name: str) -> None:
     ("protocols.mqtt.session", "protocols.mqtt.packets", True),
     ("protocols.mqtt.session", "protocols.wire", True),
     ("protocols.mqtt.session", "protocols.rest.app", False),
-    ("protocols.rest.app", "mesh.identity", False),
+    ("protocols.rest.app", "mesh.identity.identity", False),
     ("routing.router", "protocols.wire", False),
     ("routing.router", "routing.log.store", True),
     ("routing.log.store", "routing.router", False),

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from mesh.apikeys import hash_key, make_key
-from mesh.auth_settings import user_problem
 from mesh.commands.client import CommandError
-from mesh.units import parse_duration_ms
+from mesh.configuration.units import parse_duration_ms
+from mesh.identity.apikeys import hash_key, make_key
+from mesh.identity.auth_settings import user_problem
 
 
 def add_apikey(parser: argparse.ArgumentParser) -> None:

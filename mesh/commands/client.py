@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.address import parse_bind
-from mesh.config import load_config
-from mesh.settings import CONSOLE_PORT, HTTP_PORT
+from mesh.configuration.address import parse_bind
+from mesh.configuration.config import load_config
+from mesh.configuration.settings import CONSOLE_PORT, HTTP_PORT
 from routing.errors import ConfigError, MeshgateError
 
 TIMEOUT_S = 30.0

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from mesh.commands.client import Client, CommandError, add_options
-from mesh.logs import one_line
-from mesh.units import parse_duration_ms
+from mesh.configuration.units import parse_duration_ms
+from mesh.process.logs import one_line
 from routing.errors import TopicError
 from routing.topic import check_filter, check_topic
 

@@ -8,7 +8,7 @@ import msgspec
 
 from mesh.commands.client import Client, CommandError, add_options
 from mesh.commands.table import format_table
-from mesh.units import format_duration, format_size
+from mesh.configuration.units import format_duration, format_size
 
 ACTIONS = ("pause", "resume", "drain", "kick")
 

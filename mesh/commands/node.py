@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from mesh.commands.client import CommandError
-from mesh.config import load_config
-from mesh.effective import effective, format_toml, warnings_of
-from mesh.identity import hash_password
-from mesh.outside import resolve_links, resolve_outside
+from mesh.configuration.config import load_config
+from mesh.configuration.effective import effective, format_toml, warnings_of
+from mesh.configuration.outside import resolve_links, resolve_outside
+from mesh.identity.identity import hash_password
 
 PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
 
@@ -37,7 +37,7 @@ def add_passwd(parser: argparse.ArgumentParser) -> None:
 
 
 def run_up(options: argparse.Namespace) -> int:
-    from mesh.service import run_node  # late: the other commands should not pay for loading a whole node
+    from mesh.process.service import run_node  # late: the other commands should not pay for loading a whole node
 
     return run_node(options.config, options.data, options.log_format, options.log_level)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesh.logs import one_line
+from mesh.process.logs import one_line
 
 CELL_CHARACTERS_MAX = 60
 

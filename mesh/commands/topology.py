@@ -8,8 +8,8 @@ import msgspec
 
 from mesh.commands.client import Client, CommandError, add_options
 from mesh.commands.table import format_table
-from mesh.logs import one_line
-from mesh.units import format_duration, format_size
+from mesh.configuration.units import format_duration, format_size
+from mesh.process.logs import one_line
 
 VIEWS = ("nodes", "routes", "interest", "lag")
 

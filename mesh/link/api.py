@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mesh.answers import json_answer
 from mesh.link.manager import LinkManager
+from mesh.management.answers import json_answer
 from protocols.rest.problems import Problem
 
 ACTIONS = ("pause", "resume", "drain", "kick")

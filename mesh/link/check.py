@@ -1,4 +1,4 @@
-"""What [[links]], [[link_peers]] and [link] must hold beyond the types of their values. Called by mesh/checks.py.
+"""What [[links]], [[link_peers]] and [link] must hold beyond the types of their values. Called by mesh/configuration.
 
 Each problem is one line that begins with the path of the setting.
 """

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from mesh.configuration.secret import resolve_secret
 from mesh.link.settings import EVERY_NODE, LinkPeerTable
-from mesh.secret import resolve_secret
 from routing.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from mesh.address import is_loopback
+from mesh.configuration.address import is_loopback
 from mesh.link.backoff import PAUSED_BY_PEER_S, Backoff
 from mesh.link.bucket import Uplink
 from mesh.link.codes import Code, code_name

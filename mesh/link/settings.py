@@ -1,4 +1,4 @@
-"""Settings of links, as typed structs. mesh/settings.py includes them, mesh/link/check.py checks them."""
+"""Settings of links, as typed structs. mesh/configuration/settings.py includes them, mesh/link/check.py checks them."""
 from __future__ import annotations
 
 import msgspec

@@ -7,12 +7,12 @@ import msgspec
 from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
-from mesh.address import is_loopback
+from mesh.configuration.address import is_loopback
+from mesh.configuration.secret import resolve_secret
 from mesh.link.peer import NAME_CHARACTERS
 from mesh.link.proxy import ProxyAddress
 from mesh.link.settings import LinkTable
-from mesh.secret import resolve_secret
-from mesh.tls import client_context
+from mesh.process.tls import client_context
 from routing.errors import ConfigError
 
 NAME_MAX = 64

@@ -1,4 +1,4 @@
-"""What [[replicate]] and [replication] must hold beyond the types of their values. Called by mesh/checks.py."""
+"""What [[replicate]] and [replication] must hold beyond the types of their values. Called by mesh/configuration."""
 from __future__ import annotations
 
 from collections.abc import Iterator

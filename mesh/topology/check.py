@@ -1,4 +1,4 @@
-"""What [mesh] must hold beyond the types of its values. Called by mesh/checks.py."""
+"""What [mesh] must hold beyond the types of its values. Called by mesh/configuration/checks.py."""
 from __future__ import annotations
 
 from collections.abc import Iterator

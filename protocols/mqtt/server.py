@@ -48,7 +48,7 @@ ORPHANS_MAX = 10_000        # sessions that ended, whose QoS 2 ids in the log mu
 
 
 class Authenticator(Protocol):
-    """mesh/identity.py."""
+    """mesh/identity/identity.py."""
 
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,

@@ -1,4 +1,4 @@
-"""Settings and limits of the MQTT server, every bound with its reason. mesh/config.py decodes TOML into this."""
+"""Settings and limits of the MQTT server, every bound with its reason. mesh/configuration decodes TOML into this."""
 from __future__ import annotations
 
 import msgspec

@@ -25,7 +25,7 @@ SESSION_S = 60.0        # after it the next request logs in again, so that a rem
 
 
 class Authenticates(Protocol):
-    """The part of mesh/identity.py's Authenticator that a listener needs."""
+    """The part of mesh/identity/identity.py's Authenticator that a listener needs."""
 
     @property
     def open(self) -> bool:

@@ -1,4 +1,4 @@
-"""Counters of the HTTP listener: plain ints, added to on the loop, read by mesh/metrics.py through snapshot()."""
+"""Counters of the HTTP listener: plain ints, added to on the loop, read by mesh/management through snapshot()."""
 from __future__ import annotations
 
 from collections import Counter

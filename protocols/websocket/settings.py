@@ -1,4 +1,4 @@
-"""Settings of the WebSockets on the HTTP listener. mesh/config.py decodes TOML into them."""
+"""Settings of the WebSockets on the HTTP listener. mesh/configuration/config.py decodes TOML into them."""
 from __future__ import annotations
 
 import msgspec

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.mesh.tokens import by_hand, claims, jwk, jwks, rsa_key, token
+from tests.mesh.identity.tokens import by_hand, claims, jwk, jwks, rsa_key, token
 from tests.support.node import meshgate
 from tests.support.rawmqtt import open_mqtt
 from tests.support.wait import wait_until

@@ -7,10 +7,10 @@ from pathlib import Path
 import jwt
 import pytest
 
+from mesh.configuration.settings import TlsSettings
 from mesh.link.proxy import ProxyAddress, ProxyError, check_reply, connect_request
 from mesh.link.settings import LinkPeerTable, LinkTable
-from mesh.settings import TlsSettings
-from mesh.tls import make_context
+from mesh.process.tls import make_context
 from tests.mesh.link.nodes import LinkNode, fast_limits, until
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.connectproxy import ConnectProxy

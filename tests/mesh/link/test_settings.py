@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.config import decode_config
-from mesh.effective import effective, format_toml, warnings_of
+from mesh.configuration.config import decode_config
+from mesh.configuration.effective import effective, format_toml, warnings_of
+from mesh.configuration.outside import resolve_links
 from mesh.link.prepare import prepare_links
 from mesh.link.target import link_name
-from mesh.outside import resolve_links
 from routing.errors import ConfigError
 
 LINK = '[[links]]\nto = "ws://127.0.0.1:7421"\n'

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.apikeys import ApiKey, hash_key, make_key
+from mesh.identity.apikeys import ApiKey, hash_key, make_key
 from routing.policy import Action, Rule
 
 from .stand import basic, stand

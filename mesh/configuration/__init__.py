@@ -1,0 +1,1 @@
+"""One TOML file to typed settings, checked; and what it points to."""

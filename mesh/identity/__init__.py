@@ -1,0 +1,1 @@
+"""Who is there: users, passwords, keys, tokens, lock-out, and the rules of a node."""

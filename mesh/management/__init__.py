@@ -1,0 +1,1 @@
+"""The console listener: health, metrics and the management API."""

@@ -1,0 +1,34 @@
+"""What a person at the terminal sees when a node starts: standard output, while log lines go to standard error."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mesh.configuration.units import format_size
+
+if TYPE_CHECKING:
+    from mesh.node import Node
+
+NAMES = {
+    "mqtt": "MQTT", "http": "REST, SSE, MQTT over WebSocket", "console": "health, metrics, management",
+    "link": "links from other nodes",
+}
+
+
+def print_banner(node: Node) -> None:
+    lines = [f"meshgate {node.version}: node {node.name} (site {node.config.node.site}) is ready"]
+    for listener in node.listeners:
+        scheme = {"mqtt": "mqtts" if listener.secure else "mqtt", "link": "wss" if listener.secure else "ws"}.get(
+            listener.protocol, "https" if listener.secure else "http")
+        lines.extend(f"  {NAMES[listener.protocol]:<32} {scheme}://{text}" for text in listener.texts)
+    size = sum(part.size_bytes for stream in node.router.streams for part in stream.partitions)
+    streams = ", ".join(node.router.streams.by_name)
+    lines.append(f"  {'data':<32} {node.data.root} ({format_size(size)}; streams: {streams})")
+    if node.authenticator.open:
+        lines.append("  No users are configured: this node serves programs on this machine only, and trusts them all.")
+    print("\n".join(lines), flush=True)
+
+
+def print_first_password(user: str, password: str) -> None:
+    print(
+        f"No configured user may manage this node, so one was made. This is shown once:\n"
+        f"  user {user}   password {password}", flush=True)

@@ -1,0 +1,115 @@
+"""SIGHUP: take a changed configuration while running. Everything is checked before anything is changed.
+
+Taken: users, policies, certificates, new streams, settings of streams, limits of the routing core. What needs new
+sockets, new files or a new name needs a restart; a configuration that asks for it is refused whole, like a wrong one.
+"""
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mesh.configuration.config import load_config, stream_settings
+from mesh.configuration.effective import warnings_of
+from mesh.configuration.outside import resolve_links, resolve_outside, resolve_webhooks
+from mesh.configuration.settings import Config, ListenerSettings
+from mesh.identity.apikeys import resolve_api_keys
+from mesh.identity.first_admin import first_admin
+from mesh.identity.identity import User
+from mesh.identity.rules import rules_of
+from routing.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from mesh.node import Node
+
+logger = logging.getLogger(__name__)
+
+RESTART = "cannot change while the node runs; restart it"
+LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window")
+
+
+async def reload(node: Node, path: Path | None, data: str | None) -> None:
+    """Apply the file, or log why not and go on with what was. data: overrides node.data, as --data did at the start."""
+    try:
+        config, users, contexts = prepare(node.config, path, data)
+        links = resolve_links(config)
+        webhooks = resolve_webhooks(config)
+        node.router.apply_streams(stream_settings(config))      # first: it is the one step that the world can refuse
+    except (ConfigError, StorageError) as error:
+        node.reloads["refused"] += 1
+        node.reload_problem = str(error)
+        for line in str(error).splitlines():
+            logger.error("configuration refused, the old one stays: %s", line)
+        return
+    node.router.apply_limits(config.limits)
+    node.router.apply_rules(rules_of(config))
+    node.authenticator.tokens.replace(resolve_api_keys(config.api_keys), config.jwt)
+    node.authenticator.tokens.prefetch()        # key sets in files are read again, too
+    node.authenticator.replace(users + first_admin(config, users, node.data)[0])
+    for listener, settings, context in zip(node.listeners, (item for _, item in config.listeners.all()), contexts):
+        if context is not None:
+            await listener.reload(settings.tls, context)
+    node.links.apply(links)
+    node.webhooks.apply(webhooks)
+    node.config = config
+    node.reloads["ok"] += 1
+    node.reload_problem = None
+    logger.info("configuration taken: %d streams, %d users, %d policies",
+                len(config.streams), len(config.users), len(config.policies))
+    for warning in warnings_of(config):
+        logger.warning("%s", warning)
+
+
+def prepare(
+    current: Config, path: Path | None, data: str | None,
+) -> tuple[Config, list[User], list[ssl.SSLContext | None]]:
+    """Everything that can go wrong: the new configuration with its users and TLS contexts. Raises ConfigError."""
+    if path is None:
+        raise ConfigError("this node runs without a configuration file, there is nothing to reload")
+    config = load_config(path)
+    if data is not None:
+        config = msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, data=data))
+    problems = restart_needed(current, config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    users, contexts = resolve_outside(config)
+    return config, users, contexts
+
+
+def restart_needed(current: Config, new: Config) -> list[str]:
+    """Settings that differ and cannot be taken now, one line each."""
+    problems = [
+        f"node.{name}: {RESTART}" for name in ("name", "site", "data")
+        if getattr(current.node, name) != getattr(new.node, name)
+    ]
+    if _sockets(current) != _sockets(new):
+        problems.append(f"listeners: addresses, and TLS on or off, {RESTART}")
+    if current.authenticates != new.authenticates:
+        problems.append(f"users, api_keys and jwt: between none and some, {RESTART}")
+    problems.extend(
+        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
+        if getattr(current, table) != getattr(new, table)
+    )
+    problems.extend(
+        f"limits.{name}: {RESTART}" for name in LIMITS_AT_START
+        if getattr(current.limits, name) != getattr(new.limits, name)
+    )
+    streams = {stream.name: stream for stream in new.streams}
+    for stream in current.streams:
+        after = streams.get(stream.name)
+        if after is None:
+            problems.append(f"streams: {stream.name} is gone from the file, but streams are not removed; put it back")
+        elif after.partitions != stream.partitions:
+            problems.append(f"streams: {stream.name}: partitions {RESTART}")
+    return problems
+
+
+def _sockets(config: Config) -> list[tuple[str, str, bool, bool]]:
+    return [(protocol, *_socket(listener)) for protocol, listener in config.listeners.all()]
+
+
+def _socket(listener: ListenerSettings) -> tuple[str, bool, bool]:
+    return listener.bind, listener.tls is not None, listener.tls is not None and listener.tls.client_ca is not None

@@ -1,0 +1,253 @@
+"""The life of a node: start in order, timers, signals, stop in order and in bounded time. Called by `meshgate up`.
+
+    start   bind every address ▸ lock and recover the log ▸ open the listeners ▸ ready
+    stop    not ready ▸ stop accepting ▸ protocols say goodbye ▸ positions and log to disk
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from mesh.configuration.config import load_config
+from mesh.configuration.effective import warnings_of
+from mesh.configuration.outside import resolve_links, resolve_outside
+from mesh.configuration.settings import Config
+from mesh.identity.first_admin import first_admin
+from mesh.management.admin import make_admin_app
+from mesh.node import Node, wall_clock_ms
+from mesh.process.banner import print_banner, print_first_password
+from mesh.process.datadir import ADMIN, DataDirectory
+from mesh.process.limits import OpenFiles, freeze_start, tune_process
+from mesh.process.listener import Listener
+from mesh.process.logs import set_up_logs
+from mesh.process.loop import loop_factory
+from mesh.process.reload import reload
+from mesh.version import meshgate_version
+from protocols.rest.counters import RestCounters
+from protocols.rest.guard import GuardedRunner
+from protocols.transport import SocketListener, SocketSettings
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.05               # timers of consumers: ack timeouts and redelivery are this exact
+MAINTAIN_S = 1.0            # retention, rolling by age, compaction
+LATE_S = 0.5                # a loop that is later than this was blocked, or the machine was
+LOG_CLOSE_MAX_S = 10.0      # beyond the stop timeout, for the last sync; a disk that hangs must not hold the process
+
+
+def run_node(config_file: Path | None, data: Path | None, log_format: str, log_level: str) -> int:
+    """Run until a signal says stop. Returns the exit code; raises ConfigError and StorageError before it is ready."""
+    set_up_logs(log_format, log_level)
+    config = load_config(config_file)
+    if data is not None:
+        config = msgspec.structs.replace(
+            config, node=msgspec.structs.replace(config.node, data=str(data.resolve())))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)     # until the node can reload: a hangup must not end its start
+    files = tune_process()
+    directory = DataDirectory(Path(config.node.data))
+    directory.make()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(Service(config, config_file, directory, files, overridden=data is not None).run())
+    return 0
+
+
+class Service:
+    """One run of a node."""
+
+    def __init__(
+        self, config: Config, config_file: Path | None, data: DataDirectory, files: int, *, overridden: bool,
+    ) -> None:
+        """files: limit of open files.  overridden: --data was given, so a reload must not look at node.data."""
+        self._config = config
+        self._config_file = config_file
+        self._data = data
+        self._overridden = overridden
+        self._files = OpenFiles(files, time.monotonic)
+        self._stop = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+        self._runners: list[GuardedRunner] = []
+        self._sockets: list[SocketListener] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_stray)
+        listeners = self._bind()
+        try:
+            node = await self._start(listeners)
+        except BaseException:
+            for listener in listeners:
+                listener.stop()
+            raise
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload, node)
+        node.state = "ready"
+        print_banner(node)
+        for stream in node.store.unserved():
+            logger.warning("stream %s is on disk but in no [[streams]]: its events are kept and not served", stream)
+        logger.info("node %s is ready after %.1f s", node.name, node.uptime_s())
+        await self._stop.wait()
+        await self._shut_down(node)
+
+    # -- start ------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> list[Listener]:
+        bound: list[Listener] = []
+        try:
+            for protocol, settings, path in self._config.listeners.placed():
+                listener = Listener(
+                    protocol, settings, anonymous=not self._config.proves(protocol),
+                    may_accept=self._files.may_accept, path=path)
+                bound.append(listener)
+                listener.bind()
+        except BaseException:
+            for listener in bound:
+                listener.stop()
+            raise
+        return bound
+
+    async def _start(self, listeners: list[Listener]) -> Node:
+        users, contexts = resolve_outside(self._config)
+        links = resolve_links(self._config)
+        node = Node(self._config, users, self._data, meshgate_version())
+        generated, password = first_admin(self._config, users, self._data)
+        node.authenticator.replace(users + generated)
+        node.listeners, node.files = listeners, self._files
+        factories = {
+            "console": await self._http_factory(make_admin_app(node), RestCounters()),
+            "http": await self._http_factory(node.rest.make_app(), node.rest.counters),
+            "mqtt": self._mqtt_factory(node), "link": node.links.accept,
+        }
+        node.links.apply(links)
+        for listener, context in zip(listeners, contexts):
+            await listener.open(factories[listener.protocol], context)
+        self._data.write_listening(node.name, node.listening())
+        if password is not None:
+            print_first_password(ADMIN, password)
+        for warning in warnings_of(self._config):
+            logger.warning("%s", warning)
+        node.authenticator.tokens.prefetch()
+        node.webhooks.start()
+        freeze_start()
+        self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
+        self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))
+        return node
+
+    async def _http_factory(self, app: web.Application, counters: RestCounters) -> Callable[[], asyncio.BaseProtocol]:
+        runner = GuardedRunner(app, self._config.http, counters)
+        self._runners.append(runner)
+        await runner.setup()
+        assert runner.server is not None
+        return runner.server
+
+    def _mqtt_factory(self, node: Node) -> Callable[[], asyncio.BaseProtocol]:
+        settings = self._config.mqtt
+        sockets = SocketSettings(
+            write_buffer_high_bytes=settings.write_buffer_high_bytes,
+            write_buffer_low_bytes=settings.write_buffer_low_bytes)
+        listener = SocketListener(node.mqtt, sockets, asyncio.get_running_loop())
+        self._sockets.append(listener)
+        return listener.channel
+
+    # -- timers -----------------------------------------------------------------------------------------------
+
+    def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        """Call work again and again. An error of ours is logged; the timer goes on."""
+        loop = asyncio.get_running_loop()
+        due_s = time.monotonic() + seconds
+
+        def turn() -> None:
+            nonlocal due_s
+            late_s = time.monotonic() - due_s
+            if late_s > LATE_S:
+                logger.warning("the loop was blocked for %.1f s", late_s)
+            try:
+                work()
+            except Exception:
+                logger.exception("timer %s failed", name)
+            due_s = time.monotonic() + seconds
+            self._timers[name] = loop.call_later(seconds, turn)
+
+        self._timers[name] = loop.call_later(seconds, turn)
+
+    # -- signals ----------------------------------------------------------------------------------------------
+
+    def _on_stop(self, number: int) -> None:
+        if self._stop.is_set():
+            logger.warning("second signal: stopping at once; what was acked is on disk")
+            os._exit(128 + number)
+        logger.info("%s: stopping", signal.Signals(number).name)
+        self._stop.set()
+
+    def _on_reload(self, node: Node) -> None:
+        if self._reloading is not None and not self._reloading.done():
+            self._reload_again = True
+            return
+        self._reloading = asyncio.get_running_loop().create_task(self._reload(node))
+
+    async def _reload(self, node: Node) -> None:
+        """One reload at a time; a signal that came meanwhile means one more."""
+        self._reload_again = True
+        while self._reload_again:
+            self._reload_again = False
+            try:
+                await reload(node, self._config_file, self._config.node.data if self._overridden else None)
+            except Exception:
+                logger.exception("reload failed")
+
+    # -- stop -------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self, node: Node) -> None:
+        node.state = "stopping"
+        timeout_s = self._config.node.stop_timeout_s
+        threading.Thread(target=_exit_anyway, args=(timeout_s + LOG_CLOSE_MAX_S,), daemon=True).start()
+        for listener in node.listeners:
+            listener.stop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._say_goodbye(node)
+        except TimeoutError:
+            logger.warning("not everybody was gone after %.0f s", timeout_s)
+        for timer in self._timers.values():
+            timer.cancel()
+        node.authenticator.close()
+        self._data.forget_listening()
+        node.router.close()
+        logger.info("node %s has stopped", node.name)
+
+    async def _say_goodbye(self, node: Node) -> None:
+        """Each protocol in its own words, at the same time."""
+        node.mqtt.shutdown()
+        node.mesh.close()
+        outcomes = await asyncio.gather(
+            node.rest.shutdown(), node.webhooks.shutdown(), node.links.shutdown(),
+            *(runner.cleanup() for runner in self._runners), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                logger.error("while stopping: %r", outcome)
+        while any(listener.channels for listener in self._sockets):      # goodbyes are still on their way
+            await asyncio.sleep(0.01)
+
+
+def _exit_anyway(seconds: float) -> None:
+    time.sleep(seconds)
+    logger.critical("still not stopped after %.0f s: giving up; what was acked is on disk", seconds)
+    os._exit(1)
+
+
+def _log_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody awaited. It is ours, so with its traceback; the node goes on."""
+    error = context.get("exception")
+    logger.error("%s", context.get("message", "error in the event loop"), exc_info=error)

@@ -1,0 +1,120 @@
+"""listener.py: binding, TLS that takes new certificates, and the loopback rule on what a name really is."""
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from mesh.configuration.settings import ListenerSettings, TlsSettings
+from mesh.process.listener import Listener
+from mesh.process.tls import make_context
+from routing.errors import ConfigError
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.wait import DEADLINE_S
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.write(data)
+
+
+def _certificates(folder: Path) -> Certificates:
+    folder.mkdir()
+    return make_certificates(folder)
+
+
+async def test_port_0_takes_a_free_one_and_says_which() -> None:
+    listener = Listener("mqtt", ListenerSettings("127.0.0.1:0"), anonymous=True)
+    listener.bind()
+    await listener.open(Echo, None)
+    (host, port), = listener.addresses
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.close()
+    listener.stop()
+    with pytest.raises(OSError):
+        await asyncio.open_connection(host, port)
+
+
+async def test_a_taken_port_is_an_error_that_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listener = Listener("mqtt", ListenerSettings(f"127.0.0.1:{port}"), anonymous=True)
+        with pytest.raises(ConfigError, match=f"listeners.mqtt.bind: 127.0.0.1:{port}: another program listens there"):
+            listener.bind()
+        second = Listener("mqtt", ListenerSettings(f"127.0.0.1:{port}"), anonymous=True, path="listeners.mqtt[1]")
+        with pytest.raises(ConfigError, match=r"listeners\.mqtt\[1\]\.bind: 127"):
+            second.bind()
+
+
+def test_a_name_that_is_not_loopback_is_refused_without_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.9", 1883))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+    listener = Listener("mqtt", ListenerSettings("localhost:1883"), anonymous=True)
+    with pytest.raises(ConfigError, match="localhost is 192.0.2.9, which other machines can reach"):
+        listener.bind()
+
+
+async def _served_certificate(port: int, authority: Path) -> bytes:
+    context = ssl.create_default_context(cafile=str(authority))
+    context.check_hostname = False
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return bytes(certificate)
+
+
+async def test_new_certificates_serve_new_connections_and_old_ones_stay(tmp_path: Path) -> None:
+    old, new = _certificates(tmp_path / "old"), _certificates(tmp_path / "new")
+    settings = TlsSettings(str(old.server_cert), str(old.server_key))
+    listener = Listener("mqtt", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
+    listener.bind()
+    await listener.open(Echo, make_context(settings))
+    port = listener.addresses[0][1]
+    context = ssl.create_default_context(cafile=str(old.ca))
+    context.check_hostname = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    before = await _served_certificate(port, Path(old.ca))
+
+    changed = TlsSettings(str(new.server_cert), str(new.server_key))
+    for _ in range(5):
+        await listener.reload(changed, make_context(changed))
+    assert await _served_certificate(port, Path(new.ca)) != before
+    writer.write(b"still here")
+    assert await reader.readexactly(10) == b"still here"
+    writer.close()
+    listener.stop()
+
+
+async def test_plaintext_on_a_tls_port_is_closed(tmp_path: Path) -> None:
+    """hostile.md row 86."""
+    made = _certificates(tmp_path / "made")
+    settings = TlsSettings(str(made.server_cert), str(made.server_key))
+    listener = Listener("mqtt", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
+    listener.bind()
+    await listener.open(Echo, make_context(settings))
+    reader, writer = await asyncio.open_connection(*listener.addresses[0])
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_S):
+        try:
+            while await reader.read(1_000):
+                pass
+        except ConnectionResetError:
+            pass
+    writer.close()
+    listener.stop()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_bad_certificate_file_is_an_error_with_its_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "cert.pem").write_bytes(content)
+    with pytest.raises(ConfigError, match="cert.pem"):
+        make_context(TlsSettings(str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem")))
