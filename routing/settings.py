@@ -1,4 +1,4 @@
-"""Settings of streams and the limits of the routing core, as typed structs. mesh/configuration decodes TOML into them."""
+"""Settings of streams and the limits of the routing core. mesh/configuration decodes TOML into them."""
 from __future__ import annotations
 
 import enum

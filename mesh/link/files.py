@@ -1,4 +1,4 @@
-"""Relative file names in [[links]] and [[link_peers]] count from the configuration file. Called by mesh/configuration."""
+"""File names in [[links]] and [[link_peers]] count from the configuration file. Called by mesh/configuration."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings and limits of the HTTP listener. mesh/configuration decodes TOML into them; docs/configuration.md lists them."""
+"""Settings and limits of the HTTP listener. mesh/configuration decodes TOML into them; see docs/configuration.md."""
 from __future__ import annotations
 
 import msgspec
