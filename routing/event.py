@@ -13,6 +13,14 @@ HeaderValue: TypeAlias = str | bytes | int | float | bool | None
 Headers: TypeAlias = tuple[tuple[str, HeaderValue], ...]
 
 
+class DeadLetter(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a dead letter is the copy of. Only the node writes it: unlike a header, no publisher can."""
+
+    consumer: str                           # which gave up on it
+    topic: str                              # of the original
+    event_id: str                           # and its place, "<stream>:<partition>:<offset>"
+
+
 class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """The rarer fields of an event. An event that has none carries None instead, which keeps the hot path short."""
 
@@ -24,6 +32,7 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     priority: int | None = None             # 0..9
     payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
+    dead_letter: DeadLetter | None = None   # of a copy on a dead-letter topic, see ConsumerRegistry.dead_letter
 
 
 class OriginPartition(msgspec.Struct, frozen=True, gc=False):

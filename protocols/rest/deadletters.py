@@ -1,8 +1,9 @@
 """/v1/consumers/{name}/dead-letters and /redrive: what a consumer gave up on, listed, and handed to it once more.
 
-A dead letter is an event on the consumer's dead-letter topic with the header dead-letter-consumer; its original stands
-where dead-letter-id says. Redriving hands the original out again, to this consumer only, as if new. How far that has
-come is stored beside the consumer, in the same commit, so a kill neither loses nor doubles a redrive.
+A dead letter is an event on the consumer's dead-letter topic whose properties say of what it is the copy (DeadLetter in
+routing/event.py; its headers are for readers, anybody can write those). Redriving hands the original out again, to this
+consumer only, as if new. How far that has come is stored beside the consumer, in the same commit, so a kill neither
+loses nor doubles a redrive.
 """
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from routing.leases import Answer, redeliver
 from routing.policy import Identity
 
 if TYPE_CHECKING:
-    from routing.event import Event
+    from routing.event import DeadLetter, Event
     from routing.log.partition import Partition
 
 Place: TypeAlias = tuple[str, int, int]         # stream, partition, offset
@@ -102,7 +103,8 @@ class DeadLettersEndpoint:
 
     def _may_show(self, dead: Event, identity: Identity, consumer: Consumer) -> bool:
         """What it was before counts: rules change, and a former consumer of that name may have read other topics."""
-        topic = str(dict(dead.headers).get("dead-letter-topic", ""))
+        mark = mark_of(dead)
+        topic = mark.topic if mark is not None else ""
         return all(self._router.rights.may_read(who, topic) for who in (identity, consumer.identity))
 
     async def redrive(self, request: web.Request) -> web.StreamResponse:
@@ -181,7 +183,8 @@ class DeadLettersEndpoint:
 
     def _original(self, consumer: Consumer, dead: Event) -> Event | None:
         """The event that a dead letter is the copy of; None when it is gone or not wanted any more."""
-        place = parse_event_id(str(dict(dead.headers).get("dead-letter-id", "")))
+        mark = mark_of(dead)
+        place = parse_event_id(mark.event_id) if mark is not None else None
         partition = self._router.streams.partition(*place[:2]) if place is not None else None
         if place is None or partition is None:
             return None
@@ -247,7 +250,12 @@ def topic_of(consumer: Consumer) -> str:
 
 
 def _of_consumer(events: list[Event], name: str) -> Iterator[Event]:
-    return (event for event in events if ("dead-letter-consumer", name) in event.headers)
+    return (event for event in events if (mark := mark_of(event)) is not None and mark.consumer == name)
+
+
+def mark_of(event: Event) -> DeadLetter | None:
+    """None: the event is no dead letter, whatever its topic and headers say."""
+    return event.properties.dead_letter if event.properties is not None else None
 
 
 def _query(request: web.Request) -> tuple[int, Place | None]:

@@ -16,7 +16,7 @@ import msgspec
 from routing.event import Event, Headers, OriginPartition, Properties
 from routing.log.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.codecs import expand
-from routing.log.fields import ORIGIN, ORIGIN_DIGITS, ORIGIN_MARK, ORIGIN_OFFSET, Fields, RawHeader, read_fields
+from routing.log.fields import NODES_OWN, ORIGIN_DIGITS, ORIGIN_MARK, Fields, RawHeader, read_fields
 
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
 _CACHED_BYTES_MAX = 512         # longer headers are rarely repeated
@@ -102,8 +102,9 @@ def check_records(plain: bytes, header: BatchHeader) -> None:
     for record in records(plain, header):
         if record.offset != expected:
             raise BatchError("record offsets do not count up by one")
-        if any(name in (ORIGIN, ORIGIN_OFFSET) for name, _ in record.headers):
-            raise BatchError("the header meshgate-origin is the node's to write")
+        for name, _ in record.headers:
+            if name in NODES_OWN:
+                raise BatchError(f"the header {name.decode()} is the node's to write")
         expected += 1
     if expected != header.next_offset:
         raise BatchError("the count of records does not fit the last offset")

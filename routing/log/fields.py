@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from routing.event import Event, Headers, HeaderValue, OriginPartition, Properties
+import msgspec
+
+from routing.event import DeadLetter, Event, Headers, HeaderValue, OriginPartition, Properties
 
 RawHeader = tuple[bytes, bytes | None]
 
@@ -25,11 +27,13 @@ MESSAGE_ID = b"message-id"
 PRIORITY = b"meshgate-priority"
 PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
 MQTT_ID = b"meshgate-mqtt-id"
+DEAD_LETTER = b"meshgate-dead-letter"           # JSON: [consumer, topic of the original, its place]
 ORIGIN = b"meshgate-origin"                     # events of other nodes: <node>/<epoch>/<stream>/<partition>[!<flow>] …
 ORIGIN_OFFSET = b"meshgate-origin-offset"       # … and, last of all headers, the offset there in 16 hex digits
 ORIGIN_DIGITS = 16
 ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_DIGITS << 1,))     # before the digits
 
+NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID))    # what the node believes: no producer writes it
 _OURS = b"meshgate-"
 _ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"
@@ -76,6 +80,8 @@ def _property_headers(properties: Properties) -> Iterator[RawHeader]:
         yield PAYLOAD_IS_TEXT, b"1"
     if properties.mqtt_packet_id is not None:
         yield MQTT_ID, b"%d" % properties.mqtt_packet_id
+    if properties.dead_letter is not None:
+        yield DEAD_LETTER, msgspec.json.encode(properties.dead_letter)
 
 
 def _user_headers(headers: Headers) -> Iterator[RawHeader]:
@@ -217,6 +223,14 @@ def _number(value: bytes) -> int | None:
     return int(value) if digits.isdigit() and len(digits) <= _INT_TEXT_MAX else None
 
 
+def _dead_letter(value: bytes) -> DeadLetter | None:
+    try:
+        return _dead_letters.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+_dead_letters = msgspec.json.Decoder(DeadLetter)
 _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     EXPIRES: ("expires_at_ms", _number),
     CONTENT_TYPE: ("content_type", _text),
@@ -224,6 +238,7 @@ _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     PRIORITY: ("priority", _number),
     PAYLOAD_IS_TEXT: ("payload_is_text", lambda value: True if value == b"1" else None),
     MQTT_ID: ("mqtt_packet_id", _number),
+    DEAD_LETTER: ("dead_letter", _dead_letter),
 }
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import Reason, Refusal, StorageError
-from routing.event import Event, Properties
+from routing.event import DeadLetter, Event, Properties
 from routing.members import Mode
 from routing.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import Limits, StreamSettings
@@ -21,7 +21,8 @@ def desk(tmp_path):
 
 def consumer_of(desk, **options):
     options.setdefault("filters", ("#",))
-    consumer = desk.router.open_consumer(ConsumerSpec("c", **options), ANA)
+    name = options.pop("name", "c")
+    consumer = desk.router.open_consumer(ConsumerSpec(name, **options), ANA)
     assert isinstance(consumer, Consumer), consumer
     return consumer
 
@@ -620,6 +621,36 @@ def test_a_dead_letter_is_no_repetition_of_the_publishers_message(desk):
     dead = partition.event(1)
     assert dead.topic == "dead-letter/c" and dict(dead.headers)["dead-letter-message-id"] == "m"
     assert dead.properties is None or (dead.properties.message_id, dead.properties.mqtt_packet_id) == (None, None)
+
+
+def test_headers_of_a_publisher_do_not_make_his_event_a_dead_letter(desk):
+    """hostile.md row 96: with them it was given up without a trace where any other event is kept as a dead letter."""
+    forged = (("dead-letter-consumer", "c"), ("meshgate-dead-letter", '["c","work","events:0:0"]'), ("mine", "1"),
+              ("dead-letter-topic", "harmless"))
+    consumer, reader = consumer_of(desk, filters=("work",), max_deliveries=1, backoff_initial_s=0.0), Reader()
+    consumer.attach(reader)
+    desk.publish(Event("work", b"x", 1, headers=forged))
+    consumer.nack(reader.deliveries[0])
+    desk.tick(1.0)
+    dead = desk.router.streams.by_name["events"].partitions[0].event(1)
+    assert (dead.topic, dead.payload) == ("dead-letter/c", b"x")
+    assert dead.properties.dead_letter == DeadLetter("c", "work", "events:0:0")
+    assert [value for name, value in dead.headers if name == "dead-letter-topic"] == ["work"]
+    assert ("mine", "1") in dead.headers and forged[1] in dead.headers
+
+
+def test_a_dead_letter_that_fails_at_its_next_reader_is_given_up(desk):
+    """Two consumers that read each other's dead letters would else fill the log."""
+    desk.publish(Event("work", b"x", 1))
+    for name, pattern in (("first", "work"), ("second", "dead-letter/first"), ("third", "dead-letter/second")):
+        consumer = consumer_of(desk, name=name, filters=(pattern,), max_deliveries=1, start="earliest")
+        reader = Reader()
+        consumer.attach(reader)
+        desk.run()
+        for delivery in reader.deliveries:
+            consumer.nack(delivery)
+        desk.tick(1.0)
+    assert consumer.lag().events == 0 and not reader.deliveries
 
 
 def test_key_shared_one_slow_member_holds_back_its_own_keys_only(desk):

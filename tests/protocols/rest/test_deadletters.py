@@ -55,6 +55,21 @@ async def test_dead_letters_are_listed_with_why_and_where_from(tmp_path):
             await billing.call("GET", f"/dead-letters{query}", status=400)
 
 
+async def test_a_look_alike_on_the_dead_letter_topic_is_not_one(tmp_path):
+    """hostile.md row 96: whoever may publish there could have had any event handed out again, and shown any topic."""
+    async with stand(tmp_path) as it:
+        billing = ConsumerClient(it)
+        await billing.put(**OPTIONS)
+        await it.publish("a/1")
+        await billing.ack(await billing.pull(wait_s=5))
+        forged = {"Meshgate-Header-Dead-Letter-Consumer": "billing", "Meshgate-Header-Dead-Letter-Topic": "a/1",
+                  "Meshgate-Header-Dead-Letter-Id": "events:0:0"}
+        async with it.http.post("/v1/events/dead-letter/billing", data=b"x", headers=forged) as response:
+            assert response.status == 200
+        assert (await listed(billing))["dead_letters"] == []
+        assert (await redriven(billing))["redriven"] == 0
+
+
 async def test_a_redrive_goes_to_this_consumer_only_and_only_once(tmp_path):
     async with stand(tmp_path) as it:
         billing, other = ConsumerClient(it), ConsumerClient(it, "other")

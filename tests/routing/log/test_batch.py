@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.event import Event, OriginPartition, Properties
+from routing.event import DeadLetter, Event, OriginPartition, Properties
 from routing.log.batch import (
     HEADER_BYTES,
     BatchError,
@@ -31,14 +31,15 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = TEXT | st.binary(max_size=20) | INT64 | st.floats(allow_nan=False) | st.booleans() | st.none()
 NAMES = TEXT | st.sampled_from(("content-type", "message-id", "correlation-id;type", "meshgate-qos", "meshgate-x",
-                                "meshgate-header-x", "a", "a;type", "a;type;type", "meshgate-header-a;type", ""))
+                                "meshgate-dead-letter", "meshgate-header-x", "a", "a;type", "a;type;type",
+                                "meshgate-header-a;type", ""))
 PROPERTIES = st.builds(
     Properties,
     expires_at_ms=st.none() | st.integers(0, 2**53), content_type=st.none() | TEXT, reply_to=st.none() | TEXT,
     correlation=st.none() | st.binary(max_size=30) | TEXT | INT64,
     message_id=st.none() | st.binary(max_size=9) | TEXT | INT64,
     priority=st.none() | st.integers(0, 9), payload_is_text=st.booleans(),
-    mqtt_packet_id=st.none() | st.integers(1, 65_535),
+    mqtt_packet_id=st.none() | st.integers(1, 65_535), dead_letter=st.none() | st.builds(DeadLetter, TEXT, TEXT, TEXT),
 )
 ORIGINS = st.sampled_from((None, OriginPartition("graz-1", "3f0c", "events", 0),
                            OriginPartition("lyon", "00ff", "a/stream!7", 12)))
@@ -387,7 +388,8 @@ def test_plain_events_of_other_nodes_take_the_short_way_and_come_back():
     assert [content(event) for event in decode(encode(events))] == [content(event) for event in events]
 
 
-@pytest.mark.parametrize("name", ["meshgate-origin", "meshgate-origin-offset"])
+@pytest.mark.parametrize("name", ["meshgate-origin", "meshgate-origin-offset", "meshgate-dead-letter",
+                                  "meshgate-mqtt-id"])
 def test_a_producer_cannot_forge_where_an_event_comes_from(name):
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10_000)
     builder.append(0, timestamp=NOW, key=b"k", value=b"v", headers=[(name, b"a/1/events/0")])
