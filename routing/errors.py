@@ -50,3 +50,7 @@ class StorageError(MeshgateError):
 
 class TopicError(MeshgateError, ValueError):
     """A topic or topic filter breaks the grammar."""
+
+
+class TopicLimitError(TopicError):
+    """The grammar allows it, but it has more levels than are taken here."""

@@ -192,12 +192,9 @@ class Router:
     def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
                       appends: dict[Partition, list[Event]]) -> bool:
         """The rarer path: key, headers, message id, retain, big payload. False: nothing more to do for the event."""
-        if len(event.payload) > self.limits.payload_bytes_max:
-            text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
-            return self._refuse(ticket, index, Refusal(Reason.PAYLOAD_TOO_LARGE, text))
-        if len(event.headers) > self.limits.headers_max:
-            text = f"{len(event.headers)} headers, at most {self.limits.headers_max} are taken"
-            return self._refuse(ticket, index, Refusal(Reason.QUOTA_EXCEEDED, text))
+        refusal = self._refuse_size(event)
+        if refusal is not None:
+            return self._refuse(ticket, index, refusal)
         message_id = event.properties.message_id if event.properties is not None else None
         if message_id is not None and self._windows.is_duplicate(publisher.name, index, event, message_id, ticket):
             self.drops[publisher.identity.protocol, "duplicate message id"] += 1
@@ -212,6 +209,20 @@ class Router:
             partition = route.partition if event.key is None else route.stream.partition_for(event.key)
             appends.setdefault(partition, []).append(event)
         return True
+
+    def _refuse_size(self, event: Event) -> Refusal | None:
+        if len(event.payload) > self.limits.payload_bytes_max:
+            text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
+            return Refusal(Reason.PAYLOAD_TOO_LARGE, text)
+        if len(event.headers) > self.limits.headers_max:
+            text = f"{len(event.headers)} headers, at most {self.limits.headers_max} are taken"
+            return Refusal(Reason.QUOTA_EXCEEDED, text)
+        return None
+
+    def refuse_later(self, event: Event, identity: Identity) -> Refusal | None:
+        """What publish() would say today to an event that is to be published later, such as a will."""
+        return self._refuse_size(event) or self.policy.refuse(
+            identity, Action.PUBLISH, event.topic, self.clock_ms())
 
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
         """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""

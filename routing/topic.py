@@ -6,7 +6,7 @@ Sources: MQTT 5 §4.7; limits of design: 65,535 bytes, 128 levels.
 """
 from __future__ import annotations
 
-from routing.errors import TopicError
+from routing.errors import TopicError, TopicLimitError
 
 TOPIC_BYTES_MAX = 65_535
 TOPIC_LEVELS_MAX = 128
@@ -17,19 +17,20 @@ def check_topic(topic: str) -> None:
     _check_text(topic, "topic")
     if "+" in topic or "#" in topic:                                        # [MQTT-3.3.2-2]
         raise TopicError("a topic must not contain the wildcards + and #")
+    _check_levels(topic, "topic")
 
 
 def check_filter(pattern: str) -> None:
     """Raise TopicError unless pattern is a topic filter."""
     _check_text(pattern, "topic filter")
-    if "+" not in pattern and "#" not in pattern:
-        return
-    levels = pattern.split("/")
-    for index, level in enumerate(levels):
-        if "#" in level and (level != "#" or index != len(levels) - 1):     # [MQTT-4.7.1-1]
-            raise TopicError("# must be the whole last level of a topic filter")
-        if "+" in level and level != "+":                                   # [MQTT-4.7.1-2]
-            raise TopicError("+ must be a whole level of a topic filter")
+    if "+" in pattern or "#" in pattern:
+        levels = pattern.split("/")
+        for index, level in enumerate(levels):
+            if "#" in level and (level != "#" or index != len(levels) - 1):     # [MQTT-4.7.1-1]
+                raise TopicError("# must be the whole last level of a topic filter")
+            if "+" in level and level != "+":                                   # [MQTT-4.7.1-2]
+                raise TopicError("+ must be a whole level of a topic filter")
+    _check_levels(pattern, "topic filter")
 
 
 def _check_text(text: str, what: str) -> None:
@@ -43,8 +44,11 @@ def _check_text(text: str, what: str) -> None:
         raise TopicError(f"a {what} must be valid UTF-8") from None
     if size > TOPIC_BYTES_MAX:                                              # [MQTT-4.7.3-3]
         raise TopicError(f"a {what} has at most {TOPIC_BYTES_MAX} bytes, this one has {size}")
+
+
+def _check_levels(text: str, what: str) -> None:
     if text.count("/") >= TOPIC_LEVELS_MAX:
-        raise TopicError(f"a {what} has at most {TOPIC_LEVELS_MAX} levels")
+        raise TopicLimitError(f"a {what} has at most {TOPIC_LEVELS_MAX} levels")
 
 
 def is_wildcard(pattern: str) -> bool:

@@ -126,6 +126,8 @@ def pubcomp(outbound: Outbound, packet_ids: Iterable[int]) -> None:
             del session.released[packet_id]
             outbound.in_flight.pop(packet_id, None)
             count += 1
+        elif packet_id in outbound.in_flight:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBCOMP for a publish that was not released")
     outbound.give_back(count)
     outbound.connection.server.save_qos2_soon(session)
     outbound.ready()

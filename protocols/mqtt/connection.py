@@ -119,7 +119,7 @@ class MqttConnection:
     def _fail_after_flush(self, violation: ProtocolViolation) -> None:
         """What came before the fault is still taken."""
         try:
-            if self._inbound is not None and violation.wire_code != reasons.RECEIVE_MAXIMUM_EXCEEDED:
+            if self._inbound is not None:
                 self._inbound.flush()
         except ProtocolViolation:
             pass
@@ -208,6 +208,13 @@ class MqttConnection:
         elif isinstance(packet, Auth):              # [MQTT-4.12.0-7]; nor do we ever send one [MQTT-4.12.0-6]
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "AUTH without an authentication method")
 
+    def oversize(self, data: bytes, position: int, end: int) -> None:
+        """The body of a packet begins at position, and it is larger than what we take."""
+        if self._state is State.CONNECTING:
+            self.version = decode.protocol_version(data, position, end)     # it is to hear of it in its own words
+        raise ProtocolViolation(
+            reasons.PACKET_TOO_LARGE, f"a packet has at most {self._reader.packet_bytes_max} bytes")
+
     # -- handshake --------------------------------------------------------------------------------------------
 
     def _first_packet(self, first: int, data: bytes, position: int, end: int) -> None:
@@ -271,10 +278,13 @@ class MqttConnection:
 
     def _accept(self, connect: Connect, client_id: str, session_present: bool) -> None:
         assert self.terms is not None
+        packet = handshake.connack(connect, self.terms, client_id, session_present, self.server.settings)
+        if not self._takes(packet):
+            self.fail(reasons.PACKET_TOO_LARGE, "the client does not take a CONNACK of its size")
+            return
         self._to(State.OPEN)
         self.connected_ms = self.server.router.clock_ms()
         self._reader.accepted(self.version, client_id, self.server.settings.packet_bytes_max)
-        packet = handshake.connack(connect, self.terms, client_id, session_present, self.server.settings)
         self.write(packet, packets.CONNACK)                             # [MQTT-3.2.0-1] [MQTT-3.2.0-2]
         self._set_timer()
         if session_present:
@@ -320,12 +330,24 @@ class MqttConnection:
         """Send packets of one kind."""
         if self.closed or not data:
             return
+        if not self._takes(data):
+            if kind not in (packets.CONNACK, packets.DISCONNECT):       # the last word, if it is one of those
+                self.fail(reasons.PACKET_TOO_LARGE, f"the client does not take a {packets.NAMES[kind].upper()}")
+            return
         counters = self.server.counters
         counters.packets_out[kind] += count
         if kind == packets.PUBLISH:
             counters.publishes_out += count
         counters.bytes_out += len(data)
         self.channel.write(data)
+
+    def _takes(self, data: bytes) -> bool:
+        """Every packet out comes by here. What may be left out of one has been left out by who made it.
+
+        Sources: [MQTT-3.1.2-24] [MQTT-3.2.2-19] [MQTT-3.2.2-20]
+        """
+        limit = self.terms.packet_bytes_max if self.terms is not None else None
+        return limit is None or len(data) <= limit or encode.largest(data) <= limit
 
     def write_publishes(self, parts: list[bytes], count: int) -> None:
         """Send PUBLISHes: their parts, and how many there are."""

@@ -14,6 +14,7 @@ from typing import NoReturn
 from protocols.errors import MalformedPacket, ProtocolViolation
 from protocols.mqtt import packets, properties, reasons
 from protocols.mqtt.packets import (
+    VERSION_3_1,
     VERSION_3_1_1,
     VERSION_5,
     Ack,
@@ -30,6 +31,9 @@ from protocols.mqtt.packets import (
 )
 from protocols.mqtt.properties import PropertyDict, decode_binary, decode_properties, decode_text
 from protocols.mqtt.settings import MqttSettings
+from protocols.mqtt.subscriptions import parse_share
+from routing.errors import TopicError, TopicLimitError
+from routing.topic import check_filter
 
 # Flags of byte 1 that each type must have; PUBLISH has its own meaning for them [MQTT-2.1.3-1]
 _FLAGS = {
@@ -80,14 +84,14 @@ def decode_packet(first: int, data: bytes, position: int, end: int, version: int
 def protocol_version(data: bytes, position: int, end: int) -> int:
     """Version of a CONNECT: 4 or 5; any other level byte as it stands, which the caller refuses.
 
-    MQTT 3.1 ("MQIsdp", level 3) differs from 3.1.1 in nothing that a server must tell apart, so it counts as 4.
+    MQTT 3.1 ("MQIsdp", level 3) is refused too: its client ids, its SUBACK and what it says of wildcards are others.
     Raises MalformedPacket when the protocol name is another one [MQTT-3.1.2-1].
     """
     name, position = decode_binary(data, position, end)
     if position >= end or name not in (b"MQTT", b"MQIsdp"):
         _malformed("protocol name is not MQTT")
     if name == b"MQIsdp":
-        return VERSION_3_1_1 if data[position] == 3 else 0
+        return VERSION_3_1 if data[position] == VERSION_3_1 else 0
     return data[position]
 
 
@@ -210,7 +214,7 @@ def decode_ack(kind: int, data: bytes, position: int, end: int, version: int, li
 
 
 def decode_subscribe(data: bytes, position: int, end: int, version: int, limits: MqttSettings) -> Subscribe:
-    """Decode a SUBSCRIBE. The filters' grammar is checked by the caller.                     Source: MQTT 5 §3.8"""
+    """Decode a SUBSCRIBE.                                                                    Source: MQTT 5 §3.8"""
     packet_id, position = _packet_id(data, position, end)
     subscription_id = None
     if version == VERSION_5:
@@ -219,7 +223,7 @@ def decode_subscribe(data: bytes, position: int, end: int, version: int, limits:
         subscription_id = identifier if isinstance(identifier, int) else None
     filters: list[FilterRequest] = []
     while position < end:
-        pattern, position = decode_text(data, position, end)                            # [MQTT-3.8.3-1]
+        pattern, position = _filter(data, position, end)                                # [MQTT-3.8.3-1]
         if position >= end:
             _malformed("a topic filter without options")
         filters.append(_filter_request(pattern, data[position], version))
@@ -229,6 +233,23 @@ def decode_subscribe(data: bytes, position: int, end: int, version: int, limits:
     if len(filters) > limits.filters_per_packet_max:
         raise ProtocolViolation(reasons.QUOTA_EXCEEDED, f"more than {limits.filters_per_packet_max} filters")
     return Subscribe(packet_id, tuple(filters), subscription_id)
+
+
+def _filter(data: bytes, position: int, end: int) -> tuple[str, int]:
+    """A topic filter. One that breaks the grammar is a malformed packet; one with more levels than are taken here is
+    for the SUBACK to refuse.
+
+    Sources: [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+    """
+    pattern, position = decode_text(data, position, end)
+    try:
+        check_filter(pattern)
+        parse_share(pattern)
+    except TopicLimitError:
+        pass
+    except TopicError as error:
+        _malformed(str(error))
+    return pattern, position
 
 
 def _filter_request(pattern: str, options: int, version: int) -> FilterRequest:
@@ -253,7 +274,7 @@ def decode_unsubscribe(data: bytes, position: int, end: int, version: int, limit
         _, position = decode_properties(data, position, end, properties.FOR_UNSUBSCRIBE, limits.user_properties_max)
     patterns: list[str] = []
     while position < end:
-        pattern, position = decode_text(data, position, end)                            # [MQTT-3.10.3-1]
+        pattern, position = _filter(data, position, end)                                # [MQTT-3.10.3-1]
         patterns.append(pattern)
     if not patterns:                                                                    # [MQTT-3.10.3-2]
         _violation("UNSUBSCRIBE without a topic filter")

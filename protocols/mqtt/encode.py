@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from protocols.mqtt import packets, properties
 from protocols.mqtt.packets import VERSION_5
-from protocols.mqtt.properties import PropertyDict, encode_properties, encode_varint
+from protocols.mqtt.properties import PropertyDict, decode_varint, encode_properties, encode_varint
 
 PACKET_ID_OUT_MAX = 8191        # ids that we give out; far above any in-flight window, small enough for a table
 PACKET_ID_BYTES = tuple(number.to_bytes(2, "big") for number in range(PACKET_ID_OUT_MAX + 1))
@@ -23,6 +23,16 @@ REASON_STRING_CHARS_MAX = 256
 
 def packet(first: int, body: bytes) -> bytes:
     return bytes((first,)) + encode_varint(len(body)) + body
+
+
+def largest(data: bytes) -> int:
+    """Size of the largest of some whole packets."""
+    found = position = 0
+    while position < len(data):
+        length, body = decode_varint(data, position + 1, len(data))
+        found = max(found, body + length - position)
+        position = body + length
+    return found
 
 
 def connack_v3(session_present: bool, code: int) -> bytes:

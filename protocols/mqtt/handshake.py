@@ -81,9 +81,10 @@ def connack(connect: Connect, terms: Terms, client_id: str, session_present: boo
     if terms.response_information:                                                      # [MQTT-3.1.2-28]
         found[properties.RESPONSE_INFO] = f"{settings.response_prefix}/{client_id}"
     packet = encode.connack_v5(session_present, reasons.SUCCESS, found)
-    if terms.packet_bytes_max is not None and len(packet) > terms.packet_bytes_max:
-        found.pop(properties.RESPONSE_INFO, None)
-        packet = encode.connack_v5(session_present, reasons.SUCCESS, found)
+    for optional in (properties.RESPONSE_INFO, properties.TOPIC_ALIAS_MAXIMUM):     # without the latter: no aliases
+        if terms.packet_bytes_max is not None and len(packet) > terms.packet_bytes_max:
+            found.pop(optional, None)
+            packet = encode.connack_v5(session_present, reasons.SUCCESS, found)
     return packet
 
 

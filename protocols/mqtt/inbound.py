@@ -2,10 +2,14 @@
 
 One per connection that publishes. All PUBLISHes of one read go to the router as one list. Acks go out in the order
 in which the PUBLISHes came, so batches wait in a queue for the tickets before them [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+
+What a read brought before a fault of the peer counts: flush() gives it to the router first. A QoS 2 id is noted only
+once its event is with the router, so no id can be left over without an event.
 """
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from protocols.errors import ProtocolViolation
@@ -46,7 +50,7 @@ class Inbound:
         self._events: list[Event] = []              # of the current read
         self._plain = True                          # nothing among _events but what the reader calls plain
         self._raw_ids: list[bytes] = []
-        self._ids: list[int] = []
+        self._ids: dict[int, Event] = {}
         self._batches: deque[_Batch] = deque()
         self._outstanding = 0                       # QoS 1 and 2 publishes that we owe the last answer
         self._aliases: dict[int, str] | None = None                                     # [MQTT-3.3.2-7]
@@ -83,8 +87,7 @@ class Inbound:
                 return
             raise
         if publish.qos == 2:
-            self.session.open_ids[publish.packet_id] = event
-            self._ids.append(publish.packet_id)
+            self._ids[publish.packet_id] = event
         elif publish.qos == 1:                              # its id is not remembered [MQTT-4.3.2-5]
             self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
         self._plain = False
@@ -117,15 +120,12 @@ class Inbound:
         open_ids = self.session.open_ids
         if packet_id in self.session.recovered and not self.connection.server.confirm(
                 self.session, packet_id, topic, payload):
-            open_ids.pop(packet_id, None)
-        if packet_id not in open_ids:
-            if len(open_ids) >= self.connection.server.settings.qos2_open_max:
-                raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 packet ids are open")
-            return True
-        if open_ids[packet_id] is None:                     # else the answer is on its way
+            open_ids.discard(packet_id)
+        if open_ids.is_received(packet_id):
             self.flush()
             self._later(encode.ack(packets.PUBREC, packet_id))
-        return False
+            return False
+        return packet_id not in self._ids and packet_id not in open_ids.waiting     # there, the answer is on its way
 
     def _refuse_internal(self, publish: Publish, topic: str) -> None:
         router = self.connection.server.router
@@ -150,37 +150,57 @@ class Inbound:
 
     def flush(self) -> None:
         """Give the router what this read has brought so far."""
-        events = self._events
-        if not events:
+        if not self._events:
             return
-        raw_ids, ids = self._raw_ids, self._ids
+        maximum = self.connection.server.settings.receive_maximum
+        waiting = self._outstanding + len(self._raw_ids) + len(self._ids)
+        too_many = waiting > maximum and self.connection.version == VERSION_5
+        if too_many:
+            self._cut(maximum - self._outstanding)
+        self._publish()
+        if too_many:                                                                    # [MQTT-3.3.4-7]
+            raise ProtocolViolation(
+                reasons.RECEIVE_MAXIMUM_EXCEEDED, f"at most {maximum} publishes may wait for an answer")
+
+    def _publish(self) -> None:
+        events, raw_ids, ids = self._events, self._raw_ids, self._ids
         self._events = []
         connection = self.connection
         server = connection.server
         server.counters.publishes_in += len(events)
-        answered = len(raw_ids) + len(ids)
-        if answered:
-            self._raw_ids = []
-            self._ids = []
-            self._outstanding += answered
-            if connection.version == VERSION_5 and self._outstanding > server.settings.receive_maximum:
-                for packet_id in ids:                                                   # [MQTT-3.3.4-7]
-                    self.session.open_ids.pop(packet_id, None)
-                raise ProtocolViolation(reasons.RECEIVE_MAXIMUM_EXCEEDED,
-                                        f"at most {server.settings.receive_maximum} publishes may wait for an answer")
         router = server.router
         plain = self._plain and server.settings.packet_bytes_max <= router.limits.payload_bytes_max
         self._plain = True
-        ticket = router.publish(events, self.publisher, plain=plain)
-        if answered:
-            self._batches.append(_Batch(ticket, events, raw_ids, ids))
+        if raw_ids or ids:
+            self._raw_ids = []
+            self._ids = {}
+            ticket = router.publish(events, self.publisher, plain=plain)
+            self._outstanding += len(raw_ids) + len(ids)
+            for packet_id, event in ids.items():
+                self.session.open_ids.wait(packet_id, event)
+            self._batches.append(_Batch(ticket, events, raw_ids, list(ids)))
             ticket.on_done(self._drain)
-        elif ticket.refusals:
-            server.dropped(self.session.identity, "refused", len(ticket.refusals))
+        elif events:
+            ticket = router.publish(events, self.publisher, plain=plain)
+            if ticket.refusals:
+                server.dropped(self.session.identity, "refused", len(ticket.refusals))
         if router.pressure and not self.held:
             self.held = True
             connection.channel.pause_reading()
             router.on_relief(self._relieved)
+
+    def _cut(self, room: int) -> None:
+        """Forget what this read has brought from the first publish on for which there is no room."""
+        exactly = 0
+        for index, event in enumerate(self._events):
+            room -= event.qos > 0
+            if room < 0:
+                at_least = sum(one.qos == 1 for one in self._events[:index])
+                self._raw_ids = self._raw_ids[:at_least]
+                self._ids = dict(islice(self._ids.items(), exactly))
+                del self._events[index:]
+                return
+            exactly += event.qos == 2
 
     def _relieved(self) -> None:
         self.held = False
@@ -218,8 +238,8 @@ class Inbound:
         """All QoS 2 events of a batch are durable. That one may have expired changes nothing [MQTT-4.3.3-13]."""
         session = self.session
         for packet_id in batch.ids:
-            if packet_id in session.open_ids:
-                session.open_ids[packet_id] = None
+            if packet_id in session.open_ids.waiting:
+                session.open_ids.received(packet_id)
         for event in batch.events:
             if event.qos == 2:
                 self.connection.server.qos2_durable(session, event)
@@ -269,13 +289,13 @@ class Inbound:
                 if event.qos == 1:
                     parts.append(encode.ack(kind, packet_id))
                 else:
-                    session.open_ids[packet_id] = None
+                    session.open_ids.received(packet_id)
                     self.connection.server.qos2_durable(session, event)
                     self._pubrec(encode.ack(kind, packet_id), parts)
                 continue
             last = refusal
             if event.qos == 2:                                                          # [MQTT-4.3.3-9]
-                session.open_ids.pop(packet_id, None)
+                session.open_ids.discard(packet_id)
                 self._pubrec_refused(packet_id, refusal, parts)
             elif self.connection.version == VERSION_5:
                 code = reasons.puback_code(refusal.reason)
@@ -292,9 +312,9 @@ class Inbound:
             if packet_id not in session.open_ids and connection.version == VERSION_5:
                 connection.write(encode.ack(packets.PUBCOMP, packet_id, reasons.PACKET_ID_NOT_FOUND), packets.PUBCOMP)
                 continue
-            if session.open_ids.get(packet_id) is not None:
+            if packet_id in session.open_ids.waiting:
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBREL before PUBREC")
-            session.open_ids.pop(packet_id, None)                                       # [MQTT-4.3.3-12]
+            session.open_ids.discard(packet_id)                                         # [MQTT-4.3.3-12]
             session.recovered.pop(packet_id, None)
             known.append(packet_id.to_bytes(2, "big"))
         if not known:

@@ -11,6 +11,7 @@ SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 9, 10, 11, 
 NAMES = ("reserved", "connect", "connack", "publish", "puback", "pubrec", "pubrel", "pubcomp", "subscribe", "suback",
          "unsubscribe", "unsuback", "pingreq", "pingresp", "disconnect", "auth")
 
+VERSION_3_1 = 3             # known, and refused
 VERSION_3_1_1 = 4
 VERSION_5 = 5
 

@@ -57,7 +57,7 @@ KIND: dict[int, int] = {
     SHARED_AVAILABLE: BYTE,
 }
 
-# What a client may send, by packet (Table 2-4); a foreign property is an error of the protocol
+# What a client may send, by packet (Table 2-4); a packet with a foreign property is malformed (§2.2.2.2)
 FOR_CONNECT = frozenset({SESSION_EXPIRY, AUTHENTICATION_METHOD, AUTHENTICATION_DATA, REQUEST_PROBLEM_INFO,
                          REQUEST_RESPONSE_INFO, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, USER_PROPERTY,
                          MAXIMUM_PACKET_SIZE})
@@ -147,7 +147,9 @@ def decode_properties(data: bytes, position: int, end: int, allowed: frozenset[i
         if identifier not in allowed:
             if identifier not in KIND:
                 raise MalformedPacket(reasons.MALFORMED_PACKET, f"unknown property 0x{identifier:02x}")
-            raise ProtocolViolation(reasons.PROTOCOL_ERROR, f"property 0x{identifier:02x} does not belong here")
+            if identifier == SUBSCRIPTION_ID and allowed is FOR_PUBLISH:        # PUBLISH knows it, towards clients
+                raise ProtocolViolation(reasons.PROTOCOL_ERROR, "a client does not send a subscription id in PUBLISH")
+            raise MalformedPacket(reasons.MALFORMED_PACKET, f"property 0x{identifier:02x} does not belong here")
         if identifier == USER_PROPERTY:
             name, position = decode_text(data, position + 1, stop)                      # [MQTT-1.5.7-1]
             value, position = decode_text(data, position, stop)

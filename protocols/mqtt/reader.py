@@ -26,6 +26,7 @@ _ACK_RUN_WORDS = Struct(f">{2 * ACK_RUN}H")
 _ACK_HEADS = {b"\x40\x02": packets.PUBACK, b"\x50\x02": packets.PUBREC, b"\x62\x02": packets.PUBREL,
               b"\x70\x02": packets.PUBCOMP}
 _NO_ID = b"\0\0"
+CONNECT_VERSION_BYTES = 9           # of the body of a CONNECT: it is known by then which version is spoken, or none
 
 
 class ReaderTarget(Protocol):
@@ -44,6 +45,9 @@ class ReaderTarget(Protocol):
 
     def packet(self, first: int, data: bytes, position: int, end: int) -> None:
         """Any other packet: byte 1, and where its body lies in data."""
+
+    def oversize(self, data: bytes, position: int, end: int) -> None:
+        """A packet over the limit, as much of it as is there: where its body begins. Raises ProtocolViolation."""
 
 
 class PacketReader:
@@ -133,7 +137,10 @@ class PacketReader:
             raise MalformedPacket(reasons.MALFORMED_PACKET, "the remaining length is not minimal")
         stop = body + length
         if stop - position > self.packet_bytes_max:
-            raise ProtocolViolation(reasons.PACKET_TOO_LARGE, f"a packet has at most {self.packet_bytes_max} bytes")
+            if self.version == 0 and end < body + CONNECT_VERSION_BYTES:
+                self._need = body + CONNECT_VERSION_BYTES - position
+                return position
+            self.target.oversize(data, body, end)
         if stop > end:
             self._need = stop - position
             return position
@@ -154,6 +161,7 @@ class PacketReader:
                 position = self._mixed(data, position, end, events, raw_ids)
         if events:
             if _NO_ID in raw_ids:                                                       # [MQTT-2.2.1-3]
+                self.target.publishes(*_before_no_id(events, raw_ids))
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet id 0")
             self.target.publishes(events, raw_ids)
         return position if position > start else self._packet(data, position, end)
@@ -258,9 +266,17 @@ class PacketReader:
             if count < ACK_RUN or data[position:position + 2] != head or position + 4 > end:
                 break
         if 0 in packet_ids:                                                             # [MQTT-2.2.1-3]
+            self.target.acks(kind, packet_ids[:packet_ids.index(0)])
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet id 0")
         self.target.acks(kind, packet_ids)
         return position
+
+
+def _before_no_id(events: list[Event], raw_ids: list[bytes]) -> tuple[list[Event], list[bytes]]:
+    """What came before the first packet id 0."""
+    good = raw_ids.index(_NO_ID)
+    first_bad = [index for index, event in enumerate(events) if event.qos][good]
+    return events[:first_bad], raw_ids[:good]
 
 
 def _words(data: bytes, position: int, count: int) -> tuple[int, ...]:

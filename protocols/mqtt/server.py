@@ -193,6 +193,11 @@ class MqttServer:
         """Give an authenticated connection its session. Raises ProtocolViolation with the code for CONNACK."""
         if self._stopping:
             raise ProtocolViolation(reasons.SERVER_SHUTTING_DOWN, "the node shuts down")
+        if connect.will is not None:
+            will = convert.will_to_event(connect.will, client_id, self.router.clock_ms())
+            refusal = self.router.refuse_later(will, identity)
+            if refusal is not None:
+                raise ProtocolViolation(reasons.CODE_OF_REASON[refusal.reason], f"will: {refusal.text}")
         session = self.sessions.get(client_id)                                          # [MQTT-3.1.3-2]
         if session is not None and session.identity.user != identity.user:
             raise ProtocolViolation(reasons.NOT_AUTHORIZED, "the client id belongs to another user")
@@ -411,7 +416,7 @@ class MqttServer:
             try:
                 stored = msgspec.msgpack.decode(value, type=StoredSession)
                 raw = self.router.state.get(QOS2_PREFIX + client_id)
-                qos2 = msgspec.msgpack.decode(raw, type=StoredQos2) if raw is not None else StoredQos2([], [], [])
+                qos2 = msgspec.msgpack.decode(raw, type=StoredQos2) if raw is not None else StoredQos2({}, [], [])
             except msgspec.MsgspecError as error:
                 log.error("stored session %r cannot be read and is left alone: %s", client_id, error)
                 all_read = False

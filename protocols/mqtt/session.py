@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from protocols.mqtt.open_ids import Blocks, OpenIds
 from protocols.mqtt.packets import FilterRequest, Will
 from protocols.mqtt.properties import USER_PROPERTY, PropertyDict
 from protocols.mqtt.subscriptions import MqttSubscription, Plan, SubscriptionSet, parse_share
 from routing.cursor import Delivery
-from routing.errors import Refusal
 from routing.event import Event
 from routing.policy import Identity
 
@@ -79,7 +79,7 @@ class OutboundId(msgspec.Struct, array_like=True):
 
 
 class StoredQos2(msgspec.Struct, array_like=True):
-    open_ids: list[int]
+    open_ids: Blocks
     seen: list[Place]
     outbound: list[OutboundId]
 
@@ -108,8 +108,8 @@ class Session:
         self.released: dict[int, None] = {}                 # ids that wait for PUBCOMP, in the order of their PUBREC
         self.owned: dict[int, tuple[Delivery, Plan]] = {}   # id → delivery that no consumer has
         self.backlog: deque[tuple[Event, Plan]] | None = None       # retained events still to be sent
-        # inbound QoS 2: id → its event while that waits for the disk, None when it is durable
-        self.open_ids: dict[int, Event | None] = {}
+        # inbound QoS 2
+        self.open_ids = OpenIds()
         self.seen: dict[tuple[str, int], int] = {}          # (stream, partition) → offset that is accounted for
         self.recovered: dict[int, list[Place]] = {}         # ids found open in the log, until the client confirms one
         self.qos2_stored = False                            # something is stored under mqtt/qos2/
@@ -166,8 +166,9 @@ class Session:
             if packet_id not in known and delivery.event.partition is not None)
         outbound.extend(
             OutboundId(packet_id, "", 0, -1, True, False) for packet_id in self.released if packet_id not in known)
+        passed = [packet_id for packet_id, waits in self.open_ids.waiting.items() if self._passed(waits)]
         return msgspec.msgpack.encode(StoredQos2(
-            [packet_id for packet_id, waits in self.open_ids.items() if waits is None or self._passed(waits)],
+            self.open_ids.blocks(passed),
             [(stream, partition, offset) for (stream, partition), offset in self.seen.items()],
             outbound))
 
@@ -177,7 +178,6 @@ class Session:
         self.expiry_s = stored.expiry_s
         for entry in stored.subscriptions:
             share = parse_share(entry.request.pattern)
-            assert not isinstance(share, Refusal)
             self.subscriptions.add(MqttSubscription(entry.request, entry.identifier, share))
         if stored.will is not None:
             self.will = _restored_will(stored.will)
@@ -187,16 +187,17 @@ class Session:
         """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their places."""
         stored_seen = {(stream, partition): offset for stream, partition, offset in stored.seen}
         self.seen = dict(stored_seen)
-        self.open_ids = dict.fromkeys(stored.open_ids)
+        self.open_ids.restore(stored.open_ids)
+        known = set(self.open_ids)
         for packet_id, places in in_log.items():
             for place in places:
                 key, offset = place[:2], place[2]
                 if offset > stored_seen.get(key, -1):
-                    self.open_ids[packet_id] = None
+                    self.open_ids.received(packet_id)
                     self.recovered.setdefault(packet_id, []).append(place)
                 # else the next restart would find the id open again, after its release and perhaps its next use
                 self.seen[key] = max(self.seen.get(key, -1), offset)
-        for packet_id in stored.open_ids:               # known for certain, nothing is to be confirmed
+        for packet_id in known:                         # known for certain, nothing is to be confirmed
             self.recovered.pop(packet_id, None)
 
 

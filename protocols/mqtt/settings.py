@@ -14,7 +14,6 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # one connection
     packet_bytes_max: int = 1024 * 1024         # Maximum Packet Size that we announce; the design's packet limit
     receive_maximum: int = 1024                 # QoS 1 and 2 publishes of one v5 client that are not yet acked
-    qos2_open_max: int = 1024                   # inbound QoS 2 ids of a session not yet released, v3 too
     topic_alias_max: int = 64                   # aliases that a client may set; one dict entry each
     topic_alias_out_max: int = 32               # aliases that we use towards a client, if it allows that many
     user_properties_max: int = 10_000           # per packet; decoding is linear, the router has its own header bound

@@ -87,8 +87,6 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
     if known is None and len(session.subscriptions) >= limit:
         return Refusal(Reason.QUOTA_EXCEEDED, f"a client has at most {limit} subscriptions")
     share = parse_share(request.pattern)
-    if isinstance(share, Refusal):
-        return share
     subscription = MqttSubscription(request, identifier, share)
     if known is not None and known.guaranteed and subscription.guaranteed:
         session.subscriptions.add(subscription)             # its consumer goes on as it is [MQTT-3.8.4-4]

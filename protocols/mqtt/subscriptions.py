@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.mqtt.convert import subscription_id_bytes
 from protocols.mqtt.packets import FilterRequest
-from routing.errors import Reason, Refusal, TopicError
+from routing.errors import TopicError
 from routing.subscription import FilterTrie, Subscription
-from routing.topic import check_filter, filter_matches
+from routing.topic import filter_matches
 
 if TYPE_CHECKING:
     from protocols.mqtt.shared import SharedMember
@@ -62,25 +62,19 @@ class MqttSubscription:
         return self.qos > 0 and self.share is None and not self.pattern.startswith("$")
 
 
-def parse_share(pattern: str) -> tuple[str, str] | Refusal | None:
-    """(group, filter) of "$share/group/filter"; None for any other filter.    [MQTT-4.8.2-1] [MQTT-4.8.2-2]"""
+def parse_share(pattern: str) -> tuple[str, str] | None:
+    """(group, filter) of "$share/group/filter"; None for any other filter. Raises TopicError.
+
+    Sources: [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+    """
     if pattern != "$share" and not pattern.startswith("$share/"):
         return None
     parts = pattern.split("/", 2)
     if len(parts) < 3 or not parts[1] or not parts[2]:
-        return Refusal(Reason.FILTER_INVALID, "a shared subscription is $share/<group>/<filter>")
+        raise TopicError("a shared subscription is $share/<group>/<filter>")
     if "+" in parts[1] or "#" in parts[1]:
-        return Refusal(Reason.FILTER_INVALID, "the name of a share group must not contain + or #")
+        raise TopicError("the name of a share group must not contain + or #")
     return parts[1], parts[2]
-
-
-def check_pattern(pattern: str) -> Refusal | None:
-    """The grammar of a filter; the router asks its policy by itself."""
-    try:
-        check_filter(pattern)
-    except TopicError as error:
-        return Refusal(Reason.FILTER_INVALID, str(error))
-    return None
 
 
 class SubscriptionSet:

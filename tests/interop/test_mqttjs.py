@@ -56,6 +56,13 @@ def test_scenario(broker, unique, scenario, version, transport):
     run(broker, scenario, version, transport, unique())
 
 
+@pytest.mark.parametrize("transport", ["tcp", "ws"])
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_thousands_of_qos_2_publishes_at_once(broker, unique, version, transport):
+    """3,000 in MQTT 3.1.1, which has no Receive Maximum; in MQTT 5 as many as one connection may have under way."""
+    run(broker, "flood", version, transport, unique())
+
+
 @pytest.mark.parametrize("scenario", ["properties", "alias", "large"])
 def test_version_5(broker, unique, scenario):
     run(broker, scenario, "5", "tcp", unique())

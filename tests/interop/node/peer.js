@@ -63,6 +63,15 @@ const scenarios = {
     assert.deepStrictEqual(texts(await client.take(500)), numbers(500))
     await client.endAsync()
   },
+  async flood () {
+    const [subscriber, client] = [await open('sub'), await open('one', keep)]
+    await subscriber.subscribeAsync(topic, { qos: 2 })
+    const count = five ? 1000 : 3000      // MQTT.js does not look at our Receive Maximum
+    await Promise.all(numbers(count).map((text) => client.publishAsync(topic, text, { qos: 2 })))
+    assert.deepStrictEqual(texts(await subscriber.take(count)), numbers(count))
+    assert(client.connected)
+    await Promise.all([subscriber.endAsync(), client.endAsync()])
+  },
   async retained () {
     const [publisher, subscriber] = [await open('pub'), await open('sub')]
     await publisher.publishAsync(topic, 'kept', { qos: 1, retain: true })

@@ -133,7 +133,8 @@ def test_subscribe_and_unsubscribe():
     assert read("820a 0001 03 0b ac02 0001 61 01").subscription_id == 300
     assert read("8206 0001 0001 61 01", 4) == Subscribe(1, (FilterRequest("a", 1),), None)
     assert code_of("8206 0001 0001 61 04", 4) == 0x81
-    assert read("a207 0005 00 0002 6123") == Unsubscribe(5, ("a#",))
+    assert read("a208 0005 00 0003 612f23") == Unsubscribe(5, ("a/#",))
+    assert code_of("a207 0005 00 0002 6123") == 0x81
     assert code_of("8209 0001 02 0b00 0001 61 01") == 0x82
     assert code_of("8207 0001 00 0001 ff 01") == 0x81
     assert code_of("a206 0001 00 0001 ff") == 0x81

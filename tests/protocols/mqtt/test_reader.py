@@ -28,6 +28,9 @@ class Target:
         self.topics[raw] = topic
         return topic
 
+    def oversize(self, data, position, end):
+        raise ProtocolViolation(0x95, "too large")
+
     def publishes(self, events, raw_ids):
         ids = iter(raw_ids)
         self.runs.append(len(events))
@@ -154,4 +157,4 @@ def test_packet_id_0_in_a_run():
     made, target = reader(4)
     with pytest.raises(ProtocolViolation):
         made.read(b"".join(publish_packet("a", qos=1, packet_id=n, version=4) for n in (1, 2, 3, 0)))
-    assert target.found == []
+    assert [entry[-1] for entry in target.found] == [1, 2, 3]

@@ -5,7 +5,17 @@ import pytest
 
 from protocols.mqtt.settings import MqttSettings
 from routing.policy import ALLOW_ALL, Action, Rule
-from tests.protocols.mqtt.harness import DISCONNECT, PUBACK, PUBLISH, Users, Will, connect_packet, publish_packet
+from routing.settings import Limits
+from tests.protocols.mqtt.harness import (
+    CONNACK,
+    DISCONNECT,
+    PUBACK,
+    PUBLISH,
+    Users,
+    Will,
+    connect_packet,
+    publish_packet,
+)
 from tests.support import rawmqtt as m
 
 PERSISTENT = {"clean": False, "values": [(m.SESSION_EXPIRY, 1000)]}
@@ -349,9 +359,40 @@ def test_will_at_take_over(broker, delay_s, clean, sent):
 
 
 def test_a_will_that_is_not_allowed_is_counted(make_broker):
-    broker = make_broker(rules=(ALLOW_ALL, Rule(deny=(Action.PUBLISH,), to=("*",), topics=("no",))))
-    broker.client("c", will=Will("no", b"gone")).lose()
+    """What is not allowed any more when the will is due."""
+    broker = make_broker()
+    client = broker.client("c", will=Will("no", b"gone"))
+    broker.router.apply_rules([ALLOW_ALL, Rule(deny=(Action.PUBLISH,), to=("*",), topics=("no",))])
+    client.lose()
     assert broker.server.counters.dropped["will refused"] == 1
+
+
+@pytest.mark.parametrize(("will", "code", "v3_code"), [
+    (Will("no", b"gone"), 0x87, 5), (Will("yes", b"x" * 101), 0x95, None),
+    (Will("yes", b"x", properties=[(m.USER_PROPERTY, ("n", "v"))] * 3), 0x97, None)])
+def test_a_will_that_could_not_be_published_is_refused_at_connect(make_broker, will, code, v3_code):
+    """It is the router that says no, by the same rules as for a PUBLISH."""
+    broker = make_broker(rules=(ALLOW_ALL, Rule(deny=(Action.PUBLISH,), to=("*",), topics=("no",))),
+                         limits=Limits(payload_bytes_max=100, headers_max=2))
+    client = broker.client(version=5)
+    assert client.connect("c", will=will).code == code
+    assert client.closed and not broker.server.sessions
+    if not will.properties:
+        client = broker.client(version=4)
+        client.feed(connect_packet("c", will=will, version=4))
+        assert client.closed
+        assert [one.code for one in client.take()] == ([v3_code] if v3_code else [])
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 70_000])
+def test_a_connect_larger_than_strangers_may_send_is_refused_with_a_code(broker, pieces):
+    data = connect_packet("c", will=Will("w", b"x" * 65_535))
+    client = broker.client(version=5)
+    for start in range(0, len(data), max(len(data) // pieces, 1)):
+        if not client.closed:
+            client.feed(data[start:start + max(len(data) // pieces, 1)])
+    assert client.closed
+    assert client.one(CONNACK).code == 0x95
 
 
 # -- the handshake
@@ -402,13 +443,12 @@ def test_login_that_takes_longer_than_the_connect_timeout(make_broker):
     assert broker.server.sessions == {}
 
 
-def test_mqtt_3_1_is_spoken_as_3_1_1(broker):
+def test_mqtt_3_1_is_refused_with_code_1(broker):
+    """[MQTT-3.1.2-2]"""
     client = broker.client(version=4)
     client.feed(connect_packet("c", version=3, protocol=b"MQIsdp"))
-    assert client.take()[0].code == 0
-    client.subscribe(("a", 0))
-    broker.client("w").publish("a", b"x")
-    assert client.payloads() == [b"x"]
+    assert client.closed
+    assert client.one(CONNACK).code == 1
 
 
 def test_shutdown_says_goodbye(broker):
