@@ -140,6 +140,10 @@ class Permissions:
         """True when some topic that the filter matches may be received (or published)."""
         return any(filters_intersect(allowed, pattern) for allowed, _ in self._allow[action])
 
+    def allows_some(self, action: Action) -> bool:
+        """True when a rule allows it for any topic at all."""
+        return bool(self._allow[action])
+
     def denies_part_of(self, pattern: str) -> bool:
         """True when some topic that the filter matches may not be received."""
         return any(filters_intersect(denied, pattern) for denied, _ in self._deny[Action.SUBSCRIBE])

@@ -13,7 +13,7 @@ LOG_LEAVES = {"routing.event", "routing.errors", "routing.ticket", "routing.sett
 IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop", "aiohttp"}
 SANS_IO = [
     "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py",
-    "protocols/websocket/handshake.py",
+    "protocols/websocket/handshake.py", "protocols/fields.py",
     *(f"protocols/websocket/{name}.py" for name in ("messages", "json_messages", "json_session", "json_subscription")),
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"mesh/link/{name}.py" for name in (

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -23,6 +22,8 @@ from aiohttp.typedefs import Middleware
 from mesh.configuration.address import is_loopback
 from mesh.management.api import AdminApi
 from mesh.management.metrics import Metrics
+from protocols.fields import FieldRepeated, one_of
+from protocols.origin import origin_allowed
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.problems import Problem, problem_of, problem_response
 from routing.policy import Action
@@ -67,6 +68,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         response = await handler(request)
     except Problem as problem:
         response = problem_response(problem)
+    except FieldRepeated as error:
+        response = problem_response(Problem(400, "header-invalid", str(error)))
     except web.HTTPException as error:
         response = problem_response(_problem_of_http(request, error))
         if hdrs.ALLOW in error.headers:
@@ -90,7 +93,7 @@ def _guard(node: Node, keeper: Doorkeeper) -> Callable[[web.Request, Handler], A
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN_PATHS:
             return await handler(request)
-        if node.authenticator.open and not is_local_host(request.headers.get(hdrs.HOST, "")):
+        if node.authenticator.open and not is_local_host(one_of(request.headers, hdrs.HOST) or ""):
             raise Problem(403, "foreign-host", "without users this listener answers to localhost only")
         if request.method not in SAFE_METHODS:
             check_origin(request)
@@ -113,8 +116,8 @@ def is_local_host(host: str) -> bool:
 
 def check_origin(request: web.Request) -> None:
     """Refuse what a page of another site sends.                              Source: RFC 6454 §7; hostile.md row 83"""
-    origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and urlsplit(origin).netloc != request.headers.get(hdrs.HOST):
+    origin = one_of(request.headers, hdrs.ORIGIN)
+    if origin is not None and not origin_allowed(origin, one_of(request.headers, hdrs.HOST) or "", ()):
         raise Problem(403, "foreign-origin", "requests from pages of other sites are refused")
 
 

@@ -17,10 +17,11 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from protocols.fields import FieldRepeated, has, one_of
 from protocols.rest import problem_types
 from protocols.rest.asyncapi import AsyncApiEndpoint
 from protocols.rest.auth import Authenticates, Doorkeeper
-from protocols.rest.bodies import BodyMemory
+from protocols.rest.bodies import BodyMemory, check_expectation, waits_for_continue
 from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.cors import is_preflight
 from protocols.rest.counters import RestCounters
@@ -38,7 +39,7 @@ from protocols.rest.guard import (
 )
 from protocols.rest.openapi import OpenApiEndpoint
 from protocols.rest.problems import Problem, problem_response
-from protocols.rest.publish import PREFIX, PublishEndpoint, expect_continue
+from protocols.rest.publish import PREFIX, PublishEndpoint
 from protocols.rest.pull import Pullers
 from protocols.rest.pulling import PullingEndpoint
 from protocols.rest.requests import RequestsEndpoint
@@ -46,7 +47,7 @@ from protocols.rest.retained import RetainedEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.sse import SseEndpoint
 from protocols.rest.streams import StreamsEndpoint
-from protocols.rest.upgrade import JsonUpgrade, WebSocketRoute
+from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
 from routing.replies import Replies
 from routing.router import Router
 
@@ -97,19 +98,21 @@ class RestServer:
         """Routes and middleware. Under a runner other than ours the guards of guard.py are missing."""
         app = web.Application(middlewares=[self._answer], client_max_size=self._settings.body_bytes_max)
         router = app.router
-        router.add_route("POST", "/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
+        router.add_post("/v1/events/{topic:(?s:.*)}", self._publish.post, expect_handler=self._expect)
         router.add_get("/v1/events", self._sse.get, allow_head=False)
-        router.add_post("/v1/events", self._publish.post_without_topic)
+        router.add_post("/v1/events", self._publish.post_without_topic, expect_handler=self._expect)
         router.add_get("/v1/streams", self._streams.list, allow_head=False)
         router.add_get("/v1/streams/{name}", self._streams.get, allow_head=False)
         router.add_get("/v1/streams/{name}/events", self._streams.events, allow_head=False)
         router.add_get("/v1/retained/{filter:(?s:.*)}", self._retained.get, allow_head=False)
-        router.add_post("/v1/requests/{topic:(?s:.*)}", self._requests.post)
+        router.add_post("/v1/requests/{topic:(?s:.*)}", self._requests.post, expect_handler=self._expect)
         self._add_consumer_routes(router)
         if self._websocket is not None:
+            self._entry.websocket_paths |= frozenset(WEBSOCKET_PATHS)
             for path in WEBSOCKET_PATHS:
                 router.add_get(path, self._websocket.handle, allow_head=False)
         if self._json_websocket is not None:
+            self._entry.websocket_paths |= {JSON_WEBSOCKET_PATH}
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
         router.add_get("/v1/openapi.json", self._openapi.get, allow_head=False)
         router.add_get("/v1/asyncapi.json", self._asyncapi.get, allow_head=False)
@@ -125,16 +128,16 @@ class RestServer:
         consumers, pulling, path = self._consumers, self._pulling, "/v1/consumers/{name}"
         router.add_get("/v1/consumers", consumers.list, allow_head=False)
         router.add_get(path, consumers.get, allow_head=False)
-        router.add_put(path, consumers.put)
+        router.add_put(path, consumers.put, expect_handler=self._expect)
         router.add_delete(path, consumers.delete)
         for word in ("pause", "resume", "seek"):
-            router.add_post(f"{path}/{word}", getattr(consumers, word))
+            router.add_post(f"{path}/{word}", getattr(consumers, word), expect_handler=self._expect)
         router.add_get(f"{path}/dead-letters", self._dead_letters.list, allow_head=False)
-        router.add_post(f"{path}/redrive", self._dead_letters.redrive)
+        router.add_post(f"{path}/redrive", self._dead_letters.redrive, expect_handler=self._expect)
         router.add_get(f"{path}/redrive", self._dead_letters.progress, allow_head=False)
         router.add_delete(f"{path}/redrive", self._dead_letters.cancel)
         for word in ("pull", "ack", "nack", "extend"):
-            router.add_post(f"{path}/{word}", getattr(pulling, word))
+            router.add_post(f"{path}/{word}", getattr(pulling, word), expect_handler=self._expect)
 
     def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:
         """POST of one event, as the route does it; Expect needs aiohttp's own way."""
@@ -143,7 +146,7 @@ class RestServer:
             post, connection.outcome = connection.outcome, None
             return self._answer(request, lambda _: self._publish.resume(request, post))
         is_post = request.method == "POST" and request.rel_url.raw_path.startswith(PREFIX)
-        if is_post and hdrs.EXPECT not in request.headers:
+        if is_post and not has(request.headers, hdrs.EXPECT):
             return self._answer(request, self._publish.post)
         return None
 
@@ -185,18 +188,22 @@ class RestServer:
             response = self._malformed(request, problem)
         except Problem as problem:
             response = self._refused(problem)
+        except FieldRepeated as error:
+            response = self._refused(Problem(400, "header-invalid", str(error)))
         except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
             response = self._of_http(request, error)
-            if "Upgrade" in request.headers:        # what follows may be frames, which must not be read as a request
+            if has(request.headers, hdrs.UPGRADE):  # what follows may be frames, which must not be read as a request
                 response.force_close()
         if self._entry.adds_fields:
             self._entry.finish(request, response)
+        if response.status >= 400 and waits_for_continue(request):
+            response.force_close()                  # the body will not be asked for, nor sent
         self.counters.answers[response.status // 100] += 1
         return response
 
     def _of_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
         if (isinstance(error, web.HTTPMethodNotAllowed) and is_preflight(request)
-                and self._entry.cors.allows(request.headers["Origin"])):
+                and self._entry.cors.allows(one_of(request.headers, hdrs.ORIGIN) or "null")):
             return self._entry.cors.preflight(request, error.allowed_methods)
         return self._refused(_problem_of_http(error))
 
@@ -210,7 +217,7 @@ class RestServer:
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         """Called before the middleware, for requests with Expect. A response ends the request."""
         try:
-            await expect_continue(request, self._settings.body_bytes_max)
+            await check_expectation(request)
         except Problem as problem:
             response = self._refused(problem)
             response.force_close()

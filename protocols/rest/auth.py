@@ -12,10 +12,11 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
+from protocols.fields import one_of
 from protocols.rest.guard import GuardedHandler
 from protocols.rest.problems import Problem, problem_of
-from routing.errors import Refusal
-from routing.policy import Identity
+from routing.errors import Reason, Refusal
+from routing.policy import Action, Identity
 from routing.publisher import Publisher
 from routing.router import Router
 
@@ -67,7 +68,7 @@ class Doorkeeper:
 
     async def session(self, request: web.Request) -> Session:
         """Raises Problem (401, 403, 429) when the client is refused."""
-        authorization, api_key = request.headers.get(hdrs.AUTHORIZATION), request.headers.get(API_KEY)
+        authorization, api_key = one_of(request.headers, hdrs.AUTHORIZATION), one_of(request.headers, API_KEY)
         connection = request.protocol
         now_s = asyncio.get_running_loop().time()
         kept = connection.session if isinstance(connection, GuardedHandler) else None
@@ -87,6 +88,26 @@ class Doorkeeper:
             connection.session = session
         self._count(request, answer)
         return session
+
+    def check_publish(self, session: Session, topic: str | None) -> None:
+        """For before a body is read: may this client publish to the topic; None: to any? Raises Problem (403)."""
+        if topic is not None:
+            answer = self._router.admit(topic, session.publisher, 1)
+            if isinstance(answer, Refusal):
+                raise problem_of(answer)
+        else:
+            self._check_some(session, Action.PUBLISH)
+
+    def check_subscribe(self, session: Session) -> None:
+        """May this client read anything at all? Raises Problem (403)."""
+        self._check_some(session, Action.SUBSCRIBE)
+
+    def _check_some(self, session: Session, action: Action) -> None:
+        policy, identity = self._router.policy, session.identity
+        if not policy.permissions(identity).allows_some(action):
+            rule = "no rule allows it for any topic"
+            policy.record_denial(identity, action, "", rule, self._router.clock_ms())
+            raise problem_of(Refusal(Reason.NOT_AUTHORIZED, f"user {identity.user} may not {action.value}: {rule}"))
 
     async def _ask(
         self, username: str | None, password: bytes | None, address: str, certificate_name: str | None,

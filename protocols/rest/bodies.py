@@ -13,7 +13,9 @@ from typing import Protocol
 
 import zstandard
 from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
+from protocols.fields import has, tokens_of
 from protocols.rest.guard import MalformedRequest
 from protocols.rest.problems import Problem
 from protocols.rest.settings import RestSettings
@@ -126,18 +128,37 @@ class _Zstd:
 
 def expander_of(request: web.Request) -> Expander | None:
     """None: the body is plain. Raises Problem (415)."""
-    coding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if coding is None:
+    codings = [name for name in tokens_of(request.headers, hdrs.CONTENT_ENCODING) if name != "identity"]
+    if not codings:
         return None
-    name = coding.strip().lower()
-    if name in ("", "identity"):
-        return None
-    if name in ("gzip", "x-gzip"):                      # RFC 9110 §8.4.1.3
+    if codings in (["gzip"], ["x-gzip"]):               # RFC 9110 §8.4.1.3
         return _Gzip()
-    if name == "zstd":
+    if codings == ["zstd"]:
         return _Zstd()
     raise Problem(415, "encoding-unsupported", f"send the body plain, or in one of {CODINGS}",
                   {"Accept-Encoding": CODINGS})         # RFC 9110 §12.5.3
+
+
+# -- Expect: 100-continue ---------------------------------------------------------------------------------------------
+
+async def check_expectation(request: web.Request) -> None:
+    """aiohttp asks before the handler. A 100 is not sent yet: that the body is wanted is known when it is read, after
+    all that the head alone is refused for. Raises Problem (417).                        Source: RFC 9110 §10.1.1
+    """
+    if request.version >= HttpVersion11 and set(tokens_of(request.headers, hdrs.EXPECT)) - {"100-continue"}:
+        raise Problem(417, "expectation-failed", "the only expectation is 100-continue", {"Connection": "close"})
+
+
+def waits_for_continue(request: web.Request) -> bool:
+    """True: the client has sent the head only, and the body when it is told to."""
+    return (has(request.headers, hdrs.EXPECT) and request.version >= HttpVersion11 and not request.content.is_eof()
+            and not request.content.total_bytes)
+
+
+async def _invite(request: web.Request) -> None:
+    if waits_for_continue(request):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -149,7 +170,7 @@ async def read_body(request: web.Request, settings: RestSettings, memory: BodyMe
     if length is not None and length > limit:
         raise too_large(limit)
     content = request.content
-    if content.is_eof() and hdrs.CONTENT_ENCODING not in request.headers:   # it came with the head, as small ones do
+    if content.is_eof() and not has(request.headers, hdrs.CONTENT_ENCODING):   # it came with the head, as small ones do
         body = content.read_nowait(-1)
         if len(body) > limit:
             raise too_large(limit)
@@ -173,6 +194,7 @@ async def read_body(request: web.Request, settings: RestSettings, memory: BodyMe
 async def plain_parts(request: web.Request, account: Account) -> AsyncIterator[bytes]:
     """The body in pieces, expanded. The caller bounds time and sum. Raises Problem (400, 415)."""
     expander = expander_of(request)
+    await _invite(request)
     if isinstance(expander, _Zstd):
         account.hold(ZSTD_WINDOW_BYTES)
     try:

@@ -29,6 +29,7 @@ from protocols.cloudevents import (
     parse_json,
 )
 from protocols.cloudevents_event import cloud_event, make_event, topic_of
+from protocols.fields import list_of
 from protocols.rest.convert import PublishFields, percent_decoded
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
@@ -154,7 +155,7 @@ _NONE = Properties()
 def accepted(request: web.Request) -> set[str]:
     """Media types that the client names in Accept, without those it does not want (q=0)."""
     found: set[str] = set()
-    for part in ",".join(request.headers.getall(hdrs.ACCEPT, ())).split(","):
+    for part in list_of(request.headers, hdrs.ACCEPT):
         kind, *parameters = (text.strip().lower() for text in part.split(";"))
         if not any(text.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for text in parameters):
             found.add(kind)

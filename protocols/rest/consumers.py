@@ -130,11 +130,12 @@ class ConsumersEndpoint:
         """Make it, or change it to what the body says: 201 or 200."""
         session = await self.session(request)
         name = name_of(request)
+        self._doorkeeper.check_subscribe(session)
+        self._check_name(session.identity, name)
         body = await json_body(request, ConsumerBody, self.settings, self.memory)
+        self._check_name(session.identity, name)            # others had their turn
         known = self.router.consumers.get(name)
         spec = self._spec(name, body, known)
-        if known is not None and not self._may_use(session.identity, known):
-            raise Problem(409, "conflict", f"the name {name} is taken")
         if known is None:
             self._check_room()
         consumer = self.router.open_consumer(spec, session.identity)
@@ -145,6 +146,11 @@ class ConsumersEndpoint:
                 told(consumer)
         await self.stored(consumer)
         return json_response(self.shown(consumer), 201 if known is None else 200)
+
+    def _check_name(self, identity: Identity, name: str) -> None:
+        known = self.router.consumers.get(name)
+        if known is not None and not self._may_use(identity, known):
+            raise Problem(409, "conflict", f"the name {name} is taken")
 
     def _check_room(self) -> None:
         made = self.router.registry.named_count

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from protocols.fields import members_of
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
@@ -68,7 +69,7 @@ def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
         lowered = name.lower()
         setter = _SETTERS.get(lowered)
         if setter is not None:
-            if lowered in seen and lowered != "prefer":         # RFC 7240 §2 lets it stand there several times
+            if lowered in seen and lowered not in _LISTS:
                 raise _bad(f"{name} stands in the request more than once")
             seen.add(lowered)
             setter(fields, value)
@@ -179,13 +180,21 @@ def _set_idempotency_key(fields: PublishFields, value: str) -> None:
 
 
 def _set_prefer(fields: PublishFields, value: str) -> None:
-    fields.respond_async = fields.respond_async or preferences((value,)).respond_async
+    fields.respond_async = fields.respond_async or preferences(members_of(value)).respond_async
 
 
-def _trace(name: str) -> Callable[[PublishFields, str], None]:
-    def set_trace(fields: PublishFields, value: str) -> None:
-        fields.headers.append((name, _text(name, value)))
-    return set_trace
+def _set_traceparent(fields: PublishFields, value: str) -> None:
+    fields.headers.append(("traceparent", _text("traceparent", value)))
+
+
+def _set_tracestate(fields: PublishFields, value: str) -> None:
+    """All its lines are one list.                                                   Source: W3C Trace Context §3.3.1"""
+    text = _text("tracestate", value)
+    for at, (name, before) in enumerate(fields.headers):
+        if name == "tracestate" and isinstance(before, str):
+            fields.headers[at] = name, f"{before},{text}"
+            return
+    fields.headers.append(("tracestate", text))
 
 
 def _boolean(name: str, value: str) -> bool:
@@ -220,6 +229,7 @@ _SETTERS: dict[str, Callable[[PublishFields, str], None]] = {
     "meshgate-retain": _set_retain,
     "meshgate-ttl": _set_ttl,
     "prefer": _set_prefer,
-    "traceparent": _trace("traceparent"),       # W3C Trace Context; travels as an event header
-    "tracestate": _trace("tracestate"),
+    "traceparent": _set_traceparent,            # W3C Trace Context; travels as an event header
+    "tracestate": _set_tracestate,
 }
+_LISTS = frozenset(("prefer", "tracestate"))    # may stand in several lines: RFC 9110 §5.3, RFC 7240 §2

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
+from protocols.fields import has, list_of
+
 EXPOSED = ("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate")
 # Field names that a page may send beside the safelisted ones: what the API knows.
 ALLOWED = frozenset((
@@ -85,7 +87,7 @@ class Cors:
 
     def preflight(self, request: web.Request, methods: set[str]) -> web.Response:
         """The answer to OPTIONS with Access-Control-Request-Method. methods: those of the path."""
-        names = request.headers.get("Access-Control-Request-Headers", "").split(",")[:NAMES_MAX]
+        names = list_of(request.headers, "Access-Control-Request-Headers")[:NAMES_MAX]
         allowed = sorted({name for name in map(_plain, names) if name in ALLOWED or name.startswith(ALLOWED_PREFIXES)})
         return web.Response(status=204, headers={
             "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
@@ -96,8 +98,8 @@ class Cors:
 
 
 def is_preflight(request: web.Request) -> bool:
-    return (request.method == "OPTIONS" and hdrs.ORIGIN in request.headers
-            and "Access-Control-Request-Method" in request.headers)
+    return (request.method == "OPTIONS" and has(request.headers, hdrs.ORIGIN)
+            and has(request.headers, "Access-Control-Request-Method"))
 
 
 def _plain(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from protocols.fields import one_of
 from protocols.network import network_of
 from protocols.origin import names_this_machine, origin_allowed
 from protocols.rest.answer import PreparedAnswer
@@ -31,18 +32,19 @@ class Entry:
     """The rules of one listener."""
 
     def __init__(self, settings: RestSettings, authenticator: Authenticates) -> None:
+        self.websocket_paths: frozenset[str] = frozenset()      # whose handshakes check Origin by a list of their own
         self.cors = Cors(settings.cors)
         self._limits = RateLimits(settings.rate_limits)
         self._authenticator = authenticator
         self.adds_fields = self.cors.configured or self._limits.configured
 
     def admit(self, request: web.Request) -> None:
-        """Raises Problem (403, 429). WebSocket handshakes check Origin themselves: they have a list of their own."""
-        host = request.headers.get("Host", "")
-        origin = request.headers.get(hdrs.ORIGIN)
+        """Raises Problem (403, 429)."""
+        host = one_of(request.headers, hdrs.HOST) or ""
+        origin = one_of(request.headers, hdrs.ORIGIN)
         if self.adds_fields:
             request[EXTRA] = {"Vary": "Origin"} if self.cors.configured else {}
-        if origin is not None and "Upgrade" not in request.headers and not origin_allowed(origin, host, ()):
+        if origin is not None and not self._is_handshake(request) and not origin_allowed(origin, host, ()):
             if not self.cors.allows(origin):
                 raise Problem(403, "foreign-origin", "pages of this origin are not served; see http.cors.origins")
             request[EXTRA].update(self.cors.fields(origin))
@@ -51,6 +53,10 @@ class Entry:
                           "ask for it by that name, or configure users")
         if self._limits.configured:
             self._count(request, Per.ADDRESS, network_of(address_of(request)))
+
+    def _is_handshake(self, request: web.Request) -> bool:
+        """By where it goes, and by nothing that the request says of itself."""
+        return request.method == "GET" and request.rel_url.raw_path in self.websocket_paths
 
     def count_user(self, request: web.Request, identity: Identity) -> None:
         """Called by the doorkeeper for every request that has logged in. Raises Problem (429)."""

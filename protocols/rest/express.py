@@ -19,6 +19,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.typedefs import RawHeaders
 
+from protocols.fields import has
 from protocols.rest.auth import Authenticates, Session
 from protocols.rest.convert import PublishFields
 from protocols.rest.guard import GuardedHandler
@@ -51,7 +52,7 @@ class Head:
         self.express = (
             not cloud and fields.guaranteed and not fields.respond_async and request.keep_alive
             and request.version == HttpVersion11 and len(lengths) == 1
-            and not any(name in request.headers for name in _UNUSUAL))
+            and not any(has(request.headers, name) for name in _UNUSUAL))
         self._headers = tuple(fields.headers)
         self._properties = fields.properties(0) if fields.ttl_ms is None else None
 

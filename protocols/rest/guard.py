@@ -27,6 +27,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from protocols.fields import has, tokens_of
 from protocols.rest.counters import RestCounters
 from protocols.rest.problems import Problem, problem_response, raw_problem
 from protocols.rest.settings import RestSettings
@@ -357,12 +358,11 @@ def check_framing(request: web.Request) -> None:
     """Raise MalformedRequest for framing that llhttp lets pass.                        Source: RFC 9112 §2.3, §6.1"""
     if request.version < HttpVersion10:
         raise MalformedRequest("HTTP/0.9 is not spoken here")
-    coding = request.headers.get(hdrs.TRANSFER_ENCODING)
-    if coding is None:
+    if not has(request.headers, hdrs.TRANSFER_ENCODING):
         return
     if request.version == HttpVersion10:
         raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding")
-    if coding.strip().lower() != "chunked":
+    if tokens_of(request.headers, hdrs.TRANSFER_ENCODING) != ["chunked"]:
         raise MalformedRequest("the only transfer coding is chunked")
 
 

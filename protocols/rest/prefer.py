@@ -16,13 +16,12 @@ class Preferences(msgspec.Struct, frozen=True):
 NONE = Preferences()
 
 
-def preferences(fields: Iterable[str]) -> Preferences:
-    """fields: the values of all Prefer fields. The first of two equal preferences counts (§2)."""
+def preferences(members: Iterable[str]) -> Preferences:
+    """members: those of all Prefer fields. The first of two equal preferences counts (§2)."""
     found: dict[str, str] = {}
-    for value in fields:
-        for part in value.split(","):
-            name, _, rest = part.partition(";")[0].partition("=")
-            found.setdefault(name.strip().lower(), rest.strip().strip('"'))
+    for member in members:
+        name, _, rest = member.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), rest.strip().strip('"'))
     if not found:
         return NONE
     wait = found.get("wait", "")

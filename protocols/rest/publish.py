@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11
 
-from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
+from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE, media_type
+from protocols.fields import one_of
 from protocols.location import event_id
 from protocols.rest.answer import Places, json_answer
 from protocols.rest.auth import Authenticates, Doorkeeper, Session
-from protocols.rest.bodies import BodyMemory, read_body, too_large
+from protocols.rest.bodies import BodyMemory, read_body
 from protocols.rest.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
 from protocols.rest.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.counters import RestCounters
@@ -77,7 +77,7 @@ class PublishEndpoint:
         fields, cloud = self._fields(request, session)
         if cloud and check_media_type(fields):
             return await self._batch(request, session, fields, topic)
-        payload = await self._body(request)
+        payload = await self._body(request, session, topic)
         now_ms = self._router.clock_ms()
         event = one_event(fields, payload, topic, now_ms) if cloud else fields.event(topic, payload, now_ms)
         return await self._one(request, session, fields, event)
@@ -85,9 +85,10 @@ class PublishEndpoint:
     async def post_without_topic(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/events with NDJSON, a CloudEvent or a batch of those."""
         session = await self._doorkeeper.session(request)
-        if request.content_type in MEDIA_TYPES:
+        if media_type(one_of(request.headers, hdrs.CONTENT_TYPE)) in MEDIA_TYPES:
             if request.rel_url.raw_query_string:
                 raise Problem(400, "query-invalid", "NDJSON takes no query; each line names its topic")
+            self._doorkeeper.check_publish(session, None)
             return await self._ndjson.post(request, session)
         topic = topic_of_query(request)
         fields = publish_fields(request.headers.items())
@@ -96,10 +97,13 @@ class PublishEndpoint:
                           {"Accept-Post": f"{MEDIA_TYPES[0]}, {MEDIA_TYPE}, {BATCH_MEDIA_TYPE}"})
         if check_media_type(fields):
             return await self._batch(request, session, fields, topic)
-        event = one_event(fields, await self._body(request), topic, self._router.clock_ms())
+        payload = await self._body(request, session, topic)
+        event = one_event(fields, payload, topic, self._router.clock_ms())
         return await self._one(request, session, fields, event)
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request, session: Session, topic: str | None) -> bytes:
+        if not request.content.is_eof():        # who may not publish it does not get to send it, and takes no memory
+            self._doorkeeper.check_publish(session, topic)
         if self._router.pressure:
             await self._relief()
         return await read_body(request, self._settings, self._memory)
@@ -149,7 +153,7 @@ class PublishEndpoint:
         self, request: web.Request, session: Session, fields: PublishFields, topic: str | None,
     ) -> web.StreamResponse:
         """All good events of a batch in one commit; one answer for each, in order."""
-        body = await self._body(request)
+        body = await self._body(request, session, topic)
         found = batch_events(fields, body, topic, self._router.clock_ms(), self._settings.batch_events_max)
         events = [event for event in found if isinstance(event, Event)]
         for event in events:
@@ -223,22 +227,6 @@ def topic_of_path(path: str) -> str:
     if "." in topic and any(level in (".", "..") for level in topic.split("/")):
         raise Problem(400, "topic-invalid", "topic levels . and .. cannot be addressed by a URL path")
     return topic
-
-
-async def expect_continue(request: web.Request, limit: int) -> None:
-    """Expect: 100-continue. Say no before the body is sent, when its length says enough.    Source: RFC 9110 §10.1.1
-
-    limit: body bytes.  Raises Problem (413, 417).
-    """
-    if request.version < HttpVersion11:
-        return
-    if request.headers[hdrs.EXPECT].strip().lower() != "100-continue":
-        raise Problem(417, "expectation-failed", "the only expectation is 100-continue")
-    length = request.content_length
-    if length is not None and length > limit:
-        raise too_large(limit)
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0
 
 
 def _late() -> Problem:

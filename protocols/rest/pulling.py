@@ -14,6 +14,7 @@ from aiohttp.http import HttpVersion11
 
 from protocols.cloudevents import BATCH_CONTENT_TYPE
 from protocols.event_json import event_json
+from protocols.fields import list_of
 from protocols.rest.auth import Session
 from protocols.rest.cloud import CloudEventLines, batch_pieces, wants_batch
 from protocols.rest.consumers import ConsumersEndpoint
@@ -117,7 +118,7 @@ class PullingEndpoint:
         body = await json_body(request, TokensBody, self._settings, self._consumers.memory)
         answer = self._settle(consumer, body.tokens, "acked", lambda partition, token: ack_place(
             consumer, partition, token.offset))
-        if preferences(request.headers.getall("Prefer", ())).respond_async:
+        if preferences(list_of(request.headers, "Prefer")).respond_async:
             return json_response(answer, 202)
         await self._consumers.stored(consumer)
         return json_response(answer)

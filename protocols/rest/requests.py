@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 
+from protocols.fields import list_of
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory, read_body
 from protocols.rest.cloud import check_media_type, is_cloud, one_event
@@ -53,6 +54,8 @@ class RequestsEndpoint:
         topic, by_topic = _asked(request)
         fields = _fields(request)
         wait_s = self._wait_s(request)
+        if not request.content.is_eof() and not by_topic:       # by topic: the rules are asked about the whole of it
+            self._doorkeeper.check_publish(session, topic)
         payload = await read_body(request, self._settings, self._memory)
         answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         reply_to = self._replies.expect(lambda event: None if answered.done() else answered.set_result(event))
@@ -111,7 +114,7 @@ class RequestsEndpoint:
         return has_receiver(self._router, topic) or bool(self._router.routes.of(topic).consumers)
 
     def _wait_s(self, request: web.Request) -> float:
-        asked = preferences(request.headers.getall("Prefer", ())).wait_s
+        asked = preferences(list_of(request.headers, "Prefer")).wait_s
         if asked is None:
             return self._settings.request_timeout_s
         return float(min(max(asked, 1), self._settings.request_timeout_max_s))

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from protocols.event_json import event_json
+from protocols.fields import list_of
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.convert import filter_of, percent_decoded
 from protocols.rest.json_body import FIELDS
@@ -98,7 +99,7 @@ def _tagged(request: web.Request, body: bytes) -> web.Response:
     """With its ETag, or 304 when the client has it.                            Source: RFC 9110 §8.8.3, §13.1.2"""
     tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     fields = {**FIELDS, hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: tag}
-    known = [part.strip() for value in request.headers.getall(hdrs.IF_NONE_MATCH, ()) for part in value.split(",")]
+    known = list_of(request.headers, hdrs.IF_NONE_MATCH)
     if "*" in known or tag in known or f"W/{tag}" in known:
         del fields["Content-Type"]
         return web.Response(status=304, headers=fields)

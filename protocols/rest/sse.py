@@ -12,6 +12,7 @@ from aiohttp.http import HttpVersion11
 
 from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
+from protocols.fields import one_of
 from protocols.location import Vector
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.cloud import CloudEventLines, wants_documents
@@ -48,7 +49,7 @@ class SseEndpoint:
         """The handler: lives as long as the stream does."""
         session = await self._doorkeeper.session(request)
         filters, start, as_cloud = parse_query(request.rel_url.raw_query_string, self._settings.sse_filters_max)
-        start = request.headers.get("Last-Event-ID") or start
+        start = one_of(request.headers, "Last-Event-ID") or start
         self._check_filters(session.identity, filters)
         if self._stopping or len(self._readers) >= self._settings.sse_readers_max:
             raise Problem(503, "too-many-readers", "no more SSE readers are taken now")

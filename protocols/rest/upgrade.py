@@ -12,11 +12,13 @@ from typing import Protocol
 import msgspec
 from aiohttp import hdrs, web
 
+from protocols.fields import has
 from protocols.rest.auth import API_KEY, Authenticates, Doorkeeper, certificate_name_of
 from protocols.rest.problems import REFUSALS, Problem
 from routing.errors import Reason, Refusal
 from routing.policy import Identity
 
+JSON_WEBSOCKET_PATH = "/v1/ws"
 _REASONS = {kind: reason for reason, (_, kind) in REFUSALS.items()}
 
 
@@ -45,11 +47,11 @@ class WebSocketRoute:
         self._authenticator = authenticator
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/v1/ws", self.get, allow_head=False)
+        router.add_get(JSON_WEBSOCKET_PATH, self.get, allow_head=False)
         router.add_get("/v1/ws/example", self._upgrade.page, allow_head=False)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        shown = (request.headers.get(hdrs.AUTHORIZATION) or request.headers.get(API_KEY)
+        shown = (has(request.headers, hdrs.AUTHORIZATION) or has(request.headers, API_KEY)
                  or certificate_name_of(request))
         return await self._upgrade.handle(
             request, has_credentials=bool(shown), wait=not self._authenticator.open, log_in=self._log_in)

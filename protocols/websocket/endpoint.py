@@ -31,7 +31,8 @@ class WebSocketEndpoint(Generic[Kind]):
     def _handshake(self, request: web.Request) -> web.StreamResponse:
         try:
             headers = check_handshake(
-                request.headers, self.subprotocol, self._settings.allowed_origins, required=self.subprotocol_required)
+                request.headers, self.subprotocol, self._settings.allowed_origins,
+                version=(request.version.major, request.version.minor), required=self.subprotocol_required)
         except HandshakeRefused as refused:
             self.counters.refused[refused.status] += 1
             raise _HTTP_ERRORS[refused.status](text=refused.text, headers=refused.headers) from None

@@ -4,9 +4,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from protocols.fields import FieldRepeated, list_of, one_of, tokens_of
 from protocols.origin import origin_allowed
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"          # RFC 6455 §1.3
 
@@ -21,24 +25,35 @@ class HandshakeRefused(Exception):
         self.headers = headers or {}
 
 
-def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origins: tuple[str, ...], *,
-                    required: bool = True) -> dict[str, str]:
+def check_handshake(headers: MultiMapping[str], subprotocol: str, allowed_origins: tuple[str, ...], *,
+                    version: tuple[int, int] = (1, 1), required: bool = True) -> dict[str, str]:
     """The response header fields of a good handshake. Raises HandshakeRefused.
 
-    required: False lets a client in that offers no subprotocol at all; one that offers others only is refused.
+    version: of HTTP. required: False lets a client in that offers no subprotocol at all; one that offers others only is
+    refused.
     """
-    if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in _tokens(headers, "Connection"):
+    try:
+        return _checked(headers, subprotocol, allowed_origins, version, required)
+    except FieldRepeated as error:
+        raise HandshakeRefused(400, str(error)) from None
+
+
+def _checked(headers: MultiMapping[str], subprotocol: str, allowed_origins: tuple[str, ...],
+             version: tuple[int, int], required: bool) -> dict[str, str]:
+    origin = one_of(headers, "Origin")
+    if origin is not None and not origin_allowed(origin, one_of(headers, "Host") or "", allowed_origins):
+        raise HandshakeRefused(403, "this origin is not in allowed_origins")
+    # RFC 9110 §7.8: an Upgrade in HTTP/1.0 is to be ignored; RFC 6455 §4.1: the version must be at least 1.1.
+    if version < (1, 1) or "websocket" not in tokens_of(headers, "Upgrade") or (
+            "upgrade" not in tokens_of(headers, "Connection")):
         upgrade = {"Upgrade": "websocket", "Connection": "close, upgrade"}
         raise HandshakeRefused(426, "this is a WebSocket endpoint", upgrade)
-    if headers.get("Sec-WebSocket-Version", "").strip() != "13":
+    if one_of(headers, "Sec-WebSocket-Version") != "13":
         raise HandshakeRefused(426, "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
-    origin = headers.get("Origin")
-    if origin is not None and not origin_allowed(origin, headers.get("Host", ""), allowed_origins):
-        raise HandshakeRefused(403, "this origin is not in allowed_origins")
-    offered = headers.get("Sec-WebSocket-Protocol", "").replace(" ", "")
-    if subprotocol not in offered.split(",") and (required or offered):                             # [MQTT-6.0.0-3]
+    offered = list_of(headers, "Sec-WebSocket-Protocol")
+    if subprotocol not in offered and (required or offered):                             # [MQTT-6.0.0-3]
         raise HandshakeRefused(400, f"the client must offer the subprotocol {subprotocol}")
-    key = headers.get("Sec-WebSocket-Key", "").strip()
+    key = one_of(headers, "Sec-WebSocket-Key") or ""
     try:
         good = len(binascii.a2b_base64(key.encode("ascii"), strict_mode=True)) == 16
     except ValueError:
@@ -52,7 +67,3 @@ def check_handshake(headers: Mapping[str, str], subprotocol: str, allowed_origin
     if offered:
         answer["Sec-WebSocket-Protocol"] = subprotocol
     return answer
-
-
-def _tokens(headers: Mapping[str, str], name: str) -> set[str]:
-    return {token.strip().lower() for token in headers.get(name, "").split(",")}

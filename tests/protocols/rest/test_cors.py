@@ -56,6 +56,17 @@ async def test_nothing_else_is_reflected(tmp_path, origin):
                 assert response.status == 403 and not allowed(response)
 
 
+@pytest.mark.parametrize("target", ["/v1/events/a", "/v1/events?filter=a", "/v1/ws/example", "/v1/consumers"])
+async def test_an_upgrade_field_does_not_let_a_foreign_page_in(tmp_path, target):
+    """Only what goes to a WebSocket endpoint has its Origin checked there, by a list of its own."""
+    async with stand(tmp_path, settings=open_to(APP)) as it:
+        for method in ("POST", "GET"):
+            headers = {"Origin": "https://evil.example", "Connection": "Upgrade", "Upgrade": "websocket"}
+            async with it.http.request(method, target, headers=headers) as response:
+                assert response.status == 403 and not allowed(response)
+        assert not it.router.published
+
+
 async def test_a_preflight_names_methods_and_the_fields_that_are_known(tmp_path):
     async with stand(tmp_path, settings=open_to(APP, credentials=True), users=USERS, rules=()) as it:
         async with it.http.options("/v1/events/a", headers=PREFLIGHT) as response:

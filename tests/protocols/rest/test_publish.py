@@ -14,7 +14,7 @@ from routing.event import Event
 from routing.policy import Action, Rule
 from routing.settings import Limits, StreamSettings
 
-from .stand import basic, eventually, stand
+from .stand import DEADLINE_S, basic, eventually, stand
 
 NO_BODY = "Host: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -268,6 +268,25 @@ async def test_a_declared_body_over_the_limit_is_refused_before_100_continue(tmp
         writer.close()
         answer = await it.raw(head.replace(b"100-continue", b"201-created") + b"2\r\n\r\nhi")
         assert answer.startswith(b"HTTP/1.1 417")
+
+
+@pytest.mark.parametrize("line, login, status", [
+    ("POST /v1/events/a", "ana", 100), ("POST /v1/events/secret", "ana", 403), ("POST /v1/events/a", "", 401),
+    ("POST /v1/events/a?x=1", "ana", 400), ("POST /v1/requests/secret", "ana", 403), ("POST /v1/requests/a", "", 401),
+    ("POST /v1/events", "", 401), ("PUT /v1/consumers/c", "", 401), ("POST /v1/consumers/c/pull", "ana", 404),
+])
+async def test_100_continue_comes_after_all_that_the_head_is_refused_for(tmp_path, line, login, status):
+    """RFC 9110 §10.1.1: a body that will be refused is better not sent."""
+    users, rules = [("ana", "pw", ())], [Rule(allow=tuple(Action), to=("user:ana",), topics=("a",))]
+    async with stand(tmp_path, users=users, rules=rules) as it:
+        authorization = f"Authorization: {basic('ana', 'pw')}\r\n" if login else ""
+        reader, writer = await it.connect()
+        writer.write(f"{line} HTTP/1.1\r\nHost: localhost\r\n{authorization}Expect: 100-continue\r\n"
+                     "Content-Type: application/x-ndjson\r\nContent-Length: 2\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+        assert head.startswith(b"HTTP/1.1 %d " % status), head
+        assert status == 100 or b"Connection: close\r\n" in head
+        writer.close()
 
 
 async def test_respond_async_does_not_wait_for_the_disk(tmp_path):

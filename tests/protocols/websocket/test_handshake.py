@@ -39,6 +39,37 @@ def test_refusals(name, value, status):
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize("name, lines", [
+    ("Connection", ["keep-alive", "Upgrade"]), ("Connection", ["upgrade, keep-alive", "close"]),
+    ("Sec-WebSocket-Protocol", ["mqttv3.1", "mqtt"]), ("Sec-WebSocket-Protocol", ["chat,\tmqtt ,"]),
+    ("Upgrade", ["websocket, foo"]), ("Upgrade", ["foo", "WebSocket"]),
+])
+def test_lists_in_one_line_or_many(name, lines):
+    """RFC 9110 §5.3: the lines of a list-valued field are one list."""
+    headers = CIMultiDict(GOOD)
+    del headers[name]
+    for line in lines:
+        headers.add(name, line)
+    assert check_handshake(headers, "mqtt", ())["Sec-WebSocket-Protocol"] == "mqtt"
+
+
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Key", "Sec-WebSocket-Version", "Origin", "Host"])
+def test_what_is_no_list_stands_there_once(name):
+    headers = CIMultiDict({**GOOD, "Origin": "http://server.example"})
+    check_handshake(headers, "mqtt", ())
+    headers.add(name, headers[name])
+    with pytest.raises(HandshakeRefused) as caught:
+        check_handshake(headers, "mqtt", ())
+    assert caught.value.status == 400
+
+
+def test_http_1_0_has_no_upgrade():
+    """RFC 9110 §7.8, RFC 6455 §4.1."""
+    with pytest.raises(HandshakeRefused) as caught:
+        check_handshake(CIMultiDict(GOOD), "mqtt", (), version=(1, 0))
+    assert caught.value.status == 426
+
+
 @pytest.mark.parametrize("origin, host, allowed, expected", [
     ("http://a.example", "a.example", (), True),
     ("http://a.example", "a.example:80", (), True),

@@ -15,7 +15,7 @@ from routing.event import Event
 from tests.protocols.rest.stand import eventually, stand
 from tests.support.wait import DEADLINE_S
 
-from .ws_client import CONNECT, PINGREQ, PINGRESP, Ws, masked, publish, subscribe
+from .ws_client import CONNECT, KEY, PINGREQ, PINGRESP, Ws, masked, publish, subscribe
 
 
 def mqtt(settings=None, mqtt_settings=None):
@@ -123,6 +123,26 @@ async def test_bad_handshakes_are_problems(tmp_path, changed, status):
         assert it.websocket.counters.refused[status] == 1
         assert not it.mqtt.connections
         ws.close()
+
+
+@pytest.mark.parametrize("version, lines, status", [
+    ("1.1", "Connection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: websocket", 101),
+    ("1.1", "Connection: Upgrade\r\nUpgrade: websocket, foo", 101),
+    ("1.1", "Connection: Upgrade\r\nUpgrade: foo\r\nUpgrade: websocket", 101),
+    ("1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat", 101),
+    ("1.0", "Connection: Upgrade\r\nUpgrade: websocket", 426),
+])
+async def test_lists_of_a_handshake_may_come_in_many_lines(tmp_path, version, lines, status):
+    async with stand(tmp_path, websocket=mqtt()) as it:
+        reader, writer = await it.connect()
+        writer.write(f"GET /mqtt HTTP/{version}\r\nHost: localhost\r\n{lines}\r\nSec-WebSocket-Version: 13\r\n"
+                     f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+        assert head.startswith(f"HTTP/{version} {status} ".encode()), head
+        if status == 101:
+            writer.write(masked(2, CONNECT))                    # and the connection is one of frames from there on
+            assert (await asyncio.wait_for(reader.readexactly(3), DEADLINE_S))[2] == 0x20
+        writer.close()
 
 
 async def test_allowed_origins(tmp_path):
