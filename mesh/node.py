@@ -83,7 +83,7 @@ class Node:
             users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic,
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=wall_clock_ms, now_s=time.monotonic))
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
-        self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic)
+        self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic, self.router.turns)
         self.replies = Replies(self.router, self.name)
         self.json_websocket = JsonOverWebSocket(
             self.router, self.replies, config.websocket, time.monotonic, self.name)

@@ -2,19 +2,26 @@
 
     loop.create_server(listener.channel, …)  →  SocketChannel per connection  →  listener.factory.connection(channel)
 
-One read is one receive_data() call. Writes of one loop turn go out together: uvloop's TCP transport does that by
-itself; for plain asyncio, and for TLS, where every write would become a record, they are gathered here. asyncio's
-Protocol and not its streams: those cost 6 µs per message. Ordered and lossless, as [MQTT-4.2.0-1] wants it.
+One read is one receive_data() call, as long as that is within the peer's part of the turn: see slices.py. All
+channels of a listener read into one buffer, of which each may use as many bytes as its next slice has, and few when
+the turn is full: what waits does so in the kernel. Writes of one loop turn go out together: uvloop's TCP transport
+does that by itself, but for the many small ones that a slice may cause, which are joined at its end; for plain asyncio,
+and for TLS, where every write would become a record, all are gathered here. asyncio's Protocol and not its streams:
+those cost 6 µs per message. Ordered and lossless, as [MQTT-4.2.0-1] wants it.
 """
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
 from typing import Any, cast
 
 import msgspec
 
+from protocols.slices import SLICE_BYTES_MAX, Slices
 from protocols.wire import ConnectionFactory, ConnectionHandler
+from routing.turns import Turns
+
+BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
 
 
 class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,13 +37,18 @@ class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SocketListener:
     """What the connections of one listener share. Loop thread only."""
 
-    __slots__ = ("_flush_scheduled", "_gathering", "channels", "factory", "loop", "now_s", "refused", "settings")
+    __slots__ = ("_flush_scheduled", "_gathering", "buffer", "busy_buffer", "channels", "factory", "loop", "refused",
+                 "settings", "turns")
 
-    def __init__(self, factory: ConnectionFactory, settings: SocketSettings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, factory: ConnectionFactory, settings: SocketSettings, loop: asyncio.AbstractEventLoop,
+                 turns: Turns | None = None) -> None:
+        """turns: shared by everybody who works on this loop; None: of this listener alone."""
         self.factory = factory
         self.settings = settings
         self.loop = loop
-        self.now_s: Callable[[], float] = loop.time
+        self.turns = turns or Turns(loop.call_soon, time.monotonic)
+        self.buffer = memoryview(bytearray(SLICE_BYTES_MAX))    # a read is over before the next one begins
+        self.busy_buffer = self.buffer[:BUSY_READ_BYTES]
         self.channels: set[SocketChannel] = set()
         self.refused = 0                        # connections above connections_max
         self._gathering: list[SocketChannel] = []
@@ -60,25 +72,27 @@ class SocketListener:
             channel.flush()
 
 
-class SocketChannel(asyncio.Protocol):
+class SocketChannel(Slices, asyncio.BufferedProtocol):
     """One connection: ByteChannel to its handler, asyncio.Protocol to its transport."""
 
-    __slots__ = ("_closed", "_direct", "_handler", "_listener", "_pending", "_pending_bytes", "_reading", "_transport",
-                 "address", "tls_identity")
+    __slots__ = ("_closed", "_direct", "_ended", "_handler", "_in_slice", "_listener", "_pending",
+                 "_pending_bytes", "_transport", "address", "tls_identity")
 
     def __init__(self, listener: SocketListener) -> None:
+        super().__init__(listener.turns)
         self.address = ""
         self.tls_identity: str | None = None
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self._handler: ConnectionHandler | None = None
         self._direct = False                    # the transport gathers writes by itself
+        self._in_slice = False
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
-        self._closed = False
-        self._reading = True
+        self._closed = False                    # by us
+        self._ended = False                     # the socket is gone
 
-    # -- asyncio.Protocol -------------------------------------------------------------------------------------
+    # -- asyncio.BufferedProtocol -----------------------------------------------------------------------------
 
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, base)       # uvloop's are not subclasses
@@ -98,31 +112,72 @@ class SocketChannel(asyncio.Protocol):
         transport.set_write_buffer_limits(
             listener.settings.write_buffer_high_bytes, listener.settings.write_buffer_low_bytes)
         listener.channels.add(self)
-        self._handler = listener.factory.connection(self, listener.now_s())
+        self._handler = listener.factory.connection(self, listener.turns.clock_s())
 
-    def data_received(self, data: bytes) -> None:
-        handler = self._handler
-        if handler is not None and not self._closed:
-            handler.receive_data(data, self._listener.now_s())
+    def get_buffer(self, sizehint: int) -> memoryview:
+        listener, turns = self._listener, self._turns
+        return listener.buffer[:self.slice_bytes] if turns.spent_s < turns.turn_s else listener.busy_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._closed:
+            self.take(bytes(self._listener.buffer[:nbytes]))
 
     def eof_received(self) -> bool:
         return False                            # the transport closes, connection_lost() follows
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed = True
-        self._listener.channels.discard(self)
+        """What was read before counts: the handler hears of the end behind it."""
+        self._ended = True
+        self._transport = None
         self._pending = None
+        self._listener.channels.discard(self)
+        if self._closed or not self.later_bytes:
+            self._tell_end()
+        else:
+            self.write_buffer_full(False)
+
+    def _tell_end(self) -> None:
+        self._closed = True
+        self.drop_later()
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.eof()
 
     def pause_writing(self) -> None:
+        self.write_buffer_full(True)
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
+        self.write_buffer_full(False)
         if self._handler is not None:
             self._handler.resume_writing()
+
+    # -- Slices -----------------------------------------------------------------------------------------------
+
+    def _deliver(self, data: bytes) -> None:
+        handler = self._handler
+        if handler is None or self._closed:
+            return
+        self._in_slice = True
+        try:
+            handler.receive_data(data, self._turns.clock_s())
+        finally:
+            self._in_slice = False
+        if self._direct and self._pending is not None:
+            self.flush()
+
+    def _worked_off(self) -> None:
+        if self._ended:
+            self._tell_end()
+
+    def _stop_stream(self) -> None:
+        if self._transport is not None and not self._closed:
+            self._transport.pause_reading()
+
+    def _start_stream(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # -- ByteChannel ------------------------------------------------------------------------------------------
 
@@ -130,12 +185,13 @@ class SocketChannel(asyncio.Protocol):
         transport = self._transport
         if self._closed or transport is None:
             return
-        if self._direct:
+        if self._direct and not self._in_slice:
             transport.write(data)
             return
         if self._pending is None:
             self._pending = []
-            self._listener.gather(self)
+            if not self._direct:
+                self._listener.gather(self)
         self._pending.append(data)
         self._pending_bytes += len(data)
         if self._pending_bytes > self._listener.settings.gather_bytes_max:
@@ -157,38 +213,38 @@ class SocketChannel(asyncio.Protocol):
 
     def close(self) -> None:
         transport = self._transport
-        if self._closed or transport is None:
+        if self._closed:
+            return
+        if transport is None:
+            self._end_soon()
             return
         self._send_pending(transport)
         self._closed = True
-        if not self._reading:
-            self._resume(transport)             # a paused transport does not notice that the peer has gone
+        self.drop_later()
+        self.release()
+        self._start()                           # a paused transport does not notice that the peer has gone
         if transport.get_write_buffer_size():
             self._listener.loop.call_later(self._listener.settings.linger_s, transport.abort)
         transport.close()
 
     def abort(self) -> None:
-        self._closed = True
         if self._transport is not None:
+            self._closed = True
+            self.drop_later()
             self._transport.abort()
+        elif not self._closed:
+            self._end_soon()
+
+    def _end_soon(self) -> None:
+        """The socket is gone, and the handler wants nothing of what was read before: it hears of the end now."""
+        self._closed = True
+        self.drop_later()
+        if self._ended:
+            self._listener.loop.call_soon(self._tell_end)
 
     def buffered_bytes(self) -> int:
         transport = self._transport
         return self._pending_bytes + (transport.get_write_buffer_size() if transport is not None else 0)
-
-    def pause_reading(self) -> None:
-        if self._reading and not self._closed and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._reading and not self._closed and self._transport is not None:
-            self._resume(self._transport)
-
-    def _resume(self, transport: asyncio.Transport) -> None:
-        self._reading = True
-        if not transport.is_closing():
-            transport.resume_reading()
 
 
 def _text(peername: Any) -> str:

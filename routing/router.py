@@ -35,6 +35,7 @@ from routing.state import STATE_STREAM, StateTable
 from routing.streams import StreamTable
 from routing.subscription import Sink, Subscription
 from routing.ticket import Ticket
+from routing.turns import Turns
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -69,6 +70,8 @@ class Router:
         self.origins = Origins()
         self.feeds: dict[Partition, dict[Feed, None]] = {}     # what other nodes read from here
         self.call_soon = call_soon                     # work for the next turn of the loop
+        self.turns = Turns(                            # what everybody on this loop shares
+            call_soon, clock_s, slice_s=limits.slice_ms / 1000, turn_s=limits.turn_ms / 1000)
         self._gather = gather
         self._turn_requested = False
         self._sinks: list[Sink] = []            # with something in their inbox

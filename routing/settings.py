@@ -43,3 +43,5 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retained_bytes_max: int = 512 * 1024 * 1024
     dedupe_window: int = 10_000                     # message ids remembered per publisher
     match_cache_topics: int = 100_000               # topics whose routes are kept
+    slice_ms: float = 2.0                           # of the loop, for one client before others have theirs
+    turn_ms: float = 6.0                            # all slices of a loop turn; small messages wait a few turns at most

@@ -12,8 +12,8 @@ OURS = ("mesh", "protocols", "routing", "console", "tui")
 LOG_LEAVES = {"routing.event", "routing.errors", "routing.ticket", "routing.settings", "routing.topic"}
 IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop", "aiohttp"}
 SANS_IO = [
-    "protocols/wire.py", "protocols/errors.py", "protocols/cloudevents.py", "protocols/websocket/frames.py",
-    "protocols/websocket/handshake.py", "protocols/fields.py",
+    "protocols/wire.py", "protocols/slices.py", "protocols/errors.py", "protocols/cloudevents.py",
+    "protocols/websocket/frames.py", "protocols/websocket/handshake.py", "protocols/fields.py",
     *(f"protocols/websocket/{name}.py" for name in ("messages", "json_messages", "json_session", "json_subscription")),
     "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"mesh/link/{name}.py" for name in (

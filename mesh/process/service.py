@@ -157,7 +157,7 @@ class Service:
         sockets = SocketSettings(
             write_buffer_high_bytes=settings.write_buffer_high_bytes,
             write_buffer_low_bytes=settings.write_buffer_low_bytes)
-        listener = SocketListener(node.mqtt, sockets, asyncio.get_running_loop())
+        listener = SocketListener(node.mqtt, sockets, asyncio.get_running_loop(), node.router.turns)
         self._sockets.append(listener)
         return listener.channel
 

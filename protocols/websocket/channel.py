@@ -1,21 +1,24 @@
 """One WebSocket on an upgraded aiohttp connection: bytes in and out, pings, closing. What is in the messages is the
 business of its two kinds, MqttChannel (mqtt.py) and JsonChannel (json_channel.py).
 
-    aiohttp connection ── feed_data ──► WebSocketChannel ── _take(data) ──► frames.py or messages.py
+    aiohttp connection ── feed_data ──► WebSocketChannel ── slices ──► frames.py or messages.py ──► _act(piece)
                        ◄── transport.write, once per loop turn ──┘
 
 aiohttp does the HTTP part; after the handshake its connection object hands every read to the channel, with no task or
-queue per message.
+queue per message. Reads are worked off in slices (protocols/slices.py), and control frames in their place: a pong goes
+out behind the answers to what came before its ping, and none behind our Close.
 """
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from protocols.slices import Slices
 from protocols.websocket.frames import NORMAL, PONG, Received, WebSocketViolation, encode_close, encode_frame
 from protocols.websocket.settings import WebSocketSettings
+from routing.turns import Turns
 
 PONG_BACKLOG_BYTES_MAX = 64 * 1024   # answers to pings that wait in the socket; more is a flood and is not answered
 
@@ -51,11 +54,12 @@ class WebSocketCounters:
         return numbers
 
 
-class WebSocketChannel:
+class WebSocketChannel(Slices):
     """The parser that aiohttp's connection feeds. Subclasses say what comes in, and hear of the end."""
 
     def __init__(self, transport: asyncio.Transport, address: str, settings: WebSocketSettings,
-                 counters: WebSocketCounters, clock_s: Callable[[], float]) -> None:
+                 counters: WebSocketCounters, clock_s: Callable[[], float], turns: Turns) -> None:
+        super().__init__(turns)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport = transport
         self._address = address
@@ -65,20 +69,25 @@ class WebSocketChannel:
         self._outgoing: list[bytes] = []                # frames of this loop turn
         self._outgoing_bytes = 0
         self._closing = False
+        self._gone = False                              # the socket is
         self._deaf = False                              # after a violation nothing is parsed any more
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- for the kinds ----------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes) -> Received:
-        """Decode one read and act on its messages. Control frames and violations are dealt with here."""
+    def _pieces(self, data: bytes) -> Iterator[Received]:
+        """Decode one slice."""
+        raise NotImplementedError
+
+    def _act(self, received: Received) -> None:
+        """Act on the messages of a piece. Control frames and violations are dealt with here."""
         raise NotImplementedError
 
     def _tell_handler(self) -> None:
         """The stream is over: say so, once. Called after close_with() too, in a turn of its own."""
         raise NotImplementedError
 
-    def on_writing(self, blocked: bool) -> None:
+    def _tell_writing(self, blocked: bool) -> None:
         """The socket is full (True) or has drained (False)."""
         raise NotImplementedError
 
@@ -106,33 +115,51 @@ class WebSocketChannel:
     def buffered_bytes(self) -> int:
         return self._outgoing_bytes + self._transport.get_write_buffer_size()
 
-    def pause_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
     # -- aiohttp's connection ---------------------------------------------------------------------------------
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """One read. The answer (False, b"") tells aiohttp that we go on."""
-        if self._deaf:
-            return False, b""
-        received = self._take(data)
-        for ping in received.pings:
-            if self.buffered_bytes() <= PONG_BACKLOG_BYTES_MAX:
-                self._send(encode_frame(PONG, ping))
-        if received.close_code is not None:
-            self._peer_closes(received.close_code)
-        elif received.violation is not None:
-            self._fail(received.violation)
+        if not self._deaf:
+            self.take(data)
         return False, b""
 
     def feed_eof(self) -> None:
-        """The socket is gone."""
-        self._end()
+        """The socket is gone. What was read before counts, unless we have closed."""
+        self._gone = True
+        if self._closing or not self.later_bytes:
+            self._end()
+        else:
+            self.write_buffer_full(False)
+
+    def on_writing(self, blocked: bool) -> None:
+        self.write_buffer_full(blocked)
+        self._tell_writing(blocked)
+
+    # -- slices -----------------------------------------------------------------------------------------------
+
+    def _deliver(self, data: bytes) -> None:
+        for received in self._pieces(data):
+            if self._deaf:
+                return
+            self._act(received)
+            if received.ping is not None and not self._closing and self.buffered_bytes() <= PONG_BACKLOG_BYTES_MAX:
+                self._send(encode_frame(PONG, received.ping))
+            if received.close_code is not None:
+                self._peer_closes(received.close_code)
+            elif received.violation is not None:
+                self._fail(received.violation)
+
+    def _worked_off(self) -> None:
+        if self._gone:
+            self._end()
+
+    def _stop_stream(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _start_stream(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # -- closing ----------------------------------------------------------------------------------------------
 
@@ -142,7 +169,7 @@ class WebSocketChannel:
             return
         self._send(encode_close(code, reason))
         self._closing = True
-        self.resume_reading()                           # the peer's Close must get through
+        self.release()                                  # the peer's Close must get through
         loop = asyncio.get_running_loop()
         self._close_timer = loop.call_later(self._settings.close_timeout_s, self._transport.abort)
         loop.call_soon(self._tell_handler)
@@ -159,6 +186,7 @@ class WebSocketChannel:
         unread input would destroy our Close on its way."""
         self._counters.closed_for[violation.wire_code] += 1
         self._deaf = True
+        self.drop_later()
         self.close_with(violation.wire_code, violation.text)
         self._flush()
         if self._transport.can_write_eof() and not self._transport.is_closing():
@@ -167,6 +195,7 @@ class WebSocketChannel:
     def _end(self) -> None:
         self._closing = True
         self._outgoing.clear()
+        self.drop_later()
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._tell_handler()

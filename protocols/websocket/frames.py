@@ -14,6 +14,7 @@ WebSocketViolation after what came before it was returned.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from protocols.errors import ProtocolViolation
 
@@ -41,15 +42,19 @@ class WebSocketViolation(ProtocolViolation):
 
 
 class Received:
-    """What one read brought."""
+    """A piece of a read: what came up to the first control frame that wants an answer, that frame included."""
 
-    __slots__ = ("close_code", "payload", "pings", "violation")
+    __slots__ = ("close_code", "parts", "ping", "violation")
 
     def __init__(self) -> None:
-        self.payload = b""                              # of binary messages, in order
-        self.pings: list[bytes] = []                    # to be answered with pongs of the same content
+        self.parts: list[bytes] = []                    # payload of binary messages, in order
+        self.ping: bytes | None = None                  # to be answered with a pong of the same content
         self.close_code: int | None = None              # the peer closes; 1005 when it gave no code
         self.violation: WebSocketViolation | None = None    # comes after everything else here
+
+    @property
+    def payload(self) -> bytes:
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 class FrameReader:
@@ -67,31 +72,52 @@ class FrameReader:
         self._in_message = False        # a fragmented message is open
         self._message_bytes = 0         # declared so far in the current message
 
-    def receive(self, data: bytes) -> Received:
-        """Take what one read gave. After a violation or a close do not call again."""
-        received = Received()
+    def receive(self, data: bytes) -> Iterator[Received]:
+        """The pieces of what one read gave, each decoded when it is asked for. Nothing comes after a violation or a
+        close, and receive() is not to be called again then.
+
+        A ping ends a piece, so that its pong keeps its place among the answers to what came before.
+        """
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        parts: list[bytes] = []
         position = 0
         end = len(data)
-        try:
-            while position < end and received.close_code is None:
-                if self._left:
-                    size = min(self._left, end - position)
-                    parts.append(self._unmask(data[position:position + size]))
-                    position += size
-                    continue
-                used = self._head(data, position, received)
-                if not used:
-                    self._partial = data[position:]
-                    break
-                position += used
-        except WebSocketViolation as violation:
-            received.violation = violation
-        received.payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        return received
+        going = True
+        while going and position < end:
+            received = self._piece()
+            try:
+                while position < end:
+                    if self._left:
+                        size = min(self._left, end - position)
+                        self._payload(received, self._unmask(data[position:position + size]))
+                        position += size
+                    else:
+                        used = self._head(data, position, received)
+                        if not used:
+                            self._partial = data[position:]
+                            going = False
+                            break
+                        position += used
+                        if received.ping is not None or received.close_code is not None:
+                            going = received.close_code is None
+                            break
+                    if not self._left and not self._in_message:
+                        self._message_ended(received)
+            except WebSocketViolation as violation:
+                received.violation = violation
+                going = False
+            yield received
+
+    def _piece(self) -> Received:
+        return Received()
+
+    def _payload(self, received: Received, data: bytes) -> None:
+        """Some payload of a data frame."""
+        received.parts.append(data)
+
+    def _message_ended(self, received: Received) -> None:
+        """A data frame or a control frame has ended, and no message is open."""
 
     def _unmask(self, data: bytes) -> bytes:
         at = self._mask_at
@@ -169,7 +195,7 @@ def _extended_length(kind: int, data: bytes) -> int:
 
 def _take_control(opcode: int, payload: bytes, received: Received) -> None:
     if opcode == PING:
-        received.pings.append(payload)
+        received.ping = payload
     elif opcode == CLOSE:
         received.close_code = _close_code(payload)
 

@@ -8,14 +8,14 @@ The rest listener routes upgrade requests here and lends its way to find out who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from aiohttp import web
 
 from protocols.websocket.channel import WebSocketChannel
 from protocols.websocket.endpoint import WebSocketEndpoint, address_of
-from protocols.websocket.frames import BINARY, GOING_AWAY, PING, TEXT, encode_frame
+from protocols.websocket.frames import BINARY, GOING_AWAY, PING, TEXT, Received, encode_frame
 from protocols.websocket.json_clients import client_name, client_row
 from protocols.websocket.json_counters import JsonCounters
 from protocols.websocket.json_opening import Caches
@@ -73,7 +73,7 @@ class JsonChannel(WebSocketChannel):
         if not self._closing and not self.session.full:
             self._send(encode_frame(PING, b""))
 
-    def on_writing(self, blocked: bool) -> None:
+    def _tell_writing(self, blocked: bool) -> None:
         if self._session is not None and not self._closing:
             self._session.writing(blocked)
 
@@ -81,12 +81,14 @@ class JsonChannel(WebSocketChannel):
         if self._session is not None and not self._closing:
             self._session.flushed()
 
-    def _take(self, data: bytes) -> Messages:
-        received = self._reader.receive(data)
+    def _pieces(self, data: bytes) -> Iterator[Received]:
         self._counters.bytes_in += len(data)
+        return self._reader.receive(data)
+
+    def _act(self, received: Received) -> None:
+        assert isinstance(received, Messages)
         if self._session is not None and not self._closing:
             self._session.receive(received.messages, self._clock_s())
-        return received
 
     def _tell_handler(self) -> None:
         session, self._session = self._session, None
@@ -132,7 +134,8 @@ class JsonOverWebSocket(WebSocketEndpoint[JsonChannel]):
             self.counters.refused[503] += 1
             raise web.HTTPServiceUnavailable(text="no more WebSockets are taken now")
         transport.set_write_buffer_limits(high=self._settings.send_buffer_bytes)
-        channel = JsonChannel(transport, address_of(request), self._settings, self.counters, self._clock_s)
+        channel = JsonChannel(
+            transport, address_of(request), self._settings, self.counters, self._clock_s, self._router.turns)
 
         def start() -> None:
             session = JsonSession(

@@ -5,11 +5,14 @@ refused before anything of its payload is kept, and a million tiny fragments cos
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 from protocols.websocket.frames import INVALID_TEXT, TEXT, FrameReader, Received, WebSocketViolation
 
 
 class Messages(Received):
-    """What one read brought: whole messages as text (str) or bytes, in order, and the control frames."""
+    """A piece of a read: whole messages as text (str) or bytes, in order, and the control frame that ended it."""
 
     __slots__ = ("messages",)
 
@@ -34,31 +37,18 @@ class MessageReader(FrameReader):
         """Take another bound, from the next frame on."""
         self._message_bytes_max = message_bytes_max
 
-    def receive(self, data: bytes) -> Messages:
-        """Take what one read gave. After a violation or a close do not call again."""
-        received = Messages()
-        if self._partial:
-            data = self._partial + data
-            self._partial = b""
-        position = 0
-        end = len(data)
-        try:
-            while position < end and received.close_code is None:
-                if self._left:
-                    size = min(self._left, end - position)
-                    self._buffer += self._unmask(data[position:position + size])
-                    position += size
-                else:
-                    used = self._head(data, position, received)
-                    if not used:
-                        self._partial = data[position:]
-                        break
-                    position += used
-                if self._started and not self._left and not self._in_message:
-                    received.messages.append(self._message())
-        except WebSocketViolation as violation:
-            received.violation = violation
-        return received
+    def receive(self, data: bytes) -> Iterator[Messages]:
+        return cast(Iterator[Messages], super().receive(data))
+
+    def _piece(self) -> Messages:
+        return Messages()
+
+    def _payload(self, received: Received, data: bytes) -> None:
+        self._buffer += data
+
+    def _message_ended(self, received: Received) -> None:
+        if self._started:
+            cast(Messages, received).messages.append(self._message())
 
     def _begin_frame(self, opcode: int, final: bool, length: int, mask: bytes) -> None:
         if not self._in_message:

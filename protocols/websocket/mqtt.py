@@ -8,7 +8,7 @@ The rest listener routes upgrade requests here (UpgradeEndpoint in protocols/res
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from protocols.websocket.endpoint import WebSocketEndpoint, address_of
 from protocols.websocket.frames import BINARY, FrameReader, Received, encode_frame
 from protocols.websocket.settings import WebSocketSettings
 from protocols.wire import ConnectionFactory, ConnectionHandler
+from routing.turns import Turns
 
 SUBPROTOCOL = "mqtt"                # [MQTT-6.0.0-3], [MQTT-6.0.0-4]
 
@@ -25,8 +26,8 @@ class MqttChannel(WebSocketChannel):
     """A ByteChannel (wire.py) over one WebSocket."""
 
     def __init__(self, transport: asyncio.Transport, address: str, settings: WebSocketSettings,
-                 counters: WebSocketCounters, clock_s: Callable[[], float]) -> None:
-        super().__init__(transport, address, settings, counters, clock_s)
+                 counters: WebSocketCounters, clock_s: Callable[[], float], turns: Turns) -> None:
+        super().__init__(transport, address, settings, counters, clock_s, turns)
         self._reader = FrameReader(settings.message_bytes_max)
         self._handler: ConnectionHandler | None = None
 
@@ -39,19 +40,21 @@ class MqttChannel(WebSocketChannel):
         self._counters.bytes_out += len(data)
         self._send(encode_frame(BINARY, data))
 
-    def on_writing(self, blocked: bool) -> None:
+    def _tell_writing(self, blocked: bool) -> None:
         if self._handler is not None and not self._closing:
             if blocked:
                 self._handler.pause_writing()
             else:
                 self._handler.resume_writing()
 
-    def _take(self, data: bytes) -> Received:
-        received = self._reader.receive(data)
-        if received.payload and not self._closing and self._handler is not None:
-            self._counters.bytes_in += len(received.payload)
-            self._handler.receive_data(received.payload, self._clock_s())
-        return received
+    def _pieces(self, data: bytes) -> Iterator[Received]:
+        return self._reader.receive(data)
+
+    def _act(self, received: Received) -> None:
+        if received.parts and not self._closing and self._handler is not None:
+            payload = received.payload
+            self._counters.bytes_in += len(payload)
+            self._handler.receive_data(payload, self._clock_s())
 
     def _tell_handler(self) -> None:
         handler, self._handler = self._handler, None
@@ -64,16 +67,19 @@ class MqttOverWebSocket(WebSocketEndpoint[MqttChannel]):
 
     subprotocol = SUBPROTOCOL
 
-    def __init__(self, factory: ConnectionFactory, settings: WebSocketSettings, clock_s: Callable[[], float]) -> None:
-        """factory: the node's MqttServer. clock_s: monotonic seconds."""
+    def __init__(self, factory: ConnectionFactory, settings: WebSocketSettings, clock_s: Callable[[], float],
+                 turns: Turns) -> None:
+        """factory: the node's MqttServer. clock_s: monotonic seconds. turns: those of the loop."""
         super().__init__(settings, clock_s)
         self._factory = factory
+        self._turns = turns
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         response = self._handshake(request)
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        channel = MqttChannel(transport, address_of(request), self._settings, self.counters, self._clock_s)
+        channel = MqttChannel(
+            transport, address_of(request), self._settings, self.counters, self._clock_s, self._turns)
         await self._run(request, response, channel, lambda: channel.start(self._factory))
         return response

@@ -100,7 +100,7 @@ async def converse(it, data, pieces):
 
 def mqtt(it):
     it.mqtt = MqttServer(it.router, it.authenticator, MqttSettings())
-    return MqttOverWebSocket(it.mqtt, WebSocketSettings(close_timeout_s=0.2), time.monotonic)
+    return MqttOverWebSocket(it.mqtt, WebSocketSettings(close_timeout_s=0.2), time.monotonic, it.router.turns)
 
 
 @pytest.mark.timeout(300)

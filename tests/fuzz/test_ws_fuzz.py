@@ -103,13 +103,14 @@ def read(data: bytes, cuts: list[int]) -> tuple[list[str | bytes], list[bytes], 
     messages: list[str | bytes] = []
     pings: list[bytes] = []
     for start, end in zip([0, *cuts], [*cuts, len(data)]):
-        received = reader.receive(data[start:end])
-        messages += received.messages
-        pings += received.pings
-        if received.violation is not None:
-            return messages, pings, None, received.violation.wire_code
-        if received.close_code is not None:
-            return messages, pings, received.close_code, None
+        for received in reader.receive(data[start:end]):
+            messages += received.messages
+            if received.ping is not None:
+                pings.append(received.ping)
+            if received.violation is not None:
+                return messages, pings, None, received.violation.wire_code
+            if received.close_code is not None:
+                return messages, pings, received.close_code, None
     return messages, pings, None, None
 
 

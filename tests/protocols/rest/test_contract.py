@@ -29,7 +29,7 @@ RULES = (Rule(allow=(Action.CONNECT,), to=("*",)),
 
 def whole(it):
     """With both WebSocket endpoints, as in a node."""
-    return MqttOverWebSocket(None, WebSocketSettings(), time.monotonic)
+    return MqttOverWebSocket(None, WebSocketSettings(), time.monotonic, None)
 
 
 async def get(it, path, **headers):

@@ -35,13 +35,25 @@ def masked(opcode, payload, *, final=True, mask=MASK, rsv=0, length=None):
     return head + mask + bytes(byte ^ mask[index & 3] for index, byte in enumerate(payload))
 
 
+class Read:
+    """All pieces of one read."""
+
+    def __init__(self, subject, data):
+        pieces = list(subject.receive(data))
+        self.payload = b"".join(piece.payload for piece in pieces)
+        self.pings = [piece.ping for piece in pieces if piece.ping is not None]
+        self.violation = pieces[-1].violation if pieces else None
+        self.close_code = pieces[-1].close_code if pieces else None
+        assert all(piece.violation is None and piece.close_code is None for piece in pieces[:-1])
+
+
 def reader(limit=1000):
     return FrameReader(limit)
 
 
 def test_the_example_of_the_rfc():
     """RFC 6455 §5.7: a single-frame masked message, as binary."""
-    received = reader().receive(b"\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")
+    received = Read(reader(), b"\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")
     assert received.payload == b"Hello" and received.violation is None
 
 
@@ -52,7 +64,7 @@ def test_any_cut_gives_the_same_bytes(payloads, cuts, mask):
     points = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     subject, payload, pings = reader(), b"", []
     for start, end in pairwise(points):
-        received = subject.receive(stream[start:end])
+        received = Read(subject, stream[start:end])
         assert received.violation is None
         payload += received.payload
         pings += received.pings
@@ -63,15 +75,23 @@ def test_any_cut_gives_the_same_bytes(payloads, cuts, mask):
 def test_payload_is_passed_on_before_its_frame_ends():
     subject = reader(1 << 20)
     frame = masked(BINARY, b"x" * 100_000)
-    assert subject.receive(frame[:50_000]).payload == b"x" * (50_000 - 14)
-    assert subject.receive(frame[50_000:]).payload == b"x" * (100_000 - 50_000 + 14)
+    assert Read(subject, frame[:50_000]).payload == b"x" * (50_000 - 14)
+    assert Read(subject, frame[50_000:]).payload == b"x" * (100_000 - 50_000 + 14)
 
 
 def test_fragments_with_a_ping_between_them():
     stream = (masked(BINARY, b"ab", final=False) + masked(PING, b"p") + masked(CONTINUATION, b"", final=False)
               + masked(CONTINUATION, b"cd") + masked(BINARY, b"ef"))
-    received = reader().receive(stream)
+    received = Read(reader(), stream)
     assert received.payload == b"abcdef" and received.pings == [b"p"] and received.violation is None
+
+
+def test_a_ping_keeps_its_place():
+    """RFC 6455 §5.5.2; Autobahn's 5.x: the pong is expected behind the answer to what came before its ping."""
+    stream = (masked(BINARY, b"ab") + masked(PING, b"1") + masked(BINARY, b"cd") + masked(PING, b"2")
+              + masked(CLOSE, b""))
+    pieces = [(piece.payload, piece.ping, piece.close_code) for piece in reader().receive(stream)]
+    assert pieces == [(b"ab", b"1", None), (b"cd", b"2", None), (b"", None, 1005)]
 
 
 FAULTS = {
@@ -116,7 +136,7 @@ def test_faults_have_their_close_code(name, step):
     subject, payload = reader(), b""
     violation = None
     for start in range(0, len(good + stream), step):
-        received = subject.receive((good + stream)[start:start + step])
+        received = Read(subject, (good + stream)[start:start + step])
         payload += received.payload
         violation = received.violation
         if violation is not None:
@@ -130,7 +150,7 @@ def test_faults_have_their_close_code(name, step):
     (b"\x03\xe8" + "ü".encode() * 61, 1000),
 ])
 def test_good_closes(payload, code):
-    received = reader().receive(masked(CLOSE, payload) + b"\x00garbage after a close is not looked at")
+    received = Read(reader(), masked(CLOSE, payload) + b"\x00garbage after a close is not looked at")
     assert received.close_code == code and received.violation is None
 
 
@@ -138,7 +158,7 @@ def test_good_closes(payload, code):
 def test_random_bytes_raise_nothing_and_are_not_kept(chunks):
     subject = reader()
     for chunk in chunks:
-        received = subject.receive(chunk)
+        received = Read(subject, chunk)
         assert len(subject._partial) <= 131
         if received.violation is not None or received.close_code is not None:
             assert received.violation is None or received.violation.wire_code in (1002, 1003, 1007, 1009)

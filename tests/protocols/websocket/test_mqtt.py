@@ -22,7 +22,7 @@ def mqtt(settings=None, mqtt_settings=None):
     """A factory of the upgrade endpoint for stand(websocket=…)."""
     def make(it):
         it.mqtt = MqttServer(it.router, it.authenticator, mqtt_settings or MqttSettings())
-        return MqttOverWebSocket(it.mqtt, settings or WebSocketSettings(), time.monotonic)
+        return MqttOverWebSocket(it.mqtt, settings or WebSocketSettings(), time.monotonic, it.router.turns)
     return make
 
 
@@ -61,7 +61,7 @@ class EchoHandler:
 
 def echo(it):
     it.echo = Echo()
-    return MqttOverWebSocket(it.echo, WebSocketSettings(close_timeout_s=1.0), time.monotonic)
+    return MqttOverWebSocket(it.echo, WebSocketSettings(close_timeout_s=1.0), time.monotonic, it.router.turns)
 
 
 @pytest.mark.parametrize("path", ["/mqtt", "/"])

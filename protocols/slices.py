@@ -1,0 +1,184 @@
+"""A byte stream whose reads are worked off in slices, so that no peer holds the loop. Base of the channels. Sans-IO.
+
+    read ──► take(data) ── little, and the turn has time ──► _deliver(data)
+                  │ much, or others come first
+                  ▼
+             kept, the stream is stopped ──► a slice per turn (routing/turns.py) ──► nothing left: it is read again
+
+How long a slice is in bytes follows what its bytes cost: it gets shorter when one took longer than Turns.slice_s, and
+twice as long when it took less than half of that. A stream begins with SLICE_BYTES_START. What is kept is never more
+than one read gave, because the stream is stopped meanwhile; a stream that can (transport.py) does not even read more
+than slice_bytes at once, so that most of what waits does so in the kernel.
+
+A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream.
+
+Nothing is delivered while the handler does not want it (pause_reading), nor while the peer asks without taking the
+answers, that is from ANSWER_BYTES_MAX in its write buffer until that has drained.
+"""
+from __future__ import annotations
+
+from routing.turns import Share, Turns
+
+SLICE_BYTES_START = 4 * 1024        # 2,048 of the smallest MQTT packets: some milliseconds
+SLICE_BYTES_MIN = 64
+SLICE_BYTES_MAX = 256 * 1024        # what uvloop reads at once
+ANSWER_BYTES_MAX = 2 * 1024 * 1024  # twice the mark above which nothing but answers is written to an MQTT client
+SHRINK_MAX = 8                      # of one step: a slice may have looked expensive because of another process
+
+_HANDLER, _ANSWERS = 1, 2           # who holds the delivery
+
+
+class Slices(Share):
+    """See the module's head."""
+
+    __slots__ = ("_blocked", "_held", "_last_s", "_later", "_later_at", "_stopped", "_turns", "slice_bytes")
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.slice_bytes = SLICE_BYTES_START
+        self._turns = turns
+        self._later = b""               # was read, waits for its slice, from _later_at on
+        self._later_at = 0
+        self._last_s = 0.0              # of the last slice
+        self._blocked = False           # the write buffer is over its high-water mark
+        self._held = 0                  # _HANDLER | _ANSWERS
+        self._stopped = False           # the stream is not read
+
+    # -- what a stream does -----------------------------------------------------------------------------------
+
+    def _deliver(self, data: bytes) -> None:
+        """Hand one slice to the handler. Must not raise."""
+        raise NotImplementedError
+
+    def _stop_stream(self) -> None:
+        """Read nothing more for now."""
+        raise NotImplementedError
+
+    def _start_stream(self) -> None:
+        """Read again."""
+        raise NotImplementedError
+
+    def _worked_off(self) -> None:
+        """Nothing waits any more."""
+
+    def buffered_bytes(self) -> int:
+        """Written, and not yet taken by the peer."""
+        raise NotImplementedError
+
+    # -- what it calls ----------------------------------------------------------------------------------------
+
+    def take(self, data: bytes) -> None:
+        """Everything that one read gave."""
+        turns = self._turns
+        if self._later or self._held or not turns.admits(self):
+            self._keep(data)
+            return
+        size = self.slice_bytes
+        if len(data) > size:
+            self._later, self._later_at = data, size
+            self._stop()
+            self._work(data[:size])
+        else:
+            self._work(data)
+            if turns.spent_s < turns.turn_s:
+                return
+            self._stop()                                # else uvloop would read on in this same turn
+        if not self._held:
+            turns.queue(self)
+
+    def _keep(self, data: bytes) -> None:
+        """A stream that was stopped may still bring what it had under way."""
+        self._later = self._later[self._later_at:] + data if self._later else data
+        self._later_at = 0
+        self._stop()
+        if not self._held:
+            self._turns.queue(self)
+
+    @property
+    def later_bytes(self) -> int:
+        """What was read and waits."""
+        return len(self._later) - self._later_at
+
+    def drop_later(self) -> None:
+        """Nobody wants what waits."""
+        self._later = b""
+        self._later_at = 0
+
+    def pause_reading(self) -> None:
+        self._hold(_HANDLER)
+
+    def resume_reading(self) -> None:
+        self._release(_HANDLER)
+
+    def release(self) -> None:
+        """Whoever holds the delivery, it goes on: the stream is about to end."""
+        self._release(_HANDLER | _ANSWERS)
+
+    def write_buffer_full(self, full: bool) -> None:
+        """The write buffer has passed its high-water mark, or is below its low one again."""
+        self._blocked = full
+        if not full:
+            self._release(_ANSWERS)
+
+    # -- within -----------------------------------------------------------------------------------------------
+
+    def go_on(self) -> float:
+        if self._held:
+            return 0.0
+        later, at = self._later, self._later_at
+        if later:
+            end = at + self.slice_bytes
+            if end < len(later):
+                self._later_at = end
+                self._work(later[at:end])
+            else:
+                self._later, self._later_at = b"", 0
+                self._work(later[at:] if at else later)
+            if self._later:
+                if not self._held:
+                    self._turns.queue(self)
+                return 0.0
+            self._worked_off()
+        if self._held:
+            return 0.0
+        self._start()
+        return self._last_s                             # what comes now in this turn may cost as much again
+
+    def _work(self, data: bytes) -> None:
+        turns = self._turns
+        start_s = turns.clock_s()
+        self._deliver(data)
+        seconds = turns.clock_s() - start_s
+        self._last_s = seconds
+        if self._blocked and self.buffered_bytes() > ANSWER_BYTES_MAX:
+            self._hold(_ANSWERS)
+        turns.charge(self, seconds)
+        size, limit_s = len(data), turns.slice_s
+        if seconds > limit_s:
+            shorter = max(int(size * limit_s / seconds), size // SHRINK_MAX, SLICE_BYTES_MIN)
+            self.slice_bytes = min(self.slice_bytes, shorter)
+        elif seconds < limit_s / 2 and size >= self.slice_bytes:
+            self.slice_bytes = min(2 * self.slice_bytes, SLICE_BYTES_MAX)
+
+    def _hold(self, why: int) -> None:
+        self._held |= why
+        self._stop()
+
+    def _release(self, why: int) -> None:
+        if self._held & why:
+            self._held &= ~why
+            if not self._held:
+                if self._later:
+                    self._turns.queue(self)
+                elif not self.queued:
+                    self._start()
+
+    def _stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._stop_stream()
+
+    def _start(self) -> None:
+        if self._stopped:
+            self._stopped = False
+            self._start_stream()

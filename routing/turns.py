@@ -1,0 +1,165 @@
+"""Turns: how much one turn of the event loop may do for whom. The one rule that keeps anybody from holding the loop.
+
+    something is to be done for a client ──► admits(share)? ── yes ──► do a slice of it, charge(share, seconds)
+                                                  │ no
+                                                  ▼
+                            queue(share) ──► share.go_on() in a later turn, in the order of what each has had
+
+Work for a client is done in slices of about slice_s; all slices of a turn together stay below about turn_s, and what is
+left goes on in the next turn, after the sockets were looked at. Who waits is served in the order of start-time fair
+queueing: a share's tag is the time that it has been given so far, and one that was idle begins at the tag that is
+served now. So whoever asks for little comes next, whatever others ask for, and nobody starves.
+
+How to use it. A byte stream takes protocols/slices.py. A loop of one's own that grows with what a client sends or owns:
+
+    class Export(Share):                        # with callbacks, sans-IO
+        def go_on(self) -> float:
+            with self.turns.slice(self) as slice:
+                while self.rows and not slice.over:
+                    …one row…
+            if self.rows:
+                self.turns.queue(self)
+            return 0.0
+
+    async def export(turns, rows):              # in a coroutine: protocols/pace.py, await pace.rest() between steps
+
+Time is that of the clock given, wall time on a node. A slice that was interrupted by another process looks expensive;
+what it is charged is bounded, so that costs its owner one place in the queue at most. Sans-IO; loop thread only.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from types import TracebackType
+
+CHARGE_SLICES_MAX = 4       # one slice counts as at most so many in the queue's order
+NOTE_S = 0.0005             # below this no turn is watched: a callback per turn would cost more than the work
+
+
+class Share:
+    """Something that waits for its part of the loop: a connection, a request, a job. Base class."""
+
+    __slots__ = ("queued", "tag")
+
+    def __init__(self) -> None:
+        self.tag = 0.0              # loop time that it has been given; see Turns
+        self.queued = False
+
+    def go_on(self) -> float:
+        """Its turn has come: do one slice. Returns the seconds that it expects to need later in this same turn,
+        when all it did was to let something begin (a stream that is read again), else 0. Must not raise.
+        """
+        raise NotImplementedError
+
+
+class Turns:
+    """One per loop. See the module's head."""
+
+    __slots__ = ("_call_soon", "_heap", "_noted", "_sequence", "_tag_max", "clock_s", "slice_s", "spent_s", "tag",
+                 "turn_s", "worst", "worst_s")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
+                 slice_s: float = 0.002, turn_s: float = 0.006) -> None:
+        """call_soon: work for the next turn of the loop, before its sockets are read."""
+        self._call_soon = call_soon
+        self.clock_s = clock_s
+        self.slice_s = slice_s
+        self.turn_s = turn_s
+        self.tag = 0.0                          # of who is served now
+        self.spent_s = 0.0                      # in this turn, by all
+        self.worst: Share | None = None         # had the longest slice since somebody looked (the loop's watch)
+        self.worst_s = 0.0
+        self._tag_max = 0.0
+        self._heap: list[tuple[float, bool, int, Share]] = []
+        self._sequence = 0
+        self._noted = False                     # the next turn is ordered
+
+    @property
+    def waiting(self) -> int:
+        """How many shares wait."""
+        return len(self._heap)
+
+    def admits(self, share: Share) -> bool:
+        """May share do a slice now? Else it must queue().
+
+        Who has had less than those who wait is let in beyond the turn's bound: its small reads come first.
+        """
+        if not self._heap:
+            return self.spent_s < self.turn_s
+        return share.tag <= self.tag and self.spent_s < 2 * self.turn_s
+
+    def charge(self, share: Share, seconds: float) -> None:
+        """Share has had the loop for so long."""
+        self.spent_s += seconds
+        if seconds > self.worst_s:
+            self.worst, self.worst_s = share, seconds
+        tag = share.tag if share.tag > self.tag else self.tag
+        bound_s = CHARGE_SLICES_MAX * self.slice_s
+        share.tag = tag = tag + (seconds if seconds < bound_s else bound_s)
+        if tag > self._tag_max:
+            self._tag_max = tag
+        if not self._noted and self.spent_s > NOTE_S:
+            self._noted = True
+            self._call_soon(self._next_turn)
+
+    def slice(self, share: Share) -> Slice:
+        """Context of one slice: .over says when to stop; what it took is charged."""
+        return Slice(self, share)
+
+    def queue(self, share: Share) -> None:
+        """Call share.go_on() when its turn comes. Nothing happens when it waits already."""
+        if share.queued:
+            return
+        share.queued = True
+        was_idle = share.tag < self.tag
+        if was_idle:
+            share.tag = self.tag
+        self._sequence += 1
+        heappush(self._heap, (share.tag, not was_idle, self._sequence, share))
+        if not self._noted:
+            self._noted = True
+            self._call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._noted = False
+        heap = self._heap
+        if heap:
+            self.tag += self.spent_s / (len(heap) + 1)      # else ever new shares would keep the others out
+            self.spent_s = 0.0
+            due, expected_s = len(heap), 0.0        # who queues again now waits for the next turn
+            while due and self.spent_s + expected_s < self.turn_s:
+                due -= 1
+                tag, _, _, share = heappop(heap)
+                if tag > self.tag:
+                    self.tag = tag
+                share.queued = False
+                expected_s += share.go_on()
+            if not self._noted:
+                self._noted = True
+                self._call_soon(self._next_turn)
+        else:
+            self.spent_s = 0.0
+            self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
+
+
+class Slice:
+    """One slice of work, measured."""
+
+    __slots__ = ("_share", "_start_s", "_turns")
+
+    def __init__(self, turns: Turns, share: Share) -> None:
+        self._turns = turns
+        self._share = share
+        self._start_s = 0.0
+
+    def __enter__(self) -> Slice:
+        self._start_s = self._turns.clock_s()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._turns.charge(self._share, self._turns.clock_s() - self._start_s)
+
+    @property
+    def over(self) -> bool:
+        """The slice has had its time."""
+        return self._turns.clock_s() - self._start_s >= self._turns.slice_s

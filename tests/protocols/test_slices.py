@@ -1,0 +1,191 @@
+"""Slices: reads are worked off in pieces that cost little, in order, with nothing lost and nothing held for long."""
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from protocols.slices import ANSWER_BYTES_MAX, SLICE_BYTES_MAX, SLICE_BYTES_START, Slices
+from routing.turns import Turns
+
+
+class Loop:
+    def __init__(self):
+        self.now_s = 1.0
+        self.ready = deque()
+        self.turns = Turns(self.ready.append, lambda: self.now_s)
+
+    def turn(self):
+        for _ in range(len(self.ready)):
+            self.ready.popleft()()
+
+    def run(self):
+        for _ in range(100_000):
+            if not self.ready:
+                return
+            self.turn()
+        raise AssertionError("it never ends")
+
+
+class Stream(Slices):
+    """Each byte costs byte_s."""
+
+    def __init__(self, loop, byte_s=0.0):
+        super().__init__(loop.turns)
+        self.loop, self.byte_s = loop, byte_s
+        self.got, self.longest_s = [], 0.0
+        self.read, self.ended, self.waits_bytes = True, False, 0
+        self.on_slice = lambda: None
+
+    def _deliver(self, data):
+        self.got.append(data)
+        self.loop.now_s += len(data) * self.byte_s
+        self.longest_s = max(self.longest_s, len(data) * self.byte_s)
+        self.on_slice()
+
+    def _stop_stream(self):
+        assert self.read
+        self.read = False
+
+    def _start_stream(self):
+        assert not self.read
+        self.read = True
+
+    def _worked_off(self):
+        self.ended = True
+
+    def buffered_bytes(self):
+        return self.waits_bytes
+
+    @property
+    def bytes(self):
+        return b"".join(self.got)
+
+
+DATA = bytes(range(256)) * 1_000
+
+
+def test_a_small_read_is_delivered_at_once_and_whole():
+    loop = Loop()
+    stream = Stream(loop, 1e-9)
+    stream.take(b"hello")
+    assert stream.got == [b"hello"] and stream.read and not loop.ready
+
+
+@pytest.mark.parametrize("byte_s", [1e-9, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_slices_adapt_to_what_bytes_cost(byte_s):
+    """From 1 ns to 0.1 ms per byte no slice is much longer than the bound, after the first."""
+    loop = Loop()
+    stream = Stream(loop, byte_s)
+    for _ in range(3):
+        stream.take(DATA)
+        loop.run()
+    assert stream.bytes == DATA * 3 and stream.read
+    late = stream.got[8:]
+    assert max(map(len, late), default=0) * byte_s <= 0.007
+    if byte_s <= 1e-9:
+        assert stream.slice_bytes == SLICE_BYTES_MAX
+
+
+def test_the_stream_is_stopped_while_something_waits():
+    loop = Loop()
+    stream = Stream(loop, 1e-6)
+    stream.take(DATA)
+    assert not stream.read and stream.later_bytes == len(DATA) - SLICE_BYTES_START
+    loop.run()
+    assert stream.read and stream.later_bytes == 0
+
+
+def test_what_comes_although_it_is_stopped_keeps_its_place():
+    """uvloop's TLS may still bring what it has decrypted."""
+    loop = Loop()
+    stream = Stream(loop, 1e-6)
+    stream.take(DATA)
+    loop.turn()
+    stream.take(b"more")
+    loop.run()
+    assert stream.bytes == DATA + b"more"
+
+
+def test_others_come_between_the_slices_of_one():
+    loop = Loop()
+    greedy, small = Stream(loop, 1e-6), Stream(loop, 1e-6)
+    greedy.take(DATA)
+    loop.turn()
+    before = len(greedy.got)
+    small.take(b"x" * 100)
+    loop.turn()
+    assert small.bytes == b"x" * 100 and len(greedy.got) - before < 10 and greedy.later_bytes
+
+
+def test_a_hundred_greedy_streams_share_a_turn():
+    loop = Loop()
+    streams = [Stream(loop, 1e-6) for _ in range(100)]
+    for stream in streams:
+        stream.take(DATA)
+    longest_s, before_s = 0.0, loop.now_s
+    while loop.ready:
+        before_s = loop.now_s
+        loop.turn()
+        longest_s = max(longest_s, loop.now_s - before_s)
+    assert all(stream.bytes == DATA and stream.read for stream in streams)
+    assert longest_s <= 0.012
+
+
+def test_the_handler_may_pause_and_nothing_comes_until_it_wants_more():
+    loop = Loop()
+    stream = Stream(loop, 1e-6)
+    stream.on_slice = stream.pause_reading
+    stream.take(DATA)
+    loop.run()
+    assert len(stream.got) == 1 and not stream.read
+    stream.on_slice = lambda: None
+    stream.resume_reading()
+    stream.resume_reading()
+    loop.run()
+    assert stream.bytes == DATA and stream.read
+    stream.pause_reading()
+    assert not stream.read
+    stream.resume_reading()
+    assert stream.read
+
+
+def test_a_handler_that_pauses_and_goes_on_within_a_slice():
+    loop = Loop()
+    stream = Stream(loop, 1e-6)
+
+    def both():
+        stream.pause_reading()
+        stream.resume_reading()
+
+    stream.on_slice = both
+    stream.take(DATA)
+    loop.run()
+    assert stream.bytes == DATA and stream.read
+
+
+def test_who_asks_without_taking_the_answers_is_not_read():
+    loop = Loop()
+    stream = Stream(loop, 1e-9)
+    stream.write_buffer_full(True)
+    stream.take(b"little waits")
+    assert stream.read
+    stream.waits_bytes = ANSWER_BYTES_MAX + 1
+    stream.take(b"ask")
+    assert not stream.read
+    stream.take(b"under way")
+    loop.run()
+    assert stream.got[-1] == b"ask"
+    stream.waits_bytes = 0
+    stream.write_buffer_full(False)
+    loop.run()
+    assert stream.got[-1] == b"under way" and stream.read
+
+
+def test_nobody_wants_it_any_more():
+    loop = Loop()
+    stream = Stream(loop, 1e-6)
+    stream.take(DATA)
+    stream.drop_later()
+    loop.run()
+    assert stream.later_bytes == 0 and len(stream.got) == 1
