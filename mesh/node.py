@@ -23,9 +23,11 @@ from mesh.configuration.outside import resolve_webhooks
 from mesh.configuration.settings import Config
 from mesh.connectors.webhooks import Webhooks
 from mesh.identity.apikeys import resolve_api_keys
-from mesh.identity.identity import Authenticator, User
+from mesh.identity.identity import Authenticator
+from mesh.identity.remembered import Remembered
 from mesh.identity.rules import rules_of
 from mesh.identity.tokens import Tokens
+from mesh.identity.users import User
 from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
 from mesh.management.snapshots import damaged_places, failed_partitions
@@ -79,8 +81,11 @@ class Node:
             self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
             clock_s=time.monotonic, clock_ms=wall_clock_ms, gather=gather)
         self.router.retained.node_name = self.name
+        remembered = Remembered(data.root, config.logins.remembered_max, config.logins.remember_s)
+        remembered.load(time.monotonic(), wall_clock_ms())
         self.authenticator = Authenticator(
             users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic,
+            settings=config.logins, remembered=remembered,
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=wall_clock_ms, now_s=time.monotonic))
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic, self.router.turns)

@@ -15,6 +15,7 @@ class Reason(enum.Enum):
     NOT_AUTHORIZED = "not authorized"
     BAD_CREDENTIALS = "bad credentials"
     LOCKED_OUT = "locked out"
+    BUSY = "busy"                           # not decided in time: neither right nor wrong, try again
     TOPIC_INVALID = "topic invalid"
     FILTER_INVALID = "filter invalid"
     PAYLOAD_TOO_LARGE = "payload too large"

@@ -19,7 +19,7 @@ from mesh.configuration.settings import (
 )
 from mesh.configuration.units import parse_duration_ms, parse_size
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
@@ -37,7 +37,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[node]": NodeSettings, "[listeners]": Listeners, "A listener": ListenerSettings, "tls": TlsSettings,
     "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings,
     "[[api_keys]]": ApiKeySettings, "[[jwt]]": JwtSettings, "[[policies]]": Rule,
-    "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings,
+    "[logins]": LoginSettings, "[limits]": Limits, "[mqtt]": MqttSettings, "[http]": RestSettings,
     "[http.cors]": CorsSettings, "[[http.rate_limits]]": RateLimit, "[websocket]": WebSocketSettings,
     "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
     "push": StrictPush, "[[links]]": LinkTable, "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,

@@ -12,7 +12,7 @@ from mesh.commands.client import CommandError
 from mesh.configuration.config import load_config
 from mesh.configuration.effective import effective, format_toml, warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 
 PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
 

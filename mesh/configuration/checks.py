@@ -28,6 +28,7 @@ STREAM_NAME_MAX = 249           # Kafka's limit for a topic name: its clients se
 NODE_NAME_MAX = 64
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
+LOGIN_THREADS_MAX = 64
 WIRE_NUMBERS = ("receive_maximum", "topic_alias_max", "topic_alias_out_max", "keep_alive_default_s", "keep_alive_max_s")
 SUBJECTS = ("user:", "role:")
 EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
@@ -192,12 +193,17 @@ def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
 def _check_limits(config: Config) -> Iterator[str]:
     yield from check_cors(config.http.cors)
     yield from check_rate_limits(config.http.rate_limits)
-    for table, least in (("limits", 1), ("mqtt", 0), ("http", 0), ("websocket", 0)):
+    for table, least in (("limits", 1), ("logins", 0), ("mqtt", 0), ("http", 0), ("websocket", 0)):
         settings = getattr(config, table)
         for name in settings.__struct_fields__:
             value = getattr(settings, name)
             if isinstance(value, (int, float)) and value < least:
                 yield f"{table}.{name}: expected at least {least}, got {value}"
+    for name in ("waiting_max", "remembered_max"):
+        if getattr(config.logins, name) < 1:
+            yield f"logins.{name}: expected at least 1"
+    if config.logins.threads > LOGIN_THREADS_MAX:
+        yield f"logins.threads: expected at most {LOGIN_THREADS_MAX}"
     for name in WIRE_NUMBERS:
         if getattr(config.mqtt, name) > 65_535:
             yield f"mqtt.{name}: expected at most 65535, which is what fits in the protocol's field"

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.apikeys import resolve_api_keys
-from mesh.identity.identity import resolve_users
 from mesh.identity.jwks import check_file
+from mesh.identity.users import resolve_users
 from mesh.link.prepare import PreparedLinks, prepare_links
 from mesh.process.tls import make_context
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:
     from mesh.configuration.settings import Config
-    from mesh.identity.identity import User
+    from mesh.identity.users import User
 
 
 def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | None]]:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
@@ -127,6 +127,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[LinkTable, ...] = ()
     link_peers: tuple[LinkPeerTable, ...] = ()
     replicate: tuple[ReplicateSettings, ...] = ()
+    logins: LoginSettings = LoginSettings()
     limits: Limits = Limits()
     mqtt: MqttSettings = MqttSettings()
     http: RestSettings = RestSettings()

@@ -5,8 +5,8 @@ import difflib
 from collections.abc import Iterator
 
 from mesh.configuration.settings import Config
-from mesh.identity.identity import AUTHENTICATED
 from mesh.identity.rules import ADMIN_ROLE
+from mesh.identity.users import AUTHENTICATED
 
 
 def strangers(config: Config) -> Iterator[str]:

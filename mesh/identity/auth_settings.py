@@ -1,6 +1,6 @@
-"""Settings of what lets somebody in beside passwords and certificates: API keys and JSON Web Tokens.
+"""Settings of what lets somebody in: how passwords are checked, API keys and JSON Web Tokens.
 
-settings.py has them in Config as [[api_keys]] and [[jwt]]; docs/security.md explains them with commands to try.
+settings.py has them in Config as [logins], [[api_keys]] and [[jwt]]; docs/security.md explains them by commands.
 """
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
               "HS256", "HS384", "HS512")
 USER_BYTES_MAX = 255            # of a user's name; AMQP short strings hold no more
 HASH_PREFIX = "sha256:"
+
+
+class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How passwords are checked: what may wait for it, and what is remembered of it."""
+
+    waiting_max: int = 2_000                # verifications that are due; beyond it the longest address is told "busy"
+    waiting_s: float = 8.0                  # then "busy": below the 10 s after which a client that says nothing goes
+    threads: int = 0                        # that verify; 0: all cores but one, which the loop and the log need
+    remember_s: float = 7 * 86_400.0        # how long a password that was right needs no check; 0: an hour, in memory
+    remembered_max: int = 32_768            # users or devices; some 250 bytes of memory each, 80 on disk
 
 
 class ApiKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

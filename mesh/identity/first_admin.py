@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 
 from mesh.configuration.settings import Config
-from mesh.identity.identity import AUTHENTICATED, User, hash_password
 from mesh.identity.rules import ADMIN_ROLE, rules_of
+from mesh.identity.users import AUTHENTICATED, User, hash_password
 from mesh.process.datadir import ADMIN, DataDirectory, random_password
 from routing.policy import Action, Identity, Policy
 

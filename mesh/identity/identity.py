@@ -1,99 +1,76 @@
 """Who is there: password, token, client certificate, or nobody. Called by every adapter when a client connects.
 
-    authenticate ── locked out? ── seen before (cache)? ── argon2 in a worker thread ── policy: connect? ── done(...)
+    authenticate ── locked out? ── remembered? ── in line (turns.py) ── argon2 in a thread ── policy: connect? ── done
               └──── token (API key, JWT: tokens.py) ─────────────────────────────────────────┘
 
 A token comes as a password, on every protocol: as HTTP's Bearer without a user name, as MQTT's password with the name
 of the token's user, with BEARER, or without one.
-The answer for an unknown user takes the same time and the same words as that for a wrong password.
-Sources: RFC 9106 (argon2), OWASP Password Storage (19 MiB, 2 passes), hostile.md rows 29 and 85.
+The answer for an unknown user takes the same time and the same words as that for a wrong password. What could not be
+decided in time is BUSY, "try again": it is no failure and locks nobody out.
+Sources: RFC 9106 (argon2), hostile.md rows 29 and 85.
 """
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
-import secrets
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-import argon2
 import msgspec
-from argon2.exceptions import Argon2Error, InvalidHashError
 
 from mesh.configuration.address import is_loopback
-from mesh.configuration.checks import check_password_hash, resolve_secret
-from mesh.configuration.settings import UserSettings
 from mesh.configuration.units import format_duration
-from mesh.identity.auth_settings import USER_BYTES_MAX
+from mesh.identity.auth_settings import USER_BYTES_MAX, LoginSettings, user_problem
 from mesh.identity.lockout import Lockout, network_of
+from mesh.identity.remembered import Remembered
 from mesh.identity.tokens import Tokens, TokenUser
-from routing.errors import ConfigError, Reason, Refusal
+from mesh.identity.turns import Turns
+from mesh.identity.users import AUTHENTICATED, User, cost_of, decoy_like, verify_password
+from routing.errors import Reason, Refusal
 from routing.policy import ANONYMOUS, Action, Identity, Policy
 
 logger = logging.getLogger(__name__)
 
-# 25 ms and 19 MiB per login: OWASP's choice, and a plant of 1,000 devices is back half a minute after a power cut.
-HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-AUTHENTICATED = "authenticated"         # a role that everybody has who logged in; policies may name it
-PROVEN_MAX = 4_096                      # logins remembered, so that a reconnect costs microseconds
-PROVEN_FOR_S = 3_600.0
-LOGINS_WAITING_MAX = 2_000              # for the worker; what is beyond is refused, not queued
-WAITING_MAX_S = 10.0                    # a client that waited longer has been closed by its connect timeout
 PASSWORD_BYTES_MAX = 4_096
 BEARER = "bearer"                       # user name of clients that must send one and have only a token
+COST_FIRST_S = 0.03                     # of a verification, until one was measured
+RETRY_MAX_S = 30                        # what a client is told to wait at most
 
 Done = Callable[[Identity | Refusal], None]
+Cancel = Callable[[], None]
 _BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
-_GUESSES = Refusal(Reason.LOCKED_OUT, "too many logins of this user are under way, try again in a second", 1)
-_BUSY = Refusal(Reason.QUOTA_EXCEEDED, "too many logins at once, try again in a few seconds", 3)
+_GUESSES = Refusal(Reason.BUSY, "too many logins of this user are under way, try again in a second", 1)
 _NOBODY = Refusal(Reason.BAD_CREDENTIALS, "this node wants a user name and a password")
 
 
-class User(msgspec.Struct, frozen=True):
-    """A user whose secret has been resolved."""
+class _Waiter:
+    """One client that waits for an answer."""
 
-    name: str
-    roles: tuple[str, ...]
-    password_hash: str | None
+    __slots__ = ("done", "identity")
 
-    def __repr__(self) -> str:
-        return f"User({self.name!r})"
+    def __init__(self, identity: Identity, done: Done) -> None:
+        self.identity = identity
+        self.done = done
 
 
 class _Attempt:
-    """One verification under way, with everybody who waits for the same answer."""
+    """One verification that is due or under way, with everybody who waits for the same answer."""
 
-    __slots__ = ("deadline_s", "user", "waiting")
+    __slots__ = ("deadline_s", "digest", "known", "network", "password", "stored", "user", "waiting")
 
-    def __init__(self, user: User | None, deadline_s: float) -> None:
-        self.user = user
+    def __init__(self, digest: bytes, identity: Identity, known: User | None, password: bytes, stored: str,
+                 deadline_s: float) -> None:
+        self.digest = digest
+        self.user = identity.user
+        self.network = network_of(identity.address)
+        self.known = known
+        self.password = password
+        self.stored = stored
         self.deadline_s = deadline_s
-        self.waiting: list[tuple[Identity, Done]] = []
-
-
-def hash_password(password: str) -> str:
-    """An argon2id hash for the configuration file. Takes some 25 ms."""
-    return HASHER.hash(password)
-
-
-def resolve_users(users: Iterable[UserSettings]) -> list[User]:
-    """Users with their hashes read from file: and env: references. Raises ConfigError with the path of the setting."""
-    resolved = []
-    for index, user in enumerate(users):
-        password_hash = user.password_hash
-        if password_hash is not None:
-            try:
-                password_hash = resolve_secret(password_hash)
-            except ConfigError as error:
-                raise ConfigError(f"users[{index}].password_hash: {error}") from error
-            problem = check_password_hash(password_hash)
-            if problem is not None:
-                raise ConfigError(f"users[{index}].password_hash: {problem}")
-        resolved.append(User(user.name, user.roles, password_hash))
-    return resolved
+        self.waiting: list[_Waiter] = []
 
 
 class Authenticator:
@@ -102,20 +79,28 @@ class Authenticator:
     def __init__(
         self, users: Iterable[User], policy: Policy, *, call_on_loop: Callable[[Callable[[], None]], object],
         clock_ms: Callable[[], int], now_s: Callable[[], float], tokens: Tokens | None = None,
+        settings: LoginSettings | None = None, remembered: Remembered | None = None,
     ) -> None:
+        """remembered: what was proven before this start; it has been loaded."""
         self.tokens = tokens if tokens is not None else Tokens({}, (), clock_ms=clock_ms, now_s=now_s)
+        self.settings = settings = settings if settings is not None else LoginSettings()
         self._policy = policy
         self._call_on_loop = call_on_loop
         self._clock_ms = clock_ms
         self._now_s = now_s
         self._lockout = Lockout()
-        self._proven: OrderedDict[bytes, float] = OrderedDict()     # keyed hash of user, password, hash → good until
-        self._key = secrets.token_bytes(32)                         # so that the cache gives nothing away
-        self._attempts: dict[bytes, _Attempt] = {}
-        self._worker = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), thread_name_prefix="login")
+        self.remembered = remembered if remembered is not None else Remembered(None, settings.remembered_max, 0)
+        self._attempts: dict[bytes, _Attempt] = {}                  # due or under way, in the order they came
+        self._turns: Turns[_Attempt] = Turns(settings.waiting_max)
+        # One core is left to the loop and the log. Handed over are as many attempts as threads, and as many again, so
+        # that a thread does not wait for a turn of the loop.
+        self._threads = settings.threads or max(1, (os.cpu_count() or 1) - 1)
+        self._worker = ThreadPoolExecutor(self._threads, thread_name_prefix="login")
+        self._handed_over = 0
+        self._cost_s = COST_FIRST_S
         self.outcomes: Counter[tuple[str, str]] = Counter()         # (protocol, "ok" | reason) → logins
         self._users: dict[str, User] = {}
-        self._decoy = HASHER.hash(secrets.token_hex(16))
+        self._decoy = decoy_like(None)
         self.replace(users)
 
     @property
@@ -127,18 +112,23 @@ class Authenticator:
     def locked_count(self) -> int:
         return self._lockout.locked_count(self._now_s())
 
+    @property
+    def waiting_count(self) -> int:
+        """Verifications that are due."""
+        return self._turns.count
+
     def replace(self, users: Iterable[User]) -> None:
-        """Take the users of a new configuration. Logins of connected clients stay."""
+        """Take the users of a new configuration."""
         self._users = {user.name: user for user in users}
-        hashes = [user.password_hash for user in self._users.values() if user.password_hash is not None]
-        if hashes and _cost(hashes[0]) != _cost(self._decoy):
-            self._decoy = _like(hashes[0])      # an unknown user must cost what a known one does
+        stored = next((user.password_hash for user in self._users.values() if user.password_hash is not None), None)
+        if stored is not None and cost_of(stored) != cost_of(self._decoy):
+            self._decoy = decoy_like(stored)    # an unknown user must cost what a known one does
 
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str, done: Done,
         certificate_name: str | None = None,
-    ) -> None:
-        """Tell done who this is, or why not.
+    ) -> Cancel | None:
+        """Tell done who this is, or why not. Returns what to call when the client has gone, None when it is answered.
 
         username, password: as they came; a token is a password.  address: "host:port" of the peer.
         certificate_name: common name of a client certificate that TLS has verified; it decides alone, and a user name
@@ -149,21 +139,21 @@ class Authenticator:
         if certificate_name is not None:
             self._by_certificate(identity, certificate_name, done)
         elif password is not None and not self.open and self.tokens.is_token(password):
-            self._by_token(identity, password, done)
+            return self._by_token(identity, password, done)
         elif self.open or (not name and password is None):
             self._nobody(msgspec.structs.replace(identity, user=ANONYMOUS), done)
         elif not name or password is None or len(password) > PASSWORD_BYTES_MAX or len(name) > USER_BYTES_MAX:
             self._refuse(identity, _BAD, done)
         else:
-            self._by_password(identity, password, done)
+            return self._by_password(identity, password, done)
+        return None
 
     def close(self) -> None:
         self.tokens.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _by_certificate(self, identity: Identity, certificate_name: str, done: Done) -> None:
-        own = certificate_name == ANONYMOUS or certificate_name.startswith("$")     # names that the node uses itself
-        if own or not certificate_name or identity.user not in ("", certificate_name):
+        if user_problem(certificate_name) is not None or identity.user not in ("", certificate_name):
             self._refuse(identity, _BAD, done)
             return
         user = self._users.get(certificate_name, User(certificate_name, (), None))
@@ -180,7 +170,7 @@ class Authenticator:
         else:
             self._refuse(identity, _NOBODY, done)
 
-    def _by_token(self, identity: Identity, token: bytes, done: Done) -> None:
+    def _by_token(self, identity: Identity, token: bytes, done: Done) -> Cancel | None:
         """No lock-out: nobody guesses a token, and who shares an address with an expired one must not suffer for it."""
         def answered(found: TokenUser | Refusal) -> None:
             if isinstance(found, Refusal):
@@ -191,68 +181,133 @@ class Authenticator:
                 known = msgspec.structs.replace(identity, user=found.user, expires_ms=found.expires_ms)
                 self._admit(known, found.roles, done)
 
-        self.tokens.identify(token, answered)
+        return self.tokens.identify(token, answered)
 
-    def _by_password(self, identity: Identity, password: bytes, done: Done) -> None:
+    # -- passwords ----------------------------------------------------------------------------------------------
+
+    def _by_password(self, identity: Identity, password: bytes, done: Done) -> Cancel | None:
         now_s = self._now_s()
-        locked_s = math.ceil(self._lockout.locked_s(identity.user, network_of(identity.address), now_s))
+        network = network_of(identity.address)
+        locked_s = math.ceil(self._lockout.locked_s(identity.user, network, now_s))
         if locked_s:
             text = f"too many failed logins, try again in {format_duration(locked_s)}"
             self._refuse(identity, Refusal(Reason.LOCKED_OUT, text, locked_s), done)
-            return
+            return None
         user = self._users.get(identity.user)
-        key = self._cache_key(identity.user, password, user)
-        if user is not None and self._proven.get(key, 0.0) > now_s:
-            self._proven.move_to_end(key)
-            self._admit(identity, user.roles, done)
-            return
-        attempt = self._attempts.get(key)
-        if attempt is None:
-            if not self._lockout.may_try(identity.user, network_of(identity.address), now_s):
-                self._refuse(identity, _GUESSES, done)
-                return
-            if len(self._attempts) >= LOGINS_WAITING_MAX:
-                self._refuse(identity, _BUSY, done)
-                return
-            attempt = self._attempts[key] = _Attempt(user, now_s + WAITING_MAX_S)
-            self._lockout.begin(identity.user, network_of(identity.address), now_s)
-            self._worker.submit(self._verify, key, attempt, password)
-        attempt.waiting.append((identity, done))
-
-    def _verify(self, key: bytes, attempt: _Attempt, password: bytes) -> None:
-        """On the worker: the slow comparison."""
-        user = attempt.user
+        has_password = user is not None and user.password_hash is not None
         stored = user.password_hash if user is not None and user.password_hash is not None else self._decoy
-        good = False
-        if self._now_s() <= attempt.deadline_s:
-            try:
-                good = HASHER.verify(stored, password) and stored is not self._decoy
-            except (Argon2Error, InvalidHashError):
-                good = False
+        digest = self.remembered.digest(identity.user, password, stored if has_password else "")
+        if user is not None and has_password and self.remembered.has(digest, now_s):
+            self._admit(identity, user.roles, done)
+            return None
+        attempt = self._attempts.get(digest)
+        if attempt is None:
+            if not self._lockout.may_try(identity.user, network, now_s):
+                self._refuse(identity, _GUESSES, done)
+                return None
+            if self._turns.ahead_of(identity.user, network) * self._cost_s / self._threads > self.settings.waiting_s:
+                self._refuse(identity, self._busy(), done)
+                return None
+            attempt = _Attempt(digest, identity, user, password, stored, now_s + self.settings.waiting_s)
+            gone = self._turns.add(attempt)
+            if gone is attempt:
+                self._refuse(identity, self._busy(), done)
+                return None
+            self._attempts[digest] = attempt
+            self._lockout.begin(attempt.user, network, now_s)
+            if gone is not None:
+                self._give_up(gone)
+        waiter = _Waiter(identity, done)
+        attempt.waiting.append(waiter)
+        self._hand_over()
+        return lambda: self._gone(attempt, waiter)
+
+    def _gone(self, attempt: _Attempt, waiter: _Waiter) -> None:
+        """The client does not wait any more. What nobody waits for and has not begun is not done."""
+        if waiter in attempt.waiting:
+            attempt.waiting.remove(waiter)
+        if not attempt.waiting and self._turns.discard(attempt):
+            self._forget(attempt)
+
+    def _hand_over(self) -> None:
+        """Give the threads what is next; those who waited too long are told so."""
+        now_s = self._now_s()
+        late: list[_Attempt] = []
+        for attempt in self._attempts.values():                     # in the order of their deadlines
+            if attempt.deadline_s > now_s:
+                break
+            late.append(attempt)
+        for attempt in late:
+            if self._turns.discard(attempt):                        # else a thread has it
+                self._give_up(attempt)
+        while self._handed_over < 2 * self._threads:
+            next_one = self._turns.take()
+            if next_one is None:
+                return
+            self._handed_over += 1
+            self._worker.submit(self._verify, next_one)
+
+    def _give_up(self, attempt: _Attempt) -> None:
+        """Not decided in time: nobody knows whether the password was right."""
+        self._forget(attempt)
+        self._tell_busy(attempt)
+
+    def _tell_busy(self, attempt: _Attempt) -> None:
+        busy = self._busy()
+        for waiter in attempt.waiting:
+            self._refuse(waiter.identity, busy, waiter.done)
+
+    def _forget(self, attempt: _Attempt) -> None:
+        self._attempts.pop(attempt.digest, None)
+        self._lockout.end(attempt.user, attempt.network)
+
+    def _busy(self) -> Refusal:
+        wait_s = math.ceil(self._turns.count * self._cost_s / self._threads / 2)
+        wait_s = min(max(wait_s, 1), RETRY_MAX_S)
+        return Refusal(Reason.BUSY, f"too many logins at once, try again in {format_duration(wait_s)}", wait_s)
+
+    def _verify(self, attempt: _Attempt) -> None:
+        """On a thread: the slow comparison. A password that was right is remembered, also when its client has gone."""
+        begun_s = time.perf_counter()
+        known = attempt.known is not None and attempt.known.password_hash is not None
+        good = verify_password(attempt.stored, attempt.password) and known
+        cost_s = time.perf_counter() - begun_s
+        if good:
+            self.remembered.store(attempt.digest, self._clock_ms())
         try:
-            self._call_on_loop(lambda: self._finish(key, good))
+            self._call_on_loop(lambda: self._finish(attempt, good, cost_s))
         except RuntimeError:        # the loop is gone: the node stopped meanwhile
             logger.debug("= a login outlived the node")
 
-    def _finish(self, key: bytes, good: bool) -> None:
+    def _finish(self, attempt: _Attempt, good: bool, cost_s: float) -> None:
         """Back on the loop: tell everybody who waited for this answer."""
-        attempt = self._attempts.pop(key)
+        self._handed_over -= 1
+        self._cost_s += (cost_s - self._cost_s) / 8
+        self._forget(attempt)
         now_s = self._now_s()
-        first = attempt.waiting[0][0]
-        self._lockout.end(first.user, network_of(first.address))
-        user = attempt.user
-        if good and user is not None and self._users.get(user.name) == user:        # not changed by a reload meanwhile
-            self._proven[key] = now_s + PROVEN_FOR_S
-            while len(self._proven) > PROVEN_MAX:
-                self._proven.popitem(last=False)
-            for identity, done in attempt.waiting:
-                self._lockout.forget(identity.user, network_of(identity.address))
-                self._admit(identity, user.roles, done)
-            return
-        for identity, done in attempt.waiting:
-            if self._lockout.fail(identity.user, network_of(identity.address), now_s):
-                logger.warning("user %r from %s is locked out after repeated failures", identity.user, identity.address)
-            self._refuse(identity, _BAD, done)
+        user = self._users.get(attempt.user)
+        if good and user is not None and user.password_hash == attempt.stored:
+            self.remembered.add(attempt.digest, now_s)
+            for waiter in attempt.waiting:
+                self._lockout.forget(attempt.user, network_of(waiter.identity.address))
+                self._admit(waiter.identity, user.roles, waiter.done)
+        elif good:                                                  # right for what the user was before a reload
+            self._tell_busy(attempt)
+        else:
+            self._failed(attempt, now_s)
+        self._hand_over()
+
+    def _failed(self, attempt: _Attempt, now_s: float) -> None:
+        """One guess is one failure for each address that it came from, also when nobody waits for it any more."""
+        addresses = [waiter.identity.address for waiter in attempt.waiting]
+        for network in {attempt.network, *map(network_of, addresses)}:
+            if self._lockout.fail(attempt.user, network, now_s):
+                logger.warning("user %r from %s is locked out after repeated failures",
+                               attempt.user[:USER_BYTES_MAX], network)
+        for waiter in attempt.waiting:
+            self._refuse(waiter.identity, _BAD, waiter.done)
+
+    # -- answers ------------------------------------------------------------------------------------------------
 
     def _admit(self, identity: Identity, roles: tuple[str, ...], done: Done) -> None:
         known = msgspec.structs.replace(identity, roles=(*roles, AUTHENTICATED))
@@ -268,23 +323,3 @@ class Authenticator:
 
     def _count(self, identity: Identity, outcome: str) -> None:
         self.outcomes[identity.protocol, outcome] += 1
-
-    def _cache_key(self, name: str, password: bytes, user: User | None) -> bytes:
-        stored = user.password_hash if user is not None and user.password_hash is not None else ""
-        digest = hashlib.blake2b(key=self._key, digest_size=32)
-        for part in (name.encode("utf-8", "replace"), password, stored.encode()):
-            digest.update(len(part).to_bytes(4, "big"))
-            digest.update(part)
-        return digest.digest()
-
-
-def _cost(stored: str) -> tuple[int, int, int]:
-    parameters = argon2.extract_parameters(stored)
-    return parameters.time_cost, parameters.memory_cost, parameters.parallelism
-
-
-def _like(stored: str) -> str:
-    """A hash of nothing in particular that costs as much to verify as the stored one."""
-    time_cost, memory_cost, parallelism = _cost(stored)
-    hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism)
-    return hasher.hash(secrets.token_hex(16))

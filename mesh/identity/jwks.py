@@ -3,6 +3,8 @@
     find(kid, alg) ── there? ── yes ▸ key           older than refresh_s: fetched again behind the scenes
                          └─ no ▸ refresh(then)      a new key after a rotation: one fetch, for all who wait,
                                                     at most every COOLDOWN_S, whatever key ids strangers make up
+    then: still not there? ── the fetch went well ▸ there is no such key
+                         └─ it did not, or was not due ▸ busy(): "come back", since nobody knows
 
 A key fits an algorithm by what it is, never by what a token says (RFC 8725 §3.1): an RSA key never checks an HMAC.
 A set that cannot be had or read changes nothing; the keys from before count until stale_s.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 from jwt.exceptions import PyJWTError
 
 from mesh.identity.auth_settings import JwtSettings
-from routing.errors import ConfigError
+from routing.errors import ConfigError, Reason, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +128,7 @@ class KeySource:
         self._taken_s = -1e9
         self._tried_s = -1e9
         self._task: asyncio.Task[None] | None = None
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: dict[Callable[[], None], None] = {}
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """The key for a token. Without a key id only where there is no choice."""
@@ -151,8 +154,22 @@ class KeySource:
         if then is not None:
             if len(self._waiting) >= WAITING_MAX:
                 return False
-            self._waiting.append(then)
+            self._waiting[then] = None
         return True
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """Nobody waits for that any more."""
+        self._waiting.pop(then, None)
+
+    @property
+    def is_fresh(self) -> bool:
+        """The newest fetch gave a set, and it is that one that find() looks at."""
+        return bool(self._keys) and not self.failure
+
+    def busy(self) -> Refusal:
+        """The answer for who cannot be judged by the keys that are here."""
+        left_s = math.ceil(max(self._tried_s + COOLDOWN_S - self._now_s(), 1.0))
+        return Refusal(Reason.BUSY, f"the keys of the token's issuer are not there yet, try again in {left_s}s", left_s)
 
     def take(self, raw: bytes) -> None:
         """Use this set from now on. Raises KeySetError and changes nothing when there is nothing in it."""
@@ -175,7 +192,7 @@ class KeySource:
             logger.warning("no keys from %s: %s", self.settings.jwks, self.failure[:200])
         finally:
             self._task = None
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, {}
             for then in waiting:
                 then()
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from mesh.configuration.settings import Config
-from mesh.identity.identity import AUTHENTICATED
+from mesh.identity.users import AUTHENTICATED
 from routing.policy import ALLOW_ALL, ANONYMOUS, Action, Rule
 
 ADMIN_ROLE = "admin"

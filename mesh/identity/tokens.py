@@ -39,6 +39,7 @@ class TokenUser(msgspec.Struct, frozen=True):
 
 
 Done = Callable[[TokenUser | Refusal], None]
+Cancel = Callable[[], None]
 
 
 class _Issuer:
@@ -103,14 +104,18 @@ class Tokens:
             return bool(self._keys)
         return bool(self._issuers) and credential.startswith(b"ey") and credential.count(b".") == 2
 
-    def identify(self, credential: bytes, done: Done) -> None:
-        """Tell done whose token this is, or why it does not count; later, when its key has to be fetched."""
+    def identify(self, credential: bytes, done: Done) -> Cancel | None:
+        """Tell done whose token this is, or why it does not count; later, when its key has to be fetched.
+
+        Returns what to call when nobody waits for the answer any more; None: it was given.
+        """
         if len(credential) > TOKEN_BYTES_MAX:
             done(_bad(f"a token has at most {TOKEN_BYTES_MAX} bytes"))
         elif is_key(credential):
             done(self._by_key(credential))
         else:
-            self._by_jwt(credential, done, again=False)
+            return self._by_jwt(credential, done, again=False)
+        return None
 
     def _by_key(self, credential: bytes) -> TokenUser | Refusal:
         found = self._keys.get(hash_key(credential.decode("utf-8", "replace")))
@@ -122,40 +127,56 @@ class Tokens:
 
     # -- JWT ----------------------------------------------------------------------------------------------------
 
-    def _by_jwt(self, token: bytes, done: Done, *, again: bool) -> None:
-        """again: the keys have just been fetched for this token."""
+    def _by_jwt(self, token: bytes, done: Done, *, again: bool) -> Cancel | None:
+        """again: the keys have just been fetched for this token, or that was tried."""
         digest = hashlib.sha256(token).digest()
         proven = self._proven.get(digest)
         if proven is not None and proven[1] == proven[0].source.generation and not self._is_over(proven[2]):
             self._proven.move_to_end(digest)
             done(proven[2])
-            return
+            return None
         try:
             header = _jws.get_unverified_header(token)
-            issuer, algorithm, kid = self._whose(header, token)
+            issuer, algorithm, kid, issued_s = self._whose(header, token)
         except _Bad as error:
             done(_bad(str(error)))
-            return
+            return None
         except (PyJWTError, ValueError, RecursionError):
             done(_bad("not a JSON Web Token"))
-            return
-        key = issuer.source.find(kid, algorithm)
+            return None
+        source = issuer.source
+        key = source.find(kid, algorithm)
         if key is None:
-            if again or not issuer.source.refresh(lambda: self._by_jwt(token, done, again=True)):
+            def then() -> None:
+                self._by_jwt(token, done, again=True)
+
+            if not again and source.refresh(then):
+                return lambda: source.forget(then)
+            if source.is_fresh and (again or self._is_older(issued_s, issuer)):         # there is no such key
                 done(_bad("the key of the token is not known to this node"))
-            return
+                return None
+            done(source.busy())                         # nobody knows whether the token is good
+            return None
         answer = self._verify(token, issuer.settings, key, algorithm)
         if isinstance(answer, TokenUser):
             self._proven[digest] = (issuer, issuer.source.generation, answer)
             while len(self._proven) > PROVEN_MAX:
                 self._proven.popitem(last=False)
         done(answer)
+        return None
 
     def _is_over(self, user: TokenUser) -> bool:
         return user.expires_ms is not None and user.expires_ms <= self._clock_ms()
 
-    def _whose(self, header: dict[str, Any], token: bytes) -> tuple[_Issuer, str, str | None]:
-        """Issuer, algorithm and key id that a token names; nothing of it is proven yet."""
+    def _is_older(self, issued_s: object, issuer: _Issuer) -> bool:
+        """Was the token issued before the keys were fetched? What it says itself decides only what it is told."""
+        if not isinstance(issued_s, int):
+            return True
+        age_s = issuer.source.age_s()
+        return age_s is not None and self._clock_ms() / 1000 - issued_s > age_s + issuer.settings.leeway_s
+
+    def _whose(self, header: dict[str, Any], token: bytes) -> tuple[_Issuer, str, str | None, object]:
+        """Issuer, algorithm, key id and time of issue that a token names; nothing of it is proven yet."""
         if "crit" in header or header.get("b64", True) is not True:             # RFC 7515 §4.1.11
             raise _Bad("the token wants extensions that are not spoken here")
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -168,7 +189,7 @@ class Tokens:
             raise _Bad("the issuer of the token is not trusted here")
         if algorithm not in issuer.settings.algorithms:
             raise _Bad("the algorithm of the token is not allowed")
-        return issuer, algorithm, kid
+        return issuer, algorithm, kid, claims.get("iat")
 
     def _verify(self, token: bytes, settings: JwtSettings, key: Key, algorithm: str) -> TokenUser | Refusal:
         try:

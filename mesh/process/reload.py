@@ -18,8 +18,8 @@ from mesh.configuration.outside import resolve_links, resolve_outside, resolve_w
 from mesh.configuration.settings import Config, ListenerSettings
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.first_admin import first_admin
-from mesh.identity.identity import User
 from mesh.identity.rules import rules_of
+from mesh.identity.users import User
 from routing.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESTART = "cannot change while the node runs; restart it"
+TABLES_AT_START = ("logins", "mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
 LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window")
 
 
@@ -90,7 +91,7 @@ def restart_needed(current: Config, new: Config) -> list[str]:
     if current.authenticates != new.authenticates:
         problems.append(f"users, api_keys and jwt: between none and some, {RESTART}")
     problems.extend(
-        f"{table}: {RESTART}" for table in ("mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
+        f"{table}: {RESTART}" for table in TABLES_AT_START
         if getattr(current, table) != getattr(new, table)
     )
     problems.extend(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -66,9 +67,9 @@ _NEXT = {
 class MqttConnection:
     """ConnectionHandler of protocols/wire.py."""
 
-    __slots__ = ("_connect", "_early", "_early_bytes", "_inbound", "_last_in_s", "_next_due_s", "_opened_s",
-                 "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms", "outbound", "server",
-                 "session", "terms", "version")
+    __slots__ = ("_connect", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s", "_next_due_s",
+                 "_opened_s", "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms", "outbound",
+                 "server", "session", "terms", "version")
 
     def __init__(self, server: MqttServer, channel: ByteChannel, now_s: float) -> None:
         self.server = server
@@ -84,6 +85,7 @@ class MqttConnection:
         self._reader = PacketReader(self, server.settings.pre_auth_bytes_max, server.topics)
         self._inbound: Inbound | None = None        # once it publishes
         self._connect: Connect | None = None        # while it is being decided
+        self._give_up_login: Callable[[], None] | None = None       # frees its place among those who log in
         self._early: list[bytes] | None = None      # what came meanwhile
         self._early_bytes = 0
         self._slow = False                          # the socket's write buffer is over its high-water mark
@@ -234,14 +236,14 @@ class MqttConnection:
         self._connect = connect
         self._to(State.DECIDING)
         client_id = connect.client_id or self.server.new_client_id()                    # [MQTT-3.1.3-6]
-        self.server.authenticate(self, connect, client_id)                              # [MQTT-3.1.4-2]
+        self._give_up_login = self.server.authenticate(self, connect, client_id)        # [MQTT-3.1.4-2]
 
     def decided(self, client_id: str, answer: Identity | Refusal) -> None:
         """The authenticator's answer; may come within authenticate()."""
         connect = self._connect
         if self.closed or connect is None:
             return
-        self._connect = None
+        self._connect = self._give_up_login = None
         if isinstance(answer, Refusal):
             self.fail(reasons.CODE_OF_REASON[answer.reason], answer.text)
             return
@@ -424,7 +426,9 @@ class MqttConnection:
         self.channel.close()
         self.closed = True
         self._to(State.CLOSED)
-        self._early = self._connect = None
+        if self._connect is not None and self._give_up_login is not None:
+            self._give_up_login()
+        self._early = self._connect = self._give_up_login = None
         self.server.leave(self, with_will)
 
     def eof(self) -> None:

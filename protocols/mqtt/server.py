@@ -53,7 +53,7 @@ class Authenticator(Protocol):
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
         done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> None: ...
+    ) -> Callable[[], None] | None: ...
 
 
 def random_client_id() -> str:
@@ -168,8 +168,8 @@ class MqttServer:
             log.info("= session %r ends: its consumer was deleted", session.client_id)
             self.end_session(session)
 
-    def authenticate(self, connection: MqttConnection, connect: Connect, client_id: str) -> None:
-        self._authenticator.authenticate(
+    def authenticate(self, connection: MqttConnection, connect: Connect, client_id: str) -> Callable[[], None] | None:
+        return self._authenticator.authenticate(
             connect.username, connect.password, "mqtt", client_id, connection.address,
             partial(connection.decided, client_id), certificate_name=connection.channel.tls_identity)
 

@@ -35,7 +35,7 @@ class Authenticates(Protocol):
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
         done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> None: ...
+    ) -> Callable[[], None] | None: ...
 
 
 class Session:
@@ -120,10 +120,15 @@ class Doorkeeper:
             if waiting and not waiting[0].done():
                 waiting[0].set_result(None)
 
-        self._authenticator.authenticate(username, password, PROTOCOL, "", address, done, certificate_name)
+        cancel = self._authenticator.authenticate(username, password, PROTOCOL, "", address, done, certificate_name)
         if not answers:
             waiting.append(asyncio.get_running_loop().create_future())
-            await waiting[0]
+            try:
+                await waiting[0]
+            except asyncio.CancelledError:              # the client has gone: it gives up its place
+                if cancel is not None:
+                    cancel()
+                raise
         return answers[0]
 
 

@@ -52,6 +52,7 @@ TYPES: tuple[ProblemType, ...] = (
     ProblemType("head-too-large", 431, "fewer or shorter fields"),
     ProblemType("internal-error", 500, "a fault of ours; the log has it"),
     ProblemType("storage-failed", 500, "the disk failed, the partition is read-only"),
+    ProblemType("busy", 503, "the login could not be decided in time and is no failure; see `Retry-After`"),
     ProblemType("overloaded", 503, "the disk does not keep up, or `bodies_bytes_max` is reached; nothing was taken"),
     ProblemType("outcome-unknown", 503, "the disk did not answer in time; send again with the same `Idempotency-Key`"),
     ProblemType("too-many-readers", 503, "see `sse_readers_max`"),

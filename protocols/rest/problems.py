@@ -34,6 +34,7 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.NOT_AUTHORIZED: (403, "not-authorized"),
     Reason.BAD_CREDENTIALS: (401, "bad-credentials"),
     Reason.LOCKED_OUT: (429, "locked-out"),
+    Reason.BUSY: (503, "busy"),
     Reason.TOPIC_INVALID: (400, "topic-invalid"),
     Reason.FILTER_INVALID: (400, "filter-invalid"),
     Reason.PAYLOAD_TOO_LARGE: (413, "payload-too-large"),

@@ -70,6 +70,6 @@ class WebSocketRoute:
         try:
             session = await self._doorkeeper.session(asked)
         except Problem as problem:
-            fallback = Reason.QUOTA_EXCEEDED if problem.status == 429 else Reason.BAD_CREDENTIALS
+            fallback = {429: Reason.QUOTA_EXCEEDED, 503: Reason.BUSY}.get(problem.status, Reason.BAD_CREDENTIALS)
             return Refusal(_REASONS.get(problem.kind, fallback), problem.detail)
         return msgspec.structs.replace(session.identity, protocol=protocol)

@@ -17,9 +17,9 @@ from protocols.websocket import json_messages as said_
 from protocols.websocket.json_messages import BadMessage, Id, Request, Said, answer, basic, decode, event_of, refused
 from protocols.websocket.json_opening import Caches, OpensSubscriptions
 from protocols.websocket.json_subscription import JsonSubscription
-from protocols.websocket.problems import POLICY_VIOLATION, problem_of
+from protocols.websocket.problems import POLICY_VIOLATION, TRY_AGAIN_LATER, problem_of
 from protocols.websocket.settings import WebSocketSettings
-from routing.errors import Refusal
+from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
 from routing.policy import Action, Identity
 from routing.publisher import Publisher
@@ -107,7 +107,8 @@ class JsonSession(OpensSubscriptions):
         if self.over:
             return
         if isinstance(outcome, Refusal):
-            self.goodbye(problem_of(outcome), outcome.text)
+            code = TRY_AGAIN_LATER if outcome.reason is Reason.BUSY else POLICY_VIOLATION
+            self.goodbye(problem_of(outcome), outcome.text, code)
             return
         self.identity = outcome
         self._publisher = self._router.publisher(outcome)

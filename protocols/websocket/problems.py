@@ -10,6 +10,7 @@ PROBLEMS: dict[Reason, str] = {
     Reason.NOT_AUTHORIZED: "not-authorized",
     Reason.BAD_CREDENTIALS: "bad-credentials",
     Reason.LOCKED_OUT: "locked-out",
+    Reason.BUSY: "busy",
     Reason.TOPIC_INVALID: "topic-invalid",
     Reason.FILTER_INVALID: "filter-invalid",
     Reason.PAYLOAD_TOO_LARGE: "payload-too-large",

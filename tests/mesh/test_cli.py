@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 from tests.support.certificates import Certificates
 from tests.support.node import COMMAND, Node, meshgate
 from tests.support.ports import free_port

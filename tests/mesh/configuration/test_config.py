@@ -9,7 +9,7 @@ import pytest
 from mesh.configuration.config import decode_config, load_config, stream_settings
 from mesh.configuration.effective import effective, format_toml, warnings_of
 from mesh.configuration.settings import ListenerSettings
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 from routing.errors import ConfigError
 from routing.settings import Durability
 

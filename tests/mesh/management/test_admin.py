@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 from mesh.management.admin import Probes
 from tests.support.node import Node, http
 from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mesh.configuration.config import load_config
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 from mesh.process.reload import prepare
 from routing.errors import ConfigError
 from tests.support.certificates import Certificates, make_certificates

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from mesh.identity.identity import Authenticator, User, hash_password
+from mesh.identity.identity import Authenticator
+from mesh.identity.users import User, hash_password
 from protocols.rest.app import RestServer
 from protocols.rest.settings import RestSettings
 from routing.event import Event

@@ -1,10 +1,15 @@
 """Tokens and keys in header fields: what is read of them, and that a kept connection is not confused by them."""
 from __future__ import annotations
 
+import asyncio
+
+import aiohttp
 import pytest
 
 from mesh.identity.apikeys import ApiKey, hash_key, make_key
+from routing.errors import Reason, Refusal
 from routing.policy import Action, Rule
+from tests.support.wait import DEADLINE_S
 
 from .stand import basic, stand
 
@@ -81,3 +86,18 @@ async def test_a_credential_too_long_for_a_field_is_431(tmp_path):
         for name in ("Authorization: Bearer ", "X-API-Key: ", "Cookie: ", "Origin: "):
             answer = await it.raw(HEAD.format(user="a", fields=f"{name}{'x' * 9_000}\r\n").encode())
             assert answer.startswith(b"HTTP/1.1 431")
+
+
+async def test_a_login_that_was_not_decided_in_time_is_503_and_who_leaves_gives_up_the_place(tmp_path, monkeypatch):
+    async with stand(tmp_path, users=[("ana", "p", ())]) as it:
+        busy = Refusal(Reason.BUSY, "too many logins at once, try again in 7s", 7)
+        monkeypatch.setattr(it.authenticator, "authenticate", lambda *rest: rest[5](busy))
+        async with it.http.post("/v1/events/a", data=b"x", headers={"Authorization": basic("ana", "p")}) as answer:
+            assert answer.status == 503 and answer.headers["Retry-After"] == "7"
+            assert (await answer.json(content_type=None))["type"] == "/problems/busy"
+        gone = asyncio.Event()
+        monkeypatch.setattr(it.authenticator, "authenticate", lambda *rest: gone.set)
+        with pytest.raises(TimeoutError):
+            await it.http.get("/v1/events?filter=a", headers={"Authorization": basic("ana", "p")},
+                              timeout=aiohttp.ClientTimeout(total=0.2))
+        await asyncio.wait_for(gone.wait(), DEADLINE_S)

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from mesh.identity.identity import User, hash_password
+from mesh.identity.users import User, hash_password
 from routing.consumer import ConsumerSpec
 from routing.policy import INTERNAL, Action, Rule
 from routing.push import Push

@@ -119,6 +119,13 @@ def test_while_a_login_is_under_way_nothing_is_read_and_nothing_is_done(tmp_path
     assert [message["op"] for message in talk.heard()] == ["welcome", "published"] and talk.stream.reading
 
 
+def test_a_login_that_was_not_decided_in_time_is_to_be_tried_again_later(tmp_path):
+    """Close code 1013, where a wrong one has 1008."""
+    talk = Talk(tmp_path, outcome=Refusal(Reason.BUSY, "try again in 3s", 3))
+    talk.session.log_in(Credentials())
+    assert talk.stream.told[0]["problem"] == "/problems/busy" and talk.stream.closed == 1013
+
+
 def test_a_refused_login_closes_and_drops_what_came_with_it(tmp_path):
     talk = Talk(tmp_path, outcome=Refusal(Reason.BAD_CREDENTIALS, "no"))
     told = talk.say({"op": "auth", "token": "t"}, {"op": "publish", "topic": "a"})

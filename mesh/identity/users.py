@@ -1,0 +1,76 @@
+"""Users and their password hashes: argon2id, made by `meshgate passwd`, read from the configuration. No state.
+
+Sources: RFC 9106 (argon2), OWASP Password Storage (19 MiB, 2 passes).
+"""
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+import argon2
+import msgspec
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from mesh.configuration.checks import check_password_hash, resolve_secret
+from mesh.configuration.settings import UserSettings
+from routing.errors import ConfigError
+
+# 25 ms and 19 MiB per login: OWASP's choice, and a plant of 1,000 devices is back half a minute after a power cut,
+# also when nothing of it is remembered (remembered.py).
+HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+AUTHENTICATED = "authenticated"         # a role that everybody has who logged in; policies may name it
+
+
+class User(msgspec.Struct, frozen=True):
+    """A user whose secret has been resolved."""
+
+    name: str
+    roles: tuple[str, ...]
+    password_hash: str | None
+
+    def __repr__(self) -> str:
+        return f"User({self.name!r})"
+
+
+def hash_password(password: str) -> str:
+    """An argon2id hash for the configuration file. Takes some 25 ms."""
+    return HASHER.hash(password)
+
+
+def verify_password(stored: str, password: bytes) -> bool:
+    """The slow comparison. It releases the interpreter while it works."""
+    try:
+        return HASHER.verify(stored, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def cost_of(stored: str) -> tuple[int, int, int]:
+    parameters = argon2.extract_parameters(stored)
+    return parameters.time_cost, parameters.memory_cost, parameters.parallelism
+
+
+def decoy_like(stored: str | None) -> str:
+    """A hash of nothing in particular that costs as much to verify as the stored one."""
+    if stored is None:
+        return HASHER.hash(secrets.token_hex(16))
+    time_cost, memory_cost, parallelism = cost_of(stored)
+    hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism)
+    return hasher.hash(secrets.token_hex(16))
+
+
+def resolve_users(users: Iterable[UserSettings]) -> list[User]:
+    """Users with their hashes read from file: and env: references. Raises ConfigError with the path of the setting."""
+    resolved = []
+    for index, user in enumerate(users):
+        password_hash = user.password_hash
+        if password_hash is not None:
+            try:
+                password_hash = resolve_secret(password_hash)
+            except ConfigError as error:
+                raise ConfigError(f"users[{index}].password_hash: {error}") from error
+            problem = check_password_hash(password_hash)
+            if problem is not None:
+                raise ConfigError(f"users[{index}].password_hash: {problem}")
+        resolved.append(User(user.name, user.roles, password_hash))
+    return resolved
