@@ -17,7 +17,7 @@ from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.handout import hand_out, repeat
 from routing.interest import Interest
-from routing.lag import Lag, count_unacked, lag_of, snapshot
+from routing.lag import Lag, lag_of, snapshot
 from routing.members import Member, Members, Mode
 from routing.policy import Identity
 from routing.push import Push
@@ -78,7 +78,6 @@ class Consumer:
         self.attachment_stored = False                  # the stored state says that somebody is attached
         self._attachment_ticket: Ticket | None = None
         self._registry = registry
-        self._unacked: int | None = 0                   # None: not known, lag() counts
         self._scheduled = False
         self._turn = 0
         self._timetable = Timetable()                   # ack timeouts and delayed redelivery
@@ -182,10 +181,15 @@ class Consumer:
             cursor.drop_waiting(lambda event: not self.interest.wants_event(event))
         return True
 
-    def filters_changed(self) -> None:
-        """Called by the registry: filters, rights or streams are not what they were."""
+    def filters_changed(self, *, count_anew: bool = True) -> None:
+        """Called by the registry: filters, rights or streams are not what they were.
+
+        count_anew: what stands in the log behind the positions may be wanted now, or not any more.
+        """
         self.interest.forget_answers()
-        self._unacked = None
+        if count_anew:
+            for cursor in self.cursors.values():
+                cursor.backlog.restart(cursor.position)
         self.touch()
 
     def rules_changed(self) -> None:
@@ -215,17 +219,16 @@ class Consumer:
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
                 return
-        if self._unacked is not None:
-            self._unacked += len(events)
         if cursor.behind:
+            cursor.backlog.committed(len(events), events[0].offset, events[-1].offset, events[0].timestamp_ms)
             return
         room = self._registry.limits.consumer_pending_events - len(cursor.waiting)
         if self.spec.mode is Mode.KEY_SHARED:           # what waits there is not parked, see park()
             room = min(room, fitting(cursor, events))
         if room < len(events):
-            cursor.behind = True
-            cursor.position = events[max(room, 0)].offset
-            events = events[:max(room, 0)]
+            room = max(room, 0)
+            cursor.leave(events[room:])
+            events = events[:room]
         else:
             cursor.position = events[-1].offset + 1
         cursor.waiting.extend(events)
@@ -322,18 +325,9 @@ class Consumer:
         if not count:
             return
         self.acked += count
-        if self._unacked is not None:
-            self._unacked = max(self._unacked - count, 0)
         self.touch()
         if not self._scheduled:
             self.ready()
-
-    def unsettled(self, count: int) -> None:
-        """So many are to be delivered again that were done. For leases.py."""
-        if self._unacked is not None:
-            self._unacked += count
-        self.touch()
-        self.ready()
 
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
         """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
@@ -363,7 +357,6 @@ class Consumer:
         self.interest.fresh.clear()
         self.members.release_keys()
         self._recount_in_flight()
-        self._unacked = None
         self.touch()
         self.ready()
 
@@ -371,18 +364,13 @@ class Consumer:
         """Put the position into the state table now, in the commit of this loop turn."""
         self._registry.checkpoint(self)
 
-    def unacked(self) -> int:
-        """Matching events not acked. Counted as they come and go; from scratch when that was not possible."""
-        if self._unacked is None:
-            self._unacked = count_unacked(self)
-        return self._unacked
-
     def lag(self) -> Lag:
-        return lag_of(self, self._registry.clock_ms())
+        """How far it is behind, as far as that is known now. Cheap; what is not known is counted from now on."""
+        return lag_of(self.interest, self.cursors.values(), self._registry.counting, self._registry.clock_ms())
 
     def snapshot(self) -> dict[str, Any]:
         """For the management API."""
-        return snapshot(self, self._registry.clock_ms())
+        return snapshot(self)
 
     def close(self, reason: str) -> None:
         """Called by the registry on deletion."""
@@ -390,6 +378,7 @@ class Consumer:
         members, self.members.all = self.members.all, []
         for cursor in self.cursors.values():
             cursor.restart(cursor.position)
+            cursor.behind = False                       # nothing is left to count
         self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
@@ -402,16 +391,14 @@ class Consumer:
     def lost_to_retention(self, records: int) -> None:
         """So many went before they were read. For readahead.py."""
         self._registry.lost_to_retention(self, records)
-        self._unacked = None
 
     def forget_fresh(self) -> None:
         """Once everything older than the newest filter is read, the filters are all alike."""
         fresh = self.interest.fresh
-        if all(not cursor.behind for cursor in self.cursors.values()) and all(
+        if fresh and all(not cursor.behind for cursor in self.cursors.values()) and all(
                 offset <= self.cursors[partition].position
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
-            self._unacked = None
 
     def touch(self) -> None:
         """What is stored of it is to be stored again."""

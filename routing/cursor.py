@@ -8,11 +8,12 @@ delivered), again (to be delivered once more), delayed (the same, but later) or 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from routing.backlog import Backlog
 from routing.event import Event
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Cursor:
     """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
 
     __slots__ = (
-        "again", "ahead", "behind", "delayed", "in_flight", "partition", "position", "repeats_below", "waiting")
+        "again", "ahead", "backlog", "behind", "delayed", "in_flight", "partition", "position", "repeats_below",
+        "waiting")
 
     def __init__(self, partition: Partition, position: int) -> None:
         self.partition = partition
         self.position = position
         self.behind = position < partition.end_offset
+        self.backlog = Backlog(partition, position)     # what of it is wanted, while behind
         self.repeats_below = 0                          # below it an event may have been delivered before a crash
         self.waiting: deque[Event] = deque()
         self.in_flight: dict[int, Delivery] = {}
@@ -48,6 +51,16 @@ class Cursor:
     def held(self) -> int:
         """Events in memory that are not acked."""
         return len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)
+
+    def leave(self, events: Sequence[Event]) -> None:
+        """Leave these wanted events, the last that were taken or offered, to the log: the first is read next."""
+        first, last = events[0], events[-1]
+        if self.behind:
+            self.backlog.given_back(len(events), first.offset, first.timestamp_ms)
+        else:
+            self.backlog.begin(len(events), first.offset, max(self.position, last.offset + 1), first.timestamp_ms)
+        self.position = first.offset
+        self.behind = True
 
     def first_unacked(self) -> Event | None:
         """The earliest unacked event in memory. Cost: the in-flight count."""
@@ -110,4 +123,5 @@ class Cursor:
         self.ahead.clear()
         self.position = max(position, self.partition.start_offset)
         self.behind = self.position < self.partition.end_offset
+        self.backlog.restart(self.position)
         self.repeats_below = 0

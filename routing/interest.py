@@ -5,11 +5,11 @@ is still reading older events for its other filters.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from routing.event import Event
-from routing.topic import filter_matches
+from routing.topic import filter_matches, is_wildcard
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -20,7 +20,7 @@ TOPICS_CACHED = 50_000      # answers kept; beyond it the cache starts afresh
 class Interest:
     """Filters, what is fresh among them, and a cache of answers per topic."""
 
-    __slots__ = ("_answers", "_may_read", "fresh", "patterns")
+    __slots__ = ("_answers", "_may_read", "_wild", "fresh", "patterns")
 
     def __init__(self, may_read: Callable[[str], bool]) -> None:
         """may_read(topic): the policy's answer for the consumer's owner."""
@@ -28,16 +28,35 @@ class Interest:
         self.fresh: dict[str, dict[Partition, int]] = {}    # pattern → first offset that it wants
         self._answers: dict[str, bool] = {}
         self._may_read = may_read
+        self._wild: list[str] | None = None                 # the patterns with a wildcard
 
     def forget_answers(self) -> None:
         """Filters or rules are not what they were."""
         self._answers.clear()
+        self._wild = None
+
+    def from_the_start(self) -> Interest:
+        """The same filters, all of which reach back as far as there is anything."""
+        copy = Interest(self._may_read)
+        copy.patterns = dict(self.patterns)
+        return copy
+
+    @property
+    def exact_topics(self) -> Collection[str] | None:
+        """The topics that it may want, when its filters have no wildcard. Whether it may read them is another thing."""
+        return None if self._wildcards() else self.patterns
+
+    def _wildcards(self) -> list[str]:
+        if self._wild is None:
+            self._wild = [pattern for pattern in self.patterns if is_wildcard(pattern)]
+        return self._wild
 
     def wants(self, topic: str) -> bool:
         """True when a filter matches the topic and the owner may read it."""
         answer = self._answers.get(topic)
         if answer is None:
-            answer = any(filter_matches(pattern, topic) for pattern in self.patterns) and self._may_read(topic)
+            answer = (topic in self.patterns or any(
+                filter_matches(pattern, topic) for pattern in self._wildcards())) and self._may_read(topic)
             if len(self._answers) >= TOPICS_CACHED:
                 self._answers.clear()
             self._answers[topic] = answer

@@ -95,7 +95,8 @@ def redeliver(consumer: Consumer, event: Event) -> Answer:
         return Answer.STALE
     cursor.ahead.discard(event.offset)
     cursor.again[event.offset] = Delivery(event)
-    consumer.unsettled(1)
+    consumer.touch()
+    consumer.ready()
     return Answer.DONE
 
 

@@ -27,15 +27,17 @@ def read(consumer: Consumer, cursor: Cursor, appetite: int, scanned_max: int) ->
     """
     if cursor.position < cursor.partition.start_offset:         # retention was faster than the reader
         consumer.lost_to_retention(cursor.partition.start_offset - cursor.position)
+        cursor.backlog.restart(cursor.partition.start_offset)
     wanted = min(READ_EVENTS, appetite)
     found = cursor.partition.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max)
     cursor.position = found.next_offset
     cursor.behind = found.next_offset < cursor.partition.end_offset
+    events = found.events
     if consumer.interest.fresh:
-        cursor.waiting.extend(filter(consumer.interest.wants_event, found.events))
-        consumer.forget_fresh()
-    else:
-        cursor.waiting.extend(found.events)
+        events = list(filter(consumer.interest.wants_event, events))
+    cursor.waiting.extend(events)
+    cursor.backlog.taken(len(events), cursor.position)
+    consumer.forget_fresh()
     if cursor.ahead:
         cursor.drop_waiting(lambda event: event.offset in cursor.ahead)
     consumer.touch()
@@ -52,8 +54,7 @@ def park(cursor: Cursor, mode: Mode) -> None:
         return
     small = len(waiting) <= PARKED_EVENTS and sum(len(event.payload) for event in waiting) <= PARKED_BYTES
     if not small:
-        cursor.position = waiting[0].offset
-        cursor.behind = True
+        cursor.leave(waiting)
         waiting.clear()
 
 

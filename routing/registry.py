@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from routing.consumer import Consumer, ConsumerSpec, Start
+from routing.counting import Count, Counting
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.event import DeadLetter, Event, Headers, Properties
@@ -69,6 +70,7 @@ class ConsumerRegistry:
         self.rights: Rights = router.rights
         self.clock_s: Callable[[], float] = router.clock_s
         self.clock_ms: Callable[[], int] = router.clock_ms
+        self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
         self._scheduled: list[Consumer] = []
         self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
@@ -180,7 +182,7 @@ class ConsumerRegistry:
         consumer.filters[pattern] = None
         self._router.trie.add(pattern, consumer)
         self._router.routes.changed(pattern)
-        consumer.filters_changed()
+        consumer.filters_changed(count_anew=not from_now)
         for hook in self.on_filter:
             hook(consumer, pattern)
 
@@ -203,6 +205,10 @@ class ConsumerRegistry:
             consumer.identity = self.rights.choose_owner(consumer)
             consumer.rules_changed()
 
+    def count_from(self, consumer: Consumer, positions: dict[Partition, int]) -> Count:
+        """How many events it would find from these places on: counted in steps, see counting.py."""
+        return Count(self.counting, consumer.interest.from_the_start(), positions)
+
     # -- loop turn and clock ----------------------------------------------------------------------------------
 
     def schedule(self, consumer: Consumer) -> None:
@@ -222,6 +228,7 @@ class ConsumerRegistry:
                 log.exception("consumer %s: a fault of ours while delivering", consumer.name)
 
     def tick(self, now_s: float) -> None:
+        self.counting.tick()
         for consumer in list(self.timed):
             consumer.handle_deadline(now_s)
         stalled, self._stalled = self._stalled, set()

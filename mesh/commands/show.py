@@ -125,6 +125,12 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 
+def _lag(row: dict[str, object]) -> str:
+    """The number, or that it is not known yet."""
+    counting = row.get("lag_state") == "counting"
+    return f"{row['lag_events']} (counting)" if counting else str(row["lag_events"])
+
+
 def show_consumers(options: argparse.Namespace) -> int:
     if options.action is not None:
         return _act_on_consumer(options)
@@ -132,7 +138,7 @@ def show_consumers(options: argparse.Namespace) -> int:
     if options.json:
         return _print_json(answer)
     rows = [
-        [consumer["name"], consumer["mode"], consumer["filters"], consumer["members"], consumer["lag_events"],
+        [consumer["name"], consumer["mode"], consumer["filters"], consumer["members"], _lag(consumer),
          format_duration(_number(consumer["lag_seconds"])), consumer["in_flight"], consumer["redelivered"],
          "paused" if consumer["paused"] else "durable" if consumer["durable"] else "live"]
         for consumer in _rows(answer, "consumers")
@@ -147,7 +153,7 @@ def show_webhooks(options: argparse.Namespace) -> int:
     if options.json:
         return _print_json(answer)
     rows = [
-        [webhook["consumer"], one_line(str(webhook.get("url", "–"))), webhook["state"], webhook["lag_events"],
+        [webhook["consumer"], one_line(str(webhook.get("url", "–"))), webhook["state"], _lag(webhook),
          format_duration(_number(webhook["lag_seconds"])), webhook.get("delivered", 0), webhook.get("failed", 0),
          webhook.get("dead_lettered", 0), one_line(str(webhook.get("last_problem", "")))]
         for webhook in _rows(answer, "webhooks")

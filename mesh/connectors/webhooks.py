@@ -225,7 +225,7 @@ class Webhooks:
                 continue
             lag = consumer.lag()
             row: dict[str, Any] = {"consumer": name, "filters": list(consumer.filters), "paused": consumer.paused,
-                                   "lag_events": lag.events, "lag_seconds": lag.seconds}
+                                   "lag_events": lag.events, "lag_seconds": lag.seconds, "lag_state": lag.state}
             member = self.members.get(name)
             if member is not None and member.consumer is not None:
                 row.update(member.snapshot())

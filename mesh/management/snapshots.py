@@ -1,6 +1,8 @@
 """What the node looks like now, as plain values for JSON and for metrics. Reads the routing core, changes nothing."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +45,15 @@ def streams_snapshot(router: Router) -> list[Values]:
     return [stream_snapshot(stream) for stream in router.streams]
 
 
-def consumers_snapshot(router: Router, *, part: str = "", after: str = "", limit: int) -> list[Values]:
-    """Consumers in order of their name, from the first one behind `after`. part: a literal piece of the name."""
-    names = sorted(name for name in router.consumers if name > after and part in name)
-    return [router.consumers[name].snapshot() for name in islice(names, limit)]
+def consumers_snapshot(router: Router, *, part: str = "", after: str = "", limit: int) -> Iterator[Values]:
+    """Consumers in order of their name, from the first one behind `after`. part: a literal piece of the name.
+
+    One at a time, so that others can have their turn; one that is deleted meanwhile is left out.
+    """
+    for name in nsmallest(limit, (name for name in router.consumers if name > after and part in name)):
+        consumer = router.consumers.get(name)
+        if consumer is not None:
+            yield consumer.snapshot()
 
 
 def denials_snapshot(router: Router, *, limit: int) -> Values:

@@ -41,6 +41,8 @@ LIST_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
 DELIVERIES_MAX = 1_000
 SECONDS_MAX = 366 * 86_400.0
+COUNT_WAIT_S = 2.0          # a seek answers with what is counted by then
+COUNT_ASK_S = 0.02
 
 
 class ConsumerBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -199,7 +201,7 @@ class ConsumersEndpoint:
             consumer = self.router.consumers.get(name)
             if consumer is not None:                    # deleted while others had their turn
                 page.append(self.shown(consumer))
-                await asyncio.sleep(0)                  # an exact lag may have to look into the log
+                await asyncio.sleep(0)                  # others have their turn
         return json_response({"consumers": page, "next": names[limit - 1] if len(names) > limit else None})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -229,13 +231,21 @@ class ConsumersEndpoint:
         consumer = self.managed(request, session.identity)
         body = await json_body(request, SeekBody, self.settings, self.memory)
         positions = self._positions(consumer, body)
-        events = sum(partition.count(position, consumer.wants) for partition, position in positions.items())
         if not body.dry_run:
             consumer.seek(positions)
             await self.stored(consumer)
+        count = self.router.registry.count_from(consumer, positions)
+        try:
+            deadline_s = self.router.clock_s() + COUNT_WAIT_S
+            while not count.exact and self.router.clock_s() < deadline_s:
+                await asyncio.sleep(COUNT_ASK_S)
+        finally:
+            count.close()
         placed = [{"stream": partition.stream, "partition": partition.index, "position": position}
                   for partition, position in positions.items()]
-        return json_response({"dry_run": body.dry_run, "events": events, "positions": placed})
+        return json_response({
+            "dry_run": body.dry_run, "events": count.events, "events_state": "exact" if count.exact else "counting",
+            "positions": placed})
 
     def _positions(self, consumer: Consumer, body: SeekBody) -> dict[Any, int]:
         chosen = [partition for partition in consumer.cursors
@@ -263,7 +273,7 @@ class ConsumersEndpoint:
             "dead_letter_topic": spec.dead_letter_topic or f"dead-letter/{consumer.name}",
             "push": msgspec.to_builtins(spec.push) if spec.push is not None else None,
             "time": rfc3339(self.router.clock_ms()),
-            "lag": {"events": state["lag_events"], "seconds": state["lag_seconds"]},
+            "lag": {"events": state["lag_events"], "seconds": state["lag_seconds"], "state": state["lag_state"]},
             "clients": self.pullers.clients(consumer), "readers": len(consumer.members),
             "in_flight": consumer.in_flight, "delivered": consumer.delivered, "acked": consumer.acked,
             "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered,

@@ -17,6 +17,8 @@ from protocols.rest.pulling import ExtendBody, NackBody, PullBody, TokensBody
 STRUCTS = (EventJson, Published, ConsumerBody, SeekBody, RedriveBody, PullBody, TokensBody, NackBody, ExtendBody)
 _TEMPLATE = "#/components/schemas/{name}"
 
+COUNT_STATE: Part = {"enum": ["exact", "counting"]}         # counting: the number is what was found so far
+
 
 def schemas() -> dict[str, Any]:
     """Name → JSON Schema 2020-12."""
@@ -51,7 +53,7 @@ def _written() -> dict[str, Part]:
         "RetainedPage": obj({"events": array(ref("EventJson")), "next": nullable("string")}),
         "Consumer": _consumer(),
         "Sought": obj({
-            "dry_run": BOOLEAN, "events": INTEGER,
+            "dry_run": BOOLEAN, "events": INTEGER, "events_state": COUNT_STATE,
             "positions": array(obj({"stream": TEXT, "partition": INTEGER, "position": INTEGER}))}),
         "DeadLetters": obj({"dead_letters": array(ref("EventJson")), "next": nullable("string")}),
         "Redrive": obj({
@@ -67,9 +69,9 @@ def _consumer() -> Part:
         "streams": array(TEXT), "user": TEXT, "paused": BOOLEAN, "max_in_flight": INTEGER,
         "ack_timeout_s": nullable("number"), "max_deliveries": nullable("integer"), "backoff_initial_s": NUMBER,
         "backoff_max_s": NUMBER, "expires_s": nullable("number"), "dead_letter_topic": TEXT, "push": nullable("object"),
-        "time": TEXT, "lag": obj({"events": INTEGER, "seconds": NUMBER}), "readers": INTEGER, "in_flight": INTEGER,
-        "delivered": INTEGER, "acked": INTEGER, "redelivered": INTEGER, "dead_lettered": INTEGER, "positions": {},
-        "clients": {},
+        "time": TEXT, "lag": obj({"events": INTEGER, "seconds": NUMBER, "state": COUNT_STATE}),
+        "readers": INTEGER, "in_flight": INTEGER, "delivered": INTEGER, "acked": INTEGER,
+        "redelivered": INTEGER, "dead_lettered": INTEGER, "positions": {}, "clients": {},
     })
 
 

@@ -33,6 +33,7 @@ from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
 from routing.log.segment import Damage, Segment
 from routing.log.tail_cache import TailCache
+from routing.log.tally import Tally
 from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
 from routing.settings import Durability, StreamSettings
@@ -97,6 +98,7 @@ class Partition:
         self.held_from: int | None = None               # retention leaves what is from here on: another node wants it
         self.held_up: Refusal | None = None             # set while nothing may be appended for the sake of such nodes
         self.damage: list[Damage] = []                  # what recovery and readers found broken
+        self.rewrites = 0                               # times that compaction has put cleaned segments in place
         self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
         self._owner = owner
         self._open: list[list[Event] | RawBatch] = []
@@ -376,9 +378,22 @@ class Partition:
         """Whole RecordBatches from the one that holds offset (or the next there is): at least one, if there is one."""
         return self._reader.read(max(offset, self.start_offset), max_bytes)
 
+    def tally(self, offset: int, *, until: int, max_scanned: int) -> Tally:
+        """How often each topic stands in the committed events from offset on, as far as one step goes.
+
+        It ends before until, at the end of a block, or after about max_scanned events that had to be looked at.
+        """
+        return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned)
+
     def count(self, offset: int, wanted: Callable[[str], bool]) -> int:
-        """How many committed events at or after offset have a wanted topic."""
-        return self._reader.count(max(offset, self.start_offset), Verdicts(wanted))
+        """How many committed events at or after offset have a wanted topic. All at once: not while clients wait."""
+        verdicts = Verdicts(wanted)
+        total = 0
+        while offset < self.end_offset:
+            found = self.tally(offset, until=self.end_offset, max_scanned=_ALL)
+            total += sum(count for topic, count in found.counts.items() if verdicts[topic])
+            offset = found.next_offset
+        return total
 
     def offset_for_time(self, timestamp_ms: int) -> int:
         """The first offset whose timestamp is timestamp_ms or later; end_offset when there is none."""
@@ -422,6 +437,7 @@ class Partition:
         old = self.segments[first:first + len(bases)]
         assert [segment.base_offset for segment in old] == bases
         self.segments[first:first + len(bases)] = [new]
+        self.rewrites += 1
         new.on_damage = self._found_damage
         for segment in old:
             self._reader.forget(segment)
