@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mesh.commands import apikey, events, links, log, node, show, topology
+from mesh.commands import apikey, audit, events, links, log, node, show, topology
 from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 
@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "links": (links.add_links, "its links with their state and backlog; pause, resume, drain, kick one"),
     "topology": (topology.add_topology, "the mesh as it sees it: nodes and links, routes, interest, lag"),
     "denials": (show.add_denials, "what was refused lately, and by which rule"),
+    "audit": (audit.add_audit, "who did what; and the proof that nothing of it was changed"),
     "log": (log.add_log, "verify or dump a log, also that of a running node"),
 }
 

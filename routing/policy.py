@@ -23,7 +23,11 @@ class Action(enum.Enum):
     CONNECT = "connect"
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
-    MANAGE = "manage"
+    MANAGE = "manage"               # all of the following, and whatever a later version adds
+    VIEW = "view"                   # see the node and the mesh: everything but payloads
+    OPERATE = "operate"             # and act: pause, kick, seek, redrive
+    AUDIT = "audit"                 # read who did what
+    ADMINISTER = "administer"       # users, keys, policies
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +43,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 
 ANONYMOUS = "anonymous"
+_PARTS = (Action.VIEW, Action.OPERATE, Action.AUDIT, Action.ADMINISTER)
+GRANTS = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.OPERATE: (Action.OPERATE, Action.VIEW)}
+DENIES = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.VIEW: (Action.MANAGE, *_PARTS)}   # no act without seeing
 INTERNAL = Identity(user="$node", roles=("$node",), protocol="internal")
 REPLY_PREFIX = "$reply/"        # topics on which requests wait for their answers; see replies.py
 
@@ -120,13 +127,13 @@ class Permissions:
             if not rule.applies_to(identity):
                 continue
             patterns = rule.filters_for(identity)
-            for action in rule.allow:
-                self._allow[action].extend((pattern, rule.name) for pattern in patterns)
-            for action in rule.deny:
-                self._deny[action].extend((pattern, rule.name) for pattern in patterns)
+            for granted in {part for action in rule.allow for part in GRANTS.get(action, (action,))}:
+                self._allow[granted].extend((pattern, rule.name) for pattern in patterns)
+            for denied in {part for action in rule.deny for part in DENIES.get(action, (action,))}:
+                self._deny[denied].extend((pattern, rule.name) for pattern in patterns)
 
     def decide(self, action: Action, topic: str) -> Decision:
-        """topic: a topic or topic filter; ignored for connect and manage."""
+        """topic: a topic or topic filter; only publish and subscribe look at it."""
         by_topic = action in (Action.PUBLISH, Action.SUBSCRIBE)
         for pattern, name in self._deny[action]:
             if not by_topic or filter_covers(pattern, topic):
@@ -155,6 +162,7 @@ class Policy:
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.denials: deque[dict[str, str | int]] = deque(maxlen=DENIALS_KEPT)
         self.denied: Counter[tuple[str, str]] = Counter()       # (protocol, action) → count
+        self._denials_listed = 0                                # the number of the next one
         self._permissions: dict[tuple[str, tuple[str, ...], str], Permissions] = {}
         self._per_client = False
         self.rules: tuple[Rule, ...] = ()
@@ -198,9 +206,11 @@ class Policy:
 
     def record_denial(self, identity: Identity, action: Action, topic: str, rule: str, now_ms: int) -> None:
         self.count_denial(identity, action)
+        self._denials_listed += 1
         self.denials.append({
-            "time_ms": now_ms, "user": identity.user, "client_id": identity.client_id, "protocol": identity.protocol,
-            "address": identity.address, "action": action.value, "topic": topic, "rule": rule,
+            "id": self._denials_listed, "time_ms": now_ms, "user": identity.user, "client_id": identity.client_id,
+            "protocol": identity.protocol, "address": identity.address, "action": action.value, "topic": topic,
+            "rule": rule,
         })
 
     def count_denial(self, identity: Identity, action: Action, count: int = 1) -> None:

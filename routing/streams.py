@@ -51,9 +51,9 @@ class StreamTable:
             partition.on_committed = self._on_committed
         self.by_name[settings.name] = Stream(settings, partitions)
 
-    def open_internal(self, name: str) -> Partition:
-        """The one partition of a compacted stream of the node itself."""
-        return self._open(StreamSettings(name, compact=True, segment_bytes=INTERNAL_SEGMENT_BYTES))[0]
+    def open_internal(self, name: str, *, compact: bool = True) -> Partition:
+        """The one partition of a stream of the node itself. Nobody captures it, and retention leaves it alone."""
+        return self._open(StreamSettings(name, compact=compact, segment_bytes=INTERNAL_SEGMENT_BYTES))[0]
 
     def _open(self, settings: StreamSettings) -> list[Partition]:
         partitions = self._store.open_stream(settings)

@@ -214,7 +214,7 @@ def show_denials(options: argparse.Namespace) -> int:
     rows = [
         [denial["time"], denial["user"], denial["client_id"], denial["protocol"], denial["action"], denial["topic"],
          denial["rule"]]
-        for denial in _rows(answer, "recent")
+        for denial in _rows(answer, "denials")
     ]
     print(format_table(["time", "user", "client", "protocol", "action", "topic", "rule"], rows))
     return 0

@@ -1,41 +1,38 @@
-"""The console listener: health, metrics and the management API. aiohttp, guarded like the REST listener.
+"""The console listener: probes, metrics, the management API. aiohttp, guarded like the REST listener.
 
-    /healthz /readyz                  open to everybody: a probe has no password, and they say little
-    /metrics                          Prometheus text
-    /api/v1/status  streams  consumers  clients  denials  ledger  policies
-    POST   /api/v1/consumers/{name}/seek | pause | resume        DELETE /api/v1/consumers/{name}
-    POST   /api/v1/clients/{client id}/kick
+    /healthz /readyz       open to everybody: a probe has no password, and they say little
+    /metrics               Prometheus text
+    /api/v1/…              api.py
 
-Everything but the probes needs the action `manage` (HTTP Basic). Without users the listener is on loopback only, and
+With users, all but the probes needs a login and a right (doors.py). Without users the listener is on loopback only, and
 requests must name this machine in Host and come from no foreign page (Origin): a web page elsewhere could otherwise
 reach a node on the visitor's machine, by DNS rebinding or by a form.
 """
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from mesh.configuration.address import is_loopback
-from mesh.management.api import AdminApi
+from mesh.management.api import Api
+from mesh.management.audit import Audit
+from mesh.management.doors import Guard, Rights
+from mesh.management.live import Live
 from mesh.management.metrics import Metrics
-from protocols.fields import FieldRepeated, one_of
-from protocols.origin import origin_allowed
+from mesh.management.sampler import Sampler
+from mesh.management.sessions import Sessions
+from protocols.fields import FieldRepeated
 from protocols.rest.auth import Doorkeeper
-from protocols.rest.problems import Problem, problem_of, problem_response
+from protocols.rest.problems import Problem, problem_response
 from routing.policy import Action
 
 if TYPE_CHECKING:
     from mesh.node import Node
 
-logger = logging.getLogger(__name__)
-
 BODY_BYTES_MAX = 64 * 1024
-OPEN_PATHS = frozenset(("/healthz", "/readyz"))
-SAFE_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -48,17 +45,46 @@ SECURITY_HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_admin_app(node: Node) -> web.Application:
-    """The aiohttp application of the console listener."""
-    keeper = Doorkeeper(node.router, node.authenticator)
-    app = web.Application(
-        client_max_size=BODY_BYTES_MAX, middlewares=[answer_problems, cast(Middleware, _guard(node, keeper))])
-    probes = Probes(node)
-    app.router.add_get("/healthz", probes.healthz)
-    app.router.add_get("/readyz", probes.readyz)
-    app.router.add_get("/metrics", Metrics(node).answer)
-    AdminApi(node).add_routes(app.router)
-    return app
+class Management:
+    """What the console listener serves, and what works for it in the background."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.audit = Audit(node.router, node.clock_ms)
+        self.sampler = Sampler(node)
+        self.sessions = Sessions(node.router.clock_s, node.clock_ms)
+        self.api = Api(node, self.sampler, self.audit, Live(node, self.sampler))
+        self.rights = Rights()
+        self._sampling: asyncio.Task[None] | None = None
+
+    def make_app(self) -> web.Application:
+        node = self._node
+        keeper = Doorkeeper(node.router, node.authenticator)
+        guard = Guard(node, keeper, self.sessions, self.rights, self.api.acts, "")
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await guard.check(request, handler)
+
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer_problems, cast(Middleware, check)])
+        probes = Probes(node)
+        for path, handler, action in (
+            ("/healthz", probes.healthz, None), ("/readyz", probes.readyz, None),
+            ("/metrics", Metrics(node).answer, Action.VIEW),
+        ):
+            app.router.add_get(path, handler)
+            self.rights.set("GET", path, action)
+        self.api.add_routes(app.router, self.rights, guard)
+        return app
+
+    def start(self) -> None:
+        self._sampling = asyncio.get_running_loop().create_task(self.sampler.run())
+        self.sampler.on_sample.append(lambda: self.api.tidy(self._node.router.clock_s()))
+
+    async def close(self) -> None:
+        if self._sampling is not None:
+            self._sampling.cancel()
+        await self.api.close()
 
 
 @web.middleware
@@ -86,39 +112,6 @@ def _problem_of_http(request: web.Request, error: web.HTTPException) -> Problem:
     if error.status == 413:
         return Problem(413, "payload-too-large", f"a request body has at most {BODY_BYTES_MAX} bytes")
     return Problem(error.status, "http-error", error.reason)
-
-
-def _guard(node: Node, keeper: Doorkeeper) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN_PATHS:
-            return await handler(request)
-        if node.authenticator.open and not is_local_host(one_of(request.headers, hdrs.HOST) or ""):
-            raise Problem(403, "foreign-host", "without users this listener answers to localhost only")
-        if request.method not in SAFE_METHODS:
-            check_origin(request)
-        session = await keeper.session(request)
-        refusal = node.router.policy.refuse(session.identity, Action.MANAGE, "", node.clock_ms())
-        if refusal is not None:
-            raise problem_of(refusal)
-        if request.method not in SAFE_METHODS:
-            logger.info("%s %s by user %s from %s", request.method, request.path, session.identity.user,
-                        session.identity.address)
-        return await handler(request)
-    return guard
-
-
-def is_local_host(host: str) -> bool:
-    """True when a Host header names this machine."""
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-    return is_loopback(name.strip("[]"))
-
-
-def check_origin(request: web.Request) -> None:
-    """Refuse what a page of another site sends.                              Source: RFC 6454 §7; hostile.md row 83"""
-    origin = one_of(request.headers, hdrs.ORIGIN)
-    if origin is not None and not origin_allowed(origin, one_of(request.headers, hdrs.HOST) or "", ()):
-        raise Problem(403, "foreign-origin", "requests from pages of other sites are refused")
 
 
 class Probes:

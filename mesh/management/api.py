@@ -1,37 +1,46 @@
-"""The handlers of the management API: JSON snapshots, and what may be done to consumers and clients.
+"""The management API: every table, histories, the overview, the live stream, browsing, and what may be done.
 
-Lists are bounded: ?limit= up to LIMIT_MAX and, for consumers and clients, ?after=<last name> for the next
-page and ?name=<a literal piece of the name>.
+Two clients see the node through it, the web console and the terminal dashboard, and whoever writes a script. The tables
+are resources.py, their query language table.py, the acts acts.py.
 """
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from mesh.link.api import LinkApi
+from mesh.management.acts import Act, Acts, body_of
 from mesh.management.answers import json_answer
+from mesh.management.attention import overview
+from mesh.management.browse import Browser, parse_search
+from mesh.management.doors import IDENTITY, Guard, Rights
+from mesh.management.formats import choose_format, encode_page
+from mesh.management.live import Live
 from mesh.management.mesh_api import MeshApi
-from mesh.management.snapshots import (
-    consumers_snapshot,
-    denials_snapshot,
-    policies_snapshot,
-    streams_snapshot,
-)
+from mesh.management.resources import Resource, resources
+from mesh.management.steps import in_steps
+from mesh.management.table import Page, Query, QueryError, Row, parse_query, select
 from protocols.event_json import parse_rfc3339
+from protocols.fields import list_of
 from protocols.rest.problems import Problem
 from routing.consumer import Consumer
+from routing.policy import Action, Identity
 from routing.registry import start_position
 
 if TYPE_CHECKING:
+    from mesh.management.audit import Audit
+    from mesh.management.sampler import Sampler
     from mesh.node import Node
     from routing.log.partition import Partition
 
-LIMIT_DEFAULT = 1_000
-LIMIT_MAX = 10_000
-ROWS_PER_TURN = 50      # of a list, about a millisecond; then others have their turn
+PREFIX: Final = "/api/v1"
+FRESH_MAX_S: Final = 1.0            # a snapshot serves all who ask within so long, …
+FRESH_PER_COST: Final = 50          # … or within so many times what it cost to take: 2 % of a core at the most
+LINK_ACTS: Final = ("pause", "resume", "drain", "kick")
+MANY_ROWS: Final = 500              # more of them are filtered and encoded in a thread
 
 
 class SeekBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,64 +49,196 @@ class SeekBody(msgspec.Struct, forbid_unknown_fields=True):
     to: int | str
     stream: str | None = None
     partition: int | None = None
+    dry_run: bool = False
+    reason: str = ""
 
 
-class AdminApi:
-    """All handlers share the node; there is no state of their own."""
+class Taken(msgspec.Struct):
+    """A table as it was at a moment."""
 
-    def __init__(self, node: Node) -> None:
+    rows: list[Row]
+    at_s: float
+    fresh_s: float          # for so long nobody takes it again
+
+
+class Api:
+    """One per node. Handlers for aiohttp, and table() for the pages of the console: the same answers."""
+
+    def __init__(self, node: Node, sampler: Sampler, audit: Audit, live: Live) -> None:
         self._node = node
+        self._sampler = sampler
+        self._audit = audit
+        self._live = live
+        self.acts = Acts(audit)
+        self.browser = Browser(node.router)
+        self.resources: dict[str, Resource] = {resource.name: resource for resource in resources(node, sampler)}
+        self.resources["audit"] = Resource(
+            "audit", "id", "Who did what, newest first.", audit.rows, action=Action.AUDIT, order="-id")
+        self._taken: dict[str, Taken] = {}
+        self._taking: dict[str, asyncio.Task[Taken]] = {}
+        self._pool = ThreadPoolExecutor(1, "management")
+        self._guard: Guard | None = None
 
-    def add_routes(self, routes: web.UrlDispatcher) -> None:
-        prefix = "/api/v1"
-        for name in ("status", "streams", "consumers", "webhooks", "clients", "denials", "ledger", "policies"):
-            routes.add_get(f"{prefix}/{name}", getattr(self, name))
-        routes.add_post(f"{prefix}/consumers/{{name:.+}}/seek", self.seek)
-        routes.add_post(f"{prefix}/consumers/{{name:.+}}/pause", self.pause)
-        routes.add_post(f"{prefix}/consumers/{{name:.+}}/resume", self.resume)
-        routes.add_delete(f"{prefix}/consumers/{{name:.+}}", self.delete)
-        routes.add_post(f"{prefix}/clients/{{name:.+}}/kick", self.kick)
-        LinkApi(self._node.links).add_routes(routes, prefix)
-        MeshApi(self._node.mesh).add_routes(routes, prefix)
+    def add_routes(self, routes: web.UrlDispatcher, rights: Rights, guard: Guard, base_path: str = "") -> None:
+        self._guard = guard
+        prefix = base_path + PREFIX
 
-    # -- snapshots --------------------------------------------------------------------------------------------
+        def add(method: str, path: str, handler: Any, action: Action) -> None:
+            resource = routes.add_route(method, prefix + path, handler).resource
+            assert resource is not None
+            rights.set(method, resource.canonical, action)
+
+        for resource in self.resources.values():
+            add(hdrs.METH_GET, f"/{resource.name}", self._table_handler(resource), resource.action)
+        for name in ("status", "overview", "ledger", "history", "stream", "browse", "whoami"):
+            add(hdrs.METH_GET, f"/{name}", getattr(self, name), Action.VIEW)
+        add(hdrs.METH_POST, "/can-i", self.can_i, Action.VIEW)
+        for act in ("seek", "pause", "resume"):
+            add(hdrs.METH_POST, f"/consumers/{{name:.+}}/{act}", getattr(self, act), Action.OPERATE)
+        add(hdrs.METH_DELETE, "/consumers/{name:.+}", self.delete, Action.OPERATE)
+        add(hdrs.METH_POST, "/clients/{name:.+}/kick", self.kick, Action.OPERATE)
+        for act in LINK_ACTS:
+            add(hdrs.METH_POST, f"/links/{{id}}/{act}", self.act_on_link, Action.OPERATE)
+        MeshApi(self._node.mesh).add_routes(
+            lambda path, handler: add(hdrs.METH_GET, path, handler, Action.VIEW))
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    async def table(self, name: str, query: Query) -> tuple[Page, float]:
+        """A page of a table, and how old it is in seconds. Raises QueryError. For the console; who asks was checked."""
+        resource = self.resources[name]
+        taken = await self._take(resource)
+        page = await self._off_loop(len(taken.rows), select, taken.rows, _ordered(query, resource), resource.key)
+        return page, self._node.router.clock_s() - taken.at_s
+
+    def _table_handler(self, resource: Resource) -> Any:
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                query = parse_query(request.query, resource.key)
+                kind = choose_format(list_of(request.headers, hdrs.ACCEPT), request.query.get("format", ""))
+                page, age_s = await self.table(resource.name, query)
+            except QueryError as error:
+                raise Problem(400, "query-invalid", str(error)) from error
+            extra = {**resource.extra(), "age_s": round(age_s, 3)}
+            body = await self._off_loop(len(page.rows), encode_page, resource.name, page, extra, kind)
+            headers = {"X-Total-Count": str(page.total)}
+            if page.next:
+                headers["X-Next"] = page.next.encode("ascii", "backslashreplace").decode()
+            return web.Response(body=body, content_type=kind, charset="utf-8" if kind == "text/csv" else None,
+                                headers=headers)
+        return answer
+
+    async def _off_loop(self, rows: int, work: Any, *arguments: Any) -> Any:
+        if rows <= MANY_ROWS:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def _take(self, resource: Resource) -> Taken:
+        """The rows as they are now, or were a moment ago: taken once, in steps, for all who ask."""
+        known = self._taken.get(resource.name)
+        if known is not None and self._node.router.clock_s() - known.at_s < known.fresh_s:
+            return known
+        task = self._taking.get(resource.name)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._collect(resource))
+            self._taking[resource.name] = task
+            task.add_done_callback(lambda _: self._taking.pop(resource.name, None))
+        return await asyncio.shield(task)
+
+    async def _collect(self, resource: Resource) -> Taken:
+        rows, cost_s = await in_steps(resource.rows())
+        taken = Taken(rows, self._node.router.clock_s(), min(cost_s * FRESH_PER_COST, FRESH_MAX_S))
+        self._taken[resource.name] = taken
+        return taken
+
+    def forget(self, name: str) -> None:
+        """A table that an act has changed is taken anew."""
+        self._taken.pop(name, None)
+
+    def tidy(self, now_s: float) -> None:
+        """Snapshots that nobody looks at any more go. Called every second or so."""
+        for name in [name for name, taken in self._taken.items() if now_s - taken.at_s > 10 * FRESH_MAX_S]:
+            del self._taken[name]
+
+    # -- reads ------------------------------------------------------------------------------------------------
 
     async def status(self, request: web.Request) -> web.Response:
         return json_answer(self._node.status())
 
-    async def streams(self, request: web.Request) -> web.Response:
-        return json_answer({"streams": streams_snapshot(self._node.router)})
-
-    async def consumers(self, request: web.Request) -> web.Response:
-        query = request.query
-        rows = []
-        for row in consumers_snapshot(
-                self._node.router, part=query.get("name", ""), after=query.get("after", ""), limit=_limit(request)):
-            rows.append(row)
-            if len(rows) % ROWS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        return json_answer({"consumers": rows, "total": len(self._node.router.consumers)})
-
-    async def webhooks(self, request: web.Request) -> web.Response:
-        return json_answer({"webhooks": self._node.webhooks.snapshot()})
-
-    async def clients(self, request: web.Request) -> web.Response:
-        rows = self._node.clients()
-        after, part = request.query.get("after", ""), request.query.get("name", "")
-        wanted = (row for row in rows if str(row["client_id"]) > after and part in str(row["client_id"]))
-        page = sorted(wanted, key=lambda row: str(row["client_id"]))
-        return json_answer({"clients": page[:_limit(request)], "total": len(rows)})
-
-    async def denials(self, request: web.Request) -> web.Response:
-        return json_answer(denials_snapshot(self._node.router, limit=_limit(request)))
+    async def overview(self, request: web.Request) -> web.Response:
+        return json_answer(overview(self._node, self._sampler))
 
     async def ledger(self, request: web.Request) -> web.Response:
         return json_answer({"losses": self._node.router.ledger.snapshot()})
 
-    async def policies(self, request: web.Request) -> web.Response:
-        return json_answer({"policies": policies_snapshot(self._node.router)})
+    async def whoami(self, request: web.Request) -> web.Response:
+        return json_answer(self.rights_of(request[IDENTITY]))
 
-    # -- actions ----------------------------------------------------------------------------------------------
+    def rights_of(self, identity: Identity) -> dict[str, Any]:
+        decide = self._node.router.policy.decide
+        actions = (Action.VIEW, Action.OPERATE, Action.AUDIT, Action.ADMINISTER, Action.MANAGE)
+        decisions = {action.value: decide(identity, action) for action in actions}
+        return {
+            "user": identity.user, "roles": list(identity.roles), "address": identity.address,
+            "may": {name: decision.allowed for name, decision in decisions.items()},
+            "because": {name: decision.rule for name, decision in decisions.items()},
+        }
+
+    async def history(self, request: web.Request) -> web.Response:
+        """?kind=consumer&id=billing&series=lag_events&from=&until=   Times: RFC 3339; from: 15 minutes ago."""
+        query = request.query
+        kind, subject, figure = query.get("kind", "node"), query.get("id", self._node.name), query.get("series", "")
+        figures = self._sampler.histories.figures(kind, subject)
+        if not figures:
+            raise Problem(404, "not-found", f"there is no history of {kind} {subject[:200]}")
+        if not figure:
+            return json_answer({"kind": kind, "id": subject, "series": figures})
+        series = self._sampler.histories.get(kind, subject, figure)
+        if series is None:
+            raise Problem(404, "not-found", f"there is no series {figure[:100]}; there are {', '.join(figures)}")
+        now_s = self._node.clock_ms() // 1000
+        until_s = _time_s(query.get("until", ""), now_s)
+        points = series.points(_time_s(query.get("from", ""), until_s - 900), until_s)
+        return json_answer({"kind": kind, "id": subject, "series": figure, "start_ms": points.start_s * 1000,
+                            "step_ms": points.step_s * 1000, "values": points.values})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        assert self._guard is not None
+        return await self._live.answer(request, self._guard.alive(request))
+
+    async def browse(self, request: web.Request) -> web.Response:
+        try:
+            search = parse_search(request.query)
+            found = await self.browser.page(search, request.query.get("cursor", ""), request[IDENTITY])
+        except QueryError as error:
+            raise Problem(400, "query-invalid", str(error)) from error
+        return json_answer(found)
+
+    async def can_i(self, request: web.Request) -> web.Response:
+        """{"user", "roles", "client_id", "action", "topic"}: may they, and which rule says so?"""
+        body = await body_of(request)
+        return json_answer(self.decide(body))
+
+    def decide(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            action = Action(body.get("action"))
+        except ValueError:
+            names = ", ".join(one.value for one in Action)
+            raise Problem(400, "body-invalid", f"action is one of {names}") from None
+        user, roles = body.get("user", ""), body.get("roles", [])
+        client_id, topic = body.get("client_id", ""), body.get("topic", "")
+        if not all(isinstance(text, str) for text in (user, client_id, topic)) or not (
+                isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
+            raise Problem(400, "body-invalid", "user, client_id and topic are texts, roles a list of texts")
+        identity = Identity(user or "anonymous", tuple(roles), client_id=client_id)
+        decision = self._node.router.policy.decide(identity, action, topic)
+        return {"user": identity.user, "roles": roles, "action": action.value, "topic": topic,
+                "allowed": decision.allowed, "rule": decision.rule}
+
+    # -- acts -------------------------------------------------------------------------------------------------
 
     async def seek(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
@@ -106,33 +247,81 @@ class AdminApi:
         except msgspec.MsgspecError as error:
             raise Problem(400, "body-invalid", str(error)) from error
         positions = _positions(consumer, body)
-        consumer.seek(positions)
         placed = [
-            {"stream": partition.stream, "partition": partition.index, "position": position}
+            {"stream": partition.stream, "partition": partition.index, "position": position,
+             "from": _floor(consumer, partition), "moves": position - _floor(consumer, partition)}
             for partition, position in positions.items()
         ]
-        return json_answer({"consumer": consumer.name, "positions": placed})
+
+        def perform() -> dict[str, Any]:
+            consumer.seek(positions)
+            self.forget("consumers")
+            return {"consumer": consumer.name, "positions": placed}
+        before = {f"{one['stream']}/{one['partition']}": one["from"] for one in placed}
+        after = {f"{one['stream']}/{one['partition']}": one["position"] for one in placed}
+        act = Act("consumer.seek", consumer.name, {"positions": placed}, perform, before, after)
+        return await self.acts.run(request, request[IDENTITY], act, {"dry_run": body.dry_run, "reason": body.reason})
 
     async def pause(self, request: web.Request) -> web.Response:
-        consumer = self._consumer(request)
-        consumer.pause()
-        return json_answer({"consumer": consumer.name, "paused": True})
+        return await self._pause(request, True)
 
     async def resume(self, request: web.Request) -> web.Response:
+        return await self._pause(request, False)
+
+    async def _pause(self, request: web.Request, paused: bool) -> web.Response:
         consumer = self._consumer(request)
-        consumer.resume()
-        return json_answer({"consumer": consumer.name, "paused": False})
+        body = await body_of(request)
+
+        def perform() -> dict[str, Any]:
+            (consumer.pause if paused else consumer.resume)()
+            self.forget("consumers")
+            return {"consumer": consumer.name, "paused": paused}
+        preview = _preview(consumer)
+        name = "consumer.pause" if paused else "consumer.resume"
+        act = Act(name, consumer.name, preview, perform, {"paused": consumer.paused}, {"paused": paused})
+        return await self.acts.run(request, request[IDENTITY], act, body)
 
     async def delete(self, request: web.Request) -> web.Response:
         consumer = self._consumer(request)
-        self._node.delete_consumer(consumer.name)
-        return json_answer({"consumer": consumer.name, "deleted": True})
+        body = await body_of(request)
+
+        def perform() -> dict[str, Any]:
+            self._node.delete_consumer(consumer.name)
+            self.forget("consumers")
+            return {"consumer": consumer.name, "deleted": True}
+        preview = _preview(consumer)
+        act = Act("consumer.delete", consumer.name, preview, perform, preview)
+        return await self.acts.run(request, request[IDENTITY], act, body)
 
     async def kick(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if not self._node.kick(name):
+        body = await body_of(request)
+
+        def perform() -> dict[str, Any]:
+            if not self._node.kick(name):
+                raise Problem(404, "not-found", f"no client {name[:200]} is connected")
+            self.forget("clients")
+            return {"client_id": name, "kicked": True}
+        if all(row["client_id"] != name for row in self._node.clients()):
             raise Problem(404, "not-found", f"no client {name[:200]} is connected")
-        return json_answer({"client_id": name, "kicked": True})
+        return await self.acts.run(request, request[IDENTITY], Act("client.kick", name, {"clients": 1}, perform), body)
+
+    async def act_on_link(self, request: web.Request) -> web.Response:
+        identifier, action = request.match_info["id"], request.path.rpartition("/")[2]
+        body = await body_of(request)
+        link = self._node.links.links.get(identifier)
+        if link is None:
+            raise Problem(404, "not-found", f"there is no link {identifier[:200]}")
+        row = link.snapshot(self._node.router.clock_s())
+
+        def perform() -> dict[str, Any]:
+            if not getattr(self._node.links, action)(identifier):
+                raise Problem(404, "not-found", f"there is no link {identifier[:200]} that is connected")
+            self.forget("links")
+            return {"link": identifier, action: True}
+        preview = {"node": row["node"], "state": row["state"], "backlog": row["backlog"]}
+        act = Act(f"link.{action}", identifier, preview, perform, {"state": row["state"]})
+        return await self.acts.run(request, request[IDENTITY], act, body)
 
     def _consumer(self, request: web.Request) -> Consumer:
         name = request.match_info["name"]
@@ -142,12 +331,32 @@ class AdminApi:
         return consumer
 
 
+def _preview(consumer: Consumer) -> dict[str, Any]:
+    """What an act on it touches, in numbers."""
+    return {"members": len(consumer.members), "in_flight": consumer.in_flight, "lag_events": consumer.lag().events}
 
-def _limit(request: web.Request) -> int:
-    text = request.query.get("limit", str(LIMIT_DEFAULT))
-    if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= LIMIT_MAX:
-        raise Problem(400, "query-invalid", f"limit is a number from 1 to {LIMIT_MAX}")
-    return int(text)
+
+def _floor(consumer: Consumer, partition: Partition) -> int:
+    """The offset of the first event that it has not done with."""
+    cursor = consumer.cursors[partition]
+    first = cursor.first_unacked()
+    return min(first.offset, cursor.position) if first is not None else cursor.position
+
+
+def _ordered(query: Query, resource: Resource) -> Query:
+    if query.sort or not resource.order:
+        return query
+    column = resource.order.removeprefix("-")
+    return msgspec.structs.replace(query, sort=((column, resource.order.startswith("-")),))
+
+
+def _time_s(text: str, default_s: int) -> int:
+    if not text:
+        return default_s
+    found = parse_rfc3339(text)
+    if found is None:
+        raise Problem(400, "query-invalid", "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z")
+    return max(found // 1000, 0)
 
 
 def _positions(consumer: Consumer, body: SeekBody) -> dict[Partition, int]:

@@ -1,9 +1,10 @@
 """The mesh in the management API: nodes, routes, interest, lag of replication, gossip. JSON, reads only.
 
-    GET /api/v1/nodes   routes   interest[?topic=a/b]   mesh/lag   mesh/gossip
+    GET /api/v1/routes   interest[?topic=a/b]   mesh/lag   mesh/gossip
 """
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,6 +18,8 @@ from routing.topic import check_topic
 if TYPE_CHECKING:
     from mesh.meshing import Meshing
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
 ROWS_MAX = 10_000               # flows in one answer
 
 
@@ -24,17 +27,12 @@ class MeshApi:
     def __init__(self, mesh: Meshing) -> None:
         self._mesh = mesh
 
-    def add_routes(self, routes: web.UrlDispatcher, prefix: str) -> None:
+    def add_routes(self, add: Callable[[str, Handler], None]) -> None:
+        """add(path, handler): a read below /api/v1."""
         for name, handler in (
-            ("nodes", self.nodes), ("routes", self.routes), ("interest", self.interest), ("mesh/lag", self.lag),
-            ("mesh/gossip", self.gossip),
+            ("routes", self.routes), ("interest", self.interest), ("mesh/lag", self.lag), ("mesh/gossip", self.gossip),
         ):
-            routes.add_get(f"{prefix}/{name}", handler)
-
-    async def nodes(self, request: web.Request) -> web.Response:
-        found = self._mesh.snapshot()
-        return json_answer({"node": found["node"], "nodes": found["nodes"], "total": len(found["nodes"]),
-                      "problems": found["problems"]})
+            add(f"/{name}", handler)
 
     async def routes(self, request: web.Request) -> web.Response:
         return json_answer({"node": self._mesh.me.name, "routes": self._mesh.snapshot()["routes"]})

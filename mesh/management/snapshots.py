@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import nsmallest
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from protocols.event_json import rfc3339
@@ -41,31 +39,15 @@ def stream_snapshot(stream: Stream) -> Values:
     }
 
 
-def streams_snapshot(router: Router) -> list[Values]:
-    return [stream_snapshot(stream) for stream in router.streams]
+def stream_rows(router: Router) -> Iterator[Values]:
+    for stream in list(router.streams):
+        yield stream_snapshot(stream)
 
 
-def consumers_snapshot(router: Router, *, part: str = "", after: str = "", limit: int) -> Iterator[Values]:
-    """Consumers in order of their name, from the first one behind `after`. part: a literal piece of the name.
-
-    One at a time, so that others can have their turn; one that is deleted meanwhile is left out.
-    """
-    for name in nsmallest(limit, (name for name in router.consumers if name > after and part in name)):
-        consumer = router.consumers.get(name)
-        if consumer is not None:
-            yield consumer.snapshot()
-
-
-def denials_snapshot(router: Router, *, limit: int) -> Values:
-    """Counters since the start, and the latest denials, newest first."""
-    recent = [
-        {**denial, "time": rfc3339(int(denial["time_ms"]))} for denial in islice(reversed(router.policy.denials), limit)
-    ]
-    counts = [
-        {"protocol": protocol, "action": action, "count": count}
-        for (protocol, action), count in sorted(router.policy.denied.items())
-    ]
-    return {"counts": counts, "recent": recent}
+def denial_rows(router: Router) -> Iterator[Values]:
+    """The latest denials; those of a flood are counted and not all listed."""
+    for denial in list(router.policy.denials):
+        yield {**denial, "time": rfc3339(int(denial["time_ms"]))}
 
 
 def policies_snapshot(router: Router) -> list[Values]:

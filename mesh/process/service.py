@@ -23,7 +23,7 @@ from mesh.configuration.effective import warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
 from mesh.identity.first_admin import first_admin
-from mesh.management.admin import make_admin_app
+from mesh.management.admin import Management
 from mesh.node import Node, wall_clock_ms
 from mesh.process.banner import print_banner, print_first_password
 from mesh.process.datadir import ADMIN, DataDirectory
@@ -79,6 +79,7 @@ class Service:
         self._runners: list[GuardedRunner] = []
         self._sockets: list[SocketListener] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._management: Management | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -125,8 +126,9 @@ class Service:
         generated, password = first_admin(self._config, users, self._data)
         node.authenticator.replace(users + generated)
         node.listeners, node.files = listeners, self._files
+        self._management = management = Management(node)
         factories = {
-            "console": await self._http_factory(make_admin_app(node), RestCounters()),
+            "console": await self._http_factory(management.make_app(), RestCounters()),
             "http": await self._http_factory(node.rest.make_app(), node.rest.counters),
             "mqtt": self._mqtt_factory(node), "link": node.links.accept,
         }
@@ -140,6 +142,7 @@ class Service:
             logger.warning("%s", warning)
         node.authenticator.tokens.prefetch()
         node.webhooks.start()
+        management.start()
         freeze_start()
         self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))
@@ -231,6 +234,8 @@ class Service:
         """Each protocol in its own words, at the same time."""
         node.mqtt.shutdown()
         node.mesh.close()
+        if self._management is not None:
+            await self._management.close()
         outcomes = await asyncio.gather(
             node.rest.shutdown(), node.webhooks.shutdown(), node.links.shutdown(),
             *(runner.cleanup() for runner in self._runners), return_exceptions=True)

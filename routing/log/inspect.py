@@ -62,6 +62,23 @@ def dump(path: Path, *, offset: int = 0, count: int | None = None, headers: bool
                 yield line
 
 
+def payloads(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and value of every record of one partition, in order. Raises StorageError where there is no log."""
+    disk = RealFileSystem()
+    for directory, bases in _partitions(path):
+        for base, following in pairwise([*bases, None]):
+            assert base is not None
+            segment = _open(disk, directory, base, following)
+            try:
+                for item in _batches(segment, last=following is None):
+                    if isinstance(item, Damage):
+                        raise StorageError(f"{segment.path()}: {item}")
+                    for record in records(plain_batch(item.raw(), item.header), item.header):
+                        yield record.offset, record.value or b""
+            finally:
+                segment.close()
+
+
 def _partitions(path: Path) -> Iterator[tuple[Path, list[int]]]:
     """The partition directories below path, with the base offsets of their segments."""
     if path.is_file() and path.name.endswith(LOG) and path.stem.isdigit():

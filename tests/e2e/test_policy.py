@@ -284,7 +284,7 @@ def test_denials_are_counted_and_listed_with_their_rule(guarded):
         client.subscribe(("plant/secret/a", 1))
     guarded.publish("pay/rest", b"x", basic("ana"))
     listed = guarded.get("/api/v1/denials", basic("root")).json
-    rows = {(row["protocol"], row["action"], row["topic"], row["user"], row["rule"]) for row in listed["recent"]}
+    rows = {(row["protocol"], row["action"], row["topic"], row["user"], row["rule"]) for row in listed["denials"]}
     assert ("mqtt", "publish", "pay/ana", "ana", "pay is not published by operators") in rows
     assert ("mqtt", "subscribe", "plant/secret/a", "ana", "no secrets for anybody") in rows
     assert ("http", "publish", "pay/rest", "ana", "pay is not published by operators") in rows

@@ -197,7 +197,7 @@ def test_with_users_everything_but_the_probes_needs_manage(guarded: Node) -> Non
 def test_a_denial_is_counted_and_names_its_rule(guarded: Node) -> None:
     assert guarded.publish("hr/salaries", b"1", ANA_LOGIN).status == 403
     denials = guarded.get("/api/v1/denials", ROOT_LOGIN).json
-    newest = next(row for row in denials["recent"] if row["action"] == "publish")
+    newest = next(row for row in denials["denials"] if row["action"] == "publish")
     assert (newest["user"], newest["topic"], newest["rule"]) == ("ana", "hr/salaries", "no rule allows it")
     assert {"protocol": "http", "action": "publish", "count": 1} in denials["counts"]
 

@@ -1,0 +1,167 @@
+"""Once a second: figures of the node into its histories, and when the state of each thing last changed.
+
+    node       events_in_s  denied_s  lag_events  connections  dropped_s  memory_bytes
+    link       sent_bytes_s  received_bytes_s  backlog_bytes  backlog_seconds  rtt_ms
+    stream     events_s  size_bytes
+    consumer   lag_events  lag_seconds  acked_s
+
+The number of series is bounded (history.SERIES_MAX); consumers with lag come before those without, so that a node with
+100,000 quiet sessions still remembers what those did that are behind.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from mesh.management.history import Histories
+from mesh.management.steps import in_steps
+
+if TYPE_CHECKING:
+    from mesh.node import Node
+
+logger = logging.getLogger(__name__)
+
+EVERY_S: Final = 1.0
+TIDY_EVERY: Final = 60                  # samples
+CONSUMERS_SAMPLED_MAX: Final = 200      # of one second
+
+
+class Sampler:
+    """One per node. run() as a task."""
+
+    def __init__(self, node: Node) -> None:
+        self.histories = Histories()
+        self.rates: dict[tuple[str, str], dict[str, float]] = {}       # (kind, subject) → the newest figures
+        self.on_sample: list[Callable[[], None]] = []
+        self._node = node
+        self._totals: dict[tuple[str, str, str], float] = {}
+        self._states: dict[tuple[str, str], tuple[str, int]] = {}       # (kind, subject) → its state, since when (ms)
+        self._sampled_s = 0.0
+        self._count = 0
+
+    async def run(self) -> None:
+        """Until it is cancelled. A fault is logged, and the next second is sampled again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            begun_s = loop.time()
+            try:
+                await self.sample(begun_s)
+            except Exception:
+                logger.exception("a sample of the node's figures failed")
+            await asyncio.sleep(max(EVERY_S - (loop.time() - begun_s), EVERY_S / 4))
+
+    async def sample(self, now_s: float) -> None:
+        """now_s: monotonic. Takes its figures in steps."""
+        passed_s = now_s - self._sampled_s if self._sampled_s else 0.0
+        self._sampled_s = now_s
+        at_s = self._node.clock_ms() // 1000
+        found, _ = await in_steps(self._figures(passed_s))
+        self.rates = {}
+        for kind, subject, figures in found:
+            self.rates[kind, subject] = figures
+            for name, value in figures.items():
+                self.histories.add(kind, subject, name, at_s, value)
+        self._count += 1
+        if self._count % TIDY_EVERY == 0:
+            self._tidy(at_s)
+        for told in self.on_sample:
+            told()
+
+    def since_ms(self, kind: str, subject: str) -> int | None:
+        """From when on the state that the subject has now was seen; None: never seen."""
+        known = self._states.get((kind, subject))
+        return known[1] if known is not None else None
+
+    def state_is(self, kind: str, subject: str, state: str) -> int:
+        """Note a state; returns since when it holds (wall clock, ms)."""
+        known = self._states.get((kind, subject))
+        if known is None or known[0] != state:
+            known = self._states[kind, subject] = (state, self._node.clock_ms())
+        return known[1]
+
+    # -- figures ----------------------------------------------------------------------------------------------
+
+    def _figures(self, passed_s: float) -> Iterator[tuple[str, str, dict[str, float]]]:
+        yield from self._links()
+        for stream in list(self._node.router.streams):
+            end = sum(partition.end_offset for partition in stream.partitions)
+            size = sum(partition.size_bytes for partition in stream.partitions)
+            yield "stream", stream.name, {
+                "events_s": self._rate("stream", stream.name, "end", end, passed_s), "size_bytes": float(size)}
+        lag = 0.0
+        for name, figures in self._consumers(passed_s):
+            lag += figures.get("lag_events", 0.0)
+            if len(figures) > 1:
+                yield "consumer", name, figures
+        yield "node", self._node.name, self._own(passed_s, lag)
+
+    def _links(self) -> Iterator[tuple[str, str, dict[str, float]]]:
+        for row in self._node.links.snapshot():
+            self.state_is("link", str(row["id"]), str(row["state"]))
+            backlog = row["backlog"]
+            figures = {
+                "sent_bytes_s": row["sent"]["bytes_s"], "received_bytes_s": row["received"]["bytes_s"],
+                "backlog_bytes": backlog["bytes"] + backlog["unconfirmed_bytes"], "backlog_seconds": backlog["seconds"],
+                "rtt_ms": row["rtt_ms"],
+            }
+            yield "link", str(row["id"]), {name: float(value) for name, value in figures.items() if value is not None}
+
+    def _consumers(self, passed_s: float) -> Iterator[tuple[str, dict[str, float]]]:
+        """Those behind with all their figures, the others as far as there is room; the rest by their lag alone."""
+        sampled = 0
+        for consumer in list(self._node.router.consumers.values()):
+            if consumer.closed or not consumer.spec.durable:
+                continue
+            lag = consumer.lag()
+            if not lag.events and sampled >= CONSUMERS_SAMPLED_MAX:
+                yield consumer.name, {"lag_events": 0.0}
+                continue
+            sampled += 1
+            yield consumer.name, {
+                "lag_events": float(lag.events), "lag_seconds": lag.seconds,
+                "acked_s": self._rate("consumer", consumer.name, "acked", consumer.acked, passed_s)}
+
+    def _own(self, passed_s: float, lag: float) -> dict[str, float]:
+        node, name = self._node, self._node.name
+        router = node.router
+        return {
+            "events_in_s": self._rate("node", name, "in", router.published, passed_s),
+            "denied_s": self._rate("node", name, "denied", router.policy.denied.total(), passed_s),
+            "dropped_s": self._rate("node", name, "dropped", router.drops.total(), passed_s),
+            "lag_events": lag,
+            "connections": float(len(node.mqtt.connections) + node.rest.counters.connections),
+            "memory_bytes": float(resident_bytes()),
+        }
+
+    def _rate(self, kind: str, subject: str, name: str, total: float, passed_s: float) -> float:
+        """Per second since the last sample; 0 for the first one, never negative."""
+        key = (kind, subject, name)
+        before = self._totals.get(key, total)
+        self._totals[key] = total
+        return max(total - before, 0.0) / passed_s if passed_s > 0 else 0.0
+
+    def _tidy(self, at_s: int) -> None:
+        if self.histories.untracked:
+            logger.info("%d figures a minute have no room in the histories", self.histories.untracked)
+        self.histories.tidy(at_s)
+        alive = set(self.rates)
+        self._totals = {key: value for key, value in self._totals.items() if key[:2] in alive}
+        links = set(self._node.links.links)
+        self._states = {key: value for key, value in self._states.items() if key[0] != "link" or key[1] in links}
+
+
+def resident_bytes() -> int:
+    """Memory that the process holds now."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def rates_of(sampler: Sampler, kind: str) -> dict[str, dict[str, Any]]:
+    """Subject → figure → value, of one kind."""
+    return {subject: dict(figures) for (one, subject), figures in sampler.rates.items() if one == kind}

@@ -1,0 +1,101 @@
+"""Sessions of people in a browser: a login once, then a cookie. Kept in memory: a restart asks for the password again.
+
+The cookie holds 256 random bits; the table keeps their SHA-256 only. It ends after half an hour without a request,
+after twelve hours anyway, at logout, and when the user's rights change (drop()).
+"""
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from routing.policy import Identity
+
+IDLE_S: Final = 30 * 60.0
+LIFE_S: Final = 12 * 3_600.0
+SESSIONS_MAX: Final = 1_000             # of a node; then the one that was longest unused ends
+SESSIONS_OF_USER_MAX: Final = 20
+COOKIE: Final = "meshgate-session"
+SECURE_COOKIE: Final = "__Host-meshgate-session"
+
+
+class LoginSession(msgspec.Struct):
+    """id: for lists and logout from elsewhere; not the secret."""
+
+    id: str
+    identity: Identity
+    since_ms: int
+    made_s: float
+    seen_s: float
+
+
+class Sessions:
+    """One per node. Loop thread only."""
+
+    def __init__(self, clock_s: Callable[[], float], clock_ms: Callable[[], int]) -> None:
+        self._clock_s = clock_s
+        self._clock_ms = clock_ms
+        self._by_hash: dict[bytes, LoginSession] = {}
+
+    def open(self, identity: Identity) -> str:
+        """Returns the secret for the cookie."""
+        secret = secrets.token_urlsafe(32)
+        now_s = self._clock_s()
+        self._expire(now_s)
+        mine = [key for key, session in self._by_hash.items() if session.identity.user == identity.user]
+        for key in sorted(mine, key=lambda one: self._by_hash[one].seen_s)[:len(mine) - SESSIONS_OF_USER_MAX + 1]:
+            del self._by_hash[key]
+        if len(self._by_hash) >= SESSIONS_MAX:
+            del self._by_hash[min(self._by_hash, key=lambda one: self._by_hash[one].seen_s)]
+        self._by_hash[_hash(secret)] = LoginSession(
+            secrets.token_hex(8), identity, self._clock_ms(), now_s, now_s)
+        return secret
+
+    def find(self, secret: str, *, touch: bool = True) -> LoginSession | None:
+        session = self._by_hash.get(_hash(secret))
+        if session is None:
+            return None
+        now_s = self._clock_s()
+        if self._over(session, now_s):
+            del self._by_hash[_hash(secret)]
+            return None
+        if touch:
+            session.seen_s = now_s
+        return session
+
+    def close(self, secret: str) -> None:
+        self._by_hash.pop(_hash(secret), None)
+
+    def close_id(self, identifier: str) -> bool:
+        for key, session in list(self._by_hash.items()):
+            if session.id == identifier:
+                del self._by_hash[key]
+                return True
+        return False
+
+    def drop(self, ended: Callable[[Identity], bool]) -> int:
+        """End those whose login does not hold any more. Returns how many."""
+        gone = [key for key, session in self._by_hash.items() if ended(session.identity)]
+        for key in gone:
+            del self._by_hash[key]
+        return len(gone)
+
+    def __iter__(self) -> Iterator[LoginSession]:
+        self._expire(self._clock_s())
+        return iter(list(self._by_hash.values()))
+
+    def _over(self, session: LoginSession, now_s: float) -> bool:
+        expires_ms = session.identity.expires_ms
+        return (now_s - session.seen_s > IDLE_S or now_s - session.made_s > LIFE_S
+                or (expires_ms is not None and expires_ms <= self._clock_ms()))
+
+    def _expire(self, now_s: float) -> None:
+        for key in [key for key, session in self._by_hash.items() if self._over(session, now_s)]:
+            del self._by_hash[key]
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
