@@ -39,6 +39,16 @@ def has(headers: MultiMapping[str], name: str) -> bool:
     return name in headers
 
 
+def cookie_of(headers: MultiMapping[str], name: str) -> str:
+    """The value of a cookie, "" when there is none. Of two with the name the first.          Source: RFC 6265 §4.2"""
+    for line in headers.getall("Cookie", ()):
+        for pair in line.split(";"):
+            found, equals, value = pair.strip().partition("=")
+            if equals and found == name:
+                return value
+    return ""
+
+
 def members_of(line: str) -> list[str]:
     """Of one line of a list. Split at the commas that are not inside of a quoted string."""
     if '"' not in line:

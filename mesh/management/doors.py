@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from mesh.configuration.address import is_loopback
 from mesh.management.sessions import COOKIE, SECURE_COOKIE, Sessions
-from protocols.fields import has, one_of, tokens_of
+from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
 from protocols.rest.auth import API_KEY, Doorkeeper
 from protocols.rest.problems import Problem, problem_of
@@ -101,7 +101,7 @@ class Guard:
         """Of the cookie. An act by cookie alone must come from our own page, and the browser must say so."""
         if has_login_field(request):
             return None
-        secret = request.cookies.get(SECURE_COOKIE if request.secure else COOKIE, "")
+        secret = secret_of(request)
         session = self._sessions.find(secret) if secret else None
         if session is None:
             return None
@@ -113,7 +113,7 @@ class Guard:
     def alive(self, request: web.Request) -> Callable[[], bool]:
         """For an answer that goes on: does the login behind it still hold, with the right that it needs?"""
         identity = request[IDENTITY]
-        secret = request.cookies.get(SECURE_COOKIE if request.secure else COOKIE, "")
+        secret = secret_of(request)
         by_cookie = bool(secret) and self.session_identity(request) is not None
 
         def holds() -> bool:
@@ -126,6 +126,11 @@ class Guard:
         if has(request.headers, "HX-Request"):
             raise Problem(401, "bad-credentials", "the session has ended: log in again")
         raise web.HTTPSeeOther(f"{self._base_path}/login?to={quote(request.path_qs, safe='/')}")
+
+
+def secret_of(request: web.Request) -> str:
+    """The secret of a session in a browser, "" without one."""
+    return cookie_of(request.headers, SECURE_COOKIE if request.secure else COOKIE)
 
 
 def wants_page(request: web.Request) -> bool:

@@ -18,7 +18,7 @@ FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")     # a spreadsheet wou
 
 
 def choose_format(accept: list[str], asked: str = "") -> str:
-    """accept: the members of the field.  asked: ?format=, which wins. Raises QueryError. An Accept that names none of them gets JSON."""
+    """accept: members of the field; without one of ours: JSON.  asked: ?format=, wins. Raises QueryError."""
     if asked:
         if asked not in NAMES:
             raise QueryError("format is json, csv or ndjson")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
-from protocols.fields import FieldRepeated, list_of, one_of, tokens_of
+from protocols.fields import FieldRepeated, cookie_of, list_of, one_of, tokens_of
 
 ROOT = Path(__file__).resolve().parents[2]
 READERS = [path for room in ("protocols", "mesh/management", "console") for path in sorted((ROOT / room).rglob("*.py"))
@@ -76,3 +76,9 @@ def test_the_search_finds_what_it_looks_for(source):
 def test_nobody_reads_a_field_another_way(path):
     found = list(reads(ast.parse(path.read_text())))
     assert not found, f"{path}: use protocols/fields.py for {found}"
+
+
+@pytest.mark.parametrize(("lines", "value"), [
+    ([], ""), (["a=1; s=2"], "2"), (["a=1", "s=2; s=3"], "2"), (["s"], ""), (["xs=1; s="], ""), (["s=a=b"], "a=b")])
+def test_a_cookie_is_found_in_any_line(lines, value):
+    assert cookie_of(CIMultiDict([("Cookie", line) for line in lines]), "s") == value

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mesh.identity.identity import hash_password
+from mesh.identity.users import hash_password
 from tests.mesh.management.test_admin import basic, durable_session
 from tests.support.node import HOST, Answer, Node
 from tests.support.node import http as request
