@@ -1,10 +1,11 @@
-"""What the router learns from the tail of the log at start: message ids and open QoS 2 packet ids.
+"""What the router learns from the tail of the log at start: message ids, open QoS 2 packet ids, retained events.
 
-Both are stored with their events, so that one group commit covers event and id: there is no moment at which the
+The ids are stored with their events, so that one group commit covers event and id: there is no moment at which the
 event is durable and its id is not.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from routing.dedupe import Windows
@@ -20,8 +21,11 @@ Place: TypeAlias = tuple[str, int, int]                     # stream, partition,
 PacketIds: TypeAlias = dict[str, dict[int, list[Place]]]    # client id → packet id → its latest place per partition
 
 
-def read_tail(streams: StreamTable, windows: Windows) -> PacketIds:
-    """Fill the windows; return the QoS 2 publishes of the tail. A packet id may stand in several partitions."""
+def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], None]) -> PacketIds:
+    """Fill the windows, call retain with retained events; return the QoS 2 publishes of the tail.
+
+    A packet id may stand in several partitions.
+    """
     packet_ids: PacketIds = {}
     for stream in streams:
         for partition in stream.partitions:
@@ -29,6 +33,8 @@ def read_tail(streams: StreamTable, windows: Windows) -> PacketIds:
             while offset < partition.end_offset:
                 found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096)
                 for event in found.events:
+                    if event.retain:
+                        retain(event)
                     if event.properties is not None and event.origin is None:    # ids count where they came in
                         _note(event, windows, packet_ids)
                 offset = found.next_offset

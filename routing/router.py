@@ -84,7 +84,7 @@ class Router:
         self.replicas = Replicas(self)
         for stream in settings:
             self.streams.open(stream)
-        self._qos2 = read_tail(self.streams, self._windows)
+        self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
         self.registry.restore()
         self.replicas.restore()
         self.streams.started()
@@ -203,7 +203,7 @@ class Router:
             self.drops[publisher.identity.protocol, "duplicate message id"] += 1
             return False
         if event.retain:                        # [MQTT-3.3.1-5], and only then [MQTT-3.3.1-8]
-            refusal = self.retained.check(event)
+            refusal = self.retained.check(event, stored=route.stream is not None)
             if refusal is not None:
                 return self._refuse(ticket, index, refusal)
             self.retained.publish(index, event, ticket, stored=route.stream is not None)

@@ -12,10 +12,11 @@ import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.messages import Export, ExportAsk, Message, Step
-from mesh.replication.positions import Moved, describe, in_steps
+from mesh.replication.positions import Moved, describe
 from routing.errors import StorageError
 from routing.members import Mode
 from routing.policy import INTERNAL
+from routing.steps import in_steps
 from routing.topic import filter_covers
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ import msgspec
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.departures import Departures, Send
 from mesh.replication.messages import Export, ExportAsk, Step, Want
-from mesh.replication.positions import Moved, Need, in_steps, later, place
+from mesh.replication.positions import Moved, Need, later, place
 from routing.errors import StorageError
 from routing.event import OriginPartition
 from routing.policy import INTERNAL
 from routing.state import decode_stored
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay

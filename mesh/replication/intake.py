@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.replication.branch import Branch, Needs, latest
 from mesh.replication.destination import Flow
-from mesh.replication.filters import strip_prefix
+from mesh.replication.filters import Selection, strip_prefix
 from mesh.replication.late import LATE_MS, Wishes, may_hold
 from mesh.replication.messages import BY_TIME, Batch, Message, Problem, Want
 from mesh.replication.needs import HistoryNeeds
@@ -59,7 +59,7 @@ class Overlay(Protocol):
 class Peer:
     """What we last saw of a node."""
 
-    __slots__ = ("away", "boot", "epoch", "retained", "streams", "told_of_bound")
+    __slots__ = ("away", "boot", "epoch", "streams", "told_of_bound", "whole")
 
     def __init__(self, node: NodeState) -> None:
         self.epoch = node.epoch
@@ -67,7 +67,7 @@ class Peer:
         self.streams = node.streams
         self.away = False
         self.told_of_bound = False
-        self.retained = Covering()              # filters for which its retained events were asked
+        self.whole = Covering()                 # filters whose retained events are all here
 
     def differs(self, node: NodeState) -> bool:
         return self.away or (self.epoch, self.boot, self.streams) != (node.epoch, node.boot, node.streams)
@@ -87,7 +87,8 @@ class Intake:
         self.rng = rng
         self.branches: dict[OriginPartition, Branch] = {}
         self.refusals: Counter[str] = Counter()         # node → messages that we did not believe
-        self.retained = RetainedIntake(router, send, self.border, clock_s, rng, self.publisher_of)
+        self.retained = RetainedIntake(router, send, self, clock_s, rng)
+        router.retained.elsewhere = self.has_retained
         self.handover: Handover | None = None           # set by replication.py
         self.needs = HistoryNeeds(self, router, overlay, config.replicate)
         self._config = config
@@ -223,11 +224,11 @@ class Intake:
                     self._unfinished.discard(origin)
                     branch = self._open(origin)
                 self._sync_branch(branch, node, stream.captures, fitting, needs)
-        new = [pattern for pattern in filters if not peer.retained.covers(pattern)]
-        if filters != sorted(peer.retained.filters):
-            peer.retained = Covering(filters)
-        for pattern in new:
+        whole = [pattern for pattern in filters if peer.whole.covers(pattern)]
+        peer.whole = Covering(whole)
+        for pattern in set(filters).difference(whole):
             self.retained.want(node.name, node.epoch, pattern)
+        self.retained.go_on(node.name)
 
     def _sync_branch(self, branch: Branch, node: NodeState, captures: tuple[str, ...], fitting: list[str],
                      needs: Needs) -> None:
@@ -328,14 +329,43 @@ class Intake:
 
     def filter_counts(self, origin: OriginPartition, asked: Want, since: int, *, first: bool) -> None:
         """A live flow knows from where a new filter counts, first: as it begins. When all of the node do, its retained
-        events are asked for again: what it retained after the first snapshot and before that offset came by neither.
+        events are asked for.
         """
         now_ms = self.clock_ms() + self.needs.skew_ms(origin.node)
         if asked.since == BY_TIME and not first and now_ms - asked.since_ms > LATE_MS:
             self.branches[origin].add_late(asked, since)
-        if not any(branch.live.filters.is_asking(asked.filter) for branch in self.branches.values()
-                   if branch.origin.node == origin.node):
-            self.retained.want(origin.node, origin.epoch, asked.filter)
+        self.retained.go_on(origin.node)
+
+    # -- retained events --------------------------------------------------------------------------------------
+
+    def has_retained(self, pattern: str) -> bool:
+        """RetainedEvents.elsewhere."""
+        for name in self._overlay.nodes:
+            bare = strip_prefix(pattern, self.border(name)[1])
+            peer = self._peers.get(name)
+            if bare is not None and bare[:1] != "$" and (peer is None or not peer.whole.covers(bare)):
+                return False
+        return True
+
+    def counts(self, node: str, patterns: list[str]) -> list[bool]:
+        """Flows of retained.py."""
+        peer = self._peers[node]
+        captures = {stream.name: stream.captures for stream in peer.streams}
+        flows = [(captures.get(branch.origin.stream, ()), branch.live.history.open())
+                 for branch in self.branches.values() if branch.origin.node == node]
+        return [all(pattern in counting or not may_hold(captured, pattern) for captured, counting in flows)
+                for pattern in patterns]
+
+    def brings(self, node: str, epoch: str, stream: str, index: int) -> Selection | None:
+        """Flows of retained.py."""
+        branch = self.branches.get(self._router.origins.of(node, epoch, stream, index))
+        return Selection(branch.live.history.intervals) if branch is not None else None
+
+    def retained_answered(self, node: str, pattern: str) -> None:
+        """Flows of retained.py."""
+        self._peers[node].whole.add(pattern)
+
+    # -- flows ------------------------------------------------------------------------------------------------
 
     def flow_done(self, flow: Flow) -> None:
         branch = self.branches.get(flow.origin)

@@ -112,21 +112,26 @@ class Close(msgspec.Struct, array_like=True, tag=4, frozen=True):
 
 
 class RetainedAsk(msgspec.Struct, array_like=True, tag=5, frozen=True):
-    """Destination → origin: your retained events under a filter, page by page in order of topic."""
+    """Destination → origin: your retained events under a filter, page by page in order of topic.
+
+    A place is a text of routing/topic_index.py; "" is the beginning.
+    """
 
     request: Token
     epoch: Name
     filter: Pattern
-    after: Annotated[str, Meta(max_length=FILTER_MAX)] = ""     # topic that the page begins behind
+    place: Annotated[str, Meta(max_length=FILTER_MAX + 1)] = ""     # that the page begins with
     only: Annotated[list[Pattern], Meta(max_length=WANTS_MAX)] = []
 
 
 class RetainedPage(msgspec.Struct, array_like=True, tag=6, frozen=True):
     request: Token
-    after: Annotated[str, Meta(max_length=FILTER_MAX)]
-    last: bool
-    taken_ms: Count                 # when the snapshot was taken, by the origin's clock
+    place: Annotated[str, Meta(max_length=FILTER_MAX + 1)]
+    onward: Annotated[str, Meta(max_length=FILTER_MAX + 1)]         # where the next page begins, "": this is the last
+    taken_ms: Count                 # when it was looked, by the origin's clock
     body: bytes = b""               # events with offsets 0, 1, 2 …, in order of topic
+    partitions: Annotated[list[tuple[Name, Count]], Meta(max_length=WANTS_MAX)] = []    # of their streams, and …
+    places: Annotated[list[tuple[Count, Offset]], Meta(max_length=WANTS_MAX)] = []      # … which, and where in it
 
 
 class Step(enum.IntEnum):

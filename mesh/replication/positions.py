@@ -232,11 +232,3 @@ def _first_unnamed(begins: list[Want], partition: Partition) -> int:
     """From where on this partition may have events of partitions that the old node never had anything of."""
     return min((partition.offset_for_time(want.since_ms) if want.since == BY_TIME else partition.start_offset
                 for want in begins), default=partition.end_offset)
-
-
-def in_steps(router: Router, work: Iterator[None]) -> None:
-    """A step now, the others one per turn of the loop."""
-    if next(work, work) is not work:
-        router.call_soon(lambda: in_steps(router, work))
-    else:
-        router.request_turn()

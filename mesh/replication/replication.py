@@ -41,7 +41,7 @@ class Replication:
         self.intake = Intake(router, overlay, self._send, clock_s, clock_ms, rng, settings)
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
         self.retained = RetainedOutlet(
-            router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_s, clock_ms, settings.limits)
+            router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_ms, settings.limits)
         self.handover = self.intake.handover = Handover(
             router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs)
         self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
@@ -94,7 +94,6 @@ class Replication:
         if self._started:
             self.intake.tick(now_s)
             self.outlets.tick(now_s)
-            self.retained.tick(now_s)
             self.handover.tick(now_s)
             self._view.tick(now_s)
 

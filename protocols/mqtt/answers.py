@@ -31,8 +31,8 @@ def puback(outbound: Outbound, packet_ids: Iterable[int]) -> None:
     if done and outbound.consumer is not None:
         outbound.give_back(len(done))
         outbound.consumer.ack(done)                         # type: ignore[arg-type]    # no None is left in it
-    if session.backlog:
-        outbound.pump_backlog()
+    if session.retained:
+        outbound.pump_retained()
 
 
 def _puback_slowly(outbound: Outbound, packet_ids: Iterable[int]) -> None:

@@ -279,41 +279,30 @@ class Outbound(FrameMaker):
 
     # -- retained events --------------------------------------------------------------------------------------
 
-    def send_retained(self, events: list[Event], plan: Plan) -> None:
-        """Queue the retained events of a new subscription; they go out as credit and socket allow."""
-        if self.session.backlog is None:
-            self.session.backlog = deque()
-        self.session.backlog.extend((event, plan) for event in events)
-        self.pump_backlog()
+    @property
+    def paused(self) -> bool:
+        """The socket is slow."""
+        return self._paused
 
-    def pump_backlog(self) -> None:
-        """Send what waits in the backlog while the client has credit and its socket takes it."""
-        session = self.session
-        server = self.connection.server
-        high = server.settings.write_buffer_high_bytes
-        while session.backlog and not self._paused and not self.connection.closed:
-            if self.connection.channel.buffered_bytes() > high:
-                server.stalled.add(self)                    # the server's tick comes back to it
-                return
-            if not self._send_some(session.backlog, high):
-                return
-        if not session.backlog:
-            session.backlog = None
+    def pump_retained(self) -> None:
+        """Go on with the retained events of new subscriptions, if there are any."""
+        if self.session.retained:
+            self.connection.server.retained_turns.go_on(self)
 
-    def _send_some(self, backlog: deque[tuple[Event, Plan]], bytes_max: int) -> bool:
-        """One write's worth of the backlog. False when the client has no credit."""
+    def take_retained(self, events: list[Event], plan: Plan) -> tuple[list[bytes], int]:
+        """Frames of retained events, in order, as credit allows and one write takes; and how many are dealt with.
+
+        They go out by write_retained(), when whoever has them to send knows that they are in flight.
+        """
         parts: list[bytes] = []
-        size = 0
-        blocked = False
-        while backlog and size < bytes_max:
-            event, plan = backlog[0]
+        size = done = 0
+        for event in events:
             qos = min(event.qos, plan.qos)
-            blocked = qos > 0 and self.credit <= 0
-            if blocked:
+            if (qos and self.credit <= 0) or size >= self.connection.server.settings.write_buffer_high_bytes:
                 break
-            backlog.popleft()
+            done += 1
             packet_id = self._new_id() if qos else 0
-            frame = self.frame(event, qos, True, plan, packet_id, False)
+            frame = self.frame(event, qos, True, plan, packet_id, False)                # [MQTT-3.3.1-8]
             if frame is None:                               # expired, or too large for the client
                 continue
             size += len(frame)
@@ -322,8 +311,11 @@ class Outbound(FrameMaker):
                 self.credit -= 1
                 self._must_store |= qos == 2 and self.session.persistent
             parts.append(frame)
-        self._write(parts, len(parts))
-        return not blocked
+        return parts, done
+
+    def write_retained(self, parts: list[bytes]) -> None:
+        if parts:
+            self._write(parts, len(parts))
 
     def own(self, packet_id: int, delivery: Delivery, plan: Plan) -> None:
         """In flight, and no consumer would deliver it again: the session keeps it until it is acked."""
@@ -356,13 +348,12 @@ class Outbound(FrameMaker):
             self.ready()
 
     def ready(self) -> None:
-        """Credit is there: the consumers and the backlog may go on."""
+        """Credit is there: the consumers and the retained events may go on."""
         if self.consumer is not None:
             self.consumer.ready(self)
         for member in self.shared:
             member.consumer.ready(member)
-        if self.session.backlog:
-            self.pump_backlog()
+        self.pump_retained()
 
     # -- begin and end ----------------------------------------------------------------------------------------
 
@@ -377,7 +368,11 @@ class Outbound(FrameMaker):
         if session.released:
             parts.append(encode.acks(packets.PUBREL, [packet_id.to_bytes(2, "big") for packet_id in session.released]))
             self.in_flight.update(dict.fromkeys(session.released))
+        may_read = self.connection.server.router.rights.may_read
         for packet_id, (delivery, plan) in list(session.owned.items()):
+            if not may_read(session.identity, delivery.event.topic):    # the rules have changed meanwhile
+                del session.owned[packet_id]
+                continue
             again = Delivery(delivery.event, delivery.attempts + 1)
             frame = self.frame(delivery.event, plan.qos, plan.retain_as_published and delivery.event.retain, plan,
                                packet_id, True)
@@ -389,7 +384,9 @@ class Outbound(FrameMaker):
         self.credit -= len(self.in_flight)
         self.connection.write_publishes(parts, len(session.owned))
         self.attach()
-        self.pump_backlog()
+        if session.retained:
+            session.retained.release()
+            self.connection.server.retained_turns.add(self)
 
     def attach(self) -> None:
         """Become the member of the session's consumer, if it has one and we are not."""

@@ -20,6 +20,7 @@ from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.counters import Counters, LogLimit
 from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.packets import Connect
+from protocols.mqtt.retained import RETAINED_PREFIX, RetainedAnswers, RetainedTurns, StoredAnswer, answer_merged
 from protocols.mqtt.session import (
     CONSUMER_PREFIX,
     QOS2_PREFIX,
@@ -39,6 +40,7 @@ from routing.event import Event
 from routing.policy import Identity
 from routing.retained import RETAINED_STREAM
 from routing.router import Router
+from routing.steps import in_steps
 from routing.ticket import Ticket
 from routing.topic import check_topic
 
@@ -84,7 +86,8 @@ class MqttServer:
         self.deadlines = Deadlines()
         self.sessions: dict[str, Session] = {}
         self.connections: set[MqttConnection] = set()
-        self.stalled: set[Outbound] = set()         # have a backlog that waits for the socket
+        self.retained_turns = RetainedTurns(router.call_soon)
+        self.stalled: set[Outbound] = set()         # have retained events that wait for the socket, or for other nodes
         self.topics: dict[bytes, str] = {}          # checked topics by their bytes; see plain_topic()
         self.new_client_id = new_client_id
         self._authenticator = authenticator
@@ -98,6 +101,8 @@ class MqttServer:
         self.sessions_expired = 0
         self._watched: set[str] = set()             # client ids whose login ends some time (tokens)
         self._restore()
+        router.retained.on_merged.append(
+            lambda topics, since: in_steps(router, answer_merged(self, topics, since)))
 
     # -- connections ------------------------------------------------------------------------------------------
 
@@ -116,7 +121,7 @@ class MqttServer:
         if self.stalled:
             stalled, self.stalled = self.stalled, set()
             for outbound in stalled:
-                outbound.pump_backlog()
+                self.retained_turns.add(outbound)
         if self._dirty and now_s >= self._next_save_s:
             self._next_save_s = now_s + self.settings.qos2_save_interval_s
             for session in list(self._dirty):
@@ -284,6 +289,8 @@ class MqttServer:
             self.router.delete_consumer(consumer.name)
         ticket: Ticket | None = None
         if session.persistent:
+            if session.retained is not None:
+                session.retained.clear(self.router.state)
             self.router.state.delete(SESSION_PREFIX + session.client_id)
             ticket = self.router.state.delete(QOS2_PREFIX + session.client_id)
             if session.seen:
@@ -398,12 +405,14 @@ class MqttServer:
         self._dirty.discard(session)
         outbound = session.connection.outbound if session.connection is not None else None
         in_flight = outbound.outbound_ids() if outbound is not None else ()
+        if session.retained is not None:
+            session.retained.save(self.router.state)
         return self.router.state.put(QOS2_PREFIX + session.client_id, session.stored_qos2(in_flight))
 
     def save_qos2_soon(self, session: Session) -> None:
         """Store it within qos2_save_interval_s: nothing depends on it but how far a restart must look back."""
         if session.persistent and (session.seen or session.open_ids or session.released or session.unacked
-                                   or session.owned or session.qos2_stored):
+                                   or session.owned or session.retained is not None or session.qos2_stored):
             self._dirty.add(session)
 
     def _restore(self) -> None:
@@ -436,6 +445,7 @@ class MqttServer:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
             session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)
             self._set_timer(session)
+        self._restore_retained()
         for client_id, packet_ids in in_log.items():    # ids of sessions that have ended stay dead
             seen: dict[tuple[str, int], int] = {}
             for stream, partition, offset in chain.from_iterable(packet_ids.values()):
@@ -443,6 +453,18 @@ class MqttServer:
             self._orphan(client_id, seen)
         if all_read:                                    # else it may be a group of the one that was not read
             self._delete_empty_groups()
+
+    def _restore_retained(self) -> None:
+        """Retained events that were still to be sent."""
+        for key, stored in self.router.state.decoded(RETAINED_PREFIX, StoredAnswer, "retained answer"):
+            client_id, _, number = key.rpartition("/")
+            session = self.sessions.get(client_id)
+            if session is None or stored.pattern not in session.subscriptions.by_pattern:
+                self.router.state.delete(RETAINED_PREFIX + key)
+                continue
+            if session.retained is None:
+                session.retained = RetainedAnswers(client_id)
+            session.retained.restore(int(number), stored, self.router.retained.tree.sequence)
 
     def _delete_empty_groups(self) -> None:
         """Groups whose last persistent session had left: the members of before the restart are gone for good."""
@@ -462,8 +484,8 @@ class MqttServer:
                 event = self._event_at(entry.stream, entry.partition, entry.offset)
                 if event is not None:
                     plan = session.subscriptions.plan(event.topic) or Plan(2, False, b"")
-                    session.owned[entry.packet_id] = (
-                        Delivery(event), Plan(entry.qos, plan.retain_as_published, plan.id_bytes))
+                    keeps_retain = entry.stream == RETAINED_STREAM or plan.retain_as_published
+                    session.owned[entry.packet_id] = Delivery(event), Plan(entry.qos, keeps_retain, plan.id_bytes)
 
     def _event_at(self, stream_name: str, index: int, offset: int) -> Event | None:
         if stream_name == RETAINED_STREAM:

@@ -6,7 +6,8 @@ the state table hold it, apart because one changes with every QoS 2 packet and t
     mqtt/session/<client id>    user, expiry, subscriptions, will
     mqtt/qos2/<client id>       QoS 2: open inbound ids, offsets up to which the log is accounted for, outbound ids
 
-Events that wait for the client are not here: they stay in the log, where the consumer "mqtt/<client id>" has its place.
+Events that wait for the client are not here: they stay in the log, where the consumer "mqtt/<client id>" has its place,
+and in the table of retained events, where the answers of retained.py have theirs.
 
 Inbound QoS 2, exactly once: an id is open from PUBLISH to PUBREL. The id is stored with its event in the log, so event
 and id become durable together. What is stored here says which of those ids have been released: an id in the log at an
@@ -15,7 +16,6 @@ Outbound: an id stands for one place in the log until PUBREC, from then on for n
 """
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from routing.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.retained import RetainedAnswers
     from routing.consumer import Consumer
 
 SESSION_PREFIX = "mqtt/session/"
@@ -88,9 +89,9 @@ class Session:
     """State of one client id. connection is None while the client is away."""
 
     __slots__ = (
-        "backlog", "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "kept", "open_ids",
-        "owned", "persistent", "qos2_stored", "recovered", "released", "seen", "since_ms", "subscriptions", "timer_s",
-        "unacked", "will", "will_delay_s", "will_due_s",
+        "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "kept", "open_ids",
+        "owned", "persistent", "qos2_stored", "recovered", "released", "retained", "seen", "since_ms", "subscriptions",
+        "timer_s", "unacked", "will", "will_delay_s", "will_due_s",
     )
 
     def __init__(self, client_id: str, identity: Identity, since_ms: int) -> None:
@@ -107,7 +108,7 @@ class Session:
         self.unacked: dict[Place, int] = {}                 # place → id, of what the consumer will deliver again
         self.released: dict[int, None] = {}                 # ids that wait for PUBCOMP, in the order of their PUBREC
         self.owned: dict[int, tuple[Delivery, Plan]] = {}   # id → delivery that no consumer has
-        self.backlog: deque[tuple[Event, Plan]] | None = None       # retained events still to be sent
+        self.retained: RetainedAnswers | None = None        # retained events still to be sent
         # inbound QoS 2
         self.open_ids = OpenIds()
         self.seen: dict[tuple[str, int], int] = {}          # (stream, partition) → offset that is accounted for

@@ -11,10 +11,10 @@ import msgspec
 
 from protocols.mqtt import encode, packets, reasons, shared
 from protocols.mqtt.packets import FilterRequest, Subscribe, Unsubscribe
-from protocols.mqtt.subscriptions import MqttSubscription, Plan, parse_share
+from protocols.mqtt.retained import answer_subscription
+from protocols.mqtt.subscriptions import MqttSubscription, parse_share
 from routing.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
-from routing.event import Event
 from routing.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     session = connection.session
     assert session is not None
     codes: list[int] = []
-    retained: list[tuple[list[Event], Plan]] = []
     for request in packet.filters:
         known = session.subscriptions.by_pattern.get(request.pattern)
         answer = _subscribe_one(connection, request, packet.subscription_id, known)
@@ -41,19 +40,20 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
             codes.append(_refused_code(connection, answer))
             continue
         codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
-        events = _retained(connection, answer, is_new=known is None)
-        if events:
-            retained.append((events, Plan(answer.qos, True, answer.plan.id_bytes)))
+        router = connection.server.router
+        answer_subscription(session, answer, router.retained, router.clock_s(), is_new=known is None)
     suback = encode.suback(packet.packet_id, codes, connection.version)  # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
 
     def finish(ticket: Ticket | None) -> None:
         connection.write_stored(suback, packets.SUBACK, 1, ticket)
-        for events, plan in retained:
-            if not connection.closed:
-                connection.out().send_retained(events, plan)
+        if session.retained and not connection.closed:
+            session.retained.release()
+            connection.out().pump_retained()
 
     if session.persistent:
         _store_consumers(session)
+        if session.retained is not None:
+            session.retained.save(connection.server.router.state)
         connection.server.save_session(session).on_done(finish)
     else:
         finish(None)
@@ -164,22 +164,6 @@ def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> 
     return None
 
 
-def _retained(connection: MqttConnection, subscription: MqttSubscription, *, is_new: bool) -> list[Event]:
-    """Retained events that a subscription brings; none for a shared one.
-
-    Sources: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-    """
-    handling = subscription.retain_handling
-    if subscription.share is not None or handling == 2 or (handling == 1 and not is_new):
-        return []
-    session = connection.session
-    assert session is not None
-    events = connection.server.router.retained.match(subscription.pattern, session.identity)
-    if subscription.no_local:
-        events = [event for event in events if event.publisher != session.client_id]
-    return events
-
-
 def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
     """Answer an UNSUBSCRIBE.    [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1]"""
     session = connection.session
@@ -191,6 +175,8 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
             codes.append(reasons.NO_SUBSCRIPTION_EXISTED)                               # [MQTT-3.10.4-5]
             continue
         codes.append(reasons.SUCCESS)                                                   # [MQTT-3.11.3-2]
+        if session.retained is not None:
+            session.retained.drop(pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
             connection.server.share_left(subscription.share)
@@ -222,7 +208,7 @@ def resume(connection: MqttConnection) -> None:
     """The session goes on over a new connection: what was unanswered first, then all lanes."""
     session = connection.session
     assert session is not None
-    if not (session.subscriptions.by_pattern or session.released or session.owned or session.backlog):
+    if not (session.subscriptions.by_pattern or session.released or session.owned or session.retained):
         return
     if session.consumer is not None:                        # tell it who reads now; roles may have changed
         consumer = connection.server.router.open_consumer(session.consumer.spec, session.identity)

@@ -36,8 +36,8 @@ class Plan:
 class MqttSubscription:
     """One topic filter of a session with its options."""
 
-    __slots__ = ("direct", "identifier", "member", "no_local", "pattern", "plan", "qos", "retain_as_published",
-                 "retain_handling", "share")
+    __slots__ = ("answered_until", "direct", "identifier", "member", "no_local", "pattern", "plan", "qos",
+                 "retain_as_published", "retain_handling", "share")
 
     def __init__(self, request: FilterRequest, identifier: int | None, share: tuple[str, str] | None) -> None:
         self.pattern = request.pattern                      # as the client wrote it
@@ -49,6 +49,7 @@ class MqttSubscription:
         self.share = share                                  # (group, filter) of a $share subscription
         self.plan = Plan(self.qos, self.retain_as_published,
                          subscription_id_bytes([identifier]) if identifier is not None else b"")
+        self.answered_until = 0                             # offset of retained events that it has got, see retained.py
         self.direct: Subscription | None = None             # its entry in the direct lane, while connected
         self.member: SharedMember | None = None             # of the group's consumer, while connected
 
@@ -135,17 +136,19 @@ class SubscriptionSet:
         if self.single is not None:
             return self.single
         if own_event and self.any_no_local:                                             # [MQTT-3.8.3-3]
-            return _merge([found for found in self._matching(topic) if not found.no_local])
+            return _merge([found for found in self.matching(topic) if not found.no_local])
         try:
             return self._plans[topic]
         except KeyError:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            plan = self._plans[topic] = _merge(self._matching(topic))
+            plan = self._plans[topic] = _merge(self.matching(topic))
             return plan
 
-    def _matching(self, topic: str) -> list[MqttSubscription]:
-        """[MQTT-3.3.2-3] Nothing goes to a client that none of its filters matches."""
+    def matching(self, topic: str) -> list[MqttSubscription]:
+        """[MQTT-3.3.2-3] Nothing goes to a client that none of its filters matches. Without shared ones."""
+        if self._plans is None:
+            self.prepare()
         if self._trie is not None:
             return self._trie.match(topic)
         return [found for found in self._own if filter_matches(found.pattern, topic)]

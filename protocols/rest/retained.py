@@ -1,12 +1,12 @@
 """GET /v1/retained/{filter}: the last retained event of each topic that the filter matches, with an ETag.
 
-In the order of the topics, a page at a time: ?limit=&after=<topic>. The walk over the tree gives the loop its turns.
+In the order of the topics, level by level, a page at a time: ?limit=&after=<topic>. A page is found in steps, so that
+one which few topics belong to does not hold the loop.
 """
 from __future__ import annotations
 
 import asyncio
 from hashlib import blake2b
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +19,7 @@ from protocols.rest.convert import filter_of, percent_decoded
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
-from routing.policy import Action, Identity
+from routing.policy import Identity
 from routing.router import Router
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1/retained/"
 LIMIT_DEFAULT = 100
-STEP_EVENTS = 2_000             # walked over between two turns of the loop, some 4 ms
+STEP_EVENTS = 500               # looked at between two turns of the loop, some 3 ms
 
 
 class RetainedEndpoint:
@@ -58,21 +58,17 @@ class RetainedEndpoint:
         return _tagged(request, body)
 
     async def _found(self, pattern: str, identity: Identity, limit: int, after: str) -> list[Event]:
-        """The first limit + 1 by topic after `after`, readable and not expired."""
-        now_ms = self._router.clock_ms()
-        decide = self._router.policy.permissions(identity).decide
-        best: list[Event] = []
-        some: list[Event] = []
-        for number, event in enumerate(self._router.retained.tree.match(pattern), 1):
-            expires = event.properties.expires_at_ms if event.properties is not None else None
-            if (event.topic > after and (expires is None or expires > now_ms)
-                    and decide(Action.SUBSCRIBE, event.topic).allowed):
-                some.append(event)
-            if number % STEP_EVENTS == 0:
-                best = nsmallest(limit + 1, best + some, key=_topic)
-                some = []
+        """The first limit + 1 behind topic `after`, readable and not expired."""
+        retained = self._router.retained
+        cursor = retained.open_present(pattern)
+        if after:
+            cursor.skip(after)
+        found: list[Event] = []
+        while not cursor.done and len(found) <= limit:
+            found += retained.take(cursor, identity, min(STEP_EVENTS, limit + 1 - len(found)), STEP_EVENTS)
+            if not cursor.done:
                 await asyncio.sleep(0)
-        return nsmallest(limit + 1, best + some, key=_topic)
+        return found
 
     def _query(self, request: web.Request) -> tuple[int, str]:
         limit, after = "", ""
@@ -89,10 +85,6 @@ class RetainedEndpoint:
         if not limit.isascii() or not limit.isdigit() or len(limit) > 6 or not 1 <= int(limit) <= most:
             raise Problem(400, "query-invalid", f"limit is a number from 1 to {most}")
         return int(limit), after
-
-
-def _topic(event: Event) -> str:
-    return event.topic
 
 
 def _tagged(request: web.Request, body: bytes) -> web.Response:

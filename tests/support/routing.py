@@ -17,6 +17,7 @@ class Desk:
     """router, publisher and the loop; run() does turns until nothing is left to do."""
 
     def __init__(self, path, settings=None, rules=(ALLOW_ALL,), limits=None, **store_options):
+        self.path = path
         self.queue = deque()
         self.now_s = 1_000.0
         self.now_ms = 1_700_000_000_000
@@ -49,6 +50,14 @@ class Desk:
     def close(self):
         self.router.close()
         self.run()
+
+
+def retained_of(router, pattern, identity=ANA):
+    """The retained events that a filter gives this identity now."""
+    cursor, found = router.retained.open_present(pattern), []
+    while not cursor.done:
+        found += router.retained.take(cursor, identity, 10, 10)
+    return found
 
 
 class Reader:

@@ -13,6 +13,7 @@ from routing.errors import Reason
 from routing.event import Event
 from routing.policy import Action, Rule
 from routing.settings import Limits, StreamSettings
+from tests.support.routing import retained_of
 
 from .stand import DEADLINE_S, basic, eventually, stand
 
@@ -67,7 +68,7 @@ async def test_every_field_reaches_the_event(tmp_path):
         assert (properties.correlation, properties.reply_to) == ("c-1", "answers/1")
         assert (properties.message_id, properties.priority) == ("m-1", 9)
         assert before + 60_000 <= properties.expires_at_ms <= it.clock_ms() + 60_000
-        assert [kept.payload for kept in it.router.retained.match("orders/1", it.publisher.identity)] == [b"\x00\xff"]
+        assert [kept.payload for kept in retained_of(it.router, "orders/1")] == [b"\x00\xff"]
 
 
 @pytest.mark.parametrize("path, topic", [
