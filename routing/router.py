@@ -80,6 +80,7 @@ class Router:
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
+        policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
         self.replicas = Replicas(self)
         for stream in settings:
@@ -100,6 +101,7 @@ class Router:
     def apply_limits(self, limits: Limits) -> None:
         """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""
         self.limits = self.registry.limits = self.retained.limits = self.routes.limits = limits
+        self.policy.cache_bytes_max = limits.policy_cache_bytes
 
     def apply_rules(self, rules: list[Rule]) -> None:
         """Reload: take a new rule set, effective at once for publishing and for delivery."""

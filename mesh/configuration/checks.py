@@ -183,6 +183,8 @@ def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
         for number, subject in enumerate(policy.to):
             if subject not in ("*", ANONYMOUS) and not (subject.startswith(SUBJECTS) and subject.partition(":")[2]):
                 yield f"{path}.to[{number}]: expected {EXPECTED_SUBJECT}, got {subject!r}"
+            if "%u" in subject or ("%c" in subject and not subject.startswith("user:")):
+                yield f"{path}.to[{number}]: the only mark here is %c, in user:NAME; got {subject!r}"
         for number, pattern in enumerate(policy.topics):
             try:
                 check_filter(pattern.replace("%u", "u").replace("%c", "c"))

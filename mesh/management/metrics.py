@@ -26,7 +26,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONSUMERS_MAX = 1_000
 GAUGES = frozenset(("connections", "sessions", "sse_readers"))      # of a protocol's numbers; the rest are totals
 
-Counts = Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int]
+Counts = Mapping[tuple[str], int] | Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int]
 
 
 class Metrics:
@@ -90,6 +90,8 @@ class NodeCollector(Collector):
         yield _counter("meshgate_events_dropped", "Events that live subscribers lost", ["protocol", "reason"],
                        router.drops)
         yield _counter("meshgate_denials", "Policy denials", ["protocol", "action"], router.policy.denied)
+        yield _counter("meshgate_policy_misfits", "Denials of names that fit no rule with this mark", ["mark"],
+                       {(mark,): count for mark, count in router.policy.misfits.items()})
         yield _counter("meshgate_translation_losses", "Fields that a converter dropped or weakened",
                        ["from", "to", "field"], router.ledger.counts)
         yield _gauge("meshgate_retained_events", "Topics with a retained event", router.retained.tree.count)

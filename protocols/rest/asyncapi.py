@@ -17,7 +17,8 @@ from protocols.rest.auth import Doorkeeper
 from protocols.rest.openapi_parts import Part
 from protocols.rest.openapi_schemas import schemas
 from protocols.rest.problems import SERVER
-from routing.policy import Action, Identity, Permissions
+from routing.permissions import Permissions
+from routing.policy import Action, Identity
 from routing.router import Router
 
 TOPICS_MAX = 200            # of a document

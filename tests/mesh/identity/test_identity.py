@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.configuration.settings import Config, UserSettings
+from mesh.identity.auth_settings import user_problem
 from mesh.identity.identity import Authenticator
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User, hash_password, resolve_users
@@ -222,3 +223,23 @@ def test_a_secret_that_is_not_there_names_the_setting_and_not_the_secret(referen
     with pytest.raises(ConfigError) as caught:
         resolve_users([UserSettings("ana", reference)])
     assert str(caught.value).startswith("users[0].password_hash: ") and expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["$node", "$node/hub", "anonymous", "a\nb", "a\0b", "x" * 256, ""])
+async def test_no_proof_makes_somebody_the_node_itself_or_nobody(known: Authenticator, name: str) -> None:
+    """Internal identities are objects, not names: here no door even takes such a name."""
+    known.replace([ANA, User(name, ("admin",), HASH)])
+    assert refused(await login(known, None, None, certificate=name), Reason.BAD_CREDENTIALS)
+    if name:
+        assert user_problem(name) is not None, "so neither [[users]], [[api_keys]] nor a JWT has it"
+
+
+async def test_an_odd_certificate_name_gets_in_and_gets_nothing_of_others(clock: Clock) -> None:
+    rules = (Rule(allow=(Action.PUBLISH,), to=("*",), topics=("of/%u/#", "of/%c/#")),)
+    authenticator = make([ANA], clock, rules)
+    for name in ("%c", "%u", "+", "#", "a/b"):
+        answer = await login(authenticator, None, None, certificate=name)
+        assert isinstance(answer, Identity)
+        for topic in ("of/ana/x", f"of/{name}/x", "of/%c/x"):
+            assert not authenticator._policy.decide(answer, Action.PUBLISH, topic).allowed
+        assert authenticator._policy.decide(answer, Action.PUBLISH, "of/c1/x").allowed, "the client id is a good one"
