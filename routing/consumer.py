@@ -78,6 +78,7 @@ class Consumer:
         self.attachment_stored = False                  # the stored state says that somebody is attached
         self._attachment_ticket: Ticket | None = None
         self._registry = registry
+        self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
         self._scheduled = False
         self._turn = 0
         self._timetable = Timetable()                   # ack timeouts and delayed redelivery
@@ -137,7 +138,7 @@ class Consumer:
         if not self.members.remove(member):
             return
         for cursor in self.cursors.values():
-            cursor.take_back(member)
+            cursor.take_back(member, self.returned_bytes_max)
         self._recount_in_flight()
         if not self.members.all:
             self.detached_since_s = self._registry.clock_s()
@@ -306,6 +307,11 @@ class Consumer:
         """Payload bytes that may still go in flight."""
         return self._registry.limits.in_flight_bytes_max - self.in_flight_bytes
 
+    @property
+    def returned_bytes_max(self) -> int:
+        """Payload bytes kept in memory, per partition, of what waits to be delivered again."""
+        return self._registry.limits.in_flight_bytes_max
+
     # -- answers ----------------------------------------------------------------------------------------------
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
@@ -336,15 +342,16 @@ class Consumer:
 
     def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None:
         """See to this delivery after delay_s, unless it is settled before."""
-        self._timetable.add(self._registry.clock_s() + delay_s, cursor, delivery, in_flight=self.in_flight)
-        self._registry.timed.add(self)
+        due_s = self._registry.clock_s() + delay_s
+        self._timetable.add(
+            due_s, cursor, delivery, in_flight=self.in_flight + sum(len(one.delayed) for one in self.cursors.values()))
+        self._registry.wake_at(self, due_s)
 
-    def handle_deadline(self, now_s: float) -> None:
-        """Ack timeouts and delayed redeliveries that are due."""
+    def handle_deadline(self, now_s: float) -> float | None:
+        """Ack timeouts and delayed redeliveries that are due. Returns when the next ones are."""
         for cursor, delivery in self._timetable.due(now_s):
             settle.timed_out(self, cursor, delivery, now_s)
-        if not self._timetable:
-            self._registry.timed.discard(self)
+        return self._timetable.next_s
 
     # -- place ------------------------------------------------------------------------------------------------
 

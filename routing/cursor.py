@@ -15,18 +15,23 @@ import msgspec
 
 from routing.backlog import Backlog
 from routing.event import Event
+from routing.returned import Returned, bare
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One event handed to one member. attempts > 1 means that it may have been delivered before."""
+    """One event handed to one member. attempts > 1 means that it may have been delivered before.
+
+    is_bare: it waits to be delivered again, and its payload stands in the log only.
+    """
 
     event: Event
     attempts: int = 1
     member: Any = None              # routing.consumer.Member
     deadline_s: float | None = None # monotonic; set when the consumer has an ack timeout
+    is_bare: bool = False
 
 
 class Cursor:
@@ -44,8 +49,8 @@ class Cursor:
         self.repeats_below = 0                          # below it an event may have been delivered before a crash
         self.waiting: deque[Event] = deque()
         self.in_flight: dict[int, Delivery] = {}
-        self.again: dict[int, Delivery] = {}
-        self.delayed: dict[int, Delivery] = {}
+        self.again = Returned()
+        self.delayed = Returned()
         self.ahead: set[int] = set()                    # acked before they were read: a killed node had delivered them
 
     def held(self) -> int:
@@ -65,11 +70,10 @@ class Cursor:
     def first_unacked(self) -> Event | None:
         """The earliest unacked event in memory. Cost: the in-flight count."""
         best: Event | None = self.waiting[0] if self.waiting else None
-        for table in (self.in_flight, self.again, self.delayed):
-            if table:
-                event = table[min(table)].event
-                if best is None or event.offset < best.offset:
-                    best = event
+        earliest = self.in_flight[min(self.in_flight)] if self.in_flight else None
+        for delivery in (earliest, self.again.first(), self.delayed.first()):
+            if delivery is not None and (best is None or delivery.event.offset < best.offset):
+                best = delivery.event
         return best
 
     def state(self, *, by_key: bool = False) -> tuple[int, dict[int, int]]:
@@ -94,11 +98,17 @@ class Cursor:
             self.ahead = {offset for offset in self.ahead if offset >= position}
         return position, unacked
 
-    def take_back(self, member: Any) -> None:
+    def take_back(self, member: Any, bytes_max: int) -> None:
         """The member is gone: what it held goes out again, in order, marked."""
         for offset in [offset for offset, held in self.in_flight.items() if held.member is member]:
             delivery = self.in_flight.pop(offset)
-            self.again[offset] = Delivery(delivery.event, delivery.attempts + 1)
+            self.again[offset] = self.returned(delivery.event, delivery.attempts + 1, bytes_max)
+
+    def returned(self, event: Event, attempts: int, bytes_max: int) -> Delivery:
+        """A delivery that is to go out again; beyond so many bytes of them only their places are kept."""
+        if self.again.bytes + self.delayed.bytes + len(event.payload) <= bytes_max:
+            return Delivery(event, attempts)
+        return Delivery(bare(event), attempts, is_bare=True)
 
     def drop_waiting(self, unwanted: Callable[[Event], bool]) -> None:
         """Forget what has not been delivered and is unwanted."""

@@ -1,14 +1,18 @@
 """Handing out: which member gets which of the events that wait in a cursor. Called by consumer.py when it pumps."""
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from routing.cursor import Cursor, Delivery
 from routing.event import Event
-from routing.members import Member, Mode, key_of
+from routing.keys import key_hash
+from routing.members import Member, Mode
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer
+
+BARE_READS = 32             # events read from the log again in one turn, one by one
 
 
 def hand_out(consumer: Consumer, cursor: Cursor) -> bool:
@@ -45,12 +49,13 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
     credits = {id(member): member.credit for member in members.all}
     room, room_bytes = consumer.room(), consumer.room_bytes()
     kept: list[Event] = []
-    blocked = {key_of(delivery.event) for table in (cursor.again, cursor.delayed) for delivery in table.values()}
+    again, delayed = cursor.again, cursor.delayed
+    blocked: set[int] = set()
     while cursor.waiting and room > 0 and room_bytes > 0:
         event = cursor.waiting.popleft()
-        key = key_of(event)
+        key = key_hash(event)
         member = members.owner(event)
-        if key in blocked or credits[id(member)] <= 0:
+        if key in blocked or credits[id(member)] <= 0 or again.has_key(key) or delayed.has_key(key):
             blocked.add(key)
             kept.append(event)
             continue
@@ -71,31 +76,43 @@ def repeat(consumer: Consumer, cursor: Cursor) -> bool:
     By key, an event whose member has no credit holds back its key only, and so does one that waits for its delay.
     """
     by_key = consumer.spec.mode is Mode.KEY_SHARED
-    blocked = {key_of(delivery.event) for delivery in cursor.delayed.values()} if by_key else set()
+    blocked: set[int] = set()
     limit = consumer.spec.max_deliveries
-    for offset in sorted(cursor.again):
-        delivery = cursor.again.get(offset)
-        if delivery is None:                            # settled by a member while we handed out
-            continue
-        if limit is not None and delivery.attempts > limit:
+    reads = 0
+    with closing(cursor.again.in_order()) as returned:
+        for delivery in returned:
+            offset = delivery.event.offset
+            member: Member | None = None
+            given_up = limit is not None and delivery.attempts > limit
+            if not given_up:
+                if consumer.room() <= 0 or consumer.members.credit() <= 0:
+                    return False
+                if by_key:
+                    member = consumer.members.owner(delivery.event)
+                    key = key_hash(delivery.event)
+                    if member.credit <= 0 or key in blocked or cursor.delayed.has_key(key):
+                        blocked.add(key)
+                        continue
+                else:
+                    member = consumer.members.next()
+                    if member is None:
+                        return False
+            event: Event | None = delivery.event
+            if delivery.is_bare:
+                if reads >= BARE_READS:
+                    consumer.ready()
+                    return False
+                reads += 1
+                event = cursor.partition.event(offset)
             del cursor.again[offset]
-            consumer.to_dead_letters(cursor, delivery)
-            continue
-        member: Member | None
-        if by_key:
-            member = consumer.members.owner(delivery.event)
-            key = key_of(delivery.event)
-            if member.credit <= 0 or key in blocked:
-                blocked.add(key)
-                continue
-        else:
-            member = consumer.members.next()
-        if member is None or consumer.room() <= 0:
-            return False
-        del cursor.again[offset]
-        if by_key:
-            consumer.members.key_taken(delivery.event, member)
-        consumer.redelivered += 1
-        event = delivery.event
-        consumer.send(cursor, member, [Delivery(event, delivery.attempts, member)], len(event.payload))
+            if event is None:                           # retention has taken it
+                consumer.lost_to_retention(1)
+            elif given_up:
+                consumer.to_dead_letters(cursor, Delivery(event, delivery.attempts))
+            else:
+                assert member is not None
+                if by_key:
+                    consumer.members.key_taken(event, member)
+                consumer.redelivered += 1
+                consumer.send(cursor, member, [Delivery(event, delivery.attempts, member)], len(event.payload))
     return True

@@ -82,7 +82,7 @@ def give_back(consumer: Consumer, deliveries: list[Delivery]) -> None:
         if cursor is None or cursor.in_flight.get(event.offset) is not delivery:
             continue
         let_go(consumer, cursor, event)
-        cursor.again[event.offset] = Delivery(event, delivery.attempts)
+        cursor.again[event.offset] = cursor.returned(event, delivery.attempts, consumer.returned_bytes_max)
     consumer.ready()
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import enum
 from typing import TYPE_CHECKING, Protocol
-from zlib import crc32
 
 from routing.event import Event
+from routing.keys import key_hash
 from routing.policy import Identity
 
 if TYPE_CHECKING:
@@ -112,11 +112,3 @@ class Members:
             del self._owners[digest]
         else:
             self._owners[digest] = (owned[0], owned[1] - 1)
-
-
-def key_of(event: Event) -> bytes:
-    return event.key if event.key is not None else event.topic.encode()
-
-
-def key_hash(event: Event) -> int:
-    return crc32(key_of(event))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
 CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
+WOKEN_PER_TICK = 500        # consumers whose timers are seen to in one tick; the others come with the next
+WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not in this one
 EXPIRY_CHECK_S = 1.0
 STATE_PREFIX = "consumer/"
 
@@ -61,7 +64,8 @@ class ConsumerRegistry:
         self.by_name: dict[str, Consumer] = {}
         self.on_deleted: list[Callable[[str], None]] = []       # called with the name of a durable one that is gone
         self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
-        self.timed: set[Consumer] = set()
+        self._timers: list[tuple[float, int, Consumer]] = []    # heap; an entry that is not wakes_s is stale
+        self._timer_number = 0
         self.skipped_by_retention = 0
         self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
         self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
@@ -159,7 +163,7 @@ class ConsumerRegistry:
             self._router.trie.remove(pattern, consumer)
             self._router.routes.changed(pattern)
         self.dirty.pop(consumer, None)
-        self.timed.discard(consumer)
+        consumer.wakes_s = None
         consumer.close(reason)
         if consumer.spec.durable:
             self._router.state.delete(STATE_PREFIX + name)
@@ -229,8 +233,7 @@ class ConsumerRegistry:
 
     def tick(self, now_s: float) -> None:
         self.counting.tick()
-        for consumer in list(self.timed):
-            consumer.handle_deadline(now_s)
+        self._wake(now_s)
         stalled, self._stalled = self._stalled, set()
         for consumer in stalled:
             consumer.ready()
@@ -243,6 +246,24 @@ class ConsumerRegistry:
         if now_s >= self._next_expiry_s:
             self._next_expiry_s = now_s + EXPIRY_CHECK_S
             self._expire(now_s)
+
+    def wake_at(self, consumer: Consumer, due_s: float) -> None:
+        """Have its handle_deadline() called then, or before."""
+        if not consumer.closed and (consumer.wakes_s is None or due_s < consumer.wakes_s):
+            consumer.wakes_s = due_s
+            self._timer_number += 1
+            heappush(self._timers, (due_s, self._timer_number, consumer))
+
+    def _wake(self, now_s: float) -> None:
+        woken = 0
+        while self._timers and self._timers[0][0] <= now_s and woken < WOKEN_PER_TICK:
+            due_s, _, consumer = heappop(self._timers)
+            if consumer.wakes_s == due_s:
+                woken += 1
+                consumer.wakes_s = None
+                next_s = consumer.handle_deadline(now_s)
+                if next_s is not None:
+                    self.wake_at(consumer, max(next_s, now_s + WAKE_AGAIN_S))
 
     def _expire(self, now_s: float) -> None:
         for consumer in list(self.by_name.values()):

@@ -30,7 +30,7 @@ def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
             released += 1
             if keyed:
                 consumer.members.key_released(event)
-        elif cursor.again.pop(event.offset, None) is None and cursor.delayed.pop(event.offset, None) is None:
+        elif cursor.again.take(event.offset) is None and cursor.delayed.take(event.offset) is None:
             continue
         done += 1
     consumer.in_flight -= released
@@ -44,7 +44,7 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
     if cursor is None or delivery.event.offset not in cursor.in_flight:
         return
     let_go(consumer, cursor, delivery.event)
-    again = Delivery(delivery.event, delivery.attempts + 1)
+    again = cursor.returned(delivery.event, delivery.attempts + 1, consumer.returned_bytes_max)
     if delay_s is None:
         delay_s = 0.0
         if consumer.spec.max_deliveries is not None:
@@ -55,7 +55,7 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
         consumer.later(delay_s, cursor, again)
     else:
         cursor.again[again.event.offset] = again
-        consumer.ready()
+    consumer.ready()                                    # there is room for another
     consumer.touch()
 
 

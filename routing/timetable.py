@@ -6,6 +6,7 @@ from heapq import heapify, heappop, heappush
 
 from routing.cursor import Cursor, Delivery
 
+DUE_PER_TURN = 500          # 5 ms at the worst; the rest with the next tick
 KEPT = 256                  # entries of events already acked that may stay in memory
 
 
@@ -29,16 +30,25 @@ class Timetable:
         if len(self._entries) > 2 * in_flight + KEPT:
             self._entries = [
                 entry for entry in self._entries
-                if entry[3] is entry[2].in_flight.get(entry[3].event.offset)
-                or entry[3] is entry[2].delayed.get(entry[3].event.offset)
+                if entry[0] == entry[3].deadline_s and (    # else it was given another time
+                    entry[3] is entry[2].in_flight.get(entry[3].event.offset)
+                    or entry[3] is entry[2].delayed.get(entry[3].event.offset))
             ]
             heapify(self._entries)
 
     def due(self, now_s: float) -> Iterator[tuple[Cursor, Delivery]]:
-        """Take out what is due, the earliest first. Entries may be added meanwhile."""
-        while self._entries and self._entries[0][0] <= now_s:
-            _, _, cursor, delivery = heappop(self._entries)
-            yield cursor, delivery
+        """Take out what is due, the earliest first, as much as one turn takes. Entries may be added meanwhile."""
+        for _ in range(DUE_PER_TURN):
+            if not self._entries or self._entries[0][0] > now_s:
+                break
+            due_s, _, cursor, delivery = heappop(self._entries)
+            if due_s == delivery.deadline_s:
+                yield cursor, delivery
+
+    @property
+    def next_s(self) -> float | None:
+        """When something is due next."""
+        return self._entries[0][0] if self._entries else None
 
     def clear(self) -> None:
         self._entries.clear()

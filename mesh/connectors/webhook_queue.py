@@ -8,7 +8,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from routing.cursor import Delivery
-from routing.members import key_of
+from routing.keys import key_of
 
 
 class KeyQueues:
