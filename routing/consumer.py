@@ -154,11 +154,11 @@ class Consumer:
     def pause(self) -> None:
         """Deliver nothing until resume(), also over a restart."""
         self.paused = True
-        self.touch()
+        self._registry.changed(self)
 
     def resume(self) -> None:
         self.paused = False
-        self.touch()
+        self._registry.changed(self)
         self.ready()
 
     # -- filters ----------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Consumer:
         if count_anew:
             for cursor in self.cursors.values():
                 cursor.backlog.restart(cursor.position)
-        self.touch()
+        self._registry.changed(self)
 
     def rules_changed(self) -> None:
         """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
@@ -220,6 +220,9 @@ class Consumer:
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
                 return
+        if cursor.tail_stored:                          # what is stored of it is not so any more
+            cursor.tail_stored = False
+            self.touch()
         if cursor.behind:
             cursor.backlog.committed(len(events), events[0].offset, events[-1].offset, events[0].timestamp_ms)
             return
@@ -364,7 +367,7 @@ class Consumer:
         self.interest.fresh.clear()
         self.members.release_keys()
         self._recount_in_flight()
-        self.touch()
+        self._registry.changed(self)
         self.ready()
 
     def checkpoint(self) -> None:
@@ -406,8 +409,9 @@ class Consumer:
                 offset <= self.cursors[partition].position
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
+            self._registry.changed(self)
 
     def touch(self) -> None:
-        """What is stored of it is to be stored again."""
+        """It does not stand where it is stored to stand."""
         if self.spec.durable:
             self._registry.dirty[self] = None

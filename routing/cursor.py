@@ -39,7 +39,7 @@ class Cursor:
 
     __slots__ = (
         "again", "ahead", "backlog", "behind", "delayed", "in_flight", "partition", "position", "repeats_below",
-        "waiting")
+        "tail_stored", "waiting")
 
     def __init__(self, partition: Partition, position: int) -> None:
         self.partition = partition
@@ -47,6 +47,7 @@ class Cursor:
         self.behind = position < partition.end_offset
         self.backlog = Backlog(partition, position)     # what of it is wanted, while behind
         self.repeats_below = 0                          # below it an event may have been delivered before a crash
+        self.tail_stored = False                        # the stored state says that it has looked at everything
         self.waiting: deque[Event] = deque()
         self.in_flight: dict[int, Delivery] = {}
         self.again = Returned()
@@ -75,6 +76,10 @@ class Cursor:
             if delivery is not None and (best is None or delivery.event.offset < best.offset):
                 best = delivery.event
         return best
+
+    def at_tail(self) -> bool:
+        """Everything committed has been looked at and nothing waits to be delivered: the position is the end."""
+        return not self.behind and not self.waiting
 
     def state(self, *, by_key: bool = False) -> tuple[int, dict[int, int]]:
         """What must survive a crash: where to read on, and the unacked offsets below it with how often they went out.

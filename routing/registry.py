@@ -1,13 +1,13 @@
 """The consumers of a tenant: one registry, whatever protocol made them; what of them is stored, and their clock.
 
-Stored per durable consumer under "consumer/<name>" in the state table: what it is, its filters and, per partition,
-where to read on and which offsets below that are unacked. A crash repeats at most CHECKPOINT_S of acks.
+What is stored of a durable consumer says stored.py. A crash repeats at most CHECKPOINT_S of acks.
 """
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from heapq import heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,10 +17,10 @@ from routing.counting import Count, Counting
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.event import DeadLetter, Event, Headers, Properties
-from routing.members import Mode
 from routing.policy import INTERNAL, Identity
 from routing.rights import Rights
 from routing.settings import Limits
+from routing.stored import ConsumerState, Place, StoredConsumers
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -30,31 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
+CHECKPOINT_TURN_S = 0.003   # of one turn, and no more than
 CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
+ENDS_S = 5.0                # how often the ends are stored up to which quiet consumers have read
 WOKEN_PER_TICK = 500        # consumers whose timers are seen to in one tick; the others come with the next
 WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not in this one
 EXPIRY_CHECK_S = 1.0
-STATE_PREFIX = "consumer/"
-
-
-class CursorState(msgspec.Struct, array_like=True):
-    stream: str
-    partition: int
-    position: int
-    unacked: dict[int, int]                 # offset → how often it was delivered
-    repeats_below: int = 0
-    ahead: list[int] = []                   # acked offsets from position on
-
-
-class ConsumerState(msgspec.Struct, omit_defaults=True):
-    spec: ConsumerSpec
-    owner: Identity                         # with its client id, since rules with %c depend on it
-    filters: list[str]
-    cursors: list[CursorState]
-    attached: bool = False                  # somebody may have got events beyond the stored position
-    fresh: dict[str, list[tuple[str, int, int]]] = {}
-    paused: bool = False
-    generation: int = 0
 
 
 class ConsumerRegistry:
@@ -79,6 +60,9 @@ class ConsumerRegistry:
         self._scheduled: list[Consumer] = []
         self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
         self._next_checkpoint_s = 0.0
+        self._next_ends_s = 0.0
+        self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
+        self._stored = StoredConsumers(router.state)
         self._next_expiry_s = 0.0
 
     # -- open and delete --------------------------------------------------------------------------------------
@@ -127,7 +111,7 @@ class ConsumerRegistry:
             for pattern in spec.filters:
                 if pattern not in consumer.filters:
                     self.add_filter(consumer, pattern, from_now=True)
-        self._touched(consumer)
+        self.changed(consumer)
         self._opened(consumer)
         return consumer
 
@@ -163,10 +147,11 @@ class ConsumerRegistry:
             self._router.trie.remove(pattern, consumer)
             self._router.routes.changed(pattern)
         self.dirty.pop(consumer, None)
+        self._changed.discard(consumer)
         consumer.wakes_s = None
         consumer.close(reason)
         if consumer.spec.durable:
-            self._router.state.delete(STATE_PREFIX + name)
+            self._stored.delete(name)
             for told in self.on_deleted:
                 told(name)
         return True
@@ -203,6 +188,7 @@ class ConsumerRegistry:
             for partition in self._router.streams.holding(consumer.filters, consumer.spec.streams):
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+                    consumer.touch()
 
     def rules_changed(self) -> None:
         for consumer in self.by_name.values():
@@ -239,10 +225,7 @@ class ConsumerRegistry:
             consumer.ready()
         if now_s < self._next_checkpoint_s:
             return
-        for consumer in list(self.dirty)[:CHECKPOINTS_PER_TICK]:
-            self.checkpoint(consumer)
-        if not self.dirty:
-            self._next_checkpoint_s = now_s + CHECKPOINT_S
+        self._checkpoint_some(now_s)
         if now_s >= self._next_expiry_s:
             self._next_expiry_s = now_s + EXPIRY_CHECK_S
             self._expire(now_s)
@@ -273,49 +256,56 @@ class ConsumerRegistry:
 
     # -- stored state -----------------------------------------------------------------------------------------
 
-    def _touched(self, consumer: Consumer) -> None:
+    def changed(self, consumer: Consumer) -> None:
+        """Its options, filters or the like are not what is stored."""
         if consumer.spec.durable:
+            self._changed.add(consumer)
             self.dirty[consumer] = None
 
     def checkpoint(self, consumer: Consumer) -> Ticket | None:
-        """Store a durable consumer in the commit of this turn."""
+        """Store a durable consumer in the commit of this turn: where it stands and, when that changed, what it is."""
         self.dirty.pop(consumer, None)
         if not consumer.spec.durable or consumer.closed:
             return None
-        attached = bool(consumer.members.all)
-        by_key = consumer.spec.mode is Mode.KEY_SHARED
-        if not attached:
+        if not consumer.members.all:
             consumer.attachment_stored = False
-        cursors = [
-            CursorState(cursor.partition.stream, cursor.partition.index, *cursor.state(by_key=by_key),
-                        cursor.repeats_below, sorted(cursor.ahead))
-            for cursor in consumer.cursors.values()
-        ]
-        fresh = {
-            pattern: [(partition.stream, partition.index, offset) for partition, offset in since.items()]
-            for pattern, since in consumer.interest.fresh.items()
-        }
-        state = ConsumerState(
-            consumer.spec, consumer.identity, list(consumer.filters), cursors, attached=attached, fresh=fresh,
-            paused=consumer.paused, generation=consumer.generation)
-        return self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(state))
+        if consumer in self._changed:
+            self._changed.discard(consumer)
+            self._stored.put_consumer(consumer)
+        return self._stored.put_cursors(consumer)
+
+    def _checkpoint_some(self, now_s: float) -> None:
+        until_s = self.clock_s() + CHECKPOINT_TURN_S
+        for consumer in list(islice(self.dirty, CHECKPOINTS_PER_TICK)):
+            self.checkpoint(consumer)
+            if self.clock_s() > until_s:
+                break
+        if not self.dirty:
+            self._next_checkpoint_s = now_s + CHECKPOINT_S
+            if now_s >= self._next_ends_s and self._stored.put_ends(self._router.own_partitions()):
+                self._next_ends_s = now_s + ENDS_S
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
-        for _, state in self._router.state.decoded(STATE_PREFIX, ConsumerState, "consumer"):
-            self._restore(state)
+        attached = set()
+        for state, place in self._stored.consumers():
+            consumer = self._restore(state, place)
+            if place.attached:                          # nobody is now
+                attached.add(consumer)
+        self._changed.clear()                           # it is stored as it is
+        self.dirty = {consumer: None for consumer in self.dirty if consumer in attached}
 
-    def _restore(self, state: ConsumerState) -> None:
+    def _restore(self, state: ConsumerState, place: Place) -> Consumer:
         owner = INTERNAL if state.owner == INTERNAL else state.owner       # the node's rights go with the very object
         consumer = Consumer(state.spec, owner, self)
         consumer.paused = state.paused
         consumer.generation = state.generation
         self.by_name[consumer.name] = consumer
         streams = self._router.streams
-        for stored in state.cursors:
+        for stored in place.cursors:
             partition = streams.partition(stored.stream, stored.partition)
             if partition is not None:
-                consumer.cursors[partition] = _restored_cursor(partition, stored, state.attached)
+                consumer.cursors[partition] = self._stored.cursor(partition, stored, place.attached)
         for pattern, since in state.fresh.items():
             placed = ((streams.partition(stream, index), offset) for stream, index, offset in since)
             known = {partition: offset for partition, offset in placed if partition is not None}
@@ -327,6 +317,7 @@ class ConsumerRegistry:
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(partition, partition.start_offset)
         consumer.rules_changed()                        # they may have changed meanwhile
+        return consumer
 
     # -- what becomes of events that cannot be delivered ------------------------------------------------------
 
@@ -400,18 +391,3 @@ def start_position(partition: Partition, start: Start) -> int:
     if isinstance(start, dict):
         return partition.offset_for_time(start["time_ms"])
     return partition.next_offset
-
-
-def _restored_cursor(partition: Partition, stored: CursorState, attached: bool) -> Cursor:
-    position = min(stored.position, partition.end_offset)
-    if position < stored.position:
-        log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
-                  partition.stream, partition.index, partition.end_offset, stored.position)
-    cursor = Cursor(partition, position)
-    cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
-    cursor.ahead = {offset for offset in stored.ahead if position <= offset < partition.end_offset}
-    for offset, attempts in stored.unacked.items():
-        event = partition.event(offset) if offset < position else None
-        if event is not None:
-            cursor.again[offset] = Delivery(event, attempts + 1)
-    return cursor

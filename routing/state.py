@@ -38,6 +38,7 @@ class StateTable:
         self._waiting: dict[str, bytes] = {}
         self._refused: dict[str, bytes] = {}
         self._ticket: Ticket | None = None
+        self._under_way = 0                 # flushes that have not been answered
         self._load()
 
     def _load(self) -> None:
@@ -99,8 +100,19 @@ class StateTable:
         written, self._waiting = self._waiting, {}
         self._ticket = None
         self._partition.append(events, ticket)
+        self._under_way += 1
         ticket.part_done()                  # all parts are known now
-        ticket.on_done(lambda done: self._refused.update(written) if done.refusals else None)
+        ticket.on_done(lambda done: self._answered(done, written))
+
+    def _answered(self, ticket: Ticket, written: dict[str, bytes]) -> None:
+        self._under_way -= 1
+        if ticket.refusals:
+            self._refused.update(written)
+
+    @property
+    def is_settled(self) -> bool:
+        """Everything that was put is on disk, but for what was put in this turn."""
+        return not self._under_way and not self._refused
 
     def retry(self) -> None:
         """Queue again what was refused, such as by a full disk, unless there is something newer. Called every tick."""

@@ -30,8 +30,9 @@ from routing.errors import Refusal, TopicError
 from routing.members import Mode
 from routing.policy import Identity
 from routing.push import StrictPush
-from routing.registry import STATE_PREFIX, start_position
+from routing.registry import start_position
 from routing.router import Router
+from routing.stored import CONSUMER
 from routing.ticket import Ticket
 from routing.topic import check_topic
 
@@ -209,7 +210,7 @@ class ConsumersEndpoint:
         session = await self.session(request)
         consumer = self.managed(request, session.identity)
         self.router.delete_consumer(consumer.name)
-        await self.durable(self.router.state.delete(STATE_PREFIX + consumer.name))
+        await self.durable(self.router.state.delete(CONSUMER + consumer.name))
         return web.Response(status=204)
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
