@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mesh.commands import apikey, audit, events, links, log, node, show, topology
+from mesh.commands import apikey, audit, clock, events, links, log, node, show, topology
 from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 
@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "topology": (topology.add_topology, "the mesh as it sees it: nodes and links, routes, interest, lag"),
     "denials": (show.add_denials, "what was refused lately, and by which rule"),
     "audit": (audit.add_audit, "who did what; and the proof that nothing of it was changed"),
+    "clock": (clock.add_clock, "whether it trusts the wall clock; confirm a jump"),
     "log": (log.add_log, "verify or dump a log, also that of a running node"),
 }
 

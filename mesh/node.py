@@ -32,11 +32,13 @@ from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
 from mesh.management.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
+from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
 from mesh.process.datadir import DataDirectory
 from mesh.process.limits import OpenFiles
 from mesh.process.listener import Listener
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
+from protocols.event_json import rfc3339
 from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.json_channel import JsonOverWebSocket
@@ -46,10 +48,6 @@ from routing.log.store import LocalStore
 from routing.policy import Policy
 from routing.replies import Replies
 from routing.router import Router
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Node:
@@ -67,26 +65,29 @@ class Node:
         self.name = config.node.name or host_name()
         self.state = "starting"             # → "ready" → "stopping"
         self.started_s = time.monotonic()
-        self.started_ms = wall_clock_ms()
+        self.clock = load_clock(data.root)
+        clock_ms = self.clock_ms = self.clock.now_ms
+        self.started_ms = clock_ms()
         self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
         self.reload_problem: str | None = None
-        self.clock_ms = wall_clock_ms
         self.policy = Policy(rules_of(config))
         gather = Gather(config.limits.commit_gather_ms / 1000, time.monotonic, loop.call_later)
         self.store = LocalStore(
-            data.root, call_on_loop=call_on_loop, clock_ms=wall_clock_ms,
+            data.root, call_on_loop=call_on_loop, clock_ms=clock_ms,
+            steady_ms=self.clock.steady_ms, settled_for_ms=self.clock.settled_for_ms,
             pending_bytes_max=config.limits.pending_commit_bytes, tail_cache_bytes=config.limits.tail_cache_bytes,
             gather=gather)
+        write_note(data.root, self.clock.note())        # before anything else is written that a clock could be told by
         self.router = Router(
             self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
-            clock_s=time.monotonic, clock_ms=wall_clock_ms, gather=gather)
+            clock_s=time.monotonic, clock_ms=clock_ms, gather=gather)
         self.router.retained.node_name = self.name
         remembered = Remembered(data.root, config.logins.remembered_max, config.logins.remember_s)
-        remembered.load(time.monotonic(), wall_clock_ms())
+        remembered.load(time.monotonic(), clock_ms())
         self.authenticator = Authenticator(
-            users, self.policy, call_on_loop=call_on_loop, clock_ms=wall_clock_ms, now_s=time.monotonic,
+            users, self.policy, call_on_loop=call_on_loop, clock_ms=clock_ms, now_s=time.monotonic,
             settings=config.logins, remembered=remembered,
-            tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=wall_clock_ms, now_s=time.monotonic))
+            tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic, self.router.turns)
         self.replies = Replies(self.router, self.name)
@@ -99,14 +100,15 @@ class Node:
         me = NodeInfo(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version)
         self.mesh = Meshing(
             me, self.router, config.mesh, ReplicationConfig(config.replicate, config.replication),
-            clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random(), call_later=loop.call_later)
+            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), call_later=loop.call_later)
         self.links = LinkManager(
             Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
-            clock_s=time.monotonic, clock_ms=wall_clock_ms, rng=random.Random())
+            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random())
         self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
+        self._clock_noted_s = time.monotonic()
 
     @property
     def ready(self) -> bool:
@@ -117,6 +119,30 @@ class Node:
         self.mqtt.tick(now_s)
         self.links.tick(now_s)
         self.mesh.tick(now_s)
+
+    def watch_clock(self) -> None:
+        """Once a second."""
+        self.clock.watch()
+        now_s = time.monotonic()
+        if now_s >= self._clock_noted_s + NOTE_EVERY_S:
+            self._clock_noted_s = now_s
+            note = self.clock.note()
+            self.store.later(lambda: write_note(self.data.root, note))
+
+    def confirm_clock(self) -> bool:
+        """An operator says that the wall clock is right after all. False: there is nothing to confirm."""
+        done = self.clock.confirm()
+        self._clock_noted_s -= NOTE_EVERY_S         # the next second writes it down
+        return done
+
+    def clock_status(self) -> dict[str, Any]:
+        """Does the node trust the wall clock, and how far is that off?"""
+        jump = self.clock.jump
+        return {
+            "trusted": jump is None, "now": rfc3339(self.clock.now_ms()),
+            "wall_ahead_s": round(self.clock.ahead_ms() / 1000, 3), "jumps_taken": self.clock.jumps,
+            "taken_in_s": None if jump is None else self.clock.taken_in_s(),
+        }
 
     def uptime_s(self) -> float:
         return time.monotonic() - self.started_s
@@ -161,7 +187,8 @@ class Node:
             "healthy": not problems, "problems": problems,
             "damage": damaged_places(self.store), "uptime_s": round(self.uptime_s(), 1),
             "started_ms": self.started_ms, "data": str(Path(self.config.node.data)), "epoch": self.store.epoch,
-            "anonymous": self.authenticator.open, "event_loop": type(asyncio.get_running_loop()).__module__,
+            "clock": self.clock_status(), "anonymous": self.authenticator.open,
+            "event_loop": type(asyncio.get_running_loop()).__module__,
             "listeners": [
                 {"protocol": listener.protocol, "addresses": listener.texts, "tls": listener.secure}
                 for listener in self.listeners

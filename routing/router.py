@@ -50,7 +50,8 @@ class Router:
     def __init__(self, store: Store, settings: list[StreamSettings], policy: Policy, *, limits: Limits,
                  call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float],
                  clock_ms: Callable[[], int], gather: Gather | None = None) -> None:
-        """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall clock.
+        """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall time as far as it
+        is trusted; ages are differences of the store's steady_ms (clock.py).
 
         gather: that of the store, to be told who publishes.
         """
@@ -59,6 +60,7 @@ class Router:
         self.limits = limits
         self.clock_s = clock_s
         self.clock_ms = clock_ms
+        self.steady_ms = store.steady_ms
         self.ledger = Ledger()
         self.streams = StreamTable(store, self._committed)
         self.routes = RouteTable(self.streams, policy, limits)

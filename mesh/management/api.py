@@ -90,13 +90,14 @@ class Api:
 
         for resource in self.resources.values():
             add(hdrs.METH_GET, f"/{resource.name}", self._table_handler(resource), resource.action)
-        for name in ("status", "overview", "ledger", "history", "stream", "browse", "whoami"):
+        for name in ("status", "overview", "ledger", "history", "stream", "browse", "whoami", "clock"):
             add(hdrs.METH_GET, f"/{name}", getattr(self, name), Action.VIEW)
         add(hdrs.METH_POST, "/can-i", self.can_i, Action.VIEW)
         for act in ("seek", "pause", "resume"):
             add(hdrs.METH_POST, f"/consumers/{{name:.+}}/{act}", getattr(self, act), Action.OPERATE)
         add(hdrs.METH_DELETE, "/consumers/{name:.+}", self.delete, Action.OPERATE)
         add(hdrs.METH_POST, "/clients/{name:.+}/kick", self.kick, Action.OPERATE)
+        add(hdrs.METH_POST, "/clock/confirm", self.confirm_clock, Action.OPERATE)
         for act in LINK_ACTS:
             add(hdrs.METH_POST, f"/links/{{id}}/{act}", self.act_on_link, Action.OPERATE)
         MeshApi(self._node.mesh).add_routes(
@@ -173,6 +174,9 @@ class Api:
 
     async def ledger(self, request: web.Request) -> web.Response:
         return json_answer({"losses": self._node.router.ledger.snapshot()})
+
+    async def clock(self, request: web.Request) -> web.Response:
+        return json_answer(self._node.clock_status())
 
     async def whoami(self, request: web.Request) -> web.Response:
         return json_answer(self.rights_of(request[IDENTITY]))
@@ -305,6 +309,16 @@ class Api:
         if all(row["client_id"] != name for row in self._node.clients()):
             raise Problem(404, "not-found", f"no client {name[:200]} is connected")
         return await self.acts.run(request, request[IDENTITY], Act("client.kick", name, {"clients": 1}, perform), body)
+
+    async def confirm_clock(self, request: web.Request) -> web.Response:
+        """The wall clock is right after all: take its time."""
+        body = await body_of(request)
+
+        def perform() -> dict[str, Any]:
+            return {"confirmed": self._node.confirm_clock(), **self._node.clock_status()}
+        preview = {"wall_ahead_s": self._node.clock_status()["wall_ahead_s"]}
+        act = Act("clock.confirm", self._node.name, preview, perform)
+        return await self.acts.run(request, request[IDENTITY], act, body)
 
     async def act_on_link(self, request: web.Request) -> web.Response:
         identifier, action = request.match_info["id"], request.path.rpartition("/")[2]

@@ -40,7 +40,7 @@ class Item(msgspec.Struct, frozen=True):
 def attention(node: Node, sampler: Sampler) -> list[Item]:
     """Bounded; the rest of a kind is summed up in its last item."""
     items = [*_log(node), *_links(node, sampler), *_nodes(node, sampler), *_disk(node), *_consumers(node, sampler),
-             *_webhooks(node), *_configuration(node)]
+             *_webhooks(node), *_configuration(node), *_clock(node)]
     items.sort(key=lambda item: (SEVERITIES.index(item.severity), item.since_ms or 0, item.subject))
     return items[:ITEMS_MAX]
 
@@ -68,6 +68,16 @@ def _log(node: Node) -> Iterator[Item]:
         place = text.partition(":")[0]
         yield Item("broken", "log", place, f"the log of {text}", "publishers to it are refused; readers go on",
                    "look at the disk and the node's log lines, then restart the node", "/streams")
+
+
+def _clock(node: Node) -> Iterator[Item]:
+    jump = node.clock.jump
+    if jump is not None:
+        side = "ahead" if node.clock.ahead_ms() > 0 else "back"
+        by = short_duration(abs(node.clock.ahead_ms()) / 1000)
+        yield Item("warning", "clock", node.name, f"the wall clock of {node.name} jumped {side} by {by}",
+                   "stamps, expiry of messages and tokens go by the node's own count; nothing is deleted",
+                   "set the clock right, or `meshgate clock confirm` if it is", "/nodes")
 
 
 def _links(node: Node, sampler: Sampler) -> Iterator[Item]:

@@ -69,6 +69,11 @@ class NodeCollector(Collector):
         yield info
         yield _gauge("meshgate_ready", "1 when the node takes traffic", int(node.ready))
         yield _gauge("meshgate_healthy", "0 once a part of the log has failed", int(not node.problems()))
+        yield _gauge("meshgate_clock_trusted", "0 while the wall clock has jumped", int(node.clock.jump is None))
+        yield _gauge("meshgate_clock_ahead_seconds", "Wall clock less the node's own count",
+                     node.clock.ahead_ms() / 1000)
+        yield CounterMetricFamily("meshgate_clock_jumps", "Jumps of the wall clock that were taken as right",
+                                  node.clock.jumps)
         yield _gauge("meshgate_uptime_seconds", "Since the start of the process", node.uptime_s())
         yield _gauge("meshgate_locked_out", "Users and addresses that are locked out", node.authenticator.locked_count)
         refused = node.files.refused if node.files is not None else 0

@@ -24,8 +24,9 @@ from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
 from mesh.identity.first_admin import first_admin
 from mesh.management.admin import Management
-from mesh.node import Node, wall_clock_ms
+from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
+from mesh.process.clockfile import write_note
 from mesh.process.datadir import ADMIN, DataDirectory
 from mesh.process.limits import OpenFiles, freeze_start, tune_process
 from mesh.process.listener import Listener
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.05               # timers of consumers: ack timeouts and redelivery are this exact
 MAINTAIN_S = 1.0            # retention, rolling by age, compaction
+CLOCK_S = 1.0               # is the wall clock where it should be?
 LATE_S = 0.5                # a loop that is later than this was blocked, or the machine was
 LOG_CLOSE_MAX_S = 10.0      # beyond the stop timeout, for the last sync; a disk that hangs must not hold the process
 
@@ -145,7 +147,8 @@ class Service:
         management.start()
         freeze_start()
         self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
-        self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(wall_clock_ms()))
+        self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(node.clock.steady_ms()))
+        self._every("clock", CLOCK_S, node.watch_clock)
         return node
 
     async def _http_factory(self, app: web.Application, counters: RestCounters) -> Callable[[], asyncio.BaseProtocol]:
@@ -228,6 +231,7 @@ class Service:
         node.authenticator.close()
         self._data.forget_listening()
         node.router.close()
+        write_note(self._data.root, node.clock.note())
         logger.info("node %s has stopped", node.name)
 
     async def _say_goodbye(self, node: Node) -> None:

@@ -76,7 +76,7 @@ class Destination:
 class Hold:
     """Loop thread only."""
 
-    def __init__(self, router: Router, clock_s: Callable[[], float], clock_ms: Callable[[], int],
+    def __init__(self, router: Router, clock_s: Callable[[], float],
                  limits: ReplicationSettings) -> None:
         self.destinations: dict[str, Destination] = {}
         self.free_bytes: Callable[[], int | None] = lambda: None        # of the disk, see Replication.watch_disk
@@ -84,7 +84,7 @@ class Hold:
         self.held_bytes: dict[Partition, int] = {}      # kept beyond retention
         self._router = router
         self._clock_s = clock_s
-        self._clock_ms = clock_ms
+        self._steady_ms = router.steady_ms      # what is kept for a node goes by time in which it could have come
         self._limits = limits
         self._due_s = 0.0
         self._restore()
@@ -97,8 +97,8 @@ class Hold:
         if destination is None:
             if len(self.destinations) >= DESTINATIONS_MAX:
                 return
-            destination = self.destinations[outlet.node] = Destination(outlet.node, self._clock_ms())
-        destination.seen_ms = self._clock_ms()
+            destination = self.destinations[outlet.node] = Destination(outlet.node, self._steady_ms())
+        destination.seen_ms = self._steady_ms()
         place = outlet.partition.stream, outlet.partition.index, outlet.flow
         held = destination.flows.get(place)
         if held is None:
@@ -138,7 +138,7 @@ class Hold:
         if now_s < self._due_s:
             return
         self._due_s = now_s + STORE_S
-        now_ms = self._clock_ms()
+        now_ms = self._steady_ms()
         self._forget_silent(now_s, reachable)
         for destination in list(self.destinations.values()):
             if now_ms - destination.seen_ms > self._limits.hold_age_ms:

@@ -41,7 +41,7 @@ class Outlets:
         self.encoder = BodyEncoder()
         self.by_key: dict[Key, Outlet] = {}
         self.refusals: Counter[str] = Counter()         # node → pulls that we refused
-        self.hold = Hold(router, clock_s, clock_ms, limits)
+        self.hold = Hold(router, clock_s, limits)
         self._overlay = overlay
         self._stalled: dict[Outlet, None] = {}          # try again with the next tick
         self._ready: list[Outlet] = []                  # go on with the next turn

@@ -164,7 +164,8 @@ class View:
             lag = self._lag(key, held.confirmed, now_ms)
             found.append({
                 "node": destination.node, "stream": stream, "partition": index, "flow": flow,
-                "pulling": outlet is not None, "last_heard_s": max(0, now_ms - destination.seen_ms) / 1000,
+                "pulling": outlet is not None,
+                "last_heard_s": max(0, self._router.steady_ms() - destination.seen_ms) / 1000,
                 "confirmed": held.confirmed, "end": partition.end_offset, "lag_events": lag.events,
                 "lag_seconds": lag.seconds, "lag_exact": lag.exact,
                 "under_way": outlet.under_way_events if outlet is not None else 0,

@@ -388,7 +388,7 @@ class MqttServer:
         """Store what changes rarely. Puts of one turn are one commit."""
         value = terms = session.stored(0)
         if session.connection is None:
-            value = session.stored(self.router.clock_ms())
+            value = session.stored(self.router.steady_ms())
         ticket = self.router.state.put(SESSION_PREFIX + session.client_id, value)
         if session.kept != terms:
             session.kept = None
@@ -418,7 +418,7 @@ class MqttServer:
     def _restore(self) -> None:
         """Bring back the sessions of before the restart. Nobody is connected, so their expiry runs."""
         in_log = dict(self.router.recovered_qos2())
-        now_s, now_ms = self.router.clock_s(), self.router.clock_ms()
+        now_s, now_ms, steady_ms = self.router.clock_s(), self.router.clock_ms(), self.router.steady_ms()
         all_read = True
         for key, value in self.router.state.items(SESSION_PREFIX):
             client_id = key[len(SESSION_PREFIX):]
@@ -440,7 +440,7 @@ class MqttServer:
                 if subscription.share is not None:
                     self.share_joined(subscription.share)
             session.kept = session.stored(0)
-            away_s = max(now_ms - stored.disconnected_ms, 0) / 1000 if stored.disconnected_ms else 0.0
+            away_s = max(steady_ms - stored.disconnected_ms, 0) / 1000 if stored.disconnected_ms else 0.0
             if session.will is not None:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
             session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)

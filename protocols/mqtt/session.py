@@ -142,7 +142,7 @@ class Session:
         return 0 <= event.offset <= self.seen.get((event.partition.stream, event.partition.index), -1)
 
     def stored(self, disconnected_ms: int) -> bytes:
-        """Value of mqtt/session/<client id>."""
+        """Value of mqtt/session/<client id>. disconnected_ms: steady time, or 0."""
         subscriptions = [
             StoredSubscription(
                 FilterRequest(found.pattern, found.qos, found.no_local, found.retain_as_published,

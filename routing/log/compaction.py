@@ -25,10 +25,12 @@ import msgspec
 from routing.event import Event
 from routing.log.batch import CODEC_MASK, CONTROL_MASK, HEADER_BYTES, BatchHeader, batch_at, build_batch, read_varint
 from routing.log.crash import crash_point
+from routing.log.damage import Damage
 from routing.log.decode import Decoder, Verdicts, plain_batch
 from routing.log.fs import FileSystem
 from routing.log.index import RELATIVE_OFFSET_MAX, IndexBuilder
-from routing.log.segment import LOG, SUFFIXES, Damage, Found, Segment, segment_name
+from routing.log.segment import Found, Segment, segment_name
+from routing.log.sidecars import LOG, SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ CLEANED, SWAP = ".log.cleaned", ".log.swap"
 DIRTY_SHARE_MIN = 0.5                       # Kafka's min.cleanable.dirty.ratio
 SOURCES_MAX = 64                            # segments of one run
 KEYS_MAX = 2_000_000                        # keys of one run held in memory; the rest waits for the next run
-TOMBSTONE_KEEP_MS = 24 * 3600 * 1000        # Kafka's delete.retention.ms
+# Kafka's delete.retention.ms, and a tenth more: stamps may run faster by so much (routing/clock.py, RATE).
+TOMBSTONE_KEEP_MS = 24 * 3600 * 1000 * 11 // 10
 _WRITE_BYTES = 1024 * 1024
 
 
@@ -47,6 +50,8 @@ class Source(msgspec.Struct, frozen=True):
     base_offset: int
     next_offset: int
     size: int
+    opened_ms: int
+    appended_ms: int
 
 
 class Cleaned(msgspec.Struct):
@@ -74,9 +79,13 @@ def wants_cleaning(segments: Sequence[Segment], clean_until: int) -> list[Segmen
 
 
 def clean(
-    fs: FileSystem, directory: Path, sources: list[Source], decoder: Decoder, segment_bytes: int, now_ms: int
+    fs: FileSystem, directory: Path, sources: list[Source], decoder: Decoder, segment_bytes: int,
+    tombstones_before_ms: int,
 ) -> list[Cleaned]:
-    """Write the cleaned segments as .swap files. Raises OSError and CleaningFailed, and then leaves no file behind."""
+    """Write the cleaned segments as .swap files; tombstones that are older go.
+
+    Raises OSError and CleaningFailed, and then leaves no file behind.
+    """
     newest, covered = _newest_offsets(fs, directory, sources)
     done: list[Cleaned] = []
     try:
@@ -88,8 +97,9 @@ def clean(
                 output = _Output(fs, directory, source.base_offset, decoder)
                 done.append(Cleaned(output.segment, []))
             done[-1].sources.append(source)
+            output.segment.age_from(source.opened_ms, source.appended_ms)
             for found in _batches(fs, directory, source):
-                output.add(found, newest, now_ms - TOMBSTONE_KEEP_MS)
+                output.add(found, newest, tombstones_before_ms)
         if output is not None:
             output.finish(done[-1].sources[-1].next_offset)
         crash_point("in_compaction")

@@ -15,10 +15,12 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.errors import StorageError
 from routing.log.batch import CODEC_MASK, BatchError
+from routing.log.damage import Damage
 from routing.log.decode import Decoder, Record, plain_batch, records
 from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.recovery import OFFSET_MAX, is_zero
-from routing.log.segment import LOG, Damage, Found, Segment
+from routing.log.segment import Found, Segment
+from routing.log.sidecars import LOG
 
 _PAYLOAD_SHOWN = 64
 

@@ -26,12 +26,13 @@ from routing.log.batch import (
     place,
 )
 from routing.log.commit import WriteTask
+from routing.log.damage import Damage
 from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
 from routing.log.encode import Encoder
 from routing.log.index import RELATIVE_OFFSET_MAX
 from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
-from routing.log.segment import Damage, Segment
+from routing.log.segment import Segment
 from routing.log.tail_cache import TailCache
 from routing.log.tally import Tally
 from routing.log.template import topic_of_key
@@ -62,7 +63,9 @@ class Owner(Protocol):
 
     pending_bytes: int
     pending_bytes_max: int
-    clock_ms: Callable[[], int]
+    clock_ms: Callable[[], int]         # wall time as far as it is trusted: for stamps
+    steady_ms: Callable[[], int]        # for ages, see routing/clock.py
+    settled_for_ms: Callable[[], int]
     clock_s: Callable[[], float]
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
@@ -132,6 +135,11 @@ class Partition:
     @property
     def segment_count(self) -> int:
         return len(self.segments)
+
+    @property
+    def is_synced(self) -> bool:
+        """True when everything that is committed is on disk."""
+        return not self._unsynced_bytes
 
     @property
     def has_open_group(self) -> bool:
@@ -287,6 +295,9 @@ class Partition:
             return self._refuse_waiting(task.failure)
         segment = self.segments[-1]
         committed: list[Event] = []
+        if task.batches:
+            steady_ms = self._owner.steady_ms()
+            segment.age_from(steady_ms, steady_ms)
         for header, events in task.batches:
             segment.note(segment.size, header, [event.topic for event in events])
             committed = events if not committed else committed + events
@@ -372,7 +383,7 @@ class Partition:
         """
         self._reader.patient = patient
         for segment in self.segments:
-            segment.patient = patient
+            segment.pages.patient = patient
 
     def read(self, offset: int, max_bytes: int) -> list[bytes]:
         """Whole RecordBatches from the one that holds offset (or the next there is): at least one, if there is one."""
@@ -417,9 +428,9 @@ class Partition:
 
     # ------------------------------------------------------------------------------------------------ upkeep
 
-    def maintain(self, now_ms: int) -> None:
+    def maintain(self, steady_ms: int) -> None:
         """Retention, compaction, rolling by age."""
-        if self._upkeep.run(now_ms):
+        if self._upkeep.run(steady_ms):
             self._roll_wanted = True
             self._owner.dirty(self)
 

@@ -260,7 +260,7 @@ class Reader:
 
     def _use(self, segment: Segment) -> None:
         """Keep file and summary of the segments that were used last, and of no more."""
-        segment.patient = self.patient
+        segment.pages.patient = self.patient
         if segment.builder is not None:                     # the active one stays open
             return
         self._recent[segment.base_offset] = segment

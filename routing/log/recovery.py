@@ -21,26 +21,36 @@ from pathlib import Path
 from routing.event import Event
 from routing.log.batch import FIRST_IN_GROUP, BatchHeader, batch_at, crc_is_right
 from routing.log.compaction import CLEANED, SWAP, empty_batch, put_in_place
+from routing.log.damage import READ_BYTES
 from routing.log.decode import Decoder, Verdicts, plain_batch
 from routing.log.fs import FileSystem
 from routing.log.index import IndexBuilder
+from routing.log.mark import UNKNOWN, Mark
 from routing.log.offsets import read_reservation
-from routing.log.segment import LOG, READ_BYTES, SUFFIXES, Segment
+from routing.log.segment import Segment
+from routing.log.sidecars import LOG, SUFFIXES
 
 log = logging.getLogger(__name__)
 
 OFFSET_MAX = 2**62          # an offset beyond this is damage
 
 
-def recover_partition(fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool) -> list[Segment]:
-    """The segments of a partition, in order; the last one is active and has its file open. Makes an empty partition."""
+def recover_partition(
+    fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool, steady_ms: int
+) -> list[Segment]:
+    """The segments of a partition, in order; the last one is active and has its file open. Makes an empty partition.
+
+    steady_ms: now. What no mark tells the age of counts as just appended: it may stay too long, and never too short.
+    """
     fs.make_directory(directory)
     _finish_compaction(fs, directory)
     bases = _segment_bases(fs, directory)
     if not bases:
         return [_first_segment(fs, directory)]
-    segments = [_recover_sealed(fs, directory, base, following, decoder) for base, following in pairwise(bases)]
-    segments.append(_recover_active(fs, directory, bases[-1], decoder, synced_groups))
+    segments = [
+        _recover_sealed(fs, directory, base, following, decoder, steady_ms) for base, following in pairwise(bases)
+    ]
+    segments.append(_recover_active(fs, directory, bases[-1], decoder, synced_groups, steady_ms))
     _skip_reserved(segments[-1])
     return segments
 
@@ -120,30 +130,35 @@ def _first_segment(fs: FileSystem, directory: Path) -> Segment:
     return segment
 
 
-def _recover_sealed(fs: FileSystem, directory: Path, base: int, following: int, decoder: Decoder) -> Segment:
+def _recover_sealed(
+    fs: FileSystem, directory: Path, base: int, following: int, decoder: Decoder, steady_ms: int
+) -> Segment:
     segment = Segment(fs, directory, base)
     mark = segment.read_mark()
     size = segment.file().size()
     segment.close()
     if mark is not None and mark.position == size and mark.next_offset == following:
-        segment.take(mark)
+        _take(segment, mark, steady_ms)
         return segment
     segment.builder = IndexBuilder(base)
-    start = _take_checkpoint(segment, size, following)
+    start = _take_checkpoint(segment, size, following, steady_ms)
     log.warning("%s: no summary that fits; reading the segment from byte %d on", segment.path(), start)
     end = read_segment(segment, decoder, start, size, offset_max=following, resume_at=any_batch)
     if end < size or segment.next_offset < following:
         segment.add_damage(end, size, segment.next_offset, following, "the segment ends early")
     segment.size, segment.next_offset = size, following
+    segment.age_from(steady_ms, steady_ms)
     segment.seal()()
     return segment
 
 
-def _recover_active(fs: FileSystem, directory: Path, base: int, decoder: Decoder, synced_groups: bool) -> Segment:
+def _recover_active(
+    fs: FileSystem, directory: Path, base: int, decoder: Decoder, synced_groups: bool, steady_ms: int
+) -> Segment:
     segment = Segment(fs, directory, base)
     segment.builder = IndexBuilder(base)
     size = segment.file().size()
-    start = _take_checkpoint(segment, size, OFFSET_MAX)
+    start = _take_checkpoint(segment, size, OFFSET_MAX, steady_ms)
     end = read_segment(
         segment, decoder, start, size, offset_max=OFFSET_MAX, resume_at=first_in_group if synced_groups else no_batch
     )
@@ -156,10 +171,12 @@ def _recover_active(fs: FileSystem, directory: Path, base: int, decoder: Decoder
         segment.file().truncate(end)
         segment.file().datasync()
     segment.allocated = end
+    if end > start:
+        segment.age_from(steady_ms, steady_ms)
     return segment
 
 
-def _take_checkpoint(segment: Segment, size: int, following: int) -> int:
+def _take_checkpoint(segment: Segment, size: int, following: int, steady_ms: int) -> int:
     """Take over what the summary of a segment vouches for. Returns the position to read on from."""
     mark = segment.read_mark()
     if mark is None or mark.position > size or mark.next_offset > following:
@@ -168,10 +185,17 @@ def _take_checkpoint(segment: Segment, size: int, following: int) -> int:
     summary = segment.read_summary()
     if indexes is None or summary is None:
         return 0
-    segment.take(mark)
+    _take(segment, mark, steady_ms)
     segment.builder = IndexBuilder.resume(segment.base_offset, *indexes)
     segment.adopt_summary(summary)
     return mark.position
+
+
+def _take(segment: Segment, mark: Mark, steady_ms: int) -> None:
+    """Take over a mark. One of the first form knows no age but what events say, of which the future is not believed."""
+    segment.take(mark)
+    if mark.appended_ms == UNKNOWN and mark.max_timestamp >= 0:
+        segment.age_from(min(mark.first_timestamp, steady_ms), min(mark.max_timestamp, steady_ms))
 
 
 def any_batch(header: BatchHeader) -> bool:

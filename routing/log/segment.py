@@ -8,47 +8,22 @@ The file stays as it is.
 """
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import google_crc32c
 import msgspec
 
-from routing.errors import StorageError
 from routing.log.batch import HEADER_BYTES, BatchHeader, batch_at, crc_is_right
-from routing.log.crash import crash_point
-from routing.log.fs import File, FileSystem, read_whole, replace_whole
+from routing.log.damage import READ_BYTES, Damage, next_valid, what_is_wrong
+from routing.log.fs import File, FileSystem
 from routing.log.index import IndexBuilder, position_before, positions_after, relative_offset_before
-from routing.log.summary import MARK_BYTES, Mark, Summary, decode_mark, decode_summary, encode_summary, freeze
+from routing.log.mark import UNKNOWN, Identity, Mark
+from routing.log.pages import Pages
+from routing.log.sidecars import LOG, SUMMARY, Sidecars
+from routing.log.summary import Summary, freeze
 
 log = logging.getLogger(__name__)
-
-LOG, INDEX, TIMEINDEX, SUMMARY = ".log", ".index", ".timeindex", ".summary"
-SUFFIXES = (LOG, INDEX, TIMEINDEX, SUMMARY)
-
-READ_BYTES = 256 * 1024
-_PAGE_BYTES = 4096
-EIO_TRIES = 3               # of one read, at once
-UNREADABLE_SCANS = 20       # a page that failed in so many scans is damage; consumers scan again every 50 ms
-
-
-class Damage(msgspec.Struct, frozen=True):
-    """A part of a segment that cannot be read. end_offset: the first offset that can."""
-
-    path: str
-    position: int
-    end_position: int
-    first_offset: int
-    end_offset: int
-    what: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: bytes {self.position} to {self.end_position} are damaged ({self.what}); "
-            f"offsets {self.first_offset} to {self.end_offset - 1} cannot be read"
-        )
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -69,9 +44,9 @@ def segment_name(base_offset: int) -> str:
 
 class Segment:
     __slots__ = (
-        "_file", "_summary", "_unreadable", "allocated", "base_offset", "builder", "damage", "directory",
-        "first_timestamp", "fs", "max_timestamp", "name", "next_offset", "on_damage", "patient",
-        "record_count", "size", "suffix",
+        "_file", "_first_crc", "_last_crc", "_last_position", "_sidecars", "_summary", "allocated", "appended_ms",
+        "base_offset", "builder", "damage", "directory", "first_timestamp", "fs", "max_timestamp", "name",
+        "next_offset", "on_damage", "on_unusable", "opened_ms", "pages", "record_count", "size", "suffix",
     )
 
     def __init__(self, fs: FileSystem, directory: Path, base_offset: int, *, suffix: str = LOG) -> None:
@@ -84,13 +59,17 @@ class Segment:
         self.allocated = 0                              # bytes reserved in the file; the writer thread's
         self.next_offset = base_offset
         self.record_count = 0
-        self.first_timestamp = -1
+        self.first_timestamp = -1                       # what events say: data only, see opened_ms
         self.max_timestamp = -1
+        self.opened_ms = UNKNOWN                        # steady ms of the first append and of the last: its age
+        self.appended_ms = UNKNOWN
         self.builder: IndexBuilder | None = None        # of the active segment; a sealed one reads its files
         self.damage: list[Damage] = []
         self.on_damage: Callable[[Damage], None] = lambda damage: None
-        self.patient = False                            # an unreadable page is tried again before it counts as damage
-        self._unreadable: dict[int, int] = {}           # page → scans that could not read it
+        self.on_unusable: Callable[[Segment], None] = lambda segment: None      # its summary: somebody may remake it
+        self.pages = Pages(self.file, self.path)
+        self._first_crc = self._last_position = self._last_crc = 0
+        self._sidecars = Sidecars(fs, directory, self.name)
         self._summary: Summary | None = None
         self._file: File | None = None
 
@@ -117,85 +96,84 @@ class Segment:
     def is_open(self) -> bool:
         return self._file is not None
 
-    def mark(self, offsets: bytes, times: bytes) -> Mark:
-        return Mark(
-            self.size, self.next_offset, self.record_count, self.first_timestamp, self.max_timestamp,
-            google_crc32c.value(offsets), google_crc32c.value(times),
-        )
+    @property
+    def identity(self) -> Identity:
+        """Which bytes this segment is."""
+        return Identity(self._first_crc, self._last_position, self._last_crc)
 
     def take(self, mark: Mark) -> None:
-        """Become what a summary says."""
+        """Become what a mark says."""
         self.size, self.next_offset, self.record_count = mark.position, mark.next_offset, mark.record_count
         self.first_timestamp, self.max_timestamp = mark.first_timestamp, mark.max_timestamp
+        self.opened_ms, self.appended_ms = mark.opened_ms, mark.appended_ms
+        identity = mark.identity or Identity()
+        self._first_crc, self._last_position = identity.first_crc, identity.last_position
+        self._last_crc = identity.last_crc
+
+    def age_from(self, opened_ms: int, appended_ms: int) -> None:
+        """Set what no mark could tell. Steady milliseconds."""
+        self.opened_ms = opened_ms if self.opened_ms == UNKNOWN else self.opened_ms
+        self.appended_ms = max(appended_ms, self.appended_ms)
 
     def sidecars(self) -> Callable[[], None]:
         """A function that writes index, time index and summary as of now. It may run on another thread."""
         assert self.builder is not None, "only a segment with its entries in memory writes them"
         self.builder.finish()
-        offsets, times = bytes(self.builder.offsets), bytes(self.builder.times)
-        mark, summary = self.mark(offsets, times), freeze(self.summary())
-        fs, index, timeindex, target = self.fs, self.path(INDEX), self.path(TIMEINDEX), self.path(SUMMARY)
-
-        def write() -> None:
-            crash_point("at_index_save")
-            try:
-                replace_whole(fs, index, offsets, durable=False)
-                crash_point("at_index_save")
-                replace_whole(fs, timeindex, times, durable=False)
-                replace_whole(fs, target, encode_summary(mark, summary), durable=False)
-            except OSError as error:
-                log.warning("%s: cannot be saved: %s; it is made again when it is needed", target, error)
-
-        return write
+        mark = Mark(self.size, self.next_offset, self.record_count, self.first_timestamp, self.max_timestamp, 0, 0,
+                    self.opened_ms, self.appended_ms, self.identity)
+        return self._sidecars.saving(
+            mark, bytes(self.builder.offsets), bytes(self.builder.times), freeze(self.summary()))
 
     def read_mark(self) -> Mark | None:
         """The checkpoint of this segment, None when there is none that can be trusted."""
-        try:
-            file = self.fs.open(self.path(SUMMARY))
-        except OSError:
-            return None
-        try:
-            return decode_mark(file.pread(MARK_BYTES, 0))
-        except OSError:
-            return None
-        finally:
-            file.close()
+        mark = self._sidecars.mark()
+        return mark if mark is not None and self._describes(mark) else None
+
+    def _describes(self, mark: Mark) -> bool:
+        """True when a mark was made of this very file: its batches are where the mark says."""
+        if mark.position == 0:
+            return mark.next_offset == self.base_offset
+        first = batch_at(self.read_bytes(0, HEADER_BYTES), 0)
+        if first is None or first.base_offset != self.base_offset:
+            return False
+        identity = mark.identity
+        if identity is None:                            # of the first form: that is all that it tells
+            return True
+        last = batch_at(self.read_bytes(identity.last_position, HEADER_BYTES), 0)
+        return (
+            first.crc == identity.first_crc and last is not None and last.crc == identity.last_crc
+            and last.next_offset == mark.next_offset and identity.last_position + last.size == mark.position
+        )
 
     def read_indexes(self, mark: Mark) -> tuple[bytes, bytes] | None:
         """Both index files, None unless they are those that belong to mark."""
-        offsets, times = self._read(INDEX), self._read(TIMEINDEX)
-        if google_crc32c.value(offsets) != mark.index_crc or google_crc32c.value(times) != mark.timeindex_crc:
-            return None
-        return offsets, times
-
-    def _read(self, suffix: str) -> bytes:
-        try:
-            return read_whole(self.fs, self.path(suffix))
-        except OSError:
-            return b""
+        return self._sidecars.indexes(mark)
 
     def _entries(self) -> tuple[bytes | bytearray, bytes | bytearray]:
         """Both indexes; empty where the files cannot be trusted."""
         if self.builder is not None:
             return self.builder.offsets, self.builder.times
-        mark = self.read_mark()
+        mark = self._sidecars.mark()
         return (self.read_indexes(mark) if mark is not None and self._fits(mark) else None) or (b"", b"")
 
     def _fits(self, mark: Mark) -> bool:
-        return mark.position == self.size and mark.next_offset == self.next_offset
+        """True when a mark was made of what this segment is known to be."""
+        return (
+            mark.position == self.size and mark.next_offset == self.next_offset
+            and (mark.identity is None or mark.identity == self.identity)
+        )
 
     def summary(self) -> Summary:
         """Topics by block. Of a sealed segment it is read from its file; drop_summary forgets it."""
         if self._summary is None:
             found = None
             if self.builder is None:
-                data = self._read(SUMMARY)
-                mark = decode_mark(data)
-                if mark is not None and self._fits(mark):
-                    found = decode_summary(data)
-                if found is None:
+                found = self._sidecars.summary()
+                if found is None or not self._fits(found[0]):
+                    found = None
                     log.warning("%s: no usable summary; readers cannot skip this segment", self.path(SUMMARY))
-            self._summary = found or Summary()
+                    self.on_unusable(self)
+            self._summary = Summary() if found is None else found[1]
         return self._summary
 
     def adopt_summary(self, summary: Summary) -> None:
@@ -203,7 +181,8 @@ class Segment:
 
     def read_summary(self) -> Summary | None:
         """The summary in the sidecar, None when it cannot be trusted."""
-        return decode_summary(self._read(SUMMARY))
+        found = self._sidecars.summary()
+        return None if found is None else found[1]
 
     def seal(self) -> Callable[[], None]:
         """Nothing more is written to this segment. Returns a function that saves the sidecars, for another thread.
@@ -236,6 +215,9 @@ class Segment:
         assert self.builder is not None
         self.builder.add(position, header)
         self.summary().add(position, header, topics)
+        if position == 0:
+            self._first_crc = header.crc
+        self._last_position, self._last_crc = position, header.crc
         self.size = position + header.size
         self.next_offset = header.next_offset
         self.record_count += header.record_count
@@ -270,47 +252,8 @@ class Segment:
         return min(self.base_offset + before, self.next_offset)
 
     def read_bytes(self, position: int, size: int) -> bytes:
-        """Bytes of the file. A page that the disk cannot read comes back as zeros, which fail their checksum.
-
-        When patient, that is so only after UNREADABLE_SCANS calls; until then StorageError tells to come again.
-        """
-        data = self._try_read(position, size)
-        if data is not None:
-            if self._unreadable:
-                for page in range(position - position % _PAGE_BYTES, position + size, _PAGE_BYTES):
-                    self._unreadable.pop(page, None)
-            return data
-        pages = []
-        again_at = -1
-        while size > 0:
-            step = min(size, _PAGE_BYTES - position % _PAGE_BYTES)
-            page = position - position % _PAGE_BYTES
-            data = self._try_read(position, step)
-            if data is None:
-                data = bytes(step)
-                self._unreadable[page] = failures = self._unreadable.get(page, 0) + 1
-                if self.patient and failures < UNREADABLE_SCANS:
-                    again_at = position
-            else:
-                self._unreadable.pop(page, None)
-            pages.append(data)
-            if len(data) < step:
-                break
-            position += step
-            size -= step
-        if again_at >= 0:
-            raise StorageError(f"{self.path()}: cannot read at {again_at}: input/output error")
-        return b"".join(pages)
-
-    def _try_read(self, position: int, size: int) -> bytes | None:
-        """None when the disk cannot read it, at several tries."""
-        for _ in range(EIO_TRIES):
-            try:
-                return self.file().pread(size, position)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise StorageError(f"{self.path()}: cannot read at {position}: {error.strerror}") from error
-        return None
+        """Bytes of the file; zeros for what the disk cannot read (pages.py)."""
+        return self.pages.read(position, size)
 
     def batches(self, position: int, expected: int) -> Iterator[Found]:
         """The valid batches from position on, whose base offset is expected. Damage is written down and skipped."""
@@ -337,12 +280,14 @@ class Segment:
             position += header.size
             expected = header.next_offset
 
+    # -------------------------------------------------------------------------------------------- damage
+
     def find_damage(self, position: int, expected: int) -> Damage:
         """The damage that begins at position: the known one, or a new one up to the next valid batch."""
         for damage in self.damage:
             if damage.position == position:
                 return damage
-        what = self._what_is_wrong(position, expected)
+        what = what_is_wrong(self, position, expected)
         found = self.next_valid(position, expected, self.size, self.next_offset, lambda header: True)
         end_position, end_offset = (self.size, self.next_offset) if found is None else found
         return self.add_damage(position, end_position, expected, end_offset, what)
@@ -353,76 +298,9 @@ class Segment:
         self.on_damage(damage)
         return damage
 
-    def _what_is_wrong(self, position: int, expected: int) -> str:
-        header = batch_at(self.read_bytes(position, HEADER_BYTES), 0)
-        if header is None:
-            return "no batch header"
-        if header.base_offset != expected:
-            return f"base offset {header.base_offset} where {expected} belongs"
-        return "checksum mismatch"
-
     def next_valid(
         self, position: int, expected: int, end: int, offset_max: int, accept: Callable[[BatchHeader], bool]
     ) -> tuple[int, int] | None:
-        """Position and base offset of the batch with which reading can go on behind an invalid one at position.
-
-        The places that can be trusted come first: where the invalid batch says that it ends, and where the indexes
-        know a batch. Else every byte is tried; there a batch counts only when a chain of valid ones leads from it to
-        the end of the data, because a payload may hold the image of a batch.
-        """
-        broken = batch_at(self.read_bytes(position, HEADER_BYTES), 0)
-        if broken is not None and broken.base_offset == expected:
-            after = position + broken.size
-            header = self._valid_at(after, end, broken.next_offset, broken.next_offset, offset_max)
-            if header is not None and accept(header):
-                return after, header.base_offset
-        for known in self._known_positions(position):
-            header = self._valid_at(known, end, expected + 1, offset_max, offset_max)
-            if header is not None and accept(header):
-                return known, header.base_offset
-        return self._search(position + 1, expected + 1, end, offset_max, accept)
-
-    def _valid_at(self, position: int, end: int, lowest: int, highest: int, offset_max: int) -> BatchHeader | None:
-        """The header of a whole valid batch at position with a base offset in the range."""
-        if position + HEADER_BYTES > end:
-            return None
-        header = batch_at(self.read_bytes(position, HEADER_BYTES), 0)
-        if (
-            header is None
-            or not lowest <= header.base_offset <= highest
-            or header.next_offset > offset_max
-            or position + header.size > end
-            or not crc_is_right(self.read_bytes(position, header.size), 0, header)
-        ):
-            return None
-        return header
-
-    def _known_positions(self, position: int) -> Iterator[int]:
-        yield from positions_after(self._entries()[0], position)
-
-    def _search(
-        self, position: int, expected: int, end: int, offset_max: int, accept: Callable[[BatchHeader], bool]
-    ) -> tuple[int, int] | None:
-        while position + HEADER_BYTES <= end:
-            data = self.read_bytes(position, min(READ_BYTES + HEADER_BYTES, end - position))
-            magic_at = data.find(b"\x02", 16)
-            while magic_at >= 0 and magic_at - 16 + HEADER_BYTES <= len(data):
-                candidate = position + magic_at - 16
-                header = batch_at(data, magic_at - 16)
-                if header is not None and header.base_offset >= expected and candidate + header.size <= end:
-                    header = self._valid_at(candidate, end, expected, offset_max, offset_max)
-                    if header is not None and accept(header) and self._chain_holds(candidate, header, end, offset_max):
-                        return candidate, header.base_offset
-                magic_at = data.find(b"\x02", magic_at + 1)
-            position += max(1, len(data) - HEADER_BYTES + 1)
-        return None
-
-    def _chain_holds(self, position: int, header: BatchHeader, end: int, offset_max: int) -> bool:
-        """True when valid batches follow each other from position to the end of the data (or its reserved zeros)."""
-        while position + header.size < end:
-            position += header.size
-            follower = self._valid_at(position, end, header.next_offset, header.next_offset, offset_max)
-            if follower is None:
-                return not self.read_bytes(position, min(HEADER_BYTES, end - position)).strip(b"\0")
-            header = follower
-        return True
+        """Where reading can go on behind an invalid batch at position (damage.py)."""
+        known = positions_after(self._entries()[0], position)
+        return next_valid(self, known, position, expected, end, offset_max, accept)

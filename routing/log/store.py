@@ -40,10 +40,11 @@ class Store(Protocol):
 
     epoch: str
     pending_bytes: int
+    steady_ms: Callable[[], int]
 
     def open_stream(self, settings: StreamSettings) -> list[Partition]: ...
     def kick(self) -> None: ...
-    def maintain(self, now_ms: int) -> None: ...
+    def maintain(self, steady_ms: int) -> None: ...
     def close(self) -> None: ...
 
 
@@ -60,15 +61,20 @@ class LocalStore:
         spawn_writer: Callable[[str], Writer] = ThreadWriter,
         clock_s: Callable[[], float] = time.monotonic,
         gather: Gather | None = None,
+        steady_ms: Callable[[], int] | None = None,
+        settled_for_ms: Callable[[], int] = lambda: 1 << 62,
     ) -> None:
         """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
 
         call_on_loop must run functions in order on the loop's thread (loop.call_soon_threadsafe).
         spawn_writer makes the two worker threads; commit.InlineWriter makes the store run on one thread.
         gather: when commits may wait for more; None: they never do.
+        steady_ms, settled_for_ms: the other times of routing/clock.py; None: clock_ms never jumps.
         """
         self.clock_ms = clock_ms
         self.clock_s = clock_s
+        self.steady_ms = steady_ms or clock_ms
+        self.settled_for_ms = settled_for_ms
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
         self.partitions: list[Partition] = []
@@ -117,7 +123,8 @@ class LocalStore:
             decoder = Decoder(None, lambda key: topic_of_key(settings, key))
             try:
                 segments = recover_partition(
-                    self._fs, path, decoder, synced_groups=settings.durability is Durability.FSYNC
+                    self._fs, path, decoder, synced_groups=settings.durability is Durability.FSYNC,
+                    steady_ms=self.steady_ms(),
                 )
             except OSError as error:
                 raise StorageError(f"{path}: {error.strerror or error}") from error
@@ -219,10 +226,10 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ upkeep
 
-    def maintain(self, now_ms: int) -> None:
+    def maintain(self, steady_ms: int) -> None:
         """Retention, compaction, rolling by age. Call it about once a second; what is heavy runs on the keeper."""
         for partition in self.partitions:
-            partition.maintain(now_ms)
+            partition.maintain(steady_ms)
         self.kick()
 
     def close(self) -> None:

@@ -1,25 +1,18 @@
-"""The summary of a segment: which topics are in it, how often, block by block; and how far the file was checked.
+"""The summary of a segment: which topics are in it, how often, block by block.
 
 Used by segment.py and reader.py. A reader with a filter skips whole blocks (about 1 MiB) and segments with no topic
-of its own, and a count needs no reading but at its edge. The sidecar `<base>.summary` is also the checkpoint of
-recovery: the file is known to be whole up to `position`. It can be made again, so it is not synced but carries
-checksums.
+of its own, and a count needs no reading but at its edge. It is the body of the sidecar `<base>.summary`, behind the
+mark (mark.py), which carries its checksum and says of which segment it is.
 
-    +---------+--------+--------+----------+-------------+-------+--------------+--------------+-----------+
-    | magic 8 | crc of | crc of | position | next offset | count | first, max   | crc of index | body size |  body
-    |         | header | body   |    8     |      8      |   8   | timestamp 16 | timeindex 4+4|     4     |
-    +---------+--------+--------+----------+-------------+-------+--------------+--------------+-----------+
     body: msgpack [topics, [[first offset, position, records, [topic number, …] | nil, [count, …]], …]]
 """
 from __future__ import annotations
 
-import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-import google_crc32c
 import msgspec
 
 from routing.log.batch import BatchHeader
@@ -28,10 +21,6 @@ BLOCK_BYTES = 1024 * 1024
 BLOCK_RECORDS = 8192
 BLOCK_TOPICS_MAX = 2048         # a block with more topics is not summarised: it is read. 8 bytes each
 SEGMENT_TOPICS_MAX = 65_536     # topics of a segment that have a number; blocks with others are not summarised
-
-_HEADER = struct.Struct(">8sIIqqqqqIII")
-_MAGIC = b"MGsum\x01\r\n"
-_HEADER_CHECKED_FROM = 12
 
 _Body: TypeAlias = tuple[list[str], list[tuple[int, int, int, list[int] | None, list[int]]]]
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
@@ -60,18 +49,6 @@ class Block:
         """How many of its events have a wanted topic."""
         assert self.numbers is not None and self.counts is not None
         return sum(count for number, count in zip(self.numbers, self.counts) if wanted[topics[number]])
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """The header of a summary: how far the segment is known, and what that part holds."""
-
-    position: int
-    next_offset: int
-    record_count: int
-    first_timestamp: int        # -1 when empty
-    max_timestamp: int          # -1 when empty
-    index_crc: int
-    timeindex_crc: int
 
 
 class Summary:
@@ -156,7 +133,7 @@ def freeze(summary: Summary) -> Frozen:
     )
 
 
-def encode_summary(mark: Mark, frozen: Frozen) -> bytes:
+def encode_summary(frozen: Frozen) -> bytes:
     blocks = [
         (
             block.first_offset, block.position, block.records,
@@ -168,33 +145,15 @@ def encode_summary(mark: Mark, frozen: Frozen) -> bytes:
     if frozen.blocks:
         last = frozen.blocks[-1]
         blocks.append((last.first_offset, last.position, frozen.last_records, frozen.last_numbers, frozen.last_counts))
-    body = msgspec.msgpack.encode((frozen.topics, blocks))
-    checked = _HEADER.pack(
-        _MAGIC, 0, google_crc32c.value(body), mark.position, mark.next_offset, mark.record_count,
-        mark.first_timestamp, mark.max_timestamp, mark.index_crc, mark.timeindex_crc, len(body),
-    )[_HEADER_CHECKED_FROM:]
-    return b"".join((_MAGIC, struct.pack(">I", google_crc32c.value(checked)), checked, body))
+    return msgspec.msgpack.encode((frozen.topics, blocks))
 
 
-def decode_mark(data: bytes) -> Mark | None:
-    """The mark in a summary file, None when its header is damaged."""
-    if len(data) < _HEADER.size:
+def decode_summary(body: bytes) -> Summary | None:
+    """None: it is not what encode_summary makes. Its checksum is the mark's business."""
+    try:
+        topics, rows = _decode_body(body)
+    except msgspec.MsgspecError:
         return None
-    magic, crc, _, *fields, _ = _HEADER.unpack_from(data)
-    if magic != _MAGIC or google_crc32c.value(data[_HEADER_CHECKED_FROM:_HEADER.size]) != crc:
-        return None
-    return Mark(*fields)
-
-
-def decode_summary(data: bytes) -> Summary | None:
-    """The blocks in a summary file, None when it is damaged."""
-    if decode_mark(data) is None:
-        return None
-    body_crc, body_size = _HEADER.unpack_from(data)[2], _HEADER.unpack_from(data)[10]
-    body = data[_HEADER.size:]
-    if len(body) != body_size or google_crc32c.value(body) != body_crc:
-        return None
-    topics, rows = _decode_body(body)
     blocks = []
     for first_offset, position, records, numbers, counts in rows:
         block = Block(first_offset, position)
@@ -203,6 +162,3 @@ def decode_summary(data: bytes) -> Summary | None:
         block.counts = None if numbers is None else array("I", counts)
         blocks.append(block)
     return Summary(topics, blocks)
-
-
-MARK_BYTES = _HEADER.size

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from routing.log.compaction import (
     SWAP,
+    TOMBSTONE_KEEP_MS,
     Cleaned,
     CleaningFailed,
     Source,
@@ -24,7 +25,8 @@ from routing.log.compaction import (
     wants_cleaning,
 )
 from routing.log.retention import expired_count, should_roll
-from routing.log.segment import LOG, Segment
+from routing.log.segment import Segment
+from routing.log.sidecars import LOG
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -32,23 +34,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024     # recovery reads at most about so much of a partition
+CHECKPOINT_MS = 600_000                 # and the age of what it holds is known but for so much
 CLEANING_RETRY_MS = 60_000              # after a failure, such as a full disk
 
 
-class Threads(Protocol):
-    """Where work is done. Both run what they are given in order."""
+class Owner(Protocol):
+    """What upkeep needs of the store: its clocks, and where work is done, in order."""
+
+    clock_ms: Callable[[], int]
+    settled_for_ms: Callable[[], int]
 
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
 
 
 class Upkeep:
-    __slots__ = ("_checkpointed", "_clean_until", "_cleaning", "_not_before_ms", "_partition", "_threads")
+    __slots__ = (
+        "_checkpoint_due_ms", "_checkpointed", "_clean_until", "_cleaning", "_not_before_ms", "_owner", "_partition",
+    )
 
-    def __init__(self, partition: Partition, threads: Threads) -> None:
+    def __init__(self, partition: Partition, owner: Owner) -> None:
         self._partition = partition
-        self._threads = threads
+        self._owner = owner
         self._checkpointed = partition.segments[-1].size
+        self._checkpoint_due_ms = 0
         self._clean_until = 0
         self._cleaning = False
         self._not_before_ms = 0
@@ -56,31 +65,39 @@ class Upkeep:
     def rolled(self, sealed: Segment) -> None:
         """A segment was sealed: save its sidecars."""
         self._checkpointed = 0
-        self._threads.later(sealed.seal())
+        self._owner.later(sealed.seal())
 
     def synced(self) -> None:
         """Everything in the active segment is on disk: save a checkpoint if the last one is long ago."""
         active = self._partition.segments[-1]
-        if active.size - self._checkpointed >= CHECKPOINT_BYTES and not active.damage:
-            self._checkpointed = active.size
-            self._threads.later(active.sidecars())
+        if active.size - self._checkpointed >= CHECKPOINT_BYTES:
+            self._checkpoint(active)
 
-    def run(self, now_ms: int) -> bool:
+    def _checkpoint(self, active: Segment) -> None:
+        if not active.damage:
+            self._checkpointed = active.size
+            self._owner.later(active.sidecars())
+
+    def run(self, steady_ms: int) -> bool:
         """Do what is due. True when the active segment should be rolled."""
         partition = self._partition
         if partition.failed is not None:
             return False
+        if steady_ms >= self._checkpoint_due_ms:
+            self._checkpoint_due_ms = steady_ms + CHECKPOINT_MS
+            if partition.is_synced and partition.segments[-1].size != self._checkpointed:
+                self._checkpoint(partition.segments[-1])
         if not self._cleaning:
-            self._retain(now_ms)
-            if partition.settings.compact and now_ms >= self._not_before_ms:
-                self._compact(now_ms)
-        return should_roll(partition.segments[-1], partition.settings, now_ms)
+            self._retain(steady_ms)
+            if partition.settings.compact and steady_ms >= self._not_before_ms:
+                self._compact(steady_ms)
+        return should_roll(partition.segments[-1], partition.settings, steady_ms)
 
     # ------------------------------------------------------------------------------------------------ retention
 
-    def _retain(self, now_ms: int) -> None:
+    def _retain(self, steady_ms: int) -> None:
         partition = self._partition
-        count = expired_count(partition.segments, partition.settings, now_ms)
+        count = expired_count(partition.segments, partition.settings, steady_ms)
         held_from = partition.held_from
         while count and held_from is not None and partition.segments[count - 1].next_offset > held_from:
             count -= 1
@@ -101,34 +118,40 @@ class Upkeep:
                 except OSError as error:
                     log.warning("%s: cannot be deleted: %s; it comes back at the next start", segment.path(), error)
 
-        self._threads.later(delete)
+        self._owner.later(delete)
 
     # ------------------------------------------------------------------------------------------------ compaction
 
-    def _compact(self, now_ms: int) -> None:
+    def _compact(self, steady_ms: int) -> None:
         partition = self._partition
         dirty = wants_cleaning(partition.segments, self._clean_until)
         if not dirty:
             return
         self._cleaning = True
-        sources = [Source(segment.base_offset, segment.next_offset, segment.size) for segment in dirty]
+        sources = [
+            Source(segment.base_offset, segment.next_offset, segment.size, segment.opened_ms, segment.appended_ms)
+            for segment in dirty
+        ]
+        # Stamps can be compared only as far back as the clock has not been set since.
+        settled = self._owner.settled_for_ms() >= TOMBSTONE_KEEP_MS
+        tombstones_before_ms = self._owner.clock_ms() - TOMBSTONE_KEEP_MS if settled else 0
         fs, directory, decoder = dirty[0].fs, dirty[0].directory, partition.fresh_decoder()
         segment_bytes = partition.settings.segment_bytes
 
         def work() -> None:
             try:
-                cleaned = clean(fs, directory, sources, decoder, segment_bytes, now_ms)
+                cleaned = clean(fs, directory, sources, decoder, segment_bytes, tombstones_before_ms)
             except (OSError, CleaningFailed) as error:
                 log.error("stream %s partition %d: compaction failed: %s", partition.stream, partition.index, error)
-                self._threads.on_loop(lambda: self._cleaning_failed(now_ms))
+                self._owner.on_loop(lambda: self._cleaning_failed(steady_ms))
                 return
-            self._threads.on_loop(lambda: self._swap(cleaned))
+            self._owner.on_loop(lambda: self._swap(cleaned))
 
-        self._threads.later(work)
+        self._owner.later(work)
 
-    def _cleaning_failed(self, now_ms: int) -> None:
+    def _cleaning_failed(self, steady_ms: int) -> None:
         self._cleaning = False
-        self._not_before_ms = now_ms + CLEANING_RETRY_MS
+        self._not_before_ms = steady_ms + CLEANING_RETRY_MS
 
     def _swap(self, cleaned: list[Cleaned]) -> None:
         """Readers change over. The new segments keep file and index in memory until the names are in place."""
@@ -156,9 +179,9 @@ class Upkeep:
                     # The list in memory stays right, and the next start finishes from the .swap file.
                     log.error("%s: compaction cannot be finished now: %s", segment.path(), error)
                     return
-            self._threads.on_loop(lambda: self._settled(cleaned))
+            self._owner.on_loop(lambda: self._settled(cleaned))
 
-        self._threads.later(settle)
+        self._owner.later(settle)
 
     def _settled(self, cleaned: list[Cleaned]) -> None:
         for each in cleaned:

@@ -68,13 +68,15 @@ def make_store(
     tail_cache_bytes: int = 16 * 1024 * 1024,
     pending_bytes_max: int = 64 * 1024 * 1024,
     now_ms: int = 1_700_000_000_000,
+    **options: object,
 ) -> LogStore:
     """A store under root. inline: commits run on this thread, within kick; else on the writer thread."""
     loop = ManualLoop()
     spawn: Callable[[str], Writer] = InlineWriter if inline else ThreadWriter
+    options.setdefault("clock_ms", lambda: store.now_ms)
     store = LogStore(
-        root, call_on_loop=loop.call, clock_ms=lambda: store.now_ms, pending_bytes_max=pending_bytes_max,
-        tail_cache_bytes=tail_cache_bytes, fs=fs, spawn_writer=spawn,
+        root, call_on_loop=loop.call, pending_bytes_max=pending_bytes_max,
+        tail_cache_bytes=tail_cache_bytes, fs=fs, spawn_writer=spawn, **options,  # type: ignore[arg-type]
     )
     store.loop = loop
     store.now_ms = now_ms

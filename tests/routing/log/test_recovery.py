@@ -257,7 +257,7 @@ def test_a_missing_segment_is_damage(tmp_path):
 
 
 def test_pages_that_the_disk_cannot_read_are_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr("routing.log.segment.UNREADABLE_SCANS", 1)      # at once; see test_unreadable.py
+    monkeypatch.setattr("routing.log.pages.UNREADABLE_SCANS", 1)      # at once; see test_unreadable.py
     from routing.log.fs import RealFileSystem
     disk = FaultyFileSystem(RealFileSystem())
     fill(tmp_path, 60, per_group=5, segment_bytes=3_000)

@@ -6,7 +6,7 @@ import pytest
 from routing.errors import StorageError
 from routing.event import Event
 from routing.log.fs import RealFileSystem
-from routing.log.segment import EIO_TRIES, UNREADABLE_SCANS
+from routing.log.pages import EIO_TRIES, UNREADABLE_SCANS
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all
 
