@@ -130,8 +130,8 @@ class Service:
         node.listeners, node.files = listeners, self._files
         self._management = management = Management(node)
         factories = {
-            "console": await self._http_factory(management.make_app(), RestCounters()),
-            "http": await self._http_factory(node.rest.make_app(), node.rest.counters),
+            "console": await self._http_factory(node, management.make_app(), RestCounters()),
+            "http": await self._http_factory(node, node.rest.make_app(), node.rest.counters),
             "mqtt": self._mqtt_factory(node), "link": node.links.accept,
         }
         node.links.apply(links)
@@ -151,8 +151,9 @@ class Service:
         self._every("clock", CLOCK_S, node.watch_clock)
         return node
 
-    async def _http_factory(self, app: web.Application, counters: RestCounters) -> Callable[[], asyncio.BaseProtocol]:
-        runner = GuardedRunner(app, self._config.http, counters)
+    async def _http_factory(self, node: Node, app: web.Application,
+                            counters: RestCounters) -> Callable[[], asyncio.BaseProtocol]:
+        runner = GuardedRunner(app, self._config.http, counters, node.router.turns)
         self._runners.append(runner)
         await runner.setup()
         assert runner.server is not None

@@ -74,6 +74,7 @@ class RestServer:
         self.counters = RestCounters()
         self._authenticator = authenticator
         self._settings = settings
+        self._turns = router.turns
         self._entry = Entry(settings, authenticator)
         self._websocket = websocket
         self._json_websocket = json_websocket
@@ -153,7 +154,7 @@ class RestServer:
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         """Bind and serve. port 0: any free port, see server.sockets."""
         if self._runner is None:
-            self._runner = GuardedRunner(self.make_app(), self._settings, self.counters)
+            self._runner = GuardedRunner(self.make_app(), self._settings, self.counters, self._turns)
             await self._runner.setup()
         assert self._runner.server is not None
         server = await asyncio.get_running_loop().create_server(

@@ -7,7 +7,9 @@ here, each with a test that sends raw bytes:
 - refusals as problem+json in HTTP/1.1, and a lingering close, so that a client that is still sending reads the answer;
 - a broken chunk ends the body for the handler that waits for it (aiohttp leaves it waiting);
 - HTTP/0.9, transfer codings in HTTP/1.0 and stacked transfer codings are refused (RFC 9112 §6.1);
-- a bound on connections; no log line or traceback for a client's fault.
+- a bound on connections; no log line or traceback for a client's fault;
+- what is read is parsed in slices, and requests are handled when the turn of the loop has room for them, each step of
+  a handler measured (reads.py, protocols/pace.py).
 
 Non-obvious: this reads private fields of aiohttp's RequestHandler (_messages, _request_count, _waiter, _upgraded,
 _payload_parser, and those in answered()); tests/protocols/rest/test_hostile_http.py and test_express.py fail when a new
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from aiohttp import hdrs, web
@@ -28,11 +30,16 @@ from aiohttp.web_protocol import RequestHandler, _RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from protocols.fields import has, tokens_of
+from protocols.pace import Pace
 from protocols.rest.counters import RestCounters
 from protocols.rest.problems import Problem, problem_response, raw_problem
+from protocols.rest.reads import Reads
 from protocols.rest.settings import RestSettings
+from routing.turns import Turns
 
 log = logging.getLogger(__name__)
+
+CYCLE_S = 0.0001        # what aiohttp does around a handler, which nobody measures
 
 
 class TakesRequests(Protocol):
@@ -48,7 +55,7 @@ class GuardedHandler(RequestHandler):
 
     __slots__ = (
         "_body", "_counted", "_counters", "_discarding", "_express", "_head_bytes", "_head_handle", "_limits", "_lost",
-        "_parked", "last_head", "on_writing", "outcome", "session",
+        "_parked", "last_head", "on_writing", "outcome", "pace", "reads", "session",
     )
 
     def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
@@ -66,6 +73,8 @@ class GuardedHandler(RequestHandler):
         self.outcome: object | None = None              # of a request that was resumed; owned by express.py
         self.last_head: object | None = None            # of the last publish request; owned by express.py
         self.session: object | None = None              # who authenticated on this connection; owned by auth.py
+        self.pace = Pace(server.turns)
+        self.reads = Reads(server.turns, self, self._parse)
         self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,9 +99,22 @@ class GuardedHandler(RequestHandler):
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         self.on_writing = None
+        self.reads.drop_later()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """A read; or nothing, from aiohttp itself, when it goes on with what it has kept."""
+        if self._discarding:
+            return
+        if not data:
+            self._parse(data)
+        elif self._payload_parser is not None and not self.reads.later_bytes:
+            super().data_received(data)                     # a WebSocket, which has slices of its own
+        else:
+            self.reads.take(data)
+
+    def _parse(self, data: bytes) -> None:
+        """One slice."""
         if self._discarding:
             return
         if self._upgraded or self._payload_parser is not None:
@@ -140,6 +162,9 @@ class GuardedHandler(RequestHandler):
     def _head_timed_out(self) -> None:
         self._head_handle = None
         if self._discarding or self.transport is None:
+            return
+        if self.reads.later_bytes:                          # it is we who are slow
+            self._arm_head_timer()
             return
         self._counters.head_timeouts += 1
         if self._head_bytes == 0:                           # nothing was sent at all: nothing to answer
@@ -206,7 +231,12 @@ class GuardedHandler(RequestHandler):
             self._resume_reading_if_drained()
         self._waiter = idle
         if self._messages:
-            self._begin(idle)
+            self.reads.begin()
+
+    def begin_next(self) -> None:
+        """The turn has room for the next request."""
+        if self._messages and self._waiter is not None and not self._waiter.done():
+            self._begin(self._waiter)
 
     def resume(self, outcome: object) -> None:
         """Give the request that was taken to start() after all, which finds it where it was."""
@@ -216,6 +246,12 @@ class GuardedHandler(RequestHandler):
             idle.set_result(None)
 
     # ---------------------------------------------------------------------------------------------------------
+
+    def _pause_transport_reading(self) -> None:
+        self.reads.pause_reading()
+
+    def _resume_transport_reading(self) -> None:
+        self.reads.resume_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """aiohttp calls it twice per body, paused or not, which costs a POST 2 µs."""
@@ -292,6 +328,7 @@ class GuardedServer(web.Server):
 
     def __init__(
         self, inner: web.Server, limits: RestSettings, counters: RestCounters, express: TakesRequests | None,
+        turns: Turns,
     ) -> None:
         options = {
             **inner._kwargs,
@@ -308,6 +345,7 @@ class GuardedServer(web.Server):
         self.limits = limits
         self.counters = counters
         self.express = express
+        self.turns = turns
 
     def __call__(self) -> GuardedHandler:
         return GuardedHandler(self, loop=self._loop, **self._kwargs)
@@ -325,19 +363,21 @@ EXPRESS: web.AppKey[TakesRequests] = web.AppKey("express", object)     # type: i
 class GuardedRunner(web.AppRunner):
     """An AppRunner whose connections are guarded; no access log."""
 
-    __slots__ = ("_counters", "_limits")
+    __slots__ = ("_counters", "_limits", "_turns")
 
-    def __init__(self, app: web.Application, limits: RestSettings, counters: RestCounters) -> None:
+    def __init__(self, app: web.Application, limits: RestSettings, counters: RestCounters, turns: Turns) -> None:
         super().__init__(app, access_log=None, shutdown_timeout=5.0)
         self._limits = limits
         self._counters = counters
+        self._turns = turns
 
     async def _make_server(self) -> web.Server:
         express = self.app.get(EXPRESS)
-        server = GuardedServer(await super()._make_server(), self._limits, self._counters, express)
+        server = GuardedServer(await super()._make_server(), self._limits, self._counters, express, self._turns)
         shortcut = self.app.get(SHORTCUT)
         if shortcut is not None:
             server.request_handler = _shortened(shortcut, server.request_handler)
+        server.request_handler = _paced(server.request_handler)
         return server
 
 
@@ -345,6 +385,20 @@ def _shortened(shortcut: Shortcut, handler: _RequestHandler) -> _RequestHandler:
     def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
         return shortcut(cast(web.Request, request)) or handler(request)
     return handle
+
+
+def _paced(handler: _RequestHandler) -> _RequestHandler:
+    async def handle(request: BaseRequest) -> web.StreamResponse:
+        pace = cast(GuardedHandler, request.protocol).pace
+        await pace.admitted()
+        pace.charge(CYCLE_S)
+        return await pace.run(cast("Coroutine[Any, Any, web.StreamResponse]", handler(request)))
+    return handle
+
+
+def pace_of(request: BaseRequest) -> Pace:
+    """For handlers whose work grows: await pace_of(request).rest() between its pieces."""
+    return cast(GuardedHandler, request.protocol).pace
 
 
 class MalformedRequest(Problem):

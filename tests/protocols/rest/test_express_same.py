@@ -19,7 +19,7 @@ LOGINS = [f"Authorization: {basic(user, user[0])}" for user in ("ana", "ben")] +
 FIELDS = ["", "", "", "Content-Type: text/x", "Meshgate-Key: k", "Idempotency-Key: 7", "Meshgate-Retain: true",
           "Meshgate-Guaranteed: 0", "Meshgate-What: 1", "X-Other: 1", "Expect: 100-continue", "Prefer: respond-async",
           "Content-Encoding: zip", "Meshgate-Priority: 5", "Origin: https://evil.example",
-          "Prefer: wait=1\r\nPrefer: respond-async", "Content-Encoding: identity\r\nContent-Encoding: gzip",
+          "Prefer: wait=1\r\nPrefer: respond-async", "Content-Encoding: identity\r\nContent-Encoding: identity",
           "tracestate: a=1\r\ntracestate: b=2", "Meshgate-Key: k\r\nMeshgate-Key: l",
           "Connection: te\r\nConnection: foo", "Origin: https://evil.example\r\nUpgrade: websocket",
           "X-API-Key: a\r\nX-API-Key: a"]
