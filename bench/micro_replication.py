@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.micro import _Desk, events
+from mesh.publishers import Publishers
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
 
@@ -35,7 +36,7 @@ class _Node:
         overlay: Any = self
         self.me = SimpleNamespace(name=name, epoch=self.desk.store.epoch)
         self.replication = Replication(self.desk.router, overlay, time.monotonic, lambda: 1_700_000_000_000,
-                                       random.Random(1), ReplicationConfig(replicate))
+                                       random.Random(1), ReplicationConfig(replicate), Publishers())
 
     @property
     def nodes(self) -> dict[str, Any]:

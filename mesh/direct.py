@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -22,31 +22,40 @@ from msgspec import Meta
 from mesh.link.frames import PRIORITY_DIRECT
 from mesh.link.neighbour import Neighbour
 from mesh.once import Once
+from mesh.publishers import Publishers
 from mesh.topology.nodestate import NodeState
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties, event_size_bytes
-from routing.policy import INTERNAL, REPLY_PREFIX, Identity
-from routing.publisher import Publisher
+from routing.policy import REPLY_PREFIX
 from routing.route import OWN_TOPICS
 from routing.router import Router
 from routing.topic import check_topic, filter_matches
 
 TAG: Final = 32
 MESSAGE_BYTES: Final = 256 * 1024       # events of one topic beyond this size go as several messages
-EVENTS_MAX: Final = 10_000              # of one message
+SEVERAL_BYTES_MAX: Final = 2 * MESSAGE_BYTES    # of a message with more than one event, with all that is around them
+EVENTS_MAX: Final = 2_000               # of one message: some 10 ms where it is received
+HEADERS_MAX: Final = 4_096              # of one event; [limits] headers_max is asked afterwards
+TIME_MAX_MS: Final = 2**53              # no clock says so
+TEXT_MAX: Final = 65_535                # characters or bytes of a topic, key, name or identifier, as in MQTT
 ASKED_MAX: Final = 2_000                # topics whose answer the router keeps; see DirectLane.nodes_changed
 RECHECK_MAX: Final = 200                # of them looked at again with every change; with more the router asks again
 EVERYTHING: Final = "#"
 
 
+_NIL: Final = msgspec.Raw(b"\xc0")
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=TIME_MAX_MS)]
+Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_MAX)]
+
+
 class DirectProperties(msgspec.Struct, array_like=True, frozen=True):
     """routing.event.Properties, in the order of its fields."""
 
-    expires_at_ms: int | None = None
-    content_type: str | None = None
-    reply_to: str | None = None
-    correlation: Any = None             # bytes, text or number: checked by hand, msgspec has no such union
-    message_id: Any = None
+    expires_at_ms: Millis | None = None
+    content_type: Text | None = None
+    reply_to: Text | None = None
+    correlation: msgspec.Raw = _NIL     # bytes, text or number: see _scalar(), msgspec has no such union
+    message_id: msgspec.Raw = _NIL
     priority: Annotated[int, Meta(ge=0, le=9)] | None = None
     payload_is_text: bool = False
 
@@ -55,16 +64,16 @@ class DirectEvent(msgspec.Struct, array_like=True, frozen=True):
     """An event without its topic. retain is of no use: nothing retained takes this lane."""
 
     payload: bytes
-    timestamp_ms: int = 0
+    timestamp_ms: Millis = 0
     qos: Annotated[int, Meta(ge=0, le=2)] = 0
-    publisher: str = ""
-    key: bytes | None = None
+    publisher: Text = ""
+    key: Annotated[bytes, Meta(max_length=TEXT_MAX)] | None = None
     properties: DirectProperties | None = None
-    headers: list[tuple[str, Any]] = []
+    headers: Annotated[list[tuple[Text, msgspec.Raw]], Meta(max_length=HEADERS_MAX)] = []
 
 
 class Direct(msgspec.Struct, array_like=True, tag=TAG, frozen=True):
-    topic: str
+    topic: Text
     events: Annotated[list[DirectEvent], Meta(max_length=EVENTS_MAX)]
     run: Annotated[int, Meta(ge=0, le=2**62)] = 0
     number: Annotated[int, Meta(ge=0, le=2**62)] = 0
@@ -76,6 +85,10 @@ class BadDirect(Exception):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Direct)
+_value_decoder = msgspec.msgpack.Decoder()
+# First bytes of nil, booleans, numbers, text and bytes. Not of arrays and maps, which could be of any depth and size.
+_SCALARS: Final = frozenset((*range(0x80), *range(0xA0, 0xC1), *range(0xC2, 0xC7), *range(0xCA, 0xD4),
+                             *range(0xD9, 0xDC), *range(0xE0, 0x100)))
 
 
 def is_direct(body: bytes) -> bool:
@@ -88,20 +101,23 @@ def encode_direct(events: list[Event], run: int = 0, number: int = 0) -> bytes:
 
 
 def _plain(event: Event) -> DirectEvent:
-    own = event.properties
+    own: Any = event.properties         # its identifiers are written as they are
     properties = None if own is None else DirectProperties(
         own.expires_at_ms, own.content_type, own.reply_to, own.correlation, own.message_id, own.priority,
         own.payload_is_text)
-    return DirectEvent(event.payload, event.timestamp_ms, event.qos, event.publisher, event.key, properties,
-                       list(event.headers) if event.headers else [])
+    headers: Any = list(event.headers) if event.headers else []
+    return DirectEvent(event.payload, event.timestamp_ms, event.qos, event.publisher, event.key, properties, headers)
 
 
 def decode_direct(body: bytes) -> Direct:
     """Raises BadDirect."""
     try:
-        return _decoder.decode(body)
+        message = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadDirect(str(error)[:200]) from None
+    if len(body) > SEVERAL_BYTES_MAX and len(message.events) > 1:
+        raise BadDirect(f"{len(message.events)} events in {len(body)} bytes")
+    return message
 
 
 def events_of(message: Direct, prefix: str = "") -> list[Event]:
@@ -118,20 +134,32 @@ def _event(topic: str, one: DirectEvent) -> Event:
     properties = None
     if one.properties is not None:
         own = one.properties
-        for value in (own.correlation, own.message_id):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (bytes, str, int))):
-                raise BadDirect("an identifier that is neither bytes, text nor number")
         if own.reply_to is not None:
             check_topic(own.reply_to)
-        properties = Properties(own.expires_at_ms, own.content_type, own.reply_to, own.correlation, own.message_id,
-                                own.priority, own.payload_is_text)
+        properties = Properties(own.expires_at_ms, own.content_type, own.reply_to, _identifier(own.correlation),
+                                _identifier(own.message_id), own.priority, own.payload_is_text)
     headers: tuple[tuple[str, HeaderValue], ...] = ()
     if one.headers:
-        for _, value in one.headers:
-            if value is not None and not isinstance(value, (str, bytes, int, float, bool)):
-                raise BadDirect("a header whose value is neither text, bytes nor number")
-        headers = tuple((name, value) for name, value in one.headers)
+        headers = tuple((name, _scalar(raw)) for name, raw in one.headers)
     return Event(topic, one.payload, one.qos, one.publisher, one.key, headers, properties, False, one.timestamp_ms)
+
+
+def _identifier(raw: msgspec.Raw) -> bytes | str | int | None:
+    value = _scalar(raw)
+    if isinstance(value, (bool, float)) or (isinstance(value, (bytes, str)) and len(value) > TEXT_MAX):
+        raise BadDirect("an identifier that is neither bytes, text nor number")
+    return value
+
+
+def _scalar(raw: msgspec.Raw) -> HeaderValue:
+    data = memoryview(raw)
+    if data[0] not in _SCALARS:
+        raise BadDirect("a value that is neither text, bytes nor number")
+    try:
+        value: HeaderValue = _value_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadDirect(str(error)[:200]) from None
+    return value
 
 
 class Overlay(Protocol):
@@ -148,7 +176,7 @@ class DirectLane:
     """The router's RemoteLane, and the way in. One per node, loop thread only."""
 
     def __init__(self, name: str, router: Router, overlay: Overlay, clock_ms: Callable[[], int],
-                 before_send: Callable[[], None], run: int) -> None:
+                 before_send: Callable[[], None], run: int, publishers: Publishers) -> None:
         """before_send: tells the others of interest that is new, so that a request does not overtake it.
 
         run: drawn for this start of the node, at most 2**62.
@@ -163,7 +191,7 @@ class DirectLane:
         self._clock_ms = clock_ms
         self._before_send = before_send
         self._asked: dict[str, bool] = {}
-        self._publishers: dict[str, Publisher] = {}
+        self._publishers = publishers
 
     # -- out: RemoteLane ----------------------------------------------------------------------------------------
 
@@ -245,31 +273,26 @@ class DirectLane:
         self.counts["received"] += len(fitting)
         self.counts["too large or expired"] += len(events) - len(fitting)
         if fitting:
-            self._router.deliver_direct(fitting, self._publisher(source))
-
-    def _publisher(self, node: str) -> Publisher:
-        found = self._publishers.get(node)
-        if found is None:
-            if len(self._publishers) >= ASKED_MAX:
-                self._publishers.clear()
-            found = self._publishers[node] = Publisher(_identity(node))
-        return found
-
-
-def _identity(node: str) -> Identity:
-    """What another node sends has passed the policy there; who it was is in the event."""
-    return Identity(INTERNAL.user, INTERNAL.roles, protocol="link", client_id=f"$node/{node}")
+            self._router.deliver_direct(fitting, self._publishers.of(source))
 
 
 def _passes(filters: tuple[str, ...], topic: str) -> bool:
     return any(pattern == EVERYTHING or filter_matches(pattern, topic) for pattern in filters)
 
 
+def _size_bytes(event: Event) -> int:
+    size, own = event_size_bytes(event), event.properties
+    if own is not None:
+        for value in (own.content_type, own.reply_to, own.correlation, own.message_id):
+            size += 4 * len(value) if isinstance(value, (str, bytes)) else 9
+    return size
+
+
 def _parts(events: list[Event]) -> Iterator[list[Event]]:
     """The events in lists of bounded size; most often one."""
     start = size = 0
     for index, event in enumerate(events):
-        more = event_size_bytes(event)
+        more = _size_bytes(event)
         if index > start and (size + more > MESSAGE_BYTES or index - start >= EVENTS_MAX):
             yield events[start:index]
             start, size = index, 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mesh.direct import DirectLane, is_direct
+from mesh.publishers import Publishers
 from mesh.replication.filters import strip_prefix
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicationConfig
@@ -36,8 +37,10 @@ class Meshing:
         self.me = me
         self.settings = settings
         self.overlay = Overlay(me, clock_s, clock_ms, rng, settings, call_later)
-        self.direct = DirectLane(me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62))
-        self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication)
+        publishers = Publishers()
+        self.direct = DirectLane(
+            me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)
+        self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication, publishers)
         self._router = router
         self._clock_s = clock_s
         self._replicate = tuple(table.filter for table in replication.replicate)

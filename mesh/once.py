@@ -6,31 +6,38 @@ is older than the window is taken for seen.                                     
 from __future__ import annotations
 
 WINDOW = 4_096              # numbers below the highest that may still come: frames on two paths of different length
-SENDERS_MAX = 4_096         # a sender is a process: a node that starts again is a new one
+NODES_MAX = 4_096           # the least recently heard goes first
+RUNS_MAX = 4                # of one node: a process and its past. A node that invents runs loses its own windows only
 
 _ALL = (1 << WINDOW) - 1
 
 
 class Once:
-    """The windows of all senders, the least recently heard goes first."""
+    """The windows of all senders. A sender is a process: a node that starts again is a new one."""
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[str, int], tuple[int, int]] = {}     # (node, run) → highest number, bits below it
+        self._nodes: dict[str, dict[int, tuple[int, int]]] = {}     # node → run → highest number, bits below it
 
     def is_new(self, node: str, run: int, number: int) -> bool:
         """True for the first time. Numbers of a run begin at 1 and rise by one."""
-        highest, seen = self._windows.pop((node, run), (0, 0))
+        runs = self._nodes.pop(node, None)
+        if runs is None:
+            runs = {}
+            if len(self._nodes) >= NODES_MAX:
+                del self._nodes[next(iter(self._nodes))]
+        self._nodes[node] = runs                        # the newest stands last
+        highest, seen = runs.pop(run, (0, 0))
         if number > highest:
-            new, seen = True, (seen << number - highest | 1 << number - highest - 1) & _ALL
-            if number - highest > WINDOW:
-                seen = 0
+            new, ahead = True, number - highest
+            # Asked before the shift: the number is the sender's, and becomes the size of an integer here.
+            seen = (seen << ahead | 1 << ahead - 1) & _ALL if ahead <= WINDOW else 0
             highest = number
         else:
             age = highest - number                      # 0: the highest itself
-            bit = 1 << age - 1 if age else 0
-            new = 0 < age <= WINDOW and not seen & bit
-            seen |= bit if new else 0
-        if len(self._windows) >= SENDERS_MAX:
-            del self._windows[next(iter(self._windows))]
-        self._windows[node, run] = (highest, seen)
+            bit = 1 << age - 1 if 0 < age <= WINDOW else 0
+            new = bool(bit) and not seen & bit
+            seen |= bit
+        if len(runs) >= RUNS_MAX:
+            del runs[next(iter(runs))]
+        runs[run] = (highest, seen)
         return new

@@ -14,6 +14,7 @@ from routing.errors import Reason, Refusal
 from routing.permissions import NO_RULE, Permissions, RuleSet
 from routing.rules import ANONYMOUS as ANONYMOUS
 from routing.rules import INTERNAL as INTERNAL
+from routing.rules import NEIGHBOURS as NEIGHBOURS
 from routing.rules import REPLY_PREFIX as REPLY_PREFIX
 from routing.rules import Action as Action
 from routing.rules import Decision as Decision
@@ -51,7 +52,7 @@ class Policy:
         self._forget()
 
     def permissions(self, identity: Identity) -> Permissions:
-        if identity is INTERNAL:                # by being that very object, not by a name that a client could take
+        if identity is INTERNAL or identity is NEIGHBOURS:      # not by a name, which a client could take
             return _NODE_PERMISSIONS
         if identity.revoked:
             return _NO_PERMISSIONS

@@ -44,6 +44,8 @@ _PARTS = (Action.VIEW, Action.OPERATE, Action.AUDIT, Action.ADMINISTER)
 GRANTS = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.OPERATE: (Action.OPERATE, Action.VIEW)}
 DENIES = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.VIEW: (Action.MANAGE, *_PARTS)}   # no act without seeing
 INTERNAL = Identity(user="$node", roles=("$node",), protocol="internal")    # the very object, never its name
+# By which other nodes publish here: the rules were asked where their events came in. The very object, too.
+NEIGHBOURS = Identity(user="$node", roles=("$node",), protocol="link", client_id="$link")
 REPLY_PREFIX = "$reply/"        # topics on which requests wait for their answers; see replies.py
 USER, CLIENT = "%u", "%c"
 NOT_IN_NAMES = frozenset("%+#/\0")

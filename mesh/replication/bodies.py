@@ -15,8 +15,9 @@ from typing import Final, TypeAlias, cast
 import msgspec
 
 from mesh.replication.filters import Selection, Spans
+from mesh.replication.messages import TIME_MAX_MS
 from routing.errors import TopicError
-from routing.event import Event, Headers, OriginPartition, Properties
+from routing.event import Event, Headers, HeaderValue, OriginPartition, Properties
 from routing.log.batch import (
     HEADER_BYTES,
     VARINTS,
@@ -28,10 +29,14 @@ from routing.log.batch import (
     varint,
 )
 from routing.log.encode import Entry, encode_headers
-from routing.log.fields import ORIGIN, ORIGIN_OFFSET, RawHeader, event_headers, read_fields
+from routing.log.fields import ORIGIN, ORIGIN_OFFSET, Fields, RawHeader, event_headers, read_fields
 from routing.topic import check_topic
 
-TIME_MAX_MS: Final = 1 << 53    # no clock says so; twice as much still fits wherever times are stored or counted up
+EVENTS_MAX: Final = 2_000       # of one batch
+PAGE_EVENTS_MAX: Final = 4_096  # of any body: what is read in one go, some 10 ms
+HEADERS_MAX: Final = 4_096      # of one record; [limits] headers_max is asked afterwards
+NUMBER_MAX: Final = 1 << 64     # of a header: what every protocol can say
+TEXT_MAX: Final = 65_535        # characters of a publisher's name
 DELTA_MAX: Final = 8192         # an offset delta has two bytes at most
 RECORD_BYTES_MIN: Final = 8     # no record is shorter, so a count can be checked before it is believed
 _ENTRIES_MAX: Final = 16_384    # distinct (topic, qos, publisher) of one encoder, header bytes of one decoder
@@ -192,6 +197,8 @@ class BodyDecoder:
             raise BadBody("a time that is none")
         if not 0 < header.record_count <= header.length // RECORD_BYTES_MIN:
             raise BadBody("a batch declares an impossible count of records")
+        if header.record_count + len(out) > PAGE_EVENTS_MAX:
+            raise BadBody(f"more than {PAGE_EVENTS_MAX} events in one body")
         base, base_timestamp = header.base_offset, header.base_timestamp
         seen, origin, flow = self._seen, self._origin, self._flow
         append = out.append
@@ -254,6 +261,7 @@ class BodyDecoder:
         if topic is None:
             raise BadBody("a record names no topic")
         check_topic(topic)
+        _check_fields(fields)
         spans: Spans = ((0, 1 << 62),) if self._selection is None else self._selection.spans(topic)
         local = self._prefix + topic
         if self._prefix:
@@ -269,6 +277,31 @@ class BodyDecoder:
                 self._seen.clear()
             self._seen[header_part] = shared
         return shared
+
+
+def _check_fields(fields: Fields) -> None:
+    """What no honest node's event has, and what would hurt whoever converts it for a client."""
+    own = fields.properties
+    if own is not None:
+        if own.expires_at_ms is not None and not -TIME_MAX_MS <= own.expires_at_ms <= TIME_MAX_MS:
+            raise BadBody("a time of expiry that is none")
+        if own.priority is not None and not 0 <= own.priority <= 9:
+            raise BadBody(f"a priority of {own.priority}")
+        if own.mqtt_packet_id is not None:
+            raise BadBody("the packet id of a client of another node")
+        if own.reply_to is not None:
+            check_topic(own.reply_to)
+        _check_number(own.correlation)
+        _check_number(own.message_id)
+    for _, value in fields.headers:
+        _check_number(value)
+    if len(fields.publisher) > TEXT_MAX:
+        raise BadBody("a publisher's name without end")
+
+
+def _check_number(value: HeaderValue) -> None:
+    if isinstance(value, int) and not -NUMBER_MAX < value < NUMBER_MAX:
+        raise BadBody("a number that no protocol can say")
 
 
 def _raw_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -295,7 +328,7 @@ def _split_headers(header_part: bytes) -> list[RawHeader]:
     """The headers of one record, every bound tested; ours that only a node's own log may hold are refused."""
     count, position = read_varint(header_part, 0)
     end = len(header_part)
-    if not 0 <= count <= end:
+    if not 0 <= count <= min(end, HEADERS_MAX):
         raise BadBody("a record declares an impossible count of headers")
     headers: list[RawHeader] = []
     for _ in range(count):

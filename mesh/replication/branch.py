@@ -14,7 +14,7 @@ import msgspec
 
 from mesh.replication.destination import Flow, State
 from mesh.replication.filters import History, stop_of
-from mesh.replication.messages import BY_TIME, EARLIEST, Want
+from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, Want
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
@@ -270,4 +270,4 @@ def earliest(pattern: str) -> Want:
 
 
 def by_time(pattern: str, since_ms: int) -> Want:
-    return Want(pattern, BY_TIME, since_ms=max(0, since_ms))
+    return Want(pattern, BY_TIME, since_ms=min(max(0, since_ms), TIME_MAX_MS))

@@ -350,7 +350,7 @@ class Flow:
                 self._ack_due_s = self._intake.clock_s() + ACK_S
 
         self._intake.replicas.publish(
-            self.origin, self.number, events, next_offset, self._intake.publisher_of(self.origin.node), done)
+            self.origin, self.number, events, next_offset, self._intake.publishers.of(self.origin.node), done)
         if events:
             self._intake.published()
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
+from mesh.publishers import Publishers
 from mesh.replication.branch import Branch, Needs, latest
 from mesh.replication.destination import Flow
 from mesh.replication.filters import Selection, strip_prefix
@@ -24,8 +25,6 @@ from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket
 from routing.consumer import Consumer
 from routing.event import OriginPartition
-from routing.policy import INTERNAL
-from routing.publisher import Publisher
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
@@ -78,7 +77,8 @@ class Intake:
 
     def __init__(self, router: Router, overlay: Overlay, send: Callable[[str, Message, int], bool],
                  clock_s: Callable[[], float], clock_ms: Callable[[], int], rng: random.Random,
-                 config: ReplicationConfig) -> None:
+                 config: ReplicationConfig, publishers: Publishers) -> None:
+        self.publishers = publishers
         self.replicas: Replicas = router.replicas
         self.limits = config.limits
         self.send = send
@@ -97,7 +97,6 @@ class Intake:
         self._flows: dict[int, Flow] = {}               # by token
         self._unfinished: set[OriginPartition] = set()  # stored flows that want something still
         self._linger_until_s = 0.0                      # what was wanted before the start may be wanted again
-        self._publishers: dict[str, Publisher] = {}
         self._interest = OwnInterest(filters_max=self.limits.filters_max, linger_s=self.limits.linger_s)
         self._peers: dict[str, Peer] = {}
         self._borders: dict[str, tuple[tuple[str, ...], str]] = {}
@@ -375,12 +374,6 @@ class Intake:
     def window_bytes(self) -> int:
         share = self.limits.window_total_bytes // max(1, len(self._flows))
         return min(self.limits.window_bytes, max(WINDOW_LEAST_BYTES, share))
-
-    def publisher_of(self, node: str) -> Publisher:
-        found = self._publishers.get(node)
-        if found is None:
-            found = self._publishers[node] = Publisher(INTERNAL)
-        return found
 
     def count_refusal(self, origin: OriginPartition, why: str) -> None:
         self.refusals[origin.node] += 1

@@ -31,6 +31,8 @@ Pattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=FILTER_MAX)]
 Token: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]         # random, so that nobody guesses it
 Offset: TypeAlias = Annotated[int, Meta(ge=-3, le=2**62)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
+TIME_MAX_MS: Final = 2**53
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=TIME_MAX_MS)]      # no clock and no difference of clocks is larger
 Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_MAX)]
 
 
@@ -55,7 +57,7 @@ class Want(msgspec.Struct, array_like=True, frozen=True):
     filter: Pattern
     since: Offset = LATEST
     until: Offset = OPEN
-    since_ms: Count = 0             # wall clock, with since = BY_TIME
+    since_ms: Millis = 0            # wall clock, with since = BY_TIME
 
 
 class Pull(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -73,7 +75,7 @@ class Pull(msgspec.Struct, array_like=True, tag=1, frozen=True):
     confirmed: Offset               # below it everything is durable at the destination
     window_bytes: Count             # may be under way beyond `confirmed`
     version: Count                  # of wants, excludes and only
-    rtt_ms: Count                   # as the destination measures it, 0: not yet
+    rtt_ms: Millis                  # as the destination measures it, 0: not yet
     wants: Annotated[list[Want], Meta(max_length=WANTS_MAX)] | None = None      # None: as said before in this version
     excludes: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []
     only: Annotated[list[Pattern], Meta(max_length=WANTS_MAX)] = []             # and nothing else; empty: no bound
@@ -93,8 +95,9 @@ class Batch(msgspec.Struct, array_like=True, tag=2, frozen=True):
     end: Count                      # behind its last committed offset now
     done: bool = False              # no filter counts beyond next
     lost: Count = 0                 # offsets that retention removed before they were looked at; they lie behind start
-    resolved: list[tuple[Pattern, Count]] = []      # since of those filters that had none, in this version
-    lag_ms: Count = 0               # age of the first event that is not confirmed
+    # since of those filters that had none, in this version
+    resolved: Annotated[list[tuple[Pattern, Count]], Meta(max_length=WANTS_MAX)] = []
+    lag_ms: Millis = 0              # age of the first event that is not confirmed
     body: bytes = b""               # RecordBatch v2, one after the other
 
 
@@ -128,7 +131,7 @@ class RetainedPage(msgspec.Struct, array_like=True, tag=6, frozen=True):
     request: Token
     place: Annotated[str, Meta(max_length=FILTER_MAX + 1)]
     onward: Annotated[str, Meta(max_length=FILTER_MAX + 1)]         # where the next page begins, "": this is the last
-    taken_ms: Count                 # when it was looked, by the origin's clock
+    taken_ms: Millis                # when it was looked, by the origin's clock
     body: bytes = b""               # events with offsets 0, 1, 2 …, in order of topic
     partitions: Annotated[list[tuple[Name, Count]], Meta(max_length=WANTS_MAX)] = []    # of their streams, and …
     places: Annotated[list[tuple[Count, Offset]], Meta(max_length=WANTS_MAX)] = []      # … which, and where in it
@@ -149,7 +152,7 @@ class ExportAsk(msgspec.Struct, array_like=True, tag=7, frozen=True):
     name: Name
     user: Name                      # whose it must be
     step: Count
-    since_ms: Count = 0             # wall clock, with LOOK: since when it looks
+    since_ms: Millis = 0            # wall clock, with LOOK: since when it looks
 
 
 class Export(msgspec.Struct, array_like=True, tag=8, frozen=True):
@@ -159,7 +162,7 @@ class Export(msgspec.Struct, array_like=True, tag=8, frozen=True):
     name: Name
     step: Count
     found: bool
-    used_ms: Count = 0              # wall clock when somebody last read it, of several the latest is taken
+    used_ms: Millis = 0             # wall clock when somebody last read it, of several the latest is taken
     state: bytes = b""              # positions.Moved as MessagePack, with MOVE
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.frames import PRIORITY_DATA
+from mesh.replication.bodies import EVENTS_MAX
 from mesh.replication.filters import Selection
-from mesh.replication.messages import BY_TIME, EARLIEST, UNKNOWN, Batch, Problem, Pull, Trouble, Want
+from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, Batch, Problem, Pull, Trouble, Want
 from routing.errors import StorageError
 from routing.event import Event
 from routing.feed import Feed
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCAN_STEP: Final = 8_192        # records looked at per turn, some 10 ms at the worst, so that others are served
-EVENTS_MAX: Final = 2_000       # of one batch
 FRAME_BYTES: Final = 64         # of a batch without a body, for the window
 PROGRESS_S: Final = 1.0         # mere progress of looking is told this often
 PROBE_LEAST_S: Final = 0.1      # silence of a destination after which we say how far we got, doubled up to
@@ -254,7 +254,7 @@ class Outlet:
     def _draw(self, position: int, body: bytes, first_ms: int) -> Batch:
         end = max(self.partition.end_offset, position)
         first_ms = next((parcel.first_ms for parcel in self._under_way if parcel.first_ms), first_ms)
-        lag_ms = max(0, self._outlets.clock_ms() - first_ms) if first_ms else 0
+        lag_ms = min(max(0, self._outlets.clock_ms() - first_ms), TIME_MAX_MS) if first_ms else 0
         return Batch(
             self.token, self._attempt, self._version, self._echo, self.sent, position, self.partition.start_offset,
             end, position >= self.selection.stop(), self._lost_untold, self._told, lag_ms, body,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
+from mesh.replication.messages import BY_TIME, TIME_MAX_MS, WANTS_MAX, Count, Name, Pattern, Want
 from routing.event import Event, OriginPartition
 from routing.members import Mode
 from routing.topic import filter_matches
@@ -31,17 +31,19 @@ AHEAD_MAX: Final = 200_000          # acked offsets remembered behind the first 
 Missing = Callable[[OriginPartition], list[Want]]      # see HistoryNeeds.missing
 Skew = Callable[[str], int]         # of a node: its clock less ours, ms
 NO_MORE: Final = 1 << 62            # next offset of a log that is gone
+POSITIONS_MAX: Final = 16_384       # origin partitions that one consumer has something of
+FILTERS_MAX: Final = 10_000         # of one consumer
 
 
 class Position(msgspec.Struct, array_like=True):
     """missing: filters of the consumer of which the old node did not have everything below `next` yet."""
 
-    node: str
-    epoch: str
-    stream: str
-    index: int
-    next: int
-    unacked: list[int] = []
+    node: Name
+    epoch: Name
+    stream: Name
+    index: Count
+    next: Count
+    unacked: Annotated[list[Count], Meta(max_length=UNACKED_MAX)] = []
     missing: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []
 
     def is_acked(self, event: Event, offset: int, unacked: set[int]) -> bool:
@@ -69,10 +71,10 @@ class Position(msgspec.Struct, array_like=True):
 class Moved(msgspec.Struct, array_like=True):
     """A consumer between two nodes."""
 
-    name: str
-    filters: list[str]
-    positions: list[Position]
-    oldest_ms: int                  # no unacked event has an older timestamp
+    name: Name
+    filters: Annotated[list[Pattern], Meta(max_length=FILTERS_MAX)]
+    positions: Annotated[list[Position], Meta(max_length=POSITIONS_MAX)]
+    oldest_ms: Annotated[int, Meta(ge=-TIME_MAX_MS, le=TIME_MAX_MS)]    # no unacked event has an older timestamp
     begins: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []      # of partitions not named: from where on
 
     def needs(self, router: Router, origins: Collection[OriginPartition], skew_ms: Skew) -> Iterator[Need]:
@@ -114,7 +116,7 @@ def later(want: Want, ms: int) -> Want:
     """By a clock that is ahead by so much."""
     if want.since != BY_TIME:
         return want
-    return msgspec.structs.replace(want, since_ms=max(0, want.since_ms + ms))
+    return msgspec.structs.replace(want, since_ms=min(max(0, want.since_ms + ms), TIME_MAX_MS))
 
 
 def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing: Missing, begins: list[Want],

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from mesh.publishers import Publishers
 from mesh.replication.handover import Handover
 from mesh.replication.intake import Intake, Overlay
 from mesh.replication.messages import (
@@ -35,10 +36,10 @@ from routing.router import Router
 
 class Replication:
     def __init__(self, router: Router, overlay: Overlay, clock_s: Callable[[], float], clock_ms: Callable[[], int],
-                 rng: random.Random, settings: ReplicationConfig) -> None:
+                 rng: random.Random, settings: ReplicationConfig, publishers: Publishers) -> None:
         self.counts: Counter[str] = Counter()
         self._overlay = overlay
-        self.intake = Intake(router, overlay, self._send, clock_s, clock_ms, rng, settings)
+        self.intake = Intake(router, overlay, self._send, clock_s, clock_ms, rng, settings, publishers)
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_ms, settings.limits)

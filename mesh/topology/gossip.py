@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from mesh.link.frames import Gossip
 from mesh.topology.claims import Claims
 from mesh.topology.flood import Peer
-from mesh.topology.linkstate import LinkState, Outcome
+from mesh.topology.linkstate import AHEAD_MAX, LinkState, Outcome
 from mesh.topology.nodestate import (
     Alive,
     BadState,
@@ -50,16 +50,17 @@ class Host(Protocol):
 class Exchange:
     """The database and those that it is exchanged with."""
 
-    def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str], now_ms: int,
-                 now_s: float) -> None:
+    def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str],
+                 now_s: float, clock_ms: Callable[[], int]) -> None:
         self.states = LinkState(
             expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max)
-        self.own = OwnState(me, self.states, now_ms, now_s)
+        self.own = OwnState(me, self.states, clock_ms(), now_s)
         self.claims = Claims()
         self.peers: dict[int, Peer] = {}                # id of the Neighbour → what it has
         self._me = me
         self._host = host
         self._counts = counts
+        self._clock_ms = clock_ms
         self._expire_due_s = now_s
 
     def received(self, peer: Peer, frame: Gossip, now_s: float) -> None:
@@ -83,6 +84,8 @@ class Exchange:
         entry = decode_entry(data)
         if isinstance(entry, Digest):
             for line in entry.lines:
+                if self._is_absurd(line.beat):
+                    continue
                 if line.node == self._me.name:
                     self._heard_of_us(peer, line.boot, line.version, line.beat, now_s)
                 peer.saw(line.node, line.boot, line.version, line.beat, self.states)
@@ -110,6 +113,8 @@ class Exchange:
             told = entry
         version, beat = (told.version, told.beat) if isinstance(told, Alive) else (told.sequence, told.sequence)
         name = told.node
+        if self._is_absurd(beat):
+            return
         if name == self._me.name:
             if isinstance(told, NodeRecord) and told.boot != self._me.boot:
                 self.claims.note(name, told.boot, told.started_ms, told.site, now_s)
@@ -141,6 +146,13 @@ class Exchange:
             peer.saw(name, told.boot, version, beat, states)
         if outcome in (Outcome.NEW, Outcome.ALIVE):
             self.offer(name)
+
+    def _is_absurd(self, number: int) -> bool:
+        """Nobody counts so far. Who believed it could say nothing new of that node ever after, nor could the node."""
+        if number <= self._clock_ms() + AHEAD_MAX:
+            return False
+        self._counts["absurd numbers"] += 1
+        return True
 
     def _replaced(self, before: NodeState | None, state: NodeState, now_s: float) -> None:
         """A node was told as a whole."""

@@ -29,6 +29,7 @@ from mesh.topology.nodestate import (
 )
 from mesh.topology.pace import Bucket
 
+AHEAD_MAX = 2**42               # of a number, before our clock in ms: clocks are wrong by years, none by a century
 CHAIN_MAX = 64                  # changes after which a node says everything again
 CHAIN_BYTES_MIN = 4 * 1024      # or this many bytes of changes, if the record is not much larger
 LEVELS_MAX = 500_000            # of all filters in the database; beyond, a node counts as interested in everything

@@ -55,7 +55,7 @@ class Overlay:
         self.on_nodes_changed: Callable[[set[str]], None] = lambda names: None
         self._clock_s = clock_s
         self._rng = rng
-        self._exchange = Exchange(me, settings, self, self.counts, clock_ms(), clock_s())
+        self._exchange = Exchange(me, settings, self, self.counts, clock_s(), clock_ms)
         self._states = self._exchange.states
         self._own = self._exchange.own
         self._claims = self._exchange.claims

@@ -10,7 +10,7 @@ from mesh.direct import BadDirect, decode_direct, encode_direct, events_of, is_d
 from mesh.meshing import Meshing
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
 from routing.event import Event, Properties
-from routing.policy import Identity
+from routing.policy import ALLOW_ALL, NEIGHBOURS, Action, Identity, Rule
 from routing.replies import Replies, has_receiver
 from routing.settings import StreamSettings
 from routing.subscription import Subscription
@@ -23,13 +23,13 @@ ORDERS = [StreamSettings("orders", ("orders/#",))]          # everything else ta
 class MeshNet(Net):
     """name → Desk and Meshing; the loops run after every step of the network."""
 
-    def __init__(self, path, seed=1, streams=ORDERS, replicate=()):
+    def __init__(self, path, seed=1, streams=ORDERS, replicate=(), rules=(ALLOW_ALL,)):
         super().__init__(seed)
-        self.path, self.streams, self.replicate = path, streams, replicate
+        self.path, self.streams, self.replicate, self.rules = path, streams, replicate, rules
         self.desks, self.meshings = {}, {}
 
     def make(self, name, info, clock_ms):
-        desk = self.desks[name] = Desk(self.path / name, self.streams)
+        desk = self.desks[name] = Desk(self.path / name, self.streams, self.rules)
         desk.router.clock_s = lambda: self.now_s
         desk.now_ms = clock_ms()
         meshing = self.meshings[name] = Meshing(
@@ -108,6 +108,38 @@ def test_an_answer_to_a_reply_topic_goes_to_its_node_without_interest(net):
     assert [event.payload for event in answers] == [b"yes"]
     assert has_receiver(net.desks["n3"].router, "$reply/n0/x")
     assert not has_receiver(net.desks["n3"].router, "$reply/nobody/x")
+
+
+def test_rules_are_asked_of_who_publishes_and_of_who_reads_and_never_of_the_node_between(tmp_path):
+    """With users every event that came from another node was denied: it was published as a look-alike of the node."""
+    rules = (Rule(allow=(Action.PUBLISH, Action.SUBSCRIBE), to=("user:ana",), topics=("live/#",)),
+             Rule(allow=(Action.SUBSCRIBE,), to=("user:ben",), topics=("live/open/#",)))
+    net = MeshNet(tmp_path, rules=rules)
+    net.line(3)
+    net.run(0.5)
+    ana, _ = net.subscribe("n2", "live/#", client="ana")
+    ben, _ = net.subscribe("n2", "live/open/#", client="ben")
+    replies = Replies(net.desks["n0"].router, "n0")
+    answers = []
+    topic = replies.expect(answers.append)
+    net.run(0.1)
+    refused = net.desks["n0"].publish("live/open/1", "live/closed/1", "other/1").refusals
+    net.publish("n2", Event(topic, b"yes", 1))                      # who was asked may answer, whatever his rights
+    net.run(0.1)
+    assert list(refused) == [2]
+    assert [event.topic for event in ana.direct] == ["live/open/1", "live/closed/1"]
+    assert [event.topic for event in ben.direct] == ["live/open/1"]
+    assert [event.payload for event in answers] == [b"yes"]
+    assert not net.desks["n2"].router.policy.denied
+
+
+def test_a_client_that_calls_itself_as_the_node_has_none_of_its_rights(tmp_path):
+    net = MeshNet(tmp_path, rules=())
+    net.line(1)
+    router = net.desks["n0"].router
+    twin = msgspec.structs.replace(NEIGHBOURS)
+    assert twin == NEIGHBOURS and router.policy.decide(NEIGHBOURS, Action.PUBLISH, "live/1").allowed
+    assert not router.policy.decide(twin, Action.PUBLISH, "live/1").allowed
 
 
 def test_a_node_that_vanishes_is_no_receiver_any_more_and_one_that_comes_is(net):
@@ -210,7 +242,8 @@ def test_an_event_that_is_too_large_or_has_expired_is_not_delivered(net):
     net.run(0.1)
     large = Event("a", bytes(net.desks["n0"].limits.payload_bytes_max + 1))
     late = Event("a", b"late", properties=Properties(expires_at_ms=1_000))
-    net.nodes["n1"].send("n0", encode_direct([large, late, Event("a", b"fine")]), 2)
+    net.nodes["n1"].send("n0", encode_direct([late, Event("a", b"fine")]), 2)
+    net.nodes["n1"].send("n0", encode_direct([large]), 2)
     net.run(0.1)
     assert [event.payload for event in reader.direct] == [b"fine"]
 

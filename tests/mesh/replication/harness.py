@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
+from mesh.publishers import Publishers
 from mesh.replication.replication import Replication
 from mesh.replication.settings import From, ReplicateSettings, ReplicationConfig, ReplicationSettings
 from routing.event import Event
@@ -161,7 +162,7 @@ class Node:
         tables = tuple(ReplicateSettings(pattern, From(begin)) for pattern, begin in self.replicate)
         self.replication = Replication(
             self.router, self.overlay, self.clock_s, self.clock_ms, random.Random(world.rng.random()),
-            ReplicationConfig(tables, world.limits))
+            ReplicationConfig(tables, world.limits), Publishers())
         self.router.on_wanted.append(self.replication.wanted_changed)
         self.alive = True
         self.replication.start()
