@@ -25,13 +25,13 @@ from bench.packets import PLAIN_PAYLOAD, publish
 from bench.table import ROWS
 from protocols.mqtt.reader import PacketReader
 from routing.event import Event
+from routing.filter_trie import FilterTrie
 from routing.log.commit import InlineWriter
 from routing.log.encode import Encoder
 from routing.log.store import LocalStore
 from routing.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Durability, Limits, StreamSettings
-from routing.subscription import FilterTrie
 
 BATCH = 500
 SCAN_EVENTS = 200_000
@@ -120,7 +120,7 @@ def match() -> tuple[Callable[[], object], int]:
     """10,000 filters, 1,000 topics; a match that no cache answers."""
     trie = FilterTrie()
     for number in range(10_000):
-        trie.add(f"plant/{number % 100}/line/{number}/+", object())         # type: ignore[arg-type]
+        trie.add(f"plant/{number % 100}/line/{number}/+", object())
     topics = [f"plant/{number % 100}/line/{number}/speed" for number in range(1_000)]
     return lambda: [trie.match(topic) for topic in topics], len(topics)
 

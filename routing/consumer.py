@@ -406,10 +406,9 @@ class Consumer:
         """Once everything older than the newest filter is read, the filters are all alike."""
         fresh = self.interest.fresh
         if fresh and all(not cursor.behind for cursor in self.cursors.values()) and all(
-                offset <= self.cursors[partition].position
+                offset <= self.cursors[partition].next_wanted
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
-            self._registry.changed(self)
 
     def touch(self) -> None:
         """It does not stand where it is stored to stand."""

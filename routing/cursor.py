@@ -54,6 +54,11 @@ class Cursor:
         self.delayed = Returned()
         self.ahead: set[int] = set()                    # acked before they were read: a killed node had delivered them
 
+    @property
+    def next_wanted(self) -> int:
+        """The first offset that has not been handed out: what waits may be left to the log and be read again."""
+        return self.waiting[0].offset if self.waiting else self.position
+
     def held(self) -> int:
         """Events in memory that are not acked."""
         return len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)

@@ -9,54 +9,81 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from routing.event import Event
+from routing.filter_trie import FilterTrie
 from routing.topic import filter_matches, is_wildcard
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 TOPICS_CACHED = 50_000      # answers kept; beyond it the cache starts afresh
+LINEAR_MAX = 16             # more filters than this stand in a trie, too
 
 
 class Interest:
     """Filters, what is fresh among them, and a cache of answers per topic."""
 
-    __slots__ = ("_answers", "_may_read", "_wild", "fresh", "patterns")
+    __slots__ = ("_answers", "_may_read", "_trie", "_wild", "fresh", "patterns", "unstored")
 
     def __init__(self, may_read: Callable[[str], bool]) -> None:
         """may_read(topic): the policy's answer for the consumer's owner."""
-        self.patterns: dict[str, None] = {}
+        self.patterns: dict[str, None] = {}                 # changed by add() and remove() only
+        self.unstored: dict[str, None] = {}                 # those that the registry has not stored
         self.fresh: dict[str, dict[Partition, int]] = {}    # pattern → first offset that it wants
         self._answers: dict[str, bool] = {}
         self._may_read = may_read
-        self._wild: list[str] | None = None                 # the patterns with a wildcard
+        self._wild = 0                                      # how many of the patterns have a wildcard
+        self._trie: FilterTrie | None = None                # of the patterns, once there are many and somebody asks
+
+    def add(self, pattern: str) -> None:
+        if pattern in self.patterns:
+            return
+        self.patterns[pattern] = None
+        self.unstored[pattern] = None
+        self._wild += is_wildcard(pattern)
+        if self._trie is not None:
+            self._trie.add(pattern, pattern)
+
+    def remove(self, pattern: str) -> None:
+        del self.patterns[pattern]
+        self.unstored.pop(pattern, None)
+        self.fresh.pop(pattern, None)
+        self._wild -= is_wildcard(pattern)
+        if self._trie is not None:
+            self._trie.remove(pattern, pattern)
+
+    def matching(self, topic: str) -> list[str]:
+        """The filters that match a topic."""
+        if not self._wild:
+            return [topic] if topic in self.patterns else []
+        if len(self.patterns) <= LINEAR_MAX:
+            return [pattern for pattern in self.patterns if filter_matches(pattern, topic)]
+        if self._trie is None:
+            self._trie = FilterTrie()
+            for pattern in self.patterns:
+                self._trie.add(pattern, pattern)
+        return self._trie.match(topic)
 
     def forget_answers(self) -> None:
         """Filters or rules are not what they were."""
         self._answers.clear()
-        self._wild = None
 
     def from_the_start(self) -> Interest:
         """The same filters, all of which reach back as far as there is anything."""
         copy = Interest(self._may_read)
         copy.patterns = dict(self.patterns)
+        copy._wild = self._wild
         return copy
 
     @property
     def exact_topics(self) -> Collection[str] | None:
         """The topics that it may want, when its filters have no wildcard. Whether it may read them is another thing."""
-        return None if self._wildcards() else self.patterns
+        return None if self._wild else self.patterns
 
-    def _wildcards(self) -> list[str]:
-        if self._wild is None:
-            self._wild = [pattern for pattern in self.patterns if is_wildcard(pattern)]
-        return self._wild
-
-    def wants(self, topic: str) -> bool:
-        """True when a filter matches the topic and the owner may read it."""
+    def wants(self, topic: str, *, matched: bool = False) -> bool:
+        """True when a filter matches the topic, which who asks may know already, and the owner may read it."""
         answer = self._answers.get(topic)
         if answer is None:
-            answer = (topic in self.patterns or any(
-                filter_matches(pattern, topic) for pattern in self._wildcards())) and self._may_read(topic)
+            answer = (matched or bool(self.matching(topic))) and self._may_read(topic)
             if len(self._answers) >= TOPICS_CACHED:
                 self._answers.clear()
             self._answers[topic] = answer
@@ -69,7 +96,6 @@ class Interest:
         if not self.fresh:
             return True
         return any(
-            filter_matches(pattern, event.topic)
-            and event.offset >= self.fresh.get(pattern, {}).get(event.partition, 0)
-            for pattern in self.patterns
+            event.offset >= self.fresh.get(pattern, {}).get(event.partition, 0)
+            for pattern in self.matching(event.topic)
         )

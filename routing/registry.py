@@ -20,7 +20,7 @@ from routing.event import DeadLetter, Event, Headers, Properties
 from routing.policy import INTERNAL, Identity
 from routing.rights import Rights
 from routing.settings import Limits
-from routing.stored import ConsumerState, Place, StoredConsumers
+from routing.stored import ConsumerState, FilterState, Place, StoredConsumers
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class ConsumerRegistry:
         consumer.wakes_s = None
         consumer.close(reason)
         if consumer.spec.durable:
-            self._stored.delete(name)
+            self._stored.delete(consumer)
             for told in self.on_deleted:
                 told(name)
         return True
@@ -168,7 +168,7 @@ class ConsumerRegistry:
                     consumer.cursors[partition] = Cursor(partition, partition.next_offset)
             if known:                                   # it may be behind or in the open group: this must not be
                 consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
-        consumer.filters[pattern] = None
+        consumer.interest.add(pattern)
         self._router.trie.add(pattern, consumer)
         self._router.routes.changed(pattern)
         consumer.filters_changed(count_anew=not from_now)
@@ -176,8 +176,8 @@ class ConsumerRegistry:
             hook(consumer, pattern)
 
     def remove_filter(self, consumer: Consumer, pattern: str) -> None:
-        del consumer.filters[pattern]
-        consumer.interest.fresh.pop(pattern, None)
+        self._stored.delete_filter(consumer, pattern)
+        consumer.interest.remove(pattern)
         self._router.trie.remove(pattern, consumer)
         self._router.routes.changed(pattern)
         consumer.filters_changed()
@@ -287,15 +287,19 @@ class ConsumerRegistry:
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
-        attached = set()
-        for state, place in self._stored.consumers():
-            consumer = self._restore(state, place)
+        attached, old = set(), set()
+        for state, place, filters in self._stored.consumers():
+            consumer = self._restore(state, place, filters)
             if place.attached:                          # nobody is now
                 attached.add(consumer)
+            if consumer.interest.unstored:
+                old.add(consumer)
         self._changed.clear()                           # it is stored as it is
         self.dirty = {consumer: None for consumer in self.dirty if consumer in attached}
+        for consumer in old:
+            self.changed(consumer)
 
-    def _restore(self, state: ConsumerState, place: Place) -> Consumer:
+    def _restore(self, state: ConsumerState, place: Place, filters: dict[str, FilterState]) -> Consumer:
         owner = INTERNAL if state.owner == INTERNAL else state.owner       # the node's rights go with the very object
         consumer = Consumer(state.spec, owner, self)
         consumer.paused = state.paused
@@ -306,13 +310,19 @@ class ConsumerRegistry:
             partition = streams.partition(stored.stream, stored.partition)
             if partition is not None:
                 consumer.cursors[partition] = self._stored.cursor(partition, stored, place.attached)
-        for pattern, since in state.fresh.items():
-            placed = ((streams.partition(stream, index), offset) for stream, index, offset in since)
-            known = {partition: offset for partition, offset in placed if partition is not None}
-            consumer.interest.fresh[pattern] = known
-        for pattern in state.filters:
-            consumer.filters[pattern] = None
+        for pattern, found in filters.items():
+            placed = ((streams.partition(stream, index), offset) for stream, index, offset in found.since)
+            since = {partition: offset for partition, offset in placed if partition in consumer.cursors
+                     and offset > consumer.cursors[partition].position}
+            if since and found.generation == state.generation:
+                consumer.interest.fresh[pattern] = since
+            consumer.interest.add(pattern)
             self._router.trie.add(pattern, consumer)
+        consumer.interest.unstored.clear()
+        for pattern in state.filters:
+            if pattern not in consumer.filters:
+                consumer.interest.add(pattern)
+                self._router.trie.add(pattern, consumer)
         for partition in streams.holding(consumer.filters, state.spec.streams):
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(partition, partition.start_offset)

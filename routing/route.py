@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumer import Consumer
+from routing.filter_trie import FilterTrie
 from routing.policy import Action, Policy
 from routing.settings import Limits
 from routing.streams import Stream, StreamTable
-from routing.subscription import DirectTarget, FilterTrie, Sink, Subscription
+from routing.subscription import DirectTarget, Sink, Subscription
 from routing.topic import is_wildcard
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Polic
     by_sink: dict[Sink, list[Subscription]] = {}
     for entry in trie.match(topic):
         if isinstance(entry, Consumer):
-            if entry.wants(topic):                      # asks the policy too
+            if entry.interest.wants(topic, matched=True):       # asks the policy
                 consumers[entry] = None
         else:
             by_sink.setdefault(entry.sink, []).append(entry)

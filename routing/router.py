@@ -391,7 +391,7 @@ class Router:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
         self.replicas.tick(now_s)
-        self.state.retry()
+        self.state.retry(now_s)
         if self.retained.retry(now_s):
             self.request_turn()
         if self._gather is not None:

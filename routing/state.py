@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.ticket import Ticket
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STATE_STREAM = "_state"
 SCAN_STEP = 10_000
+VALUE_BYTES_MAX = 4 * 1024 * 1024       # of one value; what grows with what a client does is stored in parts
+RETRY_S = 1.0                           # between two attempts to store what was refused
 
 
 class StateTable:
@@ -37,6 +40,7 @@ class StateTable:
         self._values: dict[str, bytes] = {}
         self._waiting: dict[str, bytes] = {}
         self._refused: dict[str, bytes] = {}
+        self._retry_due_s = 0.0
         self._ticket: Ticket | None = None
         self._under_way = 0                 # flushes that have not been answered
         self._load()
@@ -74,8 +78,17 @@ class StateTable:
         return decode_stored(key, value, type, what) if value is not None else None
 
     def put(self, key: str, value: bytes) -> Ticket:
-        """value must not be empty. Puts of one turn coalesce: the last value of a key is the one that is written."""
+        """value must not be empty. Puts of one turn coalesce: the last value of a key is the one that is written.
+
+        One above VALUE_BYTES_MAX is refused, by a ticket that is done, and changes nothing.
+        """
         assert value
+        if len(value) > VALUE_BYTES_MAX:
+            log.error("state %s: %d bytes, at most %d are stored; the old one stays", key, len(value), VALUE_BYTES_MAX)
+            ticket = Ticket(())
+            ticket.refusals[0] = Refusal(Reason.QUOTA_EXCEEDED, f"at most {VALUE_BYTES_MAX} bytes are stored")
+            ticket.part_done()
+            return ticket
         self._values[key] = value
         return self._queue(key, value)
 
@@ -105,8 +118,11 @@ class StateTable:
         ticket.on_done(lambda done: self._answered(done, written))
 
     def _answered(self, ticket: Ticket, written: dict[str, bytes]) -> None:
+        """What the disk would not take is tried again. What could not be encoded never could be: it is given up."""
         self._under_way -= 1
-        if ticket.refusals:
+        if any(refusal.reason is Reason.PAYLOAD_INVALID for refusal in ticket.refusals.values()):
+            log.error("state cannot be stored and is given up: %s", ", ".join(list(written)[:10]))
+        elif ticket.refusals:
             self._refused.update(written)
 
     @property
@@ -114,8 +130,11 @@ class StateTable:
         """Everything that was put is on disk, but for what was put in this turn."""
         return not self._under_way and not self._refused
 
-    def retry(self) -> None:
+    def retry(self, now_s: float) -> None:
         """Queue again what was refused, such as by a full disk, unless there is something newer. Called every tick."""
+        if not self._refused or now_s < self._retry_due_s:
+            return
+        self._retry_due_s = now_s + RETRY_S
         refused, self._refused = self._refused, {}
         for key, value in refused.items():
             if key not in self._waiting and self._values.get(key, b"") == value:

@@ -1,6 +1,7 @@
 """What is stored of consumers, in the state table, and how it is read again.
 
-    consumer/<name>     what it is: options, owner, filters. Written when that changes
+    consumer/<name>     what it is: options, owner. Written when that changes
+    consumer-filter/<name>, U+0000, <filter>    one of its filters, so that a change of one costs that of one
     cursors/<name>      where it stands: per partition, where to read on and what below that is unacked. Written often,
                         so it is short: unacked offsets are runs of neighbours
     consumer-ends       the ends of all partitions at a moment when every consumer that had moved was stored. A consumer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONSUMER = "consumer/"
+FILTER = "consumer-filter/"
 CURSORS = "cursors/"
 ENDS_KEY = "consumer-ends"
 
@@ -51,13 +53,19 @@ class CursorState(msgspec.Struct, array_like=True):
                     yield offset, attempts
 
 
+class FilterState(msgspec.Struct, array_like=True):
+    """A filter of a consumer."""
+
+    generation: int                         # of the consumer when it was stored: since does not outlive a seek
+    since: list[tuple[str, int, int]]       # stream, partition, first offset that it wants there
+
+
 class ConsumerState(msgspec.Struct, omit_defaults=True):
     spec: ConsumerSpec
     owner: Identity                         # with its client id, since rules with %c depend on it
-    filters: list[str]
-    cursors: list[CursorState] = []         # of older builds
+    filters: list[str] = []                 # of older builds
+    cursors: list[CursorState] = []         # the same
     attached: bool = False                  # the same
-    fresh: dict[str, list[tuple[str, int, int]]] = {}
     paused: bool = False
     generation: int = 0
 
@@ -77,13 +85,16 @@ class StoredConsumers:
         self._ends: dict[tuple[str, int], int] = {}
 
     def put_consumer(self, consumer: Consumer) -> Ticket:
-        fresh = {
-            pattern: [(partition.stream, partition.index, offset) for partition, offset in since.items()]
-            for pattern, since in consumer.interest.fresh.items()
-        }
+        """What it is, and the filters that are not stored yet."""
+        fresh, unstored = consumer.interest.fresh, consumer.interest.unstored
+        for pattern in unstored:
+            since = [(partition.stream, partition.index, offset)
+                     for partition, offset in fresh.get(pattern, {}).items()]
+            self._state.put(
+                _filter_key(consumer.name, pattern), msgspec.msgpack.encode(FilterState(consumer.generation, since)))
+        unstored.clear()
         state = ConsumerState(
-            consumer.spec, consumer.identity, list(consumer.filters), fresh=fresh, paused=consumer.paused,
-            generation=consumer.generation)
+            consumer.spec, consumer.identity, paused=consumer.paused, generation=consumer.generation)
         return self._state.put(CONSUMER + consumer.name, msgspec.msgpack.encode(state))
 
     def put_cursors(self, consumer: Consumer) -> Ticket:
@@ -109,16 +120,26 @@ class StoredConsumers:
             self._state.put(ENDS_KEY, msgspec.msgpack.encode(rows))
         return True
 
-    def delete(self, name: str) -> Ticket:
-        self._state.delete(CURSORS + name)
-        return self._state.delete(CONSUMER + name)
+    def delete_filter(self, consumer: Consumer, pattern: str) -> None:
+        if pattern not in consumer.interest.unstored:
+            self._state.delete(_filter_key(consumer.name, pattern))
 
-    def consumers(self) -> Iterator[tuple[ConsumerState, Place]]:
+    def delete(self, consumer: Consumer) -> Ticket:
+        for pattern in consumer.filters:
+            self.delete_filter(consumer, pattern)
+        self._state.delete(CURSORS + consumer.name)
+        return self._state.delete(CONSUMER + consumer.name)
+
+    def consumers(self) -> Iterator[tuple[ConsumerState, Place, dict[str, FilterState]]]:
+        filters: dict[str, dict[str, FilterState]] = {}
+        for key, found in self._state.decoded(FILTER, FilterState, "filter of a consumer"):
+            name, _, pattern = key.partition("\0")
+            filters.setdefault(name, {})[pattern] = found
         rows = self._state.read(ENDS_KEY, list[tuple[str, int, int]], "ends of quiet consumers") or []
         self._ends = {(stream, index): end for stream, index, end in rows}
         for name, state in self._state.decoded(CONSUMER, ConsumerState, "consumer"):
             place = self._state.read(CURSORS + name, Place, "place of a consumer")
-            yield state, place or Place(state.cursors, state.attached)
+            yield state, place or Place(state.cursors, state.attached), filters.get(name, {})
 
     def cursor(self, partition: Partition, stored: CursorState, attached: bool) -> Cursor:
         """The cursor that was stored."""
@@ -138,6 +159,11 @@ class StoredConsumers:
             if event is not None:
                 cursor.again[offset] = Delivery(event, attempts + 1)
         return cursor
+
+
+def _filter_key(name: str, pattern: str) -> str:
+    """Neither can hold U+0000."""
+    return f"{FILTER}{name}\0{pattern}"
 
 
 def runs_of(unacked: dict[int, int]) -> list[tuple[int, int, int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mesh.replication.messages import OPEN, Want
-from routing.subscription import FilterTrie
+from routing.filter_trie import FilterTrie
 from routing.topic import filter_covers, filter_matches, filters_intersect
 
 END = 1 << 62                   # stands for "no end" where intervals are compared
@@ -43,7 +43,7 @@ class Selection:
         self._wants, self._except = FilterTrie(), FilterTrie()
         for trie, entries in ((self._wants, self.wants), (self._except, self.excludes)):
             for want in entries:
-                trie.add(want.filter, want)         # type: ignore[arg-type]  # a trie of any entries
+                trie.add(want.filter, want)
 
     def spans(self, topic: str) -> Spans:
         """The offsets for which the topic is wanted."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from mesh.topology.covering import Covering, shorten, widen
 from mesh.topology.nodestate import FILTER_LEVELS_MAX
-from routing.subscription import FilterTrie
+from routing.filter_trie import FilterTrie
 
 TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afresh
 REBUILD_STEP = 2_000            # filters looked at per tick while the set is made anew: about 10 ms

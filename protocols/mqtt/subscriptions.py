@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from protocols.mqtt.convert import subscription_id_bytes
 from protocols.mqtt.packets import FilterRequest
 from routing.errors import TopicError
-from routing.subscription import FilterTrie, Subscription
+from routing.filter_trie import FilterTrie
+from routing.subscription import Subscription
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:
