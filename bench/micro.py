@@ -97,6 +97,9 @@ class _Target:
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
         self.count += len(packet_ids)
 
+    def over(self) -> bool:
+        return False
+
     def packet(self, first: int, data: bytes, position: int, end: int) -> None:
         self.count += 1
 

@@ -36,6 +36,7 @@ from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
 from mesh.process.datadir import DataDirectory
 from mesh.process.limits import OpenFiles
 from mesh.process.listener import Listener
+from mesh.process.loopwatch import LoopWatch
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
 from protocols.event_json import rfc3339
@@ -56,8 +57,10 @@ class Node:
     def __init__(self, config: Config, users: list[User], data: DataDirectory, version: str) -> None:
         loop = asyncio.get_running_loop()
 
+        self.watch = LoopWatch(loop.call_soon)
+
         def call_on_loop(work: Callable[[], None]) -> None:
-            loop.call_soon_threadsafe(work)
+            loop.call_soon_threadsafe(self._from_thread, work)
 
         self.config = config
         self.data = data
@@ -79,8 +82,9 @@ class Node:
             gather=gather)
         write_note(data.root, self.clock.note())        # before anything else is written that a clock could be told by
         self.router = Router(
-            self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=loop.call_soon,
+            self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=self.watch.call_soon,
             clock_s=time.monotonic, clock_ms=clock_ms, gather=gather)
+        self.watch.turns = self.router.turns
         self.router.retained.node_name = self.name
         remembered = Remembered(data.root, config.logins.remembered_max, config.logins.remember_s)
         remembered.load(time.monotonic(), clock_ms())
@@ -109,6 +113,14 @@ class Node:
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
         self._clock_noted_s = time.monotonic()
+
+    def _from_thread(self, work: Callable[[], None]) -> None:
+        """What a thread has for the loop: events that are durable now, a login that was checked."""
+        self.watch.begin()
+        started_s = time.monotonic()
+        work()
+        took_s = time.monotonic() - started_s
+        self.router.turns.note(work.__qualname__, took_s)
 
     @property
     def ready(self) -> bool:

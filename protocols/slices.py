@@ -5,12 +5,14 @@
                   ▼
              kept, the stream is stopped ──► a slice per turn (routing/turns.py) ──► nothing left: it is read again
 
-How long a slice is in bytes follows what its bytes cost: it gets shorter when one took longer than Turns.slice_s, and
-twice as long when it took less than half of that. A stream begins with SLICE_BYTES_START. What is kept is never more
+How long a slice is in bytes follows what its bytes cost: it gets shorter when one took twice Turns.slice_s, and twice
+as long when it took less than once. A stream begins with SLICE_BYTES_START. What is kept is never more
 than one read gave, because the stream is stopped meanwhile; a stream that can (transport.py) does not even read more
 than slice_bytes at once, so that most of what waits does so in the kernel.
 
-A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream.
+A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream. Bytes that cost much
+may follow bytes that cost little, so a handler that takes many small things asks over() now and then, and puts back
+what it has not looked at: then no content makes a slice long.
 
 Nothing is delivered while the handler does not want it (pause_reading), nor while the peer asks without taking the
 answers, that is from ANSWER_BYTES_MAX in its write buffer until that has drained.
@@ -31,7 +33,8 @@ _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 class Slices(Share):
     """See the module's head."""
 
-    __slots__ = ("_blocked", "_held", "_last_s", "_later", "_later_at", "_stopped", "_turns", "slice_bytes")
+    __slots__ = ("_blocked", "_held", "_last_s", "_later", "_later_at", "_slice_start_s", "_stopped", "_turns",
+                 "slice_bytes")
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()
@@ -43,6 +46,7 @@ class Slices(Share):
         self._blocked = False           # the write buffer is over its high-water mark
         self._held = 0                  # _HANDLER | _ANSWERS
         self._stopped = False           # the stream is not read
+        self._slice_start_s = float("inf")
 
     # -- what a stream does -----------------------------------------------------------------------------------
 
@@ -76,28 +80,37 @@ class Slices(Share):
         size = self.slice_bytes
         if len(data) > size:
             self._later, self._later_at = data, size
-            self._stop()
-            self._work(data[:size])
-        else:
-            self._work(data)
-            if turns.spent_s < turns.turn_s:
-                return
-            self._stop()                                # else uvloop would read on in this same turn
-        if not self._held:
-            turns.queue(self)
+            data = data[:size]
+        self._work(data)
+        if self.waits or turns.spent_s >= turns.turn_s:     # else uvloop would read on in this same turn
+            self._wait()
 
     def _keep(self, data: bytes) -> None:
         """A stream that was stopped may still bring what it had under way."""
         self._later = self._later[self._later_at:] + data if self._later else data
         self._later_at = 0
+        self._wait()
+
+    def over(self) -> bool:
+        """Within a slice: it has had its time."""
+        return self._turns.clock_s() - self._slice_start_s >= self._turns.slice_s
+
+    def put_back(self, data: bytes) -> None:
+        """The handler takes this later: it comes again, before everything else."""
+        self._later = data + self._later[self._later_at:] if self._later else data
+        self._later_at = 0
+        self._wait()
+
+    def _wait(self) -> None:
+        """Something waits: read nothing more, and have a turn for it."""
         self._stop()
         if not self._held:
             self._turns.queue(self)
 
     @property
-    def later_bytes(self) -> int:
-        """What was read and waits."""
-        return len(self._later) - self._later_at
+    def waits(self) -> bool:
+        """Something was read and not yet delivered."""
+        return bool(self._later)
 
     def drop_later(self) -> None:
         """Nobody wants what waits."""
@@ -125,8 +138,8 @@ class Slices(Share):
     def go_on(self) -> float:
         if self._held:
             return 0.0
-        later, at = self._later, self._later_at
-        if later:
+        if self.waits:
+            later, at = self._later, self._later_at
             end = at + self.slice_bytes
             if end < len(later):
                 self._later_at = end
@@ -134,7 +147,7 @@ class Slices(Share):
             else:
                 self._later, self._later_at = b"", 0
                 self._work(later[at:] if at else later)
-            if self._later:
+            if self.waits:
                 if not self._held:
                     self._turns.queue(self)
                 return 0.0
@@ -146,19 +159,26 @@ class Slices(Share):
 
     def _work(self, data: bytes) -> None:
         turns = self._turns
-        start_s = turns.clock_s()
+        self._slice_start_s = start_s = turns.clock_s()
         self._deliver(data)
-        seconds = turns.clock_s() - start_s
-        self._last_s = seconds
+        self._slice_start_s = float("inf")
+        self._last_s = seconds = turns.clock_s() - start_s
+        turns.charge(self, seconds)
         if self._blocked and self.buffered_bytes() > ANSWER_BYTES_MAX:
             self._hold(_ANSWERS)
-        turns.charge(self, seconds)
         size, limit_s = len(data), turns.slice_s
-        if seconds > limit_s:
-            shorter = max(int(size * limit_s / seconds), size // SHRINK_MAX, SLICE_BYTES_MIN)
-            self.slice_bytes = min(self.slice_bytes, shorter)
-        elif seconds < limit_s / 2 and size >= self.slice_bytes:
+        if seconds > 2 * limit_s and size:
+            self._shorten(size, seconds)
+        elif seconds < limit_s and size >= self.slice_bytes:
             self.slice_bytes = min(2 * self.slice_bytes, SLICE_BYTES_MAX)
+
+    def _shorten(self, size: int, seconds: float) -> None:
+        shorter = max(int(size * self._turns.slice_s / seconds), size // SHRINK_MAX, SLICE_BYTES_MIN)
+        self.slice_bytes = min(self.slice_bytes, shorter)
+
+    def caused(self, seconds: float) -> None:
+        if self._last_s + seconds > 2 * self._turns.slice_s:
+            self._shorten(self.slice_bytes, self._last_s + seconds)
 
     def _hold(self, why: int) -> None:
         self._held |= why
@@ -168,7 +188,7 @@ class Slices(Share):
         if self._held & why:
             self._held &= ~why
             if not self._held:
-                if self._later:
+                if self.waits:
                     self._turns.queue(self)
                 elif not self.queued:
                     self._start()

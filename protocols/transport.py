@@ -131,7 +131,7 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
         self._transport = None
         self._pending = None
         self._listener.channels.discard(self)
-        if self._closed or not self.later_bytes:
+        if self._closed or not self.waits:
             self._tell_end()
         else:
             self.write_buffer_full(False)
@@ -152,6 +152,9 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
         self.write_buffer_full(False)
         if self._handler is not None:
             self._handler.resume_writing()
+
+    def describe(self) -> str:
+        return self._handler.describe() if self._handler is not None else f"a closed connection of {self.address}"
 
     # -- Slices -----------------------------------------------------------------------------------------------
 

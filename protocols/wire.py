@@ -48,6 +48,14 @@ class ByteChannel(Protocol):
 
     def resume_reading(self) -> None: ...
 
+    def over(self) -> bool:
+        """Asked now and then by a handler in receive_data(): has it had its part of this turn?"""
+
+    def put_back(self, data: bytes) -> None:
+        """What the handler has not looked at, when its part is over or it is not ready: receive_data() brings it again,
+        before what follows, in a later turn.
+        """
+
 
 class ConnectionHandler(Protocol):
     """A protocol's end of one connection."""
@@ -63,6 +71,9 @@ class ConnectionHandler(Protocol):
 
     def resume_writing(self) -> None:
         """The write buffer is below its low-water mark again."""
+
+    def describe(self) -> str:
+        """Protocol, client and peer, for operators."""
 
 
 class ConnectionFactory(Protocol):

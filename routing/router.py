@@ -367,6 +367,7 @@ class Router:
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
+        started_s = self.turns.clock_s()
         self._turn_requested = False
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
@@ -386,6 +387,7 @@ class Router:
                     callback()
                 except Exception:
                     log.exception("a fault of ours while publishing goes on")
+        self.turns.ended(self.turns.clock_s() - started_s, "what the turn has published")
 
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""

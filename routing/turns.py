@@ -45,6 +45,13 @@ class Share:
         self.tag = 0.0              # loop time that it has been given; see Turns
         self.queued = False
 
+    def describe(self) -> str:
+        """Who this is, for operators: protocol, peer, client, what is done."""
+        return type(self).__name__
+
+    def caused(self, seconds: float) -> None:
+        """Its part of what the end of the turn took, such as the fan-out of what it has published."""
+
     def go_on(self) -> float:
         """Its turn has come: do one slice. Returns the seconds that it expects to need later in this same turn,
         when all it did was to let something begin (a stream that is read again), else 0. Must not raise.
@@ -55,8 +62,8 @@ class Share:
 class Turns:
     """One per loop. See the module's head."""
 
-    __slots__ = ("_call_soon", "_heap", "_noted", "_sequence", "_tag_max", "clock_s", "slice_s", "spent_s", "tag",
-                 "turn_s", "worst", "worst_s")
+    __slots__ = ("_call_soon", "_heap", "_noted", "_sequence", "_served", "_tag_max", "clock_s", "slice_s", "spent_s",
+                 "tag", "turn_s", "worst", "worst_s")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
                  slice_s: float = 0.002, turn_s: float = 0.006) -> None:
@@ -67,9 +74,10 @@ class Turns:
         self.turn_s = turn_s
         self.tag = 0.0                          # of who is served now
         self.spent_s = 0.0                      # in this turn, by all
-        self.worst: Share | None = None         # had the longest slice since somebody looked (the loop's watch)
+        self.worst: Share | str | None = None   # did the longest piece of work since somebody looked (LoopWatch)
         self.worst_s = 0.0
         self._tag_max = 0.0
+        self._served: list[tuple[Share, float]] = []        # had more than NOTE_S in this turn
         self._heap: list[tuple[float, bool, int, Share]] = []
         self._sequence = 0
         self._noted = False                     # the next turn is ordered
@@ -98,9 +106,25 @@ class Turns:
         share.tag = tag = tag + (seconds if seconds < bound_s else bound_s)
         if tag > self._tag_max:
             self._tag_max = tag
+        if seconds > NOTE_S:
+            self._served.append((share, seconds))
         if not self._noted and self.spent_s > NOTE_S:
             self._noted = True
             self._call_soon(self._next_turn)
+
+    def ended(self, seconds: float, what: str) -> None:
+        """The end of the turn took so long, because of what its slices have done: it counts as theirs."""
+        self.spent_s += seconds
+        if seconds > NOTE_S:
+            self.note(what, seconds)
+            total_s = sum([own_s for _, own_s in self._served])
+            for share, own_s in self._served:
+                share.caused(seconds * own_s / total_s)
+
+    def note(self, what: str, seconds: float) -> None:
+        """Work that is nobody's in particular took so long; for the warning of LoopWatch only."""
+        if seconds > self.worst_s:
+            self.worst, self.worst_s = what, seconds
 
     def slice(self, share: Share) -> Slice:
         """Context of one slice: .over says when to stop; what it took is charged."""
@@ -122,6 +146,7 @@ class Turns:
 
     def _next_turn(self) -> None:
         self._noted = False
+        self._served.clear()
         heap = self._heap
         if heap:
             self.tag += self.spent_s / (len(heap) + 1)      # else ever new shares would keep the others out
@@ -134,7 +159,7 @@ class Turns:
                     self.tag = tag
                 share.queued = False
                 expected_s += share.go_on()
-            if not self._noted:
+            if not self._noted and (heap or self.spent_s):
                 self._noted = True
                 self._call_soon(self._next_turn)
         else:

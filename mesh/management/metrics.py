@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from mesh.link.metrics import link_families
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from mesh.node import Node
+    from mesh.process.loopwatch import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONSUMERS_MAX = 1_000
@@ -80,6 +81,8 @@ class NodeCollector(Collector):
         yield CounterMetricFamily("meshgate_connections_refused", "Because open files ran short", refused)
         yield _counter("meshgate_logins", "Logins by outcome", ["protocol", "outcome"], node.authenticator.outcomes)
         yield from _key_sets(node.authenticator.tokens.key_sets())
+        yield _histogram("meshgate_loop_turn_seconds", "Turns of the event loop, by the clock", node.watch.turns_s)
+        yield _histogram("meshgate_loop_turn_cpu_seconds", "Turns of the event loop, CPU time", node.watch.turns_cpu_s)
         reloads = CounterMetricFamily("meshgate_reloads", "Configurations taken and refused", labels=["result"])
         for result, count in node.reloads.items():
             reloads.add_metric([result], count)
@@ -219,3 +222,7 @@ def _counter(name: str, text: str, labels: list[str], counts: Counts) -> Counter
     for key, count in list(counts.items()):
         family.add_metric(list(key), count)
     return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.sum_s)

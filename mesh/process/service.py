@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.05               # timers of consumers: ack timeouts and redelivery are this exact
 MAINTAIN_S = 1.0            # retention, rolling by age, compaction
 CLOCK_S = 1.0               # is the wall clock where it should be?
-LATE_S = 0.5                # a loop that is later than this was blocked, or the machine was
 LOG_CLOSE_MAX_S = 10.0      # beyond the stop timeout, for the last sync; a disk that hangs must not hold the process
 
 
@@ -146,9 +145,11 @@ class Service:
         node.webhooks.start()
         management.start()
         freeze_start()
-        self._every("tick", TICK_S, lambda: node.tick(time.monotonic()))
-        self._every("maintain", MAINTAIN_S, lambda: node.store.maintain(node.clock.steady_ms()))
-        self._every("clock", CLOCK_S, node.watch_clock)
+        node.watch.watch_collections()
+        node.watch.start_looking()
+        self._every(node, "tick", TICK_S, lambda: node.tick(time.monotonic()))
+        self._every(node, "maintain", MAINTAIN_S, lambda: node.store.maintain(node.clock.steady_ms()))
+        self._every(node, "clock", CLOCK_S, node.watch_clock)
         return node
 
     async def _http_factory(self, node: Node, app: web.Application,
@@ -170,21 +171,23 @@ class Service:
 
     # -- timers -----------------------------------------------------------------------------------------------
 
-    def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+    def _every(self, node: Node, name: str, seconds: float, work: Callable[[], None]) -> None:
         """Call work again and again. An error of ours is logged; the timer goes on."""
         loop = asyncio.get_running_loop()
         due_s = time.monotonic() + seconds
+        watch = node.watch
 
         def turn() -> None:
             nonlocal due_s
-            late_s = time.monotonic() - due_s
-            if late_s > LATE_S:
-                logger.warning("the loop was blocked for %.1f s", late_s)
+            began_s = time.monotonic()
+            watch.timer(began_s - due_s, seconds)
             try:
                 work()
             except Exception:
                 logger.exception("timer %s failed", name)
-            due_s = time.monotonic() + seconds
+            now_s = time.monotonic()
+            node.router.turns.note(f"the timer {name}", now_s - began_s)
+            due_s = now_s + seconds
             self._timers[name] = loop.call_later(seconds, turn)
 
         self._timers[name] = loop.call_later(seconds, turn)

@@ -109,14 +109,26 @@ class MqttConnection:
 
     def _read(self, data: bytes) -> None:
         try:
-            self._reader.read(data)
+            rest = self._reader.read(data)
             if self._inbound is not None:
                 self._inbound.flush()
+            if rest:
+                self._later(rest)
         except ProtocolViolation as violation:
             self._fail_after_flush(violation)
         except Exception:                           # a fault of ours: this connection dies, the node lives
             log.exception("! internal error on the connection of %s", self._who())
             self.fail(reasons.UNSPECIFIED_ERROR, "internal error")
+
+    def _later(self, data: bytes) -> None:
+        """It comes again by receive_data(), in a turn of ours."""
+        self.server.counters.bytes_in -= len(data)
+        self.channel.put_back(data)
+
+    def over(self) -> bool:
+        if self._inbound is not None:
+            self._inbound.flush()
+        return self.channel.over()
 
     def _fail_after_flush(self, violation: ProtocolViolation) -> None:
         """What came before the fault is still taken."""
@@ -293,7 +305,7 @@ class MqttConnection:
             subscribe.resume(self)
         early, self._early = self._early, None
         if early is not None:
-            self._read(b"".join(early) + self._reader.take_rest())
+            self._later(b"".join(early) + self._reader.take_rest())
 
     def _set_timer(self) -> None:
         due_s = self._due_s()
@@ -449,6 +461,9 @@ class MqttConnection:
         self._slow = False
         if self.outbound is not None:
             self.outbound.resume()
+
+    def describe(self) -> str:
+        return f"MQTT client {self._who()}"
 
     # -- small things -----------------------------------------------------------------------------------------
 

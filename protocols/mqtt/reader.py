@@ -21,6 +21,12 @@ from protocols.mqtt import packets, reasons
 from protocols.mqtt.packets import VERSION_5
 from routing.event import Event
 
+# After so much the target is asked whether its part of the turn is over: what follows may cost a thousand times more.
+LOOK_PACKETS = 16                   # the long way
+LOOK_ACKS = 2_048
+LOOK_SAME = 2_048                   # PUBLISHes of one topic: some milliseconds with all that they cause
+LOOK_MIXED = 512                    # of many topics, each of which may be new: some 50 µs
+
 ACK_RUN = 256                       # acks taken at once; bounds what is looked at in vain when the run is short
 _ACK_RUN_WORDS = Struct(f">{2 * ACK_RUN}H")
 _ACK_HEADS = {b"\x40\x02": packets.PUBACK, b"\x50\x02": packets.PUBREC, b"\x62\x02": packets.PUBREL,
@@ -43,6 +49,9 @@ class ReaderTarget(Protocol):
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
         """Acks of one kind with success, in order."""
 
+    def over(self) -> bool:
+        """Has the connection had its part of this turn? What was read so far is dealt with first."""
+
     def packet(self, first: int, data: bytes, position: int, end: int) -> None:
         """Any other packet: byte 1, and where its body lies in data."""
 
@@ -53,7 +62,7 @@ class ReaderTarget(Protocol):
 class PacketReader:
     """One per connection. version is 0 until CONNECT has been accepted: then each packet goes the long way."""
 
-    __slots__ = ("_chunks", "_first", "_have", "_head_bytes", "_need", "_prefix", "_qos", "_size", "_topic",
+    __slots__ = ("_chunks", "_first", "_have", "_head_bytes", "_look", "_need", "_prefix", "_qos", "_size", "_topic",
                  "packet_bytes_max", "publisher", "target", "topics", "version")
 
     def __init__(self, target: ReaderTarget, packet_bytes_max: int, topics: dict[bytes, str]) -> None:
@@ -66,6 +75,7 @@ class PacketReader:
         self._chunks: list[bytes] | None = None     # of a packet that is not whole
         self._have = 0
         self._need = 0
+        self._look = LOOK_PACKETS                   # packets until the target is asked
         self._prefix = b""
         self._head_bytes = 0
         self._size = 0
@@ -87,13 +97,16 @@ class PacketReader:
         chunks, self._chunks = self._chunks, None
         return b"".join(chunks) if chunks is not None else b""
 
-    def read(self, data: bytes) -> None:
-        """Take one chunk. Raises ProtocolViolation (the events before it have been handed on)."""
+    def read(self, data: bytes) -> bytes:
+        """Take one chunk. Returns what it has not looked at, because the target's part of the turn is over.
+
+        Raises ProtocolViolation (the events before it have been handed on).
+        """
         if self._chunks is not None:
             self._chunks.append(data)
             self._have += len(data)
             if self._have < self._need:
-                return
+                return b""
             data = b"".join(self._chunks)
             self._chunks = None
         position, end = 0, len(data)
@@ -114,8 +127,14 @@ class PacketReader:
             if after == position:
                 self._chunks = [data[position:] if position else data]
                 self._have = end - position
-                return
+                return b""
             position = after
+            self._look -= 1
+            if self._look <= 0:
+                self._look = LOOK_PACKETS
+                if target.over():
+                    return data[position:]
+        return b""
 
     def _packet(self, data: bytes, position: int, end: int) -> int:
         """One packet the long way. Returns the position after it, or position when it is not whole."""
@@ -153,12 +172,21 @@ class PacketReader:
         raw_ids: list[bytes] = []
         start = position
         after = -1
+        mixed = 0
         while after != position:
             after = position
             if self._prefix and data.startswith(self._prefix, position):
                 position = self._same(data, position, end, events, raw_ids)
+                if len(events) >= LOOK_SAME:
+                    self._look = 0
+                    break
             if position < end:
+                before = len(events)
                 position = self._mixed(data, position, end, events, raw_ids)
+                mixed += len(events) - before
+                if mixed >= LOOK_MIXED:
+                    self._look = 0
+                    break
         if events:
             if _NO_ID in raw_ids:                                                       # [MQTT-2.2.1-3]
                 self.target.publishes(*_before_no_id(events, raw_ids))
@@ -170,7 +198,7 @@ class PacketReader:
         """PUBLISHes that begin with the prefix. Returns the position of the first that does not, or is not whole."""
         prefix, head, size, topic = self._prefix, self._head_bytes, self._size, self._topic
         append, add_id, startswith, publisher = events.append, raw_ids.append, data.startswith, self.publisher
-        last = end - size
+        last = min(end, position + LOOK_SAME * size) - size
         if self._qos == 0:
             while position <= last and startswith(prefix, position):
                 stop = position + size
@@ -201,7 +229,9 @@ class PacketReader:
         v5 = self.version == VERSION_5
         size_before, raw_before = 0, b""
         last, maximum = end - 4, self.packet_bytes_max
-        while position <= last:
+        for _ in range(LOOK_MIXED):
+            if position > last:
+                break
             first = data[position]
             if first != 0x30 and first != 0x32 and first != 0x3A:
                 return position
@@ -264,6 +294,9 @@ class PacketReader:
             packet_ids += words[1:2 * count:2]
             position += 4 * count
             if count < ACK_RUN or data[position:position + 2] != head or position + 4 > end:
+                break
+            if len(packet_ids) >= LOOK_ACKS:
+                self._look = 0
                 break
         if 0 in packet_ids:                                                             # [MQTT-2.2.1-3]
             self.target.acks(kind, packet_ids[:packet_ids.index(0)])

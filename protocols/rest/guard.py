@@ -108,7 +108,7 @@ class GuardedHandler(RequestHandler):
             return
         if not data:
             self._parse(data)
-        elif self._payload_parser is not None and not self.reads.later_bytes:
+        elif self._payload_parser is not None and not self.reads.waits:
             super().data_received(data)                     # a WebSocket, which has slices of its own
         else:
             self.reads.take(data)
@@ -163,7 +163,7 @@ class GuardedHandler(RequestHandler):
         self._head_handle = None
         if self._discarding or self.transport is None:
             return
-        if self.reads.later_bytes:                          # it is we who are slow
+        if self.reads.waits:                          # it is we who are slow
             self._arm_head_timer()
             return
         self._counters.head_timeouts += 1

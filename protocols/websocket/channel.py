@@ -69,6 +69,7 @@ class WebSocketChannel(Slices):
         self._outgoing: list[bytes] = []                # frames of this loop turn
         self._outgoing_bytes = 0
         self._closing = False
+        self._postponed: Received | None = None         # a piece that the handler has not taken whole
         self._gone = False                              # the socket is
         self._deaf = False                              # after a violation nothing is parsed any more
         self._close_timer: asyncio.TimerHandle | None = None
@@ -126,7 +127,7 @@ class WebSocketChannel(Slices):
     def feed_eof(self) -> None:
         """The socket is gone. What was read before counts, unless we have closed."""
         self._gone = True
-        if self._closing or not self.later_bytes:
+        if self._closing or not self.waits:
             self._end()
         else:
             self.write_buffer_full(False)
@@ -137,17 +138,50 @@ class WebSocketChannel(Slices):
 
     # -- slices -----------------------------------------------------------------------------------------------
 
+    def put_back(self, data: bytes) -> None:
+        """Payload that the handler takes later; the control frame behind it waits, too."""
+        if self._postponed is None:
+            self._postponed = Received()
+        self._postponed.parts.insert(0, data)
+        self._wait()
+
+    @property
+    def waits(self) -> bool:
+        return self._postponed is not None or super().waits
+
+    def drop_later(self) -> None:
+        super().drop_later()
+        self._postponed = None
+
     def _deliver(self, data: bytes) -> None:
+        postponed, self._postponed = self._postponed, None
+        if postponed is not None:
+            self._take_piece(postponed)
+            if self._postponed is not None:
+                if data:
+                    super().put_back(data)
+                return
         for received in self._pieces(data):
             if self._deaf:
                 return
-            self._act(received)
-            if received.ping is not None and not self._closing and self.buffered_bytes() <= PONG_BACKLOG_BYTES_MAX:
-                self._send(encode_frame(PONG, received.ping))
-            if received.close_code is not None:
-                self._peer_closes(received.close_code)
-            elif received.violation is not None:
-                self._fail(received.violation)
+            self._take_piece(received)
+            if received.unread_bytes and (self._postponed is not None or self.over()):
+                super().put_back(data[-received.unread_bytes:])
+                return
+
+    def _take_piece(self, received: Received) -> None:
+        self._act(received)
+        postponed = self._postponed
+        if postponed is not None:                       # not all of its payload was taken
+            postponed.ping, postponed.close_code = received.ping, received.close_code
+            postponed.violation = received.violation
+            return
+        if received.ping is not None and not self._closing and self.buffered_bytes() <= PONG_BACKLOG_BYTES_MAX:
+            self._send(encode_frame(PONG, received.ping))
+        if received.close_code is not None:
+            self._peer_closes(received.close_code)
+        elif received.violation is not None:
+            self._fail(received.violation)
 
     def _worked_off(self) -> None:
         if self._gone:

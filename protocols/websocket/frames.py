@@ -33,6 +33,7 @@ INVALID_TEXT = 1007
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
+FRAMES_OF_PIECE = 64            # some hundred µs of the smallest messages
 CONTROL_BYTES_MAX = 125         # RFC 6455 §5.5
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
@@ -42,15 +43,17 @@ class WebSocketViolation(ProtocolViolation):
 
 
 class Received:
-    """A piece of a read: what came up to the first control frame that wants an answer, that frame included."""
+    """A piece of a read: what came up to the first control frame that wants an answer, that frame included, or so many
+    frames that it is time to look at the clock."""
 
-    __slots__ = ("close_code", "parts", "ping", "violation")
+    __slots__ = ("close_code", "parts", "ping", "unread_bytes", "violation")
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []                    # payload of binary messages, in order
         self.ping: bytes | None = None                  # to be answered with a pong of the same content
         self.close_code: int | None = None              # the peer closes; 1005 when it gave no code
         self.violation: WebSocketViolation | None = None    # comes after everything else here
+        self.unread_bytes = 0                           # at the end of the read, not looked at yet
 
     @property
     def payload(self) -> bytes:
@@ -76,7 +79,8 @@ class FrameReader:
         """The pieces of what one read gave, each decoded when it is asked for. Nothing comes after a violation or a
         close, and receive() is not to be called again then.
 
-        A ping ends a piece, so that its pong keeps its place among the answers to what came before.
+        A ping ends a piece, so that its pong keeps its place among the answers to what came before. Whoever stops
+        before the end keeps the last unread_bytes of data and gives them to the next receive().
         """
         if self._partial:
             data = self._partial + data
@@ -86,8 +90,9 @@ class FrameReader:
         going = True
         while going and position < end:
             received = self._piece()
+            frames = FRAMES_OF_PIECE
             try:
-                while position < end:
+                while position < end and frames:
                     if self._left:
                         size = min(self._left, end - position)
                         self._payload(received, self._unmask(data[position:position + size]))
@@ -102,11 +107,14 @@ class FrameReader:
                         if received.ping is not None or received.close_code is not None:
                             going = received.close_code is None
                             break
-                    if not self._left and not self._in_message:
-                        self._message_ended(received)
+                    if not self._left:
+                        frames -= 1
+                        if not self._in_message:
+                            self._message_ended(received)
             except WebSocketViolation as violation:
                 received.violation = violation
                 going = False
+            received.unread_bytes = end - position if going else 0
             yield received
 
     def _piece(self) -> Received:

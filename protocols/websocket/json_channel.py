@@ -81,6 +81,10 @@ class JsonChannel(WebSocketChannel):
         if self._session is not None and not self._closing:
             self._session.flushed()
 
+    def describe(self) -> str:
+        user = self._session.identity.user if self._session is not None else ""
+        return f"WebSocket client {user!r} at {self.address}"
+
     def _pieces(self, data: bytes) -> Iterator[Received]:
         self._counters.bytes_in += len(data)
         return self._reader.receive(data)

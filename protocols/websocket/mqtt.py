@@ -47,6 +47,10 @@ class MqttChannel(WebSocketChannel):
             else:
                 self._handler.resume_writing()
 
+    def describe(self) -> str:
+        handler = self._handler
+        return f"{handler.describe() if handler is not None else self.address} over WebSocket"
+
     def _pieces(self, data: bytes) -> Iterator[Received]:
         return self._reader.receive(data)
 

@@ -86,11 +86,13 @@ class SlowDisk:
 class Channel:
     """The far end of a byte stream. stuck: the socket takes nothing."""
 
-    def __init__(self, number=1):
+    def __init__(self, broker, number=1):
+        self.broker = broker
         self.address = f"127.0.0.1:{50_000 + number}"
         self.tls_identity = None
         self.handler = None
         self.sent = bytearray()
+        self.back = b""
         self.closed = False
         self.paused = False
         self.stuck = False
@@ -129,6 +131,19 @@ class Channel:
     def resume_reading(self):
         self.paused = False
 
+    def over(self):
+        return False
+
+    def put_back(self, data):
+        self.back = data + self.back
+        self.broker.queue.append(lambda: self.bring(b""))
+
+    def bring(self, data):
+        """Bytes from the client, behind what was put back."""
+        data, self.back = self.back + data, b""
+        if data and not self.closed:
+            self.handler.receive_data(data, self.broker.now_s)
+
 
 class Client:
     """One connection of a client. Every call runs the loop until nothing is left to do."""
@@ -136,7 +151,7 @@ class Client:
     def __init__(self, broker, version=5):
         self.broker = broker
         self.version = version
-        self.channel = Channel(next(broker.numbers))
+        self.channel = Channel(broker, next(broker.numbers))
         self.channel.handler = self.handler = broker.server.connection(self.channel, broker.now_s)
         self.connack = None
         self.ids = itertools.count(1)
@@ -145,7 +160,7 @@ class Client:
     # -- sending
 
     def feed(self, data, run=True):
-        self.handler.receive_data(data, self.broker.now_s)
+        self.channel.bring(data)
         if run:
             self.broker.run()
 

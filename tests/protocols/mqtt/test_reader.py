@@ -28,6 +28,9 @@ class Target:
         self.topics[raw] = topic
         return topic
 
+    def over(self):
+        return False
+
     def oversize(self, data, position, end):
         raise ProtocolViolation(0x95, "too large")
 
