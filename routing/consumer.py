@@ -78,6 +78,7 @@ class Consumer:
         self.attachment_stored = False                  # the stored state says that somebody is attached
         self._attachment_ticket: Ticket | None = None
         self._registry = registry
+        self.counted_for: str | None = None             # the registry's: whose share of consumers it counts to
         self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
         self._scheduled = False
         self._turn = 0

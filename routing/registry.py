@@ -57,6 +57,7 @@ class ConsumerRegistry:
         self.clock_ms: Callable[[], int] = router.clock_ms
         self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
+        self._share = router.shares.consumers
         self._scheduled: list[Consumer] = []
         self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
         self._next_checkpoint_s = 0.0
@@ -112,6 +113,7 @@ class ConsumerRegistry:
                 if pattern not in consumer.filters:
                     self.add_filter(consumer, pattern, from_now=True)
         self.changed(consumer)
+        self._count(consumer)
         self._opened(consumer)
         return consumer
 
@@ -132,12 +134,18 @@ class ConsumerRegistry:
         for partition in self._router.streams.holding(spec.filters, spec.streams):
             consumer.cursors[partition] = Cursor(partition, start_position(partition, spec.start))
         consumer.filters_changed()
+        self._count(consumer)
         return consumer
 
-    @property
-    def named_count(self) -> int:
-        """How many consumers have a name that somebody gave them. Looks at all."""
-        return sum(consumer.is_named for consumer in self.by_name.values())
+    def _count(self, consumer: Consumer, *, gone: bool = False) -> None:
+        """Whose share it counts to, which changes with its owner and with what it is."""
+        user = consumer.identity.user if consumer.is_named and not gone else None
+        if user != consumer.counted_for:
+            if consumer.counted_for is not None:
+                self._share.give(consumer.counted_for)
+            if user is not None:
+                self._share.add(user)
+            consumer.counted_for = user
 
     def delete(self, name: str, reason: str = "the consumer was deleted") -> bool:
         consumer = self.by_name.pop(name, None)
@@ -148,6 +156,7 @@ class ConsumerRegistry:
             self._router.routes.changed(pattern)
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
+        self._count(consumer, gone=True)
         consumer.wakes_s = None
         consumer.close(reason)
         if consumer.spec.durable:
@@ -193,6 +202,7 @@ class ConsumerRegistry:
     def rules_changed(self) -> None:
         for consumer in self.by_name.values():
             consumer.identity = self.rights.choose_owner(consumer)
+            self._count(consumer)
             consumer.rules_changed()
 
     def count_from(self, consumer: Consumer, positions: dict[Partition, int]) -> Count:
@@ -327,6 +337,7 @@ class ConsumerRegistry:
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(partition, partition.start_offset)
         consumer.rules_changed()                        # they may have changed meanwhile
+        self._count(consumer)
         return consumer
 
     # -- what becomes of events that cannot be delivered ------------------------------------------------------

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from routing.errors import Refusal
 from routing.event import Event
 from routing.policy import INTERNAL, REPLY_PREFIX, Identity
 from routing.subscription import DirectTarget, Subscription
@@ -37,33 +38,42 @@ class Replies:
         self.late = 0                                   # answers that nobody waits for (any more)
         self._prefix = f"{REPLY_PREFIX}{node}/"
         self._new_id = new_id
-        self._waiting: dict[str, Answered] = {}
+        self._share = router.shares.requests
+        self._waiting: dict[str, tuple[str, Answered]] = {}     # topic → who waits, and what is called
         refusal = router.subscribe(Subscription(f"{self._prefix}+", self))
         assert refusal is None, refusal
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def expect(self, answered: Answered) -> str | None:
+    def expect(self, user: str, answered: Answered) -> str | Refusal:
         """A fresh topic for reply_to. answered(event) is called at most once, with the first answer.
 
-        None: too many requests wait already. The caller keeps the time, and calls forget().
+        Refused: too many requests wait already. The caller keeps the time, and calls forget().
         """
-        if len(self._waiting) >= WAITING_MAX:
-            return None
+        refusal = self._share.take(user, WAITING_MAX)
+        if refusal is not None:
+            return refusal
         topic = self._prefix + self._new_id()
-        self._waiting[topic] = answered
+        self._waiting[topic] = user, answered
         return topic
 
     def forget(self, topic: str) -> None:
         """No answer is wanted any more. Idempotent."""
-        self._waiting.pop(topic, None)
+        self._taken_out(topic)
+
+    def _taken_out(self, topic: str) -> Answered | None:
+        found = self._waiting.pop(topic, None)
+        if found is None:
+            return None
+        self._share.give(found[0])
+        return found[1]
 
     def flush_inbox(self) -> None:
         inbox, self.inbox = self.inbox, []
         for events, _, _ in inbox:
             for event in events:
-                answered = self._waiting.pop(event.topic, None)
+                answered = self._taken_out(event.topic)
                 if answered is None:
                     self.late += 1
                 else:

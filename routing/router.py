@@ -31,6 +31,7 @@ from routing.retained import RETAINED_STREAM, RetainedEvents
 from routing.rights import Rights
 from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
+from routing.shares import Shares
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import StreamTable
 from routing.subscription import Sink, Subscription
@@ -82,6 +83,7 @@ class Router:
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
+        self.shares = Shares(lambda: self.limits.user_share)
         policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
         self.replicas = Replicas(self)

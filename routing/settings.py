@@ -44,6 +44,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retained_wait_s: float = 3.0                    # a new subscription waits for what other nodes retain, then goes on
     dedupe_window: int = 10_000                     # message ids remembered per publisher
     policy_cache_bytes: int = 16 * 1024 * 1024      # decisions remembered, of all clients: some 40,000
+    user_share: float = 0.5                         # of what the other users leave of a ceiling; 1: no share
     match_cache_topics: int = 100_000               # topics whose routes are kept
     slice_ms: float = 2.0                           # of the loop, for one client before others have theirs
     turn_ms: float = 6.0                            # all slices of a loop turn; small messages wait a few turns at most

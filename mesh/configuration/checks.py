@@ -213,6 +213,8 @@ def _check_limits(config: Config) -> Iterator[str]:
         yield "mqtt.receive_maximum: expected at least 1"
     if config.mqtt.write_buffer_low_bytes > config.mqtt.write_buffer_high_bytes:
         yield "mqtt.write_buffer_low_bytes: expected at most mqtt.write_buffer_high_bytes"
+    if not 0 < config.limits.user_share <= 1:
+        yield "limits.user_share: expected above 0, at most 1"
     if config.limits.topic_levels_max > TOPIC_LEVELS_MAX:
         yield f"limits.topic_levels_max: expected at most {TOPIC_LEVELS_MAX}"
 

@@ -219,8 +219,9 @@ class MqttServer:
         terms = connection.terms
         assert terms is not None
         if session is None:                                                             # [MQTT-3.1.2-6]
-            if len(self.sessions) >= self.settings.sessions_max:
-                raise ProtocolViolation(reasons.QUOTA_EXCEEDED, "the node has no room for another session")
+            refusal = self.router.shares.sessions.take(identity.user, self.settings.sessions_max)
+            if refusal is not None:
+                raise ProtocolViolation(reasons.QUOTA_EXCEEDED, refusal.text)
             session = self.sessions[client_id] = Session(client_id, identity, self.router.clock_ms())
             session.seen = self._orphans.pop(client_id, {})
             session.persistent = terms.expiry_s > 0
@@ -279,7 +280,8 @@ class MqttServer:
         """
         if session.will is not None and session.connection is None:
             self._publish_will(session)
-        self.sessions.pop(session.client_id, None)
+        if self.sessions.pop(session.client_id, None) is not None:
+            self.router.shares.sessions.give(session.identity.user)
         self._dirty.discard(session)
         for subscription in session.subscriptions.by_pattern.values():
             if subscription.share is not None:
@@ -432,6 +434,7 @@ class MqttServer:
                 continue
             identity = Identity(stored.user, stored.roles, protocol="mqtt", client_id=client_id)
             session = self.sessions[client_id] = Session(client_id, identity, now_ms)
+            self.router.shares.sessions.add(identity.user)
             session.restore(stored)
             session.restore_open_ids(qos2, in_log.pop(client_id, {}))
             self._restore_outbound(session, qos2)

@@ -140,7 +140,9 @@ class ConsumersEndpoint:
         known = self.router.consumers.get(name)
         spec = self._spec(name, body, known)
         if known is None:
-            self._check_room()
+            refusal = self.router.shares.consumers.refuse(session.identity.user, self.settings.consumers_max)
+            if refusal is not None:
+                raise problem_of(refusal)
         consumer = self.router.open_consumer(spec, session.identity)
         if isinstance(consumer, Refusal):
             raise problem_of(consumer)
@@ -154,11 +156,6 @@ class ConsumersEndpoint:
         known = self.router.consumers.get(name)
         if known is not None and not self._may_use(identity, known):
             raise Problem(409, "conflict", f"the name {name} is taken")
-
-    def _check_room(self) -> None:
-        made = self.router.registry.named_count
-        if made >= self.settings.consumers_max:
-            raise Problem(429, "quota-exceeded", f"{made} consumers are there, that is the limit")
 
     def _spec(self, name: str, body: ConsumerBody, known: Consumer | None) -> ConsumerSpec:
         settings = self.settings

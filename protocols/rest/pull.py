@@ -116,7 +116,11 @@ class Pullers:
         self._by_consumer: dict[Consumer, dict[str, Puller]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
-        self.waiting = 0                        # pulls that wait now
+
+    @property
+    def waiting(self) -> int:
+        """Pulls that wait now."""
+        return self._router.shares.pulls.total
 
     def clients(self, consumer: Consumer) -> int:
         return len(self._by_consumer.get(consumer, ()))
@@ -129,12 +133,13 @@ class Pullers:
         """
         if self._stopping:
             raise Problem(503, "shutting-down", "the node stops")
-        if self.waiting >= self._settings.pulls_waiting_max:
-            raise Problem(503, "overloaded", "pulls_waiting_max of the listener is reached")
         puller = self._puller(consumer, identity, client)
+        share = self._router.shares.pulls
+        refusal = share.take(identity.user, self._settings.pulls_waiting_max)
+        if refusal is not None:
+            raise Problem(503, "overloaded", refusal.text)
         pull = Pull(count, size)
         puller.add(pull)
-        self.waiting += 1
         try:
             await self._wait(consumer, pull, wait_s)
         except BaseException:                   # the client is gone before anything was written
@@ -142,7 +147,7 @@ class Pullers:
             give_back(consumer, pull.deliveries)
             raise
         finally:
-            self.waiting -= 1
+            share.give(identity.user)
             puller.remove(pull)
             puller.seen_s = self._router.clock_s()
         return _trimmed(consumer, pull, size)

@@ -23,7 +23,7 @@ from protocols.rest.publish import PREFIX as EVENTS_PREFIX
 from protocols.rest.publish import topic_of_path
 from protocols.rest.reply import reply_fields
 from protocols.rest.settings import RestSettings
-from routing.errors import TopicError
+from routing.errors import Refusal, TopicError
 from routing.event import Event, Properties
 from routing.policy import REPLY_PREFIX, Action
 from routing.replies import Replies, has_receiver
@@ -58,9 +58,10 @@ class RequestsEndpoint:
             self._doorkeeper.check_publish(session, topic)
         payload = await read_body(request, self._settings, self._memory)
         answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        reply_to = self._replies.expect(lambda event: None if answered.done() else answered.set_result(event))
-        if reply_to is None:
-            raise Problem(503, "overloaded", "too many requests wait for their answers on this node")
+        reply_to = self._replies.expect(
+            session.identity.user, lambda event: None if answered.done() else answered.set_result(event))
+        if isinstance(reply_to, Refusal):
+            raise Problem(503, "overloaded", reply_to.text)
         try:
             if by_topic:
                 topic = _addressed(topic, reply_to)

@@ -51,12 +51,19 @@ class SseEndpoint:
         filters, start, as_cloud = parse_query(request.rel_url.raw_query_string, self._settings.sse_filters_max)
         start = one_of(request.headers, "Last-Event-ID") or start
         self._check_filters(session.identity, filters)
-        if self._stopping or len(self._readers) >= self._settings.sse_readers_max:
+        if self._stopping:
             raise Problem(503, "too-many-readers", "no more SSE readers are taken now")
         partitions = self._router.streams.holding(filters)
         vector = start_vector(start, partitions, self._router.store.epoch)
         cache = self._caches[as_cloud or wants_documents(request)]
-        return await self._serve(request, session.identity, filters, vector, cache)
+        share = self._router.shares.streams
+        refusal = share.take(session.identity.user, self._settings.sse_readers_max)
+        if refusal is not None:
+            raise Problem(503, "too-many-readers", refusal.text)
+        try:
+            return await self._serve(request, session.identity, filters, vector, cache)
+        finally:
+            share.give(session.identity.user)
 
     def _check_filters(self, identity: Identity, filters: tuple[str, ...]) -> None:
         for pattern in filters:

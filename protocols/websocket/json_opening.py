@@ -165,9 +165,9 @@ class OpensSubscriptions:
         if consumer is None:
             if not filters:
                 raise BadMessage(f"there is no consumer {name}; name its filters to make it", "not-found", said.id)
-            made = self._router.registry.named_count
-            if made >= self._settings.consumers_max:
-                raise BadMessage(f"{made} consumers are there, that is the limit", "quota-exceeded", said.id)
+            refusal = self._router.shares.consumers.refuse(self.identity.user, self._settings.consumers_max)
+            if refusal is not None:
+                raise BadMessage(refusal.text, "quota-exceeded", said.id)
             vector = self._vector(said, filters)
             consumer = self._opened(said, ConsumerSpec(
                 name, filters, MODES[said.mode or "exclusive"], _start(vector),

@@ -263,9 +263,9 @@ class JsonSession(OpensSubscriptions):
             raise BadMessage(f"nobody is there who answers {event.topic[:200]}", "no-responder", said.id)
         if len(self._requests) >= self._settings.requests_max:
             raise BadMessage("requests_max of the connection is reached", "quota-exceeded", said.id)
-        topic = self._replies.expect(lambda reply: self._answered(topic, reply))
-        if topic is None:
-            raise BadMessage("too many requests wait on this node", "quota-exceeded", said.id)
+        topic = self._replies.expect(self.identity.user, lambda reply: self._answered(topic, reply))
+        if isinstance(topic, Refusal):
+            raise BadMessage(topic.text, "quota-exceeded", said.id)
         properties = event.properties or Properties()
         event.properties = Properties(**{
             **{name: getattr(properties, name) for name in Properties.__struct_fields__}, "reply_to": topic,
@@ -280,8 +280,8 @@ class JsonSession(OpensSubscriptions):
         if refusal is not None:
             self._request_over(topic, problem_of(refusal), refusal.text)
 
-    def _answered(self, topic: str | None, reply: Event) -> None:
-        assert topic is not None
+    def _answered(self, topic: str | Refusal, reply: Event) -> None:
+        assert isinstance(topic, str)
         found = self._requests.pop(topic, None)
         if found is not None and not self.over:
             self.send(b'{"op":"response","id":%b,"event":%b}' % (said_.encoded(found[0]), event_json(reply)))

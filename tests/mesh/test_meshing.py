@@ -102,7 +102,7 @@ def test_an_answer_to_a_reply_topic_goes_to_its_node_without_interest(net):
     replies = Replies(net.desks["n0"].router, "n0")
     net.run(0.1)
     assert net.meshings["n0"].interest == ()
-    topic = replies.expect(answers.append)
+    topic = replies.expect("ben", answers.append)
     net.publish("n3", Event(topic, b"yes", 1))
     net.run(0.1)
     assert [event.payload for event in answers] == [b"yes"]

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from routing.errors import Reason
+from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.policy import Identity
+from routing.policy import ANONYMOUS, Identity
 from routing.replies import WAITING_MAX, Replies, has_receiver
 from routing.subscription import Subscription
 from tests.support.routing import Desk, Reader
@@ -23,8 +23,8 @@ def desk(tmp_path):
 def test_an_answer_reaches_the_one_who_waits_and_nobody_else(desk):
     replies = Replies(desk.router, "graz-1", iter(["a", "b"]).__next__)
     got = {"a": [], "b": []}
-    assert replies.expect(got["a"].append) == "$reply/graz-1/a"
-    assert replies.expect(got["b"].append) == "$reply/graz-1/b"
+    assert replies.expect("ben", got["a"].append) == "$reply/graz-1/a"
+    assert replies.expect("ben", got["b"].append) == "$reply/graz-1/b"
     ticket = desk.publish(Event("$reply/graz-1/b", b"42", 1), publisher=desk.router.publisher(BEN))
     assert not ticket.refusals
     assert [event.payload for event in got["b"]] == [b"42"] and got["a"] == []
@@ -34,7 +34,7 @@ def test_an_answer_reaches_the_one_who_waits_and_nobody_else(desk):
 def test_the_first_answer_counts_and_later_ones_are_counted(desk):
     replies = Replies(desk.router, "graz-1")
     got = []
-    topic = replies.expect(got.append)
+    topic = replies.expect("ben", got.append)
     desk.publish(Event(topic, b"1"), Event(topic, b"2"))
     assert [event.payload for event in got] == [b"1"]
     assert (replies.answered, replies.late, len(replies)) == (1, 1, 0)
@@ -54,7 +54,7 @@ def test_an_answer_cannot_be_retained(desk):
 def test_a_request_that_was_given_up_gets_nothing(desk):
     replies = Replies(desk.router, "graz-1")
     got = []
-    topic = replies.expect(got.append)
+    topic = replies.expect("ben", got.append)
     replies.forget(topic)
     replies.forget(topic)
     desk.publish(Event(topic, b"late"))
@@ -64,8 +64,8 @@ def test_a_request_that_was_given_up_gets_nothing(desk):
 def test_the_number_of_requests_is_bounded(desk):
     replies = Replies(desk.router, "graz-1", iter(map(str, range(WAITING_MAX + 1))).__next__)
     for _ in range(WAITING_MAX):
-        assert replies.expect(lambda event: None) is not None
-    assert replies.expect(lambda event: None) is None
+        assert isinstance(replies.expect(ANONYMOUS, lambda event: None), str)
+    assert isinstance(replies.expect(ANONYMOUS, lambda event: None), Refusal)
 
 
 def test_a_topic_without_readers_has_no_receiver(tmp_path):
