@@ -1,0 +1,139 @@
+"""hold(node, attack): a bystander keeps its latency beside an attack. grows(node, attack): what memory an attack takes.
+
+The node, the bystander and the attack are processes of their own. An attack is anything that can be pickled and is
+called with the seconds that it may last: a Flood, or a function of a test file with functools.partial around it.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.node import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = 25.0
+ALONE_S, BESIDE_S = 1.6, 3.0
+TRIES = 3
+P99_S, LONGEST_S, TURN_CPU_S = 0.05, 0.25, 0.25
+RSS_GROWTH_MAX = 128 * 1024 * 1024
+RSS_LEFT_MAX = 32 * 1024 * 1024         # of it, a minute after the attack: what an allocator keeps in pieces
+COMES_BACK_S = 60.0
+PROCESS_S = 60.0                        # for a process to start or end on a busy machine
+
+Attack = Callable[[float], None]
+
+
+@dataclass
+class Latencies:
+    expected: int
+    took_s: list[float]
+
+    @property
+    def p99_s(self) -> float:
+        """Of a hundred one may be longer; of fewer, too."""
+        ordered = sorted(self.took_s)
+        return ordered[max(0, min(len(ordered) - 2, int(len(ordered) * 0.99)))]
+
+    @property
+    def longest_s(self) -> float:
+        return max(self.took_s)
+
+    def __str__(self) -> str:
+        ordered = sorted(self.took_s)
+        return (f"p50 {ordered[len(ordered) // 2] * 1000:.1f} p99 {self.p99_s * 1000:.1f} "
+                f"longest {self.longest_s * 1000:.1f} ms of {len(ordered)}/{self.expected}")
+
+
+@contextlib.contextmanager
+def process(module: str, *arguments: str, given: bytes | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of this package, from the moment when it says "ready"; killed at the end if it still runs."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", f"tests.fairness.{module}", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        assert child.stdout is not None
+        if given is not None:
+            assert child.stdin is not None
+            child.stdin.write(given)
+            child.stdin.close()
+        assert child.stdout.readline().strip() == b"ready", f"{module} did not get ready"
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+def bystander(node: Node, seconds: float) -> Latencies:
+    host, port = node.mqtt
+    with process("bystander", host, str(port), str(seconds), str(RATE)) as child:
+        assert child.stdout is not None
+        found = json.loads(child.stdout.readline() or b"{}")
+    assert found, "the bystander lost its connection"
+    return Latencies(found["expected"], found["took_s"])
+
+
+def attacking(attack: Attack, seconds: float) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return process("floods", given=pickle.dumps((attack, seconds)))
+
+
+def long_turns(node: Node) -> dict[float, float]:
+    """Upper bound → turns of the loop so far that used more CPU time than that."""
+    found = {}
+    total = 0.0
+    for name, value in node.metrics().items():
+        if name.startswith("meshgate_loop_turn_cpu_seconds_bucket"):
+            found[float(name.partition('le="')[2].partition('"')[0])] = value
+        elif name == "meshgate_loop_turn_cpu_seconds_count":
+            total = value
+    return {bound: total - value for bound, value in found.items()}
+
+
+def hold(node: Node, attack: Attack, *, seconds: float = BESIDE_S) -> None:
+    """See the module's head. Asserts."""
+    seen = []
+    for _ in range(TRIES):
+        alone = bystander(node, ALONE_S)
+        turns = long_turns(node)
+        with attacking(attack, seconds + 1.0):
+            beside = bystander(node, seconds)
+        held = {bound: count - turns.get(bound, 0.0) for bound, count in long_turns(node).items()}
+        text = (f"alone {alone}; beside the attack {beside}; turns above 25, 50, 100, 250 ms of CPU: "
+                + ", ".join(f"{held.get(bound, 0):.0f}" for bound in (0.025, 0.05, 0.1, 0.25)))
+        print(text)
+        seen.append(text)
+        if (len(beside.took_s) == beside.expected and beside.p99_s <= max(P99_S, 3 * alone.p99_s)
+                and beside.longest_s <= max(LONGEST_S, 3 * alone.longest_s) and not held.get(TURN_CPU_S)):
+            return
+    raise AssertionError("a bystander was held up:\n" + "\n".join(seen) + "\n" + node.process.log_tail(15))
+
+
+def grows(node: Node, attack: Attack, *, seconds: float = BESIDE_S, most: int = RSS_GROWTH_MAX,
+          left: int = RSS_LEFT_MAX) -> None:
+    """The node's memory while the attack lasts, and what it has a while after. Asserts."""
+    before = node.process.rss_bytes()
+    longest = before
+    with attacking(attack, seconds) as child:
+        end = time.monotonic() + PROCESS_S + seconds
+        while child.poll() is None and time.monotonic() < end:
+            longest = max(longest, node.process.rss_bytes())
+            time.sleep(0.02)
+    end = time.monotonic() + COMES_BACK_S
+    while node.process.rss_bytes() - before > left and time.monotonic() < end:
+        time.sleep(0.2)
+    after = node.process.rss_bytes()
+    text = (f"{before >> 20} MiB before, {longest - before >> 20} MiB more during the attack, "
+            f"{after - before >> 20} MiB more after it")
+    print(text)
+    assert longest - before <= most and after - before <= left, text
