@@ -25,12 +25,16 @@ from protocols.mqtt.session import (
     CONSUMER_PREFIX,
     QOS2_PREFIX,
     SESSION_PREFIX,
+    SUBSCRIPTION_PREFIX,
     Session,
     StoredQos2,
     StoredSession,
+    StoredSubscription,
+    stored_subscription,
+    subscription_key,
 )
 from protocols.mqtt.settings import MqttSettings
-from protocols.mqtt.subscriptions import Plan
+from protocols.mqtt.subscriptions import MqttSubscription, Plan
 from protocols.mqtt.sys import SysTopics
 from protocols.mqtt.timers import Deadlines
 from protocols.wire import ByteChannel
@@ -293,6 +297,8 @@ class MqttServer:
         if session.persistent:
             if session.retained is not None:
                 session.retained.clear(self.router.state)
+            for pattern in session.subscriptions.by_pattern:
+                self.forget_subscription(session, pattern)
             self.router.state.delete(SESSION_PREFIX + session.client_id)
             ticket = self.router.state.delete(QOS2_PREFIX + session.client_id)
             if session.seen:
@@ -386,6 +392,13 @@ class MqttServer:
 
     # -- stored state -----------------------------------------------------------------------------------------
 
+    def save_subscription(self, session: Session, subscription: MqttSubscription) -> Ticket:
+        return self.router.state.put(
+            subscription_key(session.client_id, subscription.pattern), stored_subscription(subscription))
+
+    def forget_subscription(self, session: Session, pattern: str) -> Ticket:
+        return self.router.state.delete(subscription_key(session.client_id, pattern))
+
     def save_session(self, session: Session) -> Ticket:
         """Store what changes rarely. Puts of one turn are one commit."""
         value = terms = session.stored(0)
@@ -422,6 +435,7 @@ class MqttServer:
         in_log = dict(self.router.recovered_qos2())
         now_s, now_ms, steady_ms = self.router.clock_s(), self.router.clock_ms(), self.router.steady_ms()
         all_read = True
+        subscriptions = self._stored_subscriptions()
         for key, value in self.router.state.items(SESSION_PREFIX):
             client_id = key[len(SESSION_PREFIX):]
             try:
@@ -436,6 +450,10 @@ class MqttServer:
             session = self.sessions[client_id] = Session(client_id, identity, now_ms)
             self.router.shares.sessions.add(identity.user)
             session.restore(stored)
+            for old in session.subscriptions.by_pattern.values():
+                self.save_subscription(session, old)
+            for found in subscriptions.pop(client_id, ()):
+                session.restore_subscription(found)
             session.restore_open_ids(qos2, in_log.pop(client_id, {}))
             self._restore_outbound(session, qos2)
             session.consumer = self.router.consumers.get(session.consumer_name)
@@ -448,6 +466,10 @@ class MqttServer:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
             session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)
             self._set_timer(session)
+        for client_id, left in subscriptions.items():       # of sessions that ended in the moment of the crash
+            if self.router.state.get(SESSION_PREFIX + client_id) is None:
+                for found in left:
+                    self.router.state.delete(subscription_key(client_id, found.request.pattern))
         self._restore_retained()
         for client_id, packet_ids in in_log.items():    # ids of sessions that have ended stay dead
             seen: dict[tuple[str, int], int] = {}
@@ -456,6 +478,12 @@ class MqttServer:
             self._orphan(client_id, seen)
         if all_read:                                    # else it may be a group of the one that was not read
             self._delete_empty_groups()
+
+    def _stored_subscriptions(self) -> dict[str, list[StoredSubscription]]:
+        found: dict[str, list[StoredSubscription]] = {}
+        for key, stored in self.router.state.decoded(SUBSCRIPTION_PREFIX, StoredSubscription, "subscription"):
+            found.setdefault(key.partition("\0")[0], []).append(stored)
+        return found
 
     def _restore_retained(self) -> None:
         """Retained events that were still to be sent."""

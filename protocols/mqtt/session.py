@@ -3,7 +3,8 @@
 A session with an expiry of 0 lives in memory and ends with its connection. Any other survives kill -9; two keys of
 the state table hold it, apart because one changes with every QoS 2 packet and the other hardly ever:
 
-    mqtt/session/<client id>    user, expiry, subscriptions, will
+    mqtt/session/<client id>    user, expiry, will
+    mqtt/subscription/<client id>, U+0000, <filter>     one subscription, so that storing a change costs what is changed
     mqtt/qos2/<client id>       QoS 2: open inbound ids, offsets up to which the log is accounted for, outbound ids
 
 Events that wait for the client are not here: they stay in the log, where the consumer "mqtt/<client id>" has its place,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from routing.consumer import Consumer
 
 SESSION_PREFIX = "mqtt/session/"
+SUBSCRIPTION_PREFIX = "mqtt/subscription/"
 QOS2_PREFIX = "mqtt/qos2/"
 CONSUMER_PREFIX = "mqtt/"
 
@@ -63,7 +65,7 @@ class StoredSession(msgspec.Struct, array_like=True):
     roles: tuple[str, ...]
     expiry_s: int
     disconnected_ms: int                    # wall clock; 0 while connected
-    subscriptions: list[StoredSubscription]
+    subscriptions: list[StoredSubscription]         # of older builds; empty in what is written
     will: StoredWill | None
 
 
@@ -143,15 +145,9 @@ class Session:
 
     def stored(self, disconnected_ms: int) -> bytes:
         """Value of mqtt/session/<client id>. disconnected_ms: steady time, or 0."""
-        subscriptions = [
-            StoredSubscription(
-                FilterRequest(found.pattern, found.qos, found.no_local, found.retain_as_published,
-                              found.retain_handling), found.identifier)
-            for found in self.subscriptions.by_pattern.values()
-        ]
         will = _stored_will(self.will, self.will_delay_s) if self.will is not None else None
         return msgspec.msgpack.encode(StoredSession(
-            self.identity.user, self.identity.roles, self.expiry_s, disconnected_ms, subscriptions, will))
+            self.identity.user, self.identity.roles, self.expiry_s, disconnected_ms, [], will))
 
     def stored_qos2(self, in_flight: Iterable[OutboundId]) -> bytes:
         """Value of mqtt/qos2/<client id>. in_flight: the outbound ids of the live connection."""
@@ -178,11 +174,14 @@ class Session:
         self.persistent = True
         self.expiry_s = stored.expiry_s
         for entry in stored.subscriptions:
-            share = parse_share(entry.request.pattern)
-            self.subscriptions.add(MqttSubscription(entry.request, entry.identifier, share))
+            self.restore_subscription(entry)
         if stored.will is not None:
             self.will = _restored_will(stored.will)
             self.will_delay_s = stored.will.delay_s
+
+    def restore_subscription(self, stored: StoredSubscription) -> None:
+        share = parse_share(stored.request.pattern)
+        self.subscriptions.add(MqttSubscription(stored.request, stored.identifier, share))
 
     def restore_open_ids(self, stored: StoredQos2, in_log: dict[int, list[Place]]) -> None:
         """Inbound ids that are open after a restart. in_log: QoS 2 ids in the tail of the log, with their places."""
@@ -200,6 +199,17 @@ class Session:
                 self.seen[key] = max(self.seen.get(key, -1), offset)
         for packet_id in known:                         # known for certain, nothing is to be confirmed
             self.recovered.pop(packet_id, None)
+
+
+def subscription_key(client_id: str, pattern: str) -> str:
+    """Neither can hold U+0000."""
+    return f"{SUBSCRIPTION_PREFIX}{client_id}\0{pattern}"
+
+
+def stored_subscription(subscription: MqttSubscription) -> bytes:
+    request = FilterRequest(subscription.pattern, subscription.qos, subscription.no_local,
+                            subscription.retain_as_published, subscription.retain_handling)
+    return msgspec.msgpack.encode(StoredSubscription(request, subscription.identifier))
 
 
 def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool, qos: int = 2) -> OutboundId:

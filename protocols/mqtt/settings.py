@@ -36,6 +36,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions_max: int = 100_000                 # connected and persistent ones together
     will_delay_max_s: int = 24 * 3600           # a longer Will Delay Interval is cut to this
     subscriptions_max: int = 10_000             # per session, shared ones included
+    subscription_bytes_max: int = 1024 * 1024   # text of a session's filters; about eight times as much in memory
     topic_cache_max: int = 100_000              # checked topic names kept per server; the cache is dropped when full
     qos2_save_interval_s: float = 1.0           # open inbound QoS 2 ids are saved at least this often
 

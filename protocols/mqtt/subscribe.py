@@ -12,7 +12,7 @@ import msgspec
 from protocols.mqtt import encode, packets, reasons, shared
 from protocols.mqtt.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.retained import answer_subscription
-from protocols.mqtt.subscriptions import MqttSubscription, parse_share
+from protocols.mqtt.subscriptions import MqttSubscription, parse_share, text_bytes
 from routing.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.subscription import Subscription
@@ -20,6 +20,7 @@ from routing.subscription import Subscription
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection
     from protocols.mqtt.session import Session
+    from protocols.mqtt.settings import MqttSettings
     from routing.consumer import Consumer
     from routing.ticket import Ticket
 
@@ -32,7 +33,10 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     """
     session = connection.session
     assert session is not None
+    router = connection.server.router
     codes: list[int] = []
+    consumers: dict[Consumer, None] = {}
+    ticket: Ticket | None = None
     for request in packet.filters:
         known = session.subscriptions.by_pattern.get(request.pattern)
         answer = _subscribe_one(connection, request, packet.subscription_id, known)
@@ -40,8 +44,12 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
             codes.append(_refused_code(connection, answer))
             continue
         codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
-        router = connection.server.router
         answer_subscription(session, answer, router.retained, router.clock_s(), is_new=known is None)
+        if session.persistent:
+            ticket = connection.server.save_subscription(session, answer)
+            consumer = answer.member.consumer if answer.member is not None else session.consumer
+            if consumer is not None:
+                consumers[consumer] = None
     suback = encode.suback(packet.packet_id, codes, connection.version)  # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
 
     def finish(ticket: Ticket | None) -> None:
@@ -50,25 +58,14 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
             session.retained.release()
             connection.out().pump_retained()
 
-    if session.persistent:
-        _store_consumers(session)
-        if session.retained is not None:
-            session.retained.save(connection.server.router.state)
-        connection.server.save_session(session).on_done(finish)
-    else:
+    if ticket is None:
         finish(None)
-
-
-def _store_consumers(session: Session) -> None:
-    """The consumers of a session with their filters, in the commit of this turn: the answer waits for both.
-
-    Without it a crash soon after the SUBACK would bring the session back to a consumer that starts at that moment.
-    """
-    members = [subscription.member for subscription in session.subscriptions.by_pattern.values()]
-    consumers = {session.consumer, *(member.consumer for member in members if member is not None)}
-    for consumer in consumers:
-        if consumer is not None:
-            consumer.checkpoint()
+        return
+    for consumer in consumers:          # else a crash would bring the session back to one that starts at that moment
+        consumer.checkpoint()
+    if session.retained is not None:
+        session.retained.save(router.state)
+    ticket.on_done(finish)              # that of all that is put in this turn
 
 
 def _refused_code(connection: MqttConnection, refusal: Refusal) -> int:
@@ -83,17 +80,17 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
     """Put one subscription into effect, in the place of one with the same filter.        [MQTT-3.8.4-3]"""
     session = connection.session
     assert session is not None
-    limit = connection.server.settings.subscriptions_max
-    if known is None and len(session.subscriptions) >= limit:
-        return Refusal(Reason.QUOTA_EXCEEDED, f"a client has at most {limit} subscriptions")
+    if known is None:
+        refusal = _refuse_more(session, request.pattern, connection.server.settings)
+        if refusal is not None:
+            return refusal
     share = parse_share(request.pattern)
     subscription = MqttSubscription(request, identifier, share)
-    if known is not None and known.guaranteed and subscription.guaranteed:
-        session.subscriptions.add(subscription)             # its consumer goes on as it is [MQTT-3.8.4-4]
-        return subscription
-    if known is not None and known.share is not None and known.member is not None:
-        subscription.member = known.member                  # likewise the group
-        known.member.subscription = subscription
+    if known is not None and _stays(known, subscription):
+        refusal = connection.server.router.check_subscribe(session.identity, subscription.filter)
+        if refusal is not None:                             # the rules have changed meanwhile
+            return refusal
+        _take_place(known, subscription)
         session.subscriptions.add(subscription)
         return subscription
     refusal = enter(connection, subscription)
@@ -105,6 +102,34 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
         connection.server.share_joined(share)
     session.subscriptions.add(subscription)
     return subscription
+
+
+def _refuse_more(session: Session, pattern: str, settings: MqttSettings) -> Refusal | None:
+    """Is there no room for one more subscription?"""
+    count_max, bytes_max = settings.subscriptions_max, settings.subscription_bytes_max
+    if len(session.subscriptions) >= count_max:
+        return Refusal(Reason.QUOTA_EXCEEDED, f"a client has at most {count_max} subscriptions")
+    if session.subscriptions.text_bytes + text_bytes(pattern) > bytes_max:
+        return Refusal(Reason.QUOTA_EXCEEDED, f"the filters of a client have at most {bytes_max} bytes")
+    return None
+
+
+def _stays(known: MqttSubscription, new: MqttSubscription) -> bool:
+    """Is the place of a subscription that of another one with the same filter? Then no route changes."""
+    if known.share is not None:
+        return known.member is not None
+    if known.direct is not None:
+        return not new.guaranteed and known.no_local == new.no_local
+    return known.guaranteed and new.guaranteed
+
+
+def _take_place(known: MqttSubscription, new: MqttSubscription) -> None:
+    """Its consumer, group or entry in the direct lane goes on as it is [MQTT-3.8.4-4]."""
+    new.member, new.direct = known.member, known.direct
+    if new.member is not None:
+        new.member.subscription = new
+    if new.direct is not None:
+        new.direct.options = new
 
 
 def enter(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
@@ -169,6 +194,7 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
     session = connection.session
     assert session is not None
     codes: list[int] = []
+    ticket: Ticket | None = None
     for pattern in packet.patterns:
         subscription = session.subscriptions.remove(pattern)
         if subscription is None:
@@ -180,16 +206,17 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
         _leave_lane(connection, subscription)
         if subscription.share is not None:
             connection.server.share_left(subscription.share)
+        if session.persistent:
+            ticket = connection.server.forget_subscription(session, pattern)
     unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
 
     def finish(ticket: Ticket | None) -> None:
         connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket)
 
-    if session.persistent:
-        _store_consumers(session)
-        connection.server.save_session(session).on_done(finish)
-    else:
+    if ticket is None:
         finish(None)
+    else:
+        ticket.on_done(finish)
 
 
 def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> None:
@@ -219,6 +246,8 @@ def resume(connection: MqttConnection) -> None:
         refusal = enter(connection, subscription)
         if refusal is not None:                             # the rules have changed meanwhile
             session.subscriptions.remove(subscription.pattern)
+            if session.persistent:
+                connection.server.forget_subscription(session, subscription.pattern)
             _leave_lane(connection, subscription)
             if subscription.share is not None:
                 connection.server.share_left(subscription.share)

@@ -6,7 +6,7 @@ by another consumer, and each has its own Plan.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protocols.mqtt.convert import subscription_id_bytes
 from protocols.mqtt.packets import FilterRequest
@@ -80,79 +80,91 @@ def parse_share(pattern: str) -> tuple[str, str] | None:
 
 
 class SubscriptionSet:
-    """All subscriptions of a session by filter."""
+    """All subscriptions of a session by filter. A change costs that of one filter, however many there are."""
 
-    __slots__ = ("_own", "_plans", "_trie", "any_no_local", "by_pattern", "client_id", "single")
+    __slots__ = ("_no_local", "_plans", "_trie", "by_pattern", "client_id", "single", "text_bytes")
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
         self.by_pattern: dict[str, MqttSubscription] = {}
-        self.any_no_local = False
+        self.text_bytes = 0                                 # of all filters
         self.single: Plan | None = None                     # the plan of every event, when there is but one filter
-        self._own: list[MqttSubscription] = []              # those that are not shared
-        self._plans: dict[str, Plan | None] | None = None
-        self._trie: FilterTrie | None = None
+        self._no_local = 0                                  # how many are
+        self._plans: dict[str, Plan | None] | None = None   # once somebody asks
+        self._trie: FilterTrie | None = None                # of those that are not shared, likewise
 
     def __len__(self) -> int:
         return len(self.by_pattern)
 
-    def add(self, subscription: MqttSubscription) -> MqttSubscription | None:
-        """Add, or put in the place of the same filter. Returns the one that was there.   [MQTT-3.8.4-3]"""
+    @property
+    def any_no_local(self) -> bool:
+        return self._no_local > 0
+
+    def add(self, subscription: MqttSubscription) -> None:
+        """Add, or put in the place of the same filter.                                  [MQTT-3.8.4-3]"""
         before = self.by_pattern.get(subscription.pattern)
+        if before is not None:
+            self._take_out(before)
         self.by_pattern[subscription.pattern] = subscription
+        self.text_bytes += text_bytes(subscription.pattern)
+        self._no_local += subscription.no_local
+        if self._trie is not None and subscription.share is None:
+            self._trie.add(subscription.pattern, subscription)
         self._changed()
-        return before
 
     def remove(self, pattern: str) -> MqttSubscription | None:
         """Take away the subscription of exactly this filter.                            [MQTT-3.10.4-1]"""
         subscription = self.by_pattern.pop(pattern, None)
         if subscription is not None:
+            self._take_out(subscription)
             self._changed()
         return subscription
 
+    def _take_out(self, subscription: MqttSubscription) -> None:
+        self.text_bytes -= text_bytes(subscription.pattern)
+        self._no_local -= subscription.no_local
+        if self._trie is not None and subscription.share is None:
+            self._trie.remove(subscription.pattern, subscription)
+
     def _changed(self) -> None:
         self._plans = None
-        self._trie = None
         self.single = None
-        self._own = []
-
-    def prepare(self) -> None:
-        """Make ready for plan(); called once after a change, so that many changes in a row cost little."""
-        self._own = [subscription for subscription in self.by_pattern.values() if subscription.share is None]
-        self.any_no_local = any(subscription.no_local for subscription in self._own)
-        self._plans = {}
-        if len(self._own) == 1 and not self.any_no_local:
-            self.single = self._own[0].plan
-        if len(self._own) > LINEAR_MAX:
-            self._trie = FilterTrie()
-            for subscription in self._own:
-                entry: Any = subscription                   # the trie does not look into its entries
-                self._trie.add(subscription.pattern, entry)
+        if len(self.by_pattern) == 1 and not self._no_local:
+            (only,) = self.by_pattern.values()
+            self.single = only.plan if only.share is None else None
 
     def plan(self, topic: str, own_event: bool = False) -> Plan | None:
         """How to send an event of this topic; None: not at all. own_event: this very client published it."""
-        if self._plans is None:
-            self.prepare()
-            assert self._plans is not None
         if self.single is not None:
             return self.single
-        if own_event and self.any_no_local:                                             # [MQTT-3.8.3-3]
+        if own_event and self._no_local:                                                # [MQTT-3.8.3-3]
             return _merge([found for found in self.matching(topic) if not found.no_local])
+        plans = self._plans
+        if plans is None:
+            plans = self._plans = {}
         try:
-            return self._plans[topic]
+            return plans[topic]
         except KeyError:
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-            plan = self._plans[topic] = _merge(self.matching(topic))
+            if len(plans) >= PLANS_MAX:
+                plans.clear()
+            plan = plans[topic] = _merge(self.matching(topic))
             return plan
 
     def matching(self, topic: str) -> list[MqttSubscription]:
         """[MQTT-3.3.2-3] Nothing goes to a client that none of its filters matches. Without shared ones."""
-        if self._plans is None:
-            self.prepare()
-        if self._trie is not None:
-            return self._trie.match(topic)
-        return [found for found in self._own if filter_matches(found.pattern, topic)]
+        if len(self.by_pattern) <= LINEAR_MAX:
+            return [found for found in self.by_pattern.values()
+                    if found.share is None and filter_matches(found.pattern, topic)]
+        if self._trie is None:
+            self._trie = FilterTrie()
+            for subscription in self.by_pattern.values():
+                if subscription.share is None:
+                    self._trie.add(subscription.pattern, subscription)
+        return self._trie.match(topic)
+
+
+def text_bytes(pattern: str) -> int:
+    return len(pattern) if pattern.isascii() else len(pattern.encode())
 
 
 def _merge(matching: list[MqttSubscription]) -> Plan | None:
