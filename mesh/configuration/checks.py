@@ -199,7 +199,7 @@ def _check_limits(config: Config) -> Iterator[str]:
         settings = getattr(config, table)
         for name in settings.__struct_fields__:
             value = getattr(settings, name)
-            if isinstance(value, (int, float)) and value < least:
+            if isinstance(value, (int, float)) and value < (least if isinstance(value, int) else 0):
                 yield f"{table}.{name}: expected at least {least}, got {value}"
     for name in ("waiting_max", "remembered_max"):
         if getattr(config.logins, name) < 1:
