@@ -26,9 +26,9 @@ from bench.table import ROWS
 from protocols.mqtt.reader import PacketReader
 from routing.event import Event
 from routing.filter_trie import FilterTrie
-from routing.log.commit import InlineWriter
 from routing.log.encode import Encoder
 from routing.log.store import LocalStore
+from routing.log.workers import InlineWriter
 from routing.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Durability, Limits, StreamSettings

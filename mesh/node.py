@@ -34,7 +34,7 @@ from mesh.management.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
 from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
 from mesh.process.datadir import DataDirectory
-from mesh.process.limits import OpenFiles
+from mesh.process.limits import OpenFiles, log_segments_max, log_spares
 from mesh.process.listener import Listener
 from mesh.process.loopwatch import LoopWatch
 from mesh.replication.settings import ReplicationConfig
@@ -44,6 +44,7 @@ from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.json_channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
+from routing.log.fs import RealFileSystem
 from routing.log.gather import Gather
 from routing.log.store import LocalStore
 from routing.policy import Policy
@@ -74,9 +75,11 @@ class Node:
         self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
         self.reload_problem: str | None = None
         self.policy = Policy(rules_of(config))
+        self.disk = RealFileSystem(log_spares())
         gather = Gather(config.limits.commit_gather_ms / 1000, time.monotonic, loop.call_later)
         self.store = LocalStore(
             data.root, call_on_loop=call_on_loop, clock_ms=clock_ms,
+            fs=self.disk, open_segments_max=log_segments_max(),
             steady_ms=self.clock.steady_ms, settled_for_ms=self.clock.settled_for_ms,
             pending_bytes_max=config.limits.pending_commit_bytes, tail_cache_bytes=config.limits.tail_cache_bytes,
             gather=gather)
@@ -131,6 +134,11 @@ class Node:
         self.mqtt.tick(now_s)
         self.links.tick(now_s)
         self.mesh.tick(now_s)
+
+    def maintain(self) -> None:
+        """Once a second: retention, compaction, rolling by age."""
+        self.disk.keep_spares()
+        self.store.maintain(self.clock.steady_ms())
 
     def watch_clock(self) -> None:
         """Once a second."""

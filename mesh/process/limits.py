@@ -22,6 +22,8 @@ SWITCH_INTERVAL_S = 0.0005
 GC_THRESHOLDS = (50_000, 20, 100)
 
 FILES_RESERVED_MAX = 1_000      # open files kept free for segments, indexes and connections that are just closing
+LOG_SEGMENTS_MAX = 256          # of these, for sealed segments that are being read
+LOG_SPARES = 64                 # descriptors that the log keeps for itself, whoever uses up the rest
 LOOK_AGAIN_S = 0.1
 
 
@@ -30,6 +32,15 @@ def tune_process() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     return raise_open_files()
+
+
+def log_segments_max() -> int:
+    """How many sealed segments the log may keep open."""
+    return max(8, min(LOG_SEGMENTS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16))
+
+
+def log_spares() -> int:
+    return max(4, min(LOG_SPARES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 64))
 
 
 def raise_open_files() -> int:

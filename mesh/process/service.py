@@ -148,7 +148,7 @@ class Service:
         node.watch.watch_collections()
         node.watch.start_looking()
         self._every(node, "tick", TICK_S, lambda: node.tick(time.monotonic()))
-        self._every(node, "maintain", MAINTAIN_S, lambda: node.store.maintain(node.clock.steady_ms()))
+        self._every(node, "maintain", MAINTAIN_S, node.maintain)
         self._every(node, "clock", CLOCK_S, node.watch_clock)
         return node
 

@@ -1,25 +1,26 @@
-"""Group commit: one write per partition and one fdatasync for everything that waited, on the writer thread.
+"""Group commit: one write and one fdatasync for everything that waited in a partition, on one of the writer threads.
 
-    loop:    append, append, append … kick ─┐ encode the group                 ┌─ end offsets move, tickets complete
-    writer:                                 └─► write all ─► fdatasync each ───┘  (one call back to the loop)
+    loop:    append, append, append … kick ─┐ encode the group          ┌─ end offset moves, tickets complete
+    writer:                                 └─► write ─► fdatasync ─────┘  (one call for all that is done)
 
-Used by partition.py and store.py. A Job is handed to the writer whole and not touched by the loop until it comes
-back. Which error means what stands here, in `_failure`, and nowhere else: a full disk is refused and cut back, so
-that publishing can go on when there is room; anything else stops the partition for good. A sync is never tried again.
+Used by partition.py and store.py. A WriteTask is handed to a writer whole and not touched by the loop until it comes
+back. Which error means what stands here, in `_fail`, and nowhere else:
+
+    short of descriptors or memory      nothing is lost: the same task is tried again later (partition.py)
+    a full disk                         refused and cut back, so that publishing can go on when there is room
+    anything else                       the partition is read-only for good; a sync is never tried again
 """
 from __future__ import annotations
 
 import errno
 import logging
-import threading
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.log.batch import BatchHeader
 from routing.log.crash import crash_point
+from routing.log.fs import SHORTAGE
 from routing.log.index import IndexBuilder
 from routing.log.offsets import save_reservation
 from routing.log.segment import Segment
@@ -36,61 +37,16 @@ ALLOCATION_BYTES_MIN = 64 * 1024
 ALLOCATION_BYTES_MAX = 1024 * 1024
 ALLOCATION_GROUP_MAX = 256 * 1024
 
+CUT_TRIES = 5               # at once: with what was refused still in the file, nothing may go on
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# --------------------------------------------------------------------------------------------------------- the writer
-
-class Writer(Protocol):
-    """Runs functions in order, one at a time."""
-
-    def submit(self, work: Callable[[], None]) -> None: ...
-    def close(self) -> None: ...
-
-
-class ThreadWriter:
-    """One thread that runs what it is given."""
-
-    def __init__(self, name: str) -> None:
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def submit(self, work: Callable[[], None]) -> None:
-        self._queue.put(work)
-
-    def close(self) -> None:
-        """Run what is waiting, then end."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            try:
-                work()
-            except Exception:
-                log.exception("a task of the log failed")
-
-
-class InlineWriter:
-    """Runs what it is given at once, on the caller's thread: for tests that must be the same every time."""
-
-    def __init__(self, name: str) -> None:
-        pass
-
-    def submit(self, work: Callable[[], None]) -> None:
-        work()
-
-    def close(self) -> None:
-        pass
-
-
-# --------------------------------------------------------------------------------------------------------- the job
-
 class WriteTask:
-    """The share of one partition in a job. The first half is filled by the loop, the second by the writer."""
+    """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "batches", "end_offset", "failure", "partition", "pieces", "reserve", "roll_at", "rolled", "segment", "sync",
+        "batches", "end_offset", "failure", "partition", "pieces", "reserve", "roll_at", "rolled", "segment",
+        "shortage", "sync",
     )
 
     def __init__(self, partition: Partition, segment: Segment, end_offset: int) -> None:
@@ -104,6 +60,16 @@ class WriteTask:
         self.end_offset = end_offset            # of the partition when all is written
         self.rolled: Segment | None = None      # the new segment
         self.failure: Refusal | None = None
+        self.shortage: str | None = None        # what the machine is short of: try again
+
+    def run(self) -> None:
+        """Write and sync. Whatever happens, the task is done, has its failure, or is to be tried again."""
+        try:
+            self.write()
+            self.finish()
+        except Exception:
+            log.exception("%s: a commit failed in an unexpected way", self.segment.path())
+            self.failure = Refusal(Reason.STORAGE_FAILED, "internal error; this partition is read-only")
 
     def write(self) -> None:
         """Roll if asked to, then write. The failure, if any, is left in failure."""
@@ -123,18 +89,18 @@ class WriteTask:
                 if written != len(data):
                     raise OSError(errno.ENOSPC, f"short write, {written} of {len(data)} bytes")
         except OSError as error:
-            self.failure = _failure(error, self.segment, "write", may_be_full=True)
+            self._fail(error, "write", may_be_full=True)
             self.cut_back()
 
     def finish(self) -> None:
         """Make it last."""
-        if self.failure is None and self.sync and self.pieces:
+        if self.failure is None and self.shortage is None and self.sync and self.pieces:
             try:
                 crash_point("before_sync")
                 self.segment.file().datasync()
                 crash_point("after_sync")
             except OSError as error:
-                self.failure = _failure(error, self.segment, "sync", may_be_full=False)
+                self._fail(error, "sync", may_be_full=False)
                 self.cut_back()
 
     def _roll(self, base_offset: int) -> None:
@@ -146,37 +112,39 @@ class WriteTask:
         new = Segment(old.fs, old.directory, base_offset)
         new.builder = IndexBuilder(base_offset)
         new.adopt_file(old.fs.open(new.path(), create=True))
-        new.file().truncate(0)
-        old.fs.sync_directory(old.directory)
+        try:
+            new.file().truncate(0)
+            old.fs.sync_directory(old.directory)
+        except OSError:
+            new.close()                     # nothing is in it yet; the next try opens it again
+            raise
         crash_point("after_roll")
         self.segment = self.rolled = new
+        self.roll_at = None
 
     def cut_back(self) -> None:
         """Take what was not committed off the file, so that a refused event cannot come back after a restart."""
-        try:
-            self.segment.allocated = self.segment.size
-            self.segment.file().truncate(self.segment.size)
-        except OSError as error:
-            self.failure = _failure(error, self.segment, "cut", may_be_full=False)
+        self.segment.allocated = self.segment.size
+        for tries_left in reversed(range(CUT_TRIES)):
+            try:
+                self.segment.file().truncate(self.segment.size)
+                return
+            except OSError as error:
+                if not tries_left or error.errno not in SHORTAGE:
+                    self._fail(error, "cut", may_be_full=False)
+                    return
 
-
-class Job:
-    """One group commit."""
-
-    __slots__ = ("tasks",)
-
-    def __init__(self, tasks: list[WriteTask]) -> None:
-        self.tasks = tasks
-
-    def run(self) -> None:
-        """Write all, then sync all. Whatever happens, every task is finished or has its failure."""
-        for step in (WriteTask.write, WriteTask.finish):
-            for task in self.tasks:
-                try:
-                    step(task)
-                except Exception:
-                    log.exception("%s: a commit failed in an unexpected way", task.segment.path())
-                    task.failure = Refusal(Reason.STORAGE_FAILED, "internal error; this partition is read-only")
+    def _fail(self, error: OSError, what: str, *, may_be_full: bool) -> None:
+        """Write down what an error means. may_be_full: nothing that counts is on the disk yet."""
+        where = f"{self.segment.path()} at {self.segment.size}"
+        if may_be_full and error.errno in SHORTAGE:
+            self.shortage = error.strerror
+        elif may_be_full and error.errno in _FULL:
+            log.error("%s: %s refused: %s", where, what, error.strerror)
+            self.failure = Refusal(Reason.STORAGE_FULL, "the disk is full; try again when there is room")
+        else:
+            log.critical("%s: %s failed: %s; the partition is read-only from now on", where, what, error)
+            self.failure = Refusal(Reason.STORAGE_FAILED, "the log could not be written; this partition is read-only")
 
 
 def allocate(segment: Segment, size: int) -> None:
@@ -194,12 +162,3 @@ def allocate(segment: Segment, size: int) -> None:
             raise
         segment.file().truncate(segment.size)       # give back what a failed allocation may have taken
         segment.allocated = segment.size
-
-
-def _failure(error: OSError, segment: Segment, what: str, *, may_be_full: bool) -> Refusal:
-    where = f"{segment.path()} at {segment.size}"
-    if may_be_full and error.errno in _FULL:
-        log.error("%s: %s refused: %s", where, what, error.strerror)
-        return Refusal(Reason.STORAGE_FULL, "the disk is full; try again when there is room")
-    log.critical("%s: %s failed: %s; the partition is read-only from now on", where, what, error)
-    return Refusal(Reason.STORAGE_FAILED, "the log could not be written; this partition is read-only")

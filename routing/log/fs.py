@@ -16,6 +16,9 @@ from typing import Protocol
 
 from routing.errors import StorageError
 
+# The machine is short of something that others have and give back: no fault of the disk, so it is worth another try.
+SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EINTR))
+
 _datasync = getattr(os, "fdatasync", os.fsync)      # not on every Unix
 
 
@@ -99,13 +102,44 @@ class RealLock:
 
 
 class RealFileSystem:
-    """The operating system's files."""
+    """The operating system's files.
+
+    spares: descriptors kept open for nothing, and given up one by one when there is no other left. So the log can roll
+    and save while somebody else has used up all that the process may have.
+    """
+
+    def __init__(self, spares: int = 0) -> None:
+        self._spares_max = spares
+        self._spares: list[int] = []
+        self.keep_spares()
+
+    def keep_spares(self) -> None:
+        """Take back what was given up, as far as that is possible now. Called once a second."""
+        try:
+            while len(self._spares) < self._spares_max:
+                self._spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno not in SHORTAGE:
+                raise
+
+    def _open(self, path: Path | str, flags: int, mode: int = 0) -> int:
+        while True:
+            try:
+                return os.open(path, flags | os.O_CLOEXEC, mode)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                try:
+                    spare = self._spares.pop()
+                except IndexError:
+                    raise error from None
+                os.close(spare)
 
     def open(self, path: Path, *, create: bool = False, writable: bool = False) -> RealFile:
         flags = os.O_RDWR if create or writable else os.O_RDONLY
         if create:
             flags |= os.O_CREAT
-        return RealFile(os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o640))
+        return RealFile(self._open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o640))
 
     def names(self, directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
@@ -129,7 +163,7 @@ class RealFileSystem:
         os.replace(source, target)
 
     def sync_directory(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
         finally:
@@ -154,11 +188,11 @@ class RealFileSystem:
         return RealLock(handle)
 
 
-def read_whole(fs: FileSystem, path: Path) -> bytes:
-    """The whole content of a small file. Raises OSError, FileNotFoundError among them."""
+def read_whole(fs: FileSystem, path: Path, size: int | None = None) -> bytes:
+    """The whole content of a small file, or its first size bytes. Raises OSError, FileNotFoundError among them."""
     file = fs.open(path)
     try:
-        return file.pread(file.size(), 0)
+        return file.pread(file.size() if size is None else size, 0)
     finally:
         file.close()
 

@@ -7,7 +7,6 @@ from the files.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,8 +15,6 @@ import msgspec
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.log.batch import (
-    BATCH_BYTES,
-    BATCH_BYTES_MAX,
     CONTROL_MASK,
     LOG_APPEND_TIME_MASK,
     BatchError,
@@ -28,7 +25,8 @@ from routing.log.batch import (
 from routing.log.commit import WriteTask
 from routing.log.damage import Damage
 from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
-from routing.log.encode import Encoder
+from routing.log.group import OpenGroup, RawBatch
+from routing.log.handles import OpenSegments
 from routing.log.index import RELATIVE_OFFSET_MAX
 from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
@@ -44,6 +42,8 @@ log = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX = 8 * 1024 * 1024       # of one partition in one commit; the rest is the next group
 FULL_RETRY_S = 1.0                      # a full disk is tried again once a second
+SHORTAGE_RETRY_S = (0.05, 0.5)          # a machine that is short of descriptors is asked again so soon, and so late,
+SHORTAGE_MAX_S = 5.0                    # and after so long publishers are told, as with a full disk
 EVENT_COST_BYTES = 100                  # of a waiting event beside its payload, for the budget of pending bytes
 
 _OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
@@ -67,19 +67,13 @@ class Owner(Protocol):
     steady_ms: Callable[[], int]        # for ages, see routing/clock.py
     settled_for_ms: Callable[[], int]
     clock_s: Callable[[], float]
+    open_segments: OpenSegments
+    is_closing: bool
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
     def dirty(self, partition: Partition) -> None: ...
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
-
-
-class RawBatch(msgspec.Struct, frozen=True):
-    """A batch of a Kafka producer that waits, and its events."""
-
-    data: bytes
-    base_offset: int
-    events: list[Event]
 
 
 def _ignore(partition: Partition, events: list[Event]) -> None:
@@ -104,17 +98,18 @@ class Partition:
         self.rewrites = 0                               # times that compaction has put cleaned segments in place
         self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
         self._owner = owner
-        self._open: list[list[Event] | RawBatch] = []
-        self._tickets: deque[tuple[int, int, Ticket]] = deque()     # offset after its events, cost in bytes, ticket
+        self._group = OpenGroup(compact=settings.compact)
+        self._again: WriteTask | None = None            # a commit that is to be tried again,
+        self._again_at_s = 0.0                          # when,
+        self._short_since_s = 0.0                       # and since when it is tried
         self._full: Refusal | None = None
         self._full_until_s = 0.0
         self._roll_wanted = False
         self._reserved = read_reservation(segments[-1].fs, segments[-1].directory)
         self._unsynced_bytes = 0
-        self._encoder = Encoder()
         self._decoder = self.fresh_decoder()
         self._cache = TailCache(tail_cache_bytes, self.end_offset)
-        self._reader = Reader(segments, self._decoder)
+        self._reader = Reader(segments, self._decoder, owner.open_segments)
         self._upkeep = Upkeep(self, owner)
         for segment in segments:
             segment.on_damage = self._found_damage
@@ -143,8 +138,12 @@ class Partition:
 
     @property
     def has_open_group(self) -> bool:
-        """True when begin_commit has something to do."""
-        return bool(self._open) or self._roll_wanted
+        """True when begin_commit has something to do, now or later."""
+        return bool(self._group) or self._roll_wanted or self._again is not None
+
+    def may_commit(self, now_s: float) -> bool:
+        """False while a commit that failed for want of descriptors is not to be tried again yet."""
+        return self._again is None or now_s >= self._again_at_s
 
     # ------------------------------------------------------------------------------------------------ append
 
@@ -175,11 +174,7 @@ class Partition:
             if event.timestamp_ms == 0:
                 now_ms = now_ms or self._owner.clock_ms()
                 event.timestamp_ms = now_ms
-        waiting = self._open[-1] if self._open else None
-        if isinstance(waiting, list):
-            waiting += events
-        else:
-            self._open.append(events[:])
+        self._group.add(events)
         self._queued(offset, cost, ticket)
 
     def append_raw(self, batch: bytes, ticket: Ticket) -> int:
@@ -199,7 +194,7 @@ class Partition:
         if refusal is not None:
             self._owner.reject(ticket, self, refusal)
             return -1
-        self._open.append(raw)
+        self._group.add_raw(raw)
         self._queued(base_offset + len(raw.events), len(batch), ticket)
         return base_offset
 
@@ -230,7 +225,7 @@ class Partition:
 
     def _queued(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         self.next_offset = end_offset
-        self._tickets.append((end_offset, cost, ticket))
+        self._group.owe(end_offset, cost, ticket)
         self._owner.pending_bytes += cost
         self._owner.dirty(self)
 
@@ -239,11 +234,14 @@ class Partition:
     def begin_commit(self) -> WriteTask:
         """Encode the open group, or as much of it as one commit takes. end_commit must follow before the next."""
         segment = self.segments[-1]
+        if self._again is not None:
+            task, self._again = self._again, None
+            return task
         task = WriteTask(self, segment, self.end_offset)
         size = 0
-        while self._open and size < GROUP_BYTES_MAX:
+        while self._group and size < GROUP_BYTES_MAX:
             try:
-                data, events = self._next_batch(first_in_group=size == 0)
+                data, events = self._group.next_batch(first_in_group=size == 0)
                 header = check_header(data)
                 assert header.base_offset == task.end_offset, "offsets must count up without gaps"
             except Exception:       # an adapter let an event through whose fields are not what their types say
@@ -269,28 +267,16 @@ class Partition:
                 task.reserve = task.end_offset + RESERVED
         return task
 
-    def _next_batch(self, *, first_in_group: bool) -> tuple[bytes, list[Event]]:
-        """Take the next batch off the open group."""
-        waiting = self._open[0]
-        if isinstance(waiting, RawBatch):
-            del self._open[0]
-            return place(waiting.data, waiting.base_offset, first_in_group=first_in_group), waiting.events
-        compact = self.settings.compact
-        # What is appended together to a compacted stream becomes durable together: one batch, up to 64 MiB.
-        bytes_max = BATCH_BYTES_MAX // 2 if compact else BATCH_BYTES
-        data, after = self._encoder.encode(
-            waiting, first_in_group=first_in_group, bytes_max=bytes_max, tombstones=compact
-        )
-        if after == len(waiting):
-            del self._open[0]
-            return data, waiting
-        self._open[0] = waiting[after:]
-        return data, waiting[:after]
-
     def end_commit(self, task: WriteTask) -> Callable[[], None]:
         """Take a finished task back: move the end, or refuse what waited. Returns the notifications, to be run next."""
         if task.rolled is not None:
             self._take_new_segment(task.rolled)
+            task.rolled = None
+        if task.shortage is not None and task.failure is None:
+            return self._try_again(task, task.shortage)
+        if self._short_since_s:
+            self._short_since_s = 0.0
+            log.info("stream %s partition %d: commits go on", self.stream, self.index)
         if task.failure is not None:
             return self._refuse_waiting(task.failure)
         segment = self.segments[-1]
@@ -308,11 +294,8 @@ class Partition:
         self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
         if task.sync:
             self._upkeep.synced()
-        done: list[Ticket] = []
-        while self._tickets and self._tickets[0][0] <= task.end_offset:
-            _, cost, ticket = self._tickets.popleft()
-            self._owner.pending_bytes -= cost
-            done.append(ticket)
+        done, cost = self._group.paid(task.end_offset)
+        self._owner.pending_bytes -= cost
 
         def notify() -> None:
             if committed:
@@ -321,6 +304,21 @@ class Partition:
                 ticket.part_done()
 
         return notify
+
+    def _try_again(self, task: WriteTask, shortage: str) -> Callable[[], None]:
+        """The machine is short of descriptors or memory: keep the commit for later, and for not too long."""
+        now_s = self._owner.clock_s()
+        if not self._short_since_s:
+            self._short_since_s = self._again_at_s = now_s
+            log.error("stream %s partition %d: cannot commit now: %s; trying again", self.stream, self.index, shortage)
+        waited_s = now_s - self._short_since_s
+        if waited_s >= SHORTAGE_MAX_S or self._owner.is_closing:
+            text = f"the node cannot write now ({shortage}); try again"
+            return self._refuse_waiting(Refusal(Reason.STORAGE_FULL, text, 1))
+        task.shortage = None
+        self._again = task
+        self._again_at_s = now_s + min(max(waited_s, SHORTAGE_RETRY_S[0]), SHORTAGE_RETRY_S[1])
+        return lambda: None
 
     def _take_new_segment(self, new: Segment) -> None:
         self._upkeep.rolled(self.segments[-1])
@@ -333,10 +331,9 @@ class Partition:
             self._full, self._full_until_s = refusal, self._owner.clock_s() + FULL_RETRY_S
         elif refusal.reason is Reason.STORAGE_FAILED:
             self.failed = refusal
-        refused = [ticket for _, _, ticket in self._tickets]
-        self._owner.pending_bytes -= sum(cost for _, cost, _ in self._tickets)
-        self._tickets.clear()
-        self._open.clear()
+        refused, cost = self._group.clear()
+        self._owner.pending_bytes -= cost
+        self._again = None
         self.next_offset = self.end_offset
 
         def notify() -> None:

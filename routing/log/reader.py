@@ -14,10 +14,10 @@ import msgspec
 from routing.event import Event
 from routing.log.batch import CODEC_MASK, HEADER_BYTES
 from routing.log.decode import Decoder, Seen, Verdicts, plain_batch
+from routing.log.handles import OpenSegments
 from routing.log.segment import Found, Segment
 from routing.log.tally import Tally
 
-OPEN_SEGMENTS_MAX = 16      # sealed segments whose file and summary are kept, per partition
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
 BYTES_PER_EVENT = 256       # and so much of a batch counts as one: 1 MiB in a turn of 4,096 is 7 ms of a 150 MB/s disk,
@@ -36,22 +36,21 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_recent", "_unfinished", "patient", "segments")
+    __slots__ = ("_decoder", "_hints", "_open", "_unfinished", "patient", "segments")
 
-    def __init__(self, segments: list[Segment], decoder: Decoder) -> None:
+    def __init__(self, segments: list[Segment], decoder: Decoder, open_segments: OpenSegments) -> None:
         """segments: the partition's own list, which grows and shrinks."""
         self.segments = segments
         self.patient = True         # a page that cannot be read is tried again before it counts as damage
         self._decoder = decoder
         self._hints: OrderedDict[int, Hint] = OrderedDict()
-        self._recent: OrderedDict[int, Segment] = OrderedDict()
+        self._open = open_segments
         self._unfinished: tuple[Segment, Found] | None = None
 
     def forget(self, segment: Segment) -> None:
         """The segment is no longer part of the partition."""
         self._unfinished = None
-        self._recent.pop(segment.base_offset, None)
-        segment.close()
+        self._open.forget(segment)
 
     # -------------------------------------------------------------------------------------------- scan
 
@@ -261,11 +260,5 @@ class Reader:
     def _use(self, segment: Segment) -> None:
         """Keep file and summary of the segments that were used last, and of no more."""
         segment.pages.patient = self.patient
-        if segment.builder is not None:                     # the active one stays open
-            return
-        self._recent[segment.base_offset] = segment
-        self._recent.move_to_end(segment.base_offset)
-        if len(self._recent) > OPEN_SEGMENTS_MAX:
-            _, oldest = self._recent.popitem(last=False)
-            oldest.close()
-            oldest.drop_summary()
+        if segment.builder is None:                         # the active one stays open
+            self._open.use(segment)

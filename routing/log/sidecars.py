@@ -12,8 +12,9 @@ from pathlib import Path
 import google_crc32c
 import msgspec
 
+from routing.errors import StorageError
 from routing.log.crash import crash_point
-from routing.log.fs import FileSystem, read_whole, replace_whole
+from routing.log.fs import SHORTAGE, FileSystem, read_whole, replace_whole
 from routing.log.mark import MARK_BYTES, Mark, body_of, decode_mark, encode_sidecar
 from routing.log.summary import Frozen, Summary, decode_summary, encode_summary
 
@@ -56,16 +57,7 @@ class Sidecars:
 
     def mark(self) -> Mark | None:
         """None when there is none, or it is damaged."""
-        try:
-            file = self._fs.open(self.path(SUMMARY))
-        except OSError:
-            return None
-        try:
-            return decode_mark(file.pread(MARK_BYTES, 0))
-        except OSError:
-            return None
-        finally:
-            file.close()
+        return decode_mark(self._read(SUMMARY, MARK_BYTES))
 
     def indexes(self, mark: Mark) -> tuple[bytes, bytes] | None:
         """Both index files, None unless they are those that belong to mark."""
@@ -81,8 +73,11 @@ class Sidecars:
         found = decode_summary(body) if body is not None else None
         return (mark, found) if mark is not None and found is not None else None
 
-    def _read(self, suffix: str) -> bytes:
+    def _read(self, suffix: str, size: int | None = None) -> bytes:
+        """The file, or the first size bytes; empty when it cannot be read. Raises StorageError when it can be later."""
         try:
-            return read_whole(self._fs, self.path(suffix))
-        except OSError:
+            return read_whole(self._fs, self.path(suffix), size)
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise StorageError(f"{self.path(suffix)}: {error.strerror}") from error
             return b""

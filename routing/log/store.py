@@ -4,8 +4,9 @@
     <root>/epoch                                    random id of this log; made once
     <root>/streams/<stream, escaped>/<partition>/   segments, see segment.py
 
-Lives on the loop thread. Two threads work for it: the writer (group commits) and the keeper (summaries, retention,
-compaction), each in order. They touch no object of the loop; what they found comes back by call_on_loop.
+Lives on the loop thread. Threads work for it (workers.py): the writers (group commits, one at a time of each
+partition) and the keeper (summaries, retention, compaction; in order). They touch no object of the loop; what they
+found comes back by call_on_loop.
 """
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
-from routing.log.commit import InlineWriter, Job, ThreadWriter, Writer
+from routing.log.commit import WriteTask
 from routing.log.decode import Decoder
 from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
 from routing.log.gather import Gather
+from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
 from routing.log.partition import Partition
 from routing.log.recovery import recover_partition
 from routing.log.template import topic_of_key
+from routing.log.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 
@@ -58,16 +61,17 @@ class LocalStore:
         pending_bytes_max: int = 64 * 1024 * 1024,
         tail_cache_bytes: int = 16 * 1024 * 1024,
         fs: FileSystem | None = None,
-        spawn_writer: Callable[[str], Writer] = ThreadWriter,
+        spawn_writer: Callable[[str], Writer] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         gather: Gather | None = None,
         steady_ms: Callable[[], int] | None = None,
         settled_for_ms: Callable[[], int] = lambda: 1 << 62,
+        open_segments_max: int = OPEN_SEGMENTS_MAX,
     ) -> None:
         """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
 
         call_on_loop must run functions in order on the loop's thread (loop.call_soon_threadsafe).
-        spawn_writer makes the two worker threads; commit.InlineWriter makes the store run on one thread.
+        spawn_writer makes the writer and the keeper, None: threads; workers.InlineWriter makes the store run on one.
         gather: when commits may wait for more; None: they never do.
         steady_ms, settled_for_ms: the other times of routing/clock.py; None: clock_ms never jumps.
         """
@@ -75,6 +79,7 @@ class LocalStore:
         self.clock_s = clock_s
         self.steady_ms = steady_ms or clock_ms
         self.settled_for_ms = settled_for_ms
+        self.open_segments = OpenSegments(open_segments_max)
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
         self.partitions: list[Partition] = []
@@ -86,19 +91,22 @@ class LocalStore:
         self._rejected: list[tuple[Ticket, Partition, Refusal]] = []
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
-        self._job: Job | None = None
+        self._committing: dict[Partition, WriteTask] = {}
+        self._done: deque[WriteTask] = deque()      # the writers add to it
+        self._done_called = False                   # _take_done is on its way
         self._gather = gather
         self._gathering = False         # a timer will start the next commit
         self._started_s = 0.0           # of the last commit
         self._closed = False
+        self.is_closing = False         # commits get no second try
         try:
             self._fs.make_directory(root)
             self._lock = self._fs.lock(root / "lock")
             self.epoch = self._read_epoch()
         except OSError as error:
             raise StorageError(f"{root}: {error.strerror}") from error
-        self._writer: Writer = spawn_writer("meshgate-log-writer")
-        self._keeper: Writer = spawn_writer("meshgate-log-keeper")
+        self._writer: Writer = (spawn_writer or ParallelWriter)("meshgate-log-writer")
+        self._keeper: Writer = (spawn_writer or ThreadWriter)("meshgate-log-keeper")
 
     def _read_epoch(self) -> str:
         path = self._root / "epoch"
@@ -170,25 +178,38 @@ class LocalStore:
         self._call_on_loop(lambda: None if self._closed else work())
 
     def kick(self) -> None:
-        """Start a group commit when the writer is idle and something waits. Cheap to call."""
+        """Start a group commit of every partition in which something waits and none is under way. Cheap to call."""
         if self._rejected:
             rejected, self._rejected = self._rejected, []
             for ticket, partition, refusal in rejected:
                 ticket.part_failed(partition, refusal)
-        if self._job is not None or not self._dirty or self._gathering or self._wait_for_more():
+        if not self._dirty or self._gathering:
             return
-        tasks = [partition.begin_commit() for partition in self._dirty if partition.has_open_group]
-        self._dirty = {task.partition: None for task in tasks if task.partition.has_open_group}
-        if not tasks:
+        now_s = self.clock_s()
+        ready = [
+            partition for partition in self._dirty
+            if partition not in self._committing and (self.is_closing or partition.may_commit(now_s))
+        ]
+        if not ready or self._wait_for_more():
             return
-        job = self._job = Job(tasks)
-        self._started_s = self.clock_s()
+        self._started_s = now_s
+        tasks = []
+        for partition in ready:
+            if partition.has_open_group:
+                task = self._committing[partition] = partition.begin_commit()
+                tasks.append(task)
+            if not partition.has_open_group:
+                del self._dirty[partition]
+        for task in tasks:
+            self._writer.submit(lambda task=task: self._run(task))      # type: ignore[misc]
 
-        def work() -> None:
-            job.run()
-            self._call_on_loop(lambda: self._committed(job))
-
-        self._writer.submit(work)
+    def _run(self, task: WriteTask) -> None:
+        """On a writer thread. The loop is called once for all that is done by the time it comes."""
+        task.run()
+        self._done.append(task)
+        if not self._done_called:
+            self._done_called = True        # two threads may both get here; one call too many does no harm
+            self._call_on_loop(self._take_done)
 
     def _wait_for_more(self) -> bool:
         """True when this commit should start later; it will."""
@@ -205,12 +226,16 @@ class LocalStore:
         self._started_s = 0.0           # long enough
         self.kick()
 
-    def _committed(self, job: Job) -> None:
-        """A job is back. The next one starts before anybody is told, so that the disk is busy meanwhile."""
-        if job is not self._job:
-            return                      # close() has taken it already
-        self._job = None
-        self._notifications.extend([task.partition.end_commit(task) for task in job.tasks])
+    def _take_done(self) -> None:
+        """Commits are back. The next ones start before anybody is told, so that the disk is busy meanwhile."""
+        self._done_called = False           # before looking: what comes from now on calls again
+        while self._done:
+            task = self._done.popleft()
+            partition = task.partition
+            del self._committing[partition]
+            self._notifications.append(partition.end_commit(task))
+            if partition.has_open_group:
+                self._dirty[partition] = None
         self.kick()
         self._notify()
 
@@ -244,8 +269,8 @@ class LocalStore:
         self._writer.close()
         self._writer = InlineWriter("")     # from here on everything runs on this thread
         self._call_on_loop = _run_now
-        if self._job is not None:
-            self._committed(self._job)
+        self.is_closing = True
+        self._take_done()
         while self._dirty or self._rejected:
             self.kick()
         for partition in self.partitions:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from routing.event import Event
-from routing.log.commit import InlineWriter, ThreadWriter, Writer
 from routing.log.fs import FileSystem
 from routing.log.partition import Partition
 from routing.log.store import LocalStore
+from routing.log.workers import InlineWriter, Writer
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
 from tests.support.wait import DEADLINE_S
@@ -72,7 +72,7 @@ def make_store(
 ) -> LogStore:
     """A store under root. inline: commits run on this thread, within kick; else on the writer thread."""
     loop = ManualLoop()
-    spawn: Callable[[str], Writer] = InlineWriter if inline else ThreadWriter
+    spawn: Callable[[str], Writer] | None = InlineWriter if inline else None
     options.setdefault("clock_ms", lambda: store.now_ms)
     store = LogStore(
         root, call_on_loop=loop.call, pending_bytes_max=pending_bytes_max,

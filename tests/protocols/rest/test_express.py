@@ -231,7 +231,7 @@ async def test_a_disk_that_refuses_is_507(tmp_path):
         with it.store._writer.hold():
             asking = asyncio.create_task(client.ask(post(b"x")))
             await eventually(lambda: partition.next_offset == 2, "the post was taken")
-            it.store._job.tasks[0].failure = Refusal(Reason.STORAGE_FULL, "the disk is full")
+            it.store._committing[partition].failure = Refusal(Reason.STORAGE_FULL, "the disk is full")
         answer = await asking
         assert answer[9:12] == b"507" and b"/problems/storage-full" in answer and b"\r\nRetry-After: " in answer
         assert it.counters.problems["storage-full"] == 1 and it.counters.events_in == 1

@@ -2,9 +2,9 @@
 import pytest
 
 from routing.event import Event
-from routing.log.commit import InlineWriter
 from routing.log.gather import ENOUGH_BYTES, WINDOW_S, Gather
 from routing.log.store import LocalStore
+from routing.log.workers import InlineWriter
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
 

@@ -225,8 +225,7 @@ def test_a_group_larger_than_the_cache_is_not_kept():
 
 
 def test_open_files_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("routing.log.reader.OPEN_SEGMENTS_MAX", 3)
-    store = make_store(tmp_path, tail_cache_bytes=0)
+    store = make_store(tmp_path, tail_cache_bytes=0, open_segments_max=3)
     partition = open_partition(store, segment_bytes=1_000)
     block_topics(store, partition, ["a"] * 12)
     scan_all(partition)
