@@ -368,6 +368,20 @@ class MqttConnection:
         if parts and not self.closed:
             self.write(b"".join(parts), packets.PUBLISH, count)
 
+    def write_shared(self, parts: list[bytes], count: int, size_max: int) -> None:
+        """The same; parts above size_max go as they are, so that the sockets of many clients hold one and the same."""
+        small: list[bytes] = []
+        for part in parts:
+            if len(part) <= size_max:
+                small.append(part)
+                continue
+            self.write(b"".join(small), packets.PUBLISH, 0)
+            self.write(part, packets.PUBLISH, 0)
+            small = []
+        self.write(b"".join(small), packets.PUBLISH, 0)
+        self.server.counters.packets_out[packets.PUBLISH] += count
+        self.server.counters.publishes_out += count
+
     def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None:
         """Send what had to wait for the state table; if that could not store, nothing may be promised any more."""
         if ticket is not None and ticket.refusals:

@@ -71,10 +71,12 @@ class Outbound(FrameMaker):
         if connection.closed:
             return
         count = sum([len(run) for run, _, _ in inbox])
-        if connection.channel.buffered_bytes() > server.settings.write_buffer_drop_bytes:
+        held = connection.channel.buffered_bytes()
+        if held and not server.unsent.takes(self, held):
             server.dropped(self.identity, "slow subscriber", count)
             return
         parts: list[bytes] = []
+        shared = False
         simple_only = self.packet_bytes_max is not None or self.aliases_max > 0
         for run, target, plain in inbox:
             found = target.subscriptions
@@ -82,7 +84,7 @@ class Outbound(FrameMaker):
             if plan is None:
                 continue
             if not simple_only and (plan.simple or not self.v5) and (plain or not any(map(_has_extras, run))):
-                self._append_run(parts, run, alone=target.alone)
+                shared |= self._append_run(parts, run, alone=target.alone)
                 continue
             for event in run:
                 if len(found) > 1:
@@ -92,10 +94,16 @@ class Outbound(FrameMaker):
                 frame = self.frame(event, 0, plan.retain_as_published and event.retain, plan, 0, False)
                 if frame is not None:
                     parts.append(frame)
-        connection.write_publishes(parts, count)
+        if shared:
+            connection.write_shared(parts, count, server.settings.shared_frame_bytes_max)
+        else:
+            connection.write_publishes(parts, count)
 
-    def _append_run(self, parts: list[bytes], run: list[Event], *, alone: bool) -> None:
-        """Frames of events of one topic that need nothing but topic and payload. Made once for all who share them."""
+    def _append_run(self, parts: list[bytes], run: list[Event], *, alone: bool) -> bool:
+        """Frames of events of one topic that need nothing but topic and payload. Made once for all who share them.
+
+        True: a large one is among them that others get, too.
+        """
         append = parts.append
         v5 = self.v5
         topic = run[0].topic.encode()
@@ -103,14 +111,19 @@ class Outbound(FrameMaker):
         shared_max = -1 if alone else self.connection.server.settings.shared_frame_bytes_max
         size = -1
         head = b""
+        shared = False
         for event in run:
             payload = event.payload
             if len(payload) != size:
                 size = len(payload)
                 head = encode.publish_head(0, topic, size + v5) + end       # QoS 0, DUP 0 [MQTT-4.3.1-1]
             if size > shared_max:
-                append(head)
-                append(payload)
+                if alone:
+                    append(head)
+                    append(payload)
+                else:
+                    append(self.connection.server.large_frames.frame(event, v5, head))
+                    shared = True
                 continue
             frame = event.mqtt5_frame if v5 else event.mqtt4_frame
             if frame is None:
@@ -120,6 +133,7 @@ class Outbound(FrameMaker):
                 else:
                     event.mqtt4_frame = frame
             append(frame)
+        return shared
 
     def _plan(self, event: Event) -> Plan | None:
         return self.session.subscriptions.plan(event.topic, event.publisher == self.session.client_id)

@@ -37,6 +37,7 @@ from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.subscriptions import MqttSubscription, Plan
 from protocols.mqtt.sys import SysTopics
 from protocols.mqtt.timers import Deadlines
+from protocols.mqtt.unsent import LargeFrames, Unsent
 from protocols.wire import ByteChannel
 from routing.cursor import Delivery
 from routing.errors import Refusal, TopicError
@@ -91,6 +92,8 @@ class MqttServer:
         self.sessions: dict[str, Session] = {}
         self.connections: set[MqttConnection] = set()
         self.retained_turns = RetainedTurns(router.call_soon)
+        self.unsent = Unsent(settings.unsent_bytes_max, settings.write_buffer_drop_bytes)
+        self.large_frames = LargeFrames(router.call_soon)
         self.stalled: set[Outbound] = set()         # have retained events that wait for the socket, or for other nodes
         self.topics: dict[bytes, str] = {}          # checked topics by their bytes; see plain_topic()
         self.new_client_id = new_client_id
@@ -122,6 +125,7 @@ class MqttServer:
     def tick(self, now_s: float) -> None:
         """Timers and deferred work. now_s: monotonic seconds."""
         self.deadlines.run(now_s)
+        self.unsent.look_again()
         if self.stalled:
             stalled, self.stalled = self.stalled, set()
             for outbound in stalled:
@@ -256,6 +260,7 @@ class MqttServer:
         self.connections.discard(connection)
         if connection.outbound is not None:
             self.stalled.discard(connection.outbound)
+            self.unsent.forget(connection.outbound)
         session = connection.session
         if session is None or session.connection is not connection:
             return

@@ -27,6 +27,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     write_buffer_high_bytes: int = 256 * 1024   # over it: no more guaranteed events to this socket
     write_buffer_low_bytes: int = 64 * 1024     # under it again: go on
     write_buffer_drop_bytes: int = 1024 * 1024  # over it: QoS 0 events for this socket are dropped and counted
+    unsent_bytes_max: int = 64 * 1024 * 1024    # QoS 0 events that no socket has taken, all clients together
     shared_frame_bytes_max: int = 4096          # larger payloads are not kept a second time as an encoded frame
 
     # sessions
