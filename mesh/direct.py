@@ -168,6 +168,8 @@ class Overlay(Protocol):
     @property
     def nodes(self) -> dict[str, NodeState]: ...
     def send(self, to: str, body: bytes, priority: int) -> bool: ...
+    @property
+    def came_by(self) -> Neighbour | None: ...
     def edge(self, node: str) -> Neighbour | None: ...
     def wants(self, topic: str) -> tuple[str, ...]: ...
 
@@ -252,7 +254,9 @@ class DirectLane:
                 self.counts["repeated messages"] += 1
                 return
             topic = message.topic
-            if not topic.startswith(REPLY_PREFIX) and not _passes(edge.imports, topic):
+            came_by = self._overlay.came_by             # what may enter by the one does not enter by another way
+            if not topic.startswith(REPLY_PREFIX) and not (
+                    _passes(edge.imports, topic) and (came_by is None or _passes(came_by.imports, topic))):
                 self.counts["not imported"] += len(message.events)
                 return
             events = events_of(message, "" if topic.startswith(REPLY_PREFIX) else edge.prefix)

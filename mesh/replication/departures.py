@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.borders import may_leave
 from mesh.replication.messages import Export, ExportAsk, Message, Step
 from mesh.replication.positions import Moved, describe
 from routing.errors import StorageError
 from routing.members import Mode
 from routing.policy import INTERNAL
 from routing.steps import in_steps
-from routing.topic import filter_covers
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
@@ -70,12 +70,14 @@ class Departures:
         """
         consumer, outgoing = self._find(ask.name, is_looking)
         if outgoing is not None:
-            free = outgoing.to == source or self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
+            free = outgoing.to == source or (
+                self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
+                and may_leave(self._overlay.edge(source), outgoing.moved.filters))
             return outgoing.left_ms if outgoing.user == ask.user and free else -1
         if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
                 or consumer.identity is INTERNAL or is_looking
                 or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
-                or not self._may_leave(consumer, source)):
+                or not may_leave(self._overlay.edge(source), consumer.filters)):
             return -1
         since_s = consumer.detached_since_s
         return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
@@ -84,12 +86,6 @@ class Departures:
         """A consumer that is here goes before what is left of one that went."""
         consumer = self._router.registry.by_name.get(name)
         return consumer, self.gone.get(name) if consumer is None or is_looking else None
-
-    def _may_leave(self, consumer: Consumer, node: str) -> bool:
-        """A consumer goes only where the link lets all of its events go: its position is of no use elsewhere."""
-        edge = self._overlay.edge(node)
-        return edge is not None and all(
-            any(filter_covers(export, pattern) for export in edge.exports) for pattern in consumer.filters)
 
     def move_out(self, source: str, ask: ExportAsk, *, is_looking: bool) -> None:
         """Answer MOVE."""
@@ -109,11 +105,11 @@ class Departures:
                 PRIORITY_GOSSIP)
             return
         assert consumer is not None
+        if consumer.members.all:                # a connection is proof, and the name of a user in a question is none
+            self._send(source, Export(ask.request, ask.name, Step.MOVE, True, busy=True), PRIORITY_GOSSIP)
+            return
         self._leaving.add(ask.name)
         consumer.pause()
-        for member in list(consumer.members.all):
-            consumer.detach(member)
-            member.consumer_closed(consumer, f"the consumer goes on at node {source}")
         out: list[Moved] = []
         missing = self._history.missing(list(consumer.filters))
         steps = describe(self._router, consumer, self._overlay.me.name, self._overlay.me.epoch, missing,

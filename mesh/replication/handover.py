@@ -8,19 +8,21 @@
              ── DONE ──► forgets it
 
 Nothing is lost: what was not acked there is delivered here. What may have been delivered before is marked as repeated.
-A consumer with readers moves only when it is exclusive (the reader has come here), and only to the same user.
+It moves only to the same user, over links that let all of its events out there and in here: the user is what the other
+node says. From under a reader it is never taken: an exclusive one waits here until the reader there has gone.
 Stored: "handover/out/<name>" at the old node until DONE, "handover/in/<name>" at the new one until it has caught up.
 """
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.borders import may_enter
 from mesh.replication.departures import Departures, Send
 from mesh.replication.messages import Export, ExportAsk, Step, Want
 from mesh.replication.positions import Moved, Need, later, place
@@ -161,7 +163,7 @@ class Handover:
             return
         if export.step == Step.LOOK and not entry.asked:
             entry.answered.add(source)
-            if export.found and export.used_ms > entry.used_ms:
+            if export.found and export.used_ms > entry.used_ms and self._may_come(source, entry.consumer.filters):
                 entry.source, entry.used_ms = source, export.used_ms
             if entry.answered >= entry.told and (entry.source is not None or not entry.is_patient):
                 self._choose(entry)
@@ -169,14 +171,25 @@ class Handover:
             if not export.found:
                 self._fresh(entry)              # somebody else was faster
                 return
+            if export.busy:
+                entry.due_s = self._clock_s() + MOVE_S
+                return
             try:
                 moved = msgspec.msgpack.decode(export.state, type=Moved)
             except msgspec.MsgspecError as error:
                 log.warning("node %s: the state of consumer %s cannot be read: %s", source, export.name, error)
                 self._fresh(entry)
                 return
+            if not self._may_come(source, moved.filters):
+                log.warning("node %s: consumer %s has filters that its link may not bring", source, export.name)
+                self._fresh(entry)
+                return
             moved.begins = [later(want, -self._history.skew_ms(source)) for want in moved.begins]     # by our clock
             self._place(entry, moved)
+
+    def _may_come(self, source: str, patterns: Iterable[str]) -> bool:
+        """A node that may bring nothing of this decides nothing about who reads it."""
+        return may_enter(self._overlay.edge(source), patterns)
 
     def _choose(self, entry: _Incoming) -> None:
         if entry.source is None:

@@ -164,6 +164,7 @@ class Export(msgspec.Struct, array_like=True, tag=8, frozen=True):
     found: bool
     used_ms: Millis = 0             # wall clock when somebody last read it, of several the latest is taken
     state: bytes = b""              # positions.Moved as MessagePack, with MOVE
+    busy: bool = False              # with MOVE: somebody is connected to it there; it comes when he has gone
 
 
 Message: TypeAlias = (

@@ -64,6 +64,7 @@ class Outlet:
         self.lost = 0                           # offsets that retention removed first
         self.expired = 0
         self.hold = pull.hold
+        self.exports: tuple[str, ...] = ()      # of the link that led there when the filters were taken
         self.trouble = ""
         self.is_open = True
         self._outlets = outlets
@@ -152,7 +153,8 @@ class Outlet:
             if want.since < 0 or pull.start == UNKNOWN:
                 self._told.append((want.filter, since))
             resolved.append(Want(want.filter, since, want.until))
-        only = [patterns for patterns in (pull.only, self._outlets.exports_to(self.node)) if patterns]
+        self.exports = self._outlets.exports_to(self.node)
+        only = [patterns for patterns in (pull.only, self.exports) if patterns]
         self.selection = Selection(resolved, pull.excludes, only)
         if self.feed.position > self.sent:
             self.feed.position = self.sent              # what was looked at and not sent counts by the new filters

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BodyEncoder
+from mesh.replication.borders import exports_of
 from mesh.replication.hold import Hold
 from mesh.replication.messages import Close, Message, Problem, Pull, Trouble
 from mesh.replication.origin import Outlet
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERYTHING: Final = "#"
-EXPIRE_S: Final = 1.0           # how often flows that nobody pulls are looked for
+EXPIRE_S: Final = 0.5           # how often flows that nobody pulls, or may not pull any more, are looked for
 LEVELS_MAX: Final = 65_536      # of the filters of one Pull, together: what a filter bomb may cost
 
 Key = tuple[str, str, int, int]         # node, stream, partition, flow
@@ -56,7 +56,7 @@ class Outlets:
             outlet = self._open(key, pull, outlet)
             if outlet is None:
                 return
-        elif pull.wants is not None and not self._check(node, pull):
+        elif self._is_narrowed(key, outlet) if pull.wants is None else not self._check(node, pull):
             return
         outlet.on_pull(pull)
 
@@ -119,8 +119,16 @@ class Outlets:
 
     def exports_to(self, node: str) -> tuple[str, ...]:
         """What may leave by the link that leads to a node; empty: everything."""
-        edge = self._overlay.edge(node)
-        return () if edge is None or EVERYTHING in edge.exports else tuple(edge.exports)
+        return exports_of(self._overlay.edge(node))
+
+    def _is_narrowed(self, key: Key, outlet: Outlet) -> bool:
+        """What may leave for its node is not what it was: the flow ends, the destination says anew what it wants."""
+        edge = self._overlay.edge(outlet.node)
+        if edge is None or exports_of(edge) == outlet.exports:
+            return False                        # without a way nothing leaves anyway
+        self._close(key, outlet)
+        self.send(outlet.node, Problem(outlet.token, Trouble.UNKNOWN_FLOW), PRIORITY_GOSSIP)
+        return True
 
     def confirmed(self, outlet: Outlet) -> None:
         self.hold.confirmed(outlet)
@@ -153,6 +161,8 @@ class Outlets:
             for key, outlet in list(self.by_key.items()):
                 if now_s - outlet.heard_s >= self.limits.flow_expiry_s:
                     self._close(key, outlet)
+                else:
+                    self._is_narrowed(key, outlet)
 
     def close(self) -> None:
         for key, outlet in list(self.by_key.items()):

@@ -1,19 +1,19 @@
-"""Two live nodes with one name: how it is noticed, and which of them has to go. Sans-IO. Used by overlay.py.
+"""Two live nodes with one name: how it is noticed, and which of them counts. Sans-IO. Used by gossip.py and overlay.py.
 
 A node that starts again has a new boot, and its past is silent. So a boot that comes back after another one of the same
-name had taken its place is alive, and so is somebody who goes on to speak in our own name. The one that started later
-has to go. Once is not enough: the past may still be on its way from a far corner.
+name had taken its place is alive, and so is somebody who goes on to speak in our own name. Once is not enough: the past
+may still be on its way from a far corner.
+
+What is said here is hearsay, so it ends no link: who stands at the other end of one has proven his name. Where nobody
+has, the boot that was known first stays, and what comes of another one is not taken as long as there are signs of it.
 """
 from __future__ import annotations
 
-from mesh.topology.nodestate import NodeState
-
 RETURNS_MIN = 3             # a boot came back so often …
 WINDOW_S = 60.0             # … within this time
-REMEMBERED_S = 30.0         # a duplicate is refused for so long after the last sign of it
+REMEMBERED_S = 30.0         # a duplicate is known for so long after the last sign of it
 CLAIMS_MAX = 1_000          # names
 BOOTS_MAX = 8               # remembered per name
-UNKNOWN_MS = 2**53          # it has not said when it started
 
 
 class Claim:
@@ -22,17 +22,21 @@ class Claim:
     __slots__ = ("boots", "last_s", "returns", "since_s")
 
     def __init__(self, now_s: float) -> None:
-        self.boots: dict[str, tuple[int, str]] = {}     # boot → started_ms, site
+        self.boots: dict[str, str] = {}         # boot → site, the one that was known first stands first
         self.returns = 0
         self.since_s = self.last_s = now_s
 
-    def note(self, boot: str, started_ms: int, site: str) -> bool:
+    def note(self, boot: str, site: str) -> bool:
         """True when that boot was there before."""
         known = boot in self.boots
         if not known and len(self.boots) >= BOOTS_MAX:
-            self.boots.pop(next(iter(self.boots)))
-        self.boots[boot] = started_ms, site
+            del self.boots[list(self.boots)[1]]
+        self.boots[boot] = site
         return known
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.boots))
 
 
 class Claims:
@@ -41,33 +45,24 @@ class Claims:
     def __init__(self) -> None:
         self._claims: dict[str, Claim] = {}
 
-    def changed_boot(self, old: NodeState, new: NodeState, now_s: float) -> bool:
-        """A name went from one boot to another. True when both are alive."""
-        claim = self._of(old.name, now_s)
-        claim.note(old.boot, old.started_ms, old.site)
-        if claim.note(new.boot, new.started_ms, new.site):
+    def changed_boot(self, name: str, old: str, old_site: str, new: str, new_site: str, now_s: float) -> bool:
+        """Another boot than the one that we know speaks in a name. True when both are alive."""
+        claim = self._of(name, now_s)
+        claim.note(old, old_site)
+        if claim.note(new, new_site):
             claim.returns += 1
             claim.last_s = now_s
         return claim.returns >= RETURNS_MIN
 
-    def note(self, name: str, boot: str, started_ms: int, site: str, now_s: float) -> None:
-        """That boot says of itself when it started."""
-        self._of(name, now_s).note(boot, started_ms, site)
-
-    def heard_of_us(self, name: str, our_boot: str, our_started_ms: int, our_site: str, boot: str,
-                    now_s: float) -> None:
+    def heard_of_us(self, name: str, our_boot: str, our_site: str, boot: str, now_s: float) -> None:
         """Another boot speaks in our name, and louder than we do."""
-        claim = self._of(name, now_s)
-        claim.note(our_boot, our_started_ms, our_site)
-        if boot in claim.boots:
-            claim.returns += 1
-            claim.last_s = now_s
-        claim.boots.setdefault(boot, (UNKNOWN_MS, "?"))
+        self.changed_boot(name, our_boot, our_site, boot, "?", now_s)
 
-    def is_live(self, name: str, boot: str, site: str, now_s: float) -> None:
-        """Another boot of that name stands at the other end of a link: no past does that."""
+    def is_live(self, name: str, our_boot: str, our_site: str, boot: str, site: str, now_s: float) -> None:
+        """Another boot of our name stands at the other end of a link: no past does that."""
         claim = self._of(name, now_s)
-        claim.boots.setdefault(boot, (UNKNOWN_MS, site))
+        claim.note(our_boot, our_site)
+        claim.note(boot, site)
         claim.returns = max(claim.returns, RETURNS_MIN)
         claim.last_s = now_s
 
@@ -83,16 +78,13 @@ class Claims:
         claim = self._claims.get(name)
         return claim is not None and claim.returns >= RETURNS_MIN
 
-    def has_to_go(self, name: str, boot: str) -> bool:
-        """True for every boot but the one that started first, as long as the name is a duplicate."""
-        if not self.is_duplicate(name):
+    def is_second(self, name: str, boot: str, now_s: float) -> bool:
+        """A boot of a duplicate name that was not known first. Asking is a sign of it."""
+        claim = self._claims.get(name)
+        if claim is None or claim.returns < RETURNS_MIN or boot == claim.first:
             return False
-        boots = self._claims[name].boots
-        return boot != min(boots, key=lambda one: (boots[one][0], one))
-
-    def renew(self, name: str, now_s: float) -> None:
-        """The one that has to go has come again, and the other one is still there."""
-        self._claims[name].last_s = now_s
+        claim.last_s = now_s
+        return True
 
     def expire(self, now_s: float) -> None:
         for name, claim in list(self._claims.items()):
@@ -104,6 +96,6 @@ class Claims:
         found = []
         for name, claim in sorted(self._claims.items()):
             if claim.returns >= RETURNS_MIN:
-                sites = ", ".join(sorted({site for _, site in claim.boots.values()}))
+                sites = ", ".join(sorted(set(claim.boots.values())))
                 found.append(f"more than one node is called {name} (at {sites}): give each node a name of its own")
         return found

@@ -36,6 +36,7 @@ class Peer:
         self._sent = Bucket(BURST_S * bytes_per_s, bytes_per_s, now_s)
         self._ready: list[bytes] = []                       # digests, requests
         self._asked: dict[str, float] = {}
+        self._told_s = -1e9
         self._flushed_s = -1.0
 
     @property
@@ -47,6 +48,12 @@ class Peer:
         remaining = iter(lines)
         while chunk := tuple(islice(remaining, DIGEST_MAX)):
             self._ready.append(encode(Digest(chunk)))
+
+    def tell(self, line: DigestLine, now_s: float) -> None:
+        """What others say of the neighbour itself, now and then."""
+        if self._told_s + ASK_AGAIN_S <= now_s:
+            self._told_s = now_s
+            self._ready.append(encode(Digest((line,))))
 
     def ask(self, names: Iterable[str], now_s: float) -> None:
         due = [name for name in names if self._asked.get(name, -1e9) + ASK_AGAIN_S <= now_s]

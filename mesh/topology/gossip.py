@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
 from mesh.link.frames import Gossip
@@ -14,6 +14,7 @@ from mesh.topology.nodestate import (
     BadState,
     Change,
     Digest,
+    DigestLine,
     NodeChange,
     NodeInfo,
     NodeRecord,
@@ -39,8 +40,8 @@ class Host(Protocol):
 
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None: ...
 
-    def expel(self, name: str) -> None:
-        """Two nodes are called so: cut the links of the one that has to go."""
+    def links_to(self, name: str) -> Iterable[Peer]:
+        """Links to that node that are up: who it is has been proven there."""
         ...
 
     @property
@@ -116,9 +117,11 @@ class Exchange:
         if self._is_absurd(beat):
             return
         if name == self._me.name:
-            if isinstance(told, NodeRecord) and told.boot != self._me.boot:
-                self.claims.note(name, told.boot, told.started_ms, told.site, now_s)
             self._heard_of_us(peer, told.boot, version, beat, now_s)
+            return
+        line = DigestLine(name, told.boot, version, beat)
+        if self._is_hearsay(peer, line, told.site if isinstance(told, NodeRecord) else "?", now_s):
+            peer.saw(name, told.boot, version, beat, states)
             return
         known = states.nodes.get(name)
         before = known.state if known is not None else None
@@ -136,7 +139,7 @@ class Exchange:
             if outcome is Outcome.FULL and self._make_room():
                 outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
             if outcome is Outcome.NEW:
-                self._replaced(before, states.nodes[name].state, now_s)
+                self._replaced(before, states.nodes[name].state)
         if outcome in (Outcome.EXCESS, Outcome.FULL):
             self._counts[f"gossip {outcome.value}"] += 1
             return
@@ -147,6 +150,43 @@ class Exchange:
         if outcome in (Outcome.NEW, Outcome.ALIVE):
             self.offer(name)
 
+    def _is_hearsay(self, peer: Peer, told: DigestLine, site: str, now_s: float) -> bool:
+        """What was proven beats what is said: of a node that is linked to us nobody but itself can tell us anything.
+        Of two boots of one name, where neither has proven anything, the one that was known first counts.
+        """
+        name, boot = told.node, told.boot
+        if peer.neighbour.node == name:
+            if boot != peer.neighbour.boot:
+                self._host.strike(peer, "forged", f"it speaks for another start of {name}", always=True)
+                return True
+            return False
+        known = self.states.nodes.get(name)
+        proven = self._host.links_to(name)
+        if proven:
+            self._counts["hearsay"] += 1
+            if known is not None and (told.beat, boot) > known.rank and boot != known.boot:
+                for one in proven:                      # others believe it: it has to get ahead of that
+                    one.tell(told, now_s)
+            return True
+        if known is None or known.boot == boot:
+            return False
+        claims = self.claims
+        if not claims.is_duplicate(name) and (told.beat, boot) > known.rank:
+            claims.changed_boot(name, known.boot, known.state.site, boot, site, now_s)
+        if not claims.is_duplicate(name):
+            return False
+        if claims.is_second(name, boot, now_s):
+            self._counts["hearsay"] += 1
+            return True
+        self.drop(name)                                 # the first one says again who it is
+        return False
+
+    def drop(self, name: str) -> None:
+        """Forget a node whose state is not its own."""
+        if name in self.states.nodes:
+            self.states.forget(name)
+            self.forget(name)
+
     def _is_absurd(self, number: int) -> bool:
         """Nobody counts so far. Who believed it could say nothing new of that node ever after, nor could the node."""
         if number <= self._clock_ms() + AHEAD_MAX:
@@ -154,14 +194,12 @@ class Exchange:
         self._counts["absurd numbers"] += 1
         return True
 
-    def _replaced(self, before: NodeState | None, state: NodeState, now_s: float) -> None:
+    def _replaced(self, before: NodeState | None, state: NodeState) -> None:
         """A node was told as a whole."""
         if before is None:
             self._host.state_changed(state.name, links=True, others=True)
             return
         other_boot = before.boot != state.boot
-        if other_boot and self.claims.changed_boot(before, state, now_s):
-            self._host.expel(state.name)
         self._host.state_changed(
             state.name, links=True,
             others=other_boot or before.interest != state.interest or before.streams != state.streams)
@@ -197,9 +235,9 @@ class Exchange:
         elif (beat, boot) <= self.states.nodes[self._me.name].rank:
             return
         else:
-            self.claims.heard_of_us(self._me.name, self._me.boot, self.own.started_ms, self._me.site, boot, now_s)
-            if self.claims.has_to_go(self._me.name, self._me.boot):
-                return                                  # the other one was here first
+            self.claims.heard_of_us(self._me.name, self._me.boot, self._me.site, boot, now_s)
+            if self.claims.is_duplicate(self._me.name):
+                return                                  # it is alive: to outdo each other has no end
         self.own.get_ahead_of(beat)
 
     def offer(self, name: str) -> None:

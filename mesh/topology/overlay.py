@@ -53,6 +53,7 @@ class Overlay:
         self.on_message: Callable[[str, bytes], None] = lambda source, body: None
         # names that appeared or vanished, or whose boot, epoch, streams, interest or way has changed
         self.on_nodes_changed: Callable[[set[str]], None] = lambda names: None
+        self.came_by: Neighbour | None = None           # the link of the message that on_message is called with
         self._clock_s = clock_s
         self._rng = rng
         self._exchange = Exchange(me, settings, self, self.counts, clock_s(), clock_ms)
@@ -137,13 +138,17 @@ class Overlay:
         if refusal is not None:
             self.counts["refused neighbours"] += 1
             return refusal
+        lines = list(lines_of(self._states))            # who starts again must hear of its past, to get ahead of it
+        known = self._states.nodes.get(neighbour.node)
+        if known is not None and known.boot != neighbour.boot and neighbour.node not in self._by_node:
+            self._exchange.drop(neighbour.node)         # its past, or what somebody else has said in its name
         peer = Peer(neighbour, self.settings.gossip_rate_bytes, now_s)
         self._peers[id(neighbour)] = peer
         self._by_node.setdefault(neighbour.node, []).append(peer)
         self._refresh_links()
         self._update_routes()
         self._say_own(urgent=True)
-        peer.greet(lines_of(self._states))
+        peer.greet(lines)
         peer.offer(self.me.name, self._states)
         self.flush()
         return None
@@ -183,15 +188,23 @@ class Overlay:
         self._refresh_routes()
         if frame.source == self.me.name:
             self.strike(peer, "looped", "messages of our own came back")
-        elif not self._paths.may_come(frame.source, neighbour.node):
+        elif not self._may_come(frame.source, neighbour.node):
             self.strike(peer, "forged", f"a message of {frame.source[:64]}, which does not stand behind it")
         elif frame.to == self.me.name:
             self.counts["delivered"] += 1
+            self.came_by = neighbour
             self.on_message(frame.source, frame.body)
         elif not frame.hops_left:
             self.counts["hops exceeded"] += 1
         else:
             self._forward(peer, frame)
+
+    def _may_come(self, source: str, neighbour: str) -> bool:
+        """A node that is linked to us, and best reached by that link, speaks for itself; nobody passes its words on."""
+        node = self._paths.nodes.get(source)
+        if node is not None and node.next_hop == source:
+            return neighbour == source
+        return self._paths.may_come(source, neighbour)
 
     def _forward(self, peer: Peer, frame: Relay) -> None:
         peers = self._next_hop(frame.to)
@@ -232,6 +245,9 @@ class Overlay:
     @property
     def reachable(self) -> Container[str]:
         return self._paths.nodes
+
+    def links_to(self, name: str) -> Iterable[Peer]:
+        return self._by_node.get(name, ())
 
     def state_changed(self, name: str, *, links: bool, others: bool) -> None:
         """The database has something new of a node."""
@@ -318,19 +334,9 @@ class Overlay:
         if name == self.me.name:
             if neighbour.boot == self.me.boot:
                 return Refusal(Reason.CONFLICT, "this node has dialled itself")
-            self._claims.is_live(name, neighbour.boot, neighbour.site, now_s)
+            self._claims.is_live(name, self.me.boot, self.me.site, neighbour.boot, neighbour.site, now_s)
             return Refusal(Reason.CONFLICT, f"duplicate node name: this node is called {name} too")
-        if self._claims.has_to_go(name, neighbour.boot):
-            if name in self._paths.nodes:               # the other one is still there
-                self._claims.renew(name, now_s)
-            return Refusal(Reason.CONFLICT, f"duplicate node name: another node is called {name}")
         return None                     # links to an earlier run of the neighbour are the link layer's to close
-
-    def expel(self, name: str) -> None:
-        """Two nodes are called so: cut the links of the one that has to go."""
-        for peer in list(self._by_node.get(name, ())):
-            if self._claims.has_to_go(name, peer.neighbour.boot):
-                self._lie(peer, f"duplicate node name: another node is called {name}")
 
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""

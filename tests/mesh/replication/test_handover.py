@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from mesh.replication.messages import Batch, Export, decode
+from mesh.replication.messages import Batch, Export, ExportAsk, Step, decode, encode
 from mesh.replication.settings import ReplicationSettings
 from routing.errors import Reason, Refusal
 from routing.members import Mode
@@ -130,8 +131,11 @@ def test_what_was_delivered_and_not_acked_comes_again_marked():
     graz.turn()
     unacked = [delivery.event.payload for delivery in first.deliveries[6:]]
     second = attach(lyon)
-    world.run(8)
-    assert first.closed, "an exclusive reader has come here"
+    world.run(40)
+    assert first.closed is None and not got(second), "nobody takes it from under a reader"
+    first.consumer.detach(first)
+    graz.turn()
+    world.run(4)
     assert sorted(got(second)) == sorted(unacked)
     assert all(delivery.attempts > 1 for delivery in second.deliveries)
 
@@ -188,6 +192,8 @@ def test_neither_loss_of_messages_nor_crashes_of_either_node_lose_an_event(seed)
     graz.turn()
     world.run(0.5)                      # stored
     everything = write(world, graz, cloud, lyon)
+    first.consumer.detach(first)
+    graz.turn()
     reader, life = attach(lyon), lyon.life
     for _ in range(3):
         world.run(rng.uniform(0.0, 0.5))
@@ -219,6 +225,45 @@ def test_a_consumer_goes_only_where_all_of_its_events_may_go(exports, moves):
     world.run(8)
     assert ("desk" in graz.router.consumers) is not moves
     assert lyon.replication.handover.moved_in == int(moves)
+
+
+def test_a_node_whose_link_may_bring_nothing_of_it_does_not_keep_a_consumer_from_its_reader():
+    """It said that it has every consumer that is opened here, and the consumers waited for it for ever."""
+    world, _graz, _cloud, lyon = trio()
+    lyon.edges["graz"] = SimpleNamespace(exports=("#",), imports=("rogue/#",), prefix="")
+
+    def lie(source, to, body):
+        message = decode(body)
+        if source == "graz" and isinstance(message, Export):
+            return [encode(msgspec.structs.replace(message, found=True, used_ms=2**52))]
+        return None
+
+    world.tap = lie
+    reader = attach(lyon)
+    world.run(1)
+    assert not reader.consumer.paused
+    write(world, lyon)
+    assert len(got(reader)) == 10
+
+
+def test_what_has_left_for_one_node_does_not_go_to_another_that_may_not_read_it():
+    world, graz, cloud, lyon = trio()
+    first = attach(graz)
+    world.run(2)
+    first.consumer.detach(first)
+    graz.turn()
+    world.tap = lambda source, to, body: (
+        [] if isinstance(found := decode(body), ExportAsk) and found.step == Step.DONE else None)
+    attach(lyon)
+    world.run(4)
+    assert graz.replication.handover.departures.gone
+    graz.edges["cloud"] = SimpleNamespace(exports=("rogue/#",), imports=("#",), prefix="")
+    world.run(70)
+    answers = []
+    world.tap = lambda source, to, body: answers.append(decode(body)) if (source, to) == ("graz", "cloud") else None
+    graz.do(lambda: graz.replication.on_message("cloud", encode(ExportAsk(9, "desk", "ana", 2))))
+    world.run(1)
+    assert [(one.found, one.state) for one in answers if isinstance(one, Export)] == [(False, b"")] and cloud.alive
 
 
 def test_a_consumer_that_could_not_be_stored_as_gone_is_given_to_nobody():

@@ -98,7 +98,9 @@ def test_unacked_events_from_before_a_late_wish():
         world.run(0.5)
     world.tap = None
     world.run_until(lambda: len(got(first)) >= len(payloads(cloud)))
-    second = attach(lyon)                       # nothing was acked
+    first.consumer.detach(first)                # nothing was acked
+    graz.turn()
+    second = attach(lyon)
     world.run(10)
     assert {*got(second)} == {*payloads(cloud)}
 

@@ -1,0 +1,33 @@
+"""Borders: what may pass by a link, asked of whole filters. Used where more than single events is at stake."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from routing.topic import filter_covers
+
+if TYPE_CHECKING:
+    from mesh.link.neighbour import Neighbour
+
+EVERYTHING: Final = "#"
+NOTHING: Final = ("",)          # a list of filters that no topic matches
+
+
+def exports_of(edge: Neighbour | None) -> tuple[str, ...]:
+    """Filters of what may leave by a link. Empty: everything; without a link nothing."""
+    if edge is None:
+        return NOTHING
+    return () if EVERYTHING in edge.exports else tuple(edge.exports)
+
+
+def may_leave(edge: Neighbour | None, patterns: Iterable[str]) -> bool:
+    """May all events of these filters leave by this link?"""
+    return edge is not None and all(any(filter_covers(one, pattern) for one in edge.exports) for pattern in patterns)
+
+
+def may_enter(edge: Neighbour | None, patterns: Iterable[str]) -> bool:
+    """The same for coming in. The filters are as they are written here, with the prefix of the link."""
+    if edge is None:
+        return False
+    prefix = f"{edge.prefix.rstrip('/')}/" if edge.prefix else ""
+    return all(any(filter_covers(prefix + one, pattern) for one in edge.imports) for pattern in patterns)
