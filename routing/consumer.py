@@ -61,7 +61,8 @@ class Consumer:
         self.spec = spec
         self.name = spec.name
         self.identity = identity                        # whose rights decide what it may read
-        self.interest = Interest(lambda topic: registry.rights.may_read(self.identity, topic))
+        self.interest = Interest(
+            lambda topic: registry.rights.may_read(self.identity, topic), registry.answer_memory)
         self.cursors: dict[Partition, Cursor] = {}
         self.members = Members(spec.mode)
         self.paused = False
@@ -69,6 +70,7 @@ class Consumer:
         self.generation = registry.clock_ms() // 1000   # answers to what was delivered before a seek do not count
         self.in_flight = 0
         self.in_flight_bytes = 0
+        self.account = registry.accounts.of(identity.user)
         self.delivered = 0
         self.acked = 0
         self.redelivered = 0
@@ -296,8 +298,7 @@ class Consumer:
         if self.spec.ack_timeout_s is not None:
             for delivery in deliveries:
                 self.later(self.spec.ack_timeout_s, cursor, delivery)
-        self.in_flight += count
-        self.in_flight_bytes += size
+        self.hold(count, size)
         self.delivered += count
         member.credit -= count
         self.touch()
@@ -309,7 +310,13 @@ class Consumer:
 
     def room_bytes(self) -> int:
         """Payload bytes that may still go in flight."""
-        return self._registry.limits.in_flight_bytes_max - self.in_flight_bytes
+        return self.account.room(self, self._registry.limits.in_flight_bytes_max - self.in_flight_bytes)
+
+    def hold(self, count: int, size: int) -> None:
+        """So many more are in flight, with so many payload bytes. Negative: they are not any more."""
+        self.in_flight += count
+        self.in_flight_bytes += size
+        self.account.hold(size)
 
     @property
     def returned_bytes_max(self) -> int:
@@ -390,14 +397,15 @@ class Consumer:
         for cursor in self.cursors.values():
             cursor.restart(cursor.position)
             cursor.behind = False                       # nothing is left to count
+        self._recount_in_flight()
         self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
 
     def _recount_in_flight(self) -> None:
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
-        self.in_flight = len(held)
-        self.in_flight_bytes = sum(len(delivery.event.payload) for delivery in held)
+        self.hold(len(held) - self.in_flight,
+                  sum(len(delivery.event.payload) for delivery in held) - self.in_flight_bytes)
 
     def lost_to_retention(self, records: int) -> None:
         """So many went before they were read. For readahead.py."""

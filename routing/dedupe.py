@@ -12,10 +12,18 @@ from typing import Any, TypeAlias
 from routing.event import Event
 from routing.ticket import Ticket
 
+KEY_BYTES = 350             # of a remembered id beside its topic and itself
+WINDOWS_LEAST = 16          # windows that all have room, however large
 PUBLISHERS_MAX = 10_000     # windows kept; the publisher that was quiet longest loses its window first
 
 
 MessageKey: TypeAlias = tuple[str, bytes | str | int]       # topic, message id
+
+
+def key_bytes(message_key: MessageKey) -> int:
+    """What remembering it takes, about."""
+    topic, identifier = message_key
+    return KEY_BYTES + len(topic) + (len(identifier) if isinstance(identifier, (str, bytes)) else 8)
 
 
 class First:
@@ -32,16 +40,24 @@ class First:
 class Window:
     """The last message ids of one publisher and the event that each of them became."""
 
-    __slots__ = ("_seen", "_size")
+    __slots__ = ("_bytes_max", "_seen", "_size", "bytes")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, bytes_max: int) -> None:
         self._size = size
+        self._bytes_max = bytes_max
         self._seen: dict[MessageKey, First] = {}
+        self.bytes = 0
 
     def remember(self, message_key: MessageKey, first: First) -> None:
-        if len(self._seen) >= self._size:
-            del self._seen[next(iter(self._seen))]
+        while self._seen and (len(self._seen) >= self._size or self.bytes > self._bytes_max):
+            self._forget(next(iter(self._seen)))
+        if message_key not in self._seen:
+            self.bytes += key_bytes(message_key)
         self._seen[message_key] = first
+
+    def _forget(self, message_key: MessageKey) -> None:
+        if self._seen.pop(message_key, None) is not None:
+            self.bytes -= key_bytes(message_key)
 
     def find(self, message_key: MessageKey) -> First | None:
         return self._seen.get(message_key)
@@ -72,7 +88,7 @@ class Window:
     def _settle(self, index: int, event: Event, message_key: MessageKey, first: First) -> None:
         assert first.ticket is not None
         if index in first.ticket.refusals:
-            self._seen.pop(message_key, None)           # it is not in the log: the next try must get in
+            self._forget(message_key)                   # it is not in the log: the next try must get in
             return
         first.offset, first.partition, first.ticket = event.offset, event.partition, None
 
@@ -87,8 +103,12 @@ class Window:
 class Windows:
     """The windows of all publishers, bounded: least recently used goes first."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, bytes_max: int) -> None:
+        """bytes_max: of all windows together; one has a sixteenth of it at most."""
         self._size = size
+        self._bytes_max = bytes_max
+        self._bytes = 0                             # of all windows but the one in use
+        self._current: Window | None = None
         self._windows: dict[str, Window] = {}
         self.recovered: dict[str, Window] = {}      # from the log, by Event.publisher; only grows at start
 
@@ -104,15 +124,21 @@ class Windows:
         """A stored event with a message id, in the order of the log."""
         window = self.recovered.get(event.publisher)
         if window is None:
-            window = self.recovered[event.publisher] = Window(self._size)
+            window = self.recovered[event.publisher] = Window(self._size, self._bytes_max // WINDOWS_LEAST)
         window.remember((event.topic, message_id), First(event.offset, event.partition))
 
     def of(self, publisher: str) -> Window:
         """publisher: a name that no other publisher has."""
         window = self._windows.pop(publisher, None)
         if window is None:
-            window = Window(self._size)
-            if len(self._windows) >= PUBLISHERS_MAX:
-                del self._windows[next(iter(self._windows))]
+            window = Window(self._size, self._bytes_max // WINDOWS_LEAST)
+        if window is not self._current:
+            if self._current is not None:
+                self._bytes += self._current.bytes
+            self._bytes -= window.bytes
+            self._current = window
+        while self._windows and (
+                len(self._windows) >= PUBLISHERS_MAX or self._bytes + window.bytes > self._bytes_max):
+            self._bytes -= self._windows.pop(next(iter(self._windows))).bytes
         self._windows[publisher] = window
         return window

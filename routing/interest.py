@@ -10,22 +10,45 @@ from typing import TYPE_CHECKING
 
 from routing.event import Event
 from routing.filter_trie import FilterTrie
-from routing.topic import filter_matches, is_wildcard
+from routing.topic import KEPT_CHARS_MAX, filter_matches, is_wildcard
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
-TOPICS_CACHED = 50_000      # answers kept; beyond it the cache starts afresh
+ANSWER_BYTES = 160          # of an answer beside its topic
 LINEAR_MAX = 16             # more filters than this stand in a trie, too
+
+
+class AnswerMemory:
+    """What the answers of all consumers together take. When it is too much, all of them start afresh."""
+
+    __slots__ = ("_bytes", "_bytes_max", "_tables")
+
+    def __init__(self, bytes_max: Callable[[], int]) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._tables: list[dict[str, bool]] = []        # those that have something in them
+
+    def keep(self, answers: dict[str, bool], topic: str) -> None:
+        """One more answer will be kept in this table."""
+        self._bytes += len(topic) + ANSWER_BYTES
+        if self._bytes > self._bytes_max():
+            for table in self._tables:
+                table.clear()
+            self._tables.clear()
+            self._bytes = len(topic) + ANSWER_BYTES
+        if not answers:
+            self._tables.append(answers)
 
 
 class Interest:
     """Filters, what is fresh among them, and a cache of answers per topic."""
 
-    __slots__ = ("_answers", "_may_read", "_trie", "_wild", "fresh", "patterns", "unstored")
+    __slots__ = ("_answers", "_may_read", "_memory", "_trie", "_wild", "fresh", "patterns", "unstored")
 
-    def __init__(self, may_read: Callable[[str], bool]) -> None:
+    def __init__(self, may_read: Callable[[str], bool], memory: AnswerMemory) -> None:
         """may_read(topic): the policy's answer for the consumer's owner."""
+        self._memory = memory
         self.patterns: dict[str, None] = {}                 # changed by add() and remove() only
         self.unstored: dict[str, None] = {}                 # those that the registry has not stored
         self.fresh: dict[str, dict[Partition, int]] = {}    # pattern → first offset that it wants
@@ -65,11 +88,12 @@ class Interest:
 
     def forget_answers(self) -> None:
         """Filters or rules are not what they were."""
-        self._answers.clear()
+        if self._answers:
+            self._answers = {}
 
     def from_the_start(self) -> Interest:
         """The same filters, all of which reach back as far as there is anything."""
-        copy = Interest(self._may_read)
+        copy = Interest(self._may_read, self._memory)
         copy.patterns = dict(self.patterns)
         copy._wild = self._wild
         return copy
@@ -84,9 +108,9 @@ class Interest:
         answer = self._answers.get(topic)
         if answer is None:
             answer = (matched or bool(self.matching(topic))) and self._may_read(topic)
-            if len(self._answers) >= TOPICS_CACHED:
-                self._answers.clear()
-            self._answers[topic] = answer
+            if len(topic) <= KEPT_CHARS_MAX:
+                self._memory.keep(self._answers, topic)
+                self._answers[topic] = answer
         return answer
 
     def wants_event(self, event: Event) -> bool:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from routing.accounts import Accounts
 from routing.consumer import Consumer, ConsumerSpec, Start
 from routing.counting import Count, Counting
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.event import DeadLetter, Event, Headers, Properties
+from routing.interest import AnswerMemory
 from routing.policy import INTERNAL, Identity
 from routing.rights import Rights
 from routing.settings import Limits
@@ -55,6 +57,8 @@ class ConsumerRegistry:
         self.rights: Rights = router.rights
         self.clock_s: Callable[[], float] = router.clock_s
         self.clock_ms: Callable[[], int] = router.clock_ms
+        self.accounts = Accounts(lambda: self.limits.in_flight_user_bytes)
+        self.answer_memory = AnswerMemory(lambda: self.limits.answer_cache_bytes)
         self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
         self._share = router.shares.consumers
@@ -146,6 +150,10 @@ class ConsumerRegistry:
             if user is not None:
                 self._share.add(user)
             consumer.counted_for = user
+        if consumer.identity.user != consumer.account.user:
+            consumer.account.hold(-consumer.in_flight_bytes)
+            consumer.account = self.accounts.of(consumer.identity.user)
+            consumer.account.hold(consumer.in_flight_bytes)
 
     def delete(self, name: str, reason: str = "the consumer was deleted") -> bool:
         consumer = self.by_name.pop(name, None)
@@ -229,6 +237,7 @@ class ConsumerRegistry:
 
     def tick(self, now_s: float) -> None:
         self.counting.tick()
+        self.accounts.tick()
         self._wake(now_s)
         stalled, self._stalled = self._stalled, set()
         for consumer in stalled:

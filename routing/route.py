@@ -12,12 +12,14 @@ from routing.policy import Action, Policy
 from routing.settings import Limits
 from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
-from routing.topic import is_wildcard
+from routing.topic import KEPT_CHARS_MAX, is_wildcard
 
 if TYPE_CHECKING:
     from routing.event import Event
     from routing.log.partition import Partition
 
+ROUTE_BYTES = 400
+TARGET_BYTES = 150
 OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
 
 
@@ -50,6 +52,13 @@ class Route:
         self.consumers = consumers
         self.remote = remote
 
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory, about."""
+        subscriptions = sum(len(target.subscriptions) for target in self.direct)
+        return ROUTE_BYTES + len(self.topic) + TARGET_BYTES * len(self.direct) + 8 * (
+            subscriptions + len(self.consumers))
+
 
 class RouteTable:
     """Topic → Route. Whoever changes what a route is made of says so by changed()."""
@@ -62,13 +71,18 @@ class RouteTable:
         self._streams = streams
         self._policy = policy
         self._routes: dict[str, Route] = {}
+        self._bytes = 0                         # of them, about; those that were dropped one by one included
 
     def of(self, topic: str) -> Route:
         found = self._routes.get(topic)
         if found is None:
-            if len(self._routes) >= self.limits.match_cache_topics:
-                self._routes.clear()
-            found = self._routes[topic] = make_route(topic, self._streams, self.trie, self._policy, self.remote)
+            found = make_route(topic, self._streams, self.trie, self._policy, self.remote)
+            if len(topic) <= KEPT_CHARS_MAX:
+                self._bytes += found.bytes
+                if len(self._routes) >= self.limits.match_cache_topics or self._bytes > self.limits.match_cache_bytes:
+                    self._routes.clear()
+                    self._bytes = found.bytes
+                self._routes[topic] = found
         return found
 
     def known_topics(self) -> Iterator[str]:
@@ -80,6 +94,7 @@ class RouteTable:
         self.generation += 1
         if pattern is None or is_wildcard(pattern):
             self._routes.clear()
+            self._bytes = 0
         else:
             self._routes.pop(pattern, None)
 

@@ -36,6 +36,7 @@ from routing.state import STATE_STREAM, StateTable
 from routing.streams import StreamTable
 from routing.subscription import Sink, Subscription
 from routing.ticket import Ticket
+from routing.topic import KEPT_CHARS_MAX
 from routing.turns import Turns
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Router:
         self._turn_requested = False
         self._sinks: list[Sink] = []            # with something in their inbox
         self._relief: list[Callable[[], None]] = []
-        self._windows = Windows(limits.dedupe_window)
+        self._windows = Windows(limits.dedupe_window, limits.dedupe_bytes)
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
@@ -193,9 +194,10 @@ class Router:
         if refusal is not None:     # publish() counts each event, this one too
             self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
         answer = refusal or self.routes.of(topic)
-        if len(publisher.routes) >= TOPICS_CACHED:
-            publisher.routes.clear()
-        publisher.routes[topic] = answer
+        if len(topic) <= KEPT_CHARS_MAX:
+            if len(publisher.routes) >= TOPICS_CACHED:
+                publisher.routes.clear()
+            publisher.routes[topic] = answer
         return answer
 
     def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,

@@ -33,8 +33,7 @@ def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
         elif cursor.again.take(event.offset) is None and cursor.delayed.take(event.offset) is None:
             continue
         done += 1
-    consumer.in_flight -= released
-    consumer.in_flight_bytes -= size
+    consumer.hold(-released, -size)
     consumer.settled(done)
 
 
@@ -62,8 +61,7 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
 def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
     """This event, which is in flight, is so no more. Where it goes now is the caller's to say."""
     del cursor.in_flight[event.offset]
-    consumer.in_flight -= 1
-    consumer.in_flight_bytes -= len(event.payload)
+    consumer.hold(-1, -len(event.payload))
     if consumer.spec.mode is Mode.KEY_SHARED:
         consumer.members.key_released(event)
 
@@ -80,8 +78,7 @@ def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> 
     cursor.in_flight[delivery.event.offset] = delivery
     if consumer.spec.mode is Mode.KEY_SHARED:
         consumer.members.key_taken(delivery.event, consumer.members.owner(delivery.event))
-    consumer.in_flight += 1
-    consumer.in_flight_bytes += len(delivery.event.payload)
+    consumer.hold(1, len(delivery.event.payload))
     consumer.dead_lettered += 1
 
 

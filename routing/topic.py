@@ -10,6 +10,7 @@ from routing.errors import TopicError, TopicLimitError
 
 TOPIC_BYTES_MAX = 65_535
 TOPIC_LEVELS_MAX = 128
+KEPT_CHARS_MAX = 512        # what was worked out for a longer topic is not kept: those are rare, and 60 KB each
 
 
 def check_topic(topic: str) -> None:

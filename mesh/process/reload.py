@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 RESTART = "cannot change while the node runs; restart it"
 TABLES_AT_START = ("logins", "mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
-LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window")
+LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window", "dedupe_bytes")
 
 
 async def reload(node: Node, path: Path | None, data: str | None) -> None:

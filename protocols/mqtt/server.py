@@ -47,7 +47,7 @@ from routing.retained import RETAINED_STREAM
 from routing.router import Router
 from routing.steps import in_steps
 from routing.ticket import Ticket
-from routing.topic import check_topic
+from routing.topic import KEPT_CHARS_MAX, check_topic
 
 log = logging.getLogger(__name__)
 
@@ -195,9 +195,10 @@ class MqttServer:
             return None
         if convert.is_internal(topic):
             return None
-        if len(self.topics) >= self.settings.topic_cache_max:
-            self.topics.clear()
-        self.topics[raw] = topic
+        if len(raw) <= KEPT_CHARS_MAX:
+            if len(self.topics) >= self.settings.topic_cache_max:
+                self.topics.clear()
+            self.topics[raw] = topic
         return topic
 
     # -- sessions: begin and end ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from protocols.mqtt.packets import FilterRequest
 from routing.errors import TopicError
 from routing.filter_trie import FilterTrie
 from routing.subscription import Subscription
-from routing.topic import filter_matches
+from routing.topic import KEPT_CHARS_MAX, filter_matches
 
 if TYPE_CHECKING:
     from protocols.mqtt.shared import SharedMember
@@ -147,7 +147,9 @@ class SubscriptionSet:
         except KeyError:
             if len(plans) >= PLANS_MAX:
                 plans.clear()
-            plan = plans[topic] = _merge(self.matching(topic))
+            plan = _merge(self.matching(topic))
+            if len(topic) <= KEPT_CHARS_MAX:
+                plans[topic] = plan
             return plan
 
     def matching(self, topic: str) -> list[MqttSubscription]:

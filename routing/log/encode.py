@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from routing.event import Event, OriginPartition, Properties
 from routing.log.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
 from routing.log.fields import ORIGIN_DIGITS, RawHeader, event_headers
+from routing.topic import KEPT_CHARS_MAX
 
-_ENTRIES_MAX = 65_536               # distinct (topic, qos, publisher); dropped as a whole when full
+_BYTES_MAX = 16 * 1024 * 1024       # of entries and their shapes, per partition; dropped as a whole when full
+_ENTRY_BYTES = 900                  # of an entry beside three times its topic
+_SHAPE_BYTES = 250
 _SHAPES_MAX = 1024                  # payload lengths remembered per entry
 _SHAPE_LENGTH_MAX = 4096            # longer payloads differ too much in length, and cost more than their frame
 _CONTENT_TYPE_CHARS_MAX = 128       # longer ones are not worth an entry
@@ -56,11 +59,11 @@ class Entry:
 class Encoder:
     """Draws the batches of one partition."""
 
-    __slots__ = ("_count", "_entries")
+    __slots__ = ("_bytes", "_entries")
 
     def __init__(self) -> None:
         self._entries: dict[Group, dict[str, Entry]] = {}       # what events share → topic → entry
-        self._count = 0
+        self._bytes = 0
 
     def encode(
         self,
@@ -125,6 +128,7 @@ class Encoder:
                         size_part, after, size = shapes[len(payload)]
                     except KeyError:
                         size_part, after, size = entry.shape(stretch, len(payload))
+                        self._take(_SHAPE_BYTES + len(after))
                     extend((size_part, lead, VARINTS[count], after, payload, header_part))
                     if origin is not None:
                         pieces.append(b"%016x" % event.origin_offset)
@@ -146,14 +150,20 @@ class Encoder:
         return entries
 
     def _new_entry(self, event: Event, content_type: str) -> Entry:
-        self._count += 1
-        if self._count > _ENTRIES_MAX:
+        entry = Entry(event)
+        if len(event.topic) <= KEPT_CHARS_MAX:
+            self._take(_ENTRY_BYTES + 3 * len(event.topic))
+            self._entries_of(event, content_type)[event.topic] = entry
+        return entry
+
+    def _take(self, size: int) -> None:
+        """So much more is kept: an entry, or a shape of one."""
+        self._bytes += size
+        if self._bytes > _BYTES_MAX:
             for entries in self._entries.values():      # emptied one by one, because encode() may hold one of them
                 entries.clear()
             self._entries.clear()
-            self._count = 1
-        entry = self._entries_of(event, content_type)[event.topic] = Entry(event)
-        return entry
+            self._bytes = size
 
     def _record(self, event: Event, offset_delta: int, timestamp_delta: int, tombstones: bool) -> bytes:
         """Any record, the long way."""

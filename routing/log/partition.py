@@ -13,11 +13,13 @@ from typing import Protocol
 import msgspec
 
 from routing.errors import Reason, Refusal
-from routing.event import Event
+from routing.event import Event, event_size_bytes
 from routing.log.batch import (
+    CODEC_MASK,
     CONTROL_MASK,
     LOG_APPEND_TIME_MASK,
     BatchError,
+    BatchHeader,
     check_batch,
     check_header,
     place,
@@ -31,7 +33,7 @@ from routing.log.index import RELATIVE_OFFSET_MAX
 from routing.log.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.reader import Reader
 from routing.log.segment import Segment
-from routing.log.tail_cache import TailCache
+from routing.log.tail_cache import TailBudget, TailCache
 from routing.log.tally import Tally
 from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
@@ -76,13 +78,21 @@ class Owner(Protocol):
     def on_loop(self, work: Callable[[], None]) -> None: ...
 
 
+def plain_size(batch: tuple[BatchHeader, list[Event]], piece: bytes) -> int:
+    """What the events of a batch take, which may be much more than it does when it is compressed."""
+    header, events = batch
+    if not header.attributes & CODEC_MASK:
+        return len(piece)
+    return sum(event_size_bytes(event) for event in events)
+
+
 def _ignore(partition: Partition, events: list[Event]) -> None:
     pass
 
 
 class Partition:
     def __init__(
-        self, owner: Owner, settings: StreamSettings, index: int, segments: list[Segment], tail_cache_bytes: int
+        self, owner: Owner, settings: StreamSettings, index: int, segments: list[Segment], tail_budget: TailBudget
     ) -> None:
         """segments: as recovered, in order, at least one; the last is active."""
         self.stream = settings.name
@@ -108,7 +118,7 @@ class Partition:
         self._reserved = read_reservation(segments[-1].fs, segments[-1].directory)
         self._unsynced_bytes = 0
         self._decoder = self.fresh_decoder()
-        self._cache = TailCache(tail_cache_bytes, self.end_offset)
+        self._cache = TailCache(tail_budget, self.end_offset)
         self._reader = Reader(segments, self._decoder, owner.open_segments)
         self._upkeep = Upkeep(self, owner)
         for segment in segments:
@@ -290,7 +300,7 @@ class Partition:
         size = sum(map(len, task.pieces))
         self.end_offset = task.end_offset
         self._reserved = max(self._reserved, task.reserve or 0)
-        self._cache.add(committed, size, task.end_offset)
+        self._cache.add(committed, sum(map(plain_size, task.batches, task.pieces)), task.end_offset)
         self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
         if task.sync:
             self._upkeep.synced()

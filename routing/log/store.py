@@ -27,6 +27,7 @@ from routing.log.gather import Gather
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
 from routing.log.partition import Partition
 from routing.log.recovery import recover_partition
+from routing.log.tail_cache import TailBudget
 from routing.log.template import topic_of_key
 from routing.log.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.settings import Durability, StreamSettings
@@ -59,7 +60,7 @@ class LocalStore:
         call_on_loop: Callable[[Callable[[], None]], None],
         clock_ms: Callable[[], int],
         pending_bytes_max: int = 64 * 1024 * 1024,
-        tail_cache_bytes: int = 16 * 1024 * 1024,
+        tail_cache_bytes: int = 64 * 1024 * 1024,
         fs: FileSystem | None = None,
         spawn_writer: Callable[[str], Writer] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
@@ -86,7 +87,7 @@ class LocalStore:
         self._root = root
         self._fs = fs if fs is not None else RealFileSystem()
         self._call_on_loop = call_on_loop
-        self._tail_cache_bytes = tail_cache_bytes
+        self._tail_budget = TailBudget(tail_cache_bytes)
         self._dirty: dict[Partition, None] = {}
         self._rejected: list[tuple[Ticket, Partition, Refusal]] = []
         self._notifications: deque[Callable[[], None]] = deque()
@@ -136,7 +137,7 @@ class LocalStore:
                 )
             except OSError as error:
                 raise StorageError(f"{path}: {error.strerror or error}") from error
-            opened.append(Partition(self, settings, index, segments, self._tail_cache_bytes))
+            opened.append(Partition(self, settings, index, segments, self._tail_budget))
         self.partitions += opened
         return opened
 

@@ -1,7 +1,7 @@
 """The newest committed events of a partition, decoded, so that readers at the tail touch no disk.
 
-Used by partition.py. Bounded by bytes; whole commit groups leave at the old end. What it holds is always one run of
-offsets that ends at the committed end.
+Used by partition.py. Bounded by bytes, of all partitions together; whole commit groups leave at the old end. What a
+cache holds is always one run of offsets that ends at the committed end.
 """
 from __future__ import annotations
 
@@ -11,14 +11,47 @@ from collections import deque
 from routing.event import Event
 
 EVENT_OVERHEAD_BYTES = 200      # of one decoded event beside its bytes on disk; measured with tracemalloc
+STALE_MAX = 1_024
+
+
+class TailBudget:
+    """What the caches of all partitions may take together. The group that is oldest of all leaves first."""
+
+    __slots__ = ("_bytes", "_bytes_max", "_count", "_groups")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._count = 0                                         # groups that are there
+        self._groups: deque[tuple[TailCache, int]] = deque()    # in the order of commits: cache, first offset
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def take(self, cache: TailCache, first_offset: int, size: int) -> None:
+        self._groups.append((cache, first_offset))
+        self._bytes += size
+        self._count += 1
+        while self._bytes > self._bytes_max and self._groups:
+            oldest, offset = self._groups.popleft()
+            oldest.drop_group(offset)                   # which gives back what it took, if it is there still
+
+    def give(self, size: int) -> None:
+        """A group has left."""
+        self._bytes -= size
+        self._count -= 1
+        if len(self._groups) > 2 * self._count + STALE_MAX:     # retention took most of them
+            self._groups = deque(entry for entry in self._groups if entry[1] >= entry[0].first_offset)
 
 
 class TailCache:
-    __slots__ = ("_bytes", "_bytes_max", "_groups", "first_offset")
+    __slots__ = ("_budget", "_bytes", "_end_offset", "_groups", "first_offset")
 
-    def __init__(self, bytes_max: int, first_offset: int) -> None:
-        self._bytes_max = bytes_max
+    def __init__(self, budget: TailBudget, first_offset: int) -> None:
+        self._budget = budget
         self._bytes = 0
+        self._end_offset = first_offset
         self._groups: deque[tuple[int, list[Event], int]] = deque()    # first offset, events, bytes
         self.first_offset = first_offset        # nothing before it is here; the end is the partition's
 
@@ -26,21 +59,31 @@ class TailCache:
     def bytes(self) -> int:
         return self._bytes
 
-    def add(self, events: list[Event], disk_bytes: int, end_offset: int) -> None:
-        """The events of one commit, in order, which reach up to end_offset."""
+    def add(self, events: list[Event], plain_bytes: int, end_offset: int) -> None:
+        """The events of one commit, in order, which reach up to end_offset. plain_bytes: not compressed."""
+        self._end_offset = end_offset
         if events:
-            size = disk_bytes + len(events) * EVENT_OVERHEAD_BYTES
+            size = plain_bytes + len(events) * EVENT_OVERHEAD_BYTES
             self._groups.append((events[0].offset, events, size))
             self._bytes += size
-        while self._groups and self._bytes > self._bytes_max:
-            self._bytes -= self._groups.popleft()[2]
-            self.first_offset = self._groups[0][0] if self._groups else end_offset
+            self._budget.take(self, events[0].offset, size)
+
+    def drop_group(self, first_offset: int) -> None:
+        """Forget the oldest group, if it is the one that begins there. For TailBudget."""
+        if self._groups and self._groups[0][0] == first_offset:
+            self._leave()
+
+    def _leave(self) -> None:
+        size = self._groups.popleft()[2]
+        self._bytes -= size
+        self._budget.give(size)
+        self.first_offset = self._groups[0][0] if self._groups else self._end_offset
 
     def drop_before(self, offset: int, end_offset: int) -> None:
         """Forget the groups before offset, where a segment begins, and so a group."""
+        self._end_offset = end_offset
         while self._groups and self._groups[0][0] < offset:
-            self._bytes -= self._groups.popleft()[2]
-            self.first_offset = self._groups[0][0] if self._groups else end_offset
+            self._leave()
 
     def groups_from(self, offset: int) -> list[list[Event]]:
         """Lists of events; the first may begin before offset. offset is not before first_offset."""

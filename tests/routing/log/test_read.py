@@ -9,7 +9,7 @@ import pytest
 from routing.event import Event
 from routing.log.batch import check_batch
 from routing.log.reader import SKIP_COST
-from routing.log.tail_cache import TailCache
+from routing.log.tail_cache import TailBudget, TailCache
 from tests.support.log import everything, make_store, open_partition, scan_all
 
 COUNT = 3_000
@@ -219,7 +219,7 @@ def test_a_reader_at_the_tail_gets_the_same_objects_without_the_disk(tmp_path):
 
 
 def test_a_group_larger_than_the_cache_is_not_kept():
-    cache = TailCache(1_000, 0)
+    cache = TailCache(TailBudget(1_000), 0)
     cache.add([Event("t", b"", offset=0)], 5_000, 1)
     assert cache.bytes == 0 and cache.first_offset == 1 and cache.groups_from(1) == []
 
