@@ -22,6 +22,8 @@ from protocols.wire import ConnectionFactory, ConnectionHandler
 from routing.turns import Turns
 
 BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
+PEER_CLOSE_S = 1.0              # after our end of a connection the peer has so long to send its own
+LINGER_BYTES_MAX = 4 * 1024 * 1024      # thrown away of a closed connection before it is cut off
 
 
 class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +78,7 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
     """One connection: ByteChannel to its handler, asyncio.Protocol to its transport."""
 
     __slots__ = ("_closed", "_direct", "_ended", "_handler", "_in_slice", "_listener", "_pending",
-                 "_pending_bytes", "_transport", "address", "tls_identity")
+                 "_pending_bytes", "_thrown_away", "_transport", "address", "tls_identity")
 
     def __init__(self, listener: SocketListener) -> None:
         super().__init__(listener.turns)
@@ -90,6 +92,7 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
         self._closed = False                    # by us
+        self._thrown_away = 0                   # bytes that came after that
         self._ended = False                     # the socket is gone
 
     # -- asyncio.BufferedProtocol -----------------------------------------------------------------------------
@@ -116,11 +119,17 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         listener, turns = self._listener, self._turns
+        if self._closed:
+            return listener.buffer
         return listener.buffer[:self.slice_bytes] if turns.spent_s < turns.turn_s else listener.busy_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if not self._closed:
             self.take(bytes(self._listener.buffer[:nbytes]))
+            return
+        self._thrown_away += nbytes
+        if self._thrown_away > LINGER_BYTES_MAX and self._transport is not None:
+            self._transport.abort()
 
     def eof_received(self) -> bool:
         return False                            # the transport closes, connection_lost() follows
@@ -226,6 +235,14 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
         self.drop_later()
         self.release()
         self._start()                           # a paused transport does not notice that the peer has gone
+        if transport.is_closing():
+            return
+        if transport.can_write_eof():           # else a reset, for what we have not read, takes our last words from it
+            transport.write_eof()
+            linger_s = self._listener.settings.linger_s
+            self._listener.loop.call_later(
+                linger_s if transport.get_write_buffer_size() else min(linger_s, PEER_CLOSE_S), transport.abort)
+            return
         if transport.get_write_buffer_size():
             self._listener.loop.call_later(self._listener.settings.linger_s, transport.abort)
         transport.close()

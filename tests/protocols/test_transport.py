@@ -149,6 +149,39 @@ def test_a_peer_that_does_not_read_is_cut_off_after_the_linger(run):
     run(scenario, SocketSettings(linger_s=0.1))
 
 
+def test_the_last_words_arrive_though_the_peer_goes_on_sending(run):
+    """A socket that is closed with bytes unread resets the connection, and the peer loses what it had not read yet."""
+    async def scenario(listener, factory, connect):
+        reader, writer = await connect()
+        if writer.get_extra_info("ssl_object") is not None:
+            return                                          # TLS has no half of a connection
+        writer.write(b"bye")
+        await until(lambda: factory.handlers and factory.handlers[0].reads)
+        for _ in range(20):
+            writer.write(b"still talking" * 1_000)
+            await asyncio.sleep(0.002)
+        assert await reader.read() == b"goodbye"
+        assert factory.handlers[0].reads == [b"bye"]
+        writer.close()
+        await until(lambda: factory.handlers[0].events == ["eof"])
+
+    run(scenario)
+
+
+def test_a_peer_that_never_stops_sending_is_cut_off(run):
+    async def scenario(listener, factory, connect):
+        _, writer = await connect()
+        writer.write(b"bye")
+        await until(lambda: factory.handlers and factory.handlers[0].reads)
+        with pytest.raises(ConnectionError):
+            while True:
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+        await until(lambda: factory.handlers[0].events == ["eof"])
+
+    run(scenario, SocketSettings(linger_s=1_000))
+
+
 def test_reading_can_be_paused(run):
     async def scenario(listener, factory, connect):
         reader, writer = await connect()
