@@ -408,7 +408,7 @@ class Router:
     @property
     def pressure(self) -> bool:
         """True when so much waits for the disk that publishers should not be read."""
-        return self.store.pending_bytes > self.limits.pending_commit_bytes // 2
+        return self.store.crowded
 
     def on_relief(self, callback: Callable[[], None]) -> None:
         """Call callback once when the pressure is gone."""

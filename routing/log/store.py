@@ -25,6 +25,7 @@ from routing.log.decode import Decoder
 from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
 from routing.log.gather import Gather
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
+from routing.log.pace import Pace
 from routing.log.partition import Partition
 from routing.log.recovery import recover_partition
 from routing.log.tail_cache import TailBudget
@@ -45,6 +46,9 @@ class Store(Protocol):
     epoch: str
     pending_bytes: int
     steady_ms: Callable[[], int]
+
+    @property
+    def crowded(self) -> bool: ...
 
     def open_stream(self, settings: StreamSettings) -> list[Partition]: ...
     def kick(self) -> None: ...
@@ -83,6 +87,7 @@ class LocalStore:
         self.open_segments = OpenSegments(open_segments_max)
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
+        self._pace = Pace(pending_bytes_max // 2)
         self.partitions: list[Partition] = []
         self._root = root
         self._fs = fs if fs is not None else RealFileSystem()
@@ -162,6 +167,11 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ commit
 
+    @property
+    def crowded(self) -> bool:
+        """More waits than the disk takes in some milliseconds: publishers should be held."""
+        return self.pending_bytes > self._pace.bytes_max
+
     def dirty(self, partition: Partition) -> None:
         """The partition has something to write."""
         self._dirty[partition] = None
@@ -201,6 +211,8 @@ class LocalStore:
                 tasks.append(task)
             if not partition.has_open_group:
                 del self._dirty[partition]
+        if tasks:
+            self._pace.begun(now_s)
         for task in tasks:
             self._writer.submit(lambda task=task: self._run(task))      # type: ignore[misc]
 
@@ -230,13 +242,17 @@ class LocalStore:
     def _take_done(self) -> None:
         """Commits are back. The next ones start before anybody is told, so that the disk is busy meanwhile."""
         self._done_called = False           # before looking: what comes from now on calls again
+        size = commits = 0
         while self._done:
             task = self._done.popleft()
+            commits += 1
+            size += sum(map(len, task.pieces))
             partition = task.partition
             del self._committing[partition]
             self._notifications.append(partition.end_commit(task))
             if partition.has_open_group:
                 self._dirty[partition] = None
+        self._pace.done(size, commits, self.clock_s(), more=bool(self._committing))
         self.kick()
         self._notify()
 
