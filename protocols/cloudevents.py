@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
@@ -118,18 +118,21 @@ def parse_json(raw: bytes) -> CloudEvent:
     return _with_data(attributes, content_type, data, data_base64)
 
 
-def parse_batch(raw: bytes, events_max: int) -> list[CloudEvent | CloudEventError]:
-    """A JSON array of events; a bad one among them stands as its error. Raises CloudEventError: no array, too many."""
+def parse_batch(raw: bytes, events_max: int) -> Iterator[CloudEvent | CloudEventError]:
+    """A JSON array of events, one by one; a bad one among them stands as its error. Raises CloudEventError at once: no
+    array, too many.
+    """
     items = _decoded(_array, raw, "array")
     if len(items) > events_max:
         raise CloudEventError(f"a batch has at most {events_max} events")
-    found: list[CloudEvent | CloudEventError] = []
-    for item in items:
-        try:
-            found.append(parse_json(bytes(item)))
-        except CloudEventError as error:
-            found.append(error)
-    return found
+    return map(_item, items)
+
+
+def _item(item: msgspec.Raw) -> CloudEvent | CloudEventError:
+    try:
+        return parse_json(bytes(item))
+    except CloudEventError as error:
+        return error
 
 
 def _decoded(decoder: msgspec.json.Decoder[Shape], raw: bytes, what: str) -> Shape:

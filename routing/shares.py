@@ -31,35 +31,35 @@ class Share:
         """Who has most, for people."""
         return self._by_user.most_common(20)
 
-    def refuse(self, user: str, ceiling: int) -> Refusal | None:
-        """None: there is room for one more of this user."""
-        if self.total >= ceiling:
+    def refuse(self, user: str, ceiling: int, amount: int = 1) -> Refusal | None:
+        """None: there is room for one more of this user, or for so many."""
+        if self.total + amount > ceiling:
             return Refusal(Reason.QUOTA_EXCEEDED, f"{self.total} {self.what} are there, that is the limit")
         own = self._by_user[user]
         if user == ANONYMOUS:
             return None
         most = max(1, int((ceiling - self.total + own) * self._part()))
-        if own >= most:
+        if own + amount > most:
             return Refusal(
                 Reason.QUOTA_EXCEEDED, f"user {user} has {own} {self.what}, that is the share of one user")
         return None
 
-    def take(self, user: str, ceiling: int) -> Refusal | None:
-        """Refuse, or count one more."""
-        refusal = self.refuse(user, ceiling)
+    def take(self, user: str, ceiling: int, amount: int = 1) -> Refusal | None:
+        """Refuse, or count one more, or so many."""
+        refusal = self.refuse(user, ceiling, amount)
         if refusal is None:
-            self.add(user)
+            self.add(user, amount)
         return refusal
 
-    def add(self, user: str) -> None:
+    def add(self, user: str, amount: int = 1) -> None:
         """It is there, whatever the ceiling says: such as at a start."""
-        self.total += 1
-        self._by_user[user] += 1
+        self.total += amount
+        self._by_user[user] += amount
 
-    def give(self, user: str) -> None:
-        """One less."""
-        self.total -= 1
-        left = self._by_user[user] - 1
+    def give(self, user: str, amount: int = 1) -> None:
+        """One less, or so many."""
+        self.total -= amount
+        left = self._by_user[user] - amount
         if left > 0:
             self._by_user[user] = left
         else:
@@ -75,3 +75,4 @@ class Shares:
         self.streams = Share("event streams", part)     # readers over HTTP
         self.pulls = Share("waiting pulls", part)
         self.requests = Share("requests that wait for an answer", part)
+        self.bodies = Share("bytes of request bodies", part)

@@ -79,7 +79,7 @@ class RestServer:
         self._websocket = websocket
         self._json_websocket = json_websocket
         doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator, self._entry.count_user)
-        self.memory = memory = BodyMemory(settings.bodies_bytes_max)
+        self.memory = memory = BodyMemory(router.shares.bodies, settings.bodies_bytes_max)
         self._publish = PublishEndpoint(router, doorkeeper, authenticator, settings, self.counters, memory)
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
         self.pullers = Pullers(router, settings)

@@ -13,10 +13,11 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from protocols.fields import one_of
+from protocols.network import network_of
 from protocols.rest.guard import GuardedHandler
 from protocols.rest.problems import Problem, problem_of
 from routing.errors import Reason, Refusal
-from routing.policy import Action, Identity
+from routing.policy import ANONYMOUS, Action, Identity
 from routing.publisher import Publisher
 from routing.router import Router
 
@@ -41,17 +42,19 @@ class Authenticates(Protocol):
 class Session:
     """One authenticated client on one connection."""
 
-    __slots__ = ("api_key", "authorization", "expires_s", "identity", "publisher")
+    __slots__ = ("api_key", "authorization", "expires_s", "identity", "owner", "publisher")
 
     def __init__(
         self, authorization: str | None, api_key: str | None, identity: Identity, publisher: Publisher,
-        expires_s: float,
+        expires_s: float, owner: str,
     ) -> None:
+        """owner: who takes from what all share (routing/shares.py)."""
         self.authorization = authorization
         self.api_key = api_key
         self.identity = identity
         self.publisher = publisher
         self.expires_s = expires_s
+        self.owner = owner
 
 
 class Doorkeeper:
@@ -83,7 +86,10 @@ class Doorkeeper:
         good_s = SESSION_S
         if answer.expires_ms is not None:
             good_s = min(good_s, (answer.expires_ms - self._router.clock_ms()) / 1000)
-        session = Session(authorization, api_key, answer, self._router.publisher(answer), now_s + good_s)
+        owner = answer.user
+        if owner == ANONYMOUS and not self._authenticator.open:         # beside users: each address for itself
+            owner = network_of(address_of(request))
+        session = Session(authorization, api_key, answer, self._router.publisher(answer), now_s + good_s, owner)
         if isinstance(connection, GuardedHandler):
             connection.session = session
         self._count(request, answer)

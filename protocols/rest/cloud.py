@@ -75,15 +75,18 @@ def one_event(fields: PublishFields, body: bytes, topic: str | None, now_ms: int
 
 def batch_events(
     fields: PublishFields, body: bytes, topic: str | None, now_ms: int, events_max: int,
-) -> list[Event | Problem]:
-    """The Events of a batch, in order; what is wrong with one stands in its place. Raises Problem (400): no batch."""
+) -> Iterator[Event | Problem]:
+    """The Events of a batch, one by one, in order; what is wrong with one stands in its place.
+
+    Raises Problem (400): no batch.
+    """
     if fields.message_id is not None or fields.idempotency_key is not None:
         raise Problem(400, "header-invalid", "one message id cannot stand for a batch: every event would be the same")
     try:
         items = parse_batch(body, events_max)
     except CloudEventError as error:
         raise Problem(400, "cloudevent-invalid", str(error)) from None
-    return [_batch_item(item, fields, topic, now_ms) for item in items]
+    return (_batch_item(item, fields, topic, now_ms) for item in items)
 
 
 def _batch_item(

@@ -19,6 +19,7 @@ from protocols.location import OFFSET_MAX
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.bodies import BodyMemory
 from protocols.rest.convert import percent_decoded
+from protocols.rest.guard import pace_of
 from protocols.rest.json_body import json_body, json_response
 from protocols.rest.positions import start_of
 from protocols.rest.problems import Problem, problem_of
@@ -39,6 +40,7 @@ from routing.topic import check_topic
 NAME_CHARS_MAX = 128
 NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "._~-")     # RFC 3986 §2.3, unreserved
 LIST_MAX = 1_000
+LIST_STEP = 50                  # consumers looked at between two looks at the clock
 IN_FLIGHT_MAX = 10_000
 DELIVERIES_MAX = 1_000
 SECONDS_MAX = 366 * 86_400.0
@@ -135,7 +137,7 @@ class ConsumersEndpoint:
         name = name_of(request)
         self._doorkeeper.check_subscribe(session)
         self._check_name(session.identity, name)
-        body = await json_body(request, ConsumerBody, self.settings, self.memory)
+        body = await json_body(request, ConsumerBody, session, self.settings, self.memory)
         self._check_name(session.identity, name)            # others had their turn
         known = self.router.consumers.get(name)
         spec = self._spec(name, body, known)
@@ -192,14 +194,20 @@ class ConsumersEndpoint:
         """By name, a page at a time: ?after=<name>&limit=."""
         session = await self.session(request)
         after, limit = _page(request)
-        names = sorted(name for name, consumer in self.router.consumers.items()
-                       if name > after and self._may_use(session.identity, consumer))
+        pace = pace_of(request)
+        names = []
+        for number, (name, known) in enumerate(list(self.router.consumers.items())):
+            if name > after and self._may_use(session.identity, known):
+                names.append(name)
+            if number % LIST_STEP == 0:
+                await pace.rest()
+        names.sort()
         page = []
         for name in names[:limit]:
             consumer = self.router.consumers.get(name)
             if consumer is not None:                    # deleted while others had their turn
                 page.append(self.shown(consumer))
-                await asyncio.sleep(0)                  # others have their turn
+                await pace.rest()
         return json_response({"consumers": page, "next": names[limit - 1] if len(names) > limit else None})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -227,7 +235,7 @@ class ConsumersEndpoint:
         """Read on from elsewhere; dry_run: say only how many events would come."""
         session = await self.session(request)
         consumer = self.managed(request, session.identity)
-        body = await json_body(request, SeekBody, self.settings, self.memory)
+        body = await json_body(request, SeekBody, session, self.settings, self.memory)
         positions = self._positions(consumer, body)
         if not body.dry_run:
             consumer.seek(positions)

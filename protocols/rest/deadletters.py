@@ -16,7 +16,9 @@ from aiohttp import web
 
 from protocols.event_json import event_json
 from protocols.location import parse_event_id
+from protocols.pace import Pace
 from protocols.rest.consumers import ConsumersEndpoint
+from protocols.rest.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_body, json_response
 from protocols.rest.problems import Problem
 from routing.consumer import Consumer
@@ -89,7 +91,8 @@ class DeadLettersEndpoint:
         limit, after = _query(request)
         shown: list[bytes] = []
         size, more = 0, False
-        async for event in self._pending(consumer, after):
+        pace = pace_of(request)
+        async for event in self._pending(consumer, after, pace):
             if not self._may_show(event, session.identity, consumer):
                 continue
             if len(shown) >= limit or size >= LIST_BYTES_MAX:
@@ -111,10 +114,10 @@ class DeadLettersEndpoint:
         """202: begun. With dry_run 200: how many there are to redrive."""
         session = await self._consumers.session(request)
         consumer = self._consumers.managed(request, session.identity)
-        body = await json_body(request, RedriveBody, self._settings, self._consumers.memory)
+        body = await json_body(request, RedriveBody, session, self._settings, self._consumers.memory)
         if body.dry_run:
             count = gone = 0
-            async for event in self._pending(consumer, None):
+            async for event in self._pending(consumer, None, pace_of(request)):
                 if body.max is not None and count + gone >= body.max:
                     break
                 fits = self._original(consumer, event) is not None
@@ -124,7 +127,7 @@ class DeadLettersEndpoint:
         if running is not None and running.state == "running":
             raise Problem(409, "conflict", f"a redrive of {consumer.name} goes on: ask GET …/redrive, or DELETE it")
         redrive = self._redrives[consumer.name] = Redrive(body.max, body.rate)
-        redrive.task = asyncio.get_running_loop().create_task(self._run(consumer, redrive))
+        redrive.task = asyncio.get_running_loop().create_task(self._start(consumer, redrive))
         return json_response(redrive.shown(), 202)
 
     async def progress(self, request: web.Request) -> web.StreamResponse:
@@ -154,11 +157,15 @@ class DeadLettersEndpoint:
 
     # -- work ---------------------------------------------------------------------------------------------------
 
-    async def _run(self, consumer: Consumer, redrive: Redrive) -> None:
+    async def _start(self, consumer: Consumer, redrive: Redrive) -> None:
+        pace = Pace(self._router.turns)
+        await pace.run(self._run(consumer, redrive, pace))
+
+    async def _run(self, consumer: Consumer, redrive: Redrive, pace: Pace) -> None:
         clock_s = self._router.clock_s
         began_s = clock_s()
         try:
-            async for event in self._pending(consumer, None):
+            async for event in self._pending(consumer, None, pace):
                 if redrive.wanted is not None and redrive.redriven + redrive.gone >= redrive.wanted:
                     break
                 while not consumer.closed and (
@@ -191,7 +198,7 @@ class DeadLettersEndpoint:
         event = partition.event(place[2])
         return event if event is not None and consumer.wants(event.topic) else None
 
-    async def _pending(self, consumer: Consumer, after: Place | None) -> AsyncIterator[Event]:
+    async def _pending(self, consumer: Consumer, after: Place | None, pace: Pace) -> AsyncIterator[Event]:
         """Dead letters of this consumer from the first one that was not redriven, or from after on."""
         topic = topic_of(consumer)
         begin = {(stream, index): offset for stream, index, offset in self._stored(consumer).next}
@@ -210,8 +217,9 @@ class DeadLettersEndpoint:
                     offset, lambda wanted: wanted == topic, max_events=STEP_EVENTS, max_scanned=STEP_SCANNED)
                 for event in _of_consumer(found.events, consumer.name):
                     yield event
+                    await pace.rest()
                 offset = found.next_offset
-                await asyncio.sleep(0)
+                await pace.rest()
 
     def _stored(self, consumer: Consumer) -> Redriven:
         return self._router.state.read(STATE_PREFIX + consumer.name, Redriven, "place of a redrive") or Redriven()

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
+from protocols.rest.auth import Session
 from protocols.rest.bodies import BodyMemory, read_body
 from protocols.rest.problems import SERVER, Problem
 from protocols.rest.settings import RestSettings
@@ -16,9 +17,11 @@ FIELDS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Serv
 _encoder = msgspec.json.Encoder()
 
 
-async def json_body(request: web.Request, shape: type[T], settings: RestSettings, memory: BodyMemory) -> T:
-    """An empty body stands for {}. Raises Problem (400, 408, 413, 415, 503)."""
-    body = await read_body(request, settings, memory)
+async def json_body(
+    request: web.Request, shape: type[T], session: Session, settings: RestSettings, memory: BodyMemory,
+) -> T:
+    """An empty body stands for {}. Raises Problem (400, 408, 413, 415, 429, 503)."""
+    body = await read_body(request, session, settings, memory)
     try:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeError) as error:

@@ -2,9 +2,10 @@
 
     body ──► Lines ──► a group of whole lines ──► one publish ──► queue of groups ──► its ticket ──► answers
 
-A group is what was there to read, so large bodies make large groups, and a client that waits for each answer gets it.
-At most GROUPS_MAX groups wait for the disk. Answers do not wait for the client to read them until
-ndjson_answers_bytes_max of them lie here, since most clients read only when they have sent everything.
+A group is what was there to read, so large bodies make large groups, and a client that waits for each answer gets it;
+but no more lines than about a slice of the loop's turn has time for, whatever they cost (protocols/pace.py). At most
+GROUPS_MAX groups wait for the disk. Answers do not wait for the client to read them until ndjson_answers_bytes_max of
+them lie here, or the client's share of memory is used, since most clients read only when they have sent everything.
 """
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from protocols.location import event_id
+from protocols.pace import Pace
 from protocols.rest.auth import Session
 from protocols.rest.bodies import Account, BodyMemory, plain_parts, too_slow
 from protocols.rest.counters import RestCounters
-from protocols.rest.guard import MalformedRequest
+from protocols.rest.guard import MalformedRequest, pace_of
 from protocols.rest.items import Items
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_body, problem_of
@@ -28,9 +30,14 @@ from protocols.rest.waiting import Waiting
 from routing.event import Event
 from routing.router import Router
 from routing.ticket import Ticket
+from routing.turns import Turns
 
 MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 GROUPS_MAX = 8
+GROUP_LINES_START = 100
+GROUP_LINES_MIN, GROUP_LINES_MAX = 16, 8_192
+UNREAD_BYTES_FREE = 128 * 1024  # of answers in the socket: two writes of aiohttp
+LINE_BYTES = 300                # of memory for a line beside its text, until it is answered
 _NOWHERE = b'{"stream":null,"partition":null,"offset":null,"id":null}\n'
 
 
@@ -60,9 +67,10 @@ class NdjsonEndpoint:
 
         Raises Problem (400, 408, 413, 415, 503).
         """
-        answers = _Answers(request, self._settings, self._waiting, self._counters)
-        writing = asyncio.create_task(answers.run())
-        with self._memory.account() as account:
+        with self._memory.account(session) as account:
+            answers = _Answers(
+                request, self._settings, self._waiting, self._counters, account, Pace(self._router.turns))
+            writing = asyncio.create_task(answers.start())
             try:
                 await self._publish_all(request, session, answers, account)
             except Problem as problem:
@@ -87,9 +95,12 @@ class NdjsonEndpoint:
     ) -> None:
         items = Items(session.identity.user)
         count = 0
-        async for lines in self._groups(request, account):
+        size = _GroupSize(self._settings.ndjson_group_bytes, self._router.turns)
+        async for lines in self._groups(request, account, size):
             if self._router.pressure:
                 await self._relief()
+            await pace_of(request).rest()
+            size.begin()
             found, plain = items.read(lines, self._router.clock_ms())
             count += len(found)
             if count > self._settings.ndjson_events_max:
@@ -100,19 +111,22 @@ class NdjsonEndpoint:
             self._counters.events_in += len(events)
             self._counters.payload_bytes_in += len(lines)
             ticket = self._router.publish(events, session.publisher, plain=plain)
+            size.end(len(found))
+            held = len(lines) + LINE_BYTES * len(found)
+            account.hold(LINE_BYTES * len(found))
             answers.any = True
             if answers.dead:
                 raise ConnectionResetError("the answers cannot be written")
-            await answers.queue.put(_Group(found, ticket, len(lines)))
+            await answers.queue.put(_Group(found, ticket, held))
             account.release(answers.released)
             answers.released = 0
 
-    async def _groups(self, request: web.Request, account: Account) -> AsyncIterator[bytes]:
-        """Whole lines, as many as there are to read, in pieces of about ndjson_group_bytes."""
-        line_max, group_bytes = self._settings.ndjson_line_bytes_max, self._settings.ndjson_group_bytes
+    async def _groups(self, request: web.Request, account: Account, size: _GroupSize) -> AsyncIterator[bytes]:
+        """Whole lines, as many as there are to read, in pieces of about that size."""
+        line_max = self._settings.ndjson_line_bytes_max
         rest: list[bytes] = []                  # pieces of a line that has not ended
         rest_size = 0
-        parts = plain_parts(request, account)
+        parts = plain_parts(request, account, self._settings)
         while True:
             try:
                 async with asyncio.timeout(self._settings.body_timeout_s):
@@ -123,7 +137,7 @@ class NdjsonEndpoint:
                 break
             account.hold(len(part))
             start = 0
-            while (end := part.rfind(b"\n", start, start + group_bytes)) >= 0 or (
+            while (end := part.rfind(b"\n", start, start + size.bytes(part, start))) >= 0 or (
                     end := part.find(b"\n", start)) >= 0:
                 group = b"".join((*rest, part[start:end + 1]))
                 rest, rest_size, start = [], 0, end + 1
@@ -146,11 +160,38 @@ class NdjsonEndpoint:
             raise Problem(503, "overloaded", "the disk does not keep up; this and what follows is not taken") from None
 
 
+class _GroupSize:
+    """How many lines go together: what about a slice has time for, by what the last ones took."""
+
+    def __init__(self, bytes_max: int, turns: Turns) -> None:
+        self._bytes_max = bytes_max
+        self._turns = turns
+        self._lines = GROUP_LINES_START
+        self._since_s = 0.0
+
+    def bytes(self, part: bytes, start: int) -> int:
+        """How far to look for the end of the last line."""
+        size = min(len(part) - start, self._bytes_max)
+        lines = part.count(b"\n", start, start + size)
+        return size if lines <= self._lines else max(size * self._lines // lines, 1)
+
+    def begin(self) -> None:
+        self._since_s = self._turns.clock_s()
+
+    def end(self, lines: int) -> None:
+        seconds, slice_s = self._turns.clock_s() - self._since_s, self._turns.slice_s
+        if seconds > slice_s:
+            self._lines = max(min(self._lines, int(lines * slice_s / seconds)), GROUP_LINES_MIN)
+        elif seconds < slice_s / 2 and lines >= self._lines // 2:
+            self._lines = min(2 * self._lines, GROUP_LINES_MAX)
+
+
 class _Answers:
     """Writes the answers of the groups, in order, as their tickets complete."""
 
     def __init__(
         self, request: web.Request, settings: RestSettings, waiting: Waiting, counters: RestCounters,
+        account: Account, pace: Pace,
     ) -> None:
         self.queue: asyncio.Queue[_Group | Problem | None] = asyncio.Queue(GROUPS_MAX)
         self.any = False
@@ -161,7 +202,13 @@ class _Answers:
         self._settings = settings
         self._waiting = waiting
         self._counters = counters
+        self._account = account
+        self._pace = pace
+        self._held_bytes = 0                    # of answers that nobody has read, in the account
         self._templates: dict[object, bytes] = {}
+
+    async def start(self) -> web.StreamResponse:
+        return await self._pace.run(self.run())
 
     async def run(self) -> web.StreamResponse:
         try:
@@ -188,6 +235,9 @@ class _Answers:
                     response.force_close()
                 await response.prepare(self._request)
             await self._write(lines)
+            await self._pace.rest()
+        if self._held_bytes:
+            await self._drain()
         if not response.prepared:
             await response.prepare(self._request)
         if self.close:
@@ -235,12 +285,25 @@ class _Answers:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        writer = self._request.writer
-        await writer.write(lines, drain=False)          # type: ignore[call-arg]  # aiohttp's own writer has it
-        if transport.get_write_buffer_size() > self._settings.ndjson_answers_bytes_max:
-            try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
-                    await writer.drain()
-            except TimeoutError:
-                transport.abort()
-                raise ConnectionResetError("the client does not read its answers") from None
+        await self._request.writer.write(lines, drain=False)          # type: ignore[call-arg]  # aiohttp's own writer has it
+        unread = transport.get_write_buffer_size()
+        if unread <= UNREAD_BYTES_FREE:
+            unread = 0
+        more = unread - self._held_bytes
+        if more < 0:
+            self._account.release(-more)
+        elif more > 0 and (unread > self._settings.ndjson_answers_bytes_max or not self._account.try_hold(more)):
+            await self._drain()
+            return
+        self._held_bytes = unread
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                await self._request.writer.drain()
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client does not read its answers") from None
+        self._account.release(self._held_bytes)
+        self._held_bytes = 0

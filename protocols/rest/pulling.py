@@ -19,6 +19,7 @@ from protocols.rest.auth import Session
 from protocols.rest.cloud import CloudEventLines, batch_pieces, wants_batch
 from protocols.rest.consumers import ConsumersEndpoint
 from protocols.rest.counters import RestCounters
+from protocols.rest.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_body, json_response
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
@@ -30,6 +31,7 @@ from routing.log.partition import Partition
 
 CHUNK_BYTES = 64 * 1024         # of an answer, encoded and written at a time
 CLIENT_CHARS_MAX = 128
+STEP_TOKENS = 50                # read, or answered, between two looks at the clock
 
 Settle = Callable[[Partition, Token], Answer]
 
@@ -72,7 +74,7 @@ class PullingEndpoint:
     async def pull(self, request: web.Request) -> web.StreamResponse:
         session = await self._consumers.session(request)
         consumer = self._pulled(request, session)
-        body = await json_body(request, PullBody, self._settings, self._consumers.memory)
+        body = await json_body(request, PullBody, session, self._settings, self._consumers.memory)
         size = self._settings.pull_bytes_max
         deliveries = await self._consumers.pullers.pull(
             consumer, session.identity, body.client, count=min(body.max, self._settings.pull_events_max),
@@ -106,8 +108,10 @@ class PullingEndpoint:
         await response.prepare(request)
         await response.write(first)
         await response.write(second)
+        pace = pace_of(request)
         for chunk in chunks:
             await response.write(chunk)
+            await pace.rest()
         await response.write_eof()
         return response
 
@@ -115,8 +119,8 @@ class PullingEndpoint:
         """Done. The answer comes when that is on disk: what it says is acked never comes again."""
         session = await self._consumers.session(request)
         consumer = self._pulled(request, session)
-        body = await json_body(request, TokensBody, self._settings, self._consumers.memory)
-        answer = self._settle(consumer, body.tokens, "acked", lambda partition, token: ack_place(
+        body = await json_body(request, TokensBody, session, self._settings, self._consumers.memory)
+        answer = await self._settle(request, consumer, body.tokens, "acked", lambda partition, token: ack_place(
             consumer, partition, token.offset))
         if preferences(list_of(request.headers, "Prefer")).respond_async:
             return json_response(answer, 202)
@@ -127,30 +131,41 @@ class PullingEndpoint:
         """Not done: again, after delay_s or the consumer's back-off."""
         session = await self._consumers.session(request)
         consumer = self._pulled(request, session)
-        body = await json_body(request, NackBody, self._settings, self._consumers.memory)
+        body = await json_body(request, NackBody, session, self._settings, self._consumers.memory)
         if body.delay_s is not None and body.delay_s > self._settings.ack_timeout_max_s:
             raise Problem(400, "body-invalid", f"delay_s: at most {self._settings.ack_timeout_max_s:g}")
-        return json_response(self._settle(consumer, body.tokens, "nacked", lambda partition, token: nack_place(
-            consumer, partition, token.offset, token.attempt, body.delay_s)))
+        return json_response(await self._settle(
+            request, consumer, body.tokens, "nacked", lambda partition, token: nack_place(
+                consumer, partition, token.offset, token.attempt, body.delay_s)))
 
     async def extend(self, request: web.Request) -> web.StreamResponse:
         """More time, counted from now."""
         session = await self._consumers.session(request)
         consumer = self._pulled(request, session)
-        body = await json_body(request, ExtendBody, self._settings, self._consumers.memory)
+        body = await json_body(request, ExtendBody, session, self._settings, self._consumers.memory)
         if body.seconds > self._settings.ack_timeout_max_s:
             raise Problem(400, "body-invalid", f"seconds: at most {self._settings.ack_timeout_max_s:g}")
-        return json_response(self._settle(consumer, body.tokens, "extended", lambda partition, token: extend_place(
-            consumer, partition, token.offset, token.attempt, body.seconds)))
+        return json_response(await self._settle(
+            request, consumer, body.tokens, "extended", lambda partition, token: extend_place(
+                consumer, partition, token.offset, token.attempt, body.seconds)))
 
-    def _settle(self, consumer: Consumer, texts: list[str], word: str, settle: Settle) -> dict[str, object]:
+    async def _settle(
+        self, request: web.Request, consumer: Consumer, texts: list[str], word: str, settle: Settle,
+    ) -> dict[str, object]:
         """Apply to each token; all of them are checked before the first. Raises Problem (400)."""
         if not texts or len(texts) > self._settings.tokens_max:
             raise Problem(400, "body-invalid", f"tokens: 1 to {self._settings.tokens_max}")
-        tokens = [*self._read(consumer, texts)]
+        pace = pace_of(request)
+        tokens: list[Token] = []
+        for token in self._read(consumer, texts):
+            tokens.append(token)
+            if len(tokens) % STEP_TOKENS == 0:
+                await pace.rest()
         stale: list[str] = []
         streams = self._router.streams
-        for text, token in zip(texts, tokens):
+        for number, (text, token) in enumerate(zip(texts, tokens)):
+            if number % STEP_TOKENS == 0:
+                await pace.rest()
             partition = streams.partition(token.stream, token.partition)
             fits = partition is not None and same_generation(token, consumer.generation)
             if partition is None or not fits or settle(partition, token) is Answer.STALE:

@@ -56,7 +56,7 @@ class RequestsEndpoint:
         wait_s = self._wait_s(request)
         if not request.content.is_eof() and not by_topic:       # by topic: the rules are asked about the whole of it
             self._doorkeeper.check_publish(session, topic)
-        payload = await read_body(request, self._settings, self._memory)
+        payload = await read_body(request, session, self._settings, self._memory)
         answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         reply_to = self._replies.expect(
             session.identity.user, lambda event: None if answered.done() else answered.set_result(event))

@@ -11,7 +11,9 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every bound has a unit in its name and a precedent or reason beside it."""
 
     body_bytes_max: int = 1024 * 1024           # design: request body 1 MiB; above it 413
-    bodies_bytes_max: int = 256 * 1024 * 1024   # of all requests that are being read; beyond it 503
+    bodies_bytes_max: int = 128 * 1024 * 1024   # of all requests that are being read; beyond it 503, or 429 by share
+    body_stall_s: float = 10.0                  # a body that takes memory and does not come on is given up, with 408;
+    body_rate_min_bytes: int = 500              # so many bytes are a second more; both as in mod_reqtimeout of Apache
     head_line_bytes_max: int = 8190             # request line and each field line; Apache and aiohttp: 8190
     head_fields_max: int = 128                  # fields of one request; Apache: 100
     head_bytes_max: int = 64 * 1024             # whole head; the pre-authentication cap of the design
@@ -26,7 +28,7 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ndjson_events_max: int = 1_000_000          # of one request; they stream, so memory does not depend on it
     ndjson_line_bytes_max: int = 2 * 1024 * 1024    # a payload of 1 MiB in base64 with its names
-    ndjson_group_bytes: int = 256 * 1024        # lines published together; some 5 ms of work
+    ndjson_group_bytes: int = 256 * 1024        # lines published together, at most; fewer when they take long
     ndjson_answers_bytes_max: int = 8 * 1024 * 1024     # of one request, kept for a client that reads them at the end
 
     request_timeout_s: float = 30.0             # wait for the answer to a request that does not say how long

@@ -6,7 +6,6 @@ still have a next one; `end` says that nothing was left when it was made.
 """
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heapreplace
@@ -19,9 +18,11 @@ from aiohttp import web
 from protocols.cloudevents import BATCH_CONTENT_TYPE, build_batch
 from protocols.event_json import event_json
 from protocols.location import Vector, encode_position, epoch_tag
+from protocols.pace import Pace
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.cloud import CloudEventLines, wants_batch
 from protocols.rest.convert import filter_of, percent_decoded
+from protocols.rest.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_response
 from protocols.rest.positions import start_vector
 from protocols.rest.problems import Problem, problem_of
@@ -72,7 +73,7 @@ class StreamsEndpoint:
         vector = start_vector(start, stream.partitions, self._router.store.epoch)
         as_batch = wants_batch(request)
         page = _Page(self._router, session.identity, filters, vector, stream.partitions,
-                     CloudEventLines(self._router) if as_batch else event_json)
+                     CloudEventLines(self._router) if as_batch else event_json, pace_of(request))
         lines = await page.take(limit, self._settings.page_bytes_max)
         position = encode_position(
             epoch_tag(self._router.store.epoch), self._router.clock_ms() // 1000, page.vector)
@@ -129,7 +130,8 @@ class _Page:
     """Takes events from some partitions in the order of their time, and knows where each of them is."""
 
     def __init__(self, router: Router, identity: Identity, filters: tuple[str, ...], vector: Vector,
-                 partitions: list[Partition], render: Callable[[Event], bytes]) -> None:
+                 partitions: list[Partition], render: Callable[[Event], bytes], pace: Pace) -> None:
+        self._pace = pace
         self._render = render
         self.vector = vector
         self.at_end = False
@@ -184,7 +186,7 @@ class _Page:
             feed.events.extend(found.events)
             feed.read_to = found.next_offset
             self._scanned += max(found.scanned, 1)
-            await asyncio.sleep(0)                      # others have their turn
+            await self._pace.rest()                     # others have their turn
         return feed.events[0] if feed.events else None
 
 
