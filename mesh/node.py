@@ -110,7 +110,7 @@ class Node:
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), call_later=loop.call_later)
         self.links = LinkManager(
             Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
-            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random())
+            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), turns=self.router.turns)
         self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
         self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened

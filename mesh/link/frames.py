@@ -11,6 +11,7 @@ other change raises PROTOCOL_MAX. decode_message() raises BadFrame for what is n
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -140,7 +141,12 @@ def encode_frame(frame: Frame) -> bytes:
 
 def decode_message(message: bytes | bytearray | memoryview, frame_bytes_max: int = FRAME_BYTES_MAX) -> list[Frame]:
     """The frames of one WebSocket message, at least one. Raises BadFrame."""
-    frames: list[Frame] = []
+    return list(frames_of(message, frame_bytes_max))
+
+
+def frames_of(message: bytes | bytearray | memoryview, frame_bytes_max: int = FRAME_BYTES_MAX) -> Iterator[Frame]:
+    """The same one by one: what stands before a bad frame comes. Raises BadFrame."""
+    count = 0
     view = memoryview(message)
     end = len(view)
     position = 0
@@ -153,13 +159,13 @@ def decode_message(message: bytes | bytearray | memoryview, frame_bytes_max: int
             raise BadFrame(f"a frame of {length} bytes, at most {frame_bytes_max} are taken")
         if length > end - position:
             raise BadFrame("a frame that is longer than its message")
-        if len(frames) == FRAMES_PER_MESSAGE_MAX:
+        if count == FRAMES_PER_MESSAGE_MAX:
             raise BadFrame(f"a message of more than {FRAMES_PER_MESSAGE_MAX} frames")
-        frames.append(_decode_frame(view[position:position + length]))
+        count += 1
+        yield _decode_frame(view[position:position + length])
         position += length
-    if not frames:
+    if not count:
         raise BadFrame("an empty message")
-    return frames
 
 
 def _decode_frame(data: memoryview) -> Frame:

@@ -34,6 +34,7 @@ from mesh.link.settings import LinkLimits, LinkTable
 from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
 from routing.errors import ConfigError, Reason
+from routing.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ class LinkManager:
 
     def __init__(
         self, me: Me, limits: LinkLimits, events: LinkEvents, *, clock_s: Callable[[], float],
-        clock_ms: Callable[[], int], rng: random.Random,
+        clock_ms: Callable[[], int], rng: random.Random, turns: Turns | None = None,
     ) -> None:
+        """turns: shared by everybody who works on this loop; None: of each connection alone, in tests."""
         self.me = me
+        self._turns = turns
         self.limits = limits
         self.events = events
         self.links: dict[str, Link] = {}
@@ -166,7 +169,7 @@ class LinkManager:
         self.counters["dialled"] += 1
         return LinkConnection(
             self, self.limits, make, uri=target.uri, compress=target.table.compress, clock_s=self._clock_s,
-            clock_ms=self._clock_ms, dial=say_hello)
+            clock_ms=self._clock_ms, dial=say_hello, turns=self._turns)
 
     # -- accept side ----------------------------------------------------------------------------------------------
 
@@ -182,7 +185,8 @@ class LinkManager:
             return self._session(connection, now_s)
 
         self.counters["accepted"] += 1
-        return LinkConnection(self, self.limits, make, clock_s=self._clock_s, clock_ms=self._clock_ms)
+        return LinkConnection(
+            self, self.limits, make, clock_s=self._clock_s, clock_ms=self._clock_ms, turns=self._turns)
 
     def _session(self, connection: LinkConnection, now_s: float) -> LinkSession:
         return LinkSession(

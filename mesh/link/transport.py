@@ -1,12 +1,15 @@
 """One link connection on asyncio: bytes of a socket <-> messages of a LinkSession, by the WebSocket protocol.
 
-    data_received ▸ websockets (RFC 6455, sans-IO) ▸ session.receive ▸ overlay … session.send ▸ one write per turn
+    data_received ▸ slices ▸ websockets (RFC 6455, sans-IO) ▸ session, a frame at a time ▸ overlay
+    … session.send ▸ one write per turn
 
 websockets' Protocol classes do the framing; its asyncio connection class is not used, because it spends 12 µs, a task
 switch and a write per message. Here everything that a turn of the loop produced leaves in one write.
 
 Non-obvious: only write_buffer_bytes are given to the transport; what waits beyond it stays in the session's queues,
 where a frame of higher priority can still overtake it. The kernel's share is bounded by TCP_NOTSENT_LOWAT.
+A read is worked off in slices (protocols/slices.py), and so is a message with many frames or a frame with many states:
+what is left of them waits in _work, and nothing more is read meanwhile.
 """
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
 from websockets.client import ClientProtocol
@@ -32,6 +36,8 @@ from mesh.link.codes import Code
 from mesh.link.frames import LENGTH, Gossip, Relay
 from mesh.link.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
+from protocols.slices import Slices
+from routing.turns import Turns
 
 SUBPROTOCOL = Subprotocol("meshgate-link")
 CLOSE_TIMEOUT_S = 2.0           # for the peer to close its side
@@ -57,7 +63,7 @@ class Host(Protocol):
         """The socket is gone. Called once."""
 
 
-class LinkConnection(asyncio.Protocol):
+class LinkConnection(Slices, asyncio.Protocol):
     """One socket, either side."""
 
     transport: asyncio.Transport
@@ -66,12 +72,13 @@ class LinkConnection(asyncio.Protocol):
         self, host: Host, limits: LinkLimits, make_session: Callable[[LinkConnection, float], LinkSession], *,
         uri: WebSocketURI | None = None, compress: bool = True, clock_s: Callable[[], float] = time.monotonic,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        dial: Callable[[LinkSession], None] | None = None,
+        dial: Callable[[LinkSession], None] | None = None, turns: Turns | None = None,
     ) -> None:
         """uri: where the client side dialled; None on the accept side.
 
         compress: client: ask for permessage-deflate; server: grant it.  dial: client: say Hello on an open session.
         """
+        super().__init__(turns or Turns(asyncio.get_running_loop().call_soon, clock_s))
         self._host = host
         self._limits = limits
         self._make_session = make_session
@@ -94,6 +101,8 @@ class LinkConnection(asyncio.Protocol):
         self._message_max = message_max
         self._pre_auth_bytes = 0
         self._parts: list[bytes | bytearray] = []       # of a fragmented message
+        self._work_left: deque[Iterator[Gossip | Relay | None]] = deque()   # messages, as their frames are looked at
+        self._eof = False
         self._flush_due = False
         self._receiving = False
         self._writable = True
@@ -132,23 +141,19 @@ class LinkConnection(asyncio.Protocol):
             if self._late_bytes > LATE_BYTES_MAX:
                 self.abort()
                 return
-        now_s = self._clock_s()
-        self.session.heard(now_s)
-        self._receiving = True
-        try:
-            self._ws.receive_data(data)
-            self._take_events(now_s)
-        finally:
-            self._receiving = False
-        if self.session.phase not in (Phase.UP, Phase.CLOSING):
-            self._pre_auth_bytes += len(data)
-            if self._pre_auth_bytes > self._limits.pre_auth_bytes:
-                self.session.close(Code.BAD_FRAME, f"more than {self._limits.pre_auth_bytes} bytes before Welcome")
-        self._check_end()
-        self.flush()
+        self.session.heard(self._clock_s())
+        if self._work_left:
+            self._keep(data)
+        else:
+            self.take(data)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
+        """True keeps our side open, until what came before was looked at."""
+        self._eof = True
+        if self.waits:
+            return True
         self._ws.receive_eof()
+        return False
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -167,20 +172,92 @@ class LinkConnection(asyncio.Protocol):
             return
         if self._closing is not None:
             self._closing.cancel()
+        self.drop_later()
+        self._work_left.clear()
         if exc is not None and self.problem is None:
             self.problem = f"connection lost: {exc}"
         self._host.closed(self)
 
+    # -- slices ---------------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        return f"link {self.remote}"
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._work_left) or bool(self._later)
+
+    def _stop_stream(self) -> None:
+        if not self.lost and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _start_stream(self) -> None:
+        if not self.lost and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def buffered_bytes(self) -> int:
+        return 0 if self.lost else self.transport.get_write_buffer_size()
+
+    def _worked_off(self) -> None:
+        if self._eof and not self.lost:
+            self._ws.receive_eof()
+            self._check_end()
+            self._close()
+
+    def _deliver(self, data: bytes) -> None:
+        if self.lost:
+            return
+        now_s = self._clock_s()
+        self.session.heard(now_s)
+        self._receiving = True
+        try:
+            if not self._go_through():
+                if data:
+                    self.put_back(data)
+                data = b""
+            else:
+                self._ws.receive_data(data)
+                self._take_events()
+                self._go_through()
+        finally:
+            self._receiving = False
+        if self.session.phase not in (Phase.UP, Phase.CLOSING):
+            self._pre_auth_bytes += len(data)
+            if self._pre_auth_bytes > self._limits.pre_auth_bytes:
+                self.session.close(Code.BAD_FRAME, f"more than {self._limits.pre_auth_bytes} bytes before Welcome")
+        self._check_end()
+        self.flush()
+
+    def _go_through(self) -> bool:
+        """Look at messages that have come, frame by frame. False: the slice has had its time, something is left."""
+        work = self._work_left
+        while work:
+            before = self.session.phase
+            try:
+                frame = next(work[0])
+            except StopIteration:
+                work.popleft()
+                continue
+            if frame is not None:
+                self._host.received(self, [frame])
+            if self.session.phase is not before:
+                self.phase_changed()
+            if self.session.phase is Phase.CLOSING:
+                work.clear()
+            elif self.over():
+                return False
+        return True
+
     # -- in -------------------------------------------------------------------------------------------------------
 
-    def _take_events(self, now_s: float) -> None:
+    def _take_events(self) -> None:
         for event in self._ws.events_received():
             if isinstance(event, WebSocketFrame):
                 if self._ws.state is State.CONNECTING:
                     continue            # came in one packet with an opening that was refused
                 message = self._message_of(event)
                 if message is not None:
-                    self._take_message(message, now_s)
+                    self._work_left.append(self.session.steps(message, self._clock_s, self._clock_ms))
             elif isinstance(event, Request):
                 self._answer(event)
             elif isinstance(event, Response):
@@ -200,14 +277,6 @@ class LinkConnection(asyncio.Protocol):
                 parts, self._parts = self._parts, []
                 return b"".join(parts)
         return None
-
-    def _take_message(self, message: bytes | bytearray, now_s: float) -> None:
-        before = self.session.phase
-        frames = self.session.receive(message, now_s, self._clock_ms())
-        if frames:
-            self._host.received(self, frames)
-        if self.session.phase is not before:
-            self.phase_changed()
 
     def phase_changed(self) -> None:
         """Called here, and by the host after it admitted a peer."""

@@ -62,6 +62,7 @@ class Exchange:
         self._host = host
         self._counts = counts
         self._clock_ms = clock_ms
+        self._offer_all = False
         self._expire_due_s = now_s
 
     def received(self, peer: Peer, frame: Gossip, now_s: float) -> None:
@@ -71,6 +72,7 @@ class Exchange:
             self._host.strike(peer, "gossip excess", "endless gossip", always=True)
             return
         behind: dict[str, None] = {}
+        self._offer_all = False
         for data in frame.states:
             if peer.cut:
                 return
@@ -78,6 +80,9 @@ class Exchange:
                 self._take(peer, data, behind, now_s)
             except BadState as error:                   # of a newer version perhaps, or a lie
                 self._host.strike(peer, "bad gossip", str(error), always=True)
+        if self._offer_all and not peer.cut:
+            for name in self.states.nodes:
+                peer.offer(name, self.states)
         if behind:
             peer.ask(behind, now_s)
 
@@ -90,8 +95,7 @@ class Exchange:
                 if line.node == self._me.name:
                     self._heard_of_us(peer, line.boot, line.version, line.beat, now_s)
                 peer.saw(line.node, line.boot, line.version, line.beat, self.states)
-            for name in self.states.nodes:
-                peer.offer(name, self.states)
+            self._offer_all = True                      # once, however many digests a frame has
         elif isinstance(entry, Wanted):
             for name in entry.nodes:
                 peer.has.pop(name, None)
