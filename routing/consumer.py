@@ -23,6 +23,7 @@ from routing.policy import Identity
 from routing.push import Push
 from routing.readahead import READ_SCANNED, fitting, park, read
 from routing.timetable import Timetable
+from routing.untracked import Untracked
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -75,7 +76,8 @@ class Consumer:
         self.acked = 0
         self.redelivered = 0
         self.dead_lettered = 0
-        self.dropped = 0                                # untracked events that found no member
+        self.dropped = 0                                # untracked events that found no member, or no room
+        self.untracked: Untracked | None = None         # those that are kept, see keep_untracked()
         self.detached_since_s: float | None = registry.clock_s()
         self.attachment_stored = False                  # the stored state says that somebody is attached
         self._attachment_ticket: Ticket | None = None
@@ -142,6 +144,8 @@ class Consumer:
             return
         for cursor in self.cursors.values():
             cursor.take_back(member, self.returned_bytes_max)
+        if self.untracked is not None:
+            self.untracked.take_back(member)
         self._recount_in_flight()
         if not self.members.all:
             self.detached_since_s = self._registry.clock_s()
@@ -183,6 +187,8 @@ class Consumer:
         self._registry.remove_filter(self, pattern)
         for cursor in self.cursors.values():
             cursor.drop_waiting(lambda event: not self.interest.wants_event(event))
+        if self.untracked is not None:
+            self.untracked.drop(lambda event: not self.interest.wants(event.topic))
         return True
 
     def filters_changed(self, *, count_anew: bool = True) -> None:
@@ -202,6 +208,8 @@ class Consumer:
         rights = self._registry.rights
         for cursor in self.cursors.values():
             cursor.drop(lambda event: not rights.may_read(self.identity, event.topic))
+        if self.untracked is not None:
+            self.untracked.drop(lambda event: not rights.may_read(self.identity, event.topic))
         for member in list(self.members.all):
             if member.identity.user != self.identity.user and not rights.may_share(member.identity, self):
                 self.detach(member)
@@ -242,8 +250,18 @@ class Consumer:
         if not self._scheduled:
             self.ready()
 
+    def keep_untracked(self) -> None:
+        """Events that no stream captures are kept in memory until they are acked. Idempotent."""
+        if self.untracked is None:
+            self.untracked = Untracked(self)
+
     def offer_untracked(self, events: list[Event]) -> None:
-        """Events that no stream captures: delivered at most once, to a member with credit."""
+        """Events that no stream captures: kept, or delivered at most once, to a member with credit."""
+        if self.untracked is not None:
+            self.dropped += self.untracked.offer(
+                events, self._registry.limits.untracked_bytes_max, self._registry.next_untracked_place)
+            self.ready()
+            return
         member = self.members.next()
         if member is None or member.credit < len(events) or self.paused:
             self.dropped += len(events)
@@ -260,6 +278,8 @@ class Consumer:
         if self.closed:
             return
         if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
+            if self.untracked is not None:
+                self.untracked.pump()
             budget = READ_SCANNED
             cursors = list(self.cursors.values())
             self._turn += 1                             # each partition is first in its turn
@@ -397,6 +417,8 @@ class Consumer:
         for cursor in self.cursors.values():
             cursor.restart(cursor.position)
             cursor.behind = False                       # nothing is left to count
+        if self.untracked is not None:
+            self.untracked.clear()
         self._recount_in_flight()
         self._timetable.clear()
         for member in members:
@@ -404,8 +426,9 @@ class Consumer:
 
     def _recount_in_flight(self) -> None:
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
+        size = self.untracked.bytes if self.untracked is not None else 0
         self.hold(len(held) - self.in_flight,
-                  sum(len(delivery.event.payload) for delivery in held) - self.in_flight_bytes)
+                  size + sum(len(delivery.event.payload) for delivery in held) - self.in_flight_bytes)
 
     def lost_to_retention(self, records: int) -> None:
         """So many went before they were read. For readahead.py."""

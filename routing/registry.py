@@ -69,6 +69,7 @@ class ConsumerRegistry:
         self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
         self._stored = StoredConsumers(router.state)
         self._next_expiry_s = 0.0
+        self._untracked_place = -(1 << 62)
 
     # -- open and delete --------------------------------------------------------------------------------------
 
@@ -216,6 +217,11 @@ class ConsumerRegistry:
     def count_from(self, consumer: Consumer, positions: dict[Partition, int]) -> Count:
         """How many events it would find from these places on: counted in steps, see counting.py."""
         return Count(self.counting, consumer.interest.from_the_start(), positions)
+
+    def next_untracked_place(self) -> int:
+        """Of an event that no stream captures: below any offset, later ones higher."""
+        self._untracked_place += 1
+        return self._untracked_place
 
     # -- loop turn and clock ----------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum
     in_flight_bytes_max: int = 16 * 1024 * 1024     # per consumer: unacked payloads in memory,
     in_flight_user_bytes: int = 64 * 1024 * 1024    # and of all consumers of a user together
+    untracked_bytes_max: int = 1024 * 1024          # per MQTT session: unacked events that no stream captures
     consumer_pending_events: int = 1_000            # handed over at the tail in one turn, beyond it the log is read
     pending_commit_bytes: int = 64 * 1024 * 1024    # events waiting for the disk before publishers are refused
     commit_gather_ms: int = 3                       # longest wait for many small publishers to share a sync; 0: none

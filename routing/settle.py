@@ -24,6 +24,8 @@ def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
             partition = event.partition
             cursor = consumer.cursors.get(partition)
         if cursor is None:
+            if partition is None and consumer.untracked is not None:
+                done += consumer.untracked.ack(event)
             continue
         if cursor.in_flight.pop(event.offset, None) is not None:
             size += len(event.payload)

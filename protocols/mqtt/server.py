@@ -463,6 +463,8 @@ class MqttServer:
             session.restore_open_ids(qos2, in_log.pop(client_id, {}))
             self._restore_outbound(session, qos2)
             session.consumer = self.router.consumers.get(session.consumer_name)
+            if session.consumer is not None:
+                session.consumer.keep_untracked()
             for subscription in session.subscriptions.by_pattern.values():
                 if subscription.share is not None:
                     self.share_joined(subscription.share)

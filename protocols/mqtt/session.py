@@ -217,9 +217,9 @@ def outbound_id(packet_id: int, event: Event, *, released: bool, owned: bool, qo
 
 
 def place_of(event: Event) -> Place:
-    """Where the event is in the log; offset -1 when no stream holds it."""
+    """Where the event is in the log; where no stream holds it, an offset below 0 that is its own."""
     if event.partition is None:
-        return "", 0, -1
+        return "", 0, event.offset
     return event.partition.stream, event.partition.index, event.offset
 
 

@@ -159,6 +159,7 @@ def _own_consumer(connection: MqttConnection) -> Consumer | Refusal:
         if isinstance(consumer, Refusal):
             return consumer
         session.consumer = consumer
+    session.consumer.keep_untracked()
     return session.consumer
 
 
@@ -176,6 +177,7 @@ def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> 
     group = server.router.open_consumer(spec, session.identity)
     if isinstance(group, Refusal):
         return group
+    group.keep_untracked()
     outbound = connection.out()
     member = shared.SharedMember(outbound, group, subscription)
     outbound.shared.append(member)
@@ -241,6 +243,7 @@ def resume(connection: MqttConnection) -> None:
         consumer = connection.server.router.open_consumer(session.consumer.spec, session.identity)
         if not isinstance(consumer, Refusal):
             session.consumer = consumer                     # a new one, if an operator deleted it meanwhile
+            consumer.keep_untracked()
     connection.out().begin()
     for subscription in list(session.subscriptions.by_pattern.values()):
         refusal = enter(connection, subscription)
