@@ -54,7 +54,7 @@ def allowed(importer: str, imported: str) -> bool:
             return other == [own] or (ROOT / "protocols" / f"{other[0] if other else ''}.py").exists()
         return target == "routing"
     if top == "mesh":
-        return target in ("mesh", "protocols", "routing")
+        return target in ("mesh", "protocols", "routing", "console")
     return target == top        # console and tui see only the management API
 
 

@@ -62,6 +62,8 @@ def _check_node(config: Config) -> Iterator[str]:
     node = config.node
     if node.name and not _is_name(node.name, NODE_NAME_MAX):
         yield f"node.name: at most {NODE_NAME_MAX} letters, digits, dots, dashes and underscores, got {node.name!r}"
+    if node.environment and not _is_name(node.environment, NODE_NAME_MAX):
+        yield f"node.environment: at most {NODE_NAME_MAX} letters, digits, dots, dashes and underscores"
     if not _is_name(node.site, NODE_NAME_MAX):
         yield f"node.site: at most {NODE_NAME_MAX} letters, digits, dots, dashes and underscores, got {node.site!r}"
     if not node.data:

@@ -28,6 +28,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str = ""                          # "": the host's name
     site: str = "default"
+    environment: str = ""                   # what people call this mesh: "production"; the console shows it
     data: str = "meshgate-data"             # relative to the configuration file
     stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; Docker waits 10 s
 

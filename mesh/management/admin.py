@@ -14,33 +14,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from console.app import Console
+from mesh.management.answering import Answering
 from mesh.management.api import Api
 from mesh.management.audit import Audit
 from mesh.management.doors import Guard, Rights
+from mesh.management.inside import Inside
 from mesh.management.live import Live
 from mesh.management.metrics import Metrics
 from mesh.management.sampler import Sampler
 from mesh.management.sessions import Sessions
-from protocols.fields import FieldRepeated
 from protocols.rest.auth import Doorkeeper
-from protocols.rest.problems import Problem, problem_response
 from routing.policy import Action
 
 if TYPE_CHECKING:
     from mesh.node import Node
 
 BODY_BYTES_MAX = 64 * 1024
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Server": "meshgate",           # not which library and version
-}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,13 +53,20 @@ class Management:
     def make_app(self) -> web.Application:
         node = self._node
         keeper = Doorkeeper(node.router, node.authenticator)
+        console = Console(Inside(node, self.api, keeper, self.sessions))
+        answering = Answering(BODY_BYTES_MAX, console.refused)
         guard = Guard(node, keeper, self.sessions, self.rights, self.api.acts, "")
+
+        @web.middleware
+        async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await answering.answer(request, handler)
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await guard.check(request, handler)
 
-        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer_problems, cast(Middleware, check)])
+        app = web.Application(
+            client_max_size=BODY_BYTES_MAX, middlewares=[cast(Middleware, answer_problems), cast(Middleware, check)])
         probes = Probes(node)
         for path, handler, action in (
             ("/healthz", probes.healthz, None), ("/readyz", probes.readyz, None),
@@ -75,6 +75,9 @@ class Management:
             app.router.add_get(path, handler)
             self.rights.set("GET", path, action)
         self.api.add_routes(app.router, self.rights, guard)
+        console.add_routes(
+            app.router, lambda method, path: self.rights.set(method, path, None),
+            lambda method, path: self.rights.set(method, path, Action.VIEW))
         return app
 
     def start(self) -> None:
@@ -85,33 +88,6 @@ class Management:
         if self._sampling is not None:
             self._sampling.cancel()
         await self.api.close()
-
-
-@web.middleware
-async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Problems and aiohttp's own errors as problem+json; security headers on every answer."""
-    try:
-        response = await handler(request)
-    except Problem as problem:
-        response = problem_response(problem)
-    except FieldRepeated as error:
-        response = problem_response(Problem(400, "header-invalid", str(error)))
-    except web.HTTPException as error:
-        response = problem_response(_problem_of_http(request, error))
-        if hdrs.ALLOW in error.headers:
-            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-    response.headers.update(SECURITY_HEADERS)
-    return response
-
-
-def _problem_of_http(request: web.Request, error: web.HTTPException) -> Problem:
-    if error.status == 404:
-        return Problem(404, "not-found", f"there is no {request.path[:200]}")
-    if error.status == 405:
-        return Problem(405, "method-not-allowed", f"{request.method[:20]} is not possible here")
-    if error.status == 413:
-        return Problem(413, "payload-too-large", f"a request body has at most {BODY_BYTES_MAX} bytes")
-    return Problem(error.status, "http-error", error.reason)
 
 
 class Probes:

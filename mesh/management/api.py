@@ -6,6 +6,7 @@ are resources.py, their query language table.py, the acts acts.py.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 FRESH_MAX_S: Final = 1.0            # a snapshot serves all who ask within so long, …
 FRESH_PER_COST: Final = 50          # … or within so many times what it cost to take: 2 % of a core at the most
+READS: Final = ("status", "overview", "ledger", "history", "browse", "whoami", "clock")
 LINK_ACTS: Final = ("pause", "resume", "drain", "kick")
 MANY_ROWS: Final = 500              # more of them are filtered and encoded in a thread
 
@@ -90,8 +92,9 @@ class Api:
 
         for resource in self.resources.values():
             add(hdrs.METH_GET, f"/{resource.name}", self._table_handler(resource), resource.action)
-        for name in ("status", "overview", "ledger", "history", "stream", "browse", "whoami", "clock"):
-            add(hdrs.METH_GET, f"/{name}", getattr(self, name), Action.VIEW)
+        for name in READS:
+            add(hdrs.METH_GET, f"/{name}", self._read_handler(name), Action.VIEW)
+        add(hdrs.METH_GET, "/stream", self.stream, Action.VIEW)
         add(hdrs.METH_POST, "/can-i", self.can_i, Action.VIEW)
         for act in ("seek", "pause", "resume"):
             add(hdrs.METH_POST, f"/consumers/{{name:.+}}/{act}", getattr(self, act), Action.OPERATE)
@@ -166,20 +169,34 @@ class Api:
 
     # -- reads ------------------------------------------------------------------------------------------------
 
-    async def status(self, request: web.Request) -> web.Response:
-        return json_answer(self._node.status())
+    def _read_handler(self, name: str) -> Any:
+        async def answer(request: web.Request) -> web.Response:
+            return json_answer(await self.read(name, request.query, request[IDENTITY]))
+        return answer
 
-    async def overview(self, request: web.Request) -> web.Response:
-        return json_answer(overview(self._node, self._sampler))
-
-    async def ledger(self, request: web.Request) -> web.Response:
-        return json_answer({"losses": self._node.router.ledger.snapshot()})
-
-    async def clock(self, request: web.Request) -> web.Response:
-        return json_answer(self._node.clock_status())
-
-    async def whoami(self, request: web.Request) -> web.Response:
-        return json_answer(self.rights_of(request[IDENTITY]))
+    async def read(self, name: str, params: Mapping[str, str], identity: Identity) -> dict[str, Any]:
+        """One of READS. Raises Problem. Who asks was checked."""
+        if name == "status":
+            return self._node.status()
+        if name == "overview":
+            return overview(self._node, self._sampler)
+        if name == "ledger":
+            return {"losses": self._node.router.ledger.snapshot()}
+        if name == "clock":
+            return self._node.clock_status()
+        if name == "whoami":
+            return self.rights_of(identity)
+        if name == "history":
+            return self.history(params)
+        if name == "can-i":
+            roles = [role.strip() for role in params.get("roles", "").split(",") if role.strip()]
+            return self.decide({**params, "roles": roles})
+        if name == "browse":
+            try:
+                return await self.browser.page(parse_search(params), params.get("cursor", ""), identity)
+            except QueryError as error:
+                raise Problem(400, "query-invalid", str(error)) from error
+        raise Problem(404, "not-found", f"there is no {name[:100]}")
 
     def rights_of(self, identity: Identity) -> dict[str, Any]:
         decide = self._node.router.policy.decide
@@ -191,35 +208,27 @@ class Api:
             "because": {name: decision.rule for name, decision in decisions.items()},
         }
 
-    async def history(self, request: web.Request) -> web.Response:
+    def history(self, params: Mapping[str, str]) -> dict[str, Any]:
         """?kind=consumer&id=billing&series=lag_events&from=&until=   Times: RFC 3339; from: 15 minutes ago."""
-        query = request.query
-        kind, subject, figure = query.get("kind", "node"), query.get("id", self._node.name), query.get("series", "")
+        kind, subject = params.get("kind", "node"), params.get("id", self._node.name)
+        figure = params.get("series", "")
         figures = self._sampler.histories.figures(kind, subject)
         if not figures:
-            raise Problem(404, "not-found", f"there is no history of {kind} {subject[:200]}")
+            raise Problem(404, "not-found", f"there is no history of {kind[:100]} {subject[:200]}")
         if not figure:
-            return json_answer({"kind": kind, "id": subject, "series": figures})
+            return {"kind": kind, "id": subject, "series": figures}
         series = self._sampler.histories.get(kind, subject, figure)
         if series is None:
             raise Problem(404, "not-found", f"there is no series {figure[:100]}; there are {', '.join(figures)}")
         now_s = self._node.clock_ms() // 1000
-        until_s = _time_s(query.get("until", ""), now_s)
-        points = series.points(_time_s(query.get("from", ""), until_s - 900), until_s)
-        return json_answer({"kind": kind, "id": subject, "series": figure, "start_ms": points.start_s * 1000,
-                            "step_ms": points.step_s * 1000, "values": points.values})
+        until_s = _time_s(params.get("until", ""), now_s)
+        points = series.points(_time_s(params.get("from", ""), until_s - 900), until_s)
+        return {"kind": kind, "id": subject, "series": figure, "start_ms": points.start_s * 1000,
+                "step_ms": points.step_s * 1000, "values": points.values}
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         assert self._guard is not None
         return await self._live.answer(request, self._guard.alive(request))
-
-    async def browse(self, request: web.Request) -> web.Response:
-        try:
-            search = parse_search(request.query)
-            found = await self.browser.page(search, request.query.get("cursor", ""), request[IDENTITY])
-        except QueryError as error:
-            raise Problem(400, "query-invalid", str(error)) from error
-        return json_answer(found)
 
     async def can_i(self, request: web.Request) -> web.Response:
         """{"user", "roles", "client_id", "action", "topic"}: may they, and which rule says so?"""

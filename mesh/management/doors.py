@@ -125,7 +125,8 @@ class Guard:
     def _to_login(self, request: web.Request) -> web.StreamResponse:
         if has(request.headers, "HX-Request"):
             raise Problem(401, "bad-credentials", "the session has ended: log in again")
-        raise web.HTTPSeeOther(f"{self._base_path}/login?to={quote(request.path_qs, safe='/')}")
+        target = f"{self._base_path}/login?to={quote(request.path_qs, safe='/')}"
+        return web.Response(status=303, headers={"Location": target})
 
 
 def secret_of(request: web.Request) -> str:

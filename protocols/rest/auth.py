@@ -115,6 +115,13 @@ class Doorkeeper:
             policy.record_denial(identity, action, "", rule, self._router.clock_ms())
             raise problem_of(Refusal(Reason.NOT_AUTHORIZED, f"user {identity.user} may not {action.value}: {rule}"))
 
+    async def login(self, request: web.Request, username: str, password: bytes) -> Identity:
+        """A name and a password from a form. Raises Problem (401, 403, 429, 503) when the client is refused."""
+        answer = await self._ask(username, password, address_of(request), None)
+        if isinstance(answer, Refusal):
+            raise problem_of(answer)
+        return answer
+
     async def _ask(
         self, username: str | None, password: bytes | None, address: str, certificate_name: str | None,
     ) -> Identity | Refusal:

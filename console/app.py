@@ -1,0 +1,220 @@
+"""The web console: pages over the management API. aiohttp and jinja2; plain links and forms; live with JavaScript.
+
+    add_routes(router, set_right, management)      mounted by mesh/management/ on the console listener
+
+Every page is one GET of the API or two, drawn here. What may be done goes from the page to the API itself
+(static/console.js), so there is one place that decides, previews and records.
+"""
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from console.columns import TABLES
+from console.management import Management, Refused
+from console.pages import Pages, zone_name
+from console.static import add_static
+from console.topology import draw, matrix
+
+PAGE_ROWS: Final = 100
+HISTORIES: Final = {
+    "node": (("events_in_s", "Events per second"), ("lag_events", "Events behind, all consumers"),
+             ("denied_s", "Denied per second"), ("memory_bytes", "Memory")),
+    "link": (("sent_bytes_s", "Sent, bytes per second"), ("received_bytes_s", "Received, bytes per second"),
+             ("backlog_bytes", "Waiting, bytes"), ("rtt_ms", "Round trip, ms")),
+    "stream": (("events_s", "Events per second"), ("size_bytes", "Size, bytes")),
+    "consumer": (("lag_events", "Events behind"), ("lag_seconds", "Seconds behind"), ("acked_s", "Acked per second")),
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Console:
+    """The pages of one node."""
+
+    def __init__(self, management: Management, base: str = "") -> None:
+        self._api = management
+        self._base = base
+        self._pages = Pages(management, base)
+        self.refused = self._pages.refused
+
+    def add_routes(self, routes: web.UrlDispatcher, open_to_all: Callable[[str, str], None],
+                   page: Callable[[str, str], None]) -> None:
+        """open_to_all, page: called with (method, path) of what needs no login, and of what needs the right to view."""
+        for path, handler in self._handlers():
+            routes.add_get(self._base + path, handler)
+            page("GET", self._base + path)
+        for method, path, handler in (
+            ("GET", "/login", self.login_form), ("POST", "/login", self.login), ("POST", "/logout", self.logout),
+            ("POST", "/settings", self.set_zone),
+        ):
+            routes.add_route(method, self._base + path, handler)
+            open_to_all(method, self._base + path)
+        add_static(routes, self._base, open_to_all)
+
+    def _handlers(self) -> list[tuple[str, Handler]]:
+        found: list[tuple[str, Handler]] = [
+            ("/", self.overview), ("/topology", self.topology), ("/browse", self.browse), ("/can-i", self.can_i),
+            ("/connect", self.connect), ("/whoami", self.whoami), ("/settings", self.settings), ("/help", self.help),
+        ]
+        found += [(f"/{name}", self._table(name)) for name in TABLES]
+        for name in ("nodes", "links", "streams", "consumers"):
+            found.append((f"/{name}/{{key:.+}}", self._detail(name)))
+        return found
+
+    # -- pages ------------------------------------------------------------------------------------------------
+
+    async def overview(self, request: web.Request) -> web.Response:
+        found = await self._api.get(request, "overview")
+        drawn = await self._drawing(request)
+        return await self._pages.answer(request, "overview.html", "Overview", "overview,topology",
+                                        overview=found, drawing=drawn)
+
+    async def topology(self, request: web.Request) -> web.Response:
+        nodes = await self._api.get(request, "nodes", {"limit": "1000"})
+        drawn = await self._drawing(request, nodes)
+        names, cells = matrix(nodes["rows"][:60])
+        return await self._pages.answer(request, "topology.html", "Topology", "topology", drawing=drawn,
+                                        nodes=nodes["rows"], names=names, cells=cells)
+
+    async def _drawing(self, request: web.Request, nodes: dict[str, Any] | None = None) -> str:
+        nodes = nodes or await self._api.get(request, "nodes", {"limit": "1000"})
+        links = await self._api.get(request, "links", {"limit": "1000"})
+        return draw(nodes["rows"], links["rows"], self._api.node, base=self._base,
+                    unfolded=request.query.get("site", ""))
+
+    def _table(self, name: str) -> Handler:
+        async def show(request: web.Request) -> web.Response:
+            params = _given(request, "filter", "sort", "after")
+            found = await self._api.get(request, name, {**params, "limit": str(PAGE_ROWS)})
+            following = urlencode({**params, "after": found["next"]}) if found["next"] else ""
+            export = urlencode({key: value for key, value in params.items() if key != "after"})
+            return await self._pages.answer(
+                request, "table.html", TABLES[name].title, name if name in ("links", "consumers", "streams") else "",
+                table=TABLES[name], name=name, found=found, params=params, following=following, export=export)
+        return show
+
+    def _detail(self, name: str) -> Handler:
+        kind = name.removesuffix("s")
+
+        async def show(request: web.Request) -> web.Response:
+            key = request.match_info["key"]
+            column = TABLES[name].key
+            found = await self._api.get(request, name, {"filter": f'{column}="{key}"', "limit": "2"})
+            rows = [row for row in found["rows"] if str(row[column]) == key]
+            if not rows:
+                raise Refused(404, f"there is no {kind} {key[:200]} (any more)")
+            charts = []
+            if kind != "node" or key == self._api.node:
+                charts = await self._charts(request, kind, key)
+            return await self._pages.answer(
+                request, "detail.html", key, "links" if kind == "link" else "consumers" if kind == "consumer" else "",
+                table=TABLES[name], name=name, kind=kind, key=key, row=rows[0], charts=charts)
+        return show
+
+    async def _charts(self, request: web.Request, kind: str, key: str) -> list[tuple[str, dict[str, Any], str]]:
+        charts = []
+        for series, title in HISTORIES[kind]:
+            params = {"kind": kind, "id": key, "series": series}
+            try:
+                charts.append((title, await self._api.get(request, "history", params), urlencode(params)))
+            except Refused:
+                continue                        # no samples of it yet
+        return charts
+
+    async def browse(self, request: web.Request) -> web.Response:
+        params = _given(request, "filter", "from", "until", "match", "cursor")
+        found: dict[str, Any] | None = None
+        problem = ""
+        if request.query:
+            try:
+                found = await self._api.get(request, "browse", {**params, "limit": str(PAGE_ROWS)})
+            except Refused as refused:
+                problem = refused.text
+        following = urlencode({**params, "cursor": found["cursor"]}) if found is not None and found["cursor"] else ""
+        return await self._pages.answer(request, "browse.html", "Browse", "", params=params, found=found,
+                                        following=following, problem=problem)
+
+    async def can_i(self, request: web.Request) -> web.Response:
+        query = request.query
+        answer: dict[str, Any] | None = None
+        problem = ""
+        if query.get("action"):
+            try:
+                answer = await self._api.get(request, "can-i", query)
+            except Refused as refused:
+                problem = refused.text
+        return await self._pages.answer(request, "can_i.html", "Can I?", "", answer=answer, params=query,
+                                        problem=problem)
+
+    async def connect(self, request: web.Request) -> web.Response:
+        listeners = await self._api.get(request, "listeners")
+        places = {row["protocol"]: row for row in reversed(listeners["rows"])}
+        topic = request.query.get("topic", "plant/graz/lamp")
+        return await self._pages.answer(request, "connect.html", "Connect", "", places=places, topic=topic,
+                                        quoted=quote(topic, safe="/"))
+
+    async def whoami(self, request: web.Request) -> web.Response:
+        return await self._pages.answer(request, "whoami.html", "Who am I?", "")
+
+    async def settings(self, request: web.Request) -> web.Response:
+        return await self._pages.answer(request, "settings.html", "Settings", "",
+                                        status=await self._api.get(request, "status"), zone=zone_name(request))
+
+    async def help(self, request: web.Request) -> web.Response:
+        return await self._pages.answer(request, "help.html", "Help", "")
+
+    # -- login ------------------------------------------------------------------------------------------------
+
+    async def login_form(self, request: web.Request) -> web.Response:
+        return self._pages.login(self._target(request.query.get("to", "")), "", 200)
+
+    async def login(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        user, password, to = (_text(form, name) for name in ("user", "password", "to"))
+        target = self._target(to)
+        try:
+            secret = await self._api.login(request, user, password)
+        except Refused as refused:
+            return self._pages.login(target, refused.text, refused.status)
+        response = go_to(target)
+        response.set_cookie(self._api.cookie(request), secret, path="/", httponly=True, samesite="Lax",
+                            secure=request.secure)
+        return response
+
+    async def logout(self, request: web.Request) -> web.StreamResponse:
+        self._api.logout(request)
+        response = go_to(f"{self._base}/login")
+        response.del_cookie(self._api.cookie(request), path="/")
+        return response
+
+    async def set_zone(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        response = go_to(f"{self._base}/settings")
+        response.set_cookie("meshgate-zone", quote(_text(form, "zone")[:64], safe=""), path="/", httponly=True,
+                            samesite="Lax", max_age=365 * 86_400)
+        return response
+
+    def _target(self, to: str) -> str:
+        """Where to go after the login: a page of ours, whatever was asked for."""
+        own = to.startswith("/") and not to.startswith(("//", "/\\")) and "\r" not in to and "\n" not in to
+        return to if own else f"{self._base}/"
+
+
+def _given(request: web.Request, *names: str) -> dict[str, str]:
+    """What of the query is not empty."""
+    return {name: request.query[name] for name in names if request.query.get(name)}
+
+
+def go_to(target: str) -> web.Response:
+    """303: see there, with GET."""
+    return web.Response(status=303, headers={"Location": target})
+
+
+def _text(form: Mapping[str, Any], name: str) -> str:
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ""
+
+

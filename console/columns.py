@@ -1,0 +1,84 @@
+"""The tables of the console: which columns of a resource are shown, and how. table.html draws them all."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """path: in the row, with dots.  kind: how it is shown (table.html).  link: the page that it leads to."""
+
+    path: str
+    title: str
+    kind: str = "text"
+    link: str = ""
+
+
+class Table(NamedTuple):
+    """key: what names a row.  acts: names of the macros in acts.html that a row may have."""
+
+    title: str
+    key: str
+    columns: tuple[Column, ...]
+    about: str
+    hint: str = ""
+    acts: str = ""
+
+
+TABLES = {
+    "nodes": Table("Nodes", "name", (
+        Column("name", "Node", "key", "nodes"), Column("site", "Site"), Column("hops", "Reached by", "hops"),
+        Column("version", "Version"), Column("skew_ms", "Clock", "skew"), Column("age_s", "Heard", "ago"),
+        Column("interest", "Filters wanted", "number"), Column("started_ms", "Up since", "time")),
+        "Every node of the mesh, as this one knows it.", "hops>1 · site=plant-graz"),
+    "links": Table("Links", "id", (
+        Column("id", "Link", "key", "links"), Column("node", "To"), Column("state", "State", "state"),
+        Column("state_since_ms", "Since", "since"), Column("rtt_ms", "Round trip", "ms"),
+        Column("sent.bytes_s", "Out/s", "size"), Column("received.bytes_s", "In/s", "size"),
+        Column("backlog.bytes", "Waiting", "size"), Column("backlog.seconds", "Delay", "duration"),
+        Column("last_error", "Last trouble")),
+        "Connections of this node to its neighbours. State is measured: what got through, not what a socket says.",
+        "state=blocked · backlog.seconds>10s", "link"),
+    "streams": Table("Streams", "name", (
+        Column("name", "Stream", "key", "streams"), Column("capture", "Captures", "list"),
+        Column("partitions", "Partitions", "number"), Column("events", "Events", "number"),
+        Column("size_bytes", "Size", "size"), Column("retention_ms", "Kept for", "retention"),
+        Column("durability", "Acked when"), Column("failed", "State", "failed")),
+        "Durable logs; every event belongs to the one whose filter fits its topic best.", "size_bytes>1GiB"),
+    "consumers": Table("Consumers", "name", (
+        Column("name", "Consumer", "key", "consumers"), Column("state", "State", "state"),
+        Column("lag_events", "Behind", "lag"), Column("lag_seconds", "By time", "duration"),
+        Column("trend", "Trend", "trend"), Column("forecast", "Forecast"), Column("members", "Members", "number"),
+        Column("in_flight", "In flight", "number"), Column("redelivered", "Again", "number")),
+        "Everybody who reads: MQTT sessions, shared groups, REST and WebSocket consumers, webhooks.",
+        "lag_seconds>1m · state=paused · name~billing", "consumer"),
+    "clients": Table("Clients", "client_id", (
+        Column("client_id", "Client", "key"), Column("protocol", "Protocol"), Column("user", "User"),
+        Column("address", "From"), Column("connected", "Connected", "yes")),
+        "Who is connected, and MQTT sessions that are away.", "protocol=mqtt connected=yes", "client"),
+    "webhooks": Table("Webhooks", "consumer", (
+        Column("consumer", "Consumer", "key", "consumers"), Column("url", "To"), Column("state", "Breaker", "state"),
+        Column("lag_events", "Behind", "number"), Column("delivered", "Delivered", "number"),
+        Column("failed", "Failed", "number"), Column("dead_lettered", "Given up", "number"),
+        Column("last_problem", "Last trouble")),
+        "Consumers that push to a URL.", "state=open"),
+    "policies": Table("Policies", "name", (
+        Column("name", "Rule", "key"), Column("allow", "Allows", "list"), Column("deny", "Denies", "list"),
+        Column("to", "To", "list"), Column("topics", "Topics", "topics")),
+        "The rules in force. Order never matters: deny beats allow, and nothing is allowed that no rule allows.",
+        "to=role:operator"),
+    "denials": Table("Denials", "id", (
+        Column("time", "Time", "time"), Column("user", "User"), Column("client_id", "Client"),
+        Column("protocol", "Protocol"), Column("action", "Wanted to"), Column("topic", "Topic"),
+        Column("rule", "Denied by", "key")),
+        "The latest denials, newest first.", "user=ana · action=publish"),
+    "audit": Table("Audit", "id", (
+        Column("id", "No.", "number"), Column("time_ms", "Time", "time"), Column("user", "Who"),
+        Column("address", "From"), Column("act", "Did", "key"), Column("target", "To"),
+        Column("outcome", "Outcome", "state"), Column("reason", "Reason")),
+        "Who did what, and who was refused. Each record is chained to the one before; "
+        "meshgate audit verify proves it.",
+        "outcome=denied · act~consumer"),
+    "listeners": Table("Listeners", "address", (
+        Column("address", "Address", "key"), Column("protocol", "Protocol"), Column("tls", "TLS", "yes")),
+        "Where this node listens."),
+}

@@ -1,0 +1,78 @@
+"""Drawing a page: templates, what every page has, and a "no" as a page. jinja2, everything escaped."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlencode
+
+import jinja2
+from aiohttp import web
+
+from console import show
+from console.management import Management, Refused
+from console.static import address
+
+CONTENT_POLICY: Final = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                         "img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+MENU: Final = (
+    ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
+    ("browse", "Browse"), ("consumers", "Consumers"), ("webhooks", "Webhooks"), ("clients", "Clients"),
+    ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("connect", "Connect"),
+)
+
+
+class Pages:
+    """One per console."""
+
+    def __init__(self, management: Management, base: str) -> None:
+        self._api = management
+        self._base = base
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
+            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        self._templates.globals.update(
+            base=base, menu=MENU, address=address, node=management.node, environment=management.environment,
+            spark=show.spark, chart=show.chart)
+        self._templates.filters.update(
+            duration=show.duration, size=show.size, number=show.number, path=lambda text: quote(str(text), safe=""),
+            query=lambda values: urlencode(values), at=value_at)
+
+    async def answer(self, request: web.Request, template: str, title: str, live: str, **values: Any) -> web.Response:
+        """live: the topics of the stream that keeps the page fresh; "" for none."""
+        zone = show.zone_of(zone_name(request))
+        now_ms = time.time_ns() / 1e6
+        me = await self._api.get(request, "whoami")
+        text = self._templates.get_template(template).render(
+            title=title, live=live, me=me, here=request.path, query=request.query_string,
+            time=lambda value: show.time_of(value, zone), since=lambda value: show.since_of(value, now_ms),
+            zone=values.pop("zone", zone_name(request)), open_node=self._api.open, **values)
+        return page(text)
+
+    def login(self, to: str, problem: str, status: int) -> web.Response:
+        text = self._templates.get_template("login.html").render(to=to, problem=problem)
+        return page(text, status)
+
+    def refused(self, refused: Refused) -> web.Response:
+        text = self._templates.get_template("refused.html").render(status=refused.status, text=refused.text)
+        return page(text, refused.status)
+
+
+def page(text: str, status: int = 200) -> web.Response:
+    response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    return response
+
+
+def zone_name(request: web.Request) -> str:
+    return unquote(request.cookies.get("meshgate-zone", "")) or show.ZONE_DEFAULT
+
+
+def value_at(row: dict[str, Any], path: str) -> Any:
+    """A column, or what is inside of one; None when there is no such thing."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,299 @@
+"""The mesh as a drawing: sites as columns, nodes in them, links as curves. Server-drawn SVG; pure.
+
+    up to FOLD_ABOVE nodes   one box per node, one column per site, in a fixed order (site, name): nothing jumps
+    above                    one box per site with a strip of squares; links between sites joined, the worst state wins
+
+State is shape, word and colour. Boxes are as wide as their longest label, so that no two labels can overlap; a test
+measures them. Every node is a link that can be focused, and the drawing has a table beside it that says the same.
+"""
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any, Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+FOLD_ABOVE: Final = 40
+CHARACTER: Final = 7.4          # width of one at 13 px of the system font, with room
+BOX_HEIGHT: Final = 46
+ROW: Final = 74
+GAP: Final = 150                # between columns: room for curves and their pills
+TOP: Final = 44                 # names of sites
+MARGIN: Final = 20
+LANE: Final = 22                # between lines below the boxes
+ROWS_MAX: Final = 8             # nodes of a site above each other; then a second column of it
+WORST: Final = ("down", "blocked", "throttled", "paused", "up")
+SQUARES_PER_ROW: Final = 12
+
+
+class Box:
+    """A node, or a site that is folded."""
+
+    def __init__(self, key: str, label: str, below: str, state: str, url: str) -> None:
+        self.key = key
+        self.label = label
+        self.below = below
+        self.state = state                      # well, warning, down, unreachable
+        self.url = url
+        self.squares: list[str] = []
+        self.x = self.y = 0.0
+        self.width = 0.0
+        self.height = float(BOX_HEIGHT)
+
+
+class Edge:
+    """Both directions of the links between two boxes."""
+
+    def __init__(self, left: str, right: str) -> None:
+        self.left = left
+        self.right = right
+        self.states: list[str] = []
+        self.bytes_s = 0.0
+        self.backlog_s: float | None = None
+        self.rtt_ms: float | None = None
+        self.url = ""
+
+    @property
+    def state(self) -> str:
+        return min(self.states, key=WORST.index, default="down")
+
+
+def worst(states: list[str]) -> str:
+    return min(states, key=lambda state: WORST.index(state) if state in WORST else 0, default="down")
+
+
+def boxes_and_edges(nodes: list[dict[str, Any]], links: list[dict[str, Any]], own: str) -> tuple[list[Box], list[Edge]]:
+    """nodes, links: rows of the tables of that name.  own: the node that is asked."""
+    known = {str(row["name"]) for row in nodes}
+    edges: dict[tuple[str, str], Edge] = {}
+
+    def edge(one: str, other: str) -> Edge:
+        key = (min(one, other), max(one, other))
+        if key not in edges:
+            edges[key] = Edge(*key)
+        return edges[key]
+
+    for row in nodes:
+        if row.get("hops") is None:
+            continue                            # what it last said of its links does not hold any more
+        for link in row.get("links", ()):
+            if link["node"] in known:
+                edge(str(row["name"]), str(link["node"])).states.append(str(link["state"]))
+    for row in links:
+        other = str(row["node"] or row["name"])
+        if other not in known:
+            continue
+        one = edge(own, other)
+        one.states.append(str(row["state"]))
+        one.bytes_s += float(row["sent"]["bytes_s"]) + float(row["received"]["bytes_s"])
+        one.rtt_ms = row["rtt_ms"] if row["rtt_ms"] is not None else one.rtt_ms
+        one.url = f"links/{quote(str(row['id']), safe='')}"
+        seconds = row["backlog"]["seconds"]
+        if seconds:
+            one.backlog_s = max(one.backlog_s or 0.0, float(seconds))
+    touched: dict[str, list[str]] = defaultdict(list)
+    for one in edges.values():
+        touched[one.left].append(one.state)
+        touched[one.right].append(one.state)
+    boxes = []
+    for row in nodes:
+        name = str(row["name"])
+        state = "well"
+        if row.get("hops") is None:
+            state = "unreachable"
+        elif worst(touched[name] or ["up"]) in ("down", "blocked"):
+            state = "warning"
+        below = "this node" if name == own else {
+            "well": "well", "warning": "a link is not well", "unreachable": "unreachable"}[state]
+        boxes.append(Box(name, name, below, state, f"nodes/{quote(name, safe='')}"))
+    return boxes, list(edges.values())
+
+
+def fold(boxes: list[Box], edges: list[Edge], sites: dict[str, str], unfolded: str) -> tuple[list[Box], list[Edge]]:
+    """One box per site but for the one that is unfolded."""
+    members: dict[str, list[Box]] = defaultdict(list)
+    for box in boxes:
+        members[sites[box.key]].append(box)
+    found: list[Box] = []
+    place: dict[str, str] = {}
+    for site, own in sorted(members.items()):
+        if site == unfolded:
+            found += own
+            place.update((box.key, box.key) for box in own)
+            continue
+        bad = [box for box in own if box.state != "well"]
+        state = "unreachable" if len(bad) == len(own) and all(box.state == "unreachable" for box in own) else \
+            "warning" if bad else "well"
+        count = f"{len(own)} nodes" if len(own) != 1 else "1 node"
+        below = f"{count}, {len(bad)} not well" if bad else f"{count}, all well"
+        folded = Box(f"site {site}", site, below, state, f"topology?site={quote(site, safe='')}")
+        folded.squares = [box.state for box in own]
+        found.append(folded)
+        place.update((box.key, folded.key) for box in own)
+    joined: dict[tuple[str, str], Edge] = {}
+    for edge in edges:
+        one, other = place[edge.left], place[edge.right]
+        if one == other:
+            continue
+        key = (min(one, other), max(one, other))
+        into = joined.setdefault(key, Edge(*key))
+        into.states += edge.states
+        into.bytes_s += edge.bytes_s
+        into.url = edge.url or into.url
+        if edge.backlog_s:
+            into.backlog_s = max(into.backlog_s or 0.0, edge.backlog_s)
+    return found, list(joined.values())
+
+
+def place(boxes: list[Box], column_of: dict[str, str]) -> tuple[float, float, list[tuple[str, float]]]:
+    """Give every box its place. Returns width, height, and the columns' titles with their left edge."""
+    columns: dict[str, list[Box]] = defaultdict(list)
+    for box in boxes:
+        columns[column_of[box.key]].append(box)
+    x, height = float(MARGIN), 0.0
+    titles: list[tuple[str, float]] = []
+    for site in sorted(columns):
+        own = sorted(columns[site], key=lambda box: box.key)
+        titles.append((site, x))
+        begun = x
+        for start in range(0, len(own), ROWS_MAX):
+            part = own[start:start + ROWS_MAX]
+            width = max(90.0, *(CHARACTER * max(len(box.label), len(box.below)) + 44 for box in part),
+                        *(16.0 * min(len(box.squares), SQUARES_PER_ROW) + 24 for box in part))
+            y = float(TOP)
+            for box in part:
+                rows = -(-len(box.squares) // SQUARES_PER_ROW)
+                box.x, box.y, box.width = x, y, width
+                box.height = BOX_HEIGHT + rows * 16.0
+                y += ROW + rows * 16.0
+            height = max(height, y)
+            x += width + GAP
+        x = max(x, begun + CHARACTER * len(site) + GAP)
+    return max(x - GAP + MARGIN, 320.0), height + MARGIN, titles
+
+
+def draw(nodes: list[dict[str, Any]], links: list[dict[str, Any]], own: str, *, base: str = "",
+         unfolded: str = "") -> Markup:
+    """The whole <svg>."""
+    boxes, edges = boxes_and_edges(nodes, links, own)
+    sites = {str(row["name"]): str(row["site"] or "no site") for row in nodes}
+    column_of = dict(sites)
+    if len(boxes) > FOLD_ABOVE:
+        boxes, edges = fold(boxes, edges, sites, unfolded)
+        names = sorted(box.key for box in boxes)
+        across = max(1, math.ceil(math.sqrt(len(names))))
+        column_of = {name: f"{names.index(name) % across}" for name in names}
+    width, height, titles = place(boxes, column_of)
+    lanes = _lanes(boxes, edges, height - MARGIN)
+    height += LANE * len(lanes)
+    if len(sites) > FOLD_ABOVE:
+        titles = []
+    at = {box.key: box for box in boxes}
+    parts = [Markup('<svg class="topology" viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" height="{:.0f}" '
+                    'aria-label="{}">').format(width, height, width, height, summary(boxes, edges))]
+    parts += [Markup('<text class="site" x="{:.0f}" y="24">{}</text>').format(x, title) for title, x in titles]
+    parts += [_edge(edge, at[edge.left], at[edge.right], base, lanes.get((edge.left, edge.right))) for edge in edges]
+    parts += [_box(box, base) for box in boxes]
+    parts.append(Markup("</svg>"))
+    return Markup("").join(parts)
+
+
+def summary(boxes: list[Box], edges: list[Edge]) -> str:
+    bad = sum(edge.state in ("down", "blocked") for edge in edges)
+    lost = sum(box.state == "unreachable" for box in boxes)
+    return (f"Topology: {len(boxes)} boxes, {len(edges)} links, {bad} of them down or blocked, {lost} unreachable. "
+            "The table below says the same.")
+
+
+def _lanes(boxes: list[Box], edges: list[Edge], bottom: float) -> dict[tuple[str, str], float]:
+    """A line below all boxes for each edge that would have to go through a column: y by (left, right)."""
+    at = {box.key: box for box in boxes}
+    columns = sorted({box.x for box in boxes})
+    far = [edge for edge in edges
+           if abs(columns.index(at[edge.left].x) - columns.index(at[edge.right].x)) > 1]
+    far.sort(key=lambda edge: abs(at[edge.left].x - at[edge.right].x))
+    return {(edge.left, edge.right): bottom + LANE * index for index, edge in enumerate(far)}
+
+
+def _around(x1: float, y1: float, x2: float, y2: float, lane: float) -> str:
+    """Out to the right, down in the gap, along the lane, up in the gap, and in from the left; round at the corners."""
+    a, b, turn = x1 + 22, x2 - 22, 10
+    return (f"M{x1:.0f} {y1:.0f}H{a - turn:.0f}Q{a:.0f} {y1:.0f} {a:.0f} {y1 + turn:.0f}V{lane - turn:.0f}"
+            f"Q{a:.0f} {lane:.0f} {a + turn:.0f} {lane:.0f}H{b - turn:.0f}Q{b:.0f} {lane:.0f} {b:.0f} {lane - turn:.0f}"
+            f"V{y2 + turn:.0f}Q{b:.0f} {y2:.0f} {b + turn:.0f} {y2:.0f}H{x2:.0f}")
+
+
+def _edge(edge: Edge, left: Box, right: Box, base: str, lane: float | None) -> Markup:
+    """From the nearer sides of two boxes. Its pill never stands on a box.  lane: y of the way below the boxes."""
+    if left.x > right.x:
+        left, right = right, left
+    y1, y2 = left.y + left.height / 2, right.y + right.height / 2
+    if left.x == right.x:                       # same column: bow out to the right
+        x1 = x2 = left.x + left.width
+        bow = min(24 + abs(y2 - y1) / 6, GAP - 40)
+        path = f"M{x1:.0f} {y1:.0f}C{x1 + bow:.0f} {y1:.0f} {x2 + bow:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
+        pill_x, pill_y = x1 + bow * 0.72, y1 + (y2 - y1) * 0.35
+    elif lane is not None:
+        x1, x2 = left.x + left.width, right.x
+        path = _around(x1, y1, x2, y2, lane)
+        pill_x, pill_y = x1 + 34, lane
+    else:
+        x1, x2 = left.x + left.width, right.x
+        middle = (x1 + x2) / 2
+        path = f"M{x1:.0f} {y1:.0f}C{middle:.0f} {y1:.0f} {middle:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
+        pill_x, pill_y = x1 + GAP * 0.35, y1 + (y2 - y1) * 0.15
+    state = edge.state
+    weight = min(1 + 1.35 * math.log10(1 + edge.bytes_s / 100), 8)
+    speed = min(int(math.log10(1 + edge.bytes_s / 100)), 4) if edge.bytes_s and state == "up" else 0
+    title = f"{edge.left} – {edge.right}: {state}"
+    text = {"down": "down", "blocked": "blocked", "paused": "‖ paused", "throttled": "held back"}.get(state, "")
+    if edge.backlog_s and edge.backlog_s >= 1:
+        text = f"{text} {edge.backlog_s:.0f} s".strip()
+    pill = Markup("")
+    if text:
+        wide = CHARACTER * len(text) * 0.9 + 12
+        pill = Markup('<rect class="pill" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="18" rx="9"/>'
+                      '<text class="pill-text" x="{:.0f}" y="{:.0f}">{}</text>').format(
+                          pill_x, pill_y - 9, wide, pill_x + 6, pill_y + 4, text)
+    inner = Markup('<title>{}</title><path class="wire" d="{}" stroke-width="{:.1f}"/>{}').format(
+        title, path, weight, pill)
+    classes = f"edge {state} flow{speed}"
+    if edge.url:
+        return Markup('<a class="{}" href="{}/{}" aria-label="{}">{}</a>').format(classes, base, edge.url, title, inner)
+    return Markup('<g class="{}">{}</g>').format(classes, inner)
+
+
+SHAPES: Final = {
+    "well": '<circle class="mark" cx="18" cy="23" r="7"/>',
+    "warning": '<path class="mark" d="M18 14l9 16H9z"/>',
+    "down": '<path class="mark" d="M10 15h16v16H10zM10 15l16 16M26 15L10 31"/>',
+    "unreachable": '<circle class="mark" cx="18" cy="23" r="8" stroke-dasharray="2 3"/>',
+}
+
+
+def _box(box: Box, base: str) -> Markup:
+    squares = Markup("").join(
+        Markup('<rect class="square {}" x="{}" y="{}" width="12" height="12" rx="2"/>').format(
+            state, 12 + index % SQUARES_PER_ROW * 16, BOX_HEIGHT - 2 + index // SQUARES_PER_ROW * 16)
+        for index, state in enumerate(box.squares))
+    return Markup(
+        '<a class="box {state}" href="{base}/{url}" aria-label="{label}: {below}" '
+        'transform="translate({x:.0f} {y:.0f})"><rect class="frame" width="{w:.0f}" height="{h:.0f}" rx="8"/>{shape}'
+        '<text class="name" x="34" y="20">{label}</text><text class="below" x="34" y="36">{below}</text>'
+        '{squares}</a>').format(
+            state=box.state, base=base, url=box.url, label=box.label, below=box.below, x=box.x, y=box.y, w=box.width,
+            h=box.height, shape=Markup(SHAPES[box.state]), squares=squares)
+
+
+def matrix(nodes: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Sender × receiver → what the sender says of the link, for the table beside the drawing."""
+    names = sorted(str(row["name"]) for row in nodes)
+    found = {name: dict.fromkeys(names, "") for name in names}
+    for row in nodes:
+        for link in row.get("links", ()):
+            if link["node"] in found:
+                state = str(link["state"]) if row.get("hops") is not None else "unknown"
+                found[str(row["name"])][str(link["node"])] = state
+    return names, found

@@ -1,0 +1,78 @@
+"""The management API for the console: the same reads with the same rights, called in the process."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from console.management import Refused
+from mesh.management.doors import IDENTITY, secret_of
+from mesh.management.sessions import COOKIE, SECURE_COOKIE
+from mesh.management.table import QueryError, parse_query
+from protocols.rest.problems import Problem, problem_of
+from routing.policy import Action
+
+if TYPE_CHECKING:
+    from mesh.management.api import Api
+    from mesh.management.sessions import Sessions
+    from mesh.node import Node
+    from protocols.rest.auth import Doorkeeper
+
+
+class Inside:
+    """See console/management.py."""
+
+    def __init__(self, node: Node, api: Api, keeper: Doorkeeper, sessions: Sessions) -> None:
+        self._node = node
+        self._api = api
+        self._keeper = keeper
+        self._sessions = sessions
+        self.node = node.name
+        self.environment = node.config.node.environment
+
+    @property
+    def open(self) -> bool:
+        return self._node.authenticator.open
+
+    async def get(self, request: web.Request, path: str, params: Mapping[str, str] = {}) -> dict[str, Any]:
+        identity = request[IDENTITY]
+        try:
+            resource = self._api.resources.get(path)
+            action = resource.action if resource is not None else Action.VIEW
+            refusal = self._node.router.policy.refuse(identity, action, "", self._node.clock_ms())
+            if refusal is not None:
+                raise problem_of(refusal)
+            if resource is None:
+                return plain(await self._api.read(path, params, identity))
+            page, age_s = await self._api.table(path, parse_query(params, resource.key))
+            return plain({"rows": page.rows, "total": page.total, "matched": page.matched, "next": page.next,
+                          "age_s": age_s, **resource.extra()})
+        except QueryError as error:
+            raise Refused(400, str(error)) from error
+        except Problem as problem:
+            raise Refused(problem.status, problem.detail) from problem
+
+    async def login(self, request: web.Request, user: str, password: str) -> str:
+        try:
+            identity = await self._keeper.login(request, user, password.encode())
+        except Problem as problem:
+            raise Refused(problem.status, problem.detail) from problem
+        old = secret_of(request)
+        if old:
+            self._sessions.close(old)           # a new secret for a new login
+        return self._sessions.open(identity)
+
+    def logout(self, request: web.Request) -> None:
+        self._sessions.close(secret_of(request))
+
+    def cookie(self, request: web.Request) -> str:
+        return SECURE_COOKIE if request.secure else COOKIE
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Structs and enums as dictionaries and texts, as JSON would have them."""
+    found = msgspec.to_builtins(value, enc_hook=str)
+    assert isinstance(found, dict)
+    return found

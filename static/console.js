@@ -1,0 +1,153 @@
+// The console in a browser: one live stream per page, acts with a preview, keys. Pages work without it for reading.
+"use strict";
+(() => {
+  const body = document.body, base = body.dataset.base || "", topics = body.dataset.live || "";
+  const $ = id => document.getElementById(id);
+  const STALE_MS = 5000, REFRESH_MS = 2000, RETRY_MAX_MS = 15000;
+
+  // --- live ---------------------------------------------------------------------------------------------------
+  let source = null, paused = false, heard = 0, retry = 1000, refreshed = Date.now(), over = false;
+
+  const say = text => { const place = $("freshness"); if (place) place.textContent = text; };
+  const clock = () => new Date().toTimeString().slice(0, 8);
+
+  function refresh(now) {
+    if (paused || document.hidden || document.querySelector("dialog[open]")) return;
+    if (!now && Date.now() - refreshed < REFRESH_MS) return;
+    refreshed = Date.now();
+    body.dispatchEvent(new CustomEvent("refresh"));
+  }
+
+  function figures(rates) {
+    for (const place of document.querySelectorAll("[data-figure]")) {
+      const value = place.dataset.figure.split(".").reduce((part, name) => part && part[name], rates);
+      if (typeof value === "number") {
+        place.textContent = Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(value < 10 ? 2 : 1);
+      }
+    }
+  }
+
+  function open() {
+    if (!topics || paused || over || document.hidden) return;
+    close();
+    source = new EventSource(`${base}/api/v1/stream?topics=${encodeURIComponent(topics)}`);
+    let first = true;
+    source.addEventListener("state", () => { alive(); if (!first) refresh(true); else if (retry > 1000) refresh(true); first = false; retry = 1000; });
+    source.addEventListener("rates", event => { alive(); figures(JSON.parse(event.data)); refresh(false); });
+    source.addEventListener("bye", event => {
+      close();
+      const why = JSON.parse(event.data).why;
+      if (why === "login ended") ended(); else again();
+    });
+    source.onerror = () => { close(); check(); };
+  }
+
+  function alive() { heard = Date.now(); body.classList.remove("stale"); say("● live"); }
+  function close() { if (source) { source.close(); source = null; } }
+  function again() { if (!over) { setTimeout(open, retry); retry = Math.min(retry * 2, RETRY_MAX_MS); } }
+  function check() {          // a stream that breaks does not say why: a short request does
+    fetch(`${base}/api/v1/whoami`, { headers: { Accept: "application/json" } })
+      .then(answer => answer.status === 401 || answer.status === 403 ? ended() : again(), again);
+  }
+  function ended() {
+    over = true;
+    body.classList.add("stale");
+    say("‖ logged out");
+    const banner = $("banner"), link = document.createElement("a");
+    link.href = `${base}/login?to=${encodeURIComponent(location.pathname + location.search)}`;
+    link.textContent = "Log in again";
+    banner.replaceChildren("Your session has ended. ", link);
+    banner.hidden = false;
+  }
+
+  setInterval(() => {
+    if (topics && heard && !paused && Date.now() - heard > STALE_MS) { body.classList.add("stale"); say(`△ nothing heard for ${Math.round((Date.now() - heard) / 1000)} s`); }
+  }, 1000);
+  document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { open(); refresh(true); } });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", event => { if (event.persisted) open(); });
+  const pause = $("pause");
+  if (pause) {
+    pause.hidden = false;
+    pause.addEventListener("click", () => {
+      paused = !paused;
+      pause.setAttribute("aria-pressed", String(paused));
+      pause.textContent = paused ? "go on" : "pause";
+      if (paused) { close(); body.classList.add("stale"); say(`‖ paused at ${clock()}`); } else { open(); refresh(true); }
+    });
+  }
+
+  // --- acts: preview, reason, name typed where something is lost -------------------------------------------------
+  const dialog = $("act");
+  let current = null;
+
+  function parse(text) {
+    const [method, path, ...rest] = text.split(" ");
+    return { method, url: `${base}/api/v1/${path}`, body: rest.length ? JSON.parse(rest.join(" ")) : {} };
+  }
+  const send = (act, extra, headers = {}) => fetch(act.url, {
+    method: act.method, headers: { "Content-Type": "application/json", Accept: "application/json", ...headers },
+    body: JSON.stringify({ ...act.body, ...extra }) }).then(async answer => ({ ok: answer.ok, status: answer.status, body: await answer.json().catch(() => ({})) }));
+
+  function preview(values) {
+    const list = document.createElement("dl");
+    list.className = "tree";
+    for (const [name, value] of Object.entries(values)) {
+      if (["dry_run", "act", "target"].includes(name)) continue;
+      const row = document.createElement("div"), term = document.createElement("dt"), text = document.createElement("dd");
+      term.textContent = name.replaceAll("_", " ");
+      text.textContent = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+      row.append(term, text);
+      list.append(row);
+    }
+    $("act-preview").replaceChildren("This touches:", list);
+  }
+
+  async function begin(button) {
+    current = { ...parse(button.dataset.act), name: button.dataset.name, danger: button.dataset.danger || "", key: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()) };
+    $("act-title").textContent = `${button.textContent}: ${current.name}`;
+    $("act-problem").textContent = "";
+    $("act-preview").replaceChildren("Looking what this touches …");
+    $("act-typed").hidden = !current.danger;
+    $("act-name").value = $("act-reason").value = "";
+    dialog.showModal();
+    const answer = await send(current, { dry_run: true }).catch(() => ({ ok: false, body: {} }));
+    if (answer.ok) preview(answer.body);
+    else { $("act-preview").replaceChildren(); $("act-problem").textContent = answer.body.detail || "The node does not answer."; }
+  }
+
+  document.addEventListener("click", event => {
+    const button = event.target.closest("button.act");
+    if (button) begin(button);
+  });
+  $("act-do")?.addEventListener("click", async () => {
+    const reason = $("act-reason").value.trim();
+    if (current.danger && ($("act-name").value !== current.name || !reason)) {
+      $("act-problem").textContent = "This loses data: give a reason, and type the name exactly as it is.";
+      return;
+    }
+    const answer = await send(current, { reason }, { "Idempotency-Key": current.key }).catch(() => ({ ok: false, body: {} }));
+    if (answer.ok) { dialog.close(); refreshed = 0; refresh(true); }
+    else $("act-problem").textContent = answer.body.detail || "The node does not answer.";
+  });
+
+  function controls() { for (const button of document.querySelectorAll("button.act[hidden]")) button.hidden = false; }
+  new MutationObserver(controls).observe(body, { childList: true, subtree: true, attributes: true, attributeFilter: ["hidden"] });
+  controls();
+
+  // --- keys -------------------------------------------------------------------------------------------------------
+  const OFF = "meshgate-keys-off", PLACES = { o: "", t: "topology", n: "nodes", l: "links", s: "streams", b: "browse", c: "consumers", p: "policies", d: "denials", a: "audit" };
+  let go = 0;
+  const box = $("keys");
+  if (box) { box.checked = localStorage.getItem(OFF) === "1"; box.addEventListener("change", () => localStorage.setItem(OFF, box.checked ? "1" : "")); }
+  document.addEventListener("keydown", event => {
+    if (localStorage.getItem(OFF) === "1" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.key === "g") { go = Date.now(); return; }
+    if (Date.now() - go < 1500 && event.key in PLACES) { location.href = `${base}/${PLACES[event.key]}`; return; }
+    go = 0;
+    if (event.key === "/" && $("filter")) { event.preventDefault(); $("filter").focus(); }
+    if (event.key === "?") location.href = `${base}/help`;
+  });
+
+  open();
+})();
