@@ -44,14 +44,12 @@ class Console:
                    page: Callable[[str, str], None]) -> None:
         """open_to_all, page: called with (method, path) of what needs no login, and of what needs the right to view."""
         for path, handler in self._handlers():
-            routes.add_get(self._base + path, handler)
-            page("GET", self._base + path)
+            page("GET", _canonical(routes.add_get(self._base + path, handler)))
         for method, path, handler in (
             ("GET", "/login", self.login_form), ("POST", "/login", self.login), ("POST", "/logout", self.logout),
             ("POST", "/settings", self.set_zone),
         ):
-            routes.add_route(method, self._base + path, handler)
-            open_to_all(method, self._base + path)
+            open_to_all(method, _canonical(routes.add_route(method, self._base + path, handler)))
         add_static(routes, self._base, open_to_all)
 
     def _handlers(self) -> list[tuple[str, Handler]]:
@@ -102,7 +100,7 @@ class Console:
         async def show(request: web.Request) -> web.Response:
             key = request.match_info["key"]
             column = TABLES[name].key
-            found = await self._api.get(request, name, {"filter": f'{column}="{key}"', "limit": "2"})
+            found = await self._api.get(request, name, {"id": key, "limit": "2"})
             rows = [row for row in found["rows"] if str(row[column]) == key]
             if not rows:
                 raise Refused(404, f"there is no {kind} {key[:200]} (any more)")
@@ -201,6 +199,12 @@ class Console:
         """Where to go after the login: a page of ours, whatever was asked for."""
         own = to.startswith("/") and not to.startswith(("//", "/\\")) and "\r" not in to and "\n" not in to
         return to if own else f"{self._base}/"
+
+
+def _canonical(route: web.AbstractRoute) -> str:
+    """The path as rights know it."""
+    assert route.resource is not None
+    return route.resource.canonical
 
 
 def _given(request: web.Request, *names: str) -> dict[str, str]:

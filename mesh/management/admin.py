@@ -46,7 +46,8 @@ class Management:
         self.audit = Audit(node.router, node.clock_ms)
         self.sampler = Sampler(node)
         self.sessions = Sessions(node.router.clock_s, node.clock_ms)
-        self.api = Api(node, self.sampler, self.audit, Live(node, self.sampler))
+        self.live = Live(node, self.sampler)
+        self.api = Api(node, self.sampler, self.audit, self.live)
         self.rights = Rights()
         self._sampling: asyncio.Task[None] | None = None
 
@@ -70,7 +71,7 @@ class Management:
         probes = Probes(node)
         for path, handler, action in (
             ("/healthz", probes.healthz, None), ("/readyz", probes.readyz, None),
-            ("/metrics", Metrics(node).answer, Action.VIEW),
+            ("/metrics", Metrics(node, lambda: self.live.viewers).answer, Action.VIEW),
         ):
             app.router.add_get(path, handler)
             self.rights.set("GET", path, action)

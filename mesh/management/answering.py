@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 from console.management import Refused
 from mesh.management.doors import wants_page
-from protocols.fields import FieldRepeated
+from protocols.fields import FieldRepeated, has
 from protocols.rest.problems import Problem, problem_response
 
 SECURITY_HEADERS: Final = {
@@ -62,7 +62,10 @@ class Answering:
         """In a browser a page, with the status; "/api/" answers programs whatever they accept."""
         if wants_page(request) and "/api/" not in request.path and request.method in ("GET", "HEAD"):
             return self._page(Refused(problem.status, problem.detail))
-        return problem_response(problem)
+        response = problem_response(problem)
+        if has(request.headers, "Sec-Fetch-Mode"):
+            response.headers.popall(hdrs.WWW_AUTHENTICATE, None)    # or the browser opens a box for a password
+        return response
 
     def _of_http(self, request: web.Request, error: web.HTTPException) -> Problem:
         if error.status == 404:

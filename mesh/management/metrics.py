@@ -5,7 +5,7 @@ make 100,000 series; the totals count all of them.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,10 @@ Counts = Mapping[tuple[str], int] | Mapping[tuple[str, str], int] | Mapping[tupl
 class Metrics:
     """One registry with everything that this node counts."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, viewers: Callable[[], int]) -> None:
+        """viewers: how many pages and terminals look at the node now."""
         self._registry = CollectorRegistry()
-        self._registry.register(NodeCollector(node))
+        self._registry.register(NodeCollector(node, viewers))
         ProcessCollector(registry=self._registry)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -46,8 +47,9 @@ class Metrics:
 class NodeCollector(Collector):
     """Folds the node's counters into metric families at scrape time."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, viewers: Callable[[], int]) -> None:
         self._node = node
+        self._viewers = viewers
 
     def describe(self) -> Iterable[Metric]:
         return ()           # names are known at scrape time only; registering must not run collect()
@@ -69,6 +71,7 @@ class NodeCollector(Collector):
         info.add_metric([node.name, node.config.node.site, node.version], 1)
         yield info
         yield _gauge("meshgate_ready", "1 when the node takes traffic", int(node.ready))
+        yield _gauge("meshgate_console_viewers", "Pages and terminals that look at the node", self._viewers())
         yield _gauge("meshgate_healthy", "0 once a part of the log has failed", int(not node.problems()))
         yield _gauge("meshgate_clock_trusted", "0 while the wall clock has jumped", int(node.clock.jump is None))
         yield _gauge("meshgate_clock_ahead_seconds", "Wall clock less the node's own count",

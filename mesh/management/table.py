@@ -61,7 +61,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def parse_query(params: Mapping[str, str], key: str = "name") -> Query:
-    """key: the column that ?name= looks into. Raises QueryError."""
+    """key: the column that ?name= has a piece of, and that ?id= is. Raises QueryError."""
     for name in ("filter", "sort", "fields", "after"):
         if len(params.get(name, "")) > QUERY_CHARACTERS_MAX:
             raise QueryError(f"{name} has at most {QUERY_CHARACTERS_MAX} characters")
@@ -69,6 +69,9 @@ def parse_query(params: Mapping[str, str], key: str = "name") -> Query:
     piece = params.get("name", "")
     if piece:
         terms = (*terms, Term(key, "~", piece))
+    exact = params.get("id", "")
+    if exact:
+        terms = (*terms, Term(key, "=", exact))
     sort = tuple((part.removeprefix("-"), part.startswith("-")) for part in _list(params.get("sort", "")))
     fields = _list(params.get("fields", ""))
     if len(fields) > FIELDS_MAX or len(sort) > FIELDS_MAX:

@@ -42,15 +42,19 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is waited for."""
+        result = self.send("Runtime.evaluate", {"expression": expression, "returnByValue": True, "awaitPromise": True})
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A command of the DevTools protocol; returns its result."""
         number = next(self._ids)
-        self._socket.send(json.dumps({"id": number, "method": "Runtime.evaluate", "params": {
-            "expression": expression, "returnByValue": True, "awaitPromise": True}}))
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params or {}}))
         while True:
             message = json.loads(self._socket.recv(timeout=DEADLINE_S))
             if message.get("id") == number:
-                result = message["result"]
-                assert "exceptionDetails" not in result, result["exceptionDetails"]
-                return result["result"].get("value")
+                assert "error" not in message, message["error"]
+                return dict(message["result"])
 
     def wait(self, expression: str, *, deadline_s: float = DEADLINE_S) -> None:
         wait_until(lambda: self.evaluate(expression), expression, deadline_s=deadline_s,

@@ -4,11 +4,14 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from typing import Any, cast
+from unittest.mock import MagicMock
 from urllib.parse import quote
 
 import pytest
 
 from mesh.identity.users import hash_password
+from mesh.management.admin import Management
 from tests.mesh.management.test_admin import basic, durable_session
 from tests.support.node import HOST, Answer, Node
 from tests.support.node import http as request
@@ -220,3 +223,16 @@ def test_a_page_of_another_site_is_refused_by_what_its_browser_says(node: Node) 
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
         assert request("POST", url, b"", headers).status == 403, headers
     assert request("POST", url, b"", {"Sec-Fetch-Site": "same-origin"}).status == 404
+
+
+
+def test_no_route_is_without_a_right_of_its_own() -> None:
+    """Everything that the console listener serves has its line in the table of rights."""
+    node = cast(Any, MagicMock())
+    node.router.streams.open_internal.return_value.end_offset = 0
+    node.router.streams.open_internal.return_value.start_offset = 0
+    management = Management(node)
+    routes = [(route.method, route.resource.canonical) for route in management.make_app().router.routes()
+              if route.resource is not None and route.method != "HEAD"]
+    assert len(routes) > 50
+    assert [route for route in routes if not management.rights.known(*route)] == []

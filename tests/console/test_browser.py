@@ -1,0 +1,151 @@
+"""The console in a real Chromium: its CSP, WCAG, live figures, acts with preview, the end of a session."""
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_peer
+from tests.console.test_pages import PAGES
+from tests.mesh.management.test_admin import durable_session
+from tests.mesh.management.test_api import CONFIG, PASSWORDS
+from tests.support.chromium import Chromium, Page
+from tests.support.node import ROOT, Node
+from tests.support.wait import wait_until
+
+AXE = ROOT / ".peers" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("browser")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    started = Node(tmp_path_factory.mktemp("plain")).start()
+    durable_session(started, "behind", "plant/#")
+    for number in range(3):
+        started.publish("plant/graz/lamp", str(number).encode())
+    yield started
+    started.kill9()
+
+
+def go(page: Page, url: str) -> None:
+    page.evaluate(f"location.href = {json.dumps(url)}; true")
+    page.wait(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+
+
+def test_no_page_violates_wcag_in_either_theme(node: Node, browser: Chromium) -> None:
+    """axe-core, all rules of WCAG 2.2 A and AA."""
+    require_peer(AXE.is_file() or shutil.which("npm"), "axe-core: run `make peers`")
+    axe = AXE.read_text()
+    page = browser.open(node.url("console", "/"))
+    for scheme, paths in (("light", PAGES), ("dark", ("", "topology", "consumers", "can-i?action=publish&topic=a"))):
+        page.send("Emulation.setEmulatedMedia", {"features": [
+            {"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]})
+        for path in paths:
+            go(page, node.url("console", f"/{path}"))
+            page.evaluate(axe + "; true")
+            found = page.evaluate(
+                f"axe.run({{runOnly: {json.dumps(RULES)}}}).then(found => found.violations.map("
+                "one => [one.id, one.nodes.length, one.nodes[0].html.slice(0, 300), one.nodes[0].failureSummary]))")
+            assert found == [], (scheme, path, found)
+
+
+def test_no_page_breaks_its_own_content_policy(node: Node, browser: Chromium) -> None:
+    page = browser.open(node.url("console", "/"))
+    page.send("Page.enable")
+    page.send("Page.addScriptToEvaluateOnNewDocument", {"source": (
+        "window.violations = []; addEventListener('securitypolicyviolation', "
+        "event => violations.push(event.violatedDirective + ' ' + event.blockedURI)); "
+        "addEventListener('error', event => violations.push('error ' + event.message));")})
+    for path in PAGES:
+        go(page, node.url("console", f"/{path}"))
+        page.wait("document.querySelectorAll('button.act[hidden]').length === 0")
+        assert page.evaluate("violations") == [], path
+    assert page.evaluate("getComputedStyle(document.body).display") == "grid", "the style sheet is in force"
+
+
+def test_a_page_is_usable_at_320_pixels(node: Node, browser: Chromium) -> None:
+    """WCAG 2.2 §1.4.10: nothing but tables and drawings scrolls sideways."""
+    page = browser.open(node.url("console", "/"))
+    page.send("Emulation.setDeviceMetricsOverride", {
+        "width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False})
+    for path in PAGES:
+        go(page, node.url("console", f"/{path}"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
+
+
+def test_figures_are_live_and_an_act_shows_what_it_touches_before_it_is_done(node: Node, browser: Chromium) -> None:
+    page = browser.open(node.url("console", "/consumers"))
+    page.wait("document.getElementById('freshness').textContent === '● live'")
+    row = "document.getElementById('row-mqtt%2Fbehind')"
+    lag = f"{row}.querySelector('td.lag').textContent.trim()"
+    page.wait(f"{lag} === '3'")
+    node.publish("plant/graz/lamp", b"one more")
+    page.wait(f"{lag} === '4'")
+    page.evaluate(f"[...{row}.querySelectorAll('button.act')].find(one => one.textContent === 'Pause').click()")
+    page.wait("document.getElementById('act-preview').innerText.includes('lag events')")
+    assert [one["name"] for one in node.get("/api/v1/consumers?filter=paused=true").json["consumers"]] == []
+    page.evaluate("document.getElementById('act-reason').value = 'service'; document.getElementById('act-do').click()")
+    page.wait(f"{row}.querySelector('.state').textContent === 'paused'")
+    record = node.get("/api/v1/audit").json["audit"][0]
+    assert (record["act"], record["target"], record["reason"]) == ("consumer.pause", "mqtt/behind", "service")
+
+
+def test_what_loses_data_wants_the_name_typed_and_a_reason(node: Node, browser: Chromium) -> None:
+    page = browser.open(node.url("console", "/consumers"))
+    row = "document.getElementById('row-mqtt%2Fbehind')"
+    page.wait(f"{row}.querySelector('button.act[data-danger]:not([hidden])') !== null")
+    page.evaluate(f"[...{row}.querySelectorAll('button.act')].find(one => one.textContent === 'Delete').click()")
+    page.wait("document.getElementById('act-preview').innerText.includes('members')")
+    page.evaluate("document.getElementById('act-do').click()")
+    page.wait("document.getElementById('act-problem').textContent.includes('type the name')")
+    assert "mqtt/behind" in node.get("/api/v1/consumers").text
+    page.evaluate("document.getElementById('act').close(); true")
+
+
+def test_a_session_that_ends_shows_a_banner_and_leads_back_to_the_same_page(
+        browser: Chromium, tmp_path: Path) -> None:
+    node = Node(tmp_path / "guarded", extra=CONFIG).start()
+    try:
+        page = browser.open(node.url("console", "/consumers?sort=-name"))
+        page.wait("location.pathname === '/login'")
+        fill = "document.getElementById('user').value = 'viewer'; document.getElementById('password').value = "
+        submit = "; document.querySelector('form.login').requestSubmit()"
+        page.evaluate(fill + json.dumps(PASSWORDS["viewer"]) + submit)
+        page.wait("location.pathname === '/consumers' && location.search === '?sort=-name'")
+        page.wait("document.getElementById('freshness').textContent === '● live'")
+        node.kill9()                            # sessions live in memory
+        page.wait("document.body.classList.contains('stale')")
+        node.restart()
+        page.wait("!document.getElementById('banner').hidden")
+        page.evaluate("document.querySelector('#banner a').click(); true")
+        page.wait("location.pathname === '/login'")
+        page.evaluate(fill + json.dumps(PASSWORDS["viewer"]) + submit)
+        page.wait("location.pathname === '/consumers' && location.search === '?sort=-name'")
+    finally:
+        node.kill9()
+
+
+def test_a_hidden_tab_closes_its_stream_and_comes_back_right(node: Node, browser: Chromium) -> None:
+    def viewers() -> float:
+        return node.metrics()["meshgate_console_viewers"]
+
+    page = browser.open(node.url("console", "/consumers"))
+    page.wait("document.getElementById('freshness').textContent === '● live'")
+    before = viewers()
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true}); "
+                  "document.dispatchEvent(new Event('visibilitychange')); true")
+    wait_until(lambda: viewers() == before - 1, "its stream is closed")
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true}); "
+                  "document.dispatchEvent(new Event('visibilitychange')); true")
+    wait_until(lambda: viewers() == before, "and open again")
+
+
