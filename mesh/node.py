@@ -95,6 +95,8 @@ class Node:
             users, self.policy, call_on_loop=call_on_loop, clock_ms=clock_ms, now_s=time.monotonic,
             settings=config.logins, remembered=remembered,
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
+        self.router.logins.renew = self.authenticator.renewal.renew
+        self.router.logins.renew_owner = self.authenticator.renewal.renew_owner
         self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
         self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic, self.router.turns)
         self.replies = Replies(self.router, self.name)

@@ -14,7 +14,7 @@ import msgspec
 from routing import settle
 from routing.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal
-from routing.event import Event
+from routing.event import Event, is_dead_letter
 from routing.handout import hand_out, repeat
 from routing.interest import Interest
 from routing.lag import Lag, lag_of, snapshot
@@ -207,9 +207,9 @@ class Consumer:
         self.filters_changed()
         rights = self._registry.rights
         for cursor in self.cursors.values():
-            cursor.drop(lambda event: not rights.may_read(self.identity, event.topic))
+            cursor.drop(lambda event: not rights.may_read_event(self.identity, event))
         if self.untracked is not None:
-            self.untracked.drop(lambda event: not rights.may_read(self.identity, event.topic))
+            self.untracked.drop(lambda event: not rights.may_read_event(self.identity, event))
         for member in list(self.members.all):
             if member.identity.user != self.identity.user and not rights.may_share(member.identity, self):
                 self.detach(member)
@@ -257,6 +257,10 @@ class Consumer:
 
     def offer_untracked(self, events: list[Event]) -> None:
         """Events that no stream captures: kept, or delivered at most once, to a member with credit."""
+        if any(map(is_dead_letter, events)):
+            events = [event for event in events if self._registry.rights.may_read_event(self.identity, event)]
+            if not events:
+                return
         if self.untracked is not None:
             self.dropped += self.untracked.offer(
                 events, self._registry.limits.untracked_bytes_max, self._registry.next_untracked_place)
@@ -309,8 +313,12 @@ class Consumer:
         """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""
         count = len(deliveries)
         in_flight = cursor.in_flight
+        dead_letters = False
         for delivery in deliveries:
-            in_flight[delivery.event.offset] = delivery
+            event = delivery.event
+            in_flight[event.offset] = delivery
+            if event.properties is not None and event.properties.dead_letter is not None:
+                dead_letters = True
         if deliveries[0].event.offset < cursor.repeats_below:
             for delivery in deliveries:
                 if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
@@ -322,7 +330,26 @@ class Consumer:
         self.delivered += count
         member.credit -= count
         self.touch()
+        if dead_letters:
+            deliveries = self._readable(member, deliveries)
+            if not deliveries:
+                return
         member.deliver(self, deliveries)
+
+    def _readable(self, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without the dead letters whose original may not be read: by the owner they are done with, a member who may
+        not gives them back for another one.
+        """
+        rights = self._registry.rights
+        by_owner, denied = rights.split(self.identity, deliveries)
+        readable, others = rights.split(member.identity, by_owner)
+        kept_out = len(denied) + len(others)
+        self.delivered -= kept_out
+        member.credit += kept_out
+        self.ack(denied)
+        for delivery in others:
+            self.nack(delivery, self.spec.backoff_max_s)
+        return readable
 
     def room(self) -> int:
         """Deliveries that the in-flight windows allow now."""

@@ -77,6 +77,11 @@ class Event(msgspec.Struct, gc=False):
         return self.qos > 0
 
 
+def is_dead_letter(event: Event) -> bool:
+    properties = event.properties
+    return properties is not None and properties.dead_letter is not None
+
+
 def event_size_bytes(event: Event) -> int:
     """Approximate memory and log size of an event: payload, topic, key and headers. Used for byte budgets."""
     size = len(event.payload) + len(event.topic) + 64

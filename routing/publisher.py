@@ -11,11 +11,12 @@ TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more t
 class Publisher:
     """Made by Router.publisher(), used for every publish of a connection or session."""
 
-    __slots__ = ("generation", "identity", "name", "routes", "window")
+    __slots__ = ("generation", "identity", "logins", "name", "routes", "window")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.name = f"{identity.protocol}\0{identity.user}\0{identity.client_id}"     # nobody else's
         self.generation = -1
+        self.logins = 0         # generation of routing/logins.py at which the identity was asked for
         self.window = -1        # of routing/log/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}

@@ -106,7 +106,7 @@ class ConsumerRegistry:
             if refusal is not None:
                 return refusal
         if owns:                                        # it reads with his rights
-            if identity.roles != consumer.identity.roles:
+            if (identity.roles, identity.revoked) != (consumer.identity.roles, consumer.identity.revoked):
                 consumer.identity = identity
                 consumer.rules_changed()                # nothing that was decided for the old roles stays
             consumer.identity = identity
@@ -208,11 +208,20 @@ class ConsumerRegistry:
                     consumer.cursors[partition] = Cursor(partition, partition.start_offset)
                     consumer.touch()
 
-    def rules_changed(self) -> None:
-        for consumer in self.by_name.values():
-            consumer.identity = self.rights.choose_owner(consumer)
-            self._count(consumer)
+    def rights_changed(self, consumer: Consumer, rules: bool) -> None:
+        """Called by logins.py: its owner may have other roles or be gone; rules: those have changed as well."""
+        if consumer.closed:
+            return
+        before = consumer.identity
+        consumer.identity = self._router.logins.renew_owner(before)
+        consumer.identity = self.rights.choose_owner(consumer)
+        self._count(consumer)
+        if rules or consumer.identity != before:
             consumer.rules_changed()
+        if consumer.identity.revoked != before.revoked:
+            log.info("consumer %s: its owner %s %s", consumer.name, before.user,
+                     "may not log in any more: it delivers nothing" if consumer.identity.revoked else "is back")
+            self._opened(consumer)                      # whoever serves it looks at it again
 
     def count_from(self, consumer: Consumer, positions: dict[Partition, int]) -> Count:
         """How many events it would find from these places on: counted in steps, see counting.py."""

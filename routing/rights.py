@@ -17,6 +17,8 @@ from routing.topic import check_filter
 
 if TYPE_CHECKING:
     from routing.consumer import Consumer, ConsumerSpec
+    from routing.cursor import Delivery
+    from routing.event import Event
 
 
 class Rights:
@@ -36,6 +38,27 @@ class Rights:
 
     def may_read(self, identity: Identity, topic: str) -> bool:
         return self._policy.decide(identity, Action.SUBSCRIBE, topic).allowed
+
+    def may_read_event(self, identity: Identity, event: Event) -> bool:
+        """A dead letter is the copy of an event: who may not read that one's topic does not read it here."""
+        properties = event.properties
+        if properties is not None and properties.dead_letter is not None and not self.may_read(
+                identity, properties.dead_letter.topic):
+            return False
+        return self.may_read(identity, event.topic)
+
+    def split(self, identity: Identity, deliveries: Iterable[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+        """Those whose events may be read, and those that may not."""
+        readable: list[Delivery] = []
+        denied: list[Delivery] = []
+        for delivery in deliveries:
+            (readable if self.may_read_event(identity, delivery.event) else denied).append(delivery)
+        return readable, denied
+
+    def may_read_part(self, identity: Identity, pattern: str) -> bool:
+        """Can anything that the filter matches be read? A deny of part of it does not count."""
+        permissions = self._policy.permissions(identity)
+        return permissions.allows_part_of(pattern) and not permissions.denying(Action.SUBSCRIBE, pattern)
 
     def may_read_all(self, identity: Identity, patterns: Iterable[str]) -> bool:
         """Everything that the filters match, with no part denied."""

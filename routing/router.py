@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 from routing.consumer import Consumer, ConsumerSpec
 from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
-from routing.event import Event, topic_runs
+from routing.event import Event, is_dead_letter, topic_runs
 from routing.feed import Feed
 from routing.ledger import Ledger
 from routing.log.gather import Gather
+from routing.logins import Logins
 from routing.origins import Origins
+from routing.permissions import RuleSet
 from routing.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.recovery import PacketIds, read_tail
@@ -87,6 +89,8 @@ class Router:
         self.shares = Shares(lambda: self.limits.user_share)
         policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
+        self.logins = Logins(
+            call_soon, lambda: self.registry.by_name.values(), self.registry.rights_changed, self.routes.changed)
         self.replicas = Replicas(self)
         for stream in settings:
             self.streams.open(stream)
@@ -99,25 +103,39 @@ class Router:
 
     def apply_streams(self, settings: list[StreamSettings]) -> None:
         """Reload: add streams that are new and take over changed settings. A stream is never removed here."""
-        self.streams.apply(settings)
-        self.routes.changed()
-        self.registry.streams_changed()
+        if self.streams.apply(settings):
+            self.routes.changed()
+            self.registry.streams_changed()
 
     def apply_limits(self, limits: Limits) -> None:
         """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""
         self.limits = self.registry.limits = self.retained.limits = self.routes.limits = limits
         self.policy.cache_bytes_max = limits.policy_cache_bytes
 
-    def apply_rules(self, rules: list[Rule]) -> None:
-        """Reload: take a new rule set, effective at once for publishing and for delivery."""
+    def apply_rules(self, rules: list[Rule] | RuleSet) -> None:
+        """Reload: take a new rule set, and look again at every login: users and keys may have changed, too.
+
+        It counts at once for publishing and for live delivery; what is open hears of it within a second (logins.py).
+        """
+        before = self.policy.rules
         self.policy.replace(rules)
-        self.registry.rules_changed()
         self.routes.changed()
+        self.logins.changed(rules=self.policy.rules != before)
 
     # -- the door in ------------------------------------------------------------------------------------------
 
     def publisher(self, identity: Identity) -> Publisher:
-        return Publisher(identity)
+        publisher = Publisher(identity)
+        publisher.logins = self.logins.generation
+        return publisher
+
+    def _refresh(self, publisher: Publisher) -> None:
+        """Something has changed: what was remembered for it, and perhaps who it is, counts no more."""
+        publisher.routes.clear()
+        publisher.generation = self.routes.generation
+        if publisher.logins != self.logins.generation:
+            publisher.logins = self.logins.generation
+            publisher.identity = self.logins.renew(publisher.identity)
 
     def publish(self, events: list[Event], publisher: Publisher, *, plain: bool = False) -> Ticket:
         """Take events in. Never awaits; what is refused stands in the ticket by its index in events.
@@ -128,8 +146,7 @@ class Router:
         """
         ticket = Ticket(events)
         if publisher.generation != self.routes.generation:
-            publisher.routes.clear()
-            publisher.generation = self.routes.generation
+            self._refresh(publisher)
         appends: dict[Partition, list[Event]] = {}
         count = len(events)
         start = 0
@@ -238,8 +255,7 @@ class Router:
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
         """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""
         if publisher.generation != self.routes.generation:
-            publisher.routes.clear()
-            publisher.generation = self.routes.generation
+            self._refresh(publisher)
         route = publisher.routes.get(topic) or self._admit(topic, publisher)
         if isinstance(route, Refusal):
             self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
@@ -272,8 +288,14 @@ class Router:
     # -- lanes ------------------------------------------------------------------------------------------------
 
     def _send_direct(self, run: list[Event], route: Route, publisher: Publisher, plain: bool) -> None:
+        every = run
+        dead_letters = not plain and any(map(is_dead_letter, run))
         for target in route.direct:
             sink = target.sink
+            if dead_letters:                            # the route knows their topic, not that of their original
+                run = [event for event in every if self.rights.may_read_event(sink.identity, event)]
+                if not run:
+                    continue
             if target.no_local and sink.identity.client_id == publisher.identity.client_id:
                 continue
             sink.inbox.append((run, target, plain))

@@ -69,16 +69,23 @@ class StreamTable:
             partition.be_patient(True)
         self._starting = None
 
-    def apply(self, settings: list[StreamSettings]) -> None:
-        """Reload: open streams that are new and take over changed settings. A stream is never removed here."""
+    def apply(self, settings: list[StreamSettings]) -> bool:
+        """Reload: open streams that are new and take over changed settings. A stream is never removed here.
+
+        True when something is not what it was.
+        """
+        changed = False
         for stream in settings:
             known = self.by_name.get(stream.name)
             if known is None:
                 self.open(stream)
-            else:
+                changed = True
+            elif known.settings != stream:
+                changed = True
                 known.settings = stream
                 for partition in known.partitions:
                     partition.settings = stream
+        return changed
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(self.by_name.values())

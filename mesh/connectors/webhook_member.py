@@ -51,7 +51,7 @@ class WebhookMember:
                  client: WebhookClient, settings: WebhookSettings, node: str,
                  closed: Callable[[WebhookMember], None]) -> None:
         """closed: called when the consumer is gone."""
-        self.identity: Identity = consumer.identity
+        self._identity = consumer.identity
         self.push = push
         self.consumer: Consumer | None = consumer
         self.counts = dict.fromkeys(("delivered", "failed", "retried", "dead_lettered", "expired"), 0)
@@ -73,6 +73,17 @@ class WebhookMember:
         self._timer: asyncio.TimerHandle | None = None
         self._random = random.Random()
         self.credit = HELD_MAX
+
+    @property
+    def identity(self) -> Identity:
+        """It has no rights of its own: they are those of the consumer's owner, as he is now."""
+        if self.consumer is not None:
+            self._identity = self.consumer.identity
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        raise AttributeError("a webhook has its consumer's identity")
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -138,6 +149,9 @@ class WebhookMember:
             if _expired(delivery, self._router.clock_ms()):
                 self.counts["expired"] += 1
                 self._settle(delivery)
+                continue
+            if not self._router.rights.may_read_event(self.consumer.identity, delivery.event):
+                self._settle(delivery)          # the rules have changed since it was handed out
                 continue
             self._rate.sent(now_s)
             task = asyncio.get_running_loop().create_task(self._send(delivery, self.breaker.sent()))

@@ -95,7 +95,7 @@ class Webhooks:
         self.start()
 
     def _is_as_before(self, name: str, member: WebhookMember) -> bool:
-        if member.identity == INTERNAL and self._prepared.declared(name) is None:
+        if member.identity is INTERNAL and self._prepared.declared(name) is None:
             return False
         try:
             return resolve(member.push, self._prepared.settings) == member.resolved
@@ -143,6 +143,11 @@ class Webhooks:
         """A consumer was made, or changed: serve it as it is now."""
         name, push = consumer.name, consumer.spec.push
         member = self.members.get(name)
+        if consumer.identity.revoked and push is not None:
+            if member is not None:
+                self._let_go(name)
+            self._refuse(name, f"its owner {consumer.identity.user} may not log in any more")
+            return
         if member is not None and member.consumer is consumer and member.push == push:
             return
         if member is not None:
@@ -150,7 +155,7 @@ class Webhooks:
         if push is None or self._over:
             self.problems.pop(name, None)
             return
-        if consumer.identity == INTERNAL and self._prepared.declared(name) is None:
+        if consumer.identity is INTERNAL and self._prepared.declared(name) is None:
             self._refuse(name, "the configuration does not name it any more; put it back, or delete the consumer")
             return
         problem = self._problem(name, push)

@@ -26,6 +26,7 @@ from mesh.configuration.units import format_duration
 from mesh.identity.auth_settings import USER_BYTES_MAX, LoginSettings, user_problem
 from mesh.identity.lockout import Lockout, network_of
 from mesh.identity.remembered import Remembered
+from mesh.identity.renewal import CERTIFICATE, PASSWORD, Renewal
 from mesh.identity.tokens import Tokens, TokenUser
 from mesh.identity.turns import Turns
 from mesh.identity.users import AUTHENTICATED, User, cost_of, decoy_like, verify_password
@@ -59,10 +60,10 @@ class _Waiter:
 class _Attempt:
     """One verification that is due or under way, with everybody who waits for the same answer."""
 
-    __slots__ = ("deadline_s", "digest", "known", "network", "password", "stored", "user", "waiting")
+    __slots__ = ("came_ms", "deadline_s", "digest", "known", "network", "password", "stored", "user", "waiting")
 
     def __init__(self, digest: bytes, identity: Identity, known: User | None, password: bytes, stored: str,
-                 deadline_s: float) -> None:
+                 deadline_s: float, came_ms: int) -> None:
         self.digest = digest
         self.user = identity.user
         self.network = network_of(identity.address)
@@ -70,6 +71,7 @@ class _Attempt:
         self.password = password
         self.stored = stored
         self.deadline_s = deadline_s
+        self.came_ms = came_ms
         self.waiting: list[_Waiter] = []
 
 
@@ -101,6 +103,7 @@ class Authenticator:
         self.outcomes: Counter[tuple[str, str]] = Counter()         # (protocol, "ok" | reason) → logins
         self._users: dict[str, User] = {}
         self._decoy = decoy_like(None)
+        self.renewal = Renewal(lambda: self._users, self.tokens, policy)
         self.replace(users)
 
     @property
@@ -157,7 +160,7 @@ class Authenticator:
             self._refuse(identity, _BAD, done)
             return
         user = self._users.get(certificate_name, User(certificate_name, (), None))
-        self._admit(msgspec.structs.replace(identity, user=certificate_name), user.roles, done)
+        self._admit(msgspec.structs.replace(identity, user=certificate_name, proof=CERTIFICATE), user.roles, done)
 
     def _nobody(self, identity: Identity, done: Done) -> None:
         """Nobody logged in: allowed from this machine when there are no users, or where a policy says so."""
@@ -178,7 +181,8 @@ class Authenticator:
             elif identity.user not in ("", BEARER, found.user):
                 self._refuse(identity, _BAD, done)
             else:
-                known = msgspec.structs.replace(identity, user=found.user, expires_ms=found.expires_ms)
+                known = msgspec.structs.replace(
+                    identity, user=found.user, expires_ms=found.expires_ms, proof=found.proof)
                 self._admit(known, found.roles, done)
 
         return self.tokens.identify(token, answered)
@@ -198,7 +202,7 @@ class Authenticator:
         stored = user.password_hash if user is not None and user.password_hash is not None else self._decoy
         digest = self.remembered.digest(identity.user, password, stored if has_password else "")
         if user is not None and has_password and self.remembered.has(digest, now_s):
-            self._admit(identity, user.roles, done)
+            self._admit(msgspec.structs.replace(identity, proof=PASSWORD), user.roles, done)
             return None
         attempt = self._attempts.get(digest)
         if attempt is None:
@@ -208,7 +212,8 @@ class Authenticator:
             if self._turns.ahead_of(identity.user, network) * self._cost_s / self._threads > self.settings.waiting_s:
                 self._refuse(identity, self._busy(), done)
                 return None
-            attempt = _Attempt(digest, identity, user, password, stored, now_s + self.settings.waiting_s)
+            attempt = _Attempt(
+                digest, identity, user, password, stored, now_s + self.settings.waiting_s, self._clock_ms())
             gone = self._turns.add(attempt)
             if gone is attempt:
                 self._refuse(identity, self._busy(), done)
@@ -273,7 +278,7 @@ class Authenticator:
         good = verify_password(attempt.stored, attempt.password) and known
         cost_s = time.perf_counter() - begun_s
         if good:
-            self.remembered.store(attempt.digest, self._clock_ms())
+            self.remembered.store(attempt.digest, attempt.came_ms)
         try:
             self._call_on_loop(lambda: self._finish(attempt, good, cost_s))
         except RuntimeError:        # the loop is gone: the node stopped meanwhile
@@ -290,7 +295,7 @@ class Authenticator:
             self.remembered.add(attempt.digest, now_s)
             for waiter in attempt.waiting:
                 self._lockout.forget(attempt.user, network_of(waiter.identity.address))
-                self._admit(waiter.identity, user.roles, waiter.done)
+                self._admit(msgspec.structs.replace(waiter.identity, proof=PASSWORD), user.roles, waiter.done)
         elif good:                                                  # right for what the user was before a reload
             self._tell_busy(attempt)
         else:

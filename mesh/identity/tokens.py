@@ -36,6 +36,7 @@ class TokenUser(msgspec.Struct, frozen=True):
     user: str
     roles: tuple[str, ...]
     expires_ms: int | None = None       # wall clock
+    proof: str = ""                     # see renewal.py
 
 
 Done = Callable[[TokenUser | Refusal], None]
@@ -98,6 +99,20 @@ class Tokens:
         """(issuer, age of its keys in seconds or None without any, whether the last fetch failed)."""
         return [(name, issuer.source.age_s(), bool(issuer.source.failure)) for name, issuer in self._issuers.items()]
 
+    def key(self, key_hash: str) -> ApiKey | None:
+        """The key with this hash, while it is good."""
+        found = self._keys.get(key_hash)
+        over = found is not None and found.expires_ms is not None and found.expires_ms <= self._clock_ms()
+        return None if over else found
+
+    def key_of(self, user: str) -> ApiKey | None:
+        """A key that is good for this user."""
+        return next((found for key_hash, found in self._keys.items()
+                     if found.user == user and self.key(key_hash) is not None), None)
+
+    def trusts(self, issuer: str) -> bool:
+        return issuer in self._issuers
+
     def is_token(self, credential: bytes) -> bool:
         """True for what has the form of a token of ours. Everything else is a password."""
         if is_key(credential):
@@ -118,12 +133,13 @@ class Tokens:
         return None
 
     def _by_key(self, credential: bytes) -> TokenUser | Refusal:
-        found = self._keys.get(hash_key(credential.decode("utf-8", "replace")))
+        key_hash = hash_key(credential.decode("utf-8", "replace"))
+        found = self._keys.get(key_hash)
         if found is None:
             return _bad("the API key is not known")
         if found.expires_ms is not None and found.expires_ms <= self._clock_ms():
             return _bad("the API key has expired")
-        return TokenUser(found.user, found.roles, found.expires_ms)
+        return TokenUser(found.user, found.roles, found.expires_ms, f"key:{key_hash}")
 
     # -- JWT ----------------------------------------------------------------------------------------------------
 
@@ -240,7 +256,8 @@ def _user(claims: dict[str, Any], settings: JwtSettings, now_s: float) -> TokenU
     user = claims.get(settings.user_claim)
     if not isinstance(user, str) or user_problem(user) is not None:
         raise _Bad(f"the claim {settings.user_claim} of the token names no user")
-    return TokenUser(user, _roles(claims, settings), int((expires_s + settings.leeway_s) * 1000))
+    ends_ms = int((expires_s + settings.leeway_s) * 1000)
+    return TokenUser(user, _roles(claims, settings), ends_ms, f"jwt:{settings.issuer}")
 
 
 def _time(claims: dict[str, Any], name: str, *, required: bool) -> int | None:

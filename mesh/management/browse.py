@@ -143,7 +143,7 @@ class Browser:
         if origin is not None:
             row["origin"] = {"node": origin.node, "stream": origin.stream, "partition": origin.index,
                              "offset": event.origin_offset}
-        if not self._router.rights.may_read(identity, event.topic):
+        if not self._router.rights.may_read_event(identity, event):
             return {**row, "readable": False}
         cut = len(event.payload) > PAYLOAD_SHOWN_BYTES
         if cut:

@@ -108,6 +108,10 @@ class Guard:
         if request.method not in SAFE_METHODS and not says_own_page(request):
             raise Problem(403, "foreign-origin", "a browser must say from which page a request comes; programs log in "
                                                  "with Authorization")
+        session.identity = self._node.router.logins.renew(session.identity)
+        if session.identity.revoked:
+            self._sessions.close(secret)
+            return None
         return session.identity
 
     def alive(self, request: web.Request) -> Callable[[], bool]:
@@ -119,7 +123,8 @@ class Guard:
         def holds() -> bool:
             if by_cookie and self._sessions.find(secret, touch=False) is None:
                 return False
-            return self._node.router.policy.decide(identity, Action.VIEW).allowed
+            now = self._node.router.logins.renew(identity)
+            return self._node.router.policy.decide(now, Action.VIEW).allowed
         return holds
 
     def _to_login(self, request: web.Request) -> web.StreamResponse:

@@ -5,10 +5,11 @@ sockets, new files or a new name needs a restart; a configuration that asks for 
 """
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -16,11 +17,14 @@ from mesh.configuration.config import load_config, stream_settings
 from mesh.configuration.effective import warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside, resolve_webhooks
 from mesh.configuration.settings import Config, ListenerSettings
-from mesh.identity.apikeys import resolve_api_keys
+from mesh.connectors.webhooks import Prepared as Webhooks
+from mesh.identity.apikeys import ApiKey, resolve_api_keys
 from mesh.identity.first_admin import first_admin
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User
+from mesh.link.prepare import PreparedLinks
 from routing.errors import ConfigError, StorageError
+from routing.permissions import RuleSet
 
 if TYPE_CHECKING:
     from mesh.node import Node
@@ -33,41 +37,55 @@ LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window", 
 
 
 async def reload(node: Node, path: Path | None, data: str | None) -> None:
-    """Apply the file, or log why not and go on with what was. data: overrides node.data, as --data did at the start."""
+    """Apply the file, or log why not and go on with what was. data: overrides node.data, as --data did at the start.
+
+    Reading and checking a file with 10,000 users and rules takes a second, so that is a thread's work.
+    """
     try:
-        config, users, contexts = prepare(node.config, path, data)
-        links = resolve_links(config)
-        webhooks = resolve_webhooks(config)
-        node.router.apply_streams(stream_settings(config))      # first: it is the one step that the world can refuse
+        new = await asyncio.to_thread(prepare, node.config, path, data)
+        node.router.apply_streams(stream_settings(new.config))      # first: the one step that the world can refuse
     except (ConfigError, StorageError) as error:
         node.reloads["refused"] += 1
         node.reload_problem = str(error)
         for line in str(error).splitlines():
             logger.error("configuration refused, the old one stays: %s", line)
         return
+    config = new.config
     node.router.apply_limits(config.limits)
-    node.router.apply_rules(rules_of(config))
-    node.authenticator.tokens.replace(resolve_api_keys(config.api_keys), config.jwt)
+    node.authenticator.tokens.replace(new.keys, config.jwt)
     node.authenticator.tokens.prefetch()        # key sets in files are read again, too
-    node.authenticator.replace(users + first_admin(config, users, node.data)[0])
-    for listener, settings, context in zip(node.listeners, (item for _, item in config.listeners.all()), contexts):
+    node.authenticator.replace(new.users + first_admin(config, new.users, node.data)[0])
+    node.router.apply_rules(new.rules)          # behind users and keys: every login is looked at by all of them
+    listeners = (item for _, item in config.listeners.all())
+    for listener, settings, context in zip(node.listeners, listeners, new.contexts):
         if context is not None:
             await listener.reload(settings.tls, context)
-    node.links.apply(links)
-    node.webhooks.apply(webhooks)
+    node.links.apply(new.links)
+    node.webhooks.apply(new.webhooks)
     node.config = config
     node.reloads["ok"] += 1
     node.reload_problem = None
     logger.info("configuration taken: %d streams, %d users, %d policies",
                 len(config.streams), len(config.users), len(config.policies))
-    for warning in warnings_of(config):
+    for warning in new.warnings:
         logger.warning("%s", warning)
 
 
-def prepare(
-    current: Config, path: Path | None, data: str | None,
-) -> tuple[Config, list[User], list[ssl.SSLContext | None]]:
-    """Everything that can go wrong: the new configuration with its users and TLS contexts. Raises ConfigError."""
+class Changes(NamedTuple):
+    """A configuration with everything that it points to, read and checked."""
+
+    config: Config
+    users: list[User]
+    keys: dict[str, ApiKey]
+    rules: RuleSet
+    contexts: list[ssl.SSLContext | None]
+    links: PreparedLinks
+    webhooks: Webhooks
+    warnings: list[str]
+
+
+def prepare(current: Config, path: Path | None, data: str | None) -> Changes:
+    """Everything that can go wrong. Raises ConfigError. Touches nothing of the node."""
     if path is None:
         raise ConfigError("this node runs without a configuration file, there is nothing to reload")
     config = load_config(path)
@@ -77,7 +95,8 @@ def prepare(
     if problems:
         raise ConfigError("\n".join(problems))
     users, contexts = resolve_outside(config)
-    return config, users, contexts
+    return Changes(config, users, resolve_api_keys(config.api_keys), RuleSet(rules_of(config)), contexts,
+                   resolve_links(config), resolve_webhooks(config), list(warnings_of(config)))
 
 
 def restart_needed(current: Config, new: Config) -> list[str]:

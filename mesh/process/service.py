@@ -126,6 +126,7 @@ class Service:
         node = Node(self._config, users, self._data, meshgate_version())
         generated, password = first_admin(self._config, users, self._data)
         node.authenticator.replace(users + generated)
+        node.router.logins.changed_at_start()
         node.listeners, node.files = listeners, self._files
         self._management = management = Management(node)
         factories = {

@@ -21,6 +21,7 @@ from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, B
 from routing.errors import StorageError
 from routing.event import Event
 from routing.feed import Feed
+from routing.topic import filter_matches
 
 if TYPE_CHECKING:
     from mesh.replication.outlets import Outlets
@@ -244,7 +245,8 @@ class Outlet:
             now_ms = self._outlets.clock_ms()
             kept = [event for event in events if not _is_expired(event, now_ms)]
             self.expired += len(events) - len(kept)
-            events = kept
+            exports = self._outlets.exports_to(self.node)
+            events = [event for event in kept if _may_go(event, exports)] if exports else kept
         return events
 
     def _parcel(self, events: list[Event]) -> Parcel:
@@ -300,6 +302,12 @@ class Outlet:
     @property
     def under_way_events(self) -> int:
         return sum(parcel.events for parcel in self._under_way)
+
+
+def _may_go(event: Event, exports: tuple[str, ...]) -> bool:
+    """A dead letter goes no further than its original may."""
+    mark = event.properties.dead_letter if event.properties is not None else None
+    return mark is None or any(filter_matches(pattern, mark.topic) for pattern in exports)
 
 
 def _is_expired(event: Event, now_ms: int) -> bool:

@@ -462,6 +462,23 @@ class MqttConnection:
         if not self.closed:
             self._end(with_will=True)
 
+    @property
+    def identity(self) -> Identity:
+        """Who is connected. Once there is a session."""
+        assert self.session is not None
+        return self.session.identity
+
+    def rights_changed(self, identity: Identity) -> None:
+        """Holder of routing/logins.py: other roles, or the login counts no more."""
+        assert self.session is not None
+        if identity == self.session.identity:
+            return
+        self.session.identity = identity
+        if self.outbound is not None:
+            self.outbound.identity = identity
+        if identity.revoked:                                # its will is refused, as all that it publishes
+            self.fail(reasons.NOT_AUTHORIZED, "the login does not hold any more")
+
     def taken_over(self) -> None:
         """The same client has connected again.                                         [MQTT-3.1.4-3]"""
         self.fail(reasons.SESSION_TAKEN_OVER, "the client id connected again")

@@ -243,6 +243,7 @@ class MqttServer:
         session.will_delay_s = terms.will_delay_s
         session.connection = connection
         connection.session = session
+        self.router.logins.add(connection)
         unchanged = False
         if session.persistent:
             ticket = self.save_session(session)
@@ -265,6 +266,7 @@ class MqttServer:
         session = connection.session
         if session is None or session.connection is not connection:
             return
+        self.router.logins.discard(connection)
         subscribe.leave_all(connection)
         session.connection = None
         if not with_will:
@@ -340,7 +342,11 @@ class MqttServer:
         self._orphans[client_id] = seen
 
     def _publish_will(self, session: Session) -> None:
-        """[MQTT-3.1.2-14] [MQTT-3.1.2-15] It is an event like any other, retained if the client said so."""
+        """[MQTT-3.1.2-14] [MQTT-3.1.2-15] It is an event like any other, retained if the client said so.
+
+        Its user may have gone while it waited: then it is refused as any other publish of his.
+        """
+        session.identity = self.router.logins.renew_owner(session.identity)
         will, session.will = session.will, None
         session.will_due_s = None
         assert will is not None
@@ -452,7 +458,7 @@ class MqttServer:
                 log.error("stored session %r cannot be read and is left alone: %s", client_id, error)
                 all_read = False
                 continue
-            identity = Identity(stored.user, stored.roles, protocol="mqtt", client_id=client_id)
+            identity = Identity(stored.user, stored.roles, protocol="mqtt", client_id=client_id, proof=stored.proof)
             session = self.sessions[client_id] = Session(client_id, identity, now_ms)
             self.router.shares.sessions.add(identity.user)
             session.restore(stored)

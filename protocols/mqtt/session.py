@@ -67,6 +67,7 @@ class StoredSession(msgspec.Struct, array_like=True):
     disconnected_ms: int                    # wall clock; 0 while connected
     subscriptions: list[StoredSubscription]         # of older builds; empty in what is written
     will: StoredWill | None
+    proof: str = ""                         # of the login; see Identity.proof
 
 
 class OutboundId(msgspec.Struct, array_like=True):
@@ -147,7 +148,7 @@ class Session:
         """Value of mqtt/session/<client id>. disconnected_ms: steady time, or 0."""
         will = _stored_will(self.will, self.will_delay_s) if self.will is not None else None
         return msgspec.msgpack.encode(StoredSession(
-            self.identity.user, self.identity.roles, self.expiry_s, disconnected_ms, [], will))
+            self.identity.user, self.identity.roles, self.expiry_s, disconnected_ms, [], will, self.identity.proof))
 
     def stored_qos2(self, in_flight: Iterable[OutboundId]) -> bytes:
         """Value of mqtt/qos2/<client id>. in_flight: the outbound ids of the live connection."""

@@ -23,7 +23,7 @@ from routing.router import Router
 
 PROTOCOL = "http"
 API_KEY = "X-API-Key"
-SESSION_S = 60.0        # after it the next request logs in again, so that a removed user is out within a minute
+SESSION_S = 60.0        # after it the next request logs in again; after a reload it does so anyway
 
 
 class Authenticates(Protocol):
@@ -42,19 +42,23 @@ class Authenticates(Protocol):
 class Session:
     """One authenticated client on one connection."""
 
-    __slots__ = ("api_key", "authorization", "expires_s", "identity", "owner", "publisher")
+    __slots__ = ("api_key", "authorization", "expires_s", "generation", "identity", "owner", "publisher")
 
     def __init__(
         self, authorization: str | None, api_key: str | None, identity: Identity, publisher: Publisher,
-        expires_s: float, owner: str,
+        expires_s: float, owner: str, generation: int,
     ) -> None:
-        """owner: who takes from what all share (routing/shares.py)."""
+        """owner: who takes from what all share (routing/shares.py).
+
+        generation: of routing/logins.py. When it is another one the login may not hold any more.
+        """
         self.authorization = authorization
         self.api_key = api_key
         self.identity = identity
         self.publisher = publisher
         self.expires_s = expires_s
         self.owner = owner
+        self.generation = generation
 
 
 class Doorkeeper:
@@ -76,10 +80,11 @@ class Doorkeeper:
         now_s = asyncio.get_running_loop().time()
         kept = connection.session if isinstance(connection, GuardedHandler) else None
         if (isinstance(kept, Session) and kept.authorization == authorization and kept.api_key == api_key
-                and kept.expires_s > now_s):
+                and kept.expires_s > now_s and kept.generation == self._router.logins.generation):
             self._count(request, kept.identity)
             return kept
         username, password = credentials(authorization, api_key)
+        generation = self._router.logins.generation     # before the login: what changes meanwhile counts
         answer = await self._ask(username, password, address_of(request), certificate_name_of(request))
         if isinstance(answer, Refusal):
             raise problem_of(answer)
@@ -89,7 +94,8 @@ class Doorkeeper:
         owner = answer.user
         if owner == ANONYMOUS and not self._authenticator.open:         # beside users: each address for itself
             owner = network_of(address_of(request))
-        session = Session(authorization, api_key, answer, self._router.publisher(answer), now_s + good_s, owner)
+        publisher = self._router.publisher(answer)
+        session = Session(authorization, api_key, answer, publisher, now_s + good_s, owner, generation)
         if isinstance(connection, GuardedHandler):
             connection.session = session
         self._count(request, answer)

@@ -142,6 +142,7 @@ class Express:
         now_s = connection.time_s()
         if (
             topic is None or session is not connection.session or session.expires_s <= now_s
+            or session.generation != self._router.logins.generation
             or head.open is not self._authenticator.open or self._router.pressure
         ):
             return False

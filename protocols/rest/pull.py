@@ -37,7 +37,8 @@ class Pull:
         self.room = room
         self.room_bytes = room_bytes
         self.deliveries: list[Delivery] = []
-        self.done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()     # or why it cannot be
+        # None, or why it cannot be
+        self.done: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
 
 
 class Puller:
@@ -98,9 +99,16 @@ class Puller:
 
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
         self.attached = False
-        self.finish(reason)
+        self.finish(Refusal(Reason.NOT_FOUND, reason))
 
-    def finish(self, reason: str | None) -> None:
+    def rights_changed(self, identity: Identity) -> None:
+        """Holder of routing/logins.py. What was handed out before is the client's to answer, if it may log in."""
+        self.identity = identity
+        if identity.revoked:
+            self.credit = 0
+            self.finish(Refusal(Reason.NOT_AUTHORIZED, "the login does not hold any more"))
+
+    def finish(self, reason: Refusal | None) -> None:
         """No pull waits any longer. reason: why they fail; None: they are answered with what there is."""
         for pull in self._waiting:
             if not pull.done.done():
@@ -167,7 +175,7 @@ class Pullers:
         except TimeoutError:
             pass
         if reason is not None and not pull.deliveries:
-            raise Problem(404, "not-found", reason)
+            raise problem_of(reason)
 
     # -- presence ---------------------------------------------------------------------------------------------
 
@@ -201,11 +209,13 @@ class Pullers:
         if refusal is not None:
             raise problem_of(refusal)
         puller.attached = True
+        self._router.logins.add(puller)
         pullers[name] = puller
         return puller
 
     def _leave(self, puller: Puller) -> None:
         pullers = self._by_consumer.get(puller.consumer, {})
+        self._router.logins.discard(puller)
         if pullers.get(puller.client) is puller:
             del pullers[puller.client]
         if puller.attached:

@@ -91,6 +91,20 @@ class SseReader:
         if consumer is not None:
             self._router.delete_consumer(consumer.name)
 
+    def rights_changed(self, identity: Identity) -> None:
+        """Holder of routing/logins.py: it ends when nothing of it may be read any more, and narrows otherwise."""
+        self.identity = identity
+        consumer, rights = self._consumer, self._router.rights
+        if identity.revoked:
+            self.finish("the login does not hold any more")
+        elif consumer is not None and not any(rights.may_read_part(identity, name) for name in consumer.filters):
+            self.finish("the rules do not allow it any more")
+        elif consumer is not None:
+            readable, denied = rights.split(identity, self._pending)
+            if denied:
+                self._pending = deque(readable)
+                consumer.ack(denied)
+
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
         self._consumer = None
         self.finish(reason)

@@ -25,7 +25,7 @@ from protocols.rest.reply import reply_fields
 from protocols.rest.settings import RestSettings
 from routing.errors import Refusal, TopicError
 from routing.event import Event, Properties
-from routing.policy import REPLY_PREFIX, Action
+from routing.policy import REPLY_PREFIX, Action, Identity
 from routing.replies import Replies, has_receiver
 from routing.router import Router
 from routing.ticket import Ticket
@@ -62,6 +62,8 @@ class RequestsEndpoint:
             session.identity.user, lambda event: None if answered.done() else answered.set_result(event))
         if isinstance(reply_to, Refusal):
             raise Problem(503, "overloaded", reply_to.text)
+        asking = _Asking(session.identity, answered)
+        self._router.logins.add(asking)
         try:
             if by_topic:
                 topic = _addressed(topic, reply_to)
@@ -74,6 +76,7 @@ class RequestsEndpoint:
             raise Problem(
                 504, "reply-timeout", f"somebody wants {topic}, but no answer came within {wait_s:g} s") from None
         finally:
+            self._router.logins.discard(asking)
             self._replies.forget(reply_to)
         self._counters.replies += 1
         return self._response(answer)
@@ -130,6 +133,19 @@ class RequestsEndpoint:
             response.headers.add(name, value)
         self._counters.payload_bytes_out += len(answer.payload)
         return response
+
+
+class _Asking:
+    """Holder of routing/logins.py: who waits for an answer."""
+
+    def __init__(self, identity: Identity, answered: asyncio.Future[Event]) -> None:
+        self.identity = identity
+        self._answered = answered
+
+    def rights_changed(self, identity: Identity) -> None:
+        self.identity = identity
+        if identity.revoked and not self._answered.done():
+            self._answered.set_exception(Problem(403, "not-authorized", "the login does not hold any more"))
 
 
 def _asked(request: web.Request) -> tuple[str, bool]:

@@ -123,6 +123,7 @@ class SseEndpoint:
 
     def _add(self, reader: SseReader) -> None:
         self._readers.add(reader)
+        self._router.logins.add(reader)
         self._counters.sse_readers = len(self._readers)
         self._counters.sse_readers_opened += 1
         self._share()
@@ -131,6 +132,7 @@ class SseEndpoint:
 
     def _remove(self, reader: SseReader) -> None:
         self._readers.discard(reader)
+        self._router.logins.discard(reader)
         self._counters.sse_readers = len(self._readers)
         self._share()
 

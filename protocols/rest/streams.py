@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from protocols.rest.json_body import FIELDS, json_response
 from protocols.rest.positions import start_vector
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
+from routing.event import is_dead_letter
 from routing.policy import Action, Identity
 from routing.router import Router
 from routing.streams import Stream
@@ -137,6 +139,7 @@ class _Page:
         self.at_end = False
         self._filters = filters
         self._permissions = router.policy.permissions(identity)
+        self._may_read = partial(router.rights.may_read_event, identity)
         self._now_ms = router.clock_ms()
         self._scanned = 0
         self._feeds = [_Feed(partition, vector[partition.stream][partition.index]) for partition in partitions]
@@ -158,7 +161,9 @@ class _Page:
             event = feed.events.popleft()
             feed.position = event.offset + 1
             properties = event.properties
-            if properties is None or properties.expires_at_ms is None or properties.expires_at_ms > self._now_ms:
+            expired = (properties is not None and properties.expires_at_ms is not None
+                       and properties.expires_at_ms <= self._now_ms)
+            if not expired and (not is_dead_letter(event) or self._may_read(event)):
                 lines.append(self._render(event))
                 size += len(lines[-1])
             follower = await self._head(feed)

@@ -112,6 +112,7 @@ class JsonSession(OpensSubscriptions):
             return
         self.identity = outcome
         self._publisher = self._router.publisher(outcome)
+        self._router.logins.add(self)
         self._stream.allow(self._settings.message_bytes_max)
         settings = self._settings
         self.send(answer(
@@ -352,6 +353,15 @@ class JsonSession(OpensSubscriptions):
                 self.heard_s = self._router.clock_s()   # it could not be heard meanwhile
                 self._stream.resume_reading()
 
+    def rights_changed(self, identity: Identity) -> None:
+        """Holder of routing/logins.py: other roles or rules, or the login counts no more."""
+        self.identity = identity
+        if identity.revoked:
+            self.goodbye("not-authorized", "the login does not hold any more")
+            return
+        for subscription in list(self.subscriptions.values()):
+            subscription.rights_changed(identity)
+
     # -- clock and end ----------------------------------------------------------------------------------------
 
     def tick(self, now_s: float, *, ping: bool) -> bool:
@@ -392,6 +402,7 @@ class JsonSession(OpensSubscriptions):
         if self.over:
             return
         self.over = True
+        self._router.logins.discard(self)
         self._held.clear()
         for topic in self._requests:
             self._replies.forget(topic)

@@ -114,6 +114,21 @@ class JsonSubscription:
         else:
             self._router.delete_consumer(consumer.name)
 
+    def rights_changed(self, identity: Identity) -> None:
+        """A live one ends when nothing of it may be read any more; what waits here and is denied is not sent."""
+        self.identity = identity
+        consumer, rights = self.consumer, self._router.rights
+        if consumer is None:
+            return
+        if not self.durable and not any(rights.may_read_part(identity, name) for name in consumer.filters):
+            self.close()
+            self.end("not-authorized", "the rules do not allow it any more")
+            return
+        readable, denied = rights.split(identity, self._pending)
+        if denied:
+            self._pending = deque(readable)
+            consumer.ack(denied)
+
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
         self.end("consumer-closed", reason)
 
