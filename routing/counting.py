@@ -7,7 +7,7 @@ one partition that stand at the same place share one look at the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 STEP_S: Final = 0.002           # of one turn of the loop; a piece that was begun is finished: about as much again
 STEPS_PER_TICK: Final = 5       # of every 50 ms: counting takes a fifth of the loop at most
 PIECE_SCANNED: Final = 128      # events looked at at a time: half a millisecond where each has a topic of its own
+PATTERNS_MAX: Final = 64        # filters of all who share a look that blocks are asked for
 SLICE_TOPICS: Final = 128       # topics of which a consumer is asked at a time
 STEP_COST_MAX: Final = 8_192    # events or topics of a turn, whatever the clock says
 
@@ -138,7 +139,12 @@ class Counting:
         for other, wanted in others:
             self._put(other, wanted)
         try:
-            tally = partition.tally(place, until=until, max_scanned=PIECE_SCANNED)
+            patterns: Collection[str] | None = interest.patterns
+            if len(members) > 1:
+                total = sum(len(share.interest.patterns) for share in members)
+                patterns = {pattern for share in members for pattern in share.interest.patterns} if (
+                    total <= PATTERNS_MAX) else None
+            tally = partition.tally(place, until=until, max_scanned=PIECE_SCANNED, patterns=patterns)
         except StorageError:
             for share in members:
                 self._put(share.cursor, share.interest)
@@ -231,7 +237,8 @@ def look(cursor: Cursor, interest: Interest) -> int:
     count_all = not backlog.exact
     start = backlog.counted_to if count_all else backlog.looked_to
     found = partition.scan(
-        start, interest.wants, max_events=PIECE_SCANNED if count_all else 1, max_scanned=PIECE_SCANNED)
+        start, interest.wants, max_events=PIECE_SCANNED if count_all else 1, max_scanned=PIECE_SCANNED,
+        patterns=interest.patterns)
     wanted = [event for event in found.events if interest.wants_event(event)]
     if count_all:
         backlog.counted(len(wanted), found.next_offset)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from routing.event import Event
 
 READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
-READ_SCANNED = 4_096        # records looked at per loop turn, some 4 ms at the worst, so that others are served
+READ_SCANNED = 1_024        # records looked at per loop turn, some 4 ms where each has a topic of its own
 PARKED_EVENTS = 64          # kept in memory for a member without credit, if they are small; the rest is read again
 PARKED_BYTES = 64 * 1024
 KEYED_BYTES = 8 * 1024 * 1024       # waiting for their keys' members, besides what one scan of the log brings
@@ -29,7 +29,8 @@ def read(consumer: Consumer, cursor: Cursor, appetite: int, scanned_max: int) ->
         consumer.lost_to_retention(cursor.partition.start_offset - cursor.position)
         cursor.backlog.restart(cursor.partition.start_offset)
     wanted = min(READ_EVENTS, appetite)
-    found = cursor.partition.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max)
+    found = cursor.partition.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max,
+                                  patterns=consumer.interest.patterns)
     cursor.position = found.next_offset
     cursor.behind = found.next_offset < cursor.partition.end_offset
     events = found.events

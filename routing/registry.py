@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
+PUMP_TURN_S = 0.005         # of the deliveries of one turn; a consumer that was begun with is finished with
 CHECKPOINT_TURN_S = 0.003   # of one turn, and no more than
 CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
 ENDS_S = 5.0                # how often the ends are stored up to which quiet consumers have read
@@ -241,7 +242,12 @@ class ConsumerRegistry:
     def pump(self) -> None:
         """Pump those that asked for it, once. Called by the router at the end of a turn."""
         scheduled, self._scheduled = self._scheduled, []
-        for consumer in scheduled:
+        until_s = self.clock_s() + PUMP_TURN_S
+        for number, consumer in enumerate(scheduled):
+            if number and self.clock_s() >= until_s:    # many of them read the log: the rest has the next turn
+                self._scheduled[:0] = scheduled[number:]
+                self._router.request_turn()
+                break
             try:
                 consumer.pump()
             except StorageError as error:               # such as too many open files: the others go on

@@ -17,6 +17,7 @@ from routing.event import Event, Headers, OriginPartition, Properties
 from routing.log.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.codecs import expand
 from routing.log.fields import NODES_OWN, ORIGIN_DIGITS, ORIGIN_MARK, Fields, RawHeader, read_fields
+from routing.log.verdicts import Verdicts
 
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
 _CACHED_BYTES_MAX = 512         # longer headers are rarely repeated
@@ -108,20 +109,6 @@ def check_records(plain: bytes, header: BatchHeader) -> None:
         expected += 1
     if expected != header.next_offset:
         raise BatchError("the count of records does not fit the last offset")
-
-
-class Verdicts(dict[str, bool]):
-    """topic -> wanted?, asked at most once per topic."""
-
-    __slots__ = ("_ask",)
-
-    def __init__(self, ask: Callable[[str], bool]) -> None:
-        super().__init__()
-        self._ask = ask
-
-    def __missing__(self, topic: str) -> bool:
-        verdict = self[topic] = self._ask(topic)
-        return verdict
 
 
 # What events with the same header bytes share: topic, its bytes, their count times two (-1: no topic), QoS, publisher,

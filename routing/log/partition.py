@@ -7,7 +7,7 @@ from the files.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import msgspec
@@ -26,17 +26,19 @@ from routing.log.batch import (
 )
 from routing.log.commit import WriteTask
 from routing.log.damage import Damage
-from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
+from routing.log.decode import Decoder, check_records, plain_batch
 from routing.log.group import OpenGroup, RawBatch
 from routing.log.handles import OpenSegments
 from routing.log.index import RELATIVE_OFFSET_MAX
 from routing.log.offsets import RESERVED, drop_reservation, read_reservation
+from routing.log.prints import probes_of
 from routing.log.reader import Reader
 from routing.log.segment import Segment
 from routing.log.tail_cache import TailBudget, TailCache
 from routing.log.tally import Tally
 from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
+from routing.log.verdicts import Verdicts
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 
@@ -354,13 +356,15 @@ class Partition:
 
     # ------------------------------------------------------------------------------------------------ read
 
-    def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int) -> Scan:
+    def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
+             patterns: Collection[str] | None = None) -> Scan:
         """The wanted events from offset on. Ends after max_events, after about max_scanned looked at, or at the tail.
 
         wanted is asked at most once per topic. Blocks and segments without a wanted topic are not read.
+        patterns: filters of which one matches whatever is wanted; with them that is known without asking.
         """
         offset = max(offset, self.start_offset)
-        verdicts = Verdicts(wanted)
+        verdicts = Verdicts(wanted, patterns)
         events: list[Event] = []
         scanned = 0
         if offset < self._cache.first_offset:
@@ -396,12 +400,14 @@ class Partition:
         """Whole RecordBatches from the one that holds offset (or the next there is): at least one, if there is one."""
         return self._reader.read(max(offset, self.start_offset), max_bytes)
 
-    def tally(self, offset: int, *, until: int, max_scanned: int) -> Tally:
+    def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None) -> Tally:
         """How often each topic stands in the committed events from offset on, as far as one step goes.
 
         It ends before until, at the end of a block, or after about max_scanned events that had to be looked at.
+        patterns: only topics that one of these filters matches are asked for.
         """
-        return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned)
+        probes = probes_of(patterns) if patterns is not None else None
+        return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned, probes)
 
     def count(self, offset: int, wanted: Callable[[str], bool]) -> int:
         """How many committed events at or after offset have a wanted topic. All at once: not while clients wait."""

@@ -13,14 +13,18 @@ import msgspec
 
 from routing.event import Event
 from routing.log.batch import CODEC_MASK, HEADER_BYTES
-from routing.log.decode import Decoder, Seen, Verdicts, plain_batch
+from routing.log.decode import Decoder, Seen, plain_batch
 from routing.log.handles import OpenSegments
+from routing.log.prints import Probes, may_hold
 from routing.log.segment import Found, Segment
+from routing.log.summary import Summary
 from routing.log.tally import Tally
+from routing.log.verdicts import Verdicts
 
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
 BYTES_PER_EVENT = 256       # and so much of a batch counts as one: 1 MiB in a turn of 4,096 is 7 ms of a 150 MB/s disk,
+SEGMENT_ASKED_MAX = 256     # topics of a segment that are asked for at once
 TIME_STEP = 64              # records looked at at a time for the first one since a time
 TOPICS_PER_EVENT = 16       # and so does asking about so many topics
 
@@ -65,7 +69,7 @@ class Reader:
             if offset >= segment.next_offset:               # a gap, which damage or compaction left
                 offset = min(following, until)
                 continue
-            skip_to, cost = self._skip(segment, offset, verdicts)
+            skip_to, cost = self._skip(segment, offset, verdicts, max_scanned - scanned)
             if skip_to > offset:
                 offset = skip_to
                 scanned += cost
@@ -139,25 +143,33 @@ class Reader:
         if len(self._hints) > HINTS_MAX:
             self._hints.popitem(last=False)
 
-    def _skip(self, segment: Segment, offset: int, verdicts: Verdicts) -> tuple[int, int]:
+    def _skip(self, segment: Segment, offset: int, verdicts: Verdicts, room: int) -> tuple[int, int]:
         """The first offset at or after offset whose block may hold a wanted topic (or the segment's end), and the cost.
 
-        The cost is in looked-at events, so that a call that only skips is bounded too.
+        The cost is in looked-at events, so that a call that only skips is bounded too, by room.
         """
         summary = segment.summary()
         blocks = summary.blocks
         if not blocks:
             return offset, 0
-        if summary.is_complete and not any(verdicts[topic] for topic in summary.topics):
-            return segment.next_offset, SKIP_COST + len(summary.topics) // TOPICS_PER_EVENT
+        asked = len(verdicts)
+        if summary.is_complete and self._holds_nothing(summary, verdicts):
+            return segment.next_offset, SKIP_COST + len(verdicts) - asked
         index = summary.block_index(offset)
         cost = 0
-        while index < len(blocks) and not blocks[index].may_hold(summary.topics, verdicts):
-            cost += SKIP_COST + len(blocks[index].counts or ()) // TOPICS_PER_EVENT
+        while index < len(blocks) and cost < room and not blocks[index].may_hold(summary, verdicts):
+            cost += SKIP_COST + len(blocks[index].counts or ()) // TOPICS_PER_EVENT + len(verdicts) - asked
+            asked = len(verdicts)
             index += 1
         if not cost:
             return offset, 0
         return (blocks[index].first_offset if index < len(blocks) else segment.next_offset), cost
+
+    def _holds_nothing(self, summary: Summary, verdicts: Verdicts) -> bool:
+        """False also when asking for all its topics would take long: its blocks are asked one by one then."""
+        if verdicts.exact is not None:
+            return all(summary.number(topic) < 0 for topic in verdicts.exact)
+        return len(summary.topics) <= SEGMENT_ASKED_MAX and not any(verdicts[topic] for topic in summary.topics)
 
     def _block_end(self, segment: Segment, offset: int) -> int:
         """The offset where the next block begins that must be asked again whether it can be skipped."""
@@ -190,7 +202,7 @@ class Reader:
             offset = max(offset, segment.next_offset)
         return batches
 
-    def tally(self, offset: int, until: int, max_scanned: int) -> Tally:
+    def tally(self, offset: int, until: int, max_scanned: int, probes: Probes | None) -> Tally:
         """Count the events from offset on by topic: a whole block by its summary, or a piece of one by reading it."""
         if offset >= until:
             return Tally({}, until, 0)
@@ -206,6 +218,8 @@ class Reader:
                     end == self._block_end(segment, offset)):
                 counts = {summary.topics[number]: count for number, count in zip(block.numbers, block.counts)}
                 return Tally(counts, end, SKIP_COST + len(counts) // TOPICS_PER_EVENT)
+            if block.numbers is None and block.prints is not None and not may_hold(block.prints, probes):
+                return Tally({}, end, SKIP_COST)
         events: list[Event] = []
         reached, scanned = self._scan_block(
             segment, offset, end, Verdicts(lambda topic: True), {}, events, max_scanned, max_scanned)

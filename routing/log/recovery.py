@@ -22,13 +22,14 @@ from routing.event import Event
 from routing.log.batch import FIRST_IN_GROUP, BatchHeader, batch_at, crc_is_right
 from routing.log.compaction import CLEANED, SWAP, empty_batch, put_in_place
 from routing.log.damage import READ_BYTES
-from routing.log.decode import Decoder, Verdicts, plain_batch
+from routing.log.decode import Decoder, plain_batch
 from routing.log.fs import FileSystem
 from routing.log.index import IndexBuilder
 from routing.log.mark import UNKNOWN, Mark
 from routing.log.offsets import read_reservation
 from routing.log.segment import Segment
 from routing.log.sidecars import LOG, SUFFIXES
+from routing.log.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 

@@ -200,6 +200,11 @@ class Segment:
         self._summary = None
         self.close()
 
+    @property
+    def summary_bytes(self) -> int:
+        """What its summary takes in memory now, about."""
+        return self._summary.bytes if self._summary is not None else 0
+
     def drop_summary(self) -> None:
         if self.builder is None:
             self._summary = None

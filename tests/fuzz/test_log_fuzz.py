@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from routing.event import Event
 from routing.log.batch import HEADER_BYTES, BatchError, build_batch, check_batch
 from routing.log.codecs import expand
-from routing.log.decode import Decoder, Verdicts, check_records, plain_batch
+from routing.log.decode import Decoder, check_records, plain_batch
 from routing.log.fields import read_fields
 from routing.log.mark import body_of, decode_mark
 from routing.log.summary import decode_summary
+from routing.log.verdicts import Verdicts
 from tests.routing.log.test_batch import decode, encode, kafka_batch
 from tests.support.log import make_store, open_partition, scan_all
 

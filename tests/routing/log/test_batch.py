@@ -22,8 +22,9 @@ from routing.log.batch import (
     read_varint,
 )
 from routing.log.codecs import EXPANDED_BYTES_MAX, expand
-from routing.log.decode import Decoder, Verdicts, check_records, plain_batch, records
+from routing.log.decode import Decoder, check_records, plain_batch, records
 from routing.log.encode import Encoder
+from routing.log.verdicts import Verdicts
 from routing.topic import check_topic
 
 NOW = 1_700_000_000_000
