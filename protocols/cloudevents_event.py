@@ -112,8 +112,8 @@ def cloud_event(event: Event, epoch: str, lost: Lost) -> CloudEvent:
     if is_structured(content_type):
         try:
             inner = parse_json(event.payload)
-            return CloudEvent({**inner.attributes, TOPIC_ATTRIBUTE: event.topic}, inner.content_type, inner.data,
-                              inner.is_text)
+            said = {name: value for name, value in inner.attributes.items() if name not in OUR_OWN}
+            return CloudEvent({**said, TOPIC_ATTRIBUTE: event.topic}, inner.content_type, inner.data, inner.is_text)
         except CloudEventError:
             pass                                # what calls itself so and is not: data like any other
     attributes = _attributes(event.headers, content_type) or _made_up(event, epoch)

@@ -39,6 +39,7 @@ from routing.turns import Turns
 
 log = logging.getLogger(__name__)
 
+WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 CYCLE_S = 0.0001        # what aiohttp does around a handler, which nobody measures
 
 
@@ -409,9 +410,11 @@ class MalformedRequest(Problem):
 
 
 def check_framing(request: web.Request) -> None:
-    """Raise MalformedRequest for framing that llhttp lets pass.                        Source: RFC 9112 §2.3, §6.1"""
+    """Raise MalformedRequest for framing that llhttp lets pass.         Source: RFC 9112 §2.3, §6.1; RFC 9110 §9.3.1"""
     if request.version < HttpVersion10:
         raise MalformedRequest("HTTP/0.9 is not spoken here")
+    if request.method in WITHOUT_BODY and not request.content.is_eof():
+        raise MalformedRequest(f"{request.method} takes no body here")      # it would lie here while the answer lasts
     if not has(request.headers, hdrs.TRANSFER_ENCODING):
         return
     if request.version == HttpVersion10:

@@ -286,6 +286,16 @@ def test_kafka_bytes_are_texts() -> None:
     assert cloud_event(Event("a", b"", 1, headers=headers), "e", lost).attributes == {**LEAST, "meshgatetopic": "a"}
 
 
+def test_a_publisher_does_not_write_what_only_a_delivery_says() -> None:
+    """hostile.md row 96: a token of his would look like ours to whoever reads a stream."""
+    forged = {"meshgatetoken": "forged", "meshgateattempt": 9, "meshgatetopic": "b"}
+    headers = tuple((f"ce_{name}", value) for name, value in {**LEAST, **forged}.items())
+    for event in (Event("a", document(**forged), 1, properties=Properties(content_type=JSON_CONTENT_TYPE)),
+                  Event("a", b"x", 1, headers=headers)):
+        found = cloud_event(event, "e", lost).attributes
+        assert found["meshgatetopic"] == "a" and not {"meshgatetoken", "meshgateattempt"} & set(found)
+
+
 def test_an_event_in_structured_mode_is_read_and_not_touched() -> None:
     structured = Properties(content_type=JSON_CONTENT_TYPE)
     event = Event("a", document(data={"x": 1}, n=5), 1, properties=structured)

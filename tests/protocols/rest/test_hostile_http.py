@@ -74,6 +74,14 @@ async def test_faulty_requests_are_400_and_the_connection_ends(tmp_path, name):
         assert await it.alive()
 
 
+async def test_a_body_that_nobody_reads_does_not_lie_here_as_long_as_the_answer_lasts(tmp_path):
+    """A stream lasts for hours, and its body would do so, too. RFC 9110 §9.3.1 lets a server refuse it."""
+    async with stand(tmp_path) as it:
+        head = b"GET /v1/events?filter=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n"
+        assert status_of(await it.raw(head + b"x" * 100_000)) == 400
+        assert it.counters.sse_readers == 0
+
+
 async def test_a_good_request_before_a_faulty_one_is_answered_first(tmp_path):
     async with stand(tmp_path) as it:
         reader, writer = await it.connect()
