@@ -68,8 +68,8 @@ class MqttConnection:
     """ConnectionHandler of protocols/wire.py."""
 
     __slots__ = ("_connect", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s", "_next_due_s",
-                 "_opened_s", "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms", "outbound",
-                 "server", "session", "terms", "version")
+                 "_opened_s", "_pauses", "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms",
+                 "outbound", "server", "session", "terms", "version")
 
     def __init__(self, server: MqttServer, channel: ByteChannel, now_s: float) -> None:
         self.server = server
@@ -88,6 +88,7 @@ class MqttConnection:
         self._give_up_login: Callable[[], None] | None = None       # frees its place among those who log in
         self._early: list[bytes] | None = None      # what came meanwhile
         self._early_bytes = 0
+        self._pauses = 0                            # how many do not want it to be read
         self._slow = False                          # the socket's write buffer is over its high-water mark
         self._opened_s = now_s
         self._last_in_s = now_s
@@ -128,7 +129,19 @@ class MqttConnection:
     def over(self) -> bool:
         if self._inbound is not None:
             self._inbound.flush()
-        return self.channel.over()
+        return self._pauses > 0 or self.channel.over()
+
+    def pause_reading(self) -> None:
+        """Take no packet behind this one, until resume_reading() was called as often."""
+        self._pauses += 1
+        if self._pauses == 1:
+            self._reader.look()
+            self.channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._pauses -= 1
+        if not self._pauses:
+            self.channel.resume_reading()
 
     def _fail_after_flush(self, violation: ProtocolViolation) -> None:
         """What came before the fault is still taken."""
@@ -269,7 +282,7 @@ class MqttConnection:
             return
         self._to(State.STORING)
         self._reader.packet_bytes_max = self.server.settings.packet_bytes_max
-        self.channel.pause_reading()
+        self.pause_reading()
         begun.ticket.on_done(partial(self._stored, connect, client_id, begun))
 
     def _stored(self, connect: Connect, client_id: str, begun: Begun, ticket: Ticket) -> None:
@@ -279,7 +292,7 @@ class MqttConnection:
         """
         if self.closed:
             return
-        self.channel.resume_reading()
+        self.resume_reading()
         if ticket.refusals and not begun.unchanged:
             assert self.session is not None
             self.session.will = None

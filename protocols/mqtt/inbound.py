@@ -186,7 +186,7 @@ class Inbound:
                 server.dropped(self.session.identity, "refused", len(ticket.refusals))
         if router.pressure and not self.held:
             self.held = True
-            connection.channel.pause_reading()
+            connection.pause_reading()
             router.on_relief(self._relieved)
 
     def _cut(self, room: int) -> None:
@@ -204,7 +204,7 @@ class Inbound:
 
     def _relieved(self) -> None:
         self.held = False
-        self.connection.channel.resume_reading()
+        self.connection.resume_reading()
 
     # -- answers ----------------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ class PacketReader:
         self.publisher = publisher
         self.packet_bytes_max = packet_bytes_max
 
+    def look(self) -> None:
+        """Ask the target behind the packet that is being read."""
+        self._look = 0
+
     def waiting_bytes(self) -> int:
         """Bytes of a packet that is not whole yet."""
         return self._have if self._chunks is not None else 0

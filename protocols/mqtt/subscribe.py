@@ -5,6 +5,8 @@ $share in the group's consumer. Topics of the node's own ($SYS) are in no stream
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +14,7 @@ import msgspec
 from protocols.mqtt import encode, packets, reasons, shared
 from protocols.mqtt.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.retained import answer_subscription
+from protocols.mqtt.steps import Steps
 from protocols.mqtt.subscriptions import MqttSubscription, parse_share, text_bytes
 from routing.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
@@ -33,39 +36,53 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     """
     session = connection.session
     assert session is not None
-    router = connection.server.router
+    kept, server, router = session, connection.server, connection.server.router
     codes: list[int] = []
     consumers: dict[Consumer, None] = {}
-    ticket: Ticket | None = None
-    for request in packet.filters:
-        known = session.subscriptions.by_pattern.get(request.pattern)
+    tickets: dict[Ticket, None] = {}                # one for each turn that it took
+
+    def one(request: FilterRequest) -> None:
+        known = kept.subscriptions.by_pattern.get(request.pattern)
         answer = _subscribe_one(connection, request, packet.subscription_id, known)
         if isinstance(answer, Refusal):
             codes.append(_refused_code(connection, answer))
-            continue
+            return
         codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
-        answer_subscription(session, answer, router.retained, router.clock_s(), is_new=known is None)
-        if session.persistent:
-            ticket = connection.server.save_subscription(session, answer)
-            consumer = answer.member.consumer if answer.member is not None else session.consumer
+        answer_subscription(kept, answer, router.retained, router.clock_s(), is_new=known is None)
+        if kept.persistent:
+            tickets[server.save_subscription(kept, answer)] = None
+            consumer = answer.member.consumer if answer.member is not None else kept.consumer
             if consumer is not None:
                 consumers[consumer] = None
-    suback = encode.suback(packet.packet_id, codes, connection.version)  # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
 
-    def finish(ticket: Ticket | None) -> None:
+    def end() -> None:
+        for consumer in consumers:      # else a crash would bring the session back to one that starts at that moment
+            if kept.persistent:
+                consumer.checkpoint()
+        if kept.persistent and kept.retained is not None:
+            kept.retained.save(router.state)
+        suback = encode.suback(packet.packet_id, codes, connection.version)     # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
+        _when_stored(list(tickets), partial(finish, suback))
+
+    def finish(suback: bytes, ticket: Ticket | None) -> None:
         connection.write_stored(suback, packets.SUBACK, 1, ticket)
-        if session.retained and not connection.closed:
-            session.retained.release()
+        if kept.retained and not connection.closed:
+            kept.retained.release()
             connection.out().pump_retained()
 
-    if ticket is None:
+    Steps(connection, packet.filters, one, end).start()
+
+
+def _when_stored(tickets: list[Ticket], finish: Callable[[Ticket | None], None]) -> None:
+    """finish() when the last one is done, which it is after the others; with one that was refused, if there is one."""
+    if not tickets:
         finish(None)
         return
-    for consumer in consumers:          # else a crash would bring the session back to one that starts at that moment
-        consumer.checkpoint()
-    if session.retained is not None:
-        session.retained.save(router.state)
-    ticket.on_done(finish)              # that of all that is put in this turn
+
+    def done(last: Ticket) -> None:
+        finish(next((ticket for ticket in tickets if ticket.refusals), last))
+
+    tickets[-1].on_done(done)
 
 
 def _refused_code(connection: MqttConnection, refusal: Refusal) -> int:
@@ -195,30 +212,29 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
     """Answer an UNSUBSCRIBE.    [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1]"""
     session = connection.session
     assert session is not None
+    kept, server = session, connection.server
     codes: list[int] = []
-    ticket: Ticket | None = None
-    for pattern in packet.patterns:
-        subscription = session.subscriptions.remove(pattern)
+    tickets: dict[Ticket, None] = {}
+
+    def one(pattern: str) -> None:
+        subscription = kept.subscriptions.remove(pattern)
         if subscription is None:
             codes.append(reasons.NO_SUBSCRIPTION_EXISTED)                               # [MQTT-3.10.4-5]
-            continue
+            return
         codes.append(reasons.SUCCESS)                                                   # [MQTT-3.11.3-2]
-        if session.retained is not None:
-            session.retained.drop(pattern)
+        if kept.retained is not None:
+            kept.retained.drop(pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
-            connection.server.share_left(subscription.share)
-        if session.persistent:
-            ticket = connection.server.forget_subscription(session, pattern)
-    unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
+            server.share_left(subscription.share)
+        if kept.persistent:
+            tickets[server.forget_subscription(kept, pattern)] = None
 
-    def finish(ticket: Ticket | None) -> None:
-        connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket)
+    def end() -> None:
+        unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
+        _when_stored(list(tickets), lambda ticket: connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket))
 
-    if ticket is None:
-        finish(None)
-    else:
-        ticket.on_done(finish)
+    Steps(connection, packet.patterns, one, end).start()
 
 
 def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> None:
@@ -245,15 +261,19 @@ def resume(connection: MqttConnection) -> None:
             session.consumer = consumer                     # a new one, if an operator deleted it meanwhile
             consumer.keep_untracked()
     connection.out().begin()
-    for subscription in list(session.subscriptions.by_pattern.values()):
-        refusal = enter(connection, subscription)
-        if refusal is not None:                             # the rules have changed meanwhile
-            session.subscriptions.remove(subscription.pattern)
-            if session.persistent:
-                connection.server.forget_subscription(session, subscription.pattern)
-            _leave_lane(connection, subscription)
-            if subscription.share is not None:
-                connection.server.share_left(subscription.share)
+    kept, server = session, connection.server
+
+    def one(subscription: MqttSubscription) -> None:
+        if enter(connection, subscription) is None:
+            return
+        kept.subscriptions.remove(subscription.pattern)     # the rules have changed meanwhile
+        if kept.persistent:
+            server.forget_subscription(kept, subscription.pattern)
+        _leave_lane(connection, subscription)
+        if subscription.share is not None:
+            server.share_left(subscription.share)
+
+    Steps(connection, list(session.subscriptions.by_pattern.values()), one, lambda: None).start()
 
 
 def leave_all(connection: MqttConnection) -> None:

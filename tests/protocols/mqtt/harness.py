@@ -130,6 +130,8 @@ class Channel:
 
     def resume_reading(self):
         self.paused = False
+        if self.back:
+            self.broker.queue.append(lambda: self.bring(b""))
 
     def over(self):
         return False
@@ -140,6 +142,9 @@ class Channel:
 
     def bring(self, data):
         """Bytes from the client, behind what was put back."""
+        if self.paused:
+            self.back += data
+            return
         data, self.back = self.back + data, b""
         if data and not self.closed:
             self.handler.receive_data(data, self.broker.now_s)
