@@ -13,12 +13,30 @@ HeaderValue: TypeAlias = str | bytes | int | float | bool | None
 Headers: TypeAlias = tuple[tuple[str, HeaderValue], ...]
 
 
+class Death(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A consumer that gave an event up, on its way through dead-letter topics."""
+
+    consumer: str
+    reason: str
+    topic: str                              # under which it was read
+    rounds: int                             # times that it was given up there
+    count: int                              # deliveries of all these times
+    first_ms: int                           # wall clock
+    last_ms: int
+
+
 class DeadLetter(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a dead letter is the copy of. Only the node writes it: unlike a header, no publisher can."""
 
     consumer: str                           # which gave up on it
     topic: str                              # of the original
     event_id: str                           # and its place, "<stream>:<partition>:<offset>"
+    history: tuple[Death, ...] = ()         # who gave it up on the way, this one last
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics under which it was there: who may not read one of them does not read it here."""
+        return [self.topic, *(death.topic for death in self.history)]
 
 
 class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):

@@ -16,8 +16,8 @@ from routing.accounts import Accounts
 from routing.consumer import Consumer, ConsumerSpec, Start
 from routing.counting import Count, Counting
 from routing.cursor import Cursor, Delivery
+from routing.dead_letters import dead_letter
 from routing.errors import Reason, Refusal, StorageError
-from routing.event import DeadLetter, Event, Headers, Properties
 from routing.interest import AnswerMemory
 from routing.policy import INTERNAL, Identity
 from routing.rights import Rights
@@ -378,45 +378,7 @@ class ConsumerRegistry:
 
     def dead_letter(self, consumer: Consumer, delivery: Delivery) -> None:
         """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
-        event = delivery.event
-        topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
-        properties = event.properties or _NO_PROPERTIES
-        if event.topic == topic or properties.dead_letter is not None:      # no header: anybody can write those
-            log.error("consumer %s: the dead letter at offset %d failed again; given up", consumer.name, event.offset)
-            consumer.ack([delivery])
-            return
-        refusal = self.rights.refuse_dead_letters(consumer.identity, consumer.spec)      # the rules may have changed
-        if refusal is not None:
-            log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
-            consumer.nack(delivery, consumer.spec.backoff_max_s)
-            return
-        place = f"{event.partition.stream}:{event.partition.index}:{event.offset}"
-        headers: Headers = (
-            *(header for header in event.headers if header[0] not in _DEAD_LETTER_HEADERS),
-            ("dead-letter-reason", "delivery limit reached"), ("dead-letter-consumer", consumer.name),
-            ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
-            ("dead-letter-id", place),
-        )
-        if properties.message_id is not None:
-            headers += (("dead-letter-message-id", properties.message_id),)
-        properties = msgspec.structs.replace(           # the copy is no repetition of the publisher's message
-            properties, message_id=None, mqtt_packet_id=None,
-            dead_letter=DeadLetter(consumer.name, event.topic, place))
-        copy = Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
-
-        def stored(ticket: Ticket) -> None:
-            if ticket.refusals:
-                log.error("consumer %s: dead letter refused: %s", consumer.name, ticket.refusals[0].text)
-                consumer.nack(delivery, consumer.spec.backoff_max_s)
-            else:
-                consumer.ack([delivery])
-
-        self._router.publish([copy], self._router.internal).on_done(stored)
-
-
-_NO_PROPERTIES = Properties()
-_DEAD_LETTER_HEADERS = frozenset(       # of a dead letter, for its readers; what a publisher wrote there goes
-    f"dead-letter-{name}" for name in ("reason", "consumer", "count", "topic", "id", "message-id"))
+        dead_letter(self._router, consumer, delivery)
 
 
 def _differs(consumer: Consumer, spec: ConsumerSpec) -> bool:

@@ -42,8 +42,8 @@ class Rights:
     def may_read_event(self, identity: Identity, event: Event) -> bool:
         """A dead letter is the copy of an event: who may not read that one's topic does not read it here."""
         properties = event.properties
-        if properties is not None and properties.dead_letter is not None and not self.may_read(
-                identity, properties.dead_letter.topic):
+        if properties is not None and properties.dead_letter is not None and not all(
+                self.may_read(identity, topic) for topic in properties.dead_letter.topics):
             return False
         return self.may_read(identity, event.topic)
 

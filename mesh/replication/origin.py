@@ -307,7 +307,7 @@ class Outlet:
 def _may_go(event: Event, exports: tuple[str, ...]) -> bool:
     """A dead letter goes no further than its original may."""
     mark = event.properties.dead_letter if event.properties is not None else None
-    return mark is None or any(filter_matches(pattern, mark.topic) for pattern in exports)
+    return mark is None or all(any(filter_matches(pattern, topic) for pattern in exports) for topic in mark.topics)
 
 
 def _is_expired(event: Event, now_ms: int) -> bool:
