@@ -19,7 +19,7 @@ export npm_config_update_notifier = false
 export npm_config_fund = false
 export npm_config_audit = false
 
-.PHONY: help demo up test bench lint peers clean
+.PHONY: help demo up test bench lint peers screenshots clean
 
 help:
 	@sed -n '3,5p' Makefile | cut -c3-
@@ -35,6 +35,9 @@ test: $(VENV)/.installed-test peers
 
 bench: $(VENV)/.installed-test peers
 	$(BIN)/python -m bench $(ARGS)
+
+screenshots: $(VENV)/.installed-test peers
+	$(BIN)/python -m tests.console.screenshots docs/images
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
         (f"mosquitto_sub -p {lyon.ports['mqtt']} -t 'plant/#' -q 1 -v", "watch in Lyon, over MQTT"),
         (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish in Graz, over MQTT"),
         (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish in Graz, over HTTP"),
+        (f"{cloud.url('console')}/", "the console, in a browser: stop a node, and watch"),
         (f"{MESHGATE} topology --url {console}", "who is there, and by which way"),
         (f"{MESHGATE} links --url {console}", "the links of Graz: state, backlog, round trip"),
         (f"{MESHGATE} consumers --url {console}", "who reads, and how far behind"),

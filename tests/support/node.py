@@ -68,6 +68,7 @@ class Node:
     folder: Path
     extra: str = ""
     name: str = "test-1"
+    site: str = "test"
     listeners: tuple[str, ...] = ("mqtt", "http", "console")
     tls: tuple[str, ...] = ()
     also_tls: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Node:
 
     # --- configuration -------------------------------------------------------------------------------------------
     def config_text(self) -> str:
-        lines = ["[node]", f'name = "{self.name}"', 'site = "test"', f'data = "{self.data}"', "", "[listeners]"]
+        lines = ["[node]", f'name = "{self.name}"', f'site = "{self.site}"', f'data = "{self.data}"', "", "[listeners]"]
         for listener in self.listeners:
             entries = [self._listener_text(self.ports[listener], secure=listener in self.tls)]
             if listener in self.also_tls:
