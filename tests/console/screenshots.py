@@ -39,11 +39,13 @@ def main(folder: Path) -> None:
 
 
 def start(place: Path) -> list[Node]:
-    cloud = Node(place / "cloud", name="cloud-eu", site="aws-eu", listeners=LISTENERS, extra='[[replicate]]\nfilter = "plant/#"')
+    wanted = '[[replicate]]\nfilter = "plant/#"'
+    cloud = Node(place / "cloud", name="cloud-eu", site="aws-eu", listeners=LISTENERS, extra=wanted)
     found = [cloud]
     for name in ("plant-graz", "plant-linz", "plant-lyon"):
         link = f'[[links]]\nto = "ws://{HOST}:{cloud.ports["link"]}"'
-        found.append(Node(place / name, name=name, site=name.replace("plant-", "works-"), listeners=LISTENERS, extra=link))
+        site = name.replace("plant-", "works-")
+        found.append(Node(place / name, name=name, site=site, listeners=LISTENERS, extra=link))
     for node in found:
         node.start()
     wait_until(lambda: len(found[0].get("/api/v1/nodes?filter=hops>=0").json["nodes"]) == 4, "the nodes have met")
