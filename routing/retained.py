@@ -298,7 +298,7 @@ class RetainedEvents:
         decide = self._policy.permissions(identity).decide
         return [
             event for event in entries
-            if event.payload and self._belongs(cursor, event) and not _is_expired(event, now_ms)
+            if event.payload and self._belongs(cursor, event) and not is_expired(event, now_ms)
             and decide(Action.SUBSCRIBE, event.topic).allowed
         ]
 
@@ -315,6 +315,6 @@ def is_merged(event: Event) -> bool:
     return event.origin is not None and event.origin.stream == RETAINED_STREAM
 
 
-def _is_expired(event: Event, now_ms: int) -> bool:
+def is_expired(event: Event, now_ms: int) -> bool:
     expires = event.properties.expires_at_ms if event.properties is not None else None
     return expires is not None and expires <= now_ms

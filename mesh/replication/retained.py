@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from mesh.link.frames import PRIORITY_DATA, PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody, BodyDecoder, BodyEncoder
 from mesh.replication.filters import Selection
@@ -25,7 +27,7 @@ from mesh.replication.messages import Message, RetainedAsk, RetainedPage, Want
 from mesh.replication.settings import ReplicationSettings
 from routing.errors import TopicError
 from routing.event import Event, OriginPartition
-from routing.retained import MERGE_STEP, RETAINED_STREAM
+from routing.retained import MERGE_STEP, RETAINED_STREAM, is_expired
 from routing.steps import in_steps
 from routing.topic import check_filter, filter_matches
 from routing.topic_index import key_of
@@ -69,12 +71,11 @@ class RetainedOutlet:
         exports = self._exports_to(node)
         found, onward = self._router.retained.own_page(
             ask.filter, ask.place, PAGE_EVENTS_MAX, self._limits.retained_page_bytes)
-        page = [
-            event for event in found
+        page = [                                # what has expired is told as a removal: it stands before older ones
+            event if not is_expired(event, now_ms) else msgspec.structs.replace(event, payload=b"", properties=None)
+            for event in found
             if all(any(filter_matches(pattern, event.topic) for pattern in patterns)
                    for patterns in (ask.only, exports) if patterns)
-            and not (event.properties is not None and event.properties.expires_at_ms is not None
-                     and event.properties.expires_at_ms <= now_ms)
         ]
         partitions: dict[tuple[str, int], int] = {}
         places = [self._place(event, partitions) for event in page]

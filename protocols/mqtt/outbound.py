@@ -40,8 +40,8 @@ def _has_extras(event: Event) -> bool:
 
 
 class Outbound(FrameMaker):
-    __slots__ = ("_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight", "inbox",
-                 "inbox_scheduled", "next_id", "session", "shared", "window")
+    __slots__ = ("_again", "_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight",
+                 "inbox", "inbox_scheduled", "next_id", "session", "shared", "window")
 
     def __init__(self, connection: MqttConnection, session: Session, window: int, aliases_max: int,
                  packet_bytes_max: int | None) -> None:
@@ -56,6 +56,7 @@ class Outbound(FrameMaker):
         self.exactly: set[int] = set()                      # ids in flight with QoS 2, before PUBREC
         self.shared: list[SharedMember] = []
         self.next_id = 0
+        self._again: deque[int] = deque()                   # owned ids that wait to be sent again
         self._held = 0
         self._paused = False
         self._must_store = False                            # parts being made hold QoS 2 ids that are not durable
@@ -212,7 +213,7 @@ class Outbound(FrameMaker):
         event = delivery.event
         session = self.session
         place = place_of(event)
-        packet_id = session.unacked.pop(place, 0) if not shared else 0                  # [MQTT-4.4.0-1]
+        packet_id, sent_qos = session.unacked.pop(place, (0, 0)) if not shared else (0, 0)          # [MQTT-4.4.0-1]
         if plan is None and packet_id:
             plan = _AS_PUBLISHED                                                        # [MQTT-3.10.4-3]
         elif session.unacked and not shared and delivery.attempts == 1:
@@ -222,7 +223,10 @@ class Outbound(FrameMaker):
         if plan is None or expired:
             done.append(delivery)
             return
-        qos = min(event.qos, plan.qos)
+        qos = sent_qos or min(event.qos, plan.qos)          # whatever has become of its subscription
+        if qos == 0 and delivery.attempts > 1 and not shared:       # at most once, over a crash too
+            done.append(delivery)
+            return
         again = delivery.attempts > 1 and qos > 0   # [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         if qos and not packet_id:
             packet_id = self._new_id()
@@ -284,10 +288,11 @@ class Outbound(FrameMaker):
 
     def _new_id(self) -> int:
         packet_id = self.next_id
-        taken = self.session.unacked.values()
+        unacked, owned = self.session.unacked, self.session.owned
+        taken = {packet_id for packet_id, _ in unacked.values()} if unacked else ()
         while True:
             packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
-            if packet_id not in self.in_flight and packet_id not in taken:              # [MQTT-4.3.3-1]
+            if packet_id not in self.in_flight and packet_id not in taken and packet_id not in owned:   # [MQTT-4.3.3-1]
                 self.next_id = packet_id
                 return packet_id
 
@@ -362,7 +367,9 @@ class Outbound(FrameMaker):
             self.ready()
 
     def ready(self) -> None:
-        """Credit is there: the consumers and the retained events may go on."""
+        """Credit is there: what is to be sent again, the consumers and the retained events may go on."""
+        if self._again:
+            self._send_again()
         if self.consumer is not None:
             self.consumer.ready(self)
         for member in self.shared:
@@ -382,25 +389,32 @@ class Outbound(FrameMaker):
         if session.released:
             parts.append(encode.acks(packets.PUBREL, [packet_id.to_bytes(2, "big") for packet_id in session.released]))
             self.in_flight.update(dict.fromkeys(session.released))
-        may_read = self.connection.server.router.rights.may_read
-        for packet_id, (delivery, plan) in list(session.owned.items()):
-            if not may_read(session.identity, delivery.event.topic):    # the rules have changed meanwhile
-                del session.owned[packet_id]
-                continue
-            again = Delivery(delivery.event, delivery.attempts + 1)
-            frame = self.frame(delivery.event, plan.qos, plan.retain_as_published and delivery.event.retain, plan,
-                               packet_id, True)
-            if frame is None:
-                del session.owned[packet_id]
-                continue
-            self.own(packet_id, again, plan)
-            parts.append(frame)
-        self.credit -= len(self.in_flight)
-        self.connection.write_publishes(parts, len(session.owned))
+            self.credit -= len(session.released)
+        self.connection.write_publishes(parts, 0)
+        self._again = deque(session.owned)
+        self._send_again()
         self.attach()
         if session.retained:
             session.retained.release()
             self.connection.server.retained_turns.add(self)
+
+    def _send_again(self) -> None:
+        """What the session alone has, as far as the client's Receive Maximum of today goes."""
+        session = self.session
+        parts: list[bytes] = []
+        while self._again and self.credit > 0:                                          # [MQTT-3.3.4-9]
+            packet_id = self._again.popleft()
+            delivery, plan = session.owned[packet_id]
+            may_read = self.connection.server.router.rights.may_read(session.identity, delivery.event.topic)
+            retain = plan.retain_as_published and delivery.event.retain
+            frame = self.frame(delivery.event, plan.qos, retain, plan, packet_id, True) if may_read else None
+            if frame is None:                               # too large now, or the rules have changed meanwhile
+                del session.owned[packet_id]
+                continue
+            self.own(packet_id, Delivery(delivery.event, delivery.attempts + 1), plan)
+            self.credit -= 1
+            parts.append(frame)
+        self.connection.write_publishes(parts, len(parts))
 
     def attach(self) -> None:
         """Become the member of the session's consumer, if it has one and we are not."""
@@ -424,7 +438,7 @@ class Outbound(FrameMaker):
         if session.persistent:
             for packet_id, delivery in self.in_flight.items():
                 if delivery is not None and delivery.member is self:
-                    session.unacked[place_of(delivery.event)] = packet_id
+                    session.unacked[place_of(delivery.event)] = packet_id, 2 if packet_id in self.exactly else 1
         if self.consumer is not None:
             self.consumer.detach(self)
         self.in_flight = {}

@@ -173,7 +173,10 @@ class RetainedAnswers:
                 answer.cursor = retained.open_merged(pattern, answer.merged_since)
                 answer.merged_since = -1
         outbound.write_retained(parts)                      # QoS 2 ids are stored there, and this with them
-        server.save_qos2_soon(session)
+        if session.persistent and any(min(event.qos, subscription.qos) == 0 for event in events[:sent]):
+            server.save_qos2(session)                       # at most once, over a crash too
+        else:
+            server.save_qos2_soon(session)
         return bool(self._of)
 
     def _first(self, retained: RetainedEvents, now_s: float) -> tuple[str, Answer | None]:

@@ -213,6 +213,9 @@ class MqttServer:
             if refusal is not None:
                 raise ProtocolViolation(reasons.CODE_OF_REASON[refusal.reason], f"will: {refusal.text}")
         session = self.sessions.get(client_id)                                          # [MQTT-3.1.3-2]
+        if session is not None and session.ends_at_s is not None and session.ends_at_s <= self.router.clock_s():
+            self._expire(session)                       # its time was up before its timer has run, as after a restart
+            session = None
         if session is not None and session.identity.user != identity.user:
             raise ProtocolViolation(reasons.NOT_AUTHORIZED, "the client id belongs to another user")
         before = session.kept if session is not None else None
@@ -378,13 +381,16 @@ class MqttServer:
             self._publish_will(session)
             self.save_session(session)
         if session.ends_at_s is not None and session.ends_at_s <= now_s:
-            log.info("= session %r has expired", session.client_id)
-            self.sessions_expired += 1
-            self.end_session(session)
+            self._expire(session)
             return None
         due_s = _next_due(session)
         session.timer_s = due_s if due_s is not None else NO_TIMER
         return due_s
+
+    def _expire(self, session: Session) -> None:
+        log.info("= session %r has expired", session.client_id)
+        self.sessions_expired += 1
+        self.end_session(session)
 
     # -- share groups -----------------------------------------------------------------------------------------
 
@@ -471,7 +477,9 @@ class MqttServer:
             session.consumer = self.router.consumers.get(session.consumer_name)
             if session.consumer is not None:
                 session.consumer.keep_untracked()
+            kept = session.consumer.filters if session.consumer is not None else {}
             for subscription in session.subscriptions.by_pattern.values():
+                subscription.had_more = subscription.pattern in kept
                 if subscription.share is not None:
                     self.share_joined(subscription.share)
             session.kept = session.stored(0)
@@ -480,6 +488,8 @@ class MqttServer:
                 session.will_due_s = now_s + max(session.will_delay_s - away_s, 0.0)
             session.ends_at_s = now_s + max(session.expiry_s - away_s, 0.0)
             self._set_timer(session)
+            if not stored.disconnected_ms:              # it was connected: from now on it is away, over restarts too
+                self.save_session(session)
         for client_id, left in subscriptions.items():       # of sessions that ended in the moment of the crash
             if self.router.state.get(SESSION_PREFIX + client_id) is None:
                 for found in left:
@@ -524,7 +534,7 @@ class MqttServer:
             if entry.released:
                 session.released[entry.packet_id] = None
             elif not entry.owned:
-                session.unacked[entry.stream, entry.partition, entry.offset] = entry.packet_id
+                session.unacked[entry.stream, entry.partition, entry.offset] = entry.packet_id, entry.qos
             else:
                 event = self._event_at(entry.stream, entry.partition, entry.offset)
                 if event is not None:

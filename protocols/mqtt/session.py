@@ -79,7 +79,7 @@ class OutboundId(msgspec.Struct, array_like=True):
     offset: int
     released: bool                          # PUBREC has come: only the PUBREL is outstanding
     owned: bool                             # no consumer will deliver the event again, the session must
-    qos: int = 2                            # 1 only when owned
+    qos: int = 2                            # it was sent with; it goes with that again
 
 
 class StoredQos2(msgspec.Struct, array_like=True):
@@ -108,7 +108,7 @@ class Session:
         self.subscriptions = SubscriptionSet(client_id)
         self.consumer: Consumer | None = None               # of the guaranteed, not shared subscriptions
         # outbound, between connections
-        self.unacked: dict[Place, int] = {}                 # place → id, of what the consumer will deliver again
+        self.unacked: dict[Place, tuple[int, int]] = {}     # place → id and QoS of what the consumer will deliver again
         self.released: dict[int, None] = {}                 # ids that wait for PUBCOMP, in the order of their PUBREC
         self.owned: dict[int, tuple[Delivery, Plan]] = {}   # id → delivery that no consumer has
         self.retained: RetainedAnswers | None = None        # retained events still to be sent
@@ -156,8 +156,8 @@ class Session:
         outbound = list(in_flight)
         known = {entry.packet_id for entry in outbound}
         outbound.extend(
-            OutboundId(packet_id, *place, False, False)
-            for place, packet_id in self.unacked.items() if packet_id not in known)
+            OutboundId(packet_id, *place, False, False, qos)
+            for place, (packet_id, qos) in self.unacked.items() if packet_id not in known)
         outbound.extend(
             outbound_id(packet_id, delivery.event, released=False, owned=True, qos=plan.qos)
             for packet_id, (delivery, plan) in self.owned.items()

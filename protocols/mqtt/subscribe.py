@@ -103,6 +103,7 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
             return refusal
     share = parse_share(request.pattern)
     subscription = MqttSubscription(request, identifier, share)
+    subscription.had_more = known is not None and known.guaranteed
     if known is not None and _stays(known, subscription):
         refusal = connection.server.router.check_subscribe(session.identity, subscription.filter)
         if refusal is not None:                             # the rules have changed meanwhile

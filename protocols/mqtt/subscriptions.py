@@ -37,7 +37,7 @@ class Plan:
 class MqttSubscription:
     """One topic filter of a session with its options."""
 
-    __slots__ = ("answered_until", "direct", "identifier", "member", "no_local", "pattern", "plan", "qos",
+    __slots__ = ("answered_until", "direct", "had_more", "identifier", "member", "no_local", "pattern", "plan", "qos",
                  "retain_as_published", "retain_handling", "share")
 
     def __init__(self, request: FilterRequest, identifier: int | None, share: tuple[str, str] | None) -> None:
@@ -50,6 +50,7 @@ class MqttSubscription:
         self.share = share                                  # (group, filter) of a $share subscription
         self.plan = Plan(self.qos, self.retain_as_published,
                          subscription_id_bytes([identifier]) if identifier is not None else b"")
+        self.had_more = False                               # it took the place of one with QoS 1 or 2
         self.answered_until = 0                             # offset of retained events that it has got, see retained.py
         self.direct: Subscription | None = None             # its entry in the direct lane, while connected
         self.member: SharedMember | None = None             # of the group's consumer, while connected
@@ -60,8 +61,11 @@ class MqttSubscription:
 
     @property
     def guaranteed(self) -> bool:
-        """True when it lives on the session's consumer. No stream captures $-topics, so those are direct."""
-        return self.qos > 0 and self.share is None and not self.pattern.startswith("$")
+        """True when it lives on the session's consumer. No stream captures $-topics, so those are direct.
+
+        So does one that was there and is of QoS 0 now: what waits for it must not be lost [MQTT-3.8.4-4].
+        """
+        return (self.qos > 0 or self.had_more) and self.share is None and not self.pattern.startswith("$")
 
 
 def parse_share(pattern: str) -> tuple[str, str] | None:
