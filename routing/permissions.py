@@ -83,6 +83,11 @@ class RuleSet:
                 else:
                     self._subjects.setdefault(subject, Subject()).add(number, rule)
 
+    @property
+    def roles(self) -> list[str]:
+        """Those that a rule is for, in order of their names."""
+        return sorted(subject.removeprefix("role:") for subject in self._subjects if subject.startswith("role:"))
+
     def subjects_of(self, identity: Identity, names: Names) -> list[Subject]:
         """Those that this identity is."""
         keys = ["*", f"user:{identity.user}", *(f"role:{role}" for role in identity.roles)]

@@ -10,6 +10,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from routing.can_i import Answer, can_i
 from routing.errors import Reason, Refusal
 from routing.permissions import NO_RULE, Permissions, RuleSet
 from routing.rules import ANONYMOUS as ANONYMOUS
@@ -73,6 +74,12 @@ class Policy:
             self._make_room(sys.getsizeof(topic))
             found = self._decisions[key] = permissions.decide(action, topic)
         return found
+
+    def can_i(self, identity: Identity, action: Action, topic: str = "") -> Answer:
+        """The decision with its reasons; see can_i.py."""
+        if action is Action.PUBLISH and topic.startswith(REPLY_PREFIX):
+            return Answer(self.decide(identity, action, topic), "", None)
+        return can_i(self._set, self.permissions(identity), identity, action, topic)
 
     def _make_room(self, text_bytes: int) -> None:
         """Count another entry of the caches; when they are full they start afresh."""

@@ -247,9 +247,10 @@ class Api:
                 isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
             raise Problem(400, "body-invalid", "user, client_id and topic are texts, roles a list of texts")
         identity = Identity(user or "anonymous", tuple(roles), client_id=client_id)
-        decision = self._node.router.policy.decide(identity, action, topic)
+        answer = self._node.router.policy.can_i(identity, action, topic)
         return {"user": identity.user, "roles": roles, "action": action.value, "topic": topic,
-                "allowed": decision.allowed, "rule": decision.rule}
+                "allowed": answer.decision.allowed, "rule": answer.decision.rule, "runner_up": answer.runner_up,
+                "change": answer.change.text if answer.change is not None else None}
 
     # -- acts -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from routing.errors import Reason
 from routing.members import Mode
 from routing.policy import ALLOW_ALL, ANONYMOUS, INTERNAL, Action, Identity, Rule
 from routing.push import Push
+from routing.subscription import Subscription
 from tests.support.routing import ANA, Desk, Reader
 
 BOB = Identity(user="bob", protocol="http")
@@ -136,3 +137,51 @@ def test_ownership_survives_a_restart(tmp_path):
     assert again.router.rights.may_change(ANA, consumer)
     assert not again.router.rights.may_change(BOB, consumer)
     again.close()
+
+
+def test_a_dead_letter_is_read_only_by_who_may_read_its_original(tmp_path):
+    """allow #, deny secret/#: the payload must not come out as dead-letter/<consumer>, on no lane."""
+    reader = Identity("reader", protocol="test", client_id="r")
+    rules = (Rule(deny=(Action.SUBSCRIBE,), to=("user:reader",), topics=("secret/#",)),
+             Rule(allow=tuple(Action), to=("*",)))
+    desk = Desk(tmp_path, rules=rules)
+    failing = desk.router.open_consumer(ConsumerSpec("failing", ("secret/#", "open/#"), max_deliveries=1), ANA)
+    got = {}
+    for name, who in (("of-reader", reader), ("of-ana", ANA)):
+        got[name] = Taker(who)
+        consumer = desk.router.open_consumer(ConsumerSpec(name, ("dead-letter/#",)), who)
+        assert consumer.attach(got[name]) is None
+        sink = got[f"{name} live"] = LiveSink(who)
+        desk.router.subscribe(Subscription("dead-letter/#", sink))
+    giving_up = Taker(ANA, answer=lambda consumer, delivery: consumer.nack(delivery))
+    assert failing.attach(giving_up) is None
+    desk.publish("secret/a", "open/b")
+    desk.tick(1.0)
+    assert got["of-reader"].payloads == [b"open/b"] == got["of-reader live"].payloads
+    assert got["of-ana"].payloads == [b"secret/a", b"open/b"] == got["of-ana live"].payloads
+    assert desk.router.consumers["of-reader"].lag().events == 0, "what may not be read is done with"
+    desk.close()
+
+
+class Taker:
+    """A member that acks, or does what it is told."""
+
+    def __init__(self, identity, answer=lambda consumer, delivery: consumer.ack((delivery,))):
+        self.identity, self.credit, self.payloads, self._answer = identity, 1_000, [], answer
+
+    def deliver(self, consumer, deliveries):
+        self.payloads += [delivery.event.payload for delivery in deliveries]
+        for delivery in deliveries:
+            self._answer(consumer, delivery)
+
+    def consumer_closed(self, consumer, reason):
+        pass
+
+
+class LiveSink:
+    def __init__(self, identity):
+        self.identity, self.consumer, self.inbox, self.inbox_scheduled, self.payloads = identity, None, [], False, []
+
+    def flush_inbox(self):
+        inbox, self.inbox = self.inbox, []
+        self.payloads += [event.payload for run, _, _ in inbox for event in run]
