@@ -7,7 +7,6 @@ body no more than response_bytes_max is read.
 """
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from email.utils import parsedate_to_datetime
@@ -19,6 +18,7 @@ from yarl import URL
 
 from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_settings import WebhookSettings
+from mesh.process.names import Names
 
 USER_AGENT = "meshgate-webhook/1"
 RETRY_AFTER_DIGITS_MAX = 9
@@ -45,13 +45,13 @@ class Outcome:
 class GuardedResolver(AbstractResolver):
     """DNS whose answers are addresses that may be called. One that may not is among them: none may."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, names: Names) -> None:
         self._guard = guard
+        self._names = names
 
     async def resolve(self, host: str, port: int = 0,
                       family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+        found = await self._names.resolve(host, port, family, socket.AI_ADDRCONFIG)
         results: list[ResolveResult] = []
         for kind, _, protocol, _, address in found:
             self._guard.check_address(str(address[0]))
@@ -74,13 +74,13 @@ def tls_context(ca: str | None) -> ssl.SSLContext:
 class WebhookClient:
     """Of one webhook. close() must be called."""
 
-    def __init__(self, guard: Guard, settings: WebhookSettings, tls: ssl.SSLContext, *, connections: int,
-                 timeout_s: float) -> None:
+    def __init__(self, guard: Guard, settings: WebhookSettings, tls: ssl.SSLContext, names: Names, *,
+                 connections: int, timeout_s: float) -> None:
         self._guard = guard
         self._settings = settings
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=settings.connect_timeout_s)
         connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(guard), use_dns_cache=False, limit=connections, ssl=tls,
+            resolver=GuardedResolver(guard, names), use_dns_cache=False, limit=connections, ssl=tls,
             socket_factory=self._socket)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,

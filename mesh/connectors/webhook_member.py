@@ -49,8 +49,8 @@ class WebhookMember:
 
     def __init__(self, router: Router, consumer: Consumer, push: Push, url: URL, resolved: Resolved,
                  client: WebhookClient, settings: WebhookSettings, node: str,
-                 closed: Callable[[WebhookMember], None]) -> None:
-        """closed: called when the consumer is gone."""
+                 closed: Callable[[WebhookMember], None], room: Callable[[WebhookMember], int]) -> None:
+        """closed: called when the consumer is gone.  room: requests that it may have under way now."""
         self._identity = consumer.identity
         self.push = push
         self.consumer: Consumer | None = consumer
@@ -62,6 +62,7 @@ class WebhookMember:
         self.resolved = resolved
         self._client = client
         self._closed = closed
+        self._room = room
         self._stopping = False
         self._queues = KeyQueues()
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, settings.breaker_open_max_s)
@@ -138,7 +139,8 @@ class WebhookMember:
         if self._stopping or self.consumer is None:
             return
         now_s = self._router.clock_s()
-        while len(self._requests) < self.push.max_in_flight and self._queues.waiting(now_s):
+        room = min(self.push.max_in_flight, self._room(self))
+        while len(self._requests) < room and self._queues.waiting(now_s):
             if not self.permission.granted(now_s):
                 self._ask_permission(now_s)
                 break

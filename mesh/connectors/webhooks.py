@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from typing import Any
 
 from mesh.connectors.webhook_client import WebhookClient, tls_context
@@ -17,6 +18,8 @@ from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_member import WebhookMember, shown_url
 from mesh.connectors.webhook_secrets import Resolved, check_push, resolve
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
+from mesh.process.limits import outgoing_sockets_max
+from mesh.process.names import Names
 from routing.consumer import Consumer, ConsumerSpec
 from routing.errors import ConfigError, Reason, Refusal
 from routing.policy import INTERNAL
@@ -25,6 +28,7 @@ from routing.router import Router
 
 logger = logging.getLogger(__name__)
 
+NAME_THREADS = 8            # for the names of webhooks alone
 ATTACH_AGAIN_S = 5.0        # an exclusive consumer may have another reader for a while
 
 
@@ -68,7 +72,8 @@ class Prepared:
 class Webhooks:
     """One per node. Event loop only."""
 
-    def __init__(self, router: Router, node: str, prepared: Prepared) -> None:
+    def __init__(self, router: Router, node: str, prepared: Prepared, sockets_max: int | None = None) -> None:
+        """sockets_max: of all webhooks together; None: a part of the files that the process may open."""
         self.members: dict[str, WebhookMember] = {}
         self.problems: dict[str, str] = {}              # consumer → why it is not served
         self._router = router
@@ -76,6 +81,10 @@ class Webhooks:
         self._prepared = prepared
         self._stopping: set[asyncio.Task[None]] = set()
         self._over = False
+        self._sockets_max = sockets_max if sockets_max is not None else outgoing_sockets_max()
+        self._count = -1                                # members when they were last counted, and …
+        self._counts: Counter[str] = Counter()          # … how many each user has
+        self._names = Names(NAME_THREADS, router.clock_s)
         router.registry.check_push = self._check
         router.registry.on_opened.append(self._opened)
 
@@ -172,10 +181,11 @@ class Webhooks:
     def _serve(self, consumer: Consumer, push: Push, resolved: Resolved) -> None:
         prepared = self._prepared
         url = prepared.guard.check_url(push.url)
-        client = WebhookClient(prepared.guard, prepared.settings, prepared.tls, connections=push.max_in_flight,
-                               timeout_s=push.timeout_s)
+        client = WebhookClient(prepared.guard, prepared.settings, prepared.tls, self._names,
+                               connections=min(push.max_in_flight, self._sockets_max), timeout_s=push.timeout_s)
         member = WebhookMember(
-            self._router, consumer, push, url, resolved, client, prepared.settings, self._node, self._closed)
+            self._router, consumer, push, url, resolved, client, prepared.settings, self._node, self._closed,
+            self._room)
         refused = member.start()
         if refused is not None:
             self._keep(client.close())
@@ -185,6 +195,14 @@ class Webhooks:
         self.members[consumer.name] = member
         self.problems.pop(consumer.name, None)
         logger.info("webhook %s: events go to %s", consumer.name, shown_url(url))
+
+    def _room(self, member: WebhookMember) -> int:
+        """Its part of the sockets: users share them, the webhooks of a user share his. One user has half at most."""
+        if self._count != len(self.members) or not self._counts[member.identity.user]:
+            self._count = len(self.members)
+            self._counts = Counter(other.identity.user for other in {*self.members.values(), member})
+        counts = self._counts
+        return max(1, self._sockets_max // max(2, len(counts)) // counts[member.identity.user])
 
     def _again(self, consumer: Consumer) -> None:
         """Whoever was in the way may be gone."""

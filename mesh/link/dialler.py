@@ -11,6 +11,7 @@ from mesh.link.proxy import ProxyError, open_tunnel
 from mesh.link.settings import LinkLimits
 from mesh.link.target import Target
 from mesh.link.transport import LinkConnection, set_socket_options
+from mesh.process.names import Names
 
 ADDRESSES_MAX = 16      # of one name that are tried
 
@@ -19,15 +20,14 @@ class DialError(Exception):
     """No connection; the text says in which step and why."""
 
 
-async def dial(target: Target, limits: LinkLimits, make: Callable[[], LinkConnection]) -> LinkConnection:
+async def dial(target: Target, limits: LinkLimits, make: Callable[[], LinkConnection], names: Names) -> LinkConnection:
     """A connection whose opening handshake is under way. Raises DialError."""
     proxy = target.proxy
     host, port = (target.uri.host, target.uri.port) if proxy is None else (proxy.host, proxy.port)
     via = "" if proxy is None else " (the proxy)"
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.connect_timeout_s):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await names.resolve(host, port)
     except TimeoutError:
         raise DialError(f"{host}{via}: the name was not resolved in {limits.connect_timeout_s:g} s") from None
     except OSError as error:

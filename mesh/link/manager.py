@@ -31,13 +31,16 @@ from mesh.link.prepare import PreparedLinks
 from mesh.link.rivals import Rivals
 from mesh.link.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits, LinkTable
+from mesh.link.strangers import choose
 from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
+from mesh.process.names import Names
 from routing.errors import ConfigError, Reason
 from routing.turns import Turns
 
 logger = logging.getLogger(__name__)
 
+NAME_THREADS = 4            # for the names of links alone
 REPLACED_LIVE = ("paused", "rate_bytes", "priority")      # settings of a link that change without a new connection
 ENDINGS = {Code.REFUSED, Code.DUPLICATE_NAME, Code.LIED, Code.SELF, Code.FLOOD, Code.BAD_FRAME, Code.UNEXPECTED_FRAME}
 
@@ -52,6 +55,7 @@ class LinkManager:
         """turns: shared by everybody who works on this loop; None: of each connection alone, in tests."""
         self.me = me
         self._turns = turns
+        self._names = Names(NAME_THREADS, clock_s, failed_max_s=limits.retry_max_s)
         self.limits = limits
         self.events = events
         self.links: dict[str, Link] = {}
@@ -137,7 +141,7 @@ class LinkManager:
         assert target is not None and link.backoff is not None
         try:
             token = target.token()
-            connection = await dial(target, self.limits, lambda: self._outgoing(link, token))
+            connection = await dial(target, self.limits, lambda: self._outgoing(link, token), self._names)
             logger.debug("link %s: connected to %s", link.identifier, connection.remote)
         except (DialError, ConfigError) as error:
             link.dial_failures += 1
@@ -176,17 +180,24 @@ class LinkManager:
     def accept(self) -> LinkConnection:
         """The protocol object of a connection that came in; the factory of the link listener."""
         def make(connection: LinkConnection, now_s: float) -> LinkSession:
-            strangers = [known for known, link in self._connections.items() if link is None]
-            for oldest in strangers[:max(0, len(strangers) + 1 - self.limits.handshakes_max)]:
-                self.counters["handshakes_evicted"] += 1
-                oldest.problem = "too many handshakes at once"
-                oldest.abort()
+            self._make_room(connection)
             self._connections[connection] = None
             return self._session(connection, now_s)
 
         self.counters["accepted"] += 1
         return LinkConnection(
             self, self.limits, make, clock_s=self._clock_s, clock_ms=self._clock_ms, turns=self._turns)
+
+    def _make_room(self, newcomer: LinkConnection) -> None:
+        """For one more stranger: another one has to go, or the newcomer."""
+        strangers = [known for known, link in self._connections.items() if link is None and not known.is_gone]
+        if len(strangers) < self.limits.handshakes_max:
+            return
+        self.counters["handshakes_evicted"] += 1
+        index = choose(strangers, newcomer.remote, self._rng)
+        goes = newcomer if index is None else strangers[index]
+        goes.problem = "too many handshakes at once"
+        goes.abort()
 
     def _session(self, connection: LinkConnection, now_s: float) -> LinkSession:
         return LinkSession(

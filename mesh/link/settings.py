@@ -78,5 +78,5 @@ class LinkLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_max_s: float = 5.0                # a site that returns must not wait longer
     good_after_s: float = 1.0               # a connection that lasted so long is dialled again at once
     links_max: int = 256                    # accepted ones, each with its queues
-    handshakes_max: int = 64                # strangers at the same time; the oldest has to go
+    handshakes_max: int = 64                # strangers at the same time; see strangers.py
     drain_timeout_s: float = 5.0            # for what is queued, before a drained link ends

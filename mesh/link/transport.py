@@ -401,6 +401,24 @@ class LinkConnection(Slices, asyncio.Protocol):
             self.transport.abort()
 
     @property
+    def is_gone(self) -> bool:
+        """Its socket is closed, or about to be."""
+        return self.lost or self.transport.is_closing()
+
+    @property
+    def is_open(self) -> bool:
+        return self._ws.state is State.OPEN
+
+    @property
+    def is_proven(self) -> bool:
+        """Its credentials were good."""
+        return self._made and self.session.phase in (Phase.CHECKING_HELLO, Phase.UP)
+
+    @property
+    def is_ending(self) -> bool:
+        return self._closing is not None or (self._made and self.session.phase is Phase.CLOSING)
+
+    @property
     def compressed(self) -> bool:
         return bool(self._ws.extensions)
 

@@ -25,6 +25,7 @@ FILES_RESERVED_MAX = 1_000      # open files kept free for segments, indexes and
 LOG_SEGMENTS_MAX = 256          # of these, for sealed segments that are being read
 LOG_SPARES = 64                 # descriptors that the log keeps for itself, whoever uses up the rest
 LOOK_AGAIN_S = 0.1
+OUTGOING_MAX = 1_024            # sockets of webhooks together
 
 
 def tune_process() -> int:
@@ -79,6 +80,13 @@ class OpenFiles:
             return False
         self._count += 1
         return True
+
+
+def outgoing_sockets_max() -> int:
+    """How many sockets what we call for our clients may have together, such as webhooks: an eighth of the open files.
+    Links and key sets are few, and counted with what is kept free.
+    """
+    return max(16, min(OUTGOING_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
 
 
 def open_file_count() -> int:

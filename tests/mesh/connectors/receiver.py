@@ -88,4 +88,4 @@ def push_consumer(it, name="hook", filters=("#",), url=None, push=None, **spec):
 
 
 async def all_acked(it, name="hook"):
-    await eventually(lambda: it.router.consumers[name].unacked() == 0, "everything is acked")
+    await eventually(lambda: it.router.consumers[name].lag().events == 0, "everything is acked")

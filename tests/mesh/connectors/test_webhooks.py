@@ -17,9 +17,10 @@ from mesh.connectors.webhook_client import GuardedResolver
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.connectors.webhooks import Prepared
 from routing.consumer import ConsumerSpec
-from routing.errors import ConfigError, Reason
+from routing.errors import ConfigError, Reason, Refusal
 from routing.event import Event, Properties
 from routing.members import Mode
+from routing.policy import Identity
 from routing.push import Push, StrictPush
 from tests.protocols.rest.stand import eventually
 from tests.support.routing import Reader
@@ -234,13 +235,8 @@ async def test_a_consumer_that_pushes_to_the_inside_is_refused(tmp_path, url):
 async def test_a_name_that_resolves_to_the_inside_is_not_connected_to(tmp_path, monkeypatch):
     """DNS rebinding: the name was fine when the consumer was made."""
     async with webhook_stand(tmp_path, WebhookSettings()) as it:
-        loop = asyncio.get_running_loop()
-
-        async def getaddrinfo(host, port, **options):
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port)),
-                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-        monkeypatch.setattr(type(loop), "getaddrinfo", lambda self, *args, **options: getaddrinfo(*args, **options))
+        monkeypatch.setattr(it.webhooks._names, "_look_up", lambda host, family, flags: [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("93.184.216.34", "127.0.0.1")])
         push_consumer(it, url=f"http://rebind.example:{it.receiver.port}/")
         await it.publish("a")
         await eventually(lambda: it.webhooks.snapshot()[0]["failed"], "it was tried")
@@ -405,7 +401,25 @@ async def test_what_was_under_way_when_the_node_stopped_goes_again(tmp_path):
         await eventually(lambda: it.webhooks.snapshot()[0]["failed"], "it failed once")
     async with webhook_stand(tmp_path / "n") as it:
         consumer = it.router.consumers["hook"]
-        assert consumer.unacked() == 1
+        assert consumer.lag().events == 1
         push_consumer(it)
         await all_acked(it)
         assert int(it.receiver.requests[0][1]["Webhook-Attempt"]) >= 2
+
+
+async def test_webhooks_share_the_sockets_that_the_node_has_for_them(tmp_path):
+    """Three of them with max_in_flight 1,000 to a silent receiver took every file that the node could open."""
+    async with webhook_stand(tmp_path) as it:
+        it.webhooks._sockets_max = 12
+        it.receiver.hold = asyncio.Event()
+        for name in ("one", "two", "three"):
+            push_consumer(it, name, push={"max_in_flight": 1_000})
+        await it.publish(*(f"t/{number}" for number in range(100)))
+        rows = it.webhooks.snapshot
+        await eventually(lambda: [row["in_flight"] for row in rows()] == [2, 2, 2], "a user has half, in equal parts")
+        bob = Identity(user="bob", protocol="test", client_id="bob")
+        made = it.router.open_consumer(ConsumerSpec(
+            "four", ("#",), start="earliest", push=Push(it.receiver.url, max_in_flight=1_000)), bob)
+        assert not isinstance(made, Refusal), made
+        await eventually(lambda: next(row["in_flight"] for row in rows() if row["consumer"] == "four") == 6, "his half")
+        assert sum(row["in_flight"] for row in rows()) == 12
