@@ -5,24 +5,37 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from routing.errors import Refusal
 from routing.event import Event
 
 log = logging.getLogger(__name__)
 
 
+class Part(msgspec.Struct):
+    """A batch that was appended raw: its place, -1 when it has none, and why it is not in the log, if it is not."""
+
+    partition: Any
+    base_offset: int
+    count: int
+    refusal: Refusal | None = None
+
+
 class Ticket:
     """Completes once, on the event loop, after the group commit of every partition that the events went to.
 
     refusals maps the index of an event in the published list to the reason why it is not in the log; events
-    without an entry there are durable (or were routed, where no stream captures them).
+    without an entry there are durable (or were routed, where no stream captures them). parts says the same of batches
+    that were appended raw, whose events nobody may have looked at.
     """
 
-    __slots__ = ("_callbacks", "events", "refusals", "waiting")
+    __slots__ = ("_callbacks", "events", "parts", "refusals", "waiting")
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
         self.refusals: dict[int, Refusal] = {}
+        self.parts: list[Part] | tuple[()] = ()
         self.waiting = 1        # partitions whose commit is outstanding, and the publish call until it returns
         self._callbacks: list[Callable[[Ticket], None]] = []
 
@@ -53,4 +66,7 @@ class Ticket:
         for index, event in enumerate(self.events):
             if event.partition is partition and not 0 <= event.offset < partition.end_offset:
                 self.refusals.setdefault(index, refusal)
+        for part in self.parts:
+            if part.partition is partition and not 0 <= part.base_offset <= partition.end_offset - part.count:
+                part.base_offset, part.refusal = -1, part.refusal or refusal
         self.part_done()

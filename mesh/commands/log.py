@@ -1,4 +1,4 @@
-"""`meshgate log verify|dump`: read a log on disk, also beside a running node (routing/log/inspect.py).
+"""`meshgate log verify|dump|new-epoch`: read a log on disk, also beside a running node (routing/log/inspect.py).
 
 Exit code of verify: 0 when there is no damage, 1 when there is.
 """
@@ -22,6 +22,9 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     dump.add_argument("--count", type=int, metavar="N", help="stop after N records")
     dump.add_argument("--no-headers", action="store_true", help="leave the headers out")
     dump.set_defaults(run=run_dump)
+    new_epoch = actions.add_parser("new-epoch", help="give a log whose name is lost a new one; the node must be down")
+    new_epoch.add_argument("path", type=Path, metavar="DIR", help="a data directory")
+    new_epoch.set_defaults(run=run_new_epoch)
     for action in (verify, dump):
         action.add_argument(
             "path", type=Path, metavar="DIR", help="a data directory, a stream's directory in it, or one .log file")
@@ -40,6 +43,14 @@ def run_verify(options: argparse.Namespace) -> int:
     if not options.json:
         print(f"{found['ok']} segments are well, {found['damage']} damaged places, {found['note']} notes")
     return 1 if found["damage"] else 0
+
+
+def run_new_epoch(options: argparse.Namespace) -> int:
+    from routing.log.catalog import give_epoch
+
+    epoch = give_epoch(options.path)
+    print(f"the log is {epoch} from now on; other nodes that had its events copy what they want again")
+    return 0
 
 
 def run_dump(options: argparse.Namespace) -> int:

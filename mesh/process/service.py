@@ -99,6 +99,8 @@ class Service:
         print_banner(node)
         for stream in node.store.unserved():
             logger.warning("stream %s is on disk but in no [[streams]]: its events are kept and not served", stream)
+        for stream in node.store.missing():
+            logger.error("stream %s was in this data directory and is missing", stream)
         logger.info("node %s is ready after %.1f s", node.name, node.uptime_s())
         await self._stop.wait()
         await self._shut_down(node)

@@ -127,7 +127,9 @@ def put_in_place(fs: FileSystem, directory: Path, base_offset: int, replaced: Se
     for suffix in SUFFIXES:
         if suffix != LOG:
             fs.remove(directory / (segment_name(base_offset) + suffix))
-    fs.rename(directory / (segment_name(base_offset) + SWAP), directory / (segment_name(base_offset) + LOG))
+    swap = directory / (segment_name(base_offset) + SWAP)
+    if fs.exists(swap):                     # else an earlier try got so far
+        fs.rename(swap, directory / (segment_name(base_offset) + LOG))
     fs.sync_directory(directory)
     crash_point("in_compaction")
 

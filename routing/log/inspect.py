@@ -10,38 +10,32 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.errors import StorageError
 from routing.log.batch import CODEC_MASK, BatchError
 from routing.log.damage import Damage
 from routing.log.decode import Decoder, Record, plain_batch, records
+from routing.log.findings import Finding, root_of, verify_directory, verify_root
 from routing.log.fs import FileSystem, RealFileSystem
-from routing.log.recovery import OFFSET_MAX, is_zero
+from routing.log.inventory import OFFSET_MAX, base_of, bases_of
+from routing.log.recovery import is_zero
 from routing.log.segment import Found, Segment
 from routing.log.sidecars import LOG
 
 _PAYLOAD_SHOWN = 64
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that verify has to say. level: "damage", "note" or "ok" (a segment without either)."""
-
-    level: str
-    path: str
-    position: int
-    offset: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.path} at byte {self.position}, offset {self.offset}: {self.text}"
-
-
 def verify(path: Path, fs: FileSystem | None = None) -> Iterator[Finding]:
     """Check every byte of every segment. Raises StorageError when path holds no log."""
     disk = fs if fs is not None else RealFileSystem()
+    about_the_log = list(verify_root(disk, path)) if (path / "streams").is_dir() else []
+    yield from about_the_log
+    if any(finding.level == "damage" for finding in about_the_log) and not list(path.rglob("*" + LOG)):
+        return                          # all is gone, and that was said
     for directory, bases in _partitions(path):
+        if not path.is_file():
+            yield from verify_directory(disk, directory, bases, root_of(directory))
         for base, following in pairwise([*bases, None]):
             assert base is not None
             yield from _verify_segment(disk, directory, base, following)
@@ -83,7 +77,7 @@ def payloads(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _partitions(path: Path) -> Iterator[tuple[Path, list[int]]]:
     """The partition directories below path, with the base offsets of their segments."""
-    if path.is_file() and path.name.endswith(LOG) and path.stem.isdigit():
+    if path.is_file() and base_of(path.name) is not None:
         yield path.parent, [int(path.stem)]
         return
     if not path.is_dir():
@@ -91,7 +85,7 @@ def _partitions(path: Path) -> Iterator[tuple[Path, list[int]]]:
     top = path / "streams" if (path / "streams").is_dir() else path
     found = False
     for directory in [top, *sorted(child for child in top.rglob("*") if child.is_dir())]:
-        bases = sorted(int(file.stem) for file in directory.glob(f"*{LOG}") if file.stem.isdigit())
+        bases = bases_of([file.name for file in directory.glob(f"*{LOG}")])
         if bases:
             found = True
             yield directory, bases

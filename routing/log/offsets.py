@@ -17,6 +17,7 @@ import google_crc32c
 from routing.log.fs import FileSystem, read_whole, replace_whole
 
 RESERVED = 1_000_000
+UNKNOWN = -1
 FILE_NAME = "reserved"
 
 _FORM = struct.Struct(">qI")
@@ -29,15 +30,16 @@ def save_reservation(fs: FileSystem, directory: Path, offset: int) -> None:
 
 
 def read_reservation(fs: FileSystem, directory: Path) -> int:
-    """The offset below which all may have been used; 0 when nothing says so."""
+    """The offset below which all may have been used; 0 when nothing says so, UNKNOWN when the file is damaged."""
     try:
         data = read_whole(fs, directory / FILE_NAME)
     except FileNotFoundError:
         return 0
-    if len(data) != _FORM.size:
-        return 0
-    offset, crc = _FORM.unpack(data)
-    return int(offset) if google_crc32c.value(data[:8]) == crc else 0
+    if len(data) == _FORM.size:
+        offset, crc = _FORM.unpack(data)
+        if google_crc32c.value(data[:8]) == crc:
+            return int(offset)
+    return UNKNOWN
 
 
 def drop_reservation(fs: FileSystem, directory: Path) -> None:

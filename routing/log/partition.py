@@ -26,7 +26,7 @@ from routing.log.batch import (
 )
 from routing.log.commit import WriteTask
 from routing.log.damage import Damage
-from routing.log.decode import Decoder, check_records, plain_batch
+from routing.log.decode import Decoder, check_records, plain_batch, records
 from routing.log.group import OpenGroup, RawBatch
 from routing.log.handles import OpenSegments
 from routing.log.index import RELATIVE_OFFSET_MAX
@@ -40,7 +40,7 @@ from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
 from routing.log.verdicts import Verdicts
 from routing.settings import Durability, StreamSettings
-from routing.ticket import Ticket
+from routing.ticket import Part, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ FULL_RETRY_S = 1.0                      # a full disk is tried again once a seco
 SHORTAGE_RETRY_S = (0.05, 0.5)          # a machine that is short of descriptors is asked again so soon, and so late,
 SHORTAGE_MAX_S = 5.0                    # and after so long publishers are told, as with a full disk
 EVENT_COST_BYTES = 100                  # of a waiting event beside its payload, for the budget of pending bytes
+
+OWN_HEADERS = b"meshgate-"
 
 _OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
 _ALL = 1 << 62
@@ -74,10 +76,12 @@ class Owner(Protocol):
     open_segments: OpenSegments
     is_closing: bool
 
-    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
+    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal | None) -> None: ...
     def dirty(self, partition: Partition) -> None: ...
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
+    def note(self, partition: Partition) -> None: ...
+    def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None: ...
 
 
 def plain_size(batch: tuple[BatchHeader, list[Event]], piece: bytes) -> int:
@@ -106,6 +110,7 @@ class Partition:
         self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
         self.held_from: int | None = None               # retention leaves what is from here on: another node wants it
         self.held_up: Refusal | None = None             # set while nothing may be appended for the sake of such nodes
+        self.kept_from = segments[0].base_offset        # where it begins, as retention knows it
         self.damage: list[Damage] = []                  # what recovery and readers found broken
         self.rewrites = 0                               # times that compaction has put cleaned segments in place
         self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
@@ -117,16 +122,16 @@ class Partition:
         self._full: Refusal | None = None
         self._full_until_s = 0.0
         self._roll_wanted = False
-        self._reserved = read_reservation(segments[-1].fs, segments[-1].directory)
+        self._reserved = max(read_reservation(segments[-1].fs, segments[-1].directory), 0)
         self._unsynced_bytes = 0
         self._decoder = self.fresh_decoder()
         self._cache = TailCache(tail_budget, self.end_offset)
         self._reader = Reader(segments, self._decoder, owner.open_segments)
         self._upkeep = Upkeep(self, owner)
         for segment in segments:
-            segment.on_damage = self._found_damage
+            self._adopt(segment)
             for damage in segment.damage:
-                self._found_damage(damage)
+                self.found_damage(damage)
 
     # ------------------------------------------------------------------------------------------------ state
 
@@ -193,7 +198,8 @@ class Partition:
         """Queue one RecordBatch of a Kafka producer as it is; only base offset and leader epoch are set.
 
         Returns its base offset, -1 when it is refused: a checksum, record or codec that is not right is
-        PAYLOAD_INVALID. A refusal reaches those of the ticket's events whose partition is this one.
+        PAYLOAD_INVALID, and so is a header of the node's own, since nobody asked here what its topic may be. What
+        becomes of it stands in the ticket's parts, also when a later commit fails.
         """
         ticket.waiting += 1
         refusal = self._refusal()
@@ -204,8 +210,10 @@ class Partition:
             except BatchError as error:
                 refusal = Refusal(Reason.PAYLOAD_INVALID, f"record batch: {error}")
         if refusal is not None:
-            self._owner.reject(ticket, self, refusal)
+            ticket.parts = [*ticket.parts, Part(self, -1, 0, refusal)]
+            self._owner.reject(ticket, self, None)
             return -1
+        ticket.parts = [*ticket.parts, Part(self, base_offset, len(raw.events))]
         self._group.add_raw(raw)
         self._queued(base_offset + len(raw.events), len(batch), ticket)
         return base_offset
@@ -221,6 +229,9 @@ class Partition:
             raise BatchError("no records")
         plain = plain_batch(placed, header)
         check_records(plain, header)
+        if OWN_HEADERS in plain and any(
+                name.startswith(OWN_HEADERS) for record in records(plain, header) for name, _ in record.headers):
+            raise BatchError("headers that begin with meshgate- are the node's to write")
         events: list[Event] = []
         self._decoder.events(plain, 0, header, 0, Verdicts(lambda topic: True), {}, events, _ALL)
         return RawBatch(placed, base_offset, events)
@@ -334,8 +345,9 @@ class Partition:
 
     def _take_new_segment(self, new: Segment) -> None:
         self._upkeep.rolled(self.segments[-1])
-        new.on_damage = self._found_damage
+        self._adopt(new)
         self.segments.append(new)
+        self._owner.note(self)
 
     def _refuse_waiting(self, refusal: Refusal) -> Callable[[], None]:
         """Refuse everything that is not committed: its offsets are free again."""
@@ -435,7 +447,11 @@ class Partition:
         """A decoder of this partition's records, for use on one thread."""
         return Decoder(self, lambda key: topic_of_key(self.settings, key))
 
-    def _found_damage(self, damage: Damage) -> None:
+    def _adopt(self, segment: Segment) -> None:
+        segment.on_damage = self.found_damage
+        segment.on_unusable = self._upkeep.remake
+
+    def found_damage(self, damage: Damage) -> None:
         log.error("stream %s partition %d: %s", self.stream, self.index, damage)
         self.damage.append(damage)
 
@@ -451,6 +467,7 @@ class Partition:
         """Take the oldest segments off the list; their files are the caller's business."""
         assert self.segments[:len(gone)] == gone
         del self.segments[:len(gone)]
+        self.kept_from = self.start_offset
         for segment in gone:
             self._reader.forget(segment)
         self._cache.drop_before(self.start_offset, self.end_offset)
@@ -462,7 +479,7 @@ class Partition:
         assert [segment.base_offset for segment in old] == bases
         self.segments[first:first + len(bases)] = [new]
         self.rewrites += 1
-        new.on_damage = self._found_damage
+        self._adopt(new)
         for segment in old:
             self._reader.forget(segment)
         self._cache.drop_before(new.next_offset, self.end_offset)

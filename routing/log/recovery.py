@@ -7,6 +7,7 @@ What stands behind the last valid batch of the last segment:
     nothing, or zeros           reserved space: the clean end
     a torn group                bytes that are no valid batch, with no FIRST_IN_GROUP behind them: cut off, with a note
     damage                      the same, but a later group is whole, so what is broken had been synced: kept, loud
+    whole batches               whatever offsets they claim: kept as damage, loud
 Source of the reasoning: batch.py, "leader epoch". With durability "write" groups are not synced one by one, so there
 the first invalid batch behind the checkpoint ends the log.
 """
@@ -19,79 +20,50 @@ from itertools import pairwise
 from pathlib import Path
 
 from routing.event import Event
-from routing.log.batch import FIRST_IN_GROUP, BatchHeader, batch_at, crc_is_right
-from routing.log.compaction import CLEANED, SWAP, empty_batch, put_in_place
-from routing.log.damage import READ_BYTES
+from routing.log.batch import FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
+from routing.log.catalog import Bounds
+from routing.log.compaction import empty_batch
+from routing.log.damage import READ_BYTES, Damage
 from routing.log.decode import Decoder, plain_batch
 from routing.log.fs import FileSystem
-from routing.log.index import IndexBuilder
+from routing.log.index import RELATIVE_OFFSET_MAX, IndexBuilder
+from routing.log.inventory import OFFSET_MAX, take_stock
 from routing.log.mark import UNKNOWN, Mark
-from routing.log.offsets import read_reservation
+from routing.log.offsets import RESERVED, read_reservation
+from routing.log.offsets import UNKNOWN as UNKNOWN_RESERVATION
 from routing.log.segment import Segment
-from routing.log.sidecars import LOG, SUFFIXES
 from routing.log.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
-OFFSET_MAX = 2**62          # an offset beyond this is damage
-
 
 def recover_partition(
-    fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool, steady_ms: int
-) -> list[Segment]:
-    """The segments of a partition, in order; the last one is active and has its file open. Makes an empty partition.
+    fs: FileSystem, directory: Path, decoder: Decoder, *, synced_groups: bool, steady_ms: int,
+    bounds: Bounds | None = None,
+) -> tuple[list[Segment], list[Damage]]:
+    """The segments of a partition, in order, and what is missing; the last one is active and has its file open.
 
+    Makes an empty partition. bounds: what the catalog knows of it.
     steady_ms: now. What no mark tells the age of counts as just appended: it may stay too long, and never too short.
     """
     fs.make_directory(directory)
-    _finish_compaction(fs, directory)
-    bases = _segment_bases(fs, directory)
+    bases, missing = take_stock(fs, directory, bounds)
     if not bases:
-        return [_first_segment(fs, directory)]
+        return [_first_segment(fs, directory)], missing
     segments = [
         _recover_sealed(fs, directory, base, following, decoder, steady_ms) for base, following in pairwise(bases)
     ]
     segments.append(_recover_active(fs, directory, bases[-1], decoder, synced_groups, steady_ms))
     _skip_reserved(segments[-1])
-    return segments
-
-
-def _finish_compaction(fs: FileSystem, directory: Path) -> None:
-    """A .swap file is whole and counts: it takes the place of the segments in its range."""
-    names = fs.names(directory)
-    for name in names:
-        if name.endswith(CLEANED):
-            fs.remove(directory / name)
-    for name in names:
-        stem = name.removesuffix(SWAP)
-        if not name.endswith(SWAP) or not stem.isdigit():
-            continue
-        swap = Segment(fs, directory, int(stem), suffix=SWAP)
-        next_offset = _chain_end(swap)
-        if next_offset is None:
-            log.error("%s: not a whole segment; it is put aside", swap.path())
-            fs.rename(swap.path(), directory / (name + ".broken"))
-            continue
-        bases = [base for base in _bases(names) if swap.base_offset <= base < next_offset]
-        log.info("%s: finishing a compaction of %d segments", swap.path(), len(bases))
-        put_in_place(fs, directory, swap.base_offset, bases)
-
-
-def _chain_end(segment: Segment) -> int | None:
-    """The next offset after a segment that must be whole from its first to its last byte; None when it is not."""
-    try:
-        segment.size, segment.next_offset = segment.file().size(), OFFSET_MAX
-        end = segment.base_offset
-        for found in segment.batches(0, segment.base_offset):
-            end = found.header.next_offset
-        return None if segment.damage or not segment.size else end
-    finally:
-        segment.close()
+    return segments, missing
 
 
 def _skip_reserved(active: Segment) -> None:
     """Go on behind the offsets that may have been used before a crash (offsets.py)."""
     reserved = read_reservation(active.fs, active.directory)
+    if reserved == UNKNOWN_RESERVATION:
+        log.error("%s: the reservation of offsets is damaged: leaving out as many as it can have held", active.path())
+        reserved = active.next_offset + 4 * RESERVED    # one, and what 16 MiB that were not synced may have held
     if reserved <= active.next_offset:
         return
     log.warning(
@@ -106,21 +78,6 @@ def _skip_reserved(active: Segment) -> None:
     assert header is not None
     active.note(active.size, header, [])
     active.allocated = active.size
-
-
-def _bases(names: list[str]) -> list[int]:
-    return sorted(int(name[: -len(LOG)]) for name in names if name.endswith(LOG) and name[: -len(LOG)].isdigit())
-
-
-def _segment_bases(fs: FileSystem, directory: Path) -> list[int]:
-    """The base offsets of the segments. Left-overs of an interrupted change are removed."""
-    names = fs.names(directory)
-    bases = _bases(names)
-    for name in names:
-        stem, _, suffix = name.partition(".")
-        if suffix.endswith("tmp") or ("." + suffix in SUFFIXES and stem.isdigit() and int(stem) not in bases):
-            fs.remove(directory / name)
-    return bases
 
 
 def _first_segment(fs: FileSystem, directory: Path) -> Segment:
@@ -164,6 +121,8 @@ def _recover_active(
         segment, decoder, start, size, offset_max=OFFSET_MAX, resume_at=first_in_group if synced_groups else no_batch
     )
     if end < size:
+        end = _keep_what_parses(segment, end, size)
+    if end < size:
         if not is_zero(segment, end, size):
             log.warning(
                 "%s: cut a torn tail at byte %d, offset %d (the file had %d bytes)",
@@ -175,6 +134,25 @@ def _recover_active(
     if end > start:
         segment.age_from(steady_ms, steady_ms)
     return segment
+
+
+def _keep_what_parses(segment: Segment, end: int, size: int) -> int:
+    """Whole batches where the log seems to end are not torn, whatever offset they claim: they stay, as damage.
+
+    A torn group begins with a batch that is not whole. Returns where the kept ones end.
+    """
+    position, next_offset = end, segment.next_offset
+    while position < size:
+        header = batch_at(segment.read_bytes(position, HEADER_BYTES), 0)
+        if header is None or not crc_is_right(segment.read_bytes(position, header.size), 0, header):
+            break
+        plausible = next_offset < header.next_offset <= segment.base_offset + RELATIVE_OFFSET_MAX
+        next_offset = header.next_offset if plausible else next_offset + header.last_offset_delta + 1
+        position += header.size
+    if position > end:
+        segment.add_damage(end, position, segment.next_offset, next_offset, "whole batches of other offsets")
+        segment.size, segment.next_offset = position, next_offset
+    return position
 
 
 def _take_checkpoint(segment: Segment, size: int, following: int, steady_ms: int) -> int:

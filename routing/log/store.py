@@ -1,7 +1,7 @@
 """LocalStore: the streams of one data directory. The seam above which nothing knows about files.
 
     <root>/lock                                     held while a process has the store open
-    <root>/epoch                                    random id of this log; made once
+    <root>/epoch, <root>/catalog                    its random id and what it holds, see catalog.py
     <root>/streams/<stream, escaped>/<partition>/   segments, see segment.py
 
 Lives on the loop thread. Threads work for it (workers.py): the writers (group commits, one at a time of each
@@ -11,7 +11,6 @@ found comes back by call_on_loop.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
+from routing.log.catalog import Bounds, Catalog
 from routing.log.commit import WriteTask
 from routing.log.decode import Decoder
-from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
+from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.gather import Gather
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
 from routing.log.pace import Pace
@@ -36,6 +36,7 @@ from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
+CATALOG_EVERY_MS = 60_000       # what moved is in the partitions' own notes as well
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _NAME_BYTES_MAX = 249           # Kafka's bound of a topic name; escaped names must fit in a file name too
 
@@ -89,12 +90,13 @@ class LocalStore:
         self.pending_bytes_max = pending_bytes_max
         self._pace = Pace(pending_bytes_max // 2)
         self.partitions: list[Partition] = []
+        self._catalog_due_ms = 0
         self._root = root
         self._fs = fs if fs is not None else RealFileSystem()
         self._call_on_loop = call_on_loop
         self._tail_budget = TailBudget(tail_cache_bytes)
         self._dirty: dict[Partition, None] = {}
-        self._rejected: list[tuple[Ticket, Partition, Refusal]] = []
+        self._rejected: list[tuple[Ticket, Partition, Refusal | None]] = []
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
         self._committing: dict[Partition, WriteTask] = {}
@@ -108,21 +110,12 @@ class LocalStore:
         try:
             self._fs.make_directory(root)
             self._lock = self._fs.lock(root / "lock")
-            self.epoch = self._read_epoch()
+            self._catalog = Catalog(self._fs, root)
+            self.epoch = self._catalog.epoch
         except OSError as error:
-            raise StorageError(f"{root}: {error.strerror}") from error
+            raise StorageError(f"{error.filename or root}: {error.strerror}") from error
         self._writer: Writer = (spawn_writer or ParallelWriter)("meshgate-log-writer")
         self._keeper: Writer = (spawn_writer or ThreadWriter)("meshgate-log-keeper")
-
-    def _read_epoch(self) -> str:
-        path = self._root / "epoch"
-        if self._fs.exists(path):
-            epoch = read_whole(self._fs, path).decode("ascii", "replace").strip()
-            if epoch:
-                return epoch
-        epoch = secrets.token_hex(8)
-        replace_whole(self._fs, path, epoch.encode() + b"\n", durable=True)
-        return epoch
 
     # ------------------------------------------------------------------------------------------------ streams
 
@@ -136,27 +129,54 @@ class LocalStore:
             path = directory / str(index)
             decoder = Decoder(None, lambda key: topic_of_key(settings, key))
             try:
-                segments = recover_partition(
+                bounds = self._catalog.bounds(path, directory.name, index)
+                segments, missing = recover_partition(
                     self._fs, path, decoder, synced_groups=settings.durability is Durability.FSYNC,
-                    steady_ms=self.steady_ms(),
+                    steady_ms=self.steady_ms(), bounds=bounds,
                 )
             except OSError as error:
-                raise StorageError(f"{path}: {error.strerror or error}") from error
-            opened.append(Partition(self, settings, index, segments, self._tail_budget))
+                raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
+            partition = Partition(self, settings, index, segments, self._tail_budget)
+            for damage in missing:
+                partition.found_damage(damage)
+            if bounds is not None:
+                partition.kept_from = bounds.start
+            opened.append(partition)
+            self.note(partition)
         self.partitions += opened
         return opened
 
+    def note(self, partition: Partition) -> None:
+        """The partition has a new segment: write that down."""
+        save = self.noting(partition, durable=False)
+        if save is not None:
+            self.later(save)
+
+    def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None:
+        """A function for the keeper that notes where the partition begins and ends; None when that is noted already."""
+        active = partition.segments[-1]
+        place = active.directory, active.directory.parent.name, partition.index
+        if not self._catalog.set(*place, Bounds(partition.kept_from, active.base_offset)):
+            return None
+        return self._catalog.noting(*place, durable=durable)
+
     def _partition_count(self, directory: Path, settings: StreamSettings) -> int:
         """As many as are set, but none that holds events is left out."""
-        if not self._fs.exists(directory):
-            return settings.partitions
-        existing = 1 + max((int(name) for name in self._fs.names(directory) if name.isdigit()), default=-1)
+        names = self._fs.names(directory) if self._fs.exists(directory) else []
+        existing = 1 + max((int(name) for name in names if name.isascii() and name.isdigit()), default=-1)
+        existing = max(existing, self._catalog.known_partitions(directory.name))
         if existing > settings.partitions:
             log.warning(
                 "stream %s has %d partitions on disk and %d in its settings; all on disk stay in use",
                 settings.name, existing, settings.partitions,
             )
         return max(existing, settings.partitions)
+
+    def missing(self) -> list[str]:
+        """Streams that were in this directory and are gone. Each is told at one start."""
+        directory = self._root / "streams"
+        on_disk = self._fs.names(directory) if self._fs.exists(directory) else []
+        return [unquote(name) for name in self._catalog.missing(set(on_disk))]
 
     def unserved(self) -> list[str]:
         """Streams on disk that nobody has opened: their events are kept, but not to be had."""
@@ -176,8 +196,8 @@ class LocalStore:
         """The partition has something to write."""
         self._dirty[partition] = None
 
-    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None:
-        """Refuse a ticket's share with the next kick: never within append."""
+    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal | None) -> None:
+        """Refuse a ticket's share with the next kick: never within append. None: the ticket knows the refusal."""
         self._rejected.append((ticket, partition, refusal))
 
     def later(self, work: Callable[[], None]) -> None:
@@ -193,7 +213,10 @@ class LocalStore:
         if self._rejected:
             rejected, self._rejected = self._rejected, []
             for ticket, partition, refusal in rejected:
-                ticket.part_failed(partition, refusal)
+                if refusal is None:
+                    ticket.part_done()
+                else:
+                    ticket.part_failed(partition, refusal)
         if not self._dirty or self._gathering:
             return
         now_s = self.clock_s()
@@ -272,6 +295,9 @@ class LocalStore:
         """Retention, compaction, rolling by age. Call it about once a second; what is heavy runs on the keeper."""
         for partition in self.partitions:
             partition.maintain(steady_ms)
+        if self._catalog.has_changed and steady_ms >= self._catalog_due_ms:
+            self._catalog_due_ms = steady_ms + CATALOG_EVERY_MS
+            self.later(self._catalog.saving())
         self.kick()
 
     def close(self) -> None:
@@ -292,6 +318,8 @@ class LocalStore:
             self.kick()
         for partition in self.partitions:
             partition.close()
+        if self._catalog.has_changed:
+            self._catalog.saving()()
         self._lock.release()
 
 

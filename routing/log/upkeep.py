@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from routing.errors import StorageError
 from routing.log.compaction import (
     SWAP,
     TOMBSTONE_KEEP_MS,
@@ -24,6 +25,8 @@ from routing.log.compaction import (
     remove_segment,
     wants_cleaning,
 )
+from routing.log.index import IndexBuilder
+from routing.log.recovery import any_batch, read_segment
 from routing.log.retention import expired_count, should_roll
 from routing.log.segment import Segment
 from routing.log.sidecars import LOG
@@ -42,15 +45,18 @@ class Owner(Protocol):
     """What upkeep needs of the store: its clocks, and where work is done, in order."""
 
     clock_ms: Callable[[], int]
+    steady_ms: Callable[[], int]
     settled_for_ms: Callable[[], int]
 
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
+    def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None: ...
 
 
 class Upkeep:
     __slots__ = (
         "_checkpoint_due_ms", "_checkpointed", "_clean_until", "_cleaning", "_not_before_ms", "_owner", "_partition",
+        "_unsettled",
     )
 
     def __init__(self, partition: Partition, owner: Owner) -> None:
@@ -61,6 +67,7 @@ class Upkeep:
         self._clean_until = 0
         self._cleaning = False
         self._not_before_ms = 0
+        self._unsettled: Callable[[], None] | None = None       # the end of a compaction that could not be done
 
     def rolled(self, sealed: Segment) -> None:
         """A segment was sealed: save its sidecars."""
@@ -78,6 +85,28 @@ class Upkeep:
             self._checkpointed = active.size
             self._owner.later(active.sidecars())
 
+    def remake(self, segment: Segment) -> None:
+        """The summary of a sealed segment cannot be used: make it again. Meanwhile readers read all of it."""
+        if segment.damage:
+            return                      # a damaged one has none
+        decoder, size, next_offset = self._partition.fresh_decoder(), segment.size, segment.next_offset
+
+        def work() -> None:
+            copy = Segment(segment.fs, segment.directory, segment.base_offset)
+            copy.builder = IndexBuilder(segment.base_offset)
+            copy.age_from(segment.opened_ms, segment.appended_ms)
+            try:
+                end = read_segment(copy, decoder, 0, size, offset_max=next_offset, resume_at=any_batch)
+                if end == size and not copy.damage and copy.identity == segment.identity:
+                    copy.sidecars()()
+                    self._owner.on_loop(segment.drop_summary)
+            except (OSError, StorageError) as error:
+                log.warning("%s: the summary cannot be made again now: %s", segment.path(), error)
+            finally:
+                copy.close()
+
+        self._owner.later(work)
+
     def run(self, steady_ms: int) -> bool:
         """Do what is due. True when the active segment should be rolled."""
         partition = self._partition
@@ -87,6 +116,9 @@ class Upkeep:
             self._checkpoint_due_ms = steady_ms + CHECKPOINT_MS
             if partition.is_synced and partition.segments[-1].size != self._checkpointed:
                 self._checkpoint(partition.segments[-1])
+        if self._unsettled is not None and steady_ms >= self._not_before_ms:
+            settle, self._unsettled = self._unsettled, None
+            self._owner.later(settle)
         if not self._cleaning:
             self._retain(steady_ms)
             if partition.settings.compact and steady_ms >= self._not_before_ms:
@@ -111,7 +143,11 @@ class Upkeep:
             sum(segment.size for segment in gone),
         )
 
+        note = self._owner.noting(partition, durable=True)
+
         def delete() -> None:
+            if note is not None:
+                note()                  # before a file goes: what is missing is then known to be meant
             for segment in gone:
                 try:
                     remove_segment(segment.fs, segment.directory, segment.base_offset)
@@ -176,12 +212,17 @@ class Upkeep:
                     )
                     save()
                 except OSError as error:
-                    # The list in memory stays right, and the next start finishes from the .swap file.
+                    # The list in memory stays right, and it is tried again; a start would finish from the .swap file.
                     log.error("%s: compaction cannot be finished now: %s", segment.path(), error)
+                    self._owner.on_loop(lambda: self._settle_later(settle))
                     return
             self._owner.on_loop(lambda: self._settled(cleaned))
 
         self._owner.later(settle)
+
+    def _settle_later(self, settle: Callable[[], None]) -> None:
+        self._unsettled = settle
+        self._not_before_ms = self._owner.steady_ms() + CLEANING_RETRY_MS
 
     def _settled(self, cleaned: list[Cleaned]) -> None:
         for each in cleaned:

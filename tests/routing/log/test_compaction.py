@@ -13,6 +13,7 @@ from routing.log.batch import check_batch
 from routing.log.compaction import TOMBSTONE_KEEP_MS
 from routing.log.fs import RealFileSystem
 from routing.log.inspect import verify
+from routing.log.upkeep import CLEANING_RETRY_MS
 from tests.support.disk import FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.log import make_store, open_partition, scan_all
 
@@ -272,3 +273,24 @@ def test_power_loss_at_any_step_of_a_compaction_loses_nothing():
             store.close()
             assert not [path for path in disk.files if path.suffix in (".cleaned", ".swap")]
     assert step > 15
+
+
+@pytest.mark.parametrize("call", ["remove", "sync_directory"])
+def test_the_end_of_a_compaction_is_tried_again_without_a_restart(tmp_path, call):
+    """Else neither retention nor compaction would ever run again, until the disk is full."""
+    disk = FaultyFileSystem(RealFileSystem())
+    store = make_store(tmp_path, fs=disk, tail_cache_bytes=0)
+    partition = open_partition(store, **SETTINGS)
+    table = Table(random.Random(9))
+    table.write(store, partition, 150)
+    before = disk.faults.calls["sync_directory"]
+    disk.faults.fail(call, at=1 if call == "remove" else 1 + len(list(tmp_path.rglob("*.cleaned"))) + 1, count=1)
+    compact(store)
+    disk.faults.clear()
+    assert disk.faults.calls["sync_directory"] > before
+    for _ in range(3):
+        store.now_ms += CLEANING_RETRY_MS
+        compact(store)
+    assert not list(tmp_path.rglob("*.swap")) and not partition._upkeep._cleaning
+    assert state(read(partition)) == state(table.sent)
+    store.close()

@@ -82,7 +82,7 @@ class History:
 def small_pieces(monkeypatch):
     monkeypatch.setattr(upkeep, "CHECKPOINT_BYTES", 3_000)
     monkeypatch.setattr("routing.log.partition.CHECKPOINT_BYTES", 3_000)
-    monkeypatch.setattr("routing.log.partition.BATCH_BYTES", 1_000)      # a group has several batches
+    monkeypatch.setattr("routing.log.group.BATCH_BYTES", 1_000)      # a group has several batches
 
 
 def test_synced_events_survive_power_loss():

@@ -88,7 +88,7 @@ def test_every_torn_write_of_the_last_three_records_leaves_exactly_the_valid_pre
 
 def test_what_follows_a_torn_batch_of_the_same_group_is_cut_too(tmp_path, monkeypatch):
     """A power failure may keep the second batch of an unsynced group and lose the first."""
-    monkeypatch.setattr("routing.log.partition.BATCH_BYTES", 100)
+    monkeypatch.setattr("routing.log.group.BATCH_BYTES", 100)
     fill(tmp_path / "log", 3, per_group=6)
     without_sidecars(tmp_path / "log")
     data = bytearray(logs(tmp_path / "log")[0].read_bytes())

@@ -217,8 +217,42 @@ def test_a_broken_kafka_batch_is_refused_and_nothing_is_written(store, break_it)
     offset, ticket = produce(store, partition, break_it(kafka_batch(MESSAGES)))
     assert offset == -1 and not ticket.done
     store.kick()
-    assert ticket.refusals[0].reason is Reason.PAYLOAD_INVALID
+    assert ticket.done and ticket.parts[0].refusal.reason is Reason.PAYLOAD_INVALID
     assert (partition.next_offset, partition.size_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "datasync"])
+def test_a_raw_batch_whose_commit_fails_later_is_not_acked(tmp_path, call):
+    """The ticket knows no events of it: what became of the batch stands in its parts."""
+    disk = FaultyFileSystem(RealFileSystem())
+    store = make_store(tmp_path, fs=disk)
+    partition = open_partition(store)
+    ticket = Ticket(())
+    assert partition.append_raw(kafka_batch(MESSAGES), ticket) == 0
+    ticket.part_done()
+    disk.faults.fail(call)
+    store.commit()
+    part, = ticket.parts
+    assert ticket.done and part.refusal.reason is Reason.STORAGE_FAILED and part.base_offset == -1
+    store.close()
+
+
+def test_a_raw_batch_that_is_refused_at_once_says_so_and_one_that_is_durable_has_its_offset(store):
+    partition = open_partition(store)
+    ticket = Ticket(())
+    partition.append_raw(kafka_batch(MESSAGES), ticket)
+    partition.append_raw(b"broken", ticket)
+    ticket.part_done()
+    store.commit()
+    assert [(part.base_offset, part.refusal and part.refusal.reason) for part in ticket.parts] == [
+        (0, None), (-1, Reason.PAYLOAD_INVALID)]
+
+
+@pytest.mark.parametrize("name", ["meshgate-topic", "meshgate-publisher", "meshgate-anything"])
+def test_a_producer_cannot_write_the_nodes_own_headers(store, name):
+    partition = open_partition(store)
+    assert produce(store, partition, kafka_batch([(b"k", b"v", [(name, b"secret/a")])]))[0] == -1
+    assert produce(store, partition, kafka_batch([(b"k", b"a meshgate-topic in a payload", [])]))[0] == 0
 
 
 @pytest.mark.parametrize("attributes", [0x20, 0x08])
