@@ -450,6 +450,7 @@ class Consumer:
         self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
+        self.interest.let_go()
 
     def _recount_in_flight(self) -> None:
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]

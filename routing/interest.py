@@ -19,6 +19,10 @@ ANSWER_BYTES = 160          # of an answer beside its topic
 LINEAR_MAX = 16             # more filters than this stand in a trie, too
 
 
+def _nothing(topic: str) -> bool:
+    return False
+
+
 class AnswerMemory:
     """What the answers of all consumers together take. When it is too much, all of them start afresh."""
 
@@ -56,6 +60,11 @@ class Interest:
         self._may_read = may_read
         self._wild = 0                                      # how many of the patterns have a wildcard
         self._trie: FilterTrie | None = None                # of the patterns, once there are many and somebody asks
+
+    def let_go(self) -> None:
+        """The consumer is gone. Without this it would stay until a garbage collection: it is in may_read."""
+        self._may_read = _nothing
+        self._answers = {}
 
     def add(self, pattern: str) -> None:
         if pattern in self.patterns:

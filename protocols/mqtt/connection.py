@@ -34,6 +34,7 @@ from protocols.mqtt.packets import (
     Unsubscribe,
 )
 from protocols.mqtt.reader import PacketReader
+from protocols.mqtt.timers import Due
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.event import Event
@@ -69,11 +70,12 @@ class MqttConnection:
 
     __slots__ = ("_connect", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s", "_next_due_s",
                  "_opened_s", "_pauses", "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms",
-                 "outbound", "server", "session", "terms", "version")
+                 "due", "outbound", "server", "session", "terms", "version")
 
     def __init__(self, server: MqttServer, channel: ByteChannel, now_s: float) -> None:
         self.server = server
         self.channel = channel
+        self.due = Due(self.handle_deadline)
         self.address = channel.address
         self.version = 0                            # of the protocol, once it is known
         self.session: Session | None = None
@@ -324,7 +326,7 @@ class MqttConnection:
         due_s = self._due_s()
         if due_s is not None and due_s < self._next_due_s:
             self._next_due_s = due_s
-            self.server.deadlines.add(due_s, self.handle_deadline)
+            self.server.deadlines.add(due_s, self.due)
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -474,6 +476,8 @@ class MqttConnection:
         """The socket is gone. Without a DISCONNECT that is a failure: the will is due."""
         if not self.closed:
             self._end(with_will=True)
+        self._reader.let_go()               # what refers to us: we are freed now, not by a collection some time
+        self._inbound = self.outbound = None
 
     @property
     def identity(self) -> Identity:

@@ -59,6 +59,33 @@ class ReaderTarget(Protocol):
         """A packet over the limit, as much of it as is there: where its body begins. Raises ProtocolViolation."""
 
 
+class _Nobody:
+    """The target when there is none any more. It is closed, so nothing is called."""
+
+    closed = True
+
+    def plain_topic(self, raw: bytes) -> str | None:
+        raise AssertionError("closed")
+
+    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+        raise AssertionError("closed")
+
+    def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
+        raise AssertionError("closed")
+
+    def over(self) -> bool:
+        raise AssertionError("closed")
+
+    def oversize(self, data: bytes, position: int, end: int) -> None:
+        raise AssertionError("closed")
+
+    def packet(self, first: int, data: bytes, position: int, end: int) -> None:
+        raise AssertionError("closed")
+
+
+_NOBODY = _Nobody()
+
+
 class PacketReader:
     """One per connection. version is 0 until CONNECT has been accepted: then each packet goes the long way."""
 
@@ -91,6 +118,11 @@ class PacketReader:
     def look(self) -> None:
         """Ask the target behind the packet that is being read."""
         self._look = 0
+
+    def let_go(self) -> None:
+        """Nothing is read any more. The target and its reader refer to each other."""
+        self.target = _NOBODY
+        self._chunks = None
 
     def waiting_bytes(self) -> int:
         """Bytes of a packet that is not whole yet."""

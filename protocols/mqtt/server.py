@@ -119,7 +119,7 @@ class MqttServer:
         self.connections.add(connection)
         self.counters.connections_opened += 1
         self.clients_maximum = max(self.clients_maximum, len(self.connections))
-        self.deadlines.add(now_s + self.settings.connect_timeout_s, connection.handle_deadline)
+        self.deadlines.add(now_s + self.settings.connect_timeout_s, connection.due)
         return connection
 
     def tick(self, now_s: float) -> None:
@@ -263,6 +263,7 @@ class MqttServer:
         Sources: [MQTT-3.1.2-8] [MQTT-3.1.2-23] [MQTT-4.1.0-2]
         """
         self.connections.discard(connection)
+        self.deadlines.forget(connection.due)
         if connection.outbound is not None:
             self.stalled.discard(connection.outbound)
             self.unsent.forget(connection.outbound)
