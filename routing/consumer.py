@@ -450,7 +450,8 @@ class Consumer:
         self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
-        self.interest.let_go()
+        self.interest.let_go()                          # and what else refers to us: no collection has to free us
+        self.untracked = None
 
     def _recount_in_flight(self) -> None:
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from tests.fairness.floods import Flood
-from tests.fairness.harness import hold
+from tests.fairness.harness import grows, hold
 from tests.support.rawmqtt import connect_packet, publish_packet, subscribe_packet, unsubscribe_packet
 
 SEVERAL = 1 << 20               # bytes of a chunk, about
@@ -93,3 +93,13 @@ def test_no_mqtt_at_all(node):
 def test_a_connect_that_does_not_end(node):
     head = b"\x10\xff\xff\x03\0\4MQTT\4\2\0\0"
     hold(node, Flood(node.mqtt, head + b"\0\1" * 30_000, connections=30, drip_bytes=2))
+
+
+def test_connects_leave_nothing_behind(node):
+    flood = Flood(node.mqtt, connect_packet("", version=4, keep_alive_s=65_535) + b"\xe0\x00", connections=30)
+    flood(1.0)                  # what is made on first use is there
+    grows(node, flood, left=8 << 20)
+
+
+def test_answers_that_are_not_read_are_bounded(node):
+    grows(node, logged_in(node, b"\xc0\x00" * (SEVERAL // 2), client_id="", reads=False, connections=20))
