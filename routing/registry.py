@@ -28,6 +28,7 @@ from routing.ticket import Ticket
 if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.router import Router
+    from routing.streams import Stream
 
 log = logging.getLogger(__name__)
 
@@ -201,10 +202,11 @@ class ConsumerRegistry:
         self._router.routes.changed(pattern)
         consumer.filters_changed()
 
-    def streams_changed(self) -> None:
+    def streams_changed(self, changed: list[Stream]) -> None:
         """A stream was added: consumers whose filters it can hold read it from its start."""
         for consumer in self.by_name.values():
-            for partition in self._router.streams.holding(consumer.filters, consumer.spec.streams):
+            for partition in self._router.streams.holding(
+                    consumer.filters, consumer.spec.streams, changed):
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.start_offset)
                     consumer.touch()

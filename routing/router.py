@@ -103,9 +103,10 @@ class Router:
 
     def apply_streams(self, settings: list[StreamSettings]) -> None:
         """Reload: add streams that are new and take over changed settings. A stream is never removed here."""
-        if self.streams.apply(settings):
+        changed = self.streams.apply(settings)
+        if changed:
             self.routes.changed()
-            self.registry.streams_changed()
+            self.registry.streams_changed(changed)
 
     def apply_limits(self, limits: Limits) -> None:
         """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""

@@ -5,10 +5,11 @@ Every event belongs to the one stream whose capture filter matches its topic mos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from routing.filter_trie import FilterTrie
 from routing.settings import StreamSettings
-from routing.topic import filter_matches, filters_intersect, specificity
+from routing.topic import filters_intersect, specificity
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -21,12 +22,13 @@ INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon 
 class Stream:
     """A durable named log: its settings and its partitions."""
 
-    __slots__ = ("name", "partitions", "settings")
+    __slots__ = ("name", "order", "partitions", "settings")
 
     def __init__(self, settings: StreamSettings, partitions: list[Partition]) -> None:
         self.name = settings.name
         self.settings = settings
         self.partitions = partitions
+        self.order = 0                                  # of their opening
 
     def partition_for(self, key: bytes) -> Partition:
         """The partition of a key, chosen as Kafka's default partitioner does it, so that clients agree with us."""
@@ -35,12 +37,22 @@ class Stream:
         return self.partitions[(murmur2(key) & 0x7FFFFFFF) % len(self.partitions)]
 
 
+class _Capture(NamedTuple):
+    """What stands under a capture filter. The largest wins: the most specific one, then the stream opened first."""
+
+    rank: tuple[int, ...]
+    order: int
+    stream: str
+
+
 class StreamTable:
     """All streams by name, but for the internal ones, which capture nothing."""
 
     def __init__(self, store: Store, on_committed: Callable[[Partition, list[Event]], None]) -> None:
         """on_committed: told of every group of events that became durable in a captured stream."""
         self.by_name: dict[str, Stream] = {}
+        self._captures = FilterTrie()                   # capture filter → _Capture
+        self._order = 0
         self._store = store
         self._on_committed = on_committed
         self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
@@ -49,7 +61,20 @@ class StreamTable:
         partitions = self._open(settings)
         for partition in partitions:
             partition.on_committed = self._on_committed
-        self.by_name[settings.name] = Stream(settings, partitions)
+        stream = self.by_name[settings.name] = Stream(settings, partitions)
+        self._order += 1
+        stream.order = self._order
+        for pattern in settings.capture:
+            self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+
+    def _take_settings(self, stream: Stream, settings: StreamSettings) -> None:
+        for pattern in stream.settings.capture:
+            self._captures.remove(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+        for pattern in settings.capture:
+            self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+        stream.settings = settings
+        for partition in stream.partitions:
+            partition.settings = settings
 
     def open_internal(self, name: str, *, compact: bool = True) -> Partition:
         """The one partition of a stream of the node itself. Nobody captures it, and retention leaves it alone."""
@@ -69,22 +94,20 @@ class StreamTable:
             partition.be_patient(True)
         self._starting = None
 
-    def apply(self, settings: list[StreamSettings]) -> bool:
+    def apply(self, settings: list[StreamSettings]) -> list[Stream]:
         """Reload: open streams that are new and take over changed settings. A stream is never removed here.
 
-        True when something is not what it was.
+        Returns those that are not what they were.
         """
-        changed = False
+        changed = []
         for stream in settings:
             known = self.by_name.get(stream.name)
             if known is None:
                 self.open(stream)
-                changed = True
+                changed.append(self.by_name[stream.name])
             elif known.settings != stream:
-                changed = True
-                known.settings = stream
-                for partition in known.partitions:
-                    partition.settings = stream
+                self._take_settings(known, stream)
+                changed.append(known)
         return changed
 
     def __iter__(self) -> Iterator[Stream]:
@@ -97,22 +120,17 @@ class StreamTable:
 
     def capture(self, topic: str) -> Stream | None:
         """The stream that an event of this topic goes to. Ties go to the stream named first."""
-        best: Stream | None = None
-        best_rank: tuple[int, ...] = ()
-        for stream in self.by_name.values():
-            for pattern in stream.settings.capture:
-                if filter_matches(pattern, topic):
-                    rank = specificity(pattern)
-                    if best is None or rank > best_rank:
-                        best, best_rank = stream, rank
-        return best
+        found = self._captures.match(topic)
+        return self.by_name[max(found).stream] if found else None
 
-    def holding(self, filters: Iterable[str], names: tuple[str, ...] = ()) -> list[Partition]:
-        """Partitions that can hold events of these filters; names, when given, limits the streams."""
-        wanted = list(filters)
+    def holding(self, filters: Iterable[str], names: tuple[str, ...] = (),
+                among: Iterable[Stream] | None = None) -> list[Partition]:
+        """Partitions that can hold events of these filters; names, when given, limits the streams, and so does among.
+        """
+        wanted = filters if isinstance(filters, (dict, tuple, list)) else list(filters)
         return [
             partition
-            for stream in self.by_name.values()
+            for stream in (self.by_name.values() if among is None else among)
             if (not names or stream.name in names)
             and any(filters_intersect(pattern, capture) for pattern in wanted for capture in stream.settings.capture)
             for partition in stream.partitions
