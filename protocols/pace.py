@@ -18,20 +18,40 @@ from routing.turns import Share, Turns
 
 T = TypeVar("T")
 EXPECTED_FIRST_S = 0.001       # of a step of which nothing is known: most take less
+USUAL_DECAY = 0.95              # of the longest step, per step
+
+
+class Client:
+    """What all connections of one client have had together: fifty of them get no more of the loop than one."""
+
+    __slots__ = ("connections", "tag")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.tag = 0.0              # see Share
 
 
 class Pace(Share):
     """Of one coroutine at a time. Loop thread only."""
 
-    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_s")
+    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_s", "client")
 
     def __init__(self, turns: Turns) -> None:
+        self.client = Client()
         super().__init__()
         self.began_s = 0.0                  # of the step that is under way
         self._expected_s = 0.0              # of the step that waits
-        self._usual_s = EXPECTED_FIRST_S    # of a step
+        self._usual_s = EXPECTED_FIRST_S    # of a step that works
         self._turns = turns
         self._waits: asyncio.Future[None] | None = None
+
+    @property
+    def tag(self) -> float:         # of all that the client does
+        return self.client.tag
+
+    @tag.setter
+    def tag(self, tag: float) -> None:
+        self.client.tag = tag
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> Paced[T]:
         """The coroutine as an awaitable that is measured."""
@@ -62,7 +82,8 @@ class Pace(Share):
         return self._expected_s
 
     def charge(self, seconds: float) -> None:
-        self._usual_s = (self._usual_s + seconds) / 2
+        usual_s = USUAL_DECAY * self._usual_s           # few steps do the work, and most are nothing: not their mean
+        self._usual_s = usual_s if usual_s > seconds else seconds
         self._turns.charge(self, seconds)
 
 

@@ -193,6 +193,7 @@ class RestServer:
             response = self._refused(Problem(400, "header-invalid", str(error)))
         except web.HTTPException as error:          # aiohttp's own: 404, 405, 417 and those of a WebSocket handshake
             response = self._of_http(request, error)
+            error.__traceback__ = None              # aiohttp keeps the 404 with the request: a ring, for the collector
             if has(request.headers, hdrs.UPGRADE):  # what follows may be frames, which must not be read as a request
                 response.force_close()
         if self._entry.adds_fields:

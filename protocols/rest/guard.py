@@ -30,7 +30,8 @@ from aiohttp.web_protocol import RequestHandler, _RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from protocols.fields import has, tokens_of
-from protocols.pace import Pace
+from protocols.network import network_of_host
+from protocols.pace import Client, Pace
 from protocols.rest.counters import RestCounters
 from protocols.rest.problems import Problem, problem_response, raw_problem
 from protocols.rest.reads import Reads
@@ -40,7 +41,8 @@ from routing.turns import Turns
 log = logging.getLogger(__name__)
 
 WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
-CYCLE_S = 0.0001        # what aiohttp does around a handler, which nobody measures
+CLIENTS_KEPT = 16_384   # beyond it those without connections are forgotten
+CYCLE_S = 0.0002        # what aiohttp does around a handler, which nobody measures
 
 
 class TakesRequests(Protocol):
@@ -55,14 +57,15 @@ class GuardedHandler(RequestHandler):
     """One HTTP connection."""
 
     __slots__ = (
-        "_body", "_counted", "_counters", "_discarding", "_express", "_head_bytes", "_head_handle", "_limits", "_lost",
-        "_parked", "last_head", "on_writing", "outcome", "pace", "reads", "session",
+        "_body", "_clients", "_counted", "_counters", "_discarding", "_express", "_head_bytes", "_head_handle",
+        "_limits", "_lost", "_parked", "last_head", "on_writing", "outcome", "pace", "reads", "session",
     )
 
     def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(server, loop=loop, **options)
         self._limits = server.limits
         self._counters = server.counters
+        self._clients = server.clients
         self._body: StreamReader = EMPTY_PAYLOAD        # body of the newest request; at its end the next head begins
         self._head_bytes = 0                            # of a head that has not ended yet
         self._head_handle: asyncio.TimerHandle | None = None
@@ -89,6 +92,8 @@ class GuardedHandler(RequestHandler):
         self._counted = True
         self._counters.connections += 1
         self._counters.connections_opened += 1
+        self.reads.client = self.pace.client = client = self._clients.of(transport.get_extra_info("peername"))
+        client.connections += 1
         super().connection_made(transport)
         self._arm_head_timer()
 
@@ -96,6 +101,7 @@ class GuardedHandler(RequestHandler):
         if self._counted:
             self._counted = False
             self._counters.connections -= 1
+            self.pace.client.connections -= 1
         self._disarm_head_timer()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -324,6 +330,22 @@ class LingeringResponse(web.Response):
             await self._connection.linger()
 
 
+class Clients:
+    """Who shares a part of the loop, by address: what all connections of one have had, kept beyond their end."""
+
+    def __init__(self) -> None:
+        self._by_network: dict[str, Client] = {}
+
+    def of(self, peername: object) -> Client:
+        network = network_of_host(str(peername[0])) if isinstance(peername, tuple) else ""
+        client = self._by_network.get(network)
+        if client is None:
+            if len(self._by_network) >= CLIENTS_KEPT:
+                self._by_network = {name: known for name, known in self._by_network.items() if known.connections}
+            client = self._by_network[network] = Client()
+        return client
+
+
 class GuardedServer(web.Server):
     """Makes a GuardedHandler for each accepted connection."""
 
@@ -347,6 +369,7 @@ class GuardedServer(web.Server):
         self.counters = counters
         self.express = express
         self.turns = turns
+        self.clients = Clients()
 
     def __call__(self) -> GuardedHandler:
         return GuardedHandler(self, loop=self._loop, **self._kwargs)

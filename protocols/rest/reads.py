@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from protocols.pace import Client
 from protocols.slices import Slices
 from routing.turns import Turns
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 class Reads(Slices):
     """Of one connection. aiohttp holds it, too, while a body or the queue of requests is full."""
 
-    __slots__ = ("_begins", "_connection", "_parse")
+    __slots__ = ("_begins", "_connection", "_parse", "client")
 
     def __init__(self, turns: Turns, connection: GuardedHandler, parse: Callable[[bytes], None]) -> None:
+        self.client = Client()
         super().__init__(turns)
         self._connection = connection
         self._parse = parse
         self._begins = False            # a request waits for its turn
+
+    @property
+    def tag(self) -> float:             # of all that the client does
+        return self.client.tag
+
+    @tag.setter
+    def tag(self, tag: float) -> None:
+        self.client.tag = tag
 
     def begin(self) -> None:
         """There is a request, and the one before it is done."""

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from protocols.pace import Pace
+from protocols.pace import Client, Pace
 from routing.turns import Turns
 
 
@@ -118,3 +118,23 @@ async def test_who_is_cancelled_while_it_waits_for_its_turn_takes_nobody_elses(w
     for _ in range(3):
         await asyncio.sleep(0)
     assert not turns.waiting and not pace.queued
+
+
+async def test_fifty_connections_of_one_client_get_no_more_than_one_of_another(world):
+    clock, turns = world
+    one, other = Client(), Client()
+    order = []
+
+    async def work(name, pace, steps):
+        for _ in range(steps):
+            clock.now_s += 0.002
+            order.append(name)
+            await pace.rest()
+
+    tasks = []
+    for number in range(51):
+        pace = Pace(turns)
+        pace.client = other if number == 50 else one
+        tasks.append(asyncio.create_task(drive(pace, work(pace.client is other, pace, 100 if number == 50 else 10))))
+    await asyncio.gather(*tasks)
+    assert sum(order[150:350]) > 60, "about half of the turns are the other one's"
