@@ -40,7 +40,7 @@ EVERYTHING: Final = "#"
 SYNC_BURST: Final = 20          # so many times at once what has changed in a turn of the loop is told in it, then …
 SYNCS_PER_S: Final = 20.0       # … so many times per second: who subscribes for an answer publishes the request next
 PLAN_S: Final = 1.0             # how often missing history is looked for
-PARTITIONS_MAX: Final = 4_096   # of one node; a gossip can claim any number
+PARTITIONS_MAX: Final = 512     # of one node; a gossip can claim any number, and each costs a flow that is looked after
 WINDOW_LEAST_BYTES: Final = 64 * 1024
 
 

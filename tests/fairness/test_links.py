@@ -1,0 +1,96 @@
+"""Links: a neighbour that is let in, doing the worst it can. Not all of it yet: claims of hundreds of streams, states
+and pulls with thousands of filters still take longer than a turn should.
+"""
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from websockets.frames import Frame, Opcode
+
+from mesh.link.frames import Gossip, Hello, Ping, Relay, encode_frame
+from mesh.replication.messages import Pull, RetainedAsk, Want, encode
+from mesh.topology import nodestate
+from tests.fairness.floods import Flood
+from tests.fairness.harness import hold
+from tests.support.node import Node
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: meshgate-link\r\n\r\n")
+NODE = "test-1"
+SEVERAL = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Without users and link peers: whoever is on this machine may link."""
+    made = Node(tmp_path_factory.mktemp("fairness"), name=NODE, listeners=("mqtt", "http", "console", "link"))
+    made.start()
+    try:
+        for number in range(200):
+            assert made.publish(f"log/{number % 50}", b"x" * 1_000).status < 300
+        made.epoch = made.get("/api/v1/status").json["epoch"]
+        yield made
+    finally:
+        made.process.kill9()
+
+
+def message(*frames) -> bytes:
+    data = b"".join(frame if isinstance(frame, bytes) else encode_frame(frame) for frame in frames)
+    return Frame(Opcode.BINARY, data).serialize(mask=True)
+
+
+HELLO = message(Hello(1, 1, "evil", "s", "e", "b", "1", 0, "l1"))
+
+
+def neighbour(node: Node, chunk: bytes, **options) -> Flood:
+    """101 is some 130 bytes; the Welcome comes behind it. One byte of it is enough to know that it has answered."""
+    return Flood(node.address("link"), chunk, opening=UPGRADE + HELLO, opening_reply_bytes=1, **options)
+
+
+def many(make: Callable[[int], bytes], size: int = SEVERAL) -> bytes:
+    found, total, number = [], 0, 0
+    while total < size:
+        found.append(make(number))
+        total += len(found[-1])
+        number += 1
+    return b"".join(found)
+
+
+def record(number: int, name: str = "evil", **fields) -> bytes:
+    made = nodestate.NodeRecord(name, "b", 2_000_000_000_000 + number, "s", "e", "1", 1, 1, 0, **fields)
+    return nodestate.encode(nodestate.Whole(0, nodestate.encode(made)))
+
+
+def to_node(body: bytes, priority: int = 2) -> Relay:
+    return Relay(NODE, "evil", 16, priority, body)
+
+
+STATE = message(Gossip([record(0, links=(nodestate.LinkInfo(NODE),))]))
+CHUNKS: dict[str, Callable[[Node], bytes]] = {
+    "WebSocket pings": lambda node: Frame(Opcode.PING, b"").serialize(mask=True) * (SEVERAL // 6),
+    "pings of the link": lambda node: message(*(Ping(n, 0) for n in range(50_000))),
+    "frames nobody knows": lambda node: many(lambda n: message(struct.pack(">I", 2) + b"\x91\x63"), SEVERAL // 8),
+    "hello again": lambda node: HELLO * 1_000,
+    "states of ever new nodes": lambda node: many(lambda n: message(Gossip([record(
+        1, f"x{n}-{i}", links=(nodestate.LinkInfo("evil"),)) for i in range(100)]))),
+    "empty digests": lambda node: message(Gossip([nodestate.encode(nodestate.Digest(()))] * 4_000)) * 20,
+    "pulls without end of the log": lambda node: STATE + many(lambda n: message(to_node(encode(Pull(
+        n + 1, 1, True, n % 4, "events", 0, node.epoch, 1, 0, 0, 1 << 40, 1, 0, [Want("#", 0)]))))),
+    "questions for retained events": lambda node: STATE + many(lambda n: message(to_node(encode(
+        RetainedAsk(n, node.epoch, "#"))))),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_neighbour(node, name):
+    hold(node, neighbour(node, CHUNKS[name](node)), seconds=2.0)
+
+
+def test_the_node_is_well_afterwards(node):
+    assert node.get("/readyz").status == 200
+    assert msgspec.json.decode(node.get("/api/v1/links").body)["total"] >= 1
