@@ -481,3 +481,24 @@ def test_snapshot_of_the_clients(broker):
     client.lose()
     (found,) = [entry for entry in broker.server.clients_snapshot() if entry["client_id"] == "c"]
     assert (found["connected"], found["in_flight"], found["queued"]) == (False, 1, 1)
+
+
+def test_a_session_that_expired_while_the_node_was_down_is_gone_at_once(broker):
+    """Before the first tick, too. [MQTT-3.1.2-23]"""
+    client = broker.client("c", clean=False, values=[(m.SESSION_EXPIRY, 60)])
+    client.subscribe("a")
+    client.lose()
+    reborn = broker.crash(later_s=61)
+    assert not reborn.client("c", clean=False, values=[(m.SESSION_EXPIRY, 60)]).connack.session_present
+    assert not reborn.server.sessions["c"].subscriptions.by_pattern
+    reborn.store.close()
+
+
+def test_the_time_of_a_session_does_not_begin_anew_with_every_restart(broker):
+    client = broker.client("c", clean=False, values=[(m.SESSION_EXPIRY, 60)])
+    client.subscribe("a")
+    second = broker.crash()
+    second.run()
+    third = second.crash(later_s=61)
+    assert not third.client("c", clean=False, values=[(m.SESSION_EXPIRY, 60)]).connack.session_present
+    third.store.close()
