@@ -86,7 +86,7 @@ class Node:
         write_note(data.root, self.clock.note())        # before anything else is written that a clock could be told by
         self.router = Router(
             self.store, stream_settings(config), self.policy, limits=config.limits, call_soon=self.watch.call_soon,
-            clock_s=time.monotonic, clock_ms=clock_ms, gather=gather)
+            clock_s=time.monotonic, clock_ms=clock_ms, gather=gather, cpu_s=time.thread_time)
         self.watch.turns = self.router.turns
         self.router.retained.node_name = self.name
         remembered = Remembered(data.root, config.logins.remembered_max, config.logins.remember_s)

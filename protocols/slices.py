@@ -5,10 +5,11 @@
                   ▼
              kept, the stream is stopped ──► a slice per turn (routing/turns.py) ──► nothing left: it is read again
 
-How long a slice is in bytes follows what its bytes cost: it gets shorter when one took twice Turns.slice_s, and twice
-as long when it took less than once. A stream begins with SLICE_BYTES_START. What is kept is never more
-than one read gave, because the stream is stopped meanwhile; a stream that can (transport.py) does not even read more
-than slice_bytes at once, so that most of what waits does so in the kernel.
+How long a slice is in bytes follows what its bytes cost in CPU time: it gets shorter when one took twice Turns.slice_s,
+and twice as long when it took less than once; what it has caused at the end of the turn counts, too. A stream begins
+with SLICE_BYTES_START. What is kept is never more than one read gave, because the stream is stopped meanwhile; a stream
+that can (transport.py) does not even read more than slice_bytes at once, so that most of what waits does so in the
+kernel.
 
 A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream. Bytes that cost much
 may follow bytes that cost little, so a handler that takes many small things asks over() now and then, and puts back
@@ -25,7 +26,9 @@ SLICE_BYTES_START = 4 * 1024        # 2,048 of the smallest MQTT packets: some m
 SLICE_BYTES_MIN = 64
 SLICE_BYTES_MAX = 256 * 1024        # what uvloop reads at once
 ANSWER_BYTES_MAX = 2 * 1024 * 1024  # twice the mark above which nothing but answers is written to an MQTT client
-SHRINK_MAX = 8                      # of one step: a slice may have looked expensive because of another process
+MEASURED_BYTES = 4 * 1024           # from here on a slice is worth the microsecond that asking for CPU time costs
+CAUSED_SLICES = 1.5                 # of time are aimed at when what a slice has caused made it too long
+SHRINK_MAX = 8                      # of one step: a smaller one may have looked expensive because of another process
 
 _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 
@@ -33,8 +36,8 @@ _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 class Slices(Share):
     """See the module's head."""
 
-    __slots__ = ("_blocked", "_held", "_last_s", "_later", "_later_at", "_slice_start_s", "_stopped", "_turns",
-                 "slice_bytes")
+    __slots__ = ("_blocked", "_caused_s", "_held", "_last_s", "_later", "_later_at", "_slice_start_s", "_stopped",
+                 "_turns", "slice_bytes")
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()
@@ -43,6 +46,7 @@ class Slices(Share):
         self._later = b""               # was read, waits for its slice, from _later_at on
         self._later_at = 0
         self._last_s = 0.0              # of the last slice
+        self._caused_s = 0.0            # by it, at the end of the turn
         self._blocked = False           # the write buffer is over its high-water mark
         self._held = 0                  # _HANDLER | _ANSWERS
         self._stopped = False           # the stream is not read
@@ -159,26 +163,33 @@ class Slices(Share):
 
     def _work(self, data: bytes) -> None:
         turns = self._turns
+        size, limit_s = len(data), turns.slice_s
+        start_cpu_s = turns.cpu_s() if size >= MEASURED_BYTES else None
         self._slice_start_s = start_s = turns.clock_s()
         self._deliver(data)
         self._slice_start_s = float("inf")
-        self._last_s = seconds = turns.clock_s() - start_s
+        seconds = turns.clock_s() - start_s
         turns.charge(self, seconds)
         if self._blocked and self.buffered_bytes() > ANSWER_BYTES_MAX:
             self._hold(_ANSWERS)
-        size, limit_s = len(data), turns.slice_s
+        if seconds > limit_s and start_cpu_s is not None:
+            seconds = min(seconds, turns.cpu_s() - start_cpu_s)
+        self._last_s = seconds
         if seconds > 2 * limit_s and size:
             self._shorten(size, seconds)
-        elif seconds < limit_s and size >= self.slice_bytes:
+        elif size >= self.slice_bytes and seconds + self._caused_s < limit_s:
             self.slice_bytes = min(2 * self.slice_bytes, SLICE_BYTES_MAX)
+        self._caused_s = 0.0
 
     def _shorten(self, size: int, seconds: float) -> None:
         shorter = max(int(size * self._turns.slice_s / seconds), size // SHRINK_MAX, SLICE_BYTES_MIN)
         self.slice_bytes = min(self.slice_bytes, shorter)
 
     def caused(self, seconds: float) -> None:
-        if self._last_s + seconds > 2 * self._turns.slice_s:
-            self._shorten(self.slice_bytes, self._last_s + seconds)
+        self._caused_s = seconds
+        seconds += self._last_s
+        if seconds > 2 * self._turns.slice_s:
+            self._shorten(self.slice_bytes, seconds / CAUSED_SLICES)
 
     def _hold(self, why: int) -> None:
         self._held |= why

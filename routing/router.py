@@ -53,11 +53,12 @@ class Router:
 
     def __init__(self, store: Store, settings: list[StreamSettings], policy: Policy, *, limits: Limits,
                  call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], gather: Gather | None = None) -> None:
+                 clock_ms: Callable[[], int], gather: Gather | None = None,
+                 cpu_s: Callable[[], float] | None = None) -> None:
         """settings: the streams of the configuration. clock_s: monotonic seconds; clock_ms: wall time as far as it
         is trusted; ages are differences of the store's steady_ms (clock.py).
 
-        gather: that of the store, to be told who publishes.
+        gather: that of the store, to be told who publishes. cpu_s: CPU time of the loop's thread, for its turns.
         """
         self.store = store
         self.policy = policy
@@ -77,7 +78,7 @@ class Router:
         self.feeds: dict[Partition, dict[Feed, None]] = {}     # what other nodes read from here
         self.call_soon = call_soon                     # work for the next turn of the loop
         self.turns = Turns(                            # what everybody on this loop shares
-            call_soon, clock_s, slice_s=limits.slice_ms / 1000, turn_s=limits.turn_ms / 1000)
+            call_soon, clock_s, cpu_s=cpu_s, slice_s=limits.slice_ms / 1000, turn_s=limits.turn_ms / 1000)
         self._gather = gather
         self._turn_requested = False
         self._sinks: list[Sink] = []            # with something in their inbox
@@ -394,7 +395,7 @@ class Router:
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
-        started_s = self.turns.clock_s()
+        self.turns.ending()
         self._turn_requested = False
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
@@ -414,7 +415,7 @@ class Router:
                     callback()
                 except Exception:
                     log.exception("a fault of ours while publishing goes on")
-        self.turns.ended(self.turns.clock_s() - started_s, "what the turn has published")
+        self.turns.ended("what the turn has published")
 
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""

@@ -24,7 +24,8 @@ How to use it. A byte stream takes protocols/slices.py. A loop of one's own that
     async def export(turns, rows):              # in a coroutine: protocols/pace.py, await pace.rest() between steps
 
 Time is that of the clock given, wall time on a node. A slice that was interrupted by another process looks expensive;
-what it is charged is bounded, so that costs its owner one place in the queue at most. Sans-IO; loop thread only.
+what it is charged is bounded, so that costs its owner one place in the queue at most. How much a slice may hold is
+decided by CPU time, or a busy machine would cut everything small, which costs more CPU time. Sans-IO; loop thread only.
 """
 from __future__ import annotations
 
@@ -62,14 +63,17 @@ class Share:
 class Turns:
     """One per loop. See the module's head."""
 
-    __slots__ = ("_call_soon", "_heap", "_noted", "_sequence", "_served", "_tag_max", "clock_s", "slice_s", "spent_s",
-                 "tag", "turn_s", "worst", "worst_s")
+    __slots__ = ("_call_soon", "_end_cpu_s", "_end_s", "_heap", "_noted", "_sequence", "_served", "_tag_max", "clock_s",
+                 "cpu_s", "slice_s", "spent_s", "tag", "turn_s", "worst", "worst_s")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
-                 slice_s: float = 0.002, turn_s: float = 0.006) -> None:
-        """call_soon: work for the next turn of the loop, before its sockets are read."""
+                 cpu_s: Callable[[], float] | None = None, slice_s: float = 0.002, turn_s: float = 0.006) -> None:
+        """call_soon: work for the next turn of the loop, before its sockets are read. cpu_s: CPU time of this thread;
+        asking for it costs a system call. None: clock_s.
+        """
         self._call_soon = call_soon
         self.clock_s = clock_s
+        self.cpu_s = cpu_s or clock_s
         self.slice_s = slice_s
         self.turn_s = turn_s
         self.tag = 0.0                          # of who is served now
@@ -81,6 +85,7 @@ class Turns:
         self._heap: list[tuple[float, bool, int, Share]] = []
         self._sequence = 0
         self._noted = False                     # the next turn is ordered
+        self._end_s = self._end_cpu_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -112,14 +117,23 @@ class Turns:
             self._noted = True
             self._call_soon(self._next_turn)
 
-    def ended(self, seconds: float, what: str) -> None:
-        """The end of the turn took so long, because of what its slices have done: it counts as theirs."""
+    def ending(self) -> None:
+        """The end of the turn begins."""
+        self._end_s = self.clock_s()
+        if self._served:
+            self._end_cpu_s = self.cpu_s()
+
+    def ended(self, what: str) -> None:
+        """The end of the turn is over. It took what it did because of its slices, and counts as theirs."""
+        seconds = self.clock_s() - self._end_s
         self.spent_s += seconds
         if seconds > NOTE_S:
             self.note(what, seconds)
-            total_s = sum([own_s for _, own_s in self._served])
-            for share, own_s in self._served:
-                share.caused(seconds * own_s / total_s)
+            if self._served:
+                used_s = min(seconds, self.cpu_s() - self._end_cpu_s)
+                total_s = sum([own_s for _, own_s in self._served])
+                for share, own_s in self._served:
+                    share.caused(used_s * own_s / total_s)
 
     def note(self, what: str, seconds: float) -> None:
         """Work that is nobody's in particular took so long; for the warning of LoopWatch only."""

@@ -215,3 +215,37 @@ def test_a_handler_may_put_back_what_it_has_not_looked_at():
         loop.run()
     assert stream.bytes == data and stream.read
     assert stream.longest_s < 0.004
+
+
+def test_an_interruption_is_no_reason_for_short_slices():
+    """Another process, or a thread, had the processor for 50 ms: the bytes cost no more than before."""
+    loop = Loop()
+    cpu_s = [0.0]
+    loop.turns.cpu_s = lambda: cpu_s[0]
+    stream = Stream(loop, 1e-8)
+    for _ in range(3):
+        stream.take(DATA)
+        loop.run()
+    before = stream.slice_bytes
+    stream.byte_s = 2e-7
+    stream.take(DATA[:before])
+    loop.run()
+    assert stream.longest_s > 0.02 and stream.slice_bytes >= before
+    stream.on_slice = lambda: cpu_s.__setitem__(0, cpu_s[0] + 0.05)
+    stream.take(DATA[:before])
+    loop.run()
+    assert stream.slice_bytes < before / 4
+
+
+def test_what_a_slice_has_caused_keeps_it_from_growing_and_makes_it_shorter():
+    loop = Loop()
+    stream = Stream(loop)
+    stream._last_s = 0.001
+    size = stream.slice_bytes = 64 * 1024
+    stream.caused(0.0025)
+    stream.take(bytes(size))
+    assert stream.slice_bytes == size
+    stream.take(bytes(size))
+    assert stream.slice_bytes == 2 * size
+    stream.caused(0.006)
+    assert stream.slice_bytes == size
