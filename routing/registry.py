@@ -329,15 +329,16 @@ class ConsumerRegistry:
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
-        attached, old = set(), set()
+        moved, old = set(), set()
         for state, place, filters in self._stored.consumers():
             consumer = self._restore(state, place, filters)
-            if place.attached:                          # nobody is now
-                attached.add(consumer)
+            at_tail = any(stored.at_tail for stored in place.cursors)
+            if place.attached or (at_tail and any(cursor.behind for cursor in consumer.cursors.values())):
+                moved.add(consumer)                     # nobody is attached now; or the next ends would be past it
             if consumer.interest.unstored:
                 old.add(consumer)
         self._changed.clear()                           # it is stored as it is
-        self.dirty = {consumer: None for consumer in self.dirty if consumer in attached}
+        self.dirty = {consumer: None for consumer in self.dirty if consumer in moved}
         for consumer in old:
             self.changed(consumer)
 

@@ -157,7 +157,8 @@ class Replicas:
             run = self._take_run(flow, same_topic, route, groups, batch)
             if run:
                 flow.events += len(run)
-                router.send_on(run, route, publisher, stored=route.stream is not None)
+                send = router.send_history if flow.flow else router.send_on
+                send(run, route, publisher, stored=route.stream is not None)
         return groups
 
     def _take_run(self, flow: Flow, run: list[Event], route: Route, groups: dict[Partition, list[Event]],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from routing.consumer import Consumer, ConsumerSpec
@@ -36,7 +36,7 @@ from routing.settings import Limits, StreamSettings
 from routing.shares import Shares
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import StreamTable
-from routing.subscription import Sink, Subscription
+from routing.subscription import DirectTarget, Sink, Subscription
 from routing.ticket import Ticket
 from routing.topic import KEPT_CHARS_MAX
 from routing.turns import Turns
@@ -171,7 +171,7 @@ class Router:
                 elif route.partition is not None:
                     appends.setdefault(route.partition, []).extend(run)
                 if run and route.direct:
-                    self._send_direct(run, route, publisher, plain)
+                    self._send_direct(run, route.direct, publisher, plain)
                 if run and route.partition is None:
                     if route.consumers:
                         self._offer_untracked(run, route)
@@ -270,7 +270,21 @@ class Router:
         stored: they go into the log, which is where consumers get them from.
         """
         if route.direct:
-            self._send_direct(run, route, publisher, False)
+            self._send_direct(run, route.direct, publisher, False)
+        if route.consumers and not stored:
+            self._offer_untracked(run, route)
+
+    def send_history(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None:
+        """As send_on(), of a back-fill: a live reader gets only what was published since it subscribed.
+
+        History is for the consumers that asked for it. What a link that came up late has passed over comes in this way
+        as well, and live readers were already waiting for that.
+        """
+        for target in route.direct:
+            since_ms = min([subscription.since_ms for subscription in target.subscriptions])
+            missed = [event for event in run if event.timestamp_ms >= since_ms]
+            if missed:
+                self._send_direct(missed, (target,), publisher, False)
         if route.consumers and not stored:
             self._offer_untracked(run, route)
 
@@ -289,10 +303,12 @@ class Router:
 
     # -- lanes ------------------------------------------------------------------------------------------------
 
-    def _send_direct(self, run: list[Event], route: Route, publisher: Publisher, plain: bool) -> None:
+    def _send_direct(
+        self, run: list[Event], targets: Sequence[DirectTarget], publisher: Publisher, plain: bool,
+    ) -> None:
         every = run
         dead_letters = not plain and any(map(is_dead_letter, run))
-        for target in route.direct:
+        for target in targets:
             sink = target.sink
             if dead_letters:                            # the route knows their topic, not that of their original
                 run = [event for event in every if self.rights.may_read_event(sink.identity, event)]
@@ -361,6 +377,7 @@ class Router:
         """Add a live subscription to the direct lane."""
         refusal = self.rights.check_subscribe(subscription.sink.identity, subscription.pattern)
         if refusal is None:
+            subscription.since_ms = self.clock_ms()
             self.trie.add(subscription.pattern, subscription)
             self.routes.changed(subscription.pattern)
         return refusal

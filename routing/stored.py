@@ -151,7 +151,7 @@ class StoredConsumers:
             log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
                       partition.stream, partition.index, partition.end_offset, wanted)
         cursor = Cursor(partition, position)
-        cursor.tail_stored = stored.at_tail
+        cursor.tail_stored = stored.at_tail and position >= partition.end_offset
         cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
         cursor.ahead = {offset for offset in stored.ahead if position <= offset < partition.end_offset}
         for offset, attempts in stored.attempts():

@@ -42,10 +42,11 @@ class Sink(Protocol):
 class Subscription:
     """Live interest of one sink in a topic filter. options belongs to the adapter."""
 
-    __slots__ = ("no_local", "options", "pattern", "sink")
+    __slots__ = ("no_local", "options", "pattern", "since_ms", "sink")
 
     def __init__(self, pattern: str, sink: Sink, options: Any = None, no_local: bool = False) -> None:
         self.pattern = pattern
         self.sink = sink
         self.options = options
         self.no_local = no_local
+        self.since_ms = 0               # wall clock; set by the router

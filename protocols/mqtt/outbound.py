@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from routing.ticket import Ticket
 
 _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription has gone while it was in flight
+_AT_LEAST_ONCE = Plan(1, False, b"")        # the same, with the QoS that it was sent with
 
 
 def _has_extras(event: Event) -> bool:
@@ -214,6 +215,8 @@ class Outbound(FrameMaker):
         session = self.session
         place = place_of(event)
         packet_id, sent_qos = session.unacked.pop(place, (0, 0)) if not shared else (0, 0)          # [MQTT-4.4.0-1]
+        if delivery.attempts > 1 and not shared and not session.subscriptions.matching(event.topic):
+            plan = None                                     # the only filter that is left does not look at topics
         if plan is None and packet_id:
             plan = _AS_PUBLISHED                                                        # [MQTT-3.10.4-3]
         elif session.unacked and not shared and delivery.attempts == 1:
@@ -342,6 +345,29 @@ class Outbound(FrameMaker):
         self.session.owned[packet_id] = (delivery, plan)
         if plan.qos == 2:
             self.exactly.add(packet_id)
+
+    def take_over_unwanted(self) -> None:
+        """What is in flight for a subscription that has gone, or is of QoS 0 now, is the session's, stored with its id.
+
+        It is completed [MQTT-3.10.4-3] and sent again [MQTT-4.4.0-1], also after a crash, when the consumer would read
+        the log by the subscriptions that are left.
+        """
+        consumer, session = self.consumer, self.session
+        if consumer is None or not session.persistent:
+            return
+        taken: list[Delivery] = []
+        for packet_id, delivery in self.in_flight.items():
+            if delivery is None or delivery.member is not self or delivery.event.partition is None:
+                continue                                    # what no log has a crash takes in any case
+            if any(found.qos for found in session.subscriptions.matching(delivery.event.topic)):
+                continue
+            taken.append(delivery)
+            self.in_flight[packet_id] = owned = Delivery(delivery.event, delivery.attempts)
+            session.owned[packet_id] = owned, _AS_PUBLISHED if packet_id in self.exactly else _AT_LEAST_ONCE
+        if taken:
+            self.connection.server.save_qos2(session)       # in the commit of what the consumer knows
+            consumer.ack(taken)
+            consumer.checkpoint()
 
     # -- credit -----------------------------------------------------------------------------------------------
 

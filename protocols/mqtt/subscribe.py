@@ -40,10 +40,13 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     codes: list[int] = []
     consumers: dict[Consumer, None] = {}
     tickets: dict[Ticket, None] = {}                # one for each turn that it took
+    gone: list[str] = []                            # filters that were of QoS 1 or 2 and are of QoS 0 now
 
     def one(request: FilterRequest) -> None:
         known = kept.subscriptions.by_pattern.get(request.pattern)
         answer = _subscribe_one(connection, request, packet.subscription_id, known)
+        if known is not None and known.qos and not request.qos:
+            gone.append(request.pattern)
         if isinstance(answer, Refusal):
             codes.append(_refused_code(connection, answer))
             return
@@ -56,6 +59,8 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
                 consumers[consumer] = None
 
     def end() -> None:
+        if gone and connection.outbound is not None:
+            connection.outbound.take_over_unwanted()
         for consumer in consumers:      # else a crash would bring the session back to one that starts at that moment
             if kept.persistent:
                 consumer.checkpoint()
@@ -216,6 +221,7 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
     kept, server = session, connection.server
     codes: list[int] = []
     tickets: dict[Ticket, None] = {}
+    gone: list[str] = []                            # filters of the session's consumer
 
     def one(pattern: str) -> None:
         subscription = kept.subscriptions.remove(pattern)
@@ -223,6 +229,8 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
             codes.append(reasons.NO_SUBSCRIPTION_EXISTED)                               # [MQTT-3.10.4-5]
             return
         codes.append(reasons.SUCCESS)                                                   # [MQTT-3.11.3-2]
+        if subscription.guaranteed:
+            gone.append(pattern)
         if kept.retained is not None:
             kept.retained.drop(pattern)
         _leave_lane(connection, subscription)
@@ -232,6 +240,8 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
             tickets[server.forget_subscription(kept, pattern)] = None
 
     def end() -> None:
+        if gone and connection.outbound is not None:
+            connection.outbound.take_over_unwanted()
         unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
         _when_stored(list(tickets), lambda ticket: connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket))
 

@@ -6,6 +6,8 @@ a client receives must be owed to it, and in the end nothing that must come may 
 """
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from routing.topic import filter_matches  # held against its definition in tests/routing/test_topic.py
@@ -86,7 +88,7 @@ class Session:
     owed: list[Owed] = field(default_factory=list)
     open: dict[int, Got] = field(default_factory=dict)          # packet id → until PUBACK or PUBCOMP
     window: set[int] = field(default_factory=set)               # those of them that came on this connection
-    seen: dict[tuple[str, bytes], Got] = field(default_factory=dict)
+    seen: dict[tuple[str, bytes], list[Got]] = field(default_factory=dict)      # of QoS 1, each copy that came
     last: dict[tuple[str, str, bool], int] = field(default_factory=dict)        # number, by topic, node and lane
     newest: dict[str, int] = field(default_factory=dict)        # number of the last one that was retained, by topic
 
@@ -101,13 +103,17 @@ class Group:
 
     members: set[str] = field(default_factory=set)
     owed: list[Owed] = field(default_factory=list)
-    seen: dict[tuple[str, bytes], Got] = field(default_factory=dict)
+    seen: dict[tuple[str, bytes], list[Got]] = field(default_factory=dict)
 
 
 class Oracle:
     def __init__(self, nodes: list[str]) -> None:
         self.now_s = 0.0
-        self.retained: dict[str, Event] = {}
+        self.stood: dict[str, list[Event]] = {}                 # all retained events of a topic; the last one stands
+        self.crashes = dict.fromkeys(nodes, 0)
+        self.repeats: Counter[tuple[str, str, bytes]] = Counter()       # (node, topic, payload): came once more
+        self.shared: dict[str, set[str]] = {}                   # $share filter → nodes where it ever was
+        self.shared_got: set[tuple[str, str, bytes]] = set()    # ($share filter, topic, payload)
         self.sessions: dict[str, Session] = {}
         self.groups: dict[tuple[str, str], Group] = {}          # (node, $share filter)
         self.up = set(nodes)
@@ -145,6 +151,11 @@ class Oracle:
         for packet_id, got in list(session.open.items()):
             if got.answered:
                 continue
+            if got.owed.qos == 1:                           # it is owed, it is no repeat
+                key = got.owed.event.topic, got.owed.event.payload
+                for seen in (session.seen, got.group.seen if got.group is not None else {}):
+                    if got in seen.get(key, ()):
+                        seen[key].remove(got)
             if got.group is not None and (got.owed.qos == 1 or not session.persistent):
                 del session.open[packet_id]
                 if got.owed.qos == 1:                       # another member may get it; QoS 2 nobody [MQTT-4.8.2-5]
@@ -175,13 +186,14 @@ class Oracle:
 
     def kill(self, node: str) -> None:
         self.up.discard(node)
+        self.crashes[node] += 1
         for session in [one for one in self.sessions.values() if one.node == node]:
             if session.connected:
                 self.leave(session.client)
                 session.ends_s = float("inf")               # counted from its start, see start()
             session.crashes += 1
-            for owed in session.owed:                       # a crash forgets what was in flight for what is gone now
-                if owed.again and not any(one.qos for one in self._matching(session, owed.event)):
+            for owed in session.owed:       # what waits for a subscription of QoS 0 now [MQTT-3.8.4-3] is of QoS 0
+                if not owed.again and not any(one.qos for one in self._matching(session, owed.event)):
                     owed.must = False
         for (at, _), group in self.groups.items():
             if at == node and not any(self.sessions[member].persistent for member in group.members):
@@ -203,6 +215,11 @@ class Oracle:
             self._loosen(session)
             if one.share is not None:
                 self.groups.setdefault((session.node, one.pattern), Group()).members.add(client)
+                self.shared.setdefault(one.pattern, set()).add(session.node)
+                if not one.qos and len(self.shared[one.pattern]) > 1:       # it may be handed over to this one
+                    for group in self._groups_elsewhere(session.node, one.pattern):
+                        for owed in group.owed:
+                            owed.must = False
                 continue
             for owed in session.owed:                       # its answer begins anew
                 if filter_matches(one.pattern, owed.event.topic) and (
@@ -210,11 +227,9 @@ class Oracle:
                     owed.must = False
             if one.handling == 2 or (one.handling == 1 and known is not None):
                 continue
-            for event in self.retained.values():
-                if (event.ends_s <= self.now_s or not filter_matches(one.pattern, event.topic)
-                        or (one.no_local and event.publisher == client)):
+            for event, away in self._standing(session.node):
+                if not filter_matches(one.pattern, event.topic) or (one.no_local and event.publisher == client):
                     continue
-                away = event.node not in self.up
                 session.owed.append(Owed(
                     event, min(event.qos, one.qos), True, _identifiers(session, [one]),
                     must=not away and event.ends_s == float("inf"), loose=away, kept=True))
@@ -229,6 +244,21 @@ class Oracle:
             if owed.kept or not self._matching(session, owed.event):
                 owed.must = False
 
+    def _standing(self, node: str) -> Iterator[tuple[Event, bool]]:
+        """Retained events that a new subscription at a node may get, and whether it only may.
+
+        While the node of the newest one is down, the others know of it if they had asked before. If not, the one before
+        it stands there, and so on down to one whose node is up.
+        """
+        for events in self.stood.values():
+            away = False
+            for event in reversed(events):
+                away |= event.node not in self.up
+                if event.payload and event.ends_s > self.now_s:
+                    yield event, away
+                if event.node in self.up:
+                    break
+
     def _loosen(self, session: Session) -> None:
         for owed in session.owed:
             owed.loose = True
@@ -239,6 +269,18 @@ class Oracle:
             group.members.discard(session.client)
             if not group.members:
                 del self.groups[session.node, pattern]
+                for other in self._groups_elsewhere(session.node, pattern):     # it may have been handed over there
+                    for owed in group.owed:
+                        owed.must = False
+                        other.owed.append(owed)
+                    break
+
+    def _groups_elsewhere(self, node: str, pattern: str) -> list[Group]:
+        """A share group moves between nodes as any durable consumer: to where a member comes, while none is there.
+
+        So what is owed to a group of one node may come to members of the same name at another one.
+        """
+        return [group for (at, name), group in self.groups.items() if name == pattern and at != node]
 
     def _groups_of(self, session: Session) -> list[Group]:
         return [group for (node, pattern), group in self.groups.items()
@@ -257,10 +299,7 @@ class Oracle:
                 for owed in session.owed:
                     if owed.kept and owed.event.topic == event.topic:       # the newer one comes instead
                         owed.must = False
-            if event.payload:
-                self.retained[event.topic] = event
-            else:
-                self.retained.pop(event.topic, None)
+            self.stood.setdefault(event.topic, []).append(event)
         for session in self.sessions.values():
             matching = self._matching(session, event)
             wanted = [one for one in matching if not (one.no_local and event.publisher == session.client)]
@@ -277,10 +316,12 @@ class Oracle:
             if session.client in fresh:
                 owed.loose, owed.must = True, event.retain and bool(event.payload)
             session.owed.append(owed)
-        for (_, pattern), group in self.groups.items():
+        for (node, pattern), group in self.groups.items():
             _, wanted_here, = pattern.split("/", 2)[1:]
             if filter_matches(wanted_here, event.topic):
-                qos = min(event.qos, *(self.sessions[one].subscriptions[pattern].qos for one in group.members))
+                members = {*group.members}.union(
+                    *(other.members for other in self._groups_elsewhere(node, pattern)))
+                qos = min(event.qos, *(self.sessions[one].subscriptions[pattern].qos for one in members))
                 group.owed.append(Owed(event, event.qos, event.retain, (), loose=True,
                                        must=qos > 0 and event.ends_s == float("inf")))
 
@@ -298,11 +339,13 @@ class Oracle:
             if not dup or (known.owed.event.topic, known.owed.event.payload, known.owed.qos) != (topic, payload, qos):
                 raise Violation("the id is in use", what)
             return
-        if dup and self._is_repeat(session, topic, payload, qos) and not any(
+        if dup and qos == 1 and not any(
                 owed.again and (owed.event.topic, owed.event.payload) == (topic, payload)
                 for owed in (*session.owed, *(one for group in self._groups_of(session) for one in group.owed))):
-            session.open[packet_id] = session.seen[topic, payload]
-            return
+            repeated = self._repeated(session, topic, payload)
+            if repeated is not None:
+                session.open[packet_id] = repeated
+                return
         found, group = self._find(session, topic, payload, qos, retain, identifiers, dup=dup)
         if found is None:
             self._check_repeat(session, what, topic, payload, qos, packet_id)
@@ -322,11 +365,11 @@ class Oracle:
             if event.retain:
                 session.newest[topic] = max(event.number, session.newest.get(topic, 0))
         if qos:
-            got = Got(found, group, crashes=session.crashes)
+            got = Got(found, group, crashes=self.crashes[session.node])
             got.owed.qos = qos
-            session.open[packet_id] = session.seen[topic, payload] = got
-            if group is not None:
-                group.seen[topic, payload] = got
+            session.open[packet_id] = got
+            if qos == 1:
+                (session if group is None else group).seen.setdefault((topic, payload), []).append(got)
 
     def _find(self, session: Session, topic: str, payload: bytes, qos: int, retain: bool,
               identifiers: tuple[int, ...], *, dup: bool) -> tuple[Owed | None, Group | None]:
@@ -335,6 +378,7 @@ class Oracle:
             group = self.groups.get((session.node, pattern))
             if group is not None:
                 places.append((group.owed, group, one))
+                places.extend((other.owed, group, one) for other in self._groups_elsewhere(session.node, pattern))
         best: tuple[tuple[bool, ...], Owed, Group | None, list[Owed]] | None = None
         for entries, group, share in places:
             for owed in entries:
@@ -344,35 +388,41 @@ class Oracle:
                 if share is not None:
                     exact = (min(owed.event.qos, share.qos), owed.event.retain and share.retain_as_published,
                              _identifiers(session, [share])) == (qos, retain, identifiers)
-                fit = (exact and owed.must, share is None and owed.must, exact,
-                       (owed.again or owed.unread) == dup, owed.retain == retain)
+                here = share is None or entries is group.owed
+                fit = (here, exact and owed.must, (owed.again or owed.unread) == dup, exact,
+                       share is None and owed.must, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries
         if best is None:
             return None, None
         _, found, group, entries = best
         entries.remove(found)
+        if group is not None:
+            self.shared_got.update((pattern, topic, payload) for pattern in session.subscriptions
+                                   if self.groups.get((session.node, pattern)) is group)
         return found, group
 
     def _check_repeat(self, session: Session, what: str, topic: str, payload: bytes, qos: int, packet_id: int) -> None:
         """It is not owed. QoS 1 may come twice where a crash took the answer."""
-        got = session.seen.get((topic, payload))
-        for pattern in session.subscriptions:
-            group = self.groups.get((session.node, pattern))
-            if group is not None and (got is None or got.crashes >= session.crashes):
-                got = group.seen.get((topic, payload), got)
         if not qos and session.crashes and any(one.share for one in session.subscriptions.values()):
             return                                          # a share repeats it, it does not know for whom
-        if got is None or qos != 1 or session.crashes <= got.crashes:
+        got = self._repeated(session, topic, payload) if qos == 1 else None
+        if got is None:
             raise Violation("not owed", f"{what}; it is owed " + ", ".join(
                 f"{one.event.topic} {one.event.payload!r} qos {one.qos} retain {one.retain} {one.identifiers}"
                 for one in session.owed if one.event.topic == topic))
         session.open[packet_id] = got
 
-    @staticmethod
-    def _is_repeat(session: Session, topic: str, payload: bytes, qos: int) -> bool:
-        got = session.seen.get((topic, payload))
-        return got is not None and qos == 1 and session.crashes > got.crashes
+    def _repeated(self, session: Session, topic: str, payload: bytes) -> Got | None:
+        """A copy with QoS 1 that came before a crash of its node: each of them may come once more after it."""
+        crashes = self.crashes[session.node]
+        for seen in (session.seen, *(group.seen for group in self._groups_of(session))):
+            for got in seen.get((topic, payload), ()):
+                if got.crashes < crashes:
+                    got.crashes = crashes
+                    self.repeats[session.node, topic, payload] += 1
+                    return got
+        return None
 
     def answered(self, client: str, packet_id: int, *, over: bool) -> None:
         """PUBACK or PUBREC, over: PUBACK or PUBCOMP."""
@@ -387,7 +437,7 @@ class Oracle:
     def finish(self) -> None:
         """Everybody was connected and has answered everything."""
         for session in self.sessions.values():
-            left = [owed for owed in session.owed if owed.must]
+            left = [owed for owed in session.owed if owed.must and not self._was_a_repeat(session.node, owed.event)]
             if left:
                 raise Violation("never came", f"to {session.client}: " + ", ".join(
                     f"{owed.event.topic} {owed.event.payload!r} qos {owed.qos}" + " (retained)" * owed.kept
@@ -395,9 +445,18 @@ class Oracle:
             if session.open:
                 raise Violation("never completed", f"{session.client}: ids {list(session.open)}")
         for (node, pattern), group in self.groups.items():
-            left = [owed for owed in group.owed if owed.must]
+            left = [owed for owed in group.owed if owed.must
+                    and not (len(self.shared[pattern]) > 1      # handed over: another node's members had it
+                             and (pattern, owed.event.topic, owed.event.payload) in self.shared_got)
+                    and not self._was_a_repeat(node, owed.event)]
             if left:
                 raise Violation("a share lost it", f"{pattern} at {node}: {[owed.event.payload for owed in left]}")
+
+    def _was_a_repeat(self, node: str, event: Event) -> bool:
+        """Of two copies nobody can tell which one was a repeat and which one was owed: they are counted."""
+        key = node, event.topic, event.payload
+        self.repeats[key] -= 1
+        return self.repeats[key] >= 0
 
 
 def _identifiers(session: Session, subscriptions: list[Subscription]) -> tuple[int, ...]:

@@ -132,6 +132,24 @@ def test_no_crash_makes_a_quiet_consumer_miss_an_event(tmp_path, seed):
     desk.close()
 
 
+@pytest.mark.parametrize("is_there_s", [0.0, 0.05, ENDS_S + 1])
+def test_what_came_just_before_a_crash_outlives_a_second_crash_that_comes_before_its_reader(tmp_path, is_there_s):
+    """After the first one the consumer is behind, and ends that are stored then are past what it has to read."""
+    desk = Desk(tmp_path / "data")
+    open_consumer(desk)
+    desk.tick(ENDS_S + 1)
+    desk.publish(Event("a", b"last words", 1))
+    desk = crash(desk, tmp_path / "data")
+    desk.tick(is_there_s)
+    desk.tick(is_there_s)
+    desk = crash(desk, tmp_path / "data")
+    consumer, reader = desk.router.consumers["c"], Reader()
+    consumer.attach(reader)
+    desk.tick(0.3)
+    assert [delivery.event.payload for delivery in reader.deliveries] == [b"last words"]
+    desk.close()
+
+
 def test_ends_are_not_stored_while_a_record_is_refused(desk):
     open_consumer(desk)
     desk.tick(1.0)

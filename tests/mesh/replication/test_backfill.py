@@ -148,3 +148,14 @@ def test_events_of_before_the_wipe_of_an_origin_and_of_after_it():
     world.run(3)
     assert check(world, cloud, graz, ["#"]) == 240
     assert world.now_s * 1000 + START_MS > 0
+
+
+def test_a_live_reader_gets_no_history_that_a_consumer_asked_for():
+    world, _, cloud = story()
+    reader = cloud.subscribe("b/+")
+    world.run(1)
+    before = len(reader.direct)
+    consume(cloud, "audit", "#", "earliest")
+    world.run(3)
+    settle(world, cloud)
+    assert len(cloud.replicas()) > 30 and len(reader.direct) == before

@@ -73,6 +73,41 @@ def test_a_session_survives_kill_9(broker, version):
     reborn.store.close()
 
 
+@pytest.mark.parametrize("goes", ["unsubscribed", "replaced"])
+@pytest.mark.parametrize("lost_before", [False, True])
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_was_in_flight_when_its_subscription_went_is_sent_again_after_kill_9(broker, qos, lost_before, goes):
+    """[MQTT-3.10.4-3] [MQTT-3.8.4-4] [MQTT-4.4.0-1]"""
+    reader = broker.client("r", **PERSISTENT)
+    reader.subscribe(("a/#", 2), ("b", 1))
+    writer = broker.client("w")
+    for payload in (b"1", b"2"):
+        writer.publish("a/1", payload, qos=qos)
+    writer.take()
+    sent = [(one.payload, one.packet_id) for one in reader.take() if one.kind == m.PUBLISH]
+    assert [payload for payload, _ in sent] == [b"1", b"2"]
+    if goes == "replaced":
+        reader.subscribe(("a/#", 0))
+    else:
+        reader.feed(m.unsubscribe_packet(9, ["a/#"], version=5))
+        reader.one(m.UNSUBACK)
+    if lost_before:
+        reader.lose()
+        broker.run()
+    broker.tick(0.01)
+    reborn = broker.crash()
+    again, found = back(reborn)
+    assert [(one.payload, one.packet_id, one.dup, one.qos) for one in found if one.kind == m.PUBLISH] == [
+        (payload, packet_id, True, qos) for payload, packet_id in sent]
+    for _, packet_id in sent:
+        again.ack(m.PUBACK if qos == 1 else m.PUBREC, packet_id)
+    reborn.tick(1.0)
+    again.lose()
+    found = back(reborn)[1]
+    assert not [one for one in found if one.kind == m.PUBLISH], "answered once, it is over"
+    reborn.store.close()
+
+
 def test_clean_start_ends_the_old_session(broker):
     """[MQTT-3.1.4-4] [MQTT-3.1.2-4] [MQTT-3.2.2-2]"""
     broker.client("r", **PERSISTENT).subscribe("a")
