@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumer_pending_events: int = 1_000            # handed over at the tail in one turn, beyond it the log is read
     pending_commit_bytes: int = 64 * 1024 * 1024    # events waiting for the disk before publishers are refused
     commit_gather_ms: int = 3                       # longest wait for many small publishers to share a sync; 0: none
-    tail_cache_bytes: int = 64 * 1024 * 1024        # of all partitions together, recent events kept decoded
+    tail_cache_bytes: int = 64 * 1024 * 1024        # of all partitions, one has a quarter: recent events kept decoded
     retained_events_max: int = 1_000_000
     retained_bytes_max: int = 512 * 1024 * 1024
     retained_wait_s: float = 3.0                    # a new subscription waits for what other nodes retain, then goes on

@@ -1,7 +1,9 @@
 """The newest committed events of a partition, decoded, so that readers at the tail touch no disk.
 
-Used by partition.py. Bounded by bytes, of all partitions together; whole commit groups leave at the old end. What a
-cache holds is always one run of offsets that ends at the committed end.
+Used by partition.py. Bounded by bytes, of all partitions together, of which one has at most a quarter: a busy one would
+take the memory of the others, and touch fresh memory for each event, which costs more than what it would keep is worth.
+Whole commit groups leave at the old end. What a cache holds is always one run of offsets that ends at the committed
+end.
 """
 from __future__ import annotations
 
@@ -11,16 +13,18 @@ from collections import deque
 from routing.event import Event
 
 EVENT_OVERHEAD_BYTES = 200      # of one decoded event beside its bytes on disk; measured with tracemalloc
+PARTITIONS_MIN = 4              # among which the budget is divided
 STALE_MAX = 1_024
 
 
 class TailBudget:
     """What the caches of all partitions may take together. The group that is oldest of all leaves first."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_count", "_groups")
+    __slots__ = ("_bytes", "_bytes_max", "_count", "_groups", "share_bytes")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
+        self.share_bytes = bytes_max // PARTITIONS_MIN
         self._bytes = 0
         self._count = 0                                         # groups that are there
         self._groups: deque[tuple[TailCache, int]] = deque()    # in the order of commits: cache, first offset
@@ -67,6 +71,8 @@ class TailCache:
             self._groups.append((events[0].offset, events, size))
             self._bytes += size
             self._budget.take(self, events[0].offset, size)
+            while self._bytes > self._budget.share_bytes and len(self._groups) > 1:
+                self._leave()
 
     def drop_group(self, first_offset: int) -> None:
         """Forget the oldest group, if it is the one that begins there. For TailBudget."""

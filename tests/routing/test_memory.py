@@ -83,6 +83,19 @@ def test_ids_are_bounded_by_bytes_per_publisher_and_for_all():
     assert "one" not in windows._windows                # quiet longest
 
 
+def test_one_partition_has_a_quarter_of_the_tails_at_most():
+    budget = TailBudget(40_000)
+    busy, quiet = TailCache(budget, 0), TailCache(budget, 0)
+    quiet.add([Event("t", b"", offset=0)], 800, 1)
+    for offset in range(100):
+        busy.add([Event("t", b"", offset=offset)], 800, offset + 1)
+        assert busy.bytes <= 10_000
+    assert busy.bytes == 10_000 and busy.first_offset == 90
+    assert quiet.bytes == 1_000 and budget.bytes == 11_000
+    busy.add([Event("t", b"", offset=100)], 20_000, 101)
+    assert busy.bytes == 20_200 and busy.first_offset == 100, "a large group stays, alone"
+
+
 def test_one_budget_holds_for_the_tails_of_all_partitions(tmp_path):
     settings = [StreamSettings("events", ("#",), partitions=8)]
     desk = Desk(tmp_path, settings, limits=Limits(tail_cache_bytes=50_000))
