@@ -42,6 +42,7 @@ class Replicas:
         self.denied = 0                                 # events that policy or limits of this node did not let in
         self._router = router
         self._flows: dict[tuple[OriginPartition, int], Flow] = {}
+        self._by_stream: dict[tuple[str, str], dict[tuple[OriginPartition, int], None]] = {}    # keys, node and stream
         self._ends: dict[Partition, int] = {}           # committed ends of a moment ago; marks reach at least so far
         self._stored_ends: dict[Partition, int] = {}
         self._unopened: list[Callable[[], None]] = []   # to be stored again
@@ -64,7 +65,7 @@ class Replicas:
             if ticket.refusals:                         # such as by a full disk
                 self._unopened.append(store)
             else:
-                opened(self._flows.setdefault((origin, flow), made).floor)
+                opened(self._keep(made).floor)
 
         def store() -> None:
             self._store(made).on_done(stored)
@@ -82,6 +83,10 @@ class Replicas:
         """Give up a flow and its stored state; its events stay."""
         found = self._flows.pop((origin, flow), None)
         if found is not None:
+            of_stream = self._by_stream[origin.node, origin.stream]
+            del of_stream[origin, flow]
+            if not of_stream:
+                del self._by_stream[origin.node, origin.stream]
             self._router.state.delete(found.key)
 
     def floor(self, origin: OriginPartition, flow: int) -> int | None:
@@ -95,6 +100,16 @@ class Replicas:
 
     def flows(self) -> list[tuple[OriginPartition, int]]:
         return list(self._flows)
+
+    def flows_of(self, node: str, stream: str) -> list[tuple[OriginPartition, int]]:
+        """Those of one stream there, of whatever epoch."""
+        return list(self._by_stream.get((node, stream), ()))
+
+    def _keep(self, flow: Flow) -> Flow:
+        """Returns the one that counts."""
+        origin = flow.origin
+        self._by_stream.setdefault((origin.node, origin.stream), {})[origin, flow.flow] = None
+        return self._flows.setdefault((origin, flow.flow), flow)
 
     def get_note(self, origin: OriginPartition, flow: int) -> bytes | None:
         """What put_note stored last."""
@@ -313,7 +328,7 @@ class Replicas:
         """One flow. from_offsets: lowered to where each partition must be read from."""
         flow = Flow(state.origin, state.flow, state.floor)
         flow.note = state.note
-        self._flows[flow.origin, flow.flow] = flow
+        self._keep(flow)
         lost: list[Mark] = []
         for mark in state.marks:
             partition = self._router.streams.partition(mark.stream, mark.partition)

@@ -39,7 +39,8 @@ from mesh.link.outbox import Outbox
 from mesh.link.peer import Me, Peer, agree, bad_name, peer_of_hello, peer_of_welcome
 from mesh.link.settings import LinkLimits
 
-STATES_AT_ONCE = 4          # of a Gossip frame: the states of four nodes with 4,096 filters each are some 20 ms
+STATES_AT_ONCE = 4          # of a Gossip frame, and …
+STATE_BYTES_AT_ONCE = 16 * 1024     # … no more of them than this, unless one is larger: 4,096 filters take some 10 ms
 GOSSIP_CHARGE_MIN = 1_024   # bytes that a small Gossip frame counts for, so that tiny ones are bounded too
 STRIKES_MAX = 200.0         # Gossip frames dropped, less 10 per second, before the peer is sent away
 STRIKES_DECAY = 10.0
@@ -182,9 +183,8 @@ class LinkSession:
                     self.close(Code.UNEXPECTED_FRAME, f"{type(frame).__name__} while {self.phase.value}")
                     return
                 kept = handler(self, frame, clock_s(), clock_ms())
-                if isinstance(kept, Gossip) and len(kept.states) > STATES_AT_ONCE:
-                    for start in range(0, len(kept.states), STATES_AT_ONCE):
-                        yield Gossip(kept.states[start:start + STATES_AT_ONCE])
+                if isinstance(kept, Gossip) and len(kept.states) > 1:
+                    yield from _parts(kept.states)
                 else:
                     yield kept
         except BadFrame as error:
@@ -382,3 +382,17 @@ TABLE: dict[tuple[Phase, type[Frame]], Handler] = {
     (Phase.UP, Gossip): LinkSession._on_gossip,
     (Phase.UP, Goodbye): LinkSession._on_end,
 }
+
+
+def _parts(states: list[bytes]) -> Iterator[Gossip]:
+    """A Gossip frame in parts that can be looked at in one go."""
+    part: list[bytes] = []
+    size = 0
+    for state in states:
+        if part and (len(part) >= STATES_AT_ONCE or size + len(state) > STATE_BYTES_AT_ONCE):
+            yield Gossip(part)
+            part, size = [], 0
+        part.append(state)
+        size += len(state)
+    if part:
+        yield Gossip(part)

@@ -118,7 +118,7 @@ def _nodes(node: Node, sampler: Sampler) -> Iterator[Item]:
 
 
 def _disk(node: Node) -> Iterator[Item]:
-    disk = node.mesh.replication.snapshot()["disk"]
+    disk = node.mesh.replication.disk()
     full_in_s = disk["full_in_s"]
     if disk["publishers_refused"]:
         yield Item("broken", "disk", "disk", "the disk is full", "publishers are refused; readers go on",

@@ -22,7 +22,7 @@ def mesh_families(mesh: Meshing) -> Iterator[Metric]:
     found = mesh.snapshot()
     yield from _node_families(found)
     yield from _gossip_families(found)
-    yield from _lag_families(mesh.replication.snapshot())
+    yield from _lag_families(mesh.replication.snapshot(filters=False))
 
 
 def _node_families(found: dict[str, Any]) -> Iterator[Metric]:

@@ -63,7 +63,7 @@ class Branch:
         """Bring the flows back as they are stored."""
         history = self.stored_history()
         self._intake.replicas.open(self.origin, 0, lambda floor: self.live.opened(floor, history))
-        for origin, number in self._intake.replicas.flows():
+        for origin, number in self._intake.replicas.flows_of(self.origin.node, self.origin.stream):
             if number and origin == self.origin:
                 self._reopen(number)
 
@@ -104,7 +104,7 @@ class Branch:
     def restore(self) -> None:
         """For missing() only: what is stored, without anything that is pulled."""
         self.live.filters.history = self.stored_history()
-        for origin, number in self._intake.replicas.flows():
+        for origin, number in self._intake.replicas.flows_of(self.origin.node, self.origin.stream):
             if number and origin == self.origin:
                 self._stored_backfill(number)
 

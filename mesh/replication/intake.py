@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.publishers import Publishers
@@ -25,6 +25,7 @@ from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket
 from routing.consumer import Consumer
 from routing.event import OriginPartition
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
@@ -39,9 +40,16 @@ log = logging.getLogger(__name__)
 EVERYTHING: Final = "#"
 SYNC_BURST: Final = 20          # so many times at once what has changed in a turn of the loop is told in it, then …
 SYNCS_PER_S: Final = 20.0       # … so many times per second: who subscribes for an answer publishes the request next
+SYNC_STEP: Final = 128          # partitions looked at per turn, some 5 ms; …
+OPEN_COST: Final = 8            # … a new one takes as long as so many
+FITTING_COST: Final = 40        # … so many pairs of a filter and a capture as one
+PLAN_STEP: Final = 64           # partitions per turn
 PLAN_S: Final = 1.0             # how often missing history is looked for
 PARTITIONS_MAX: Final = 512     # of one node; a gossip can claim any number, and each costs a flow that is looked after
 WINDOW_LEAST_BYTES: Final = 64 * 1024
+
+
+Found = dict[tuple[bool, tuple[str, ...], tuple[str, ...]], dict[str, Want]]    # see Intake._sync_branch
 
 
 class Overlay(Protocol):
@@ -102,6 +110,8 @@ class Intake:
         self._borders: dict[str, tuple[tuple[str, ...], str]] = {}
         self._pulled_nodes: set[str] = set()            # from which something was pulled before this start
         self.wishes = Wishes(router.state, clock_ms, self.limits.filters_max)
+        self._unsynced: dict[str, None] = {}            # nodes whose flows are to be brought in line
+        self._syncing = self._planning = self._closed = False
         self._sync_due_s: float | None = None
         self._sync_pace = Bucket(SYNC_BURST, SYNCS_PER_S, clock_s())
         self._plan_due_s = 0.0
@@ -188,13 +198,41 @@ class Intake:
         """Bring the flows from these nodes, None: from all, in line with what is wanted now."""
         if names is None:
             self._sync_due_s = None
-        nodes = self._overlay.nodes
-        needs = self.needs.everywhere()
-        for name in list(nodes) if names is None else names:
-            if name in nodes:
-                self._sync_node(nodes[name], needs)
+        self._unsynced.update(dict.fromkeys(list(self._overlay.nodes) if names is None else names))
+        if self._unsynced and not self._syncing:
+            self._syncing = True
+            in_steps(self._router, self._sync_nodes())
 
-    def _sync_node(self, node: NodeState, needs: Needs) -> None:
+    def _sync_nodes(self) -> Iterator[None]:
+        """A step is SYNC_STEP partitions. A node that changes meanwhile comes again, after the others."""
+        try:
+            budget = SYNC_STEP
+            needs: Needs | None = None
+            while self._unsynced:
+                name = next(iter(self._unsynced))
+                del self._unsynced[name]
+                node = self._overlay.nodes.get(name)
+                if node is None:
+                    continue
+                needs = self.needs.everywhere() if needs is None else needs
+                start = node.epoch, node.boot
+                for cost in self._sync_node(node, needs):
+                    budget -= cost
+                    if budget > 0:
+                        continue
+                    yield
+                    if self._closed:
+                        return
+                    budget, needs = SYNC_STEP, None
+                    now = self._overlay.nodes.get(name)
+                    if now is None or (now.epoch, now.boot) != start:
+                        break                               # nodes_changed() knows of it
+                budget -= 1
+        finally:
+            self._syncing = False
+
+    def _sync_node(self, node: NodeState, needs: Needs) -> Iterator[int]:
+        """Yields what each partition has cost."""
         filters = self._filters_for(node.name)
         peer = self._peers.get(node.name)
         if peer is None or (peer.epoch, peer.boot) != (node.epoch, node.boot):
@@ -204,8 +242,10 @@ class Intake:
         peer.away = False
         peer.streams = node.streams
         left = PARTITIONS_MAX
+        found: Found = {}
         for stream in node.streams:
             fitting = [pattern for pattern in filters if may_hold(stream.captures, pattern)]
+            yield len(filters) * len(stream.captures) // FITTING_COST
             if stream.partitions > left and not peer.told_of_bound:
                 peer.told_of_bound = True
                 log.error("node %s claims more than %d partitions; the rest is not pulled", node.name, PARTITIONS_MAX)
@@ -222,7 +262,9 @@ class Intake:
                         return
                     self._unfinished.discard(origin)
                     branch = self._open(origin)
-                self._sync_branch(branch, node, stream.captures, fitting, needs)
+                    yield OPEN_COST
+                self._sync_branch(branch, node, stream.captures, fitting, needs, found)
+                yield 1
         whole = [pattern for pattern in filters if peer.whole.covers(pattern)]
         peer.whole = Covering(whole)
         for pattern in set(filters).difference(whole):
@@ -230,31 +272,38 @@ class Intake:
         self.retained.go_on(node.name)
 
     def _sync_branch(self, branch: Branch, node: NodeState, captures: tuple[str, ...], fitting: list[str],
-                     needs: Needs) -> None:
+                     needs: Needs, found: Found) -> None:
         live = branch.live
         only, prefix = self.border(branch.origin.node)
         for flow in branch.flows():
             flow.limit(only, prefix)
         skew_ms = self.needs.skew_ms(node.name)
         before = live.history.open()
-        if before or not branch.is_fresh():
-            desired = {pattern: latest(pattern) for pattern in fitting}
-            desired.update(self.wishes.wants(node.name, captures, fitting, before, prefix, skew_ms))
-            if self.clock_s() < self._linger_until_s:
-                desired.update((pattern, latest(pattern)) for pattern in before)
-        else:
-            desired = self.wishes.first_wants(
-                captures, fitting, self._open_in_other_epochs(branch.origin), needs, prefix, skew_ms)
+        fresh = not before and branch.is_fresh()
+        earlier = self._open_in_other_epochs(branch.origin) if fresh else list(before)
+        key = fresh, tuple(captures), tuple(earlier)
+        desired = found.get(key)                # the same for most partitions of a node
+        if desired is None:
+            desired = found[key] = self._desired(node, captures, fitting, needs, earlier, prefix, skew_ms, fresh=fresh)
         live.sync(desired)
         for flow in branch.flows():             # with all that is wanted: what is sent before is not sent again
             flow.set_reachable(True)
 
+    def _desired(self, node: NodeState, captures: tuple[str, ...], fitting: list[str], needs: Needs,
+                 before: list[str], prefix: str, skew_ms: int, *, fresh: bool) -> dict[str, Want]:
+        if fresh:
+            return self.wishes.first_wants(captures, fitting, before, needs, prefix, skew_ms)
+        desired = {pattern: latest(pattern) for pattern in fitting}
+        desired.update(self.wishes.wants(node.name, captures, fitting, before, prefix, skew_ms))
+        if self.clock_s() < self._linger_until_s:
+            desired.update((pattern, latest(pattern)) for pattern in before)
+        return desired
+
     def _open_in_other_epochs(self, origin: OriginPartition) -> list[str]:
         """Filters that were live on this partition before its log was made anew."""
         found: list[str] = []
-        for other, number in self.replicas.flows():
-            if (number == 0 and other.node == origin.node and other.stream == origin.stream
-                    and other.epoch != origin.epoch):
+        for other, number in self.replicas.flows_of(origin.node, origin.stream):
+            if number == 0 and other.epoch != origin.epoch:
                 branch = self.branches.get(other) or Branch(self, other)
                 found.extend(branch.stored_history().open())
         return found
@@ -431,19 +480,34 @@ class Intake:
         self._told_of_widening = self.widened
         self.wishes.forget(self.clock_s() - self.limits.linger_s)
         self._note_told()
-        needs = self.needs.everywhere()
-        placed = self.needs.placed()
-        if self.handover is not None:
-            self.handover.has_all(self.branches.keys(), self.needs.is_met)
-        for branch in list(self.branches.values()):
-            if branch.is_idle():
-                branch.close(forget=True)
-                del self.branches[branch.origin]
-                continue
-            only, prefix = self.border(branch.origin.node)
-            for flow in branch.flows():
-                flow.limit(only, prefix)                # the way may lead over another link by now
-            branch.plan(self.needs.of(branch, needs, placed))
+        if not self._planning:
+            self._planning = True
+            in_steps(self._router, self._plan_branches())
+
+    def _plan_branches(self) -> Iterator[None]:
+        """A step is PLAN_STEP partitions."""
+        try:
+            needs = self.needs.everywhere()
+            placed = self.needs.placed()
+            if self.handover is not None:
+                self.handover.has_all(self.branches.keys(), self.needs.is_met)
+            for count, branch in enumerate(list(self.branches.values()), 1):
+                if count % PLAN_STEP == 0:
+                    yield
+                    if self._closed:
+                        return
+                if self.branches.get(branch.origin) is not branch:
+                    continue
+                if branch.is_idle():
+                    branch.close(forget=True)
+                    del self.branches[branch.origin]
+                    continue
+                only, prefix = self.border(branch.origin.node)
+                for flow in branch.flows():
+                    flow.limit(only, prefix)                # the way may lead over another link by now
+                branch.plan(self.needs.of(branch, needs, placed))
+        finally:
+            self._planning = False
 
     def _note_told(self) -> None:
         """Filters that count in every partition of a node are no news to it."""
@@ -453,10 +517,11 @@ class Intake:
             node = self._overlay.nodes.get(name)
             if node is not None:
                 captures = {stream.name: stream.captures for stream in node.streams}
-                self.wishes.told(name, self.border(name)[1], [
-                    (captures.get(branch.origin.stream, ()), branch.live.history.open())
-                    for branch in self.branches.values() if branch.origin.node == name])
+                self.wishes.told(name, self.border(name)[1], {     # most partitions of a node count the same filters
+                    (captures.get(branch.origin.stream, ()), tuple(branch.live.history.open()))
+                    for branch in self.branches.values() if branch.origin.node == name})
 
     def close(self) -> None:
+        self._closed = True
         for branch in self.branches.values():
             branch.close(forget=False)

@@ -21,6 +21,7 @@ from mesh.replication.branch import Needs, by_time, earliest
 from mesh.replication.filters import strip_prefix
 from mesh.replication.messages import EARLIEST, Want
 from mesh.topology.covering import Covering
+from routing.filter_trie import FilterTrie
 from routing.topic import filter_covers, filters_intersect
 
 if TYPE_CHECKING:
@@ -182,9 +183,17 @@ class Wishes:
                 return earliest(pattern)
             return by_time(pattern, (min(ms, need.since_ms) if need else ms) + skew_ms)
 
+        trie = FilterTrie()
+        for pattern in fitting:
+            trie.add(pattern, pattern)
+        below: dict[str, dict[str, int]] = {}
+        for one, ms in since_ms.items():                # not each with each: both may be hundreds
+            for pattern in trie.match(one):
+                if filter_covers(pattern, one):
+                    below.setdefault(pattern, {})[one] = ms
         wants: dict[str, Want] = {}
         for pattern in fitting:
-            covered = {one: ms for one, ms in since_ms.items() if filter_covers(pattern, one)}
+            covered = below.get(pattern, {})
             wide_ms = since_ms.get(pattern, min(covered.values(), default=self._clock_ms()))
             wide = wants[pattern] = first(pattern, wide_ms)
             for one, ms in covered.items() if wide.since != EARLIEST else ():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TIMES_AT_ONCE: Final = 32       # of filters by time: so many are looked up in the log per turn, some 3 ms
 SCAN_STEP: Final = 8_192        # records looked at per turn, some 10 ms at the worst, so that others are served
 FRAME_BYTES: Final = 64         # of a batch without a body, for the window
 PROGRESS_S: Final = 1.0         # mere progress of looking is told this often
@@ -74,6 +76,9 @@ class Outlet:
         self._version = 0
         self._window = 0
         self._resolved: dict[str, int] = {}     # since of filters that came without one
+        self._times: dict[int, int] = {}        # of filters by time, for the Pull that is being taken: ms → offset
+        self._waiting: Pull | None = None       # the latest that came while times are looked up
+        self._looking_up = False
         self._told: list[tuple[str, int]] = []  # those of the version now
         self._lost_untold = 0
         self._echo = 0
@@ -97,7 +102,40 @@ class Outlet:
     # -- what the destination says ------------------------------------------------------------------------------
 
     def on_pull(self, pull: Pull) -> None:
-        """Cumulative: acknowledges, gives credit, changes filters, rewinds."""
+        """Cumulative: acknowledges, gives credit, changes filters, rewinds. Many times are looked up in steps first."""
+        if self._looking_up:
+            if self._waiting is None or pull.sequence > self._waiting.sequence:
+                self._waiting = pull
+            return
+        times = self._new_times(pull)
+        if len(times) > TIMES_AT_ONCE:
+            self._looking_up = True
+            self._outlets.look_up(self._look_up(times, pull))
+        else:
+            self._take(pull)
+
+    def _new_times(self, pull: Pull) -> set[int]:
+        if pull.wants is None or pull.version <= self._version:
+            return set()
+        return {want.since_ms for want in pull.wants if want.since == BY_TIME and want.filter not in self._resolved}
+
+    def _look_up(self, times: set[int], pull: Pull) -> Iterator[None]:
+        """Where the log was at each of these times; a step is TIMES_AT_ONCE of them. What is appended meanwhile came
+        later than that, so it changes no answer.
+        """
+        for count, since_ms in enumerate(times, 1):
+            self._times[since_ms] = self.partition.offset_for_time(since_ms)
+            if count % TIMES_AT_ONCE == 0:
+                yield
+                if not self.is_open:
+                    return
+        self._looking_up = False
+        self._take(pull)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and self.is_open:
+            self.on_pull(waiting)
+
+    def _take(self, pull: Pull) -> None:
         if pull.sequence <= self._sequence or pull.version < self._version or pull.attempt < self._attempt:
             return                                      # overtaken by a later one
         end = self.partition.end_offset
@@ -154,6 +192,7 @@ class Outlet:
             if want.since < 0 or pull.start == UNKNOWN:
                 self._told.append((want.filter, since))
             resolved.append(Want(want.filter, since, want.until))
+        self._times.clear()
         self.exports = self._outlets.exports_to(self.node)
         only = [patterns for patterns in (pull.only, self.exports) if patterns]
         self.selection = Selection(resolved, pull.excludes, only)
@@ -172,7 +211,10 @@ class Outlet:
         sent = self.partition.start_offset if first else pull.start if goes_back else self.sent
         if sent >= self.partition.end_offset:
             return self.partition.end_offset
-        return max(self.partition.offset_for_time(want.since_ms), sent, self.partition.start_offset)
+        found = self._times.get(want.since_ms)
+        if found is None:
+            found = self._times[want.since_ms] = self.partition.offset_for_time(want.since_ms)
+        return max(found, sent, self.partition.start_offset)
 
     # -- events out -------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from mesh.link.frames import PRIORITY_GOSSIP
@@ -45,6 +45,7 @@ class Outlets:
         self._overlay = overlay
         self._stalled: dict[Outlet, None] = {}          # try again with the next tick
         self._ready: list[Outlet] = []                  # go on with the next turn
+        self._look_ups: deque[Iterator[None]] = deque()     # by outlets, one step of one of them per turn
         self._expire_due_s = 0.0
 
     # -- messages ---------------------------------------------------------------------------------------------
@@ -140,6 +141,21 @@ class Outlets:
         if not self._ready:
             self.router.call_soon(self._go_on)
         self._ready.append(outlet)
+
+    def look_up(self, work: Iterator[None]) -> None:
+        self._look_ups.append(work)
+        if len(self._look_ups) == 1:
+            self.router.call_soon(self._look_up_more)
+
+    def _look_up_more(self) -> None:
+        work = self._look_ups[0]
+        going_on = next(work, work) is not work
+        self._look_ups.popleft()
+        if going_on:
+            self._look_ups.append(work)
+        if self._look_ups:
+            self.router.call_soon(self._look_up_more)
+        self.router.request_turn()
 
     def _go_on(self) -> None:
         ready, self._ready = self._ready, []

@@ -98,9 +98,13 @@ class Replication:
             self.handover.tick(now_s)
             self._view.tick(now_s)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, *, filters: bool = True) -> dict[str, Any]:
         """Plain values for the CLI, the console and metrics: see view.py."""
-        return self._view.snapshot()
+        return self._view.snapshot(filters=filters)
+
+    def disk(self) -> dict[str, Any]:
+        """Of the snapshot."""
+        return self._view.disk()
 
     def watch_disk(self, free_bytes: Callable[[], int | None]) -> None:
         """free_bytes(): of the disk that the log is on, None when it is not known. Asked once a second."""

@@ -105,28 +105,31 @@ class View:
 
     # -- for operators ----------------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, *, filters: bool) -> dict[str, Any]:
+        """filters: with those of each flow, which metrics have no use for."""
         self._looked_s = self._clock_s()
         self._count(SCAN_PER_TICK)
-        hold = self._outlets.hold
-        free_bytes = hold.free_bytes()
         return {
             "wanted": list(self._intake.filters), "widened": self._intake.widened,
-            "origins": self._origins(),
+            "origins": self._origins(filters=filters),
             "destinations": self._destinations(),
             "refused": {"batches": dict(self._intake.refusals), "pulls": dict(self._outlets.refusals),
                         "messages": self._counts["bad messages"]},
             "retained": {"asked": self._intake.retained.outstanding, "taken": self._intake.retained.taken},
-            "disk": {
-                "held_bytes": sum(hold.held_bytes.values()), "spilled": hold.spilled,
-                "growth_bytes_per_s": round(self.forecast.growth_bytes_s, 1), "free_bytes": free_bytes,
-                "full_in_s": self.forecast.full_in_s(free_bytes),
-                "publishers_refused": any(
-                    partition.held_up is not None for partition in self._router.own_partitions()),
-            },
+            "disk": self.disk(),
         }
 
-    def _origins(self) -> list[dict[str, Any]]:
+    def disk(self) -> dict[str, Any]:
+        hold = self._outlets.hold
+        free_bytes = hold.free_bytes()
+        return {
+            "held_bytes": sum(hold.held_bytes.values()), "spilled": hold.spilled,
+            "growth_bytes_per_s": round(self.forecast.growth_bytes_s, 1), "free_bytes": free_bytes,
+            "full_in_s": self.forecast.full_in_s(free_bytes),
+            "publishers_refused": any(partition.held_up is not None for partition in self._router.own_partitions()),
+        }
+
+    def _origins(self, *, filters: bool) -> list[dict[str, Any]]:
         """What this node pulls. lag_offsets: how far behind the origin's end, wanted or not; lag_seconds: age of the
         first event that has not arrived, as the origin told with its last batch.
         """
@@ -136,8 +139,8 @@ class View:
                 "partition": flow.origin.index, "flow": flow.number, "state": flow.state.value,
                 "reachable": flow.reachable, "floor": flow.floor, "end": flow.end,
                 "lag_offsets": max(0, flow.end - flow.floor), "lag_seconds": self._lag_s(flow),
-                "filters": sorted(flow.history.open()) if not flow.number else
-                sorted({want.filter for want in flow.history.intervals}),
+                "filters": [] if not filters else sorted(
+                    flow.history.open() if not flow.number else {want.filter for want in flow.history.intervals}),
                 "events": flow.events, "bytes": flow.bytes, "events_per_s": self._per_s("in", flow.token),
                 "lost_to_retention": flow.lost, "refused": flow.refused, "rewinds": flow.rewinds,
                 "rtt_ms": round(flow.trip.smooth_s * 1000, 1) if flow.trip.smooth_s is not None else None,

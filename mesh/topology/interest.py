@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from mesh.topology.covering import Covering, shorten, widen
 from mesh.topology.nodestate import FILTER_LEVELS_MAX
 from routing.filter_trie import FilterTrie
 
 TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afresh
-REBUILD_STEP = 2_000            # filters looked at per tick while the set is made anew: about 10 ms
+REBUILD_STEP = 1_000            # filters looked at per tick while the set is made anew, some 5 ms; making it smaller …
+WIDEN_COST = 250                # … takes as long as looking at so many of them
+REBUILD_EVERY_S = 1.0           # filters that go one after the other do not have it made anew without end
+CHANGE_STEP = 500               # filters of others that are put in or taken out at a time: about 4 ms
 LEVELS_OWN_MAX = FILTER_LEVELS_MAX // 2
 
 
@@ -28,6 +32,7 @@ class OwnInterest:
         self._next: Covering | None = None              # under construction
         self._todo: Iterator[str] = iter(())
         self._rebuilt_wide = False
+        self._rebuild_due_s = -REBUILD_EVERY_S
         self._stale = False                             # something was forgotten: the set may be too wide
         self.widened = False                            # the cap was reached
 
@@ -71,9 +76,10 @@ class OwnInterest:
             if self._next is not None:
                 self._stale = True                      # it may be in what is being made
         if self._next is None:
-            if not self._stale:
+            if not self._stale or now_s < self._rebuild_due_s:
                 return False
             self._stale = False
+            self._rebuild_due_s = now_s + REBUILD_EVERY_S
             self._next = Covering()
             self._rebuilt_wide = False
             self._todo = iter(list(self._wanted))
@@ -81,15 +87,18 @@ class OwnInterest:
 
     def _step(self) -> bool:
         assert self._next is not None
-        for _ in range(REBUILD_STEP):
+        budget = REBUILD_STEP
+        while budget > 0:
+            budget -= 1
             pattern = next(self._todo, None)
             if pattern is None:
                 changed = self._next.filters.keys() != self._set.filters.keys()
                 self._set, self._next = self._next, None
                 self.widened = self._rebuilt_wide
                 return changed
-            if pattern in self._wanted:
-                self._rebuilt_wide = self._put(self._next, shorten(pattern)) or self._rebuilt_wide
+            if pattern in self._wanted and self._put(self._next, shorten(pattern)):
+                self._rebuilt_wide = True
+                budget -= WIDEN_COST
         return False
 
     def _put(self, covering: Covering, pattern: str) -> bool:
@@ -106,24 +115,44 @@ class Wants:
 
     def __init__(self) -> None:
         self._trie = FilterTrie()
-        self._filters: dict[str, frozenset[str]] = {}
+        self._filters: dict[str, set[str]] = {}         # as they are in the trie
+        self._due: dict[str, frozenset[str]] = {}       # node → what it wants, where the trie is not there yet
         self._answers: dict[str, tuple[str, ...]] = {}
 
-    def set(self, node: str, filters: Iterable[str]) -> bool:
-        """True when anything has changed. No filters: the node is gone."""
-        new, old = frozenset(filters), self._filters.get(node, frozenset())
-        if new == old:
-            return False
-        for pattern in old - new:
-            self._trie.remove(pattern, node)
-        for pattern in new - old:
-            self._trie.add(pattern, node)
-        if new:
-            self._filters[node] = new
-        else:
-            del self._filters[node]
-        self._answers.clear()
-        return True
+    def set(self, node: str, filters: Iterable[str]) -> None:
+        """No filters: the node is gone. A usual change is there at once; one of thousands of filters with some step().
+        """
+        self._due.pop(node, None)
+        self._due[node] = frozenset(filters)
+        if len(self._due) == 1:                         # else step() gets there: no more than one of them in a turn
+            self.step()
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._due)
+
+    def step(self) -> bool:
+        """CHANGE_STEP of what is left: first what is wanted, then what is not wanted any more. True: there is more."""
+        budget = CHANGE_STEP
+        while self._due and budget > 0:
+            node, wanted = next(iter(self._due.items()))
+            has = self._filters.setdefault(node, set())
+            before = budget
+            for pattern in islice(wanted - has, budget):
+                self._trie.add(pattern, node)
+                has.add(pattern)
+                budget -= 1
+            for pattern in islice(has - wanted, budget):
+                self._trie.remove(pattern, node)
+                has.discard(pattern)
+                budget -= 1
+            if budget < before:
+                self._answers.clear()
+            if budget > 0:                              # all of it was done
+                del self._due[node]
+                if not has:
+                    del self._filters[node]
+        return bool(self._due)
 
     def of(self, topic: str) -> tuple[str, ...]:
         """Names of the nodes with a filter that matches, each once, sorted."""

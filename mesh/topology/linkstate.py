@@ -35,6 +35,8 @@ CHAIN_BYTES_MIN = 4 * 1024      # or this many bytes of changes, if the record i
 LEVELS_MAX = 500_000            # of all filters in the database; beyond, a node counts as interested in everything
 UPDATES_BURST = 1_024           # of one node at once, and …
 UPDATES_PER_S = 100.0           # … on and on: a little more than a node says (own.py). What is beyond is not passed on
+FILTERS_FREE = 512              # of one update, as many as a node wants by default; beyond …
+FILTERS_UNIT = 64               # … so many count as one more update: all others have to look at every one
 
 
 class Outcome(enum.Enum):
@@ -146,7 +148,7 @@ class LinkState:
             same = known.boot == record.boot
             if (record.sequence <= known.version) if same else ((record.sequence, record.boot) <= known.rank):
                 return Outcome.OLD
-            if not known.bucket.take(1, now_s):
+            if not known.bucket.take(_cost(len(record.interest)), now_s):
                 return Outcome.EXCESS
         elif len(self.nodes) >= self._nodes_max:
             return Outcome.FULL
@@ -167,7 +169,7 @@ class LinkState:
             return Outcome.OLD
         if change.base != known.version:
             return Outcome.BEHIND
-        if not known.bucket.take(1, now_s):
+        if not known.bucket.take(_cost(len(change.added) + len(change.removed)), now_s):
             return Outcome.EXCESS
         self.check_size(known.size_bytes + len(raw))
         known.append(change, raw)
@@ -228,6 +230,10 @@ class LinkState:
         """Raise BadState for more bytes than a state may have."""
         if size > self._state_bytes_max:
             raise BadState(f"a state of {size} bytes, at most {self._state_bytes_max} are taken")
+
+
+def _cost(filters: int) -> float:
+    return 1 + max(0, filters - FILTERS_FREE) / FILTERS_UNIT
 
 
 def _bucket(now_s: float) -> Bucket:

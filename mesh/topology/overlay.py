@@ -72,6 +72,7 @@ class Overlay:
         self._beat_due_s = clock_s() + rng.uniform(0.5, 1.0) * settings.gossip_interval_s
         self._measured_due_s = clock_s()
         self._timer = Timer(call_later, self.flush)
+        self._wants_timer = Timer(call_later, self._want_more)
 
     # -- for those above --------------------------------------------------------------------------------------
 
@@ -128,6 +129,7 @@ class Overlay:
             self._claims.expire(now_s)
             self._strikes.clear()
         self._exchange.expire(now_s)
+        self._wants.step()
         self.flush()
 
     # -- LinkEvents -------------------------------------------------------------------------------------------
@@ -275,6 +277,14 @@ class Overlay:
                 node = self._paths.nodes.get(name)
                 self._wants.set(name, node.interest if node is not None and node.protocol else ())
             self.on_nodes_changed(names)
+            if self._wants.is_behind:
+                self._wants_timer.at(now_s, now_s)
+
+    def _want_more(self) -> None:
+        """The next turn: what nodes with thousands of filters want is put in place step by step."""
+        if self._wants.step():
+            now_s = self._clock_s()
+            self._wants_timer.at(now_s, now_s)
 
     def _say_own(self, *, urgent: bool) -> None:
         """urgent: a message follows that must not overtake it."""

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import msgspec
 import pytest
 
 from mesh.replication.bodies import BodyEncoder
-from mesh.replication.messages import Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
+from mesh.replication.intake import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
+from mesh.replication.messages import BY_TIME, Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
+from mesh.replication.origin import TIMES_AT_ONCE
 from mesh.replication.settings import ReplicationSettings
 from routing.event import Event
 from routing.settings import StreamSettings
@@ -180,6 +183,81 @@ def test_a_node_that_claims_any_number_of_partitions_opens_a_bounded_number_of_f
     cloud.subscribe("#")
     world.run(1)
     assert len(cloud.replication.intake.branches) == 20
+
+
+def test_claims_of_hundreds_of_streams_are_followed_in_steps():
+    """So many partitions per turn of the loop, however many a node has; all of them in the end."""
+    world = World(1)
+    graz, cloud = world.add("graz"), world.add("cloud")
+    graz.streams = [StreamSettings(f"s{number}", ("#",), partitions=100_000) for number in range(256)]
+    intake = cloud.replication.intake
+    counts = [0]
+    call_soon = cloud.router.call_soon
+    cloud.router.call_soon = lambda work: call_soon(lambda: (work(), counts.append(len(intake.branches))))
+    cloud.subscribe("#")
+    world.run(1)
+    assert counts[-1] == PARTITIONS_MAX
+    assert max(after - before for before, after in pairwise(counts)) <= SYNC_STEP // OPEN_COST + 1
+
+
+def test_a_node_that_is_gone_before_all_of_it_was_followed_is_let_go_of():
+    world = World(1)
+    graz, cloud = world.add("graz"), world.add("cloud")
+    graz.streams = [StreamSettings(f"s{number}", ("#",), partitions=100_000) for number in range(256)]
+    intake = cloud.replication.intake
+    call_soon = cloud.router.call_soon
+
+    def cut_in_the_middle(work):
+        if len(intake.branches) >= 100:
+            world.cuts.add(frozenset(("graz", "cloud")))
+        call_soon(work)
+
+    cloud.router.call_soon = cut_in_the_middle
+    cloud.subscribe("#")
+    world.run(2)
+    cloud.router.call_soon = call_soon
+    assert 100 <= len(intake.branches) < PARTITIONS_MAX and not intake._syncing
+    cloud.do(lambda: intake.nodes_changed({"graz"}))            # as the overlay tells it
+    world.cuts.clear()
+    cloud.do(lambda: intake.nodes_changed({"graz"}))
+    world.run(2)
+    assert len(intake.branches) == PARTITIONS_MAX
+
+
+def test_times_of_filters_are_looked_up_once_each_and_in_steps():
+    _, graz, _, _ = pair()
+    partition = graz.router.streams.partition("events", 0)
+    looked_up, per_turn = [], []
+    look_up = partition.offset_for_time
+    partition.offset_for_time = lambda ms: looked_up.append(ms) or look_up(ms)
+    call_soon = graz.router.call_soon
+    graz.router.call_soon = lambda work: call_soon(lambda: (work(), per_turn.append(len(looked_up))))
+
+    def ask(sequence, wants):
+        message = encode(pull(graz, sequence=sequence, version=sequence, wants=wants))
+        graz.do(lambda: graz.replication.on_message("cloud", message))
+
+    ask(1, [Want(f"x{number}", BY_TIME, since_ms=5) for number in range(1_000)])
+    assert looked_up == [5]
+    ask(2, [Want(f"y{number}", BY_TIME, since_ms=number) for number in range(1_000)])
+    assert sorted(looked_up[1:]) == list(range(1_000))
+    assert max(after - before for before, after in pairwise(per_turn)) <= TIMES_AT_ONCE
+    outlet = graz.replication.outlets.by_key["cloud", "events", 0, 5]
+    assert {want.filter for want in outlet.selection.wants} == {f"y{number}" for number in range(1_000)}
+
+
+def test_of_pulls_that_come_while_times_are_looked_up_the_latest_counts():
+    _, graz, _, _ = pair()
+
+    def ask(sequence, wants):
+        graz.replication.on_message("cloud", encode(pull(graz, sequence=sequence, version=sequence, wants=wants)))
+
+    ask(1, [Want(f"y{number}", BY_TIME, since_ms=number) for number in range(1_000)])
+    ask(3, [Want("three", 0)])
+    ask(2, [Want("two", 0)])
+    graz.turn()
+    outlet = graz.replication.outlets.by_key["cloud", "events", 0, 5]
+    assert [want.filter for want in outlet.selection.wants] == ["three"]
 
 
 def test_a_window_without_end_is_cut_to_ours():

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import pairwise
 
 import pytest
 
 from mesh.topology.covering import Covering, shorten, widen
-from mesh.topology.interest import LEVELS_OWN_MAX, OwnInterest, Wants
+from mesh.topology.interest import CHANGE_STEP, LEVELS_OWN_MAX, REBUILD_EVERY_S, OwnInterest, Wants
 from mesh.topology.nodestate import FILTER_CHARACTERS_MAX, check_filters
 from routing.topic import check_filter, filter_covers, filter_matches
 
@@ -147,6 +148,20 @@ def test_a_widened_interest_narrows_again_when_there_is_less_of_it() -> None:
     assert interest.filters == ("a/98", "a/99") and not interest.widened
 
 
+def test_filters_that_go_one_after_the_other_do_not_have_the_set_made_anew_without_end() -> None:
+    interest = OwnInterest(filters_max=8, linger_s=1.0)
+    for number in range(200):
+        interest.want(f"a/{number}")
+        interest.unwant(f"a/{number}", number * 0.02)           # one goes in every tick
+    begun = 0
+    for tick in range(1, 401):
+        before = interest._todo
+        interest.tick(tick * 0.02)
+        begun += interest._todo is not before
+    assert begun <= 2 + 200 * 0.02 / REBUILD_EVERY_S
+    assert interest.filters == ()
+
+
 def test_topics_of_the_node_itself_are_not_told() -> None:
     interest = OwnInterest(filters_max=8, linger_s=1.0)
     assert not interest.want("$SYS/#") and not interest.want("$reply/n/+")
@@ -188,3 +203,29 @@ def test_wants_names_exactly_the_nodes_whose_filters_match(seed: int) -> None:
     for node in truth:
         wants.set(node, ())
     assert wants.count == 0 and not wants._trie._root.children
+
+
+def test_thousands_of_filters_of_one_node_are_put_in_place_in_steps() -> None:
+    wants = Wants()
+    seen = [wants.count]
+
+    def work_off() -> None:
+        while True:
+            more = wants.step()
+            seen.append(wants.count)
+            if not more:
+                return
+
+    wants.set("evil", [f"a/{number}" for number in range(4_000)])
+    seen.append(wants.count)
+    wants.set("graz", ["b/#"])
+    work_off()
+    assert wants.of("a/3999") == ("evil",) and wants.of("b/1") == ("graz",)
+    wants.set("evil", [f"c/{number}" for number in range(4_000)])
+    seen.append(wants.count)
+    wants.set("evil", ["d"])                                    # only the last word counts
+    seen.append(wants.count)
+    work_off()
+    assert all(abs(after - before) <= CHANGE_STEP for before, after in pairwise(seen)), seen
+    assert wants.count == 2 and not wants.is_behind
+    assert (wants.of("a/1"), wants.of("c/1"), wants.of("d"), wants.of("b/1")) == ((), (), ("evil",), ("graz",))
