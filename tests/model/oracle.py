@@ -339,10 +339,10 @@ class Oracle:
             if not dup or (known.owed.event.topic, known.owed.event.payload, known.owed.qos) != (topic, payload, qos):
                 raise Violation("the id is in use", what)
             return
-        if dup and qos == 1 and not any(
+        if dup and qos and not any(
                 owed.again and (owed.event.topic, owed.event.payload) == (topic, payload)
                 for owed in (*session.owed, *(one for group in self._groups_of(session) for one in group.owed))):
-            repeated = self._repeated(session, topic, payload)
+            repeated = self._repeated(session, topic, payload, qos)
             if repeated is not None:
                 session.open[packet_id] = repeated
                 return
@@ -364,12 +364,14 @@ class Oracle:
             session.last[place] = max(event.number, session.last.get(place, 0))
             if event.retain:
                 session.newest[topic] = max(event.number, session.newest.get(topic, 0))
+        got = None
         if qos:
             got = Got(found, group, crashes=self.crashes[session.node])
             got.owed.qos = qos
             session.open[packet_id] = got
-            if qos == 1:
-                (session if group is None else group).seen.setdefault((topic, payload), []).append(got)
+        if qos == 1 or (group is not None and not qos):
+            got = got or Got(Owed(event, 0, retain, identifiers), group, True, self.crashes[session.node])
+            (session if group is None else group).seen.setdefault((topic, payload), []).append(got)
 
     def _find(self, session: Session, topic: str, payload: bytes, qos: int, retain: bool,
               identifiers: tuple[int, ...], *, dup: bool) -> tuple[Owed | None, Group | None]:
@@ -389,8 +391,8 @@ class Oracle:
                     exact = (min(owed.event.qos, share.qos), owed.event.retain and share.retain_as_published,
                              _identifiers(session, [share])) == (qos, retain, identifiers)
                 here = share is None or entries is group.owed
-                fit = (here, exact and owed.must, (owed.again or owed.unread) == dup, exact,
-                       share is None and owed.must, owed.retain == retain)
+                fit = (here, exact and owed.must, (owed.again or owed.unread) == dup,
+                       share is None and owed.qos == qos, share is None and owed.must, exact, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries
         if best is None:
@@ -406,19 +408,22 @@ class Oracle:
         """It is not owed. QoS 1 may come twice where a crash took the answer."""
         if not qos and session.crashes and any(one.share for one in session.subscriptions.values()):
             return                                          # a share repeats it, it does not know for whom
-        got = self._repeated(session, topic, payload) if qos == 1 else None
+        got = self._repeated(session, topic, payload, qos) if qos else None
         if got is None:
             raise Violation("not owed", f"{what}; it is owed " + ", ".join(
                 f"{one.event.topic} {one.event.payload!r} qos {one.qos} retain {one.retain} {one.identifiers}"
                 for one in session.owed if one.event.topic == topic))
         session.open[packet_id] = got
 
-    def _repeated(self, session: Session, topic: str, payload: bytes) -> Got | None:
-        """A copy with QoS 1 that came before a crash of its node: each of them may come once more after it."""
+    def _repeated(self, session: Session, topic: str, payload: bytes, qos: int) -> Got | None:
+        """A copy with QoS 1 that came before a crash of its node: each of them may come once more after it.
+
+        So may a copy that went to a member of QoS 0 of a group, to another member, with his QoS.
+        """
         crashes = self.crashes[session.node]
         for seen in (session.seen, *(group.seen for group in self._groups_of(session))):
             for got in seen.get((topic, payload), ()):
-                if got.crashes < crashes:
+                if got.crashes < crashes and got.owed.qos in (0, qos):
                     got.crashes = crashes
                     self.repeats[session.node, topic, payload] += 1
                     return got
