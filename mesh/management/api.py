@@ -41,6 +41,7 @@ PREFIX: Final = "/api/v1"
 FRESH_MAX_S: Final = 1.0            # a snapshot serves all who ask within so long, …
 FRESH_PER_COST: Final = 50          # … or within so many times what it cost to take: 2 % of a core at the most
 READS: Final = ("status", "overview", "ledger", "history", "browse", "whoami", "clock")
+FEW_ROWS: Final = 100               # so many are taken anew for everybody: who has just made something sees it
 LINK_ACTS: Final = ("pause", "resume", "drain", "kick")
 MANY_ROWS: Final = 500              # more of them are filtered and encoded in a thread
 
@@ -154,7 +155,8 @@ class Api:
 
     async def _collect(self, resource: Resource) -> Taken:
         rows, cost_s = await in_steps(resource.rows())
-        taken = Taken(rows, self._node.router.clock_s(), min(cost_s * FRESH_PER_COST, FRESH_MAX_S))
+        fresh_s = min(cost_s * FRESH_PER_COST, FRESH_MAX_S) if len(rows) > FEW_ROWS else 0.0
+        taken = Taken(rows, self._node.router.clock_s(), fresh_s)
         self._taken[resource.name] = taken
         return taken
 

@@ -24,6 +24,7 @@ from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
 from mesh.identity.first_admin import first_admin
 from mesh.management.admin import Management
+from mesh.management.sampler import resident_bytes
 from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
 from mesh.process.clockfile import write_note
@@ -32,6 +33,7 @@ from mesh.process.limits import OpenFiles, freeze_start, tune_process
 from mesh.process.listener import Listener
 from mesh.process.logs import set_up_logs
 from mesh.process.loop import loop_factory
+from mesh.process.memory import FreeMemory
 from mesh.process.reload import reload
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
@@ -41,6 +43,7 @@ from protocols.transport import SocketListener, SocketSettings
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.05               # timers of consumers: ack timeouts and redelivery are this exact
+MEMORY_S = 5.0              # free memory goes back to the machine
 MAINTAIN_S = 1.0            # retention, rolling by age, compaction
 CLOCK_S = 1.0               # is the wall clock where it should be?
 LOG_CLOSE_MAX_S = 10.0      # beyond the stop timeout, for the last sync; a disk that hangs must not hold the process
@@ -153,6 +156,7 @@ class Service:
         self._every(node, "tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every(node, "maintain", MAINTAIN_S, node.maintain)
         self._every(node, "clock", CLOCK_S, node.watch_clock)
+        self._every(node, "memory", MEMORY_S, FreeMemory(resident_bytes).look)
         return node
 
     async def _http_factory(self, node: Node, app: web.Application,

@@ -239,6 +239,7 @@ async def read_body(request: web.Request, session: Session, settings: RestSettin
             raise too_large(limit)
         return body
     parts: list[bytes] = []
+    part = b""
     size = 0
     with memory.account(session) as account:
         try:
@@ -249,9 +250,12 @@ async def read_body(request: web.Request, session: Session, settings: RestSettin
                         raise too_large(limit)
                     account.hold(len(part) + PART_BYTES)
                     parts.append(part)
+            return b"".join(parts)
         except TimeoutError:
             raise too_slow() from None
-        return b"".join(parts)
+        finally:
+            parts.clear()       # the error of a lost connection keeps this frame until a collection
+            part = b""
 
 
 async def plain_parts(request: web.Request, account: Account, settings: RestSettings) -> AsyncIterator[bytes]:
@@ -279,6 +283,8 @@ async def plain_parts(request: web.Request, account: Account, settings: RestSett
         raise MalformedRequest(str(error)[:200]) from None
     except ValueError as error:
         raise Problem(400, "body-invalid", f"the compressed body is broken: {error}", {"Connection": "close"}) from None
+    finally:
+        part = b""
 
 
 class Arrivals:

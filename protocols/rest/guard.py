@@ -107,7 +107,11 @@ class GuardedHandler(RequestHandler):
             self._lost.set_result(None)
         self.on_writing = None
         self.reads.drop_later()
+        request = self._current_request
         super().connection_lost(exc)
+        buffer = getattr(request.content, "_buffer", None) if request is not None else None
+        if buffer:
+            buffer.clear()                      # of a body that nobody will read
 
     def data_received(self, data: bytes) -> None:
         """A read; or nothing, from aiohttp itself, when it goes on with what it has kept."""

@@ -11,7 +11,7 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every bound has a unit in its name and a precedent or reason beside it."""
 
     body_bytes_max: int = 1024 * 1024           # design: request body 1 MiB; above it 413
-    bodies_bytes_max: int = 128 * 1024 * 1024   # of all requests that are being read; beyond it 503, or 429 by share
+    bodies_bytes_max: int = 64 * 1024 * 1024    # of all requests that are being read; beyond it 503, or 429 by share
     body_stall_s: float = 10.0                  # a body that takes memory and does not come on is given up, with 408;
     body_rate_min_bytes: int = 500              # so many bytes are a second more; both as in mod_reqtimeout of Apache
     head_line_bytes_max: int = 8190             # request line and each field line; Apache and aiohttp: 8190
