@@ -21,8 +21,7 @@ class FreeMemory:
     def __init__(self, resident_bytes: Callable[[], int]) -> None:
         """resident_bytes(): memory that the process holds now."""
         self._resident_bytes = resident_bytes
-        self._smallest = 0
-        self._last = 0
+        self._smallest = self._last = resident_bytes()
         self._thread: threading.Thread | None = None
         self._trim: Callable[[int], int] | None
         try:
@@ -37,7 +36,7 @@ class FreeMemory:
         now = self._resident_bytes()
         calm = now - self._last < SETTLED_BYTES
         self._last = now
-        self._smallest = min(self._smallest or now, now)
+        self._smallest = min(self._smallest, now)
         if calm and now - self._smallest > GROWN_BYTES:
             self._smallest = now            # looked at again when it has grown once more
             self._thread = threading.Thread(target=self._trim, args=(0,), name="memory", daemon=True)

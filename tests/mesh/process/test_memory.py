@@ -25,7 +25,7 @@ def look(memory: FreeMemory) -> None:
 
 
 def test_a_process_that_grew_and_is_calm_gives_back_once() -> None:
-    calls, memory = watched([60, 60, 200, 260, 262, 262, 263])
+    calls, memory = watched([60, 60, 60, 200, 260, 262, 262, 263])
     trimmed = []
     for _ in range(7):
         look(memory)
@@ -34,7 +34,7 @@ def test_a_process_that_grew_and_is_calm_gives_back_once() -> None:
 
 
 def test_what_came_back_is_the_new_ground_from_which_growth_counts() -> None:
-    calls, memory = watched([60, 200, 200, 70, 70, 110, 110])
+    calls, memory = watched([60, 60, 200, 200, 70, 70, 110, 110])
     for _ in range(7):
         look(memory)
     assert len(calls) == 2
