@@ -156,7 +156,7 @@ def other_paths() -> Paths:
         "/mqtt": {"get": mqtt}, "/": {"get": {**mqtt, "operationId": "mqttAtRoot"}},
         "/v1/ws": {"get": operation(
             "websocket", "websocket", "The JSON protocol over WebSocket", no_answer(101),
-            (*handshake, "bad-credentials", "not-authorized", "locked-out", "quota-exceeded"), login=False)},
+            (*handshake, "bad-credentials", "not-authorized", "locked-out", "busy", "quota-exceeded"), login=False)},
         "/v1/ws/example": {"get": operation(
             "websocketExample", "websocket", "A page to try it with",
             {"200": {"description": "HTML.", "content": {"text/html": {"schema": TEXT}}}}, login=False)},

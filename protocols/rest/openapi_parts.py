@@ -13,7 +13,7 @@ Paths: TypeAlias = dict[str, dict[str, Part]]       # path → method in lower c
 # What any request may be answered, whatever it asks for: guard.py, entry.py, auth.py.
 ANY = ("malformed-request", "foreign-origin", "foreign-host", "request-timeout", "uri-too-long", "head-too-large",
        "rate-limited", "internal-error", "shutting-down")
-LOGIN = ("bad-credentials", "not-authorized", "locked-out", "quota-exceeded")
+LOGIN = ("bad-credentials", "not-authorized", "locked-out", "busy", "quota-exceeded")
 BODY = ("payload-too-large", "encoding-unsupported", "body-invalid", "expectation-failed", "overloaded")
 STORE = ("storage-full", "storage-failed", "outcome-unknown")
 JSON = "application/json"

@@ -7,6 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing.errors import StorageError
 from routing.event import Event
 from routing.log.batch import HEADER_BYTES, BatchError, build_batch, check_batch
 from routing.log.codecs import expand
@@ -118,7 +119,11 @@ def test_arbitrary_harm_to_a_partition_is_survived(tmp_path):
             (root / name).write_bytes(data)
         for name in rng.sample(sorted(original), rng.randint(1, 3)):
             (root / name).write_bytes(harmed(original[name], rng))
-        store = make_store(root, tail_cache_bytes=0)
+        try:
+            store = make_store(root, tail_cache_bytes=0)
+        except StorageError as error:           # all three places that name this log: it must not become another one
+            assert "the name of this log is lost" in str(error)
+            continue
         partition = open_partition(store, segment_bytes=2_000)
         for event in scan_all(partition):
             assert int(event.payload) == event.offset and event.topic == f"t/{event.offset % 3}"

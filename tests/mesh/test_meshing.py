@@ -121,7 +121,7 @@ def test_rules_are_asked_of_who_publishes_and_of_who_reads_and_never_of_the_node
     ben, _ = net.subscribe("n2", "live/open/#", client="ben")
     replies = Replies(net.desks["n0"].router, "n0")
     answers = []
-    topic = replies.expect(answers.append)
+    topic = replies.expect("ana", answers.append)
     net.run(0.1)
     refused = net.desks["n0"].publish("live/open/1", "live/closed/1", "other/1").refusals
     net.publish("n2", Event(topic, b"yes", 1))                      # who was asked may answer, whatever his rights

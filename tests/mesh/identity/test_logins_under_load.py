@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_frees_its_place_and_costs_no_check(argon: Ar
     late = stand.ask("dev-9")
     argon.go_on()
     assert isinstance(await stand.answer(late), Identity)
-    assert len(argon.asked) == 3
+    assert argon.asked.count(b"right") == 3     # a thread of the test before may bring one of its own
     stand.cancels[0]()                          # after its answer: nothing
     assert isinstance(await stand.answer(stand.ask("dev-9")), Identity)
 
@@ -139,7 +139,7 @@ async def test_a_wrong_guess_counts_also_when_its_client_has_gone(argon: Argon) 
     for number in range(5):
         stand.ask("dev-1", f"guess {number}")
         stand.cancels[-1]()
-        await stand.answer(stand.ask("dev-2"))      # behind it
+        await stand.answer(stand.ask(f"dev-{number + 2}"))      # behind it; who was in once is let in at once
     answer = await stand.answer(stand.ask("dev-1"))
     assert isinstance(answer, Refusal) and answer.reason is Reason.LOCKED_OUT
     assert isinstance(await stand.answer(stand.ask("dev-1", address=AWAY)), Identity), "not from another address"

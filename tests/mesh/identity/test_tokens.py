@@ -71,7 +71,8 @@ def text(answer):
 
 async def test_a_good_token_gives_user_roles_and_its_end():
     stand = Stand()
-    assert await stand.ask(token()) == TokenUser("pos-7", ("cashier",), (NOW_S + 630) * 1000)
+    good = await stand.ask(token())
+    assert good == TokenUser("pos-7", ("cashier",), (NOW_S + 630) * 1000, "jwt:https://login.example")
     assert await stand.ask(token()) == await stand.ask(token(aud=["other", AUDIENCE], nbf=NOW_S, iat=NOW_S))
     assert stand.issuer.fetches == 1
 
@@ -313,8 +314,8 @@ async def test_an_api_key_gives_its_user_until_it_expires(tmp_path):
         ApiKeySettings("ci", hash_key(key), roles=("builder",)),
         ApiKeySettings("till", f"file:{tmp_path}/hash", user="pos-7", expires=datetime.fromtimestamp(NOW_S + 5, UTC))))
     stand = Stand(settings=None, keys=keys)
-    assert await stand.ask(key.encode()) == TokenUser("ci", ("builder",), None)
-    assert await stand.ask(short.encode()) == TokenUser("pos-7", (), (NOW_S + 5) * 1000)
+    assert await stand.ask(key.encode()) == TokenUser("ci", ("builder",), None, f"key:{hash_key(key)}")
+    assert await stand.ask(short.encode()) == TokenUser("pos-7", (), (NOW_S + 5) * 1000, f"key:{hash_key(short)}")
     stand.now_s += 5
     assert text(await stand.ask(short.encode())) == "the API key has expired"
     for wrong in (make_key().encode(), b"mgk_", key.encode()[:-1], b"mgk_" + key[4:].swapcase().encode(), b"mgk_\xff"):
