@@ -15,7 +15,7 @@ from aiohttp import web
 
 from console.columns import TABLES
 from console.management import Management, Refused
-from console.pages import Pages, zone_name
+from console.pages import ZONE_COOKIE, Pages
 from console.static import add_static
 from console.topology import draw, matrix
 
@@ -159,7 +159,7 @@ class Console:
 
     async def settings(self, request: web.Request) -> web.Response:
         return await self._pages.answer(request, "settings.html", "Settings", "",
-                                        status=await self._api.get(request, "status"), zone=zone_name(request))
+                                        status=await self._api.get(request, "status"))
 
     async def help(self, request: web.Request) -> web.Response:
         return await self._pages.answer(request, "help.html", "Help", "")
@@ -191,7 +191,7 @@ class Console:
     async def set_zone(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         response = go_to(f"{self._base}/settings")
-        response.set_cookie("meshgate-zone", quote(_text(form, "zone")[:64], safe=""), path="/", httponly=True,
+        response.set_cookie(ZONE_COOKIE, quote(_text(form, "zone")[:64], safe=""), path="/", httponly=True,
                             samesite="Lax", max_age=365 * 86_400)
         return response
 

@@ -44,3 +44,6 @@ class Management(Protocol):
 
     def cookie(self, request: web.Request) -> str:
         """The name of the session's cookie on this connection."""
+
+    def cookie_value(self, request: web.Request, name: str) -> str:
+        """What a cookie of the request holds; "" without it."""

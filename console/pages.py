@@ -15,6 +15,7 @@ from console.static import address
 
 CONTENT_POLICY: Final = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
                          "img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+ZONE_COOKIE: Final = "meshgate-zone"
 MENU: Final = (
     ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
     ("browse", "Browse"), ("consumers", "Consumers"), ("webhooks", "Webhooks"), ("clients", "Clients"),
@@ -40,14 +41,19 @@ class Pages:
 
     async def answer(self, request: web.Request, template: str, title: str, live: str, **values: Any) -> web.Response:
         """live: the topics of the stream that keeps the page fresh; "" for none."""
-        zone = show.zone_of(zone_name(request))
+        zone_name = self.zone_name(request)
+        zone = show.zone_of(zone_name)
         now_ms = time.time_ns() / 1e6
         me = await self._api.get(request, "whoami")
         text = self._templates.get_template(template).render(
             title=title, live=live, me=me, here=request.path, query=request.query_string,
             time=lambda value: show.time_of(value, zone), since=lambda value: show.since_of(value, now_ms),
-            zone=values.pop("zone", zone_name(request)), open_node=self._api.open, **values)
+            zone=zone_name, open_node=self._api.open, **values)
         return page(text)
+
+    def zone_name(self, request: web.Request) -> str:
+        """The time zone that this browser wants, as it wrote it."""
+        return unquote(self._api.cookie_value(request, ZONE_COOKIE)) or show.ZONE_DEFAULT
 
     def login(self, to: str, problem: str, status: int) -> web.Response:
         text = self._templates.get_template("login.html").render(to=to, problem=problem)
@@ -62,10 +68,6 @@ def page(text: str, status: int = 200) -> web.Response:
     response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
     return response
-
-
-def zone_name(request: web.Request) -> str:
-    return unquote(request.cookies.get("meshgate-zone", "")) or show.ZONE_DEFAULT
 
 
 def value_at(row: dict[str, Any], path: str) -> Any:

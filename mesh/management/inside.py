@@ -11,6 +11,7 @@ from console.management import Refused
 from mesh.management.doors import IDENTITY, secret_of
 from mesh.management.sessions import COOKIE, SECURE_COOKIE
 from mesh.management.table import QueryError, parse_query
+from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
 from routing.policy import Action
 
@@ -69,6 +70,9 @@ class Inside:
 
     def cookie(self, request: web.Request) -> str:
         return SECURE_COOKIE if request.secure else COOKIE
+
+    def cookie_value(self, request: web.Request, name: str) -> str:
+        return cookie_of(request.headers, name)
 
 
 def plain(value: Any) -> dict[str, Any]:
