@@ -29,7 +29,7 @@ from tests.support.wait import wait_until
 
 ANSWER_S = 60.0
 READY_S = 60.0
-STALL_S = 15.0                      # nothing has come for so long: what is missing does not come
+STALL_S = 45.0                      # nothing has come for so long, which is longer than a webhook waits between tries
 KILL_DELAY_S = 0.4                  # the kill comes at a random moment within this time after load has resumed
 KILL_IN_START = 0.15                # this share of kills hits a node that has just been started
 KILL_IN_RETURN = 0.25               # and this one a node that is ready, while its clients are coming back
