@@ -81,6 +81,7 @@ def _clock(node: Node) -> Iterator[Item]:
 
 
 def _links(node: Node, sampler: Sampler) -> Iterator[Item]:
+    cut: list[str] | None = None                # nodes out of reach: asked for once, and only with a link down
     for row in node.links.snapshot():
         state, identifier = str(row["state"]), str(row["id"])
         since = sampler.state_is("link", identifier, state)
@@ -88,7 +89,8 @@ def _links(node: Node, sampler: Sampler) -> Iterator[Item]:
         url = f"/links/{quote(identifier, safe='')}"
         backlog = row["backlog"]["seconds"]
         if state == "down":
-            cut = [known["name"] for known in node.mesh.snapshot()["nodes"] if known["hops"] is None]
+            if cut is None:
+                cut = [str(known["name"]) for known in node.mesh.snapshot()["nodes"] if known["hops"] is None]
             yield Item("broken", "link", identifier, f"the link to {other} is down",
                        f"cut off from here: {', '.join(cut[:5])}" if cut else "other ways are used",
                        row["last_error"] or "see whether the other node runs and can be reached", url, since)

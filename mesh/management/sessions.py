@@ -69,13 +69,6 @@ class Sessions:
     def close(self, secret: str) -> None:
         self._by_hash.pop(_hash(secret), None)
 
-    def close_id(self, identifier: str) -> bool:
-        for key, session in list(self._by_hash.items()):
-            if session.id == identifier:
-                del self._by_hash[key]
-                return True
-        return False
-
     def drop(self, ended: Callable[[Identity], bool]) -> int:
         """End those whose login does not hold any more. Returns how many."""
         gone = [key for key, session in self._by_hash.items() if ended(session.identity)]
