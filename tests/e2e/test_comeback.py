@@ -24,6 +24,8 @@ from tests.mesh.identity.tokens import jwk, jwks, rsa_key, token
 from tests.support.node import Node
 from tests.support.rawmqtt import connect_packet
 
+pytestmark = pytest.mark.measured
+
 SOAK = os.environ.get("MESHGATE_SOAK") == "1"
 USERS, TOKENS = (2_000, 10_000) if SOAK else (200, 200)
 WITHIN_S = 10.0 if SOAK else 1.0            # they come within this time

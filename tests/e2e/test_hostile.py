@@ -19,6 +19,8 @@ from tests.support.rawmqtt import RawMqtt, connect_packet, open_mqtt
 from tests.support.sse import CurlSse
 from tests.support.wait import DEADLINE_S, wait_until
 
+pytestmark = pytest.mark.measured
+
 GROWTH_MAX = 48 * 1024 * 1024
 PORTS = ("mqtt", "http", "console", "mqtts", "https")
 

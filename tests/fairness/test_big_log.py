@@ -20,6 +20,8 @@ from tests.fairness.harness import hold
 from tests.support.node import Node
 from tests.support.routing import Desk
 
+pytestmark = pytest.mark.measured
+
 SOAK = os.environ.get("MESHGATE_SOAK") == "1"
 BATCH = 2_000
 STREAM = '[[streams]]\nname = "events"\ncapture = ["#"]\n'

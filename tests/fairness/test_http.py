@@ -12,6 +12,8 @@ import pytest
 from tests.fairness.floods import Flood
 from tests.fairness.harness import grows, hold
 
+pytestmark = pytest.mark.measured
+
 SEVERAL = 1 << 20               # bytes of a chunk, about
 HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
 

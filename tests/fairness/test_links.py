@@ -19,6 +19,8 @@ from tests.fairness.floods import Flood
 from tests.fairness.harness import hold
 from tests.support.node import Node
 
+pytestmark = pytest.mark.measured
+
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

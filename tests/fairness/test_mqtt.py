@@ -9,6 +9,8 @@ from tests.fairness.floods import Flood
 from tests.fairness.harness import grows, hold
 from tests.support.rawmqtt import connect_packet, publish_packet, subscribe_packet, unsubscribe_packet
 
+pytestmark = pytest.mark.measured
+
 SEVERAL = 1 << 20               # bytes of a chunk, about
 
 

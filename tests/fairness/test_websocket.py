@@ -10,6 +10,8 @@ from tests.fairness.floods import Flood
 from tests.fairness.harness import hold
 from tests.support.rawmqtt import connect_packet, publish_packet
 
+pytestmark = pytest.mark.measured
+
 SEVERAL = 1 << 19
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 

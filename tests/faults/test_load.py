@@ -19,6 +19,8 @@ from tests.support.node import Node
 from tests.support.rawmqtt import open_mqtt
 from tests.support.wait import DEADLINE_S, wait_until
 
+pytestmark = pytest.mark.measured
+
 STALLED_EVENTS = 60_000
 RELOADS = 20
 CUTS = 60

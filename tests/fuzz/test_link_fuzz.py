@@ -26,6 +26,8 @@ from mesh.link.proxy import ProxyError, check_reply
 from mesh.link.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 
+pytestmark = pytest.mark.measured
+
 HELLO = Hello(1, 1, "graz", "site", "epoch", "boot", "0.1", 1_700_000_000_000, "l1", "token", ("x", "y"), 3, 65_536)
 SEEDS = [
     encode_frame(frame) for frame in (

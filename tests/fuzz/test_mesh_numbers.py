@@ -36,6 +36,8 @@ from routing.event import Event, Properties
 from tests.mesh.replication.harness import World
 from tests.mesh.test_meshing import MeshNet
 
+pytestmark = pytest.mark.measured
+
 NUMBERS = (-(2**63), -1, 0, 1, 2**31, 4 * 10**10, 2**53, 2**62, 2**63 - 1, 2**64 - 1)
 FRAME_BYTES = 96 * 1024                # far less than a link takes, for a short test: what matters is the ratio
 CPU_S_MAX = 2.0                         # of one message, on a slow machine under tracemalloc; honest ones take 10 ms

@@ -24,6 +24,8 @@ from tests.protocols.mqtt.harness import Broker
 from tests.support import rawmqtt as m
 from tests.support.rawmqtt import Will, connect_packet, packet, publish_packet, subscribe_packet, unsubscribe_packet
 
+pytestmark = pytest.mark.measured
+
 SETTINGS = MqttSettings()
 USERS = [(m.USER_PROPERTY, ("name", "value"))] * 3
 PUBLISH_VALUES = [(m.PAYLOAD_FORMAT, 0), (m.MESSAGE_EXPIRY, 60), (m.CONTENT_TYPE, "text"), (m.RESPONSE_TOPIC, "r"),

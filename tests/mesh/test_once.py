@@ -10,6 +10,8 @@ import pytest
 from mesh import once
 from mesh.once import Once
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.mark.parametrize("seed", range(100))
 def test_every_number_is_new_once_in_whatever_order_it_comes(seed, monkeypatch):

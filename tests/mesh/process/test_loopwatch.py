@@ -13,6 +13,8 @@ import pytest
 from mesh.process.loopwatch import HELD_S, LOOK_S, LoopWatch, stack_of
 from routing.turns import Share, Turns
 
+pytestmark = pytest.mark.measured
+
 
 class Client(Share):
     def describe(self):

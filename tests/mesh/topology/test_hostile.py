@@ -13,6 +13,8 @@ from mesh.topology.nodestate import Change as ChangeEntry
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 
+pytestmark = pytest.mark.measured
+
 
 def record(name, sequence=1, boot="b", **fields) -> bytes:
     return encode(Whole(0, encode(NodeRecord(name, boot, sequence, "s", "e", "1", 1, 1, 0, **fields))))

@@ -12,6 +12,8 @@ from mesh.topology.interest import CHANGE_STEP, LEVELS_OWN_MAX, REBUILD_EVERY_S,
 from mesh.topology.nodestate import FILTER_CHARACTERS_MAX, check_filters
 from routing.topic import check_filter, filter_covers, filter_matches
 
+pytestmark = pytest.mark.measured
+
 WORDS = ["a", "b", "c", "", "ä", "long" * 5]
 
 

@@ -234,6 +234,7 @@ def test_18_property_twice_or_foreign_or_unknown(broker):
     assert connack_code(broker, connect_packet("c", values=[(m.TOPIC_ALIAS, 5)])) == 0x81
 
 
+@pytest.mark.measured
 def test_19_ten_thousand_user_properties_cost_linear_time(make_broker):
     broker = make_broker()
     pairs = [(m.USER_PROPERTY, ("n", "v"))] * 10_000
@@ -292,6 +293,7 @@ def test_22_too_many_levels_and_too_many_subscriptions(make_broker):
     assert client.subscribe(("f/5", 0)).codes == [0]            # it is there already
 
 
+@pytest.mark.measured
 def test_22_match_cost_is_bounded(broker):
     client = broker.client("c")
     for start in range(0, 5_000, 500):
@@ -513,6 +515,7 @@ def test_a_flood_while_the_login_is_decided_is_bounded(make_broker):
     users.waiting.pop()()
 
 
+@pytest.mark.measured
 def test_a_million_tiny_reads_of_one_packet_cost_linear_time(broker):
     client = broker.client("c")
     client.feed(publish_packet("a", b"x" * 200_000, qos=1, packet_id=1)[:8])

@@ -123,6 +123,7 @@ def test_runs_of_acks(count):
     assert target.found[-1] == ("packet", 0xC0, b"")
 
 
+@pytest.mark.measured
 def test_alternating_packets_do_not_cost_more_the_longer_the_chunk_is():
     import time
 

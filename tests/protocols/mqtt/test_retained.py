@@ -165,6 +165,7 @@ def test_the_end_of_a_session_leaves_nothing_stored(broker):
 # -- work and memory
 
 
+@pytest.mark.measured
 def test_answers_take_turns_of_bounded_work(broker):
     """One who asks for everything, again and again, keeps nobody waiting and holds no lists."""
     keep(broker, 20 * STEP_EVENTS)

@@ -430,6 +430,7 @@ async def test_readers_above_the_bound_are_answered_503(tmp_path):
         second.close()
 
 
+@pytest.mark.measured
 async def test_a_hundred_readers_share_the_json(tmp_path):
     async with stand(tmp_path) as it:
         readers = [await Sse.open(it, "#") for _ in range(100)]
