@@ -30,7 +30,7 @@ from mesh.identity.tokens import Tokens
 from mesh.identity.users import User
 from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
-from mesh.management.snapshots import damaged_places, failed_partitions
+from mesh.management.tables.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
 from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
 from mesh.process.datadir import DataDirectory

@@ -51,7 +51,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from mesh.management.chain import verify
+    from mesh.management.acts.chain import verify
     from routing.log.inspect import payloads
 
     path = options.path

@@ -1,4 +1,4 @@
-"""Links as Prometheus metrics. Called by mesh/management/metrics.py with every scrape."""
+"""Links as Prometheus metrics. Called by mesh/management/figures/metrics.py with every scrape."""
 from __future__ import annotations
 
 from collections.abc import Iterator

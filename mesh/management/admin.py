@@ -18,15 +18,15 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from console.app import Console
-from mesh.management.answering import Answering
+from mesh.management.acts.audit import Audit
 from mesh.management.api import Api
-from mesh.management.audit import Audit
-from mesh.management.doors import Guard, Rights
-from mesh.management.inside import Inside
-from mesh.management.live import Live
-from mesh.management.metrics import Metrics
-from mesh.management.sampler import Sampler
-from mesh.management.sessions import Sessions
+from mesh.management.doors.answering import Answering
+from mesh.management.doors.guard import Guard, Rights
+from mesh.management.doors.inside import Inside
+from mesh.management.doors.sessions import Sessions
+from mesh.management.figures.live import Live
+from mesh.management.figures.metrics import Metrics
+from mesh.management.figures.sampler import Sampler
 from protocols.rest.auth import Doorkeeper
 from routing.policy import Action
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import hdrs, web
 
-from mesh.management.acts import Act, Acts, body_of
+from mesh.management.acts.act import Act, Acts, body_of
 from mesh.management.answers import json_answer
-from mesh.management.attention import overview
 from mesh.management.browse import Browser, parse_search
-from mesh.management.doors import IDENTITY, Guard, Rights
-from mesh.management.formats import choose_format, encode_page
-from mesh.management.live import Live
+from mesh.management.doors.guard import IDENTITY, Guard, Rights
+from mesh.management.figures.attention import overview
+from mesh.management.figures.live import Live
 from mesh.management.mesh_api import MeshApi
-from mesh.management.resources import Resource, resources
-from mesh.management.steps import in_steps
-from mesh.management.table import Page, Query, QueryError, Row, parse_query, select
+from mesh.management.tables.formats import choose_format, encode_page
+from mesh.management.tables.resources import Resource, resources
+from mesh.management.tables.steps import in_steps
+from mesh.management.tables.table import Page, Query, QueryError, Row, parse_query, select
 from protocols.event_json import parse_rfc3339
 from protocols.fields import list_of
 from protocols.rest.problems import Problem
@@ -32,8 +32,8 @@ from routing.policy import Action, Identity
 from routing.registry import start_position
 
 if TYPE_CHECKING:
-    from mesh.management.audit import Audit
-    from mesh.management.sampler import Sampler
+    from mesh.management.acts.audit import Audit
+    from mesh.management.figures.sampler import Sampler
     from mesh.node import Node
     from routing.log.partition import Partition
 

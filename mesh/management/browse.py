@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mesh.management.table import QueryError
+from mesh.management.tables.table import QueryError
 from protocols.event_json import event_shown, parse_rfc3339, rfc3339
 from routing.errors import TopicError
 from routing.topic import check_filter, filter_matches

@@ -24,7 +24,7 @@ from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
 from mesh.identity.first_admin import first_admin
 from mesh.management.admin import Management
-from mesh.management.sampler import resident_bytes
+from mesh.management.figures.sampler import resident_bytes
 from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
 from mesh.process.clockfile import write_note

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from protocols.fields import FieldRepeated, has, one_of
+from protocols.redrive import Redrives
 from protocols.rest import problem_types
 from protocols.rest.asyncapi import AsyncApiEndpoint
 from protocols.rest.auth import Authenticates, Doorkeeper
@@ -89,7 +90,8 @@ class RestServer:
         self._requests = RequestsEndpoint(router, doorkeeper, settings, self.counters, memory, replies)
         self._streams = StreamsEndpoint(router, doorkeeper, settings)
         self._retained = RetainedEndpoint(router, doorkeeper, settings)
-        self._dead_letters = DeadLettersEndpoint(self._consumers)
+        self.redrives = Redrives(router)
+        self._dead_letters = DeadLettersEndpoint(self._consumers, self.redrives)
         self._openapi = OpenApiEndpoint(version)
         self._asyncapi = AsyncApiEndpoint(router, doorkeeper, version)
         self._runner: GuardedRunner | None = None
@@ -170,7 +172,7 @@ class RestServer:
         self._servers.clear()
         self._sse.shutdown()
         self.pullers.shutdown()
-        self._dead_letters.shutdown()
+        self.redrives.shutdown()
         for upgrade in (self._websocket, self._json_websocket):
             if upgrade is not None:
                 await upgrade.shutdown()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mesh.management.chain import digest, verify
+from mesh.management.acts.chain import digest, verify
 from tests.support.node import Node, meshgate
 
 

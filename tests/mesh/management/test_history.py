@@ -1,4 +1,4 @@
-"""mesh/management/history.py and trend.py: rings against a plain list, forecasts against arithmetic."""
+"""mesh/management/figures/history.py and trend.py: rings against a plain list, forecasts against arithmetic."""
 from __future__ import annotations
 
 import math
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.management.history import Histories, Ring, Series
-from mesh.management.trend import Trend, forecast_of, short_duration, trend_of
+from mesh.management.figures.history import Histories, Ring, Series
+from mesh.management.figures.trend import Trend, forecast_of, short_duration, trend_of
 
 START = 1_000_000
 

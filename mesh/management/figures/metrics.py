@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from mesh.link.metrics import link_families
-from mesh.management.mesh_metrics import mesh_families
-from mesh.management.steps import in_steps
+from mesh.management.figures.mesh_metrics import mesh_families
+from mesh.management.tables.steps import in_steps
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mesh.management.trend import WINDOW_S, forecast_of, trend_of
+from mesh.management.figures.trend import WINDOW_S, forecast_of, trend_of
 
 if TYPE_CHECKING:
-    from mesh.management.sampler import Sampler
+    from mesh.management.figures.sampler import Sampler
     from routing.router import Router
 
 

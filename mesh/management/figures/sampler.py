@@ -16,8 +16,8 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mesh.management.history import Histories
-from mesh.management.steps import in_steps
+from mesh.management.figures.history import Histories
+from mesh.management.tables.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.node import Node

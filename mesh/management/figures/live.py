@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 
-from mesh.management.attention import overview
-from mesh.management.sampler import rates_of
-from mesh.management.table import QueryError
+from mesh.management.figures.attention import overview
+from mesh.management.figures.sampler import rates_of
+from mesh.management.tables.table import QueryError
 from protocols.rest.problems import Problem
 
 if TYPE_CHECKING:
-    from mesh.management.sampler import Sampler
+    from mesh.management.figures.sampler import Sampler
     from mesh.node import Node
 
 HEARTBEAT_S: Final = 15.0

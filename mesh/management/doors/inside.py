@@ -8,16 +8,16 @@ import msgspec
 from aiohttp import web
 
 from console.management import Refused
-from mesh.management.doors import IDENTITY, secret_of
-from mesh.management.sessions import COOKIE, SECURE_COOKIE
-from mesh.management.table import QueryError, parse_query
+from mesh.management.doors.guard import IDENTITY, secret_of
+from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE
+from mesh.management.tables.table import QueryError, parse_query
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
 from routing.policy import Action
 
 if TYPE_CHECKING:
     from mesh.management.api import Api
-    from mesh.management.sessions import Sessions
+    from mesh.management.doors.sessions import Sessions
     from mesh.node import Node
     from protocols.rest.auth import Doorkeeper
 

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from console.management import Refused
-from mesh.management.doors import wants_page
+from mesh.management.doors.guard import wants_page
 from protocols.fields import FieldRepeated, has
 from protocols.rest.problems import Problem, problem_response
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesh.management.consumer_rows import consumer_rows
-from mesh.management.snapshots import denial_rows, policies_snapshot, stream_rows
+from mesh.management.tables.consumer_rows import consumer_rows
+from mesh.management.tables.snapshots import denial_rows, policies_snapshot, stream_rows
 from routing.policy import Action
 
 if TYPE_CHECKING:
-    from mesh.management.sampler import Sampler
-    from mesh.management.table import Row
+    from mesh.management.figures.sampler import Sampler
+    from mesh.management.tables.table import Row
     from mesh.node import Node
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mesh.management.chain import digest
+from mesh.management.acts.chain import digest
 from routing.event import Event
 from routing.policy import Identity
 from routing.ticket import Ticket

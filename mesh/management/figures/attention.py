@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.management.trend import WINDOW_S, forecast_of, short_duration, trend_of
+from mesh.management.figures.trend import WINDOW_S, forecast_of, short_duration, trend_of
 
 if TYPE_CHECKING:
-    from mesh.management.sampler import Sampler
+    from mesh.management.figures.sampler import Sampler
     from mesh.node import Node
 
 BEHIND_S: Final = 60.0              # a consumer this far behind, and not getting better, is worth a word

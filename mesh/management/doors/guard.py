@@ -14,7 +14,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from mesh.configuration.address import is_loopback
-from mesh.management.sessions import COOKIE, SECURE_COOKIE, Sessions
+from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE, Sessions
 from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
 from protocols.rest.auth import API_KEY, Doorkeeper
@@ -22,7 +22,7 @@ from protocols.rest.problems import Problem, problem_of
 from routing.policy import Action, Identity
 
 if TYPE_CHECKING:
-    from mesh.management.acts import Acts
+    from mesh.management.acts.act import Acts
     from mesh.node import Node
 
 logger = logging.getLogger(__name__)

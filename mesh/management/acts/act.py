@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.management.answers import json_answer
-from mesh.management.audit import Audit, AuditRefused
 from protocols.fields import one_of
 from protocols.rest.problems import Problem, problem_of
 from routing.policy import Identity

@@ -1,0 +1,1 @@
+"""What may be done over the management API, and the audit trail that every act is in first."""

@@ -1,0 +1,1 @@
+"""Who may come in at the console listener: login sessions, rights, and how a "no" looks."""

@@ -1,0 +1,1 @@
+"""Figures of the node over time: samples, histories, trends, what needs attention, the live stream, metrics."""

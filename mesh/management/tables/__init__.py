@@ -1,0 +1,1 @@
+"""Tables of the management API: rows, their query language, the formats they go out in."""
