@@ -23,13 +23,13 @@ from pathlib import Path
 from bench.brokers import Meshgate
 from bench.packets import PLAIN_PAYLOAD, publish
 from bench.table import ROWS
-from protocols.mqtt.reader import PacketReader
+from protocols.mqtt.codec.reader import PacketReader
 from routing.event import Event
 from routing.filter_trie import FilterTrie
-from routing.log.encode import Encoder
+from routing.log.committing.workers import InlineWriter
+from routing.log.records.encode import Encoder
 from routing.log.store import LocalStore
-from routing.log.workers import InlineWriter
-from routing.policy import ALLOW_ALL, Identity, Policy
+from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Durability, Limits, StreamSettings
 

@@ -26,7 +26,7 @@ from mesh.publishers import Publishers
 from mesh.topology.nodestate import NodeState
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties, event_size_bytes
-from routing.policy import REPLY_PREFIX
+from routing.rights.policy import REPLY_PREFIX
 from routing.route import OWN_TOPICS
 from routing.router import Router
 from routing.topic import check_topic, filter_matches

@@ -44,11 +44,11 @@ from protocols.mqtt.server import MqttServer
 from protocols.rest.app import RestServer
 from protocols.websocket.json_channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
+from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
-from routing.log.gather import Gather
 from routing.log.store import LocalStore
-from routing.policy import Policy
 from routing.replies import Replies
+from routing.rights.policy import Policy
 from routing.router import Router
 
 

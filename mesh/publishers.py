@@ -1,12 +1,13 @@
 """Publishers: the doors by which events of other nodes come in, one per node for what the router remembers of it.
 
-All of them have one identity, routing.policy.NEIGHBOURS: the rules were asked where an event was published, by its
-publisher's rights there, and are asked again for each who reads it here. Used by mesh/direct.py and mesh/replication.
+All of them have one identity, routing.rights.policy.NEIGHBOURS: the rules were asked where an event was published, by
+its publisher's rights there, and are asked again for each who reads it here.
+Used by mesh/direct.py and mesh/replication.
 """
 from __future__ import annotations
 
-from routing.policy import NEIGHBOURS
 from routing.publisher import Publisher
+from routing.rights.policy import NEIGHBOURS
 
 NODES_MAX = 2_000           # beyond it the cache starts afresh: a publisher is only memory of routes
 

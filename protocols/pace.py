@@ -1,4 +1,4 @@
-"""A coroutine whose work counts in the turns of the loop (routing/turns.py), and that gives the loop away in between.
+"""A coroutine whose work counts in the turns of the loop (fairness/turns.py), and that gives the loop away in between.
 
     pace = Pace(turns)
     await pace.admitted()                       # when others come first: later
@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from routing.turns import Share, Turns
+from routing.fairness.turns import Share, Turns
 
 T = TypeVar("T")
 EXPECTED_FIRST_S = 0.001       # of a step of which nothing is known: most take less

@@ -15,9 +15,9 @@ import msgspec
 
 from protocols.location import parse_event_id
 from protocols.pace import Pace
-from routing.consumer import Consumer
-from routing.leases import Answer, redeliver
-from routing.policy import Identity
+from routing.consumers.consumer import Consumer
+from routing.consumers.leases import Answer, redeliver
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from routing.event import DeadLetter, Event
@@ -274,7 +274,7 @@ def _is_full(consumer: Consumer) -> bool:
 
 
 def topic_of(consumer: Consumer) -> str:
-    """As routing/dead_letters.py has it."""
+    """As routing/consumers/dead_letters.py has it."""
     return consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
 
 

@@ -3,7 +3,7 @@
     read ──► take(data) ── little, and the turn has time ──► _deliver(data)
                   │ much, or others come first
                   ▼
-             kept, the stream is stopped ──► a slice per turn (routing/turns.py) ──► nothing left: it is read again
+             kept, the stream is stopped ──► a slice per turn (fairness/turns.py) ──► nothing left: it is read again
 
 How long a slice is in bytes follows what its bytes cost in CPU time: it gets shorter when one took twice Turns.slice_s,
 and twice as long when it took less than once; what it has caused at the end of the turn counts, too. A stream begins
@@ -20,7 +20,7 @@ answers, that is from ANSWER_BYTES_MAX in its write buffer until that has draine
 """
 from __future__ import annotations
 
-from routing.turns import Share, Turns
+from routing.fairness.turns import Share, Turns
 
 SLICE_BYTES_START = 4 * 1024        # 2,048 of the smallest MQTT packets: some milliseconds
 SLICE_BYTES_MIN = 64

@@ -19,7 +19,7 @@ import msgspec
 
 from protocols.slices import SLICE_BYTES_MAX, Slices
 from protocols.wire import ConnectionFactory, ConnectionHandler
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
 PEER_CLOSE_S = 1.0              # after our end of a connection the peer has so long to send its own

@@ -1,6 +1,6 @@
 """Event: the one message type that every protocol converts to and from.
 
-Used by everything; imports nothing of ours. The log writes an Event as one Kafka record (see routing/log/batch.py).
+Used by everything; imports nothing of ours. The log writes an Event as one Kafka record (routing/log/records/batch.py).
 """
 from __future__ import annotations
 

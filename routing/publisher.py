@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from routing.errors import Refusal
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.route import Route
 
 TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more topics pays one more look-up
@@ -17,6 +17,6 @@ class Publisher:
         self.identity = identity
         self.name = f"{identity.protocol}\0{identity.user}\0{identity.client_id}"     # nobody else's
         self.generation = -1
-        self.logins = 0         # generation of routing/logins.py at which the identity was asked for
-        self.window = -1        # of routing/log/gather.py: when it was last counted
+        self.logins = 0         # generation of routing/rights/logins.py at which the identity was asked for
+        self.window = -1        # of routing/log/committing/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}

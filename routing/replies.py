@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from routing.errors import Refusal
 from routing.event import Event
-from routing.policy import INTERNAL, REPLY_PREFIX, Identity
+from routing.rights.policy import INTERNAL, REPLY_PREFIX, Identity
 from routing.subscription import DirectTarget, Subscription
 
 if TYPE_CHECKING:
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
     from routing.router import Router
 
 WAITING_MAX = 100_000       # requests of a node that wait for an answer; each costs some 300 bytes

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from routing.consumer import Consumer
+from routing.consumers.consumer import Consumer
 from routing.filter_trie import FilterTrie
-from routing.policy import Action, Policy
+from routing.rights.policy import Action, Policy
 from routing.settings import Limits
 from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription

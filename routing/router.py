@@ -14,32 +14,32 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from routing.consumer import Consumer, ConsumerSpec
+from routing.consumers.consumer import Consumer, ConsumerSpec
+from routing.consumers.registry import ConsumerRegistry
+from routing.consumers.rights import Rights
 from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter, topic_runs
-from routing.feed import Feed
+from routing.fairness.shares import Shares
+from routing.fairness.turns import Turns
 from routing.ledger import Ledger
-from routing.log.gather import Gather
-from routing.logins import Logins
-from routing.origins import Origins
-from routing.permissions import RuleSet
-from routing.policy import INTERNAL, Action, Identity, Policy, Rule
+from routing.log.committing.gather import Gather
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.recovery import PacketIds, read_tail
-from routing.registry import ConsumerRegistry
-from routing.replicas import Replicas
-from routing.retained import RETAINED_STREAM, RetainedEvents
-from routing.rights import Rights
+from routing.replicas.feed import Feed
+from routing.replicas.origins import Origins
+from routing.replicas.replicas import Replicas
+from routing.retained.retained import RETAINED_STREAM, RetainedEvents
+from routing.rights.logins import Logins
+from routing.rights.permissions import RuleSet
+from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
-from routing.shares import Shares
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
 from routing.ticket import Ticket
 from routing.topic import KEPT_CHARS_MAX
-from routing.turns import Turns
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from routing.event import Event
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
 
 
 class DirectTarget:

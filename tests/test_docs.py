@@ -28,8 +28,8 @@ from protocols.rest.cors import CorsSettings
 from protocols.rest.ratelimit import RateLimit
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
-from routing.policy import Rule
-from routing.push import StrictPush
+from routing.consumers.push import StrictPush
+from routing.rights.policy import Rule
 from routing.settings import Limits
 
 ROOT = Path(__file__).resolve().parents[1]

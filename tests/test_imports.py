@@ -15,11 +15,12 @@ SANS_IO = [
     "protocols/wire.py", "protocols/slices.py", "protocols/errors.py", "protocols/cloudevents.py",
     "protocols/websocket/frames.py", "protocols/websocket/handshake.py", "protocols/fields.py",
     *(f"protocols/websocket/{name}.py" for name in ("messages", "json_messages", "json_session", "json_subscription")),
-    "protocols/rest/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
+    "protocols/rest/publishing/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
     *(f"mesh/link/{name}.py" for name in (
         "frames", "codes", "session", "health", "outbox", "bucket", "meter", "roundtrip", "peer")),
     *(f"protocols/mqtt/{name}.py" for name in (
-        "packets", "decode", "encode", "properties", "reader", "convert", "session", "inbound", "outbound")),
+        "codec/packets", "codec/decode", "codec/encode", "codec/properties", "codec/reader", "convert",
+        "sessions/session", "inbound", "outbound")),
     *(f"mesh/topology/{name}.py" for name in (
         "claims", "covering", "flood", "gossip", "interest", "linkstate", "nodestate", "own", "paths", "routes")),
     "mesh/direct.py",
@@ -84,9 +85,9 @@ def test_codecs_and_sessions_are_sans_io(name: str) -> None:
 
 
 @pytest.mark.parametrize(("importer", "imported", "fine"), [
-    ("protocols.mqtt.session", "protocols.mqtt.packets", True),
-    ("protocols.mqtt.session", "protocols.wire", True),
-    ("protocols.mqtt.session", "protocols.rest.app", False),
+    ("protocols.mqtt.sessions.session", "protocols.mqtt.codec.packets", True),
+    ("protocols.mqtt.sessions.session", "protocols.wire", True),
+    ("protocols.mqtt.sessions.session", "protocols.rest.app", False),
     ("protocols.rest.app", "mesh.identity.identity", False),
     ("routing.router", "protocols.wire", False),
     ("routing.router", "routing.log.store", True),

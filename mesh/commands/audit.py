@@ -52,7 +52,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     from mesh.management.acts.chain import verify
-    from routing.log.inspect import payloads
+    from routing.log.recovery.inspect import payloads
 
     path = options.path
     stream = path / "streams" / "_audit"

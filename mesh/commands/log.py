@@ -1,4 +1,4 @@
-"""`meshgate log verify|dump|new-epoch`: read a log on disk, also beside a running node (routing/log/inspect.py).
+"""`meshgate log verify|dump|new-epoch`: read a log on disk, also beside a running node (see log/recovery/inspect.py).
 
 Exit code of verify: 0 when there is no damage, 1 when there is.
 """
@@ -31,7 +31,7 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from routing.log.inspect import verify
+    from routing.log.recovery.inspect import verify
 
     found: Counter[str] = Counter()
     for finding in verify(options.path):
@@ -54,7 +54,7 @@ def run_new_epoch(options: argparse.Namespace) -> int:
 
 
 def run_dump(options: argparse.Namespace) -> int:
-    from routing.log.inspect import dump
+    from routing.log.recovery.inspect import dump
 
     for line in dump(options.path, offset=options.offset, count=options.count, headers=not options.no_headers):
         print(line)

@@ -20,7 +20,7 @@ from mesh.topology.check import check_mesh
 from protocols.rest.cors import check_cors
 from protocols.rest.ratelimit import check_rate_limits
 from routing.errors import TopicError
-from routing.policy import ANONYMOUS, Rule
+from routing.rights.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

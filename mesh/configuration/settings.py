@@ -17,7 +17,7 @@ from mesh.topology.settings import MeshSettings
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
-from routing.policy import Rule
+from routing.rights.policy import Rule
 from routing.settings import Durability, Limits
 
 MQTT_PORT, HTTP_PORT, CONSOLE_PORT = 1883, 8080, 8090

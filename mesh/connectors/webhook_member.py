@@ -25,10 +25,10 @@ from mesh.connectors.webhook_rate import Rate
 from mesh.connectors.webhook_request import make_request
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhook_sign import signed
-from routing.consumer import Consumer
-from routing.cursor import Delivery
-from routing.policy import Identity
-from routing.push import Push
+from routing.consumers.consumer import Consumer
+from routing.consumers.push import Push
+from routing.cursors.cursor import Delivery
+from routing.rights.policy import Identity
 from routing.router import Router
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from routing.cursor import Delivery
+from routing.cursors.cursor import Delivery
 from routing.keys import key_of
 
 

@@ -12,8 +12,8 @@ from yarl import URL
 from mesh.configuration.secret import resolve_secret
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhook_sign import keys_of
+from routing.consumers.push import Push
 from routing.errors import ConfigError
-from routing.push import Push
 
 NAMED, DIRECT = "secret:", ("env:", "file:")
 HEADERS_MAX = 32

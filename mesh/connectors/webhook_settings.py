@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from routing.consumers.members import Mode
+from routing.consumers.push import StrictPush
 from routing.errors import TopicError
-from routing.members import Mode
-from routing.push import StrictPush
 from routing.topic import check_filter, check_topic
 
 NAME_CHARS_MAX = 128

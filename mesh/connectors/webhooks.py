@@ -20,10 +20,10 @@ from mesh.connectors.webhook_secrets import Resolved, check_push, resolve
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.process.limits import outgoing_sockets_max
 from mesh.process.names import Names
-from routing.consumer import Consumer, ConsumerSpec
+from routing.consumers.consumer import Consumer, ConsumerSpec
+from routing.consumers.push import Push
 from routing.errors import ConfigError, Reason, Refusal
-from routing.policy import INTERNAL
-from routing.push import Push
+from routing.rights.policy import INTERNAL
 from routing.router import Router
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from mesh.identity.tokens import Tokens, TokenUser
 from mesh.identity.turns import Turns
 from mesh.identity.users import AUTHENTICATED, User, cost_of, decoy_like, verify_password
 from routing.errors import Reason, Refusal
-from routing.policy import ANONYMOUS, Action, Identity, Policy
+from routing.rights.policy import ANONYMOUS, Action, Identity, Policy
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from mesh.identity.tokens import Tokens
 from mesh.identity.users import AUTHENTICATED, User
-from routing.policy import ANONYMOUS, Action, Identity, Policy
+from routing.rights.policy import ANONYMOUS, Action, Identity, Policy
 
 CERTIFICATE, PASSWORD = "certificate", "password"
 KEY, JWT = "key:", "jwt:"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mesh.configuration.settings import Config
 from mesh.identity.users import AUTHENTICATED
-from routing.policy import ALLOW_ALL, ANONYMOUS, Action, Rule
+from routing.rights.policy import ALLOW_ALL, ANONYMOUS, Action, Rule
 
 ADMIN_ROLE = "admin"
 _CONNECT = Rule(allow=(Action.CONNECT,), to=(f"role:{AUTHENTICATED}",), name="built in: who logged in may connect")

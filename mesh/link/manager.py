@@ -36,7 +36,7 @@ from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
 from mesh.process.names import Names
 from routing.errors import ConfigError, Reason
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 logger = logging.getLogger(__name__)
 

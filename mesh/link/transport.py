@@ -37,7 +37,7 @@ from mesh.link.frames import LENGTH, Gossip, Relay
 from mesh.link.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 from protocols.slices import Slices
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 SUBPROTOCOL = Subprotocol("meshgate-link")
 CLOSE_TIMEOUT_S = 2.0           # for the peer to close its side

@@ -28,7 +28,7 @@ from mesh.management.figures.live import Live
 from mesh.management.figures.metrics import Metrics
 from mesh.management.figures.sampler import Sampler
 from protocols.rest.auth import Doorkeeper
-from routing.policy import Action
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from mesh.node import Node

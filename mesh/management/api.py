@@ -27,9 +27,9 @@ from mesh.management.tables.table import Page, Query, QueryError, Row, parse_que
 from protocols.event_json import parse_rfc3339
 from protocols.fields import list_of
 from protocols.rest.problems import Problem
-from routing.consumer import Consumer
-from routing.policy import Action, Identity
-from routing.registry import start_position
+from routing.consumers.consumer import Consumer
+from routing.consumers.registry import start_position
+from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
     from mesh.management.acts.audit import Audit

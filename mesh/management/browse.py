@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from routing.event import Event
     from routing.log.partition import Partition
-    from routing.policy import Identity
+    from routing.rights.policy import Identity
     from routing.router import Router
 
 STEP_SCANNED: Final = 512               # records between two looks at the clock

@@ -12,7 +12,7 @@ from aiohttp import web
 from mesh.management.answers import json_answer
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
-from routing.policy import REPLY_PREFIX
+from routing.rights.policy import REPLY_PREFIX
 from routing.topic import check_topic
 
 if TYPE_CHECKING:

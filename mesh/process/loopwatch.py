@@ -10,7 +10,7 @@ timers). What is done in a turn that nobody began is seen by the timer that come
 
 CPU time is the loop thread's own: a turn that took 300 ms and 2 ms of CPU was held up by the machine or the disk, not
 by a handler. A thread looks 40 times a second whether a turn takes too long, and if so where the loop is: that names
-the code, whatever it is; the longest slice of the turn (routing/turns.py) names the client.
+the code, whatever it is; the longest slice of the turn (routing/fairness/turns.py) names the client.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from types import FrameType
 
-from routing.turns import Share, Turns
+from routing.fairness.turns import Share, Turns
 
 logger = logging.getLogger(__name__)
 

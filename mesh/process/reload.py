@@ -24,7 +24,7 @@ from mesh.identity.rules import rules_of
 from mesh.identity.users import User
 from mesh.link.prepare import PreparedLinks
 from routing.errors import ConfigError, StorageError
-from routing.permissions import RuleSet
+from routing.rights.permissions import RuleSet
 
 if TYPE_CHECKING:
     from mesh.node import Node

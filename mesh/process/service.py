@@ -37,7 +37,7 @@ from mesh.process.memory import FreeMemory
 from mesh.process.reload import reload
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
-from protocols.rest.guard import GuardedRunner
+from protocols.rest.http.guard import GuardedRunner
 from protocols.transport import SocketListener, SocketSettings
 
 logger = logging.getLogger(__name__)

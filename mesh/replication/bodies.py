@@ -1,7 +1,8 @@
 """Events <-> the body of a Batch: RecordBatches v2, one after the other, with the origin's offsets. A hot path.
 
-As on disk (routing/log/batch.py), but a record's offset delta may leave gaps, where nothing was wanted, and stays below
-DELTA_MAX: beyond it a new RecordBatch begins. Every record names its topic; none names an origin, the Batch does.
+As on disk (routing/log/records/batch.py), but a record's offset delta may leave gaps, where nothing was wanted, and
+stays below DELTA_MAX: beyond it a new RecordBatch begins. Every record names its topic; none names an origin, the
+Batch does.
 
 The reader trusts nobody. Every length is tested against what holds it, so memory stays within a few times the size of
 the body; BadBody says what was wrong, and nothing of the body is used then.
@@ -18,7 +19,7 @@ from mesh.replication.filters import Selection, Spans
 from mesh.replication.messages import TIME_MAX_MS
 from routing.errors import TopicError
 from routing.event import Event, Headers, HeaderValue, OriginPartition, Properties
-from routing.log.batch import (
+from routing.log.records.batch import (
     HEADER_BYTES,
     VARINTS,
     BatchError,
@@ -28,8 +29,8 @@ from routing.log.batch import (
     read_varint,
     varint,
 )
-from routing.log.encode import Entry, encode_headers
-from routing.log.fields import ORIGIN, ORIGIN_OFFSET, Fields, RawHeader, event_headers, read_fields
+from routing.log.records.encode import Entry, encode_headers
+from routing.log.records.fields import ORIGIN, ORIGIN_OFFSET, Fields, RawHeader, event_headers, read_fields
 from routing.topic import check_topic
 
 EVENTS_MAX: Final = 2_000       # of one batch

@@ -14,15 +14,15 @@ from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_leave
 from mesh.replication.messages import Export, ExportAsk, Message, Step
 from mesh.replication.positions import Moved, describe
+from routing.consumers.members import Mode
 from routing.errors import StorageError
-from routing.members import Mode
-from routing.policy import INTERNAL
-from routing.steps import in_steps
+from routing.fairness.steps import in_steps
+from routing.rights.policy import INTERNAL
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
     from mesh.replication.needs import HistoryNeeds
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket
 

@@ -28,14 +28,14 @@ from mesh.replication.messages import Export, ExportAsk, Step, Want
 from mesh.replication.positions import Moved, Need, later, place
 from routing.errors import StorageError
 from routing.event import OriginPartition
-from routing.policy import INTERNAL
+from routing.fairness.steps import in_steps
+from routing.rights.policy import INTERNAL
 from routing.state import decode_stored
-from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.intake import Overlay
     from mesh.replication.needs import HistoryNeeds
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket
 

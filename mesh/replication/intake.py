@@ -23,15 +23,15 @@ from mesh.replication.settings import ReplicationConfig
 from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket
-from routing.consumer import Consumer
+from routing.consumers.consumer import Consumer
 from routing.event import OriginPartition
-from routing.steps import in_steps
+from routing.fairness.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.link.neighbour import Neighbour
     from mesh.replication.handover import Handover
     from mesh.topology.nodestate import NodeInfo, NodeState
-    from routing.replicas import Replicas
+    from routing.replicas.replicas import Replicas
     from routing.router import Router
     from routing.ticket import Ticket
 

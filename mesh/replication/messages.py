@@ -117,7 +117,7 @@ class Close(msgspec.Struct, array_like=True, tag=4, frozen=True):
 class RetainedAsk(msgspec.Struct, array_like=True, tag=5, frozen=True):
     """Destination → origin: your retained events under a filter, page by page in order of topic.
 
-    A place is a text of routing/topic_index.py; "" is the beginning.
+    A place is a text of routing/retained/topic_index.py; "" is the beginning.
     """
 
     request: Token

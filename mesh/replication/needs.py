@@ -25,7 +25,7 @@ from routing.topic import filter_covers
 if TYPE_CHECKING:
     from mesh.replication.intake import Intake, Overlay
     from mesh.replication.settings import ReplicateSettings
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
     from routing.router import Router
 
 Placed = dict[OriginPartition, list[Want]]      # history that consumers from elsewhere may lack here

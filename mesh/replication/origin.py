@@ -21,7 +21,7 @@ from mesh.replication.filters import Selection
 from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, Batch, Problem, Pull, Trouble, Want
 from routing.errors import StorageError
 from routing.event import Event
-from routing.feed import Feed
+from routing.replicas.feed import Feed
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from mesh.replication.messages import BY_TIME, TIME_MAX_MS, WANTS_MAX, Count, Name, Pattern, Want
+from routing.consumers.members import Mode
 from routing.event import Event, OriginPartition
-from routing.members import Mode
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:
-    from routing.consumer import Consumer
+    from routing.consumers.consumer import Consumer
     from routing.log.partition import Partition
     from routing.router import Router
 

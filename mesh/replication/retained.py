@@ -5,7 +5,7 @@
                 ── RetainedAsk(filter, onward) ──► …            until a page says that it is the last
 
 A page is the table as it stands when the page is made; the origin keeps nothing between two of them. It updates the
-table here and nothing else (routing/retained.py): whoever subscribes gets it from there.
+table here and nothing else (routing/retained/retained.py): whoever subscribes gets it from there.
 
 Snapshot and stream are one: the question is asked when the origin has said from which offset on the filter counts, a
 page says at which offset of its stream each event stands, and what the stream brings is left to the stream.
@@ -27,10 +27,10 @@ from mesh.replication.messages import Message, RetainedAsk, RetainedPage, Want
 from mesh.replication.settings import ReplicationSettings
 from routing.errors import TopicError
 from routing.event import Event, OriginPartition
-from routing.retained import MERGE_STEP, RETAINED_STREAM, is_expired
-from routing.steps import in_steps
+from routing.fairness.steps import in_steps
+from routing.retained.retained import MERGE_STEP, RETAINED_STREAM, is_expired
+from routing.retained.topic_index import key_of
 from routing.topic import check_filter, filter_matches
-from routing.topic_index import key_of
 
 if TYPE_CHECKING:
     from routing.router import Router

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import encode, packets, reasons
-from routing.cursor import Delivery
+from protocols.mqtt.codec import encode, packets, reasons
+from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
     from protocols.mqtt.outbound import Outbound
-    from protocols.mqtt.shared import SharedMember
-    from routing.consumer import Consumer
+    from protocols.mqtt.sessions.shared import SharedMember
+    from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
 
 

@@ -16,11 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import answers, decode, encode, handshake, packets, properties, reasons, subscribe
-from protocols.mqtt.handshake import Terms
-from protocols.mqtt.inbound import Inbound
-from protocols.mqtt.outbound import Outbound
-from protocols.mqtt.packets import (
+from protocols.mqtt import answers, handshake
+from protocols.mqtt.codec import decode, encode, packets, properties, reasons
+from protocols.mqtt.codec.packets import (
     VERSION_3_1_1,
     VERSION_5,
     Ack,
@@ -33,16 +31,20 @@ from protocols.mqtt.packets import (
     Subscribe,
     Unsubscribe,
 )
-from protocols.mqtt.reader import PacketReader
+from protocols.mqtt.codec.reader import PacketReader
+from protocols.mqtt.handshake import Terms
+from protocols.mqtt.inbound import Inbound
+from protocols.mqtt.outbound import Outbound
+from protocols.mqtt.sessions import subscribe
 from protocols.mqtt.timers import Due
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.event import Event
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.mqtt.server import Begun, MqttServer
-    from protocols.mqtt.session import Session
+    from protocols.mqtt.sessions.session import Session
     from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
@@ -486,7 +488,7 @@ class MqttConnection:
         return self.session.identity
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of routing/logins.py: other roles, or the login counts no more."""
+        """Holder of routing/rights/logins.py: other roles, or the login counts no more."""
         assert self.session is not None
         if identity == self.session.identity:
             return

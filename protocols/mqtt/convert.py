@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 from protocols.cloudevents_event import VERSION_HEADER, give_user_properties, take_user_properties
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import properties, reasons
-from protocols.mqtt.packets import Publish, Will
-from protocols.mqtt.properties import PropertyDict, encode_binary, encode_text, encode_varint
+from protocols.mqtt.codec import properties, reasons
+from protocols.mqtt.codec.packets import Publish, Will
+from protocols.mqtt.codec.properties import PropertyDict, encode_binary, encode_text, encode_varint
 from routing.errors import TopicError
 from routing.event import Event, Headers, HeaderValue, Properties
-from routing.policy import REPLY_PREFIX
+from routing.rights.policy import REPLY_PREFIX
 from routing.topic import check_topic, is_wildcard
 
 KEY_NAME = "meshgate-key"

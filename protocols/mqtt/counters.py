@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from protocols.mqtt.packets import NAMES
+from protocols.mqtt.codec.packets import NAMES
 
 
 class LogLimit:

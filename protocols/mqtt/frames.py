@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.mqtt import convert, encode
-from protocols.mqtt.packets import VERSION_5
-from protocols.mqtt.properties import encode_varint
-from protocols.mqtt.subscriptions import Plan
+from protocols.mqtt import convert
+from protocols.mqtt.codec import encode
+from protocols.mqtt.codec.packets import VERSION_5
+from protocols.mqtt.codec.properties import encode_varint
+from protocols.mqtt.sessions.subscriptions import Plan
 from routing.event import Event
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection

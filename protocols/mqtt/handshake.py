@@ -4,9 +4,10 @@ from __future__ import annotations
 import msgspec
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import convert, encode, properties, reasons
-from protocols.mqtt.packets import VERSION_5, Connect
-from protocols.mqtt.properties import PropertyDict
+from protocols.mqtt import convert
+from protocols.mqtt.codec import encode, properties, reasons
+from protocols.mqtt.codec.packets import VERSION_5, Connect
+from protocols.mqtt.codec.properties import PropertyDict
 from protocols.mqtt.settings import MqttSettings
 
 NEVER_EXPIRES = 0xFFFFFFFF

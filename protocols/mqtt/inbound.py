@@ -13,15 +13,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import convert, encode, packets, properties, reasons
-from protocols.mqtt.packets import VERSION_5, Publish
+from protocols.mqtt import convert
+from protocols.mqtt.codec import encode, packets, properties, reasons
+from protocols.mqtt.codec.packets import VERSION_5, Publish
 from routing.errors import Refusal
 from routing.event import Event
-from routing.policy import Action
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection
-    from protocols.mqtt.session import Session
+    from protocols.mqtt.sessions.session import Session
     from routing.ticket import Ticket
 
 

@@ -15,20 +15,21 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from protocols.mqtt import convert, encode, packets, reasons
-from protocols.mqtt.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
+from protocols.mqtt import convert
+from protocols.mqtt.codec import encode, packets, reasons
+from protocols.mqtt.codec.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
 from protocols.mqtt.frames import FrameMaker
-from protocols.mqtt.session import OutboundId, Place, outbound_id, place_of
-from protocols.mqtt.subscriptions import Plan
-from routing.cursor import Delivery
+from protocols.mqtt.sessions.session import OutboundId, Place, outbound_id, place_of
+from protocols.mqtt.sessions.subscriptions import Plan
+from routing.cursors.cursor import Delivery
 from routing.event import Event
 from routing.subscription import DirectTarget
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import MqttConnection
-    from protocols.mqtt.session import Session
-    from protocols.mqtt.shared import SharedMember
-    from routing.consumer import Consumer
+    from protocols.mqtt.sessions.session import Session
+    from protocols.mqtt.sessions.shared import SharedMember
+    from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
 
 _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription has gone while it was in flight

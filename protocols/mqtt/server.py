@@ -15,13 +15,21 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import convert, reasons, shared, subscribe
+from protocols.mqtt import convert
+from protocols.mqtt.codec import reasons
+from protocols.mqtt.codec.packets import Connect
 from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.counters import Counters, LogLimit
 from protocols.mqtt.outbound import Outbound
-from protocols.mqtt.packets import Connect
-from protocols.mqtt.retained import RETAINED_PREFIX, RetainedAnswers, RetainedTurns, StoredAnswer, answer_merged
-from protocols.mqtt.session import (
+from protocols.mqtt.sessions import shared, subscribe
+from protocols.mqtt.sessions.retained import (
+    RETAINED_PREFIX,
+    RetainedAnswers,
+    RetainedTurns,
+    StoredAnswer,
+    answer_merged,
+)
+from protocols.mqtt.sessions.session import (
     CONSUMER_PREFIX,
     QOS2_PREFIX,
     SESSION_PREFIX,
@@ -33,19 +41,19 @@ from protocols.mqtt.session import (
     stored_subscription,
     subscription_key,
 )
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, Plan
+from protocols.mqtt.sessions.unsent import LargeFrames, Unsent
 from protocols.mqtt.settings import MqttSettings
-from protocols.mqtt.subscriptions import MqttSubscription, Plan
 from protocols.mqtt.sys import SysTopics
 from protocols.mqtt.timers import Deadlines
-from protocols.mqtt.unsent import LargeFrames, Unsent
 from protocols.wire import ByteChannel
-from routing.cursor import Delivery
+from routing.cursors.cursor import Delivery
 from routing.errors import Refusal, TopicError
 from routing.event import Event
-from routing.policy import Identity
-from routing.retained import RETAINED_STREAM
+from routing.fairness.steps import in_steps
+from routing.retained.retained import RETAINED_STREAM
+from routing.rights.policy import Identity
 from routing.router import Router
-from routing.steps import in_steps
 from routing.ticket import Ticket
 from routing.topic import KEPT_CHARS_MAX, check_topic
 

@@ -20,16 +20,19 @@ from aiohttp.typedefs import Handler
 from protocols.fields import FieldRepeated, has, one_of
 from protocols.redrive import Redrives
 from protocols.rest import problem_types
-from protocols.rest.asyncapi import AsyncApiEndpoint
 from protocols.rest.auth import Authenticates, Doorkeeper
-from protocols.rest.bodies import BodyMemory, check_expectation, waits_for_continue
-from protocols.rest.consumers import ConsumersEndpoint
+from protocols.rest.consumers.consumers import ConsumersEndpoint
+from protocols.rest.consumers.deadletters import DeadLettersEndpoint
+from protocols.rest.consumers.pull import Pullers
+from protocols.rest.consumers.pulling import PullingEndpoint
+from protocols.rest.contract.asyncapi import AsyncApiEndpoint
+from protocols.rest.contract.openapi import OpenApiEndpoint
 from protocols.rest.cors import is_preflight
 from protocols.rest.counters import RestCounters
-from protocols.rest.deadletters import DeadLettersEndpoint
 from protocols.rest.entry import Entry
-from protocols.rest.express import Post
-from protocols.rest.guard import (
+from protocols.rest.http.bodies import BodyMemory, check_expectation, waits_for_continue
+from protocols.rest.http.express import Post
+from protocols.rest.http.guard import (
     EXPRESS,
     SHORTCUT,
     GuardedHandler,
@@ -38,16 +41,13 @@ from protocols.rest.guard import (
     MalformedRequest,
     check_framing,
 )
-from protocols.rest.openapi import OpenApiEndpoint
 from protocols.rest.problems import Problem, problem_response
-from protocols.rest.publish import PREFIX, PublishEndpoint
-from protocols.rest.pull import Pullers
-from protocols.rest.pulling import PullingEndpoint
-from protocols.rest.requests import RequestsEndpoint
-from protocols.rest.retained import RetainedEndpoint
+from protocols.rest.publishing.publish import PREFIX, PublishEndpoint
+from protocols.rest.publishing.requests import RequestsEndpoint
+from protocols.rest.reading.retained import RetainedEndpoint
+from protocols.rest.reading.sse import SseEndpoint
+from protocols.rest.reading.streams import StreamsEndpoint
 from protocols.rest.settings import RestSettings
-from protocols.rest.sse import SseEndpoint
-from protocols.rest.streams import StreamsEndpoint
 from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
 from routing.replies import Replies
 from routing.router import Router

@@ -14,11 +14,11 @@ from aiohttp import hdrs, web
 
 from protocols.fields import one_of
 from protocols.network import network_of
-from protocols.rest.guard import GuardedHandler
+from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.problems import Problem, problem_of
 from routing.errors import Reason, Refusal
-from routing.policy import ANONYMOUS, Action, Identity
 from routing.publisher import Publisher
+from routing.rights.policy import ANONYMOUS, Action, Identity
 from routing.router import Router
 
 PROTOCOL = "http"
@@ -48,9 +48,9 @@ class Session:
         self, authorization: str | None, api_key: str | None, identity: Identity, publisher: Publisher,
         expires_s: float, owner: str, generation: int,
     ) -> None:
-        """owner: who takes from what all share (routing/shares.py).
+        """owner: who takes from what all share (routing/fairness/shares.py).
 
-        generation: of routing/logins.py. When it is another one the login may not hold any more.
+        generation: of routing/rights/logins.py. When it is another one the login may not hold any more.
         """
         self.authorization = authorization
         self.api_key = api_key

@@ -14,13 +14,13 @@ from aiohttp import hdrs, web
 from protocols.fields import one_of
 from protocols.network import network_of
 from protocols.origin import names_this_machine, origin_allowed
-from protocols.rest.answer import PreparedAnswer
 from protocols.rest.auth import Authenticates, address_of
 from protocols.rest.cors import Cors
+from protocols.rest.http.answer import PreparedAnswer
 from protocols.rest.problems import Problem
 from protocols.rest.ratelimit import Per, RateLimits, Standing, fields_of
 from protocols.rest.settings import RestSettings
-from routing.policy import ANONYMOUS, Identity
+from routing.rights.policy import ANONYMOUS, Identity
 
 # aiohttp 3.14 wants typed keys and warns about others; those before do not have them.
 _key: Any = getattr(web, "RequestKey", lambda name, kind: f"meshgate.{name}")

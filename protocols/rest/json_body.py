@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from protocols.rest.auth import Session
-from protocols.rest.bodies import BodyMemory, read_body
+from protocols.rest.http.bodies import BodyMemory, read_body
 from protocols.rest.problems import SERVER, Problem
 from protocols.rest.settings import RestSettings
 

@@ -16,7 +16,7 @@ from protocols.fields import has
 from protocols.rest.auth import API_KEY, Authenticates, Doorkeeper, certificate_name_of
 from protocols.rest.problems import REFUSALS, Problem
 from routing.errors import Reason, Refusal
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 JSON_WEBSOCKET_PATH = "/v1/ws"
 _REASONS = {kind: reason for reason, (_, kind) in REFUSALS.items()}

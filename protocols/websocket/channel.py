@@ -18,13 +18,13 @@ from typing import Protocol
 from protocols.slices import Slices
 from protocols.websocket.frames import NORMAL, PONG, Received, WebSocketViolation, encode_close, encode_frame
 from protocols.websocket.settings import WebSocketSettings
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 PONG_BACKLOG_BYTES_MAX = 64 * 1024   # answers to pings that wait in the socket; more is a flood and is not answered
 
 
 class UpgradedConnection(Protocol):
-    """What we need of aiohttp's connection after the handshake (GuardedHandler in protocols/rest/guard.py)."""
+    """What we need of aiohttp's connection after the handshake (GuardedHandler in protocols/rest/http/guard.py)."""
 
     on_writing: Callable[[bool], None] | None
 

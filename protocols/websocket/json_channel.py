@@ -24,8 +24,8 @@ from protocols.websocket.messages import MessageReader, Messages
 from protocols.websocket.page import example_page
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Refusal
-from routing.policy import Identity
 from routing.replies import Replies
+from routing.rights.policy import Identity
 from routing.router import Router
 
 SUBPROTOCOL = "meshgate.v1"         # may be offered; who offers none is let in, too

@@ -21,12 +21,12 @@ from protocols.cloudevents_event import make_event, topic_of
 from protocols.event_json import EventJson, event_shown
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
-from routing.policy import REPLY_PREFIX
+from routing.rights.policy import REPLY_PREFIX
 from routing.topic import check_topic
 
 ID_CHARS_MAX = 256              # of ids and names that a client chooses
 MESSAGE_ID_BYTES_MAX = 1_024    # message and correlation ids; they are kept in the dedupe window
-TTL_MS_MAX = 10**15             # as in protocols/rest/convert.py
+TTL_MS_MAX = 10**15             # as in protocols/rest/publishing/convert.py
 FILTERS_MAX = 64                # of one subscription
 NUMBERS_MAX = 10_000            # deliveries in one ack
 HEAD_BYTES = 4                  # big-endian length before the JSON of a binary message

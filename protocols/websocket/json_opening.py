@@ -26,10 +26,10 @@ from protocols.websocket.json_messages import (
 from protocols.websocket.json_subscription import WINDOW_MAX, JsonSubscription
 from protocols.websocket.problems import problem_of
 from protocols.websocket.settings import WebSocketSettings
-from routing.consumer import Consumer, ConsumerSpec
+from routing.consumers.consumer import Consumer, ConsumerSpec
+from routing.consumers.members import Mode
 from routing.errors import Refusal
-from routing.members import Mode
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.router import Router
 
 NAME_CHARS_MAX = 128

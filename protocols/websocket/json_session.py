@@ -21,9 +21,9 @@ from protocols.websocket.problems import POLICY_VIOLATION, TRY_AGAIN_LATER, prob
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
-from routing.policy import Action, Identity
 from routing.publisher import Publisher
 from routing.replies import Replies, has_receiver
+from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.ticket import Ticket
 
@@ -354,7 +354,7 @@ class JsonSession(OpensSubscriptions):
                 self._stream.resume_reading()
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of routing/logins.py: other roles or rules, or the login counts no more."""
+        """Holder of routing/rights/logins.py: other roles or rules, or the login counts no more."""
         self.identity = identity
         if identity.revoked:
             self.goodbye("not-authorized", "the login does not hold any more")

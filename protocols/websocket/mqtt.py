@@ -17,7 +17,7 @@ from protocols.websocket.endpoint import WebSocketEndpoint, address_of
 from protocols.websocket.frames import BINARY, FrameReader, Received, encode_frame
 from protocols.websocket.settings import WebSocketSettings
 from protocols.wire import ConnectionFactory, ConnectionHandler
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 SUBPROTOCOL = "mqtt"                # [MQTT-6.0.0-3], [MQTT-6.0.0-4]
 

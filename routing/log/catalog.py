@@ -28,7 +28,7 @@ import msgspec
 
 from routing.errors import StorageError
 from routing.log.fs import FileSystem, RealFileSystem, read_whole, replace_whole
-from routing.log.sidecars import LOG
+from routing.log.segments.sidecars import LOG
 
 log = logging.getLogger(__name__)
 

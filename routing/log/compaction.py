@@ -23,15 +23,23 @@ from pathlib import Path
 import msgspec
 
 from routing.event import Event
-from routing.log.batch import CODEC_MASK, CONTROL_MASK, HEADER_BYTES, BatchHeader, batch_at, build_batch, read_varint
 from routing.log.crash import crash_point
-from routing.log.damage import Damage
-from routing.log.decode import Decoder, plain_batch
 from routing.log.fs import FileSystem
-from routing.log.index import RELATIVE_OFFSET_MAX, IndexBuilder
-from routing.log.segment import Found, Segment, segment_name
-from routing.log.sidecars import LOG, SUFFIXES
-from routing.log.verdicts import Verdicts
+from routing.log.records.batch import (
+    CODEC_MASK,
+    CONTROL_MASK,
+    HEADER_BYTES,
+    BatchHeader,
+    batch_at,
+    build_batch,
+    read_varint,
+)
+from routing.log.records.decode import Decoder, plain_batch
+from routing.log.records.verdicts import Verdicts
+from routing.log.segments.damage import Damage
+from routing.log.segments.index import RELATIVE_OFFSET_MAX, IndexBuilder
+from routing.log.segments.segment import Found, Segment, segment_name
+from routing.log.segments.sidecars import LOG, SUFFIXES
 
 log = logging.getLogger(__name__)
 

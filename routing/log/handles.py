@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from routing.log.segment import Segment
+from routing.log.segments.segment import Segment
 
 SUMMARIES_BYTES_MAX = 64 * 1024 * 1024      # of all of them; one takes 15 MiB at the most
 OPEN_SEGMENTS_MAX = 256         # a quarter of what limits.py keeps free for the log

@@ -14,7 +14,12 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, event_size_bytes
-from routing.log.batch import (
+from routing.log.committing.commit import WriteTask
+from routing.log.committing.group import OpenGroup, RawBatch
+from routing.log.committing.offsets import RESERVED, drop_reservation, read_reservation
+from routing.log.handles import OpenSegments
+from routing.log.reader import Reader
+from routing.log.records.batch import (
     CODEC_MASK,
     CONTROL_MASK,
     LOG_APPEND_TIME_MASK,
@@ -24,21 +29,16 @@ from routing.log.batch import (
     check_header,
     place,
 )
-from routing.log.commit import WriteTask
-from routing.log.damage import Damage
-from routing.log.decode import Decoder, check_records, plain_batch, records
-from routing.log.group import OpenGroup, RawBatch
-from routing.log.handles import OpenSegments
-from routing.log.index import RELATIVE_OFFSET_MAX
-from routing.log.offsets import RESERVED, drop_reservation, read_reservation
-from routing.log.prints import probes_of
-from routing.log.reader import Reader
-from routing.log.segment import Segment
+from routing.log.records.decode import Decoder, check_records, plain_batch, records
+from routing.log.records.prints import probes_of
+from routing.log.records.verdicts import Verdicts
+from routing.log.segments.damage import Damage
+from routing.log.segments.index import RELATIVE_OFFSET_MAX
+from routing.log.segments.segment import Segment
 from routing.log.tail_cache import TailBudget, TailCache
 from routing.log.tally import Tally
 from routing.log.template import topic_of_key
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
-from routing.log.verdicts import Verdicts
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Part, Ticket
 

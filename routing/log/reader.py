@@ -12,14 +12,14 @@ from collections.abc import Iterator
 import msgspec
 
 from routing.event import Event
-from routing.log.batch import CODEC_MASK, HEADER_BYTES
-from routing.log.decode import Decoder, Seen, plain_batch
 from routing.log.handles import OpenSegments
-from routing.log.prints import Probes, may_hold
-from routing.log.segment import Found, Segment
-from routing.log.summary import Summary
+from routing.log.records.batch import CODEC_MASK, HEADER_BYTES
+from routing.log.records.decode import Decoder, Seen, plain_batch
+from routing.log.records.prints import Probes, may_hold
+from routing.log.records.verdicts import Verdicts
+from routing.log.segments.segment import Found, Segment
+from routing.log.segments.summary import Summary
 from routing.log.tally import Tally
-from routing.log.verdicts import Verdicts
 
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,

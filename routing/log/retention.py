@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from routing.log.mark import UNKNOWN
-from routing.log.segment import Segment
+from routing.log.segments.mark import UNKNOWN
+from routing.log.segments.segment import Segment
 from routing.settings import StreamSettings
 
 

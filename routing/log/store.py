@@ -20,17 +20,17 @@ from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
 from routing.log.catalog import Bounds, Catalog
-from routing.log.commit import WriteTask
-from routing.log.decode import Decoder
+from routing.log.committing.commit import WriteTask
+from routing.log.committing.gather import Gather
+from routing.log.committing.pace import Pace
+from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.log.fs import FileSystem, RealFileSystem
-from routing.log.gather import Gather
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
-from routing.log.pace import Pace
 from routing.log.partition import Partition
-from routing.log.recovery import recover_partition
+from routing.log.records.decode import Decoder
+from routing.log.recovery.recovery import recover_partition
 from routing.log.tail_cache import TailBudget
 from routing.log.template import topic_of_key
-from routing.log.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 

@@ -25,11 +25,11 @@ from routing.log.compaction import (
     remove_segment,
     wants_cleaning,
 )
-from routing.log.index import IndexBuilder
-from routing.log.recovery import any_batch, read_segment
+from routing.log.recovery.recovery import any_batch, read_segment
 from routing.log.retention import expired_count, should_roll
-from routing.log.segment import Segment
-from routing.log.sidecars import LOG
+from routing.log.segments.index import IndexBuilder
+from routing.log.segments.segment import Segment
+from routing.log.segments.sidecars import LOG
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocols.rest.items import Items
+from protocols.rest.consumers.tokens import BadToken, Token, Tokens
 from protocols.rest.problem_types import TYPES
 from protocols.rest.problems import Problem
-from protocols.rest.tokens import BadToken, Token, Tokens
+from protocols.rest.publishing.items import Items
 from routing.event import Event
 from tests.protocols.rest.consumer_client import ConsumerClient
 from tests.protocols.rest.stand import stand

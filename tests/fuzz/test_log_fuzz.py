@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from routing.errors import StorageError
 from routing.event import Event
-from routing.log.batch import HEADER_BYTES, BatchError, build_batch, check_batch
-from routing.log.codecs import expand
-from routing.log.decode import Decoder, check_records, plain_batch
-from routing.log.fields import read_fields
-from routing.log.mark import body_of, decode_mark
-from routing.log.summary import decode_summary
-from routing.log.verdicts import Verdicts
-from tests.routing.log.test_batch import decode, encode, kafka_batch
+from routing.log.records.batch import HEADER_BYTES, BatchError, build_batch, check_batch
+from routing.log.records.codecs import expand
+from routing.log.records.decode import Decoder, check_records, plain_batch
+from routing.log.records.fields import read_fields
+from routing.log.records.verdicts import Verdicts
+from routing.log.segments.mark import body_of, decode_mark
+from routing.log.segments.summary import decode_summary
+from tests.routing.log.records.test_batch import decode, encode, kafka_batch
 from tests.support.log import make_store, open_partition, scan_all
 
 NOW = 1_700_000_000_000
@@ -69,7 +69,7 @@ def test_mutated_records_with_a_right_checksum(data):
     batch = build_batch(0, count - 1, NOW, NOW, count, bytes(records), first_in_group=True)
     events = read(batch)
     if events is not None:
-        from routing.log.decode import records as slow
+        from routing.log.records.decode import records as slow
         rows = list(slow(batch, check_batch(batch)))
         assert [(row.value or b"", row.timestamp_ms) for row in rows] == [(e.payload, e.timestamp_ms) for e in events]
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import MalformedPacket, ProtocolViolation
-from protocols.mqtt import decode
-from protocols.mqtt.properties import (
+from protocols.mqtt.codec import decode
+from protocols.mqtt.codec.properties import (
     FOR_CONNECT,
     FOR_PUBLISH,
     FOR_WILL,

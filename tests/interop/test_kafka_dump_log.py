@@ -8,7 +8,7 @@ import pytest
 
 from routing.event import Event, Properties
 from routing.settings import Durability
-from tests.routing.log.test_batch import kafka_batch
+from tests.routing.log.records.test_batch import kafka_batch
 from tests.routing.log.test_store import produce
 from tests.support import kafka_tools
 from tests.support.log import make_store, open_partition, scan_all

@@ -2,8 +2,8 @@
 import pytest
 
 from protocols.mqtt.outbound import Outbound
-from protocols.mqtt.retained import RetainedAnswers
-from routing.retained import RetainedEvents
+from protocols.mqtt.sessions.retained import RetainedAnswers
+from routing.retained.retained import RetainedEvents
 from tests.model.driver import run
 from tests.model.oracle import Violation
 from tests.model.program import make_program

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from protocols.pace import Client, Pace
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 
 class Clock:

@@ -8,12 +8,12 @@ import pytest
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Refusal
-from routing.policy import ALLOW_ALL, ANONYMOUS, Identity
+from routing.fairness.shares import Share
 from routing.replies import Replies
+from routing.rights.policy import ALLOW_ALL, ANONYMOUS, Identity
 from routing.settings import Limits
-from routing.shares import Share
 from tests.protocols.mqtt.harness import Broker, Users
 from tests.protocols.rest.consumer_client import ConsumerClient, topics
 from tests.protocols.rest.sse_client import Sse

@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from protocols.slices import ANSWER_BYTES_MAX, SLICE_BYTES_MAX, SLICE_BYTES_START, Slices
-from routing.turns import Turns
+from routing.fairness.turns import Turns
 
 
 class Loop:

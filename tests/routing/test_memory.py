@@ -1,14 +1,14 @@
 """What is kept in memory is bounded by bytes, whatever one client sends: topics, routes, answers, ids, events."""
 import pytest
 
-from routing.accounts import LEAST_BYTES
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
+from routing.consumers.members import Mode
 from routing.dedupe import First, Windows
 from routing.event import Event
-from routing.log.encode import Encoder
+from routing.fairness.accounts import LEAST_BYTES
+from routing.log.records.encode import Encoder
 from routing.log.tail_cache import STALE_MAX, TailBudget, TailCache
-from routing.members import Mode
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.settings import Limits, StreamSettings
 from routing.subscription import Subscription
 from tests.support.routing import ANA, Desk, Reader
@@ -59,7 +59,7 @@ def test_answers_of_all_consumers_share_one_bound(tmp_path):
 
 
 def test_the_encoder_forgets_by_bytes_and_counts_shapes_too(monkeypatch):
-    monkeypatch.setattr("routing.log.encode._BYTES_MAX", 50_000)
+    monkeypatch.setattr("routing.log.records.encode._BYTES_MAX", 50_000)
     encoder = Encoder()
     for length in range(1_000):
         encoder.encode([Event("a" * 200, bytes(length), 1, offset=0)], first_in_group=True)

@@ -5,8 +5,8 @@ import pytest
 
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.policy import ANONYMOUS, Identity
 from routing.replies import WAITING_MAX, Replies, has_receiver
+from routing.rights.policy import ANONYMOUS, Identity
 from routing.subscription import Subscription
 from tests.support.routing import Desk, Reader
 

@@ -3,10 +3,10 @@ import shutil
 
 import pytest
 
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
-from routing.policy import ALLOW_ALL, Action, Identity, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import Durability, Limits, StreamSettings
 from routing.streams import murmur2
 from routing.subscription import Subscription

@@ -3,7 +3,7 @@ import errno
 
 import msgspec
 
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Reason
 from routing.log.fs import RealFileSystem
 from routing.state import VALUE_BYTES_MAX, StateTable

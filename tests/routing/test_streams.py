@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.event import Event
 from routing.settings import StreamSettings
 from routing.topic import filter_matches, specificity

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from routing.event import Event
+from routing.log.committing.workers import InlineWriter, Writer
 from routing.log.fs import FileSystem
 from routing.log.partition import Partition
 from routing.log.store import LocalStore
-from routing.log.workers import InlineWriter, Writer
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
 from tests.support.wait import DEADLINE_S

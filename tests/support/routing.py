@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections import deque
 
 from routing.event import Event
+from routing.log.committing.workers import InlineWriter
 from routing.log.store import LocalStore
-from routing.log.workers import InlineWriter
-from routing.policy import ALLOW_ALL, Identity, Policy
+from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 

@@ -19,7 +19,7 @@ from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.management.answers import json_answer
 from protocols.fields import one_of
 from protocols.rest.problems import Problem, problem_of
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 KEYS_MAX: Final = 1_000                 # idempotency keys that are remembered, the newest
 KEY_CHARACTERS_MAX: Final = 200

@@ -15,7 +15,7 @@ import msgspec
 
 from mesh.management.acts.chain import digest
 from routing.event import Event
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
 from protocols.rest.auth import API_KEY, Doorkeeper
 from protocols.rest.problems import Problem, problem_of
-from routing.policy import Action, Identity
+from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
     from mesh.management.acts.act import Acts

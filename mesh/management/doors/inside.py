@@ -13,7 +13,7 @@ from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE
 from mesh.management.tables.table import QueryError, parse_query
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
-from routing.policy import Action
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from mesh.management.api import Api

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from routing.policy import Identity
+from routing.rights.policy import Identity
 
 IDLE_S: Final = 30 * 60.0
 LIFE_S: Final = 12 * 3_600.0

@@ -12,7 +12,7 @@ import msgspec
 
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.snapshots import denial_rows, policies_snapshot, stream_rows
-from routing.policy import Action
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhooks import Prepared, Webhooks
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
+from routing.consumers.push import Push
 from routing.errors import Refusal
-from routing.policy import Identity
-from routing.push import Push
+from routing.rights.policy import Identity
 from tests.protocols.rest.stand import eventually, stand
 
 ANA = Identity(user="ana", protocol="http")

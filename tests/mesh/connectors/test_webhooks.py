@@ -16,12 +16,12 @@ from aiohttp import web
 from mesh.connectors.webhook_client import GuardedResolver
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.connectors.webhooks import Prepared
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
+from routing.consumers.members import Mode
+from routing.consumers.push import Push, StrictPush
 from routing.errors import ConfigError, Reason, Refusal
 from routing.event import Event, Properties
-from routing.members import Mode
-from routing.policy import Identity
-from routing.push import Push, StrictPush
+from routing.rights.policy import Identity
 from tests.protocols.rest.stand import eventually
 from tests.support.routing import Reader
 

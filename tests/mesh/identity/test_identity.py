@@ -13,7 +13,7 @@ from mesh.identity.identity import Authenticator
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User, hash_password, resolve_users
 from routing.errors import ConfigError, Reason, Refusal
-from routing.policy import Action, Identity, Policy, Rule
+from routing.rights.policy import Action, Identity, Policy, Rule
 
 HASH = hash_password("correct horse")
 ANA = User("ana", ("operator",), HASH)

@@ -16,7 +16,7 @@ from mesh.identity.remembered import Remembered
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User, hash_password
 from routing.errors import Reason, Refusal
-from routing.policy import Identity, Policy
+from routing.rights.policy import Identity, Policy
 from tests.support.wait import DEADLINE_S
 
 HASH = hash_password("right")

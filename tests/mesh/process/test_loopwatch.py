@@ -11,7 +11,7 @@ from collections import deque
 import pytest
 
 from mesh.process.loopwatch import HELD_S, LOOK_S, LoopWatch, stack_of
-from routing.turns import Share, Turns
+from routing.fairness.turns import Share, Turns
 
 pytestmark = pytest.mark.measured
 

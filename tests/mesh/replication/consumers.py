@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from mesh.replication.settings import ReplicationSettings
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World
 from tests.support.routing import ANA, Reader

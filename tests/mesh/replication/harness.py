@@ -16,9 +16,9 @@ from mesh.publishers import Publishers
 from mesh.replication.replication import Replication
 from mesh.replication.settings import From, ReplicateSettings, ReplicationConfig, ReplicationSettings
 from routing.event import Event
+from routing.log.committing.workers import InlineWriter
 from routing.log.store import LocalStore
-from routing.log.workers import InlineWriter
-from routing.policy import ALLOW_ALL, Identity, Policy
+from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 from routing.subscription import Subscription

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.replication.settings import ReplicationSettings
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import START_MS, World, check
 from tests.support.routing import ANA

@@ -12,7 +12,7 @@ from mesh.replication.bodies import BadBody, BodyDecoder, BodyEncoder
 from mesh.replication.filters import Selection
 from mesh.replication.messages import Want
 from routing.event import Event, OriginPartition, Properties
-from routing.log.batch import HEADER_BYTES, build_batch, varint
+from routing.log.records.batch import HEADER_BYTES, build_batch, varint
 
 ORIGIN = OriginPartition("graz", "e1", "events", 2)
 ALL = Selection([Want("#", 0)])

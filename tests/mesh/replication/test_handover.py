@@ -8,9 +8,9 @@ import pytest
 
 from mesh.replication.messages import Batch, Export, ExportAsk, Step, decode, encode
 from mesh.replication.settings import ReplicationSettings
+from routing.consumers.members import Mode
 from routing.errors import Reason, Refusal
-from routing.members import Mode
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 from tests.mesh.replication.consumers import attach, got, trio, write
 from tests.mesh.replication.harness import World

@@ -8,7 +8,7 @@ import pytest
 from mesh.replication.branch import Branch
 from mesh.replication.filters import Selection
 from mesh.replication.settings import ReplicationSettings
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check
 from tests.support.routing import ANA

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Refusal
 from routing.event import Event
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from routing.subscription import Subscription
 from routing.ticket import Ticket
 from tests.support.checker import Message, parse_payload

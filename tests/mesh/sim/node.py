@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from routing.event import Event
 from routing.log.store import LocalStore
-from routing.policy import ALLOW_ALL, Identity, Policy
+from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 from tests.mesh.sim.parts import make_meshing

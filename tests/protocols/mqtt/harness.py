@@ -10,7 +10,7 @@ import struct
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from routing.errors import Reason, Refusal
-from routing.policy import ANONYMOUS, Identity
+from routing.rights.policy import ANONYMOUS, Identity
 from tests.support import rawmqtt
 from tests.support.rawmqtt import (  # noqa: F401    the tests import them from here
     AUTH,

@@ -4,8 +4,9 @@ from __future__ import annotations
 import pytest
 
 from protocols.errors import MalformedPacket, ProtocolViolation
-from protocols.mqtt import decode, encode, handshake, packets, reasons
-from protocols.mqtt.packets import Ack, Connect, Disconnect, FilterRequest, Publish, Subscribe, Unsubscribe, Will
+from protocols.mqtt import handshake
+from protocols.mqtt.codec import decode, encode, packets, reasons
+from protocols.mqtt.codec.packets import Ack, Connect, Disconnect, FilterRequest, Publish, Subscribe, Unsubscribe, Will
 from protocols.mqtt.settings import MqttSettings
 from routing.errors import Reason
 from tests.support import rawmqtt as m

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from protocols.mqtt.settings import MqttSettings
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from tests.protocols.mqtt.harness import (
     CONNACK,
     DISCONNECT,

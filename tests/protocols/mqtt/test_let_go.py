@@ -7,7 +7,7 @@ import pytest
 
 from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.timers import DEAD_MIN, Deadlines, Due
-from routing.consumer import Consumer
+from routing.consumers.consumer import Consumer
 from tests.support.rawmqtt import connect_packet, publish_packet, subscribe_packet
 
 SUBSCRIBE = subscribe_packet(1, [("a/#", 1), ("b", 0)], version=4)

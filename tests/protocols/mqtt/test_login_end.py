@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from routing.policy import Identity
+from routing.rights.policy import Identity
 from tests.protocols.mqtt.harness import DISCONNECT, PUBLISH
 from tests.support import rawmqtt as m
 

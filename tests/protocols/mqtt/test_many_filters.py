@@ -6,11 +6,11 @@ import random
 import msgspec
 import pytest
 
-from protocols.mqtt.packets import FilterRequest
-from protocols.mqtt.session import SESSION_PREFIX, SUBSCRIPTION_PREFIX, StoredSubscription, subscription_key
+from protocols.mqtt.codec.packets import FilterRequest
+from protocols.mqtt.sessions.session import SESSION_PREFIX, SUBSCRIPTION_PREFIX, StoredSubscription, subscription_key
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, SubscriptionSet, parse_share
 from protocols.mqtt.settings import MqttSettings
-from protocols.mqtt.subscriptions import MqttSubscription, SubscriptionSet, parse_share
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.topic import filter_matches
 from tests.protocols.mqtt.harness import NO_LOCAL, PUBLISH
 from tests.support import rawmqtt as m

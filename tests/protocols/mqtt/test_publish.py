@@ -5,7 +5,7 @@ import pytest
 
 from protocols.mqtt.settings import MqttSettings
 from routing.event import Event, Properties
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import Limits
 from tests.protocols.mqtt.harness import DISCONNECT, PUBACK, PUBLISH, PUBREC, publish_packet
 from tests.support import rawmqtt as m

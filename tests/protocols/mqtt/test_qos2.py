@@ -4,8 +4,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from protocols.mqtt.open_ids import OpenIds
-from protocols.mqtt.session import StoredQos2
+from protocols.mqtt.sessions.open_ids import OpenIds
+from protocols.mqtt.sessions.session import StoredQos2
 from routing.settings import StreamSettings
 from tests.protocols.mqtt.harness import PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.support import rawmqtt as m

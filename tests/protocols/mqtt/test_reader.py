@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt.reader import ACK_RUN, PacketReader
+from protocols.mqtt.codec.reader import ACK_RUN, PacketReader
 from tests.support.rawmqtt import packet, publish_packet, subscribe_packet
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from protocols.mqtt.retained import STEP_EVENTS
+from protocols.mqtt.sessions.retained import STEP_EVENTS
 from routing.event import Event
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from tests.protocols.mqtt.harness import PUBACK, PUBCOMP, PUBLISH, PUBREC, RETAIN_AS_PUBLISHED, subscribe_packet
 from tests.support import rawmqtt as m
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.mqtt.settings import MqttSettings
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import Limits
 from tests.protocols.mqtt.harness import (
     CONNACK,

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from tests.protocols.mqtt.harness import (
     NO_LOCAL,
     PUBACK,

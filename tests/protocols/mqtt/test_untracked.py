@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import Limits, StreamSettings
 from tests.protocols.mqtt.harness import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.support import rawmqtt as m

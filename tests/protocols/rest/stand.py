@@ -15,7 +15,7 @@ from protocols.rest.app import RestServer
 from protocols.rest.settings import RestSettings
 from routing.event import Event
 from routing.log.store import LocalStore
-from routing.policy import ALLOW_ALL, INTERNAL, Identity, Policy
+from routing.rights.policy import ALLOW_ALL, INTERNAL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 from tests.support.wait import DEADLINE_S

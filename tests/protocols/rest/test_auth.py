@@ -8,7 +8,7 @@ import pytest
 
 from mesh.identity.apikeys import ApiKey, hash_key, make_key
 from routing.errors import Reason, Refusal
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from tests.support.wait import DEADLINE_S
 
 from .stand import basic, stand

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from protocols.rest.settings import RestSettings
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from tests.protocols.rest.stand import basic, eventually, problem_of, stand, status_of
 from tests.support.turns import longest_turn
 

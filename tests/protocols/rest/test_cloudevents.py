@@ -12,7 +12,7 @@ from yarl import URL
 
 from protocols.rest.settings import RestSettings
 from routing.event import Event, Properties
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 
 from .sse_client import Sse
 from .stand import stand

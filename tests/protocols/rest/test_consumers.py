@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.rest.settings import RestSettings
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.protocols.rest.consumer_client import ConsumerClient, topics
 from tests.protocols.rest.stand import basic, stand

@@ -7,14 +7,14 @@ import time
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from protocols.rest.asyncapi import TOPICS_MAX, document
-from protocols.rest.openapi import described, routes_of
+from protocols.rest.contract.asyncapi import TOPICS_MAX, document
+from protocols.rest.contract.openapi import described, routes_of
 from protocols.rest.problem_types import TYPES
 from protocols.websocket.json_channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
-from routing.policy import Action, Identity, Rule
 from routing.replies import Replies
+from routing.rights.policy import Action, Identity, Rule
 from routing.settings import StreamSettings
 
 from .stand import basic, stand

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import asyncio
 
-from routing.consumer import ConsumerSpec
-from routing.policy import Identity
+from routing.consumers.consumer import ConsumerSpec
+from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 from tests.protocols.rest.consumer_client import ConsumerClient, topics
 from tests.protocols.rest.stand import stand

@@ -4,8 +4,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from protocols.rest import app, convert, problems
+from protocols.rest import app, problems
 from protocols.rest.problem_types import ON_WEBSOCKET, TYPES
+from protocols.rest.publishing import convert
 from protocols.websocket.problems import PROBLEMS
 
 from .stand import stand

@@ -11,12 +11,12 @@ import socket
 
 import pytest
 
-from protocols.rest.answer import Places
 from protocols.rest.cors import CorsSettings
+from protocols.rest.http.answer import Places
 from protocols.rest.ratelimit import RateLimit
 from protocols.rest.settings import RestSettings
 from routing.errors import Reason, Refusal
-from routing.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import StreamSettings
 
 from .express_stand import Client, HeldWriter, counted, place, post

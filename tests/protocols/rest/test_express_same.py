@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 
 from .express_stand import Client, counted, post
 from .stand import DEADLINE_S, basic, read_to_end, stand

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from protocols.rest.settings import RestSettings
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.protocols.rest.stand import basic, eventually, stand
 from tests.support.wait import DEADLINE_S
@@ -208,7 +208,7 @@ async def test_a_fault_while_answering_ends_the_request(tmp_path, monkeypatch):
     async def broken(self, group):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("protocols.rest.ndjson._Answers._lines", broken)
+    monkeypatch.setattr("protocols.rest.publishing.ndjson._Answers._lines", broken)
     async with stand(tmp_path, settings=RestSettings(ndjson_group_bytes=100)) as it:
         body = b'{"topic":"t"}\n' * 5_000
         async with asyncio.timeout(DEADLINE_S), it.http.post("/v1/events", data=body, headers=NDJSON) as got:

@@ -11,7 +11,7 @@ from protocols.rest.problems import REFUSALS
 from protocols.rest.settings import RestSettings
 from routing.errors import Reason
 from routing.event import Event
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import Limits, StreamSettings
 from tests.support.routing import retained_of
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from protocols.rest.reply import reply_fields
+from protocols.rest.reading.reply import reply_fields
 from routing.event import Event, Properties
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.subscription import Subscription
 from tests.protocols.rest.consumer_client import ConsumerClient
 from tests.protocols.rest.stand import basic, eventually, stand

@@ -5,7 +5,7 @@ import pytest
 import yarl
 
 from routing.event import Event, Properties
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from tests.protocols.rest.stand import basic, stand
 
 
@@ -43,7 +43,7 @@ async def test_an_etag_saves_the_body_until_something_changes(tmp_path):
 
 
 async def test_pages_in_the_order_of_topics(tmp_path, monkeypatch):
-    monkeypatch.setattr("protocols.rest.retained.STEP_EVENTS", 3)
+    monkeypatch.setattr("protocols.rest.reading.retained.STEP_EVENTS", 3)
     async with stand(tmp_path) as it:
         names = [f"t/{number:02}" for number in range(25)]
         await it.publish(*retained(*reversed(names)))

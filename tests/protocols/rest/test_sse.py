@@ -12,7 +12,7 @@ import pytest
 from protocols.event_json import rfc3339
 from protocols.rest.settings import RestSettings
 from routing.event import Event, Properties
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.support.wait import DEADLINE_S
 

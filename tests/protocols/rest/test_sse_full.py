@@ -6,10 +6,10 @@ import asyncio
 from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
 from protocols.rest.counters import RestCounters
-from protocols.rest.positions import start_vector
-from protocols.rest.reader import FAST_SOCKET_BYTES, SseReader
+from protocols.rest.reading.positions import start_vector
+from protocols.rest.reading.reader import FAST_SOCKET_BYTES, SseReader
 from protocols.rest.settings import RestSettings
-from routing.consumer import ConsumerSpec
+from routing.consumers.consumer import ConsumerSpec
 from routing.event import Event
 from tests.support.routing import ANA, Desk
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.rest import streams as module
+from protocols.rest.reading import streams as module
 from protocols.rest.settings import RestSettings
 from routing.event import Event, Properties
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.protocols.rest.stand import basic, stand
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 import asyncio
 
 from protocols.websocket.settings import WebSocketSettings
-from routing.consumer import ConsumerSpec
-from routing.members import Mode
-from routing.policy import INTERNAL, Action, Rule
-from routing.push import Push
+from routing.consumers.consumer import ConsumerSpec
+from routing.consumers.members import Mode
+from routing.consumers.push import Push
+from routing.rights.policy import INTERNAL, Action, Rule
 from tests.protocols.rest.stand import basic
 
 from .json_client import Client, ws_stand

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.websocket.settings import WebSocketSettings
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from tests.protocols.rest.stand import basic, eventually
 
 from .json_client import Client, ws_stand

@@ -10,7 +10,7 @@ from protocols.rest.problems import REFUSALS
 from protocols.websocket.problems import PROBLEMS
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Reason
-from routing.policy import Action, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import Limits, StreamSettings
 
 from .json_client import Client, ws_stand

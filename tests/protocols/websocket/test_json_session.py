@@ -11,8 +11,8 @@ from protocols.websocket.json_session import Credentials, JsonSession
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.policy import Identity
 from routing.replies import Replies
+from routing.rights.policy import Identity
 from tests.support.routing import Desk
 
 ANA = Identity("ana", protocol="websocket")

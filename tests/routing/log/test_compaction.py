@@ -9,10 +9,10 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.event import Event
-from routing.log.batch import check_batch
 from routing.log.compaction import TOMBSTONE_KEEP_MS
 from routing.log.fs import RealFileSystem
-from routing.log.inspect import verify
+from routing.log.records.batch import check_batch
+from routing.log.recovery.inspect import verify
 from routing.log.upkeep import CLEANING_RETRY_MS
 from tests.support.disk import FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.log import make_store, open_partition, scan_all

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from routing.event import Event
-from routing.log.batch import check_batch
 from routing.log.reader import SKIP_COST
+from routing.log.records.batch import check_batch
 from routing.log.tail_cache import TailBudget, TailCache
 from tests.support.log import everything, make_store, open_partition, scan_all
 
@@ -26,7 +26,7 @@ def is_three(topic):
 @pytest.fixture(params=["files", "cache", "both"])
 def filled(request, tmp_path, monkeypatch):
     """A partition of several segments and blocks, read from memory, from files, or from both."""
-    monkeypatch.setattr("routing.log.summary.BLOCK_BYTES", 5_000)
+    monkeypatch.setattr("routing.log.segments.summary.BLOCK_BYTES", 5_000)
     store = make_store(tmp_path, tail_cache_bytes={"files": 0, "cache": 1 << 30, "both": 200_000}[request.param])
     partition = open_partition(store, segment_bytes=60_000)
     rng = random.Random(7)
@@ -143,7 +143,7 @@ def block_topics(store, partition, topics):
 
 
 def test_blocks_without_a_wanted_topic_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("routing.log.summary.BLOCK_RECORDS", 50)
+    monkeypatch.setattr("routing.log.segments.summary.BLOCK_RECORDS", 50)
     store = make_store(tmp_path, tail_cache_bytes=0)
     partition = open_partition(store)
     block_topics(store, partition, ["a"] * 10 + ["b"] + ["a"] * 10)
@@ -174,8 +174,8 @@ def test_a_skip_counts_as_work_so_that_a_call_is_bounded(tmp_path):
 
 
 def test_a_block_with_too_many_topics_is_read_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("routing.log.summary.BLOCK_TOPICS_MAX", 10)
-    monkeypatch.setattr("routing.log.summary.SEGMENT_TOPICS_MAX", 20)
+    monkeypatch.setattr("routing.log.segments.summary.BLOCK_TOPICS_MAX", 10)
+    monkeypatch.setattr("routing.log.segments.summary.SEGMENT_TOPICS_MAX", 20)
     store = make_store(tmp_path, tail_cache_bytes=0)
     partition = open_partition(store)
     store.store_events(partition, [Event(f"t/{index}", b"", 1) for index in range(100)])

@@ -11,12 +11,12 @@ import pytest
 
 from routing.errors import Reason, StorageError
 from routing.event import Event
-from routing.log.batch import HEADER_BYTES, build_batch, check_batch
 from routing.log.fs import RealFileSystem
+from routing.log.records.batch import HEADER_BYTES, build_batch, check_batch
 from routing.log.store import escape_name
 from routing.settings import StreamSettings
 from routing.ticket import Ticket
-from tests.routing.log.test_batch import NOW, compressed_batch, kafka_batch
+from tests.routing.log.records.test_batch import NOW, compressed_batch, kafka_batch
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all
 

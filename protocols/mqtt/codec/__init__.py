@@ -1,0 +1,1 @@
+"""MQTT control packets and bytes. Sans-IO."""

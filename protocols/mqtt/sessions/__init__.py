@@ -1,0 +1,1 @@
+"""What outlives a connection: sessions, their subscriptions, and what waits for them."""

@@ -1,0 +1,1 @@
+"""Durable consumers over HTTP: made, changed, pulled from, and what they gave up on."""

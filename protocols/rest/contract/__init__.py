@@ -1,0 +1,1 @@
+"""What the HTTP listener says of itself: OpenAPI and AsyncAPI."""

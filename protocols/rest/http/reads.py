@@ -1,0 +1,72 @@
+"""What a client of the HTTP listener sends, in slices (protocols/slices.py): the parser never holds the loop for long.
+
+A read may bring 256 KiB: that is some ten thousand requests that are nothing, or forty thousand chunks of one byte.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocols.pace import Client
+from protocols.slices import Slices
+from routing.fairness.turns import Turns
+
+if TYPE_CHECKING:
+    from protocols.rest.http.guard import GuardedHandler
+
+
+class Reads(Slices):
+    """Of one connection. aiohttp holds it, too, while a body or the queue of requests is full."""
+
+    __slots__ = ("_begins", "_connection", "_parse", "client")
+
+    def __init__(self, turns: Turns, connection: GuardedHandler, parse: Callable[[bytes], None]) -> None:
+        self.client = Client()
+        super().__init__(turns)
+        self._connection = connection
+        self._parse = parse
+        self._begins = False            # a request waits for its turn
+
+    @property
+    def tag(self) -> float:             # of all that the client does
+        return self.client.tag
+
+    @tag.setter
+    def tag(self, tag: float) -> None:
+        self.client.tag = tag
+
+    def begin(self) -> None:
+        """There is a request, and the one before it is done."""
+        if self._turns.admits(self):
+            self._begin()
+        else:
+            self._begins = True
+            self._turns.queue(self)
+
+    def _begin(self) -> None:
+        start_s = self._turns.clock_s()
+        self._connection.begin_next()
+        self._turns.charge(self, self._turns.clock_s() - start_s)
+
+    def go_on(self) -> float:
+        if self._begins:
+            self._begins = False
+            self._begin()
+        return super().go_on()
+
+    def _deliver(self, data: bytes) -> None:
+        self._parse(data)
+
+    def _stop_stream(self) -> None:
+        transport = self._connection.transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
+
+    def _start_stream(self) -> None:
+        transport = self._connection.transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    def buffered_bytes(self) -> int:
+        transport = self._connection.transport
+        return transport.get_write_buffer_size() if transport is not None else 0

@@ -1,0 +1,1 @@
+"""Events out: server-sent events, pages of a stream, retained events."""

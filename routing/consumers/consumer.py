@@ -1,0 +1,477 @@
+"""Consumer: the door out. A durable named reader of streams, whatever the protocol of its members.
+
+At the tail of a partition it is handed the events just committed, from memory. Without credit, or behind, it reads the
+log when it can: the log is the queue, so a slow consumer costs disk, not memory. What it has not been told to be done
+(acked) comes again after a crash; see cursor.py for the states of an event and registry.py for what is stored.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from routing.consumers import settle
+from routing.consumers.handout import hand_out, repeat
+from routing.consumers.interest import Interest
+from routing.consumers.members import Member, Members, Mode
+from routing.consumers.push import Push
+from routing.consumers.readahead import READ_SCANNED, fitting, park, read
+from routing.consumers.untracked import Untracked
+from routing.cursors.cursor import Cursor, Delivery
+from routing.cursors.lag import Lag, lag_of, snapshot
+from routing.cursors.timetable import Timetable
+from routing.errors import Reason, Refusal
+from routing.event import Event, is_dead_letter
+from routing.rights.policy import Identity
+
+if TYPE_CHECKING:
+    from routing.consumers.registry import ConsumerRegistry
+    from routing.log.partition import Partition
+    from routing.ticket import Ticket
+
+
+# "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
+# where a partition that is not named starts at its beginning
+Start: TypeAlias = str | int | dict[str, int] | list[tuple[str, int, int]]
+
+
+class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a consumer is. start matters when it is created."""
+
+    name: str
+    filters: tuple[str, ...] = ()
+    mode: Mode = Mode.EXCLUSIVE
+    start: Start = "latest"
+    streams: tuple[str, ...] = ()           # empty: every stream whose capture can hold what the filters want
+    durable: bool = True
+    max_in_flight: int = 1_000
+    ack_timeout_s: float | None = None
+    max_deliveries: int | None = None       # then to the dead-letter topic
+    backoff_initial_s: float = 1.0
+    backoff_max_s: float = 60.0
+    dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
+    expires_s: float | None = None          # deleted when nobody was attached for so long
+    push: Push | None = None                # a webhook; see routing/consumers/push.py
+
+
+class Consumer:
+    """See the module's head. Loop thread only. Made by ConsumerRegistry.open()."""
+
+    def __init__(self, spec: ConsumerSpec, identity: Identity, registry: ConsumerRegistry) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.identity = identity                        # whose rights decide what it may read
+        self.interest = Interest(
+            lambda topic: registry.rights.may_read(self.identity, topic), registry.answer_memory)
+        self.cursors: dict[Partition, Cursor] = {}
+        self.members = Members(spec.mode)
+        self.paused = False
+        self.closed = False
+        self.generation = registry.clock_ms() // 1000   # answers to what was delivered before a seek do not count
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.account = registry.accounts.of(identity.user)
+        self.delivered = 0
+        self.acked = 0
+        self.redelivered = 0
+        self.dead_lettered = 0
+        self.dropped = 0                                # untracked events that found no member, or no room
+        self.untracked: Untracked | None = None         # those that are kept, see keep_untracked()
+        self.detached_since_s: float | None = registry.clock_s()
+        self.attachment_stored = False                  # the stored state says that somebody is attached
+        self._attachment_ticket: Ticket | None = None
+        self._registry = registry
+        self.counted_for: str | None = None             # the registry's: whose share of consumers it counts to
+        self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
+        self._scheduled = False
+        self._turn = 0
+        self._timetable = Timetable()                   # ack timeouts and delayed redelivery
+
+    @property
+    def filters(self) -> dict[str, None]:
+        return self.interest.patterns
+
+    @property
+    def is_named(self) -> bool:
+        """Durable, and made by somebody who gave it a name: those of MQTT sessions and the like have a slash in it."""
+        return self.spec.durable and "/" not in self.name
+
+    # -- members ----------------------------------------------------------------------------------------------
+
+    def attach(self, member: Member) -> Refusal | None:
+        """Add a member; it gets events while its credit is above 0."""
+        if self.closed:
+            return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
+        if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
+            return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
+        if not self._registry.rights.may_attach(member.identity, self):
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
+        self.members.add(member)
+        self.detached_since_s = None
+        self._begin_delivery()
+        return None
+
+    def take_spec(self, spec: ConsumerSpec) -> None:
+        """Take new options. Mode and name are the old ones, and where it started counts for what is still to come."""
+        self.spec = msgspec.structs.replace(spec, start=self.spec.start)
+        if self.members.all:
+            self._begin_delivery()
+
+    def _begin_delivery(self) -> None:
+        if self.attachment_stored or not self.spec.durable:
+            self.ready()
+        else:
+            self._store_attachment()
+
+    def _store_attachment(self) -> None:
+        """What is delivered from now on may be delivered again after a crash, and must be marked then: the fact that
+        somebody is attached is on disk before the first delivery.
+        """
+        ticket = self._attachment_ticket = self._registry.checkpoint(self)
+        assert ticket is not None
+
+        def stored(done: Ticket) -> None:
+            if self._attachment_ticket is done and self.members.all:
+                self.attachment_stored = True
+                self.ready()
+
+        ticket.on_done(stored)
+
+    def detach(self, member: Member) -> None:
+        """Remove a member. What it holds unacked goes out again, in order, with attempts raised."""
+        if not self.members.remove(member):
+            return
+        for cursor in self.cursors.values():
+            cursor.take_back(member, self.returned_bytes_max)
+        if self.untracked is not None:
+            self.untracked.take_back(member)
+        self._recount_in_flight()
+        if not self.members.all:
+            self.detached_since_s = self._registry.clock_s()
+        self.touch()
+        self.ready()
+
+    def ready(self, member: Member | None = None) -> None:
+        """Credit has grown, or something waits: pump at the end of this loop turn. Cheap to call often."""
+        if not self._scheduled and not self.closed:
+            self._scheduled = True
+            self._registry.schedule(self)
+
+    def pause(self) -> None:
+        """Deliver nothing until resume(), also over a restart."""
+        self.paused = True
+        self._registry.changed(self)
+
+    def resume(self) -> None:
+        self.paused = False
+        self._registry.changed(self)
+        self.ready()
+
+    # -- filters ----------------------------------------------------------------------------------------------
+
+    def add_filter(self, pattern: str, identity: Identity) -> Refusal | None:
+        """Want more topics, from now on. Adding a filter again changes nothing."""
+        if pattern in self.filters:
+            return None
+        refusal = self._registry.rights.check_subscribe(identity, pattern)
+        if refusal is not None:
+            return refusal
+        self._registry.add_filter(self, pattern, from_now=True)
+        return None
+
+    def remove_filter(self, pattern: str) -> bool:
+        """Stop wanting a filter; what waits for it is not delivered any more. False when it was not there."""
+        if pattern not in self.filters:
+            return False
+        self._registry.remove_filter(self, pattern)
+        for cursor in self.cursors.values():
+            cursor.drop_waiting(lambda event: not self.interest.wants_event(event))
+        if self.untracked is not None:
+            self.untracked.drop(lambda event: not self.interest.wants(event.topic))
+        return True
+
+    def filters_changed(self, *, count_anew: bool = True) -> None:
+        """Called by the registry: filters, rights or streams are not what they were.
+
+        count_anew: what stands in the log behind the positions may be wanted now, or not any more.
+        """
+        self.interest.forget_answers()
+        if count_anew:
+            for cursor in self.cursors.values():
+                cursor.backlog.restart(cursor.position)
+        self._registry.changed(self)
+
+    def rules_changed(self) -> None:
+        """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
+        self.filters_changed()
+        rights = self._registry.rights
+        for cursor in self.cursors.values():
+            cursor.drop(lambda event: not rights.may_read_event(self.identity, event))
+        if self.untracked is not None:
+            self.untracked.drop(lambda event: not rights.may_read_event(self.identity, event))
+        for member in list(self.members.all):
+            if member.identity.user != self.identity.user and not rights.may_share(member.identity, self):
+                self.detach(member)
+                member.consumer_closed(self, "the rules do not allow it any more")
+
+    def wants(self, topic: str) -> bool:
+        """True when a filter matches the topic and the owner may read it."""
+        return self.interest.wants(topic)
+
+    # -- events in --------------------------------------------------------------------------------------------
+
+    def offer(self, partition: Partition, events: list[Event]) -> None:
+        """Committed events of one topic that it wants, in order. Called by the router for every group."""
+        cursor = self.cursors.get(partition)
+        if cursor is None:
+            return
+        if events[0].offset < cursor.position or self.interest.fresh:
+            self.forget_fresh()
+            events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
+            if not events:
+                return
+        if cursor.tail_stored:                          # what is stored of it is not so any more
+            cursor.tail_stored = False
+            self.touch()
+        if cursor.behind:
+            cursor.backlog.committed(len(events), events[0].offset, events[-1].offset, events[0].timestamp_ms)
+            return
+        room = self._registry.limits.consumer_pending_events - len(cursor.waiting)
+        if self.spec.mode is Mode.KEY_SHARED:           # what waits there is not parked, see park()
+            room = min(room, fitting(cursor, events))
+        if room < len(events):
+            room = max(room, 0)
+            cursor.leave(events[room:])
+            events = events[:room]
+        else:
+            cursor.position = events[-1].offset + 1
+        cursor.waiting.extend(events)
+        if not self._scheduled:
+            self.ready()
+
+    def keep_untracked(self) -> None:
+        """Events that no stream captures are kept in memory until they are acked. Idempotent."""
+        if self.untracked is None:
+            self.untracked = Untracked(self)
+
+    def offer_untracked(self, events: list[Event]) -> None:
+        """Events that no stream captures: kept, or delivered at most once, to a member with credit."""
+        if any(map(is_dead_letter, events)):
+            events = [event for event in events if self._registry.rights.may_read_event(self.identity, event)]
+            if not events:
+                return
+        if self.untracked is not None:
+            self.dropped += self.untracked.offer(
+                events, self._registry.limits.untracked_bytes_max, self._registry.next_untracked_place)
+            self.ready()
+            return
+        member = self.members.next()
+        if member is None or member.credit < len(events) or self.paused:
+            self.dropped += len(events)
+            return
+        self.delivered += len(events)
+        member.credit -= len(events)
+        member.deliver(self, [Delivery(event, 1, member) for event in events])
+
+    # -- events out -------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Hand out what waits while there is credit. Called by the registry once per turn after ready()."""
+        self._scheduled = False
+        if self.closed:
+            return
+        if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
+            if self.untracked is not None:
+                self.untracked.pump()
+            budget = READ_SCANNED
+            cursors = list(self.cursors.values())
+            self._turn += 1                             # each partition is first in its turn
+            start = self._turn % len(cursors) if cursors else 0
+            for cursor in cursors[start:] + cursors[:start]:
+                budget = self._pump_cursor(cursor, budget)
+        for cursor in self.cursors.values():
+            if cursor.waiting and not self._scheduled:
+                park(cursor, self.spec.mode)
+
+    def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
+        if cursor.again and not repeat(self, cursor):
+            return budget
+        while True:
+            if not cursor.waiting:
+                appetite = min(self.room(), self.members.credit()) if cursor.behind else 0
+                if appetite <= 0:
+                    return budget
+                if budget <= 0:
+                    self.ready()
+                    return budget
+                budget -= max(read(self, cursor, appetite, budget), 1)
+            elif not hand_out(self, cursor):
+                return budget
+
+    def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
+        """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""
+        count = len(deliveries)
+        in_flight = cursor.in_flight
+        dead_letters = False
+        for delivery in deliveries:
+            event = delivery.event
+            in_flight[event.offset] = delivery
+            if event.properties is not None and event.properties.dead_letter is not None:
+                dead_letters = True
+        if deliveries[0].event.offset < cursor.repeats_below:
+            for delivery in deliveries:
+                if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
+                    delivery.attempts = 2
+        if self.spec.ack_timeout_s is not None:
+            for delivery in deliveries:
+                self.later(self.spec.ack_timeout_s, cursor, delivery)
+        self.hold(count, size)
+        self.delivered += count
+        member.credit -= count
+        self.touch()
+        if dead_letters:
+            deliveries = self._readable(member, deliveries)
+            if not deliveries:
+                return
+        member.deliver(self, deliveries)
+
+    def _readable(self, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without the dead letters whose original may not be read: by the owner they are done with, a member who may
+        not gives them back for another one.
+        """
+        rights = self._registry.rights
+        by_owner, denied = rights.split(self.identity, deliveries)
+        readable, others = rights.split(member.identity, by_owner)
+        kept_out = len(denied) + len(others)
+        self.delivered -= kept_out
+        member.credit += kept_out
+        self.ack(denied)
+        for delivery in others:
+            self.nack(delivery, self.spec.backoff_max_s)
+        return readable
+
+    def room(self) -> int:
+        """Deliveries that the in-flight windows allow now."""
+        return self.spec.max_in_flight - self.in_flight if self.room_bytes() > 0 else 0
+
+    def room_bytes(self) -> int:
+        """Payload bytes that may still go in flight."""
+        return self.account.room(self, self._registry.limits.in_flight_bytes_max - self.in_flight_bytes)
+
+    def hold(self, count: int, size: int) -> None:
+        """So many more are in flight, with so many payload bytes. Negative: they are not any more."""
+        self.in_flight += count
+        self.in_flight_bytes += size
+        self.account.hold(size)
+
+    @property
+    def returned_bytes_max(self) -> int:
+        """Payload bytes kept in memory, per partition, of what waits to be delivered again."""
+        return self._registry.limits.in_flight_bytes_max
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """These are done. Unknown ones (acked before, or seeked away) are ignored."""
+        settle.ack(self, deliveries)
+
+    def nack(self, delivery: Delivery, delay_s: float | None = None) -> None:
+        """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
+        settle.nack(self, delivery, delay_s)
+
+    def extend(self, delivery: Delivery, seconds: float) -> None:
+        """More time before the ack timeout of a delivery."""
+        settle.extend(self, delivery, seconds)
+
+    def settled(self, count: int) -> None:
+        """So many wanted events are done. For settle.py and leases.py."""
+        if not count:
+            return
+        self.acked += count
+        self.touch()
+        if not self._scheduled:
+            self.ready()
+
+    def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
+        """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
+        settle.hold_dead_letter(self, cursor, delivery)
+        self._registry.dead_letter(self, delivery)
+
+    def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None:
+        """See to this delivery after delay_s, unless it is settled before."""
+        due_s = self._registry.clock_s() + delay_s
+        self._timetable.add(
+            due_s, cursor, delivery, in_flight=self.in_flight + sum(len(one.delayed) for one in self.cursors.values()))
+        self._registry.wake_at(self, due_s)
+
+    def handle_deadline(self, now_s: float) -> float | None:
+        """Ack timeouts and delayed redeliveries that are due. Returns when the next ones are."""
+        for cursor, delivery in self._timetable.due(now_s):
+            settle.timed_out(self, cursor, delivery, now_s)
+        return self._timetable.next_s
+
+    # -- place ------------------------------------------------------------------------------------------------
+
+    def seek(self, positions: dict[Partition, int]) -> None:
+        """Read on from these offsets. Events in flight are forgotten: their acks will be ignored."""
+        self.generation += 1
+        for partition, position in positions.items():
+            if partition in self.cursors:
+                self.cursors[partition].restart(position)
+        self.interest.fresh.clear()
+        self.members.release_keys()
+        self._recount_in_flight()
+        self._registry.changed(self)
+        self.ready()
+
+    def checkpoint(self) -> None:
+        """Put the position into the state table now, in the commit of this loop turn."""
+        self._registry.checkpoint(self)
+
+    def lag(self) -> Lag:
+        """How far it is behind, as far as that is known now. Cheap; what is not known is counted from now on."""
+        return lag_of(self.interest, self.cursors.values(), self._registry.counting, self._registry.clock_ms())
+
+    def snapshot(self) -> dict[str, Any]:
+        """For the management API."""
+        return snapshot(self)
+
+    def close(self, reason: str) -> None:
+        """Called by the registry on deletion."""
+        self.closed = True
+        members, self.members.all = self.members.all, []
+        for cursor in self.cursors.values():
+            cursor.restart(cursor.position)
+            cursor.behind = False                       # nothing is left to count
+        if self.untracked is not None:
+            self.untracked.clear()
+        self._recount_in_flight()
+        self._timetable.clear()
+        for member in members:
+            member.consumer_closed(self, reason)
+        self.interest.let_go()                          # and what else refers to us: no collection has to free us
+        self.untracked = None
+
+    def _recount_in_flight(self) -> None:
+        held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
+        size = self.untracked.bytes if self.untracked is not None else 0
+        self.hold(len(held) - self.in_flight,
+                  size + sum(len(delivery.event.payload) for delivery in held) - self.in_flight_bytes)
+
+    def lost_to_retention(self, records: int) -> None:
+        """So many went before they were read. For readahead.py."""
+        self._registry.lost_to_retention(self, records)
+
+    def forget_fresh(self) -> None:
+        """Once everything older than the newest filter is read, the filters are all alike."""
+        fresh = self.interest.fresh
+        if fresh and all(not cursor.behind for cursor in self.cursors.values()) and all(
+                offset <= self.cursors[partition].next_wanted
+                for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
+            fresh.clear()
+
+    def touch(self) -> None:
+        """It does not stand where it is stored to stand."""
+        if self.spec.durable:
+            self._registry.dirty[self] = None

@@ -1,0 +1,94 @@
+"""Dead letters: what becomes of an event that a consumer gives up.
+
+A copy goes to the consumer's dead-letter topic, and the original is acked when that copy is durable. It says who gave
+it up, and how often, at every station that it came through (DeadLetter in event.py, and for readers the headers
+dead-letter-…): so work → retry → work → parked loses nothing. Every station is a decision of a reader, so a circle of
+them may go on, but not for ever: after ROUNDS_MAX copies the event stays with the consumer that gives it up, and is
+tried again once in backoff_max_s.
+"""
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.cursors.cursor import Delivery
+from routing.errors import Refusal
+from routing.event import DeadLetter, Death, Event, Headers, Properties
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+ROUNDS_MAX = 1_000          # copies that one consumer makes of an event on its way: with back-off, days
+HISTORY_MAX = 32            # stations on the way of one event
+HISTORY_CHARS_MAX = 65_536  # and of their topics
+LIMIT_REACHED = "delivery limit reached"
+
+_NO_PROPERTIES = Properties()
+_HEADERS = frozenset(       # of a dead letter, for its readers; what a publisher wrote there goes
+    f"dead-letter-{name}" for name in ("reason", "consumer", "count", "topic", "id", "message-id", "history"))
+
+
+def dead_letter(router: Router, consumer: Consumer, delivery: Delivery) -> None:
+    """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
+    event = delivery.event
+    topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
+    known = event.properties.dead_letter if event.properties is not None else None      # no header: those are anybody's
+    if event.topic == topic:                            # it reads its own dead letters: this one stays one of them
+        log.error("consumer %s: the dead letter at %d failed again and stays there", consumer.name, event.offset)
+        consumer.ack([delivery])
+        return
+    history = _with(known.history if known is not None else (), consumer.name, event.topic, delivery.attempts - 1,
+                    router.clock_ms())
+    if history[-1].rounds > ROUNDS_MAX or len(history) > HISTORY_MAX or (
+            sum(len(death.topic) for death in history) > HISTORY_CHARS_MAX):
+        log.error("consumer %s: the event at offset %d was given up %d times here and at %d stations; it stays here",
+                  consumer.name, event.offset, history[-1].rounds - 1, len(history))
+        consumer.nack(delivery, consumer.spec.backoff_max_s)
+        return
+    refusal = router.rights.refuse_dead_letters(consumer.identity, consumer.spec)       # the rules may have changed
+    if refusal is not None:
+        log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
+        consumer.nack(delivery, consumer.spec.backoff_max_s)
+        return
+    copy = _copy(topic, event, delivery, consumer.name, history)
+    router.publish([copy], router.internal).on_done(lambda ticket: _stored(consumer, delivery, ticket.refusals.get(0)))
+
+
+def _stored(consumer: Consumer, delivery: Delivery, refusal: Refusal | None) -> None:
+    if refusal is not None:
+        log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
+        consumer.nack(delivery, consumer.spec.backoff_max_s)
+    else:
+        consumer.ack([delivery])
+
+
+def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tuple[Death, ...]) -> Event:
+    properties = event.properties or _NO_PROPERTIES
+    place = f"{event.partition.stream}:{event.partition.index}:{event.offset}"
+    headers: Headers = (
+        *(header for header in event.headers if header[0] not in _HEADERS),
+        ("dead-letter-reason", LIMIT_REACHED), ("dead-letter-consumer", name),
+        ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
+        ("dead-letter-id", place),
+        ("dead-letter-history", msgspec.json.encode([msgspec.structs.asdict(death) for death in history]).decode()),
+    )
+    if properties.message_id is not None:
+        headers += (("dead-letter-message-id", properties.message_id),)
+    properties = msgspec.structs.replace(               # the copy is no repetition of the publisher's message
+        properties, message_id=None, mqtt_packet_id=None, dead_letter=DeadLetter(name, event.topic, place, history))
+    return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
+
+
+def _with(history: tuple[Death, ...], name: str, topic: str, count: int, now_ms: int) -> tuple[Death, ...]:
+    """One more station, the last of the result. A consumer that gives it up on the same topic again adds to its own."""
+    before = next((death for death in history if (death.consumer, death.topic) == (name, topic)), None)
+    others = tuple(death for death in history if death is not before)
+    if before is None:
+        before = Death(name, LIMIT_REACHED, topic, 0, 0, now_ms, now_ms)
+    return (*others, msgspec.structs.replace(
+        before, rounds=before.rounds + 1, count=before.count + count, last_ms=now_ms))

@@ -1,0 +1,114 @@
+"""Members of a consumer and the choice of the one that gets the next events: the four modes.
+
+exclusive    one member; a second one is refused
+failover     the first member is active, the others wait
+shared       round robin over the members that have credit
+key-shared   by hash of the event's key; while events of a key are in flight it stays where it is, so a key never
+             has two readers and its order holds when members come and go
+"""
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+from routing.event import Event
+from routing.keys import key_hash
+from routing.rights.policy import Identity
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.cursors.cursor import Delivery
+
+
+class Mode(enum.Enum):
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+    FAILOVER = "failover"
+    KEY_SHARED = "key-shared"
+
+
+class Member(Protocol):
+    """A reader attached to a consumer, such as an MQTT session."""
+
+    identity: Identity
+    credit: int     # deliveries it takes now: the consumer lowers it, the member raises it and then calls ready()
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Take deliveries in order. May ack at once. Must not raise."""
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        """The consumer was deleted or handed to somebody else."""
+
+
+class Members:
+    """The attached members, in order of arrival."""
+
+    __slots__ = ("_next", "_owners", "all", "mode")
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.all: list[Member] = []
+        self._next = 0
+        self._owners: dict[int, tuple[Member, int]] = {}    # key hash → who reads it, events in flight
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def add(self, member: Member) -> None:
+        self.all.append(member)
+
+    def remove(self, member: Member) -> bool:
+        if member not in self.all:
+            return False
+        self.all.remove(member)
+        self._owners = {key: owner for key, owner in self._owners.items() if owner[0] is not member}
+        return True
+
+    def next(self) -> Member | None:
+        """The member that gets the next events, None when nobody has credit. Not for key-shared."""
+        members = self.all
+        if self.mode is not Mode.SHARED:
+            return members[0] if members and members[0].credit > 0 else None
+        for step in range(len(members)):
+            index = (self._next + step) % len(members)
+            if members[index].credit > 0:
+                self._next = index + 1
+                return members[index]
+        return None
+
+    def share(self, count: int) -> int:
+        """How many of count waiting events one member should get at a time."""
+        if self.mode is Mode.SHARED and len(self.all) > 1:
+            return -(-count // len(self.all))
+        return count
+
+    def credit(self) -> int:
+        """Deliveries that the members who may read take now."""
+        if self.mode in (Mode.SHARED, Mode.KEY_SHARED):
+            return sum(member.credit for member in self.all if member.credit > 0)
+        return self.all[0].credit if self.all else 0
+
+    def owner(self, event: Event) -> Member:
+        """Key-shared: who reads this event's key. There must be a member."""
+        digest = key_hash(event)
+        owned = self._owners.get(digest)
+        return owned[0] if owned is not None else self.all[digest % len(self.all)]
+
+    def release_keys(self) -> None:
+        """Nothing is in flight any more."""
+        self._owners.clear()
+
+    def key_taken(self, event: Event, member: Member) -> None:
+        digest = key_hash(event)
+        owned = self._owners.get(digest)
+        self._owners[digest] = (member, 1 if owned is None else owned[1] + 1)
+
+    def key_released(self, event: Event) -> None:
+        digest = key_hash(event)
+        owned = self._owners.get(digest)
+        if owned is None:
+            return
+        if owned[1] <= 1:
+            del self._owners[digest]
+        else:
+            self._owners[digest] = (owned[0], owned[1] - 1)

@@ -1,0 +1,409 @@
+"""The consumers of a tenant: one registry, whatever protocol made them; what of them is stored, and their clock.
+
+What is stored of a durable consumer says stored.py. A crash repeats at most CHECKPOINT_S of acks.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.consumers.consumer import Consumer, ConsumerSpec, Start
+from routing.consumers.dead_letters import dead_letter
+from routing.consumers.interest import AnswerMemory
+from routing.consumers.rights import Rights
+from routing.consumers.stored import ConsumerState, FilterState, Place, StoredConsumers
+from routing.cursors.counting import Count, Counting
+from routing.cursors.cursor import Cursor, Delivery
+from routing.errors import Reason, Refusal, StorageError
+from routing.fairness.accounts import Accounts
+from routing.rights.policy import INTERNAL, Identity
+from routing.settings import Limits
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+    from routing.router import Router
+    from routing.streams import Stream
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
+PUMP_TURN_S = 0.005         # of the deliveries of one turn; a consumer that was begun with is finished with
+CHECKPOINT_TURN_S = 0.003   # of one turn, and no more than
+CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
+ENDS_S = 5.0                # how often the ends are stored up to which quiet consumers have read
+WOKEN_PER_TICK = 500        # consumers whose timers are seen to in one tick; the others come with the next
+WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not in this one
+EXPIRY_CHECK_S = 1.0
+
+
+class ConsumerRegistry:
+    """Opens, stores, restores, schedules and deletes consumers."""
+
+    def __init__(self, router: Router) -> None:
+        self.by_name: dict[str, Consumer] = {}
+        self.on_deleted: list[Callable[[str], None]] = []       # called with the name of a durable one that is gone
+        self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
+        self._timers: list[tuple[float, int, Consumer]] = []    # heap; an entry that is not wakes_s is stale
+        self._timer_number = 0
+        self.skipped_by_retention = 0
+        self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
+        self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
+        self.on_filter: list[Callable[[Consumer, str], None]] = []  # called when one has got a filter
+        self.limits: Limits = router.limits
+        self.rights: Rights = router.rights
+        self.clock_s: Callable[[], float] = router.clock_s
+        self.clock_ms: Callable[[], int] = router.clock_ms
+        self.accounts = Accounts(lambda: self.limits.in_flight_user_bytes)
+        self.answer_memory = AnswerMemory(lambda: self.limits.answer_cache_bytes)
+        self.counting = Counting(router.clock_s, router.call_soon)
+        self._router = router
+        self._share = router.shares.consumers
+        self._scheduled: list[Consumer] = []
+        self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
+        self._next_checkpoint_s = 0.0
+        self._next_ends_s = 0.0
+        self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
+        self._stored = StoredConsumers(router.state)
+        self._next_expiry_s = 0.0
+        self._untracked_place = -(1 << 62)
+
+    # -- open and delete --------------------------------------------------------------------------------------
+
+    def open(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:
+        """Get or create the consumer of that name. The filters of the spec, when given, replace the old ones.
+
+        Who may read it all may join it as it is; what the spec changes is for those who may change it.
+        """
+        for pattern in spec.filters:
+            refusal = self.rights.check_subscribe(identity, pattern)
+            if refusal is not None:
+                return refusal
+        if spec.push is not None:
+            refusal = self._refuse_push(spec)
+            if refusal is not None:
+                return refusal
+        refusal = self.rights.refuse_dead_letters(identity, spec)
+        if refusal is not None:
+            return refusal
+        consumer = self.by_name.get(spec.name)
+        if consumer is None:
+            consumer = self._create(spec, identity)
+            self._opened(consumer)
+            return consumer
+        if consumer.identity is INTERNAL and identity is not INTERNAL:
+            return Refusal(Reason.CONFLICT, f"consumer {spec.name} belongs to the configuration; change it there")
+        if consumer.spec.mode is not spec.mode:
+            return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
+        owns = self.rights.owns(identity, consumer)
+        if not owns and not self.rights.may_read_all(identity, (*consumer.filters, *spec.filters)):
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of {spec.name}")
+        if _differs(consumer, spec):
+            refusal = self.rights.refuse_change(identity, consumer)
+            if refusal is not None:
+                return refusal
+        if owns:                                        # it reads with his rights
+            if (identity.roles, identity.revoked) != (consumer.identity.roles, consumer.identity.revoked):
+                consumer.identity = identity
+                consumer.rules_changed()                # nothing that was decided for the old roles stays
+            consumer.identity = identity
+        consumer.take_spec(spec)
+        if spec.filters:
+            for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
+                consumer.remove_filter(pattern)
+            for pattern in spec.filters:
+                if pattern not in consumer.filters:
+                    self.add_filter(consumer, pattern, from_now=True)
+        self.changed(consumer)
+        self._count(consumer)
+        self._opened(consumer)
+        return consumer
+
+    def _refuse_push(self, spec: ConsumerSpec) -> Refusal | None:
+        if self.check_push is None:
+            return Refusal(Reason.TARGET_REFUSED, "this node serves no webhooks")
+        return self.check_push(spec)
+
+    def _opened(self, consumer: Consumer) -> None:
+        for hook in self.on_opened:
+            hook(consumer)
+
+    def _create(self, spec: ConsumerSpec, identity: Identity) -> Consumer:
+        consumer = Consumer(spec, identity, self)
+        self.by_name[spec.name] = consumer
+        for pattern in spec.filters:
+            self.add_filter(consumer, pattern, from_now=False)
+        for partition in self._router.streams.holding(spec.filters, spec.streams):
+            consumer.cursors[partition] = Cursor(partition, start_position(partition, spec.start))
+        consumer.filters_changed()
+        self._count(consumer)
+        return consumer
+
+    def _count(self, consumer: Consumer, *, gone: bool = False) -> None:
+        """Whose share it counts to, which changes with its owner and with what it is."""
+        user = consumer.identity.user if consumer.is_named and not gone else None
+        if user != consumer.counted_for:
+            if consumer.counted_for is not None:
+                self._share.give(consumer.counted_for)
+            if user is not None:
+                self._share.add(user)
+            consumer.counted_for = user
+        if consumer.identity.user != consumer.account.user:
+            consumer.account.hold(-consumer.in_flight_bytes)
+            consumer.account = self.accounts.of(consumer.identity.user)
+            consumer.account.hold(consumer.in_flight_bytes)
+
+    def delete(self, name: str, reason: str = "the consumer was deleted") -> bool:
+        consumer = self.by_name.pop(name, None)
+        if consumer is None:
+            return False
+        for pattern in consumer.filters:
+            self._router.trie.remove(pattern, consumer)
+            self._router.routes.changed(pattern)
+        self.dirty.pop(consumer, None)
+        self._changed.discard(consumer)
+        self._count(consumer, gone=True)
+        consumer.wakes_s = None
+        consumer.close(reason)
+        if consumer.spec.durable:
+            self._stored.delete(consumer)
+            for told in self.on_deleted:
+                told(name)
+        return True
+
+    # -- filters ----------------------------------------------------------------------------------------------
+
+    def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None:
+        """Put a checked filter into effect. from_now: it does not reach back before this moment."""
+        partitions = self._router.streams.holding((pattern,), consumer.spec.streams)
+        known = bool(consumer.cursors)
+        if from_now:
+            for partition in partitions:
+                if partition not in consumer.cursors:
+                    consumer.cursors[partition] = Cursor(partition, partition.next_offset)
+            if known:                                   # it may be behind or in the open group: this must not be
+                consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
+        consumer.interest.add(pattern)
+        self._router.trie.add(pattern, consumer)
+        self._router.routes.changed(pattern)
+        consumer.filters_changed(count_anew=not from_now)
+        for hook in self.on_filter:
+            hook(consumer, pattern)
+
+    def remove_filter(self, consumer: Consumer, pattern: str) -> None:
+        self._stored.delete_filter(consumer, pattern)
+        consumer.interest.remove(pattern)
+        self._router.trie.remove(pattern, consumer)
+        self._router.routes.changed(pattern)
+        consumer.filters_changed()
+
+    def streams_changed(self, changed: list[Stream]) -> None:
+        """A stream was added: consumers whose filters it can hold read it from its start."""
+        for consumer in self.by_name.values():
+            for partition in self._router.streams.holding(
+                    consumer.filters, consumer.spec.streams, changed):
+                if partition not in consumer.cursors:
+                    consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+                    consumer.touch()
+
+    def rights_changed(self, consumer: Consumer, rules: bool) -> None:
+        """Called by logins.py: its owner may have other roles or be gone; rules: those have changed as well."""
+        if consumer.closed:
+            return
+        before = consumer.identity
+        consumer.identity = self._router.logins.renew_owner(before)
+        consumer.identity = self.rights.choose_owner(consumer)
+        self._count(consumer)
+        if rules or consumer.identity != before:
+            consumer.rules_changed()
+        if consumer.identity.revoked != before.revoked:
+            log.info("consumer %s: its owner %s %s", consumer.name, before.user,
+                     "may not log in any more: it delivers nothing" if consumer.identity.revoked else "is back")
+            self._opened(consumer)                      # whoever serves it looks at it again
+
+    def count_from(self, consumer: Consumer, positions: dict[Partition, int]) -> Count:
+        """How many events it would find from these places on: counted in steps, see counting.py."""
+        return Count(self.counting, consumer.interest.from_the_start(), positions)
+
+    def next_untracked_place(self) -> int:
+        """Of an event that no stream captures: below any offset, later ones higher."""
+        self._untracked_place += 1
+        return self._untracked_place
+
+    # -- loop turn and clock ----------------------------------------------------------------------------------
+
+    def schedule(self, consumer: Consumer) -> None:
+        self._scheduled.append(consumer)
+        self._router.request_turn()
+
+    def pump(self) -> None:
+        """Pump those that asked for it, once. Called by the router at the end of a turn."""
+        scheduled, self._scheduled = self._scheduled, []
+        until_s = self.clock_s() + PUMP_TURN_S
+        for number, consumer in enumerate(scheduled):
+            if number and self.clock_s() >= until_s:    # many of them read the log: the rest has the next turn
+                self._scheduled[:0] = scheduled[number:]
+                self._router.request_turn()
+                break
+            try:
+                consumer.pump()
+            except StorageError as error:               # such as too many open files: the others go on
+                log.error("consumer %s cannot read the log and tries again: %s", consumer.name, error)
+                self._stalled.add(consumer)
+            except Exception:
+                log.exception("consumer %s: a fault of ours while delivering", consumer.name)
+
+    def tick(self, now_s: float) -> None:
+        self.counting.tick()
+        self.accounts.tick()
+        self._wake(now_s)
+        stalled, self._stalled = self._stalled, set()
+        for consumer in stalled:
+            consumer.ready()
+        if now_s < self._next_checkpoint_s:
+            return
+        self._checkpoint_some(now_s)
+        if now_s >= self._next_expiry_s:
+            self._next_expiry_s = now_s + EXPIRY_CHECK_S
+            self._expire(now_s)
+
+    def wake_at(self, consumer: Consumer, due_s: float) -> None:
+        """Have its handle_deadline() called then, or before."""
+        if not consumer.closed and (consumer.wakes_s is None or due_s < consumer.wakes_s):
+            consumer.wakes_s = due_s
+            self._timer_number += 1
+            heappush(self._timers, (due_s, self._timer_number, consumer))
+
+    def _wake(self, now_s: float) -> None:
+        woken = 0
+        while self._timers and self._timers[0][0] <= now_s and woken < WOKEN_PER_TICK:
+            due_s, _, consumer = heappop(self._timers)
+            if consumer.wakes_s == due_s:
+                woken += 1
+                consumer.wakes_s = None
+                next_s = consumer.handle_deadline(now_s)
+                if next_s is not None:
+                    self.wake_at(consumer, max(next_s, now_s + WAKE_AGAIN_S))
+
+    def _expire(self, now_s: float) -> None:
+        for consumer in list(self.by_name.values()):
+            since, limit = consumer.detached_since_s, consumer.spec.expires_s
+            if limit is not None and since is not None and now_s - since >= limit:
+                self.delete(consumer.name, "nobody was attached for so long that it expired")
+
+    # -- stored state -----------------------------------------------------------------------------------------
+
+    def changed(self, consumer: Consumer) -> None:
+        """Its options, filters or the like are not what is stored."""
+        if consumer.spec.durable:
+            self._changed.add(consumer)
+            self.dirty[consumer] = None
+
+    def checkpoint(self, consumer: Consumer) -> Ticket | None:
+        """Store a durable consumer in the commit of this turn: where it stands and, when that changed, what it is."""
+        self.dirty.pop(consumer, None)
+        if not consumer.spec.durable or consumer.closed:
+            return None
+        if not consumer.members.all:
+            consumer.attachment_stored = False
+        if consumer in self._changed:
+            self._changed.discard(consumer)
+            self._stored.put_consumer(consumer)
+        return self._stored.put_cursors(consumer)
+
+    def _checkpoint_some(self, now_s: float) -> None:
+        until_s = self.clock_s() + CHECKPOINT_TURN_S
+        for consumer in list(islice(self.dirty, CHECKPOINTS_PER_TICK)):
+            self.checkpoint(consumer)
+            if self.clock_s() > until_s:
+                break
+        if not self.dirty:
+            self._next_checkpoint_s = now_s + CHECKPOINT_S
+            if now_s >= self._next_ends_s and self._stored.put_ends(self._router.own_partitions()):
+                self._next_ends_s = now_s + ENDS_S
+
+    def restore(self) -> None:
+        """Bring back every stored consumer. Called once, after the streams are open."""
+        moved, old = set(), set()
+        for state, place, filters in self._stored.consumers():
+            consumer = self._restore(state, place, filters)
+            at_tail = any(stored.at_tail for stored in place.cursors)
+            if place.attached or (at_tail and any(cursor.behind for cursor in consumer.cursors.values())):
+                moved.add(consumer)                     # nobody is attached now; or the next ends would be past it
+            if consumer.interest.unstored:
+                old.add(consumer)
+        self._changed.clear()                           # it is stored as it is
+        self.dirty = {consumer: None for consumer in self.dirty if consumer in moved}
+        for consumer in old:
+            self.changed(consumer)
+
+    def _restore(self, state: ConsumerState, place: Place, filters: dict[str, FilterState]) -> Consumer:
+        owner = INTERNAL if state.owner == INTERNAL else state.owner       # the node's rights go with the very object
+        consumer = Consumer(state.spec, owner, self)
+        consumer.paused = state.paused
+        consumer.generation = state.generation
+        self.by_name[consumer.name] = consumer
+        streams = self._router.streams
+        for stored in place.cursors:
+            partition = streams.partition(stored.stream, stored.partition)
+            if partition is not None:
+                consumer.cursors[partition] = self._stored.cursor(partition, stored, place.attached)
+        for pattern, found in filters.items():
+            placed = ((streams.partition(stream, index), offset) for stream, index, offset in found.since)
+            since = {partition: offset for partition, offset in placed if partition in consumer.cursors
+                     and offset > consumer.cursors[partition].position}
+            if since and found.generation == state.generation:
+                consumer.interest.fresh[pattern] = since
+            consumer.interest.add(pattern)
+            self._router.trie.add(pattern, consumer)
+        consumer.interest.unstored.clear()
+        for pattern in state.filters:
+            if pattern not in consumer.filters:
+                consumer.interest.add(pattern)
+                self._router.trie.add(pattern, consumer)
+        for partition in streams.holding(consumer.filters, state.spec.streams):
+            if partition not in consumer.cursors:
+                consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+        consumer.rules_changed()                        # they may have changed meanwhile
+        self._count(consumer)
+        return consumer
+
+    # -- what becomes of events that cannot be delivered ------------------------------------------------------
+
+    def lost_to_retention(self, consumer: Consumer, records: int) -> None:
+        self.skipped_by_retention += records
+        log.warning("consumer %s: retention removed %d records before it read them", consumer.name, records)
+
+    def dead_letter(self, consumer: Consumer, delivery: Delivery) -> None:
+        """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
+        dead_letter(self._router, consumer, delivery)
+
+
+def _differs(consumer: Consumer, spec: ConsumerSpec) -> bool:
+    """Would the spec change the consumer? start counts only when it is made, and whoever joins may make it durable."""
+    known = consumer.spec
+    if spec.filters and set(spec.filters) != set(consumer.filters):
+        return True
+    durable = spec.durable and known.durable
+    return msgspec.structs.replace(spec, filters=known.filters, start=known.start, durable=durable) != known
+
+
+def start_position(partition: Partition, start: Start) -> int:
+    """The offset that a start option means for one partition."""
+    if isinstance(start, list):
+        for stream, index, offset in start:
+            if (stream, index) == (partition.stream, partition.index):
+                return min(max(offset, partition.start_offset), partition.next_offset)
+        return partition.start_offset
+    if start == "earliest":
+        return partition.start_offset
+    if isinstance(start, int):
+        return min(max(start, partition.start_offset), partition.next_offset)
+    if isinstance(start, dict):
+        return partition.offset_for_time(start["time_ms"])
+    return partition.next_offset

@@ -1,0 +1,95 @@
+"""Answers to deliveries: done, not done, more time, given up. Called by the methods of Consumer of the same names."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from routing.consumers.members import Mode
+from routing.cursors.cursor import Cursor, Delivery
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.event import Event
+
+
+def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
+    """These are done. Unknown ones (acked before, or seeked away) are ignored."""
+    done = size = released = 0
+    keyed = consumer.spec.mode is Mode.KEY_SHARED
+    partition: Any = None
+    cursor: Cursor | None = None
+    for delivery in deliveries:
+        event = delivery.event
+        if event.partition is not partition:
+            partition = event.partition
+            cursor = consumer.cursors.get(partition)
+        if cursor is None:
+            if partition is None and consumer.untracked is not None:
+                done += consumer.untracked.ack(event)
+            continue
+        if cursor.in_flight.pop(event.offset, None) is not None:
+            size += len(event.payload)
+            released += 1
+            if keyed:
+                consumer.members.key_released(event)
+        elif cursor.again.take(event.offset) is None and cursor.delayed.take(event.offset) is None:
+            continue
+        done += 1
+    consumer.hold(-released, -size)
+    consumer.settled(done)
+
+
+def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
+    """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
+    cursor = consumer.cursors.get(delivery.event.partition)
+    if cursor is None or delivery.event.offset not in cursor.in_flight:
+        return
+    let_go(consumer, cursor, delivery.event)
+    again = cursor.returned(delivery.event, delivery.attempts + 1, consumer.returned_bytes_max)
+    if delay_s is None:
+        delay_s = 0.0
+        if consumer.spec.max_deliveries is not None:
+            doubled_s = consumer.spec.backoff_initial_s * 2 ** (delivery.attempts - 1)
+            delay_s = min(doubled_s, consumer.spec.backoff_max_s)
+    if delay_s > 0:
+        cursor.delayed[again.event.offset] = again
+        consumer.later(delay_s, cursor, again)
+    else:
+        cursor.again[again.event.offset] = again
+    consumer.ready()                                    # there is room for another
+    consumer.touch()
+
+
+def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
+    """This event, which is in flight, is so no more. Where it goes now is the caller's to say."""
+    del cursor.in_flight[event.offset]
+    consumer.hold(-1, -len(event.payload))
+    if consumer.spec.mode is Mode.KEY_SHARED:
+        consumer.members.key_released(event)
+
+
+def extend(consumer: Consumer, delivery: Delivery, seconds: float) -> None:
+    """More time before the ack timeout of a delivery."""
+    cursor = consumer.cursors.get(delivery.event.partition)
+    if cursor is not None and cursor.in_flight.get(delivery.event.offset) is delivery:
+        consumer.later(seconds, cursor, delivery)
+
+
+def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> None:
+    """The delivery is in flight to the dead-letter topic: unacked until that copy is durable."""
+    cursor.in_flight[delivery.event.offset] = delivery
+    if consumer.spec.mode is Mode.KEY_SHARED:
+        consumer.members.key_taken(delivery.event, consumer.members.owner(delivery.event))
+    consumer.hold(1, len(delivery.event.payload))
+    consumer.dead_lettered += 1
+
+
+def timed_out(consumer: Consumer, cursor: Cursor, delivery: Delivery, now_s: float) -> None:
+    """The time of a delivery has come: it was delayed long enough, or nobody has answered."""
+    offset = delivery.event.offset
+    if cursor.delayed.get(offset) is delivery:
+        del cursor.delayed[offset]
+        cursor.again[offset] = delivery
+        consumer.ready()
+    elif cursor.in_flight.get(offset) is delivery and (delivery.deadline_s or 0) <= now_s:
+        nack(consumer, delivery, None)

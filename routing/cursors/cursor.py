@@ -1,0 +1,147 @@
+"""Cursor: how far one consumer has come in one partition.
+
+    start ──acked── floor ······ unacked, in memory ······ position ──not yet read── end of the partition
+
+position is the next offset to take in. What lies below it and is not acked is in exactly one of waiting (not yet
+delivered), again (to be delivered once more), delayed (the same, but later) or in_flight (delivered, not acked).
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from routing.cursors.backlog import Backlog
+from routing.cursors.returned import Returned, bare
+from routing.event import Event
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """One event handed to one member. attempts > 1 means that it may have been delivered before.
+
+    is_bare: it waits to be delivered again, and its payload stands in the log only.
+    """
+
+    event: Event
+    attempts: int = 1
+    member: Any = None              # routing.consumers.consumer.Member
+    deadline_s: float | None = None # monotonic; set when the consumer has an ack timeout
+    is_bare: bool = False
+
+
+class Cursor:
+    """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
+
+    __slots__ = (
+        "again", "ahead", "backlog", "behind", "delayed", "in_flight", "partition", "position", "repeats_below",
+        "tail_stored", "waiting")
+
+    def __init__(self, partition: Partition, position: int) -> None:
+        self.partition = partition
+        self.position = position
+        self.behind = position < partition.end_offset
+        self.backlog = Backlog(partition, position)     # what of it is wanted, while behind
+        self.repeats_below = 0                          # below it an event may have been delivered before a crash
+        self.tail_stored = False                        # the stored state says that it has looked at everything
+        self.waiting: deque[Event] = deque()
+        self.in_flight: dict[int, Delivery] = {}
+        self.again = Returned()
+        self.delayed = Returned()
+        self.ahead: set[int] = set()                    # acked before they were read: a killed node had delivered them
+
+    @property
+    def next_wanted(self) -> int:
+        """The first offset that has not been handed out: what waits may be left to the log and be read again."""
+        return self.waiting[0].offset if self.waiting else self.position
+
+    def held(self) -> int:
+        """Events in memory that are not acked."""
+        return len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)
+
+    def leave(self, events: Sequence[Event]) -> None:
+        """Leave these wanted events, the last that were taken or offered, to the log: the first is read next."""
+        first, last = events[0], events[-1]
+        if self.behind:
+            self.backlog.given_back(len(events), first.offset, first.timestamp_ms)
+        else:
+            self.backlog.begin(len(events), first.offset, max(self.position, last.offset + 1), first.timestamp_ms)
+        self.position = first.offset
+        self.behind = True
+
+    def first_unacked(self) -> Event | None:
+        """The earliest unacked event in memory. Cost: the in-flight count."""
+        best: Event | None = self.waiting[0] if self.waiting else None
+        earliest = self.in_flight[min(self.in_flight)] if self.in_flight else None
+        for delivery in (earliest, self.again.first(), self.delayed.first()):
+            if delivery is not None and (best is None or delivery.event.offset < best.offset):
+                best = delivery.event
+        return best
+
+    def at_tail(self) -> bool:
+        """Everything committed has been looked at and nothing waits to be delivered: the position is the end."""
+        return not self.behind and not self.waiting
+
+    def state(self, *, by_key: bool = False) -> tuple[int, dict[int, int]]:
+        """What must survive a crash: where to read on, and the unacked offsets below it with how often they went out.
+
+        by_key: later events of other keys may be acked already, so what waits counts as unacked (0 attempts).
+        """
+        if by_key:
+            position = self.position
+        elif self.waiting:
+            position = self.waiting[0].offset
+        elif self.behind:
+            position = self.position
+        else:
+            position = max(self.position, self.partition.end_offset)
+        unacked = {offset: delivery.attempts for offset, delivery in self.in_flight.items()}
+        for table in (self.again, self.delayed):        # the attempt that is to come has not been made
+            unacked.update({offset: delivery.attempts - 1 for offset, delivery in table.items()})
+        if by_key:
+            unacked.update({event.offset: 0 for event in self.waiting})
+        if self.ahead:
+            self.ahead = {offset for offset in self.ahead if offset >= position}
+        return position, unacked
+
+    def take_back(self, member: Any, bytes_max: int) -> None:
+        """The member is gone: what it held goes out again, in order, marked."""
+        for offset in [offset for offset, held in self.in_flight.items() if held.member is member]:
+            delivery = self.in_flight.pop(offset)
+            self.again[offset] = self.returned(delivery.event, delivery.attempts + 1, bytes_max)
+
+    def returned(self, event: Event, attempts: int, bytes_max: int) -> Delivery:
+        """A delivery that is to go out again; beyond so many bytes of them only their places are kept."""
+        if self.again.bytes + self.delayed.bytes + len(event.payload) <= bytes_max:
+            return Delivery(event, attempts)
+        return Delivery(bare(event), attempts, is_bare=True)
+
+    def drop_waiting(self, unwanted: Callable[[Event], bool]) -> None:
+        """Forget what has not been delivered and is unwanted."""
+        if self.waiting:
+            kept = [event for event in self.waiting if not unwanted(event)]
+            self.waiting.clear()
+            self.waiting.extend(kept)
+
+    def drop(self, unwanted: Callable[[Event], bool]) -> None:
+        """Forget what waits, or waits to be delivered again, and is unwanted."""
+        self.drop_waiting(unwanted)
+        for table in (self.again, self.delayed):
+            for offset in [offset for offset, delivery in table.items() if unwanted(delivery.event)]:
+                del table[offset]
+
+    def restart(self, position: int) -> None:
+        """Seek: forget everything in memory and read on from position."""
+        self.waiting.clear()
+        self.in_flight.clear()
+        self.again.clear()
+        self.delayed.clear()
+        self.ahead.clear()
+        self.position = max(position, self.partition.start_offset)
+        self.behind = self.position < self.partition.end_offset
+        self.backlog.restart(self.position)
+        self.repeats_below = 0

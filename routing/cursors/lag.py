@@ -1,0 +1,79 @@
+"""How far a consumer is behind, in events and in seconds. And its state as operators see it."""
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.consumers.interest import Interest
+    from routing.cursors.counting import Counting
+    from routing.cursors.cursor import Cursor
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """events: matching events not acked. seconds: age of the first of them, 0 when there is none.
+
+    exact False: more of the log is still to be counted; then both are what is known so far.
+    """
+
+    events: int
+    seconds: float
+    exact: bool = True
+
+    @property
+    def state(self) -> str:
+        """As answers say it."""
+        return "exact" if self.exact else "counting"
+
+
+def lag_of(interest: Interest, cursors: Collection[Cursor], counting: Counting, now_ms: int) -> Lag:
+    """Whatever is not known yet is counted from now on: ask again."""
+    unknown = []
+    for cursor in cursors:
+        if cursor.behind:
+            cursor.backlog.check(cursor.position)
+            if not cursor.backlog.is_known:
+                unknown.append(cursor)
+    if unknown:
+        counting.ask(interest, unknown)
+    events = 0
+    exact = True
+    stamps = []
+    for cursor in cursors:
+        events += cursor.held()
+        first = cursor.first_unacked()
+        if first is not None:
+            stamps.append(first.timestamp_ms)
+        if cursor.behind:
+            backlog = cursor.backlog
+            events += backlog.events
+            exact = exact and (backlog.exact and (first is not None or backlog.is_known))
+            if first is None and backlog.events and backlog.first_ms is not None:
+                stamps.append(backlog.first_ms)
+        if cursor.ahead:
+            events -= sum(offset >= cursor.position for offset in cursor.ahead)
+    events = max(events, 0)
+    return Lag(events, max(now_ms - min(stamps), 0) / 1000 if events and stamps else 0.0, exact)
+
+
+def snapshot(consumer: Consumer) -> dict[str, Any]:
+    """For the management API."""
+    lag = consumer.lag()
+    return {
+        "name": consumer.name, "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
+        "user": consumer.identity.user, "filters": list(consumer.filters), "members": len(consumer.members),
+        "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
+        "lag_seconds": lag.seconds, "lag_state": lag.state, "delivered": consumer.delivered, "acked": consumer.acked,
+        "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered, "dropped": consumer.dropped,
+        "cursors": [
+            {
+                "stream": cursor.partition.stream, "partition": cursor.partition.index, "position": cursor.position,
+                "end": cursor.partition.end_offset, "behind": cursor.behind,
+                "unacked": len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed),
+            }
+            for cursor in consumer.cursors.values()
+        ],
+    }

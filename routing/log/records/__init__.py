@@ -1,0 +1,1 @@
+"""Events and Kafka record batches: the bytes of the log, and what they may be searched by."""

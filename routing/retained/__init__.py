@@ -1,0 +1,1 @@
+"""Retained events: the last one of each topic, found by topic filter."""

@@ -1,0 +1,1 @@
+"""Who may do what on which topics: rules, the policies that are made of them, and logins that end."""

@@ -1,0 +1,159 @@
+"""Turns: who may work in this turn of the loop, and who comes next. With a clock that only work moves."""
+from __future__ import annotations
+
+from collections import deque
+
+from routing.fairness.turns import Share, Turns
+
+
+class Loop:
+    """Turns are made by hand; a job costs what it says."""
+
+    def __init__(self, **options):
+        self.now_s = 100.0
+        self.ready = deque()
+        self.turns = Turns(self.ready.append, lambda: self.now_s, **options)
+        self.log = []
+
+    def turn(self):
+        """What is ready now runs; what that makes ready runs in the next turn."""
+        for _ in range(len(self.ready)):
+            self.ready.popleft()()
+
+    def run(self, turns=1_000):
+        while self.ready and turns:
+            self.turn()
+            turns -= 1
+
+
+class Job(Share):
+    """So many slices of so many seconds."""
+
+    def __init__(self, loop, name, slices, seconds=0.002):
+        super().__init__()
+        self.loop, self.name, self.left, self.seconds = loop, name, slices, seconds
+
+    def go_on(self):
+        with self.loop.turns.slice(self):
+            self.loop.now_s += self.seconds
+        self.loop.log.append(self.name)
+        self.left -= 1
+        if self.left:
+            self.loop.turns.queue(self)
+        return 0.0
+
+
+def test_a_turn_has_a_bound_for_all_together():
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    for number in range(100):
+        loop.turns.queue(Job(loop, number, 5))
+    before, turns = 0, 0
+    while loop.ready and turns < 1_000:
+        loop.turn()
+        turns += 1
+        assert len(loop.log) - before <= 4
+        before = len(loop.log)
+    assert len(loop.log) == 500 and turns >= 125
+
+
+def test_all_have_their_first_slice_before_anybody_has_the_second():
+    loop = Loop()
+    for number in range(50):
+        loop.turns.queue(Job(loop, number, 3))
+    loop.run()
+    assert loop.log == list(range(50)) * 3
+
+
+def test_who_asks_for_little_comes_next_whatever_others_ask_for():
+    loop = Loop()
+    for number in range(100):
+        loop.turns.queue(Job(loop, number, 50))
+    loop.run(turns=60)
+    loop.turns.queue(Job(loop, "small", 1, 0.0001))
+    loop.log.clear()
+    loop.turn()
+    assert "small" in loop.log[:2]
+
+
+def test_nobody_starves():
+    """A heavy job among ever new small ones has its part."""
+    loop = Loop()
+    heavy = Job(loop, "heavy", 1_000)
+    loop.turns.queue(heavy)
+    for _turn in range(300):
+        for _ in range(5):
+            loop.turns.queue(Job(loop, "new", 1))
+        loop.turn()
+    assert loop.log.count("heavy") >= 5
+
+
+def test_a_charge_is_bounded_so_that_an_interruption_costs_a_place_only():
+    loop = Loop(slice_s=0.002)
+    unlucky = Job(loop, "unlucky", 2, 1.0)
+    loop.turns.queue(unlucky)
+    for number in range(3):
+        loop.turns.queue(Job(loop, number, 100))
+    loop.run()
+    assert [at for at, name in enumerate(loop.log) if name == "unlucky"][1] < 20
+
+
+def test_work_is_admitted_until_the_turn_is_full_and_again_in_the_next():
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    one, other = Job(loop, "one", 1), Job(loop, "other", 1)
+    while loop.turns.admits(one):
+        with loop.turns.slice(one):
+            loop.now_s += 0.001
+    assert 0.006 <= loop.turns.spent_s < 0.0071
+    assert not loop.turns.admits(other)
+    loop.turn()
+    assert loop.turns.admits(one) and loop.turns.admits(other)
+
+
+def test_small_reads_of_the_quiet_are_let_in_while_others_wait():
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    jobs = [Job(loop, number, 100) for number in range(20)]
+    for job in jobs:
+        loop.turns.queue(job)
+    loop.turn()
+    quiet = Job(loop, "quiet", 1)
+    assert not loop.turns.admits(jobs[0]), "it has had its part"
+    assert loop.turns.admits(quiet), "beyond the bound of the turn"
+
+
+def test_what_was_had_in_quiet_times_is_not_held_against_anybody():
+    loop = Loop()
+    busy = Job(loop, "busy", 1)
+    for _ in range(1_000):
+        with loop.turns.slice(busy):
+            loop.now_s += 0.004
+        loop.run()
+    for number in range(5):
+        loop.turns.queue(Job(loop, number, 3))
+    busy.left = 1
+    loop.turns.queue(busy)
+    loop.run()
+    assert loop.log.index("busy") == 5
+
+
+def test_small_work_orders_no_turn():
+    """A callback per turn would cost more than a small message."""
+    loop = Loop()
+    with loop.turns.slice(Job(loop, "small", 1)):
+        loop.now_s += 0.0001
+    assert not loop.ready
+
+
+def test_the_longest_slice_is_remembered_for_the_watch():
+    loop = Loop()
+    for name, seconds in (("a", 0.001), ("b", 0.07), ("c", 0.01)):
+        loop.turns.queue(Job(loop, name, 1, seconds))
+    loop.run()
+    assert loop.turns.worst.name == "b" and loop.turns.worst_s > 0.06
+
+
+def test_a_slice_says_when_it_is_over():
+    loop = Loop(slice_s=0.002)
+    with loop.turns.slice(Job(loop, "a", 1)) as slice:
+        assert not slice.over
+        loop.now_s += 0.003
+        assert slice.over
