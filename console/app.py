@@ -55,9 +55,11 @@ class Console:
     def _handlers(self) -> list[tuple[str, Handler]]:
         found: list[tuple[str, Handler]] = [
             ("/", self.overview), ("/topology", self.topology), ("/browse", self.browse), ("/can-i", self.can_i),
+            ("/topics", self.topics), ("/tail", self.tail),
             ("/connect", self.connect), ("/whoami", self.whoami), ("/settings", self.settings), ("/help", self.help),
         ]
         found += [(f"/{name}", self._table(name)) for name in TABLES]
+        found.append(("/deadletters/{key:.+}", self.dead_letters))
         for name in ("nodes", "links", "streams", "consumers"):
             found.append((f"/{name}/{{key:.+}}", self._detail(name)))
         return found
@@ -134,6 +136,24 @@ class Console:
         following = urlencode({**params, "cursor": found["cursor"]}) if found is not None and found["cursor"] else ""
         return await self._pages.answer(request, "browse.html", "Browse", "", params=params, found=found,
                                         following=following, problem=problem)
+
+    async def topics(self, request: web.Request) -> web.Response:
+        params = _given(request, "under", "flat", "filter", "sort", "after")
+        found = await self._api.get(request, "topics", {"sort": "topic", **params, "limit": str(PAGE_ROWS)})
+        following = urlencode({**params, "after": found["next"]}) if found["next"] else ""
+        levels = params.get("under", "").split("/") if params.get("under") else []
+        above = [("/".join(levels[:count + 1]), level) for count, level in enumerate(levels)]
+        return await self._pages.answer(request, "topics.html", "Topics", "streams", found=found, params=params,
+                                        above=above, following=following)
+
+    async def tail(self, request: web.Request) -> web.Response:
+        return await self._pages.answer(request, "tail.html", "Tail", "", filter=request.query.get("filter", ""))
+
+    async def dead_letters(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        params = {**_given(request, "after"), "limit": "50"}
+        found = await self._api.get(request, f"deadletters/{key}", params)
+        return await self._pages.answer(request, "deadletters.html", f"Dead letters of {key}", "", found=found, key=key)
 
     async def can_i(self, request: web.Request) -> web.Response:
         query = request.query

@@ -51,6 +51,13 @@ TABLES = {
         Column("in_flight", "In flight", "number"), Column("redelivered", "Again", "number")),
         "Everybody who reads: MQTT sessions, shared groups, REST and WebSocket consumers, webhooks.",
         "lag_seconds>1m · state=paused · name~billing", "consumer"),
+    "deadletters": Table("Dead letters", "consumer", (
+        Column("consumer", "Consumer", "key", "deadletters"), Column("state", "State", "state"),
+        Column("waiting", "Waiting", "number"), Column("given_up", "Given up since the start", "number"),
+        Column("max_deliveries", "After deliveries", "number"), Column("topic", "Kept under"),
+        Column("redrive.redriven", "Redriven", "number"), Column("redrive.gone", "Gone", "number")),
+        "What consumers gave up on. A row leads to the events, with why, and to what may be done.",
+        "waiting>0", "letters"),
     "clients": Table("Clients", "client_id", (
         Column("client_id", "Client", "key"), Column("protocol", "Protocol"), Column("user", "User"),
         Column("address", "From"), Column("connected", "Connected", "yes")),

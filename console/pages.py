@@ -18,7 +18,8 @@ CONTENT_POLICY: Final = ("default-src 'none'; script-src 'self'; style-src 'self
 ZONE_COOKIE: Final = "meshgate-zone"
 MENU: Final = (
     ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
-    ("browse", "Browse"), ("consumers", "Consumers"), ("webhooks", "Webhooks"), ("clients", "Clients"),
+    ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("consumers", "Consumers"),
+    ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
     ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("connect", "Connect"),
 )
 

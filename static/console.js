@@ -135,6 +135,45 @@
   new MutationObserver(controls).observe(body, { childList: true, subtree: true, attributes: true, attributeFilter: ["hidden"] });
   controls();
 
+  // --- tail: rows are made of texts, whatever is in them ----------------------------------------------------------
+  const tail = $("tail"), TAIL_ROWS = 200, TAIL_CHARACTERS = 300;
+  if (tail) {
+    let held = false, missed = 0, stream = null;
+    const tell = text => { $("tail-state").textContent = text; };
+    const row = event => {
+      const line = document.createElement("tr");
+      const shown = event.readable ? event.payload ?? (event.payload_base64 ? `base64 ${event.payload_base64}` : "") : "(not yours to read)";
+      for (const text of [event.time.slice(11, 23), event.topic, event.size_bytes, shown.slice(0, TAIL_CHARACTERS), `${event.stream}/${event.partition}:${event.offset}`]) {
+        const cell = document.createElement("td");
+        cell.textContent = text;
+        line.append(cell);
+      }
+      return line;
+    };
+    const follow = () => {
+      stream?.close();
+      stream = new EventSource(`${base}/api/v1/tail?filter=${encodeURIComponent(tail.dataset.filter)}`);
+      stream.addEventListener("tail", event => {
+        if (held) return;
+        tell(`● following ${tail.dataset.filter || "#"}${missed ? `; ${missed} passed by unseen` : ""}`);
+        for (const one of JSON.parse(event.data)) tail.prepend(row(one));
+        while (tail.rows.length > TAIL_ROWS) tail.deleteRow(-1);
+      });
+      stream.addEventListener("skipped", event => { missed += JSON.parse(event.data); });
+      stream.addEventListener("bye", event => { stream.close(); if (JSON.parse(event.data).why === "login ended") ended(); });
+      stream.onerror = () => { tell("△ the stream broke; it is opened again"); };
+    };
+    $("tail-pause").addEventListener("click", () => {
+      held = !held;
+      $("tail-pause").setAttribute("aria-pressed", String(held));
+      $("tail-pause").textContent = held ? "go on" : "pause";
+      if (held) { stream.close(); tell("‖ paused"); } else follow();
+    });
+    addEventListener("pagehide", () => stream.close());
+    document.addEventListener("visibilitychange", () => { if (document.hidden) stream.close(); else if (!held) follow(); });
+    follow();
+  }
+
   // --- keys -------------------------------------------------------------------------------------------------------
   const OFF = "meshgate-keys-off", PLACES = { o: "", t: "topology", n: "nodes", l: "links", s: "streams", b: "browse", c: "consumers", p: "policies", d: "denials", a: "audit" };
   let go = 0;

@@ -47,7 +47,7 @@ class Management:
         self.sampler = Sampler(node)
         self.sessions = Sessions(node.router.clock_s, node.clock_ms)
         self.live = Live(node, self.sampler)
-        self.api = Api(node, self.sampler, self.audit, self.live)
+        self.api = Api(node, self.sampler, self.audit, self.live, self.sessions)
         self.rights = Rights()
         self._sampling: asyncio.Task[None] | None = None
 
@@ -83,12 +83,12 @@ class Management:
 
     def start(self) -> None:
         self._sampling = asyncio.get_running_loop().create_task(self.sampler.run())
-        self.sampler.on_sample.append(lambda: self.api.tidy(self._node.router.clock_s()))
+        self.sampler.on_sample.append(lambda: self.api.tables.tidy(self._node.router.clock_s()))
 
     async def close(self) -> None:
         if self._sampling is not None:
             self._sampling.cancel()
-        await self.api.close()
+        self.api.close()
 
 
 class Probes:

@@ -11,6 +11,7 @@ from tests.conftest import require_peer
 from tests.console.test_pages import PAGES
 from tests.mesh.management.test_admin import durable_session
 from tests.mesh.management.test_api import CONFIG, PASSWORDS
+from tests.mesh.management.test_deadletters import buried
 from tests.support.chromium import Chromium, Page
 from tests.support.node import ROOT, Node
 from tests.support.wait import wait_until
@@ -108,6 +109,27 @@ def test_what_loses_data_wants_the_name_typed_and_a_reason(node: Node, browser: 
     page.wait("document.getElementById('act-problem').textContent.includes('type the name')")
     assert "mqtt/behind" in node.get("/api/v1/consumers").text
     page.evaluate("document.getElementById('act').close(); true")
+
+
+def test_a_dead_letter_is_redriven_from_its_page_and_a_tail_follows_what_is_stored(
+        node: Node, browser: Chromium) -> None:
+    buried(node, "given-up", [b"<b>first</b>", b"second"])
+    page = browser.open(node.url("console", "/deadletters"))
+    page.wait("[...document.querySelectorAll('td.key a')].some(one => one.textContent === 'given-up')")
+    go(page, node.url("console", "/deadletters/given-up"))
+    page.wait("document.querySelectorAll('article.event').length === 2")
+    assert page.evaluate("document.querySelector('article.event pre').textContent") == "<b>first</b>"
+    page.evaluate("[...document.querySelectorAll('article.event:first-of-type button.act')]"
+                  ".find(one => one.textContent === 'Redrive').click()")
+    page.wait("document.getElementById('act-preview').innerText.includes('redriven')")
+    page.evaluate("document.getElementById('act-reason').value = 'mended'; document.getElementById('act-do').click()")
+    page.wait("document.querySelectorAll('article.event').length === 1")
+    go(page, node.url("console", "/tail?filter=tailed/%23"))
+    page.wait("document.getElementById('tail-state').textContent.includes('following')")
+    node.publish("tailed/1", b"<script>alert(1)</script>")
+    page.wait("document.getElementById('tail').innerText.includes('<script>alert(1)</script>')")
+    go(page, node.url("console", "/topics?under=tailed"))
+    page.wait("document.querySelector('tbody').innerText.includes('1')")
 
 
 def test_a_session_that_ends_shows_a_banner_and_leads_back_to_the_same_page(

@@ -33,6 +33,10 @@ def find_chromium() -> str:
     pytest.skip("chromium is not installed, see `make peers`")
 
 
+class Navigated(Exception):
+    """The page went away while it was asked; the next one may be asked again."""
+
+
 class Page:
     """One tab."""
 
@@ -53,11 +57,20 @@ class Page:
         while True:
             message = json.loads(self._socket.recv(timeout=DEADLINE_S))
             if message.get("id") == number:
-                assert "error" not in message, message["error"]
+                error = message.get("error")
+                if error is not None and "navigated" in error["message"]:
+                    raise Navigated
+                assert error is None, error
                 return dict(message["result"])
 
     def wait(self, expression: str, *, deadline_s: float = DEADLINE_S) -> None:
-        wait_until(lambda: self.evaluate(expression), expression, deadline_s=deadline_s,
+        def holds() -> Any:
+            try:
+                return self.evaluate(expression)
+            except Navigated:
+                return None
+
+        wait_until(holds, expression, deadline_s=deadline_s,
                    also=lambda: str(self.evaluate("document.body ? document.body.innerText : ''"))[:2000])
 
     def close(self) -> None:

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from aiohttp import web
 
 from mesh.management.acts.audit import Audit, AuditRefused
-from mesh.management.answers import json_answer
-from protocols.fields import one_of
+from mesh.management.acts.call import Call, Values
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Identity
 
 KEYS_MAX: Final = 1_000                 # idempotency keys that are remembered, the newest
-KEY_CHARACTERS_MAX: Final = 200
-Values = dict[str, Any]
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -47,53 +43,33 @@ class Acts:
         self._audit = audit
         self._answers: OrderedDict[tuple[str, str], Values] = OrderedDict()
 
-    async def run(self, request: web.Request, identity: Identity, act: Act, body: Values) -> web.Response:
-        """identity: who may do it, which was asked before."""
-        if is_dry_run(request, body):
-            return json_answer({"dry_run": True, "act": act.name, "target": act.target, **act.preview})
-        reason = body.get("reason") or one_of(request.headers, "X-Reason") or ""
+    async def run(self, call: Call, act: Act) -> Values:
+        """Who calls may do it, which was asked before. Raises Problem."""
+        if call.dry_run:
+            return {"dry_run": True, "act": act.name, "target": act.target, **act.preview}
+        reason = call.body.get("reason") or call.reason
         if not isinstance(reason, str):
             raise Problem(400, "body-invalid", "reason is a text")
-        key = one_of(request.headers, "Idempotency-Key") or ""
-        if len(key) > KEY_CHARACTERS_MAX:
-            raise Problem(400, "query-invalid", f"an Idempotency-Key has at most {KEY_CHARACTERS_MAX} characters")
-        known = self._answers.get((identity.user, f"{act.name} {act.target} {key}")) if key else None
+        place = call.identity.user, f"{act.name} {act.target} {call.key}"
+        known = self._answers.get(place) if call.key else None
         if known is not None:
-            return json_answer(known)
+            return known
+        via = "link" if call.identity.protocol == "link" else "api"
         try:
             number = await self._audit.record(
-                identity, act.name, act.target, reason=reason, before=act.before, after=act.after)
+                call.identity, act.name, act.target, reason=reason, before=act.before, after=act.after, via=via)
         except AuditRefused as error:
             raise problem_of(error.refusal) from error
         answer = {**act.perform(), "audit": number}
-        if key:
-            self._answers[identity.user, f"{act.name} {act.target} {key}"] = answer
+        if call.key:
+            self._answers[place] = answer
             if len(self._answers) > KEYS_MAX:
                 self._answers.popitem(last=False)
-        return json_answer(answer)
+        return answer
 
-    async def refused(self, request: web.Request, identity: Identity, rule: str) -> None:
+    async def refused(self, identity: Identity, what: str, rule: str) -> None:
         """Somebody who logged in tried what he may not."""
         try:
-            await self._audit.record(
-                identity, f"{request.method} {request.path}"[:200], "", outcome="denied", reason=rule)
+            await self._audit.record(identity, what[:200], "", outcome="denied", reason=rule)
         except AuditRefused:
             pass                # it was not done, and it is in the denials
-
-
-def is_dry_run(request: web.Request, body: Values) -> bool:
-    asked = body.get("dry_run", request.query.get("dry_run", "") not in ("", "0", "false"))
-    if not isinstance(asked, bool):
-        raise Problem(400, "body-invalid", "dry_run is true or false")
-    return asked
-
-
-async def body_of(request: web.Request) -> Values:
-    """The JSON object of a request; {} when it has no body. Raises Problem."""
-    raw = await request.read()
-    if not raw:
-        return {}
-    try:
-        return msgspec.json.decode(raw, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Problem(400, "body-invalid", f"the body is a JSON object: {error}") from error

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from mesh.configuration.address import is_loopback
+from mesh.management.acts.call import IDENTITY
 from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE, Sessions
 from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAFE_METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS))
-IDENTITY = web.RequestKey("identity", Identity)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -82,7 +82,7 @@ class Guard:
         refusal = self._node.router.policy.refuse(identity, action, "", self._node.clock_ms())
         if refusal is not None:
             if request.method not in SAFE_METHODS:
-                await self._acts.refused(request, identity, refusal.text)
+                await self._acts.refused(identity, f"{request.method} {request.path}", refusal.text)
             raise problem_of(refusal)
         if request.method not in SAFE_METHODS:
             logger.info("%s %s by user %s from %s", request.method, request.path, identity.user, identity.address)

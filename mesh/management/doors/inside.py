@@ -8,12 +8,13 @@ import msgspec
 from aiohttp import web
 
 from console.management import Refused
-from mesh.management.doors.guard import IDENTITY, secret_of
+from mesh.management.acts.call import IDENTITY, Call
+from mesh.management.doors.guard import secret_of
 from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE
-from mesh.management.tables.table import QueryError, parse_query
+from mesh.management.tables.table import QueryError
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
-from routing.rights.policy import Action
+from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
     from mesh.management.api import Api
@@ -40,20 +41,28 @@ class Inside:
     async def get(self, request: web.Request, path: str, params: Mapping[str, str] = {}) -> dict[str, Any]:
         identity = request[IDENTITY]
         try:
-            resource = self._api.resources.get(path)
+            resource = self._api.tables.resources.get(path)
             action = resource.action if resource is not None else Action.VIEW
             refusal = self._node.router.policy.refuse(identity, action, "", self._node.clock_ms())
             if refusal is not None:
                 raise problem_of(refusal)
-            if resource is None:
-                return plain(await self._api.read(path, params, identity))
-            page, age_s = await self._api.table(path, parse_query(params, resource.key))
-            return plain({"rows": page.rows, "total": page.total, "matched": page.matched, "next": page.next,
-                          "age_s": age_s, **resource.extra()})
+            if resource is not None:
+                return plain(await self._api.table(path, params))
+            return plain(await self._read(path, params, identity))
         except QueryError as error:
             raise Refused(400, str(error)) from error
         except Problem as problem:
             raise Refused(problem.status, problem.detail) from problem
+
+    async def _read(self, path: str, params: Mapping[str, str], identity: Identity) -> dict[str, Any]:
+        """A name stands behind the first part of the path: "deadletters/billing"."""
+        if path == "can-i":
+            roles = [role.strip() for role in params.get("roles", "").split(",") if role.strip()]
+            return await self._api.call("POST", path, Call(identity, body={**params, "roles": roles}))
+        first, _, name = path.partition("/")
+        if name and ("GET", f"{first}/{{name}}") in self._api.endpoints:
+            return await self._api.call("GET", f"{first}/{{name}}", Call(identity, {"name": name}, dict(params)))
+        return await self._api.call("GET", path, Call(identity, query=dict(params)))
 
     async def login(self, request: web.Request, user: str, password: str) -> str:
         try:

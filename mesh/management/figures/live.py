@@ -10,7 +10,7 @@ is given the newest frame when it reads again, with "skipped": how many it misse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -74,29 +74,52 @@ class Live:
             state = {name: self._topics[name].state() for name in names}
             shape = tuple(self._topics[name].shape(state[name]) for name in names)
             rates = {name: self._topics[name].rates() for name in names}
-            made = (self._number, _event("state", state), _event("rates", rates), shape)
+            made = (self._number, event_text("state", state), event_text("rates", rates), shape)
             self._made[names] = made
         return made
 
     async def answer(self, request: web.Request, alive: Callable[[], bool]) -> web.StreamResponse:
         """alive: False once the viewer's login has ended."""
-        if self.viewers >= VIEWERS_MAX:
-            raise Problem(503, "busy", f"{VIEWERS_MAX} viewers are connected")
         try:
             names = self.topics(request.query.get("topics", ""))
         except QueryError as error:
             raise Problem(400, "query-invalid", str(error)) from error
+        return await self.serve(request, lambda response: self._feed(response, names, alive))
+
+    async def serve(self, request: web.Request,
+                    feed: Callable[[web.StreamResponse], Awaitable[None]]) -> web.StreamResponse:
+        """A stream of server-sent events. Raises Problem when too many look already."""
+        if self.viewers >= VIEWERS_MAX:
+            raise Problem(503, "busy", f"{VIEWERS_MAX} viewers are connected")
         response = web.StreamResponse(headers={
             "Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         self.viewers += 1
         try:
-            await self._feed(response, names, alive)
+            await feed(response)
         except (ConnectionError, TimeoutError):
             pass
         finally:
             self.viewers -= 1
         return response
+
+    async def next(self, response: web.StreamResponse, following: asyncio.Event) -> None:
+        """Wait for a sample; a viewer hears in between that the node is there."""
+        while True:
+            try:
+                await asyncio.wait_for(following.wait(), HEARTBEAT_S)
+                return
+            except TimeoutError:
+                await asyncio.wait_for(response.write(b": still here\n\n"), WRITE_MAX_S)
+
+    @property
+    def following(self) -> asyncio.Event:
+        """Set with the next sample."""
+        return self._next
+
+    async def goodbye(self, response: web.StreamResponse, alive: Callable[[], bool]) -> None:
+        why = "stopping" if alive() else "login ended"
+        await asyncio.wait_for(response.write(event_text("bye", {"why": why})), WRITE_MAX_S)
 
     async def _feed(self, response: web.StreamResponse, names: tuple[str, ...], alive: Callable[[], bool]) -> None:
         seen, shape = -1, None
@@ -107,17 +130,11 @@ class Live:
             whole = seen < 0 or skipped or new_shape != shape
             text = state if whole else rates
             if skipped:
-                text = _event("skipped", skipped) + text
+                text = event_text("skipped", skipped) + text
             seen, shape = number, new_shape
             await asyncio.wait_for(response.write(text), WRITE_MAX_S)
-            while True:
-                try:
-                    await asyncio.wait_for(following.wait(), HEARTBEAT_S)
-                    break
-                except TimeoutError:
-                    await asyncio.wait_for(response.write(b": still here\n\n"), WRITE_MAX_S)
-        why = "stopping" if alive() else "login ended"
-        await asyncio.wait_for(response.write(_event("bye", {"why": why})), WRITE_MAX_S)
+            await self.next(response, following)
+        await self.goodbye(response, alive)
 
 
 def topics_of(node: Node, sampler: Sampler) -> Mapping[str, Topic]:
@@ -143,5 +160,5 @@ def topics_of(node: Node, sampler: Sampler) -> Mapping[str, Topic]:
     }
 
 
-def _event(name: str, data: object) -> bytes:
+def event_text(name: str, data: object) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), _encoder.encode(data))

@@ -5,36 +5,60 @@ OpenAPI document and the test that no route is without a permission follow from 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mesh.management.tables.consumer_rows import consumer_rows
+from mesh.management.tables.deadletter_rows import deadletter_rows
 from mesh.management.tables.snapshots import denial_rows, policies_snapshot, stream_rows
+from mesh.management.tables.table import QueryError
+from mesh.management.tables.topics import TopicCounts
+from routing.errors import TopicError
 from routing.rights.policy import Action
+from routing.topic import check_topic
 
 if TYPE_CHECKING:
+    from mesh.management.acts.audit import Audit
+    from mesh.management.doors.sessions import Sessions
     from mesh.management.figures.sampler import Sampler
     from mesh.management.tables.table import Row
     from mesh.node import Node
 
+Rows = Iterable["Row | None"]
+
 
 class Resource(msgspec.Struct, frozen=True):
-    """One table. rows() is drawn from step by step; extra() goes beside the rows in a JSON answer."""
+    """One table. rows() is drawn from step by step (None: a step without a row); extra() goes beside the rows.
+
+    variants: for a table that is another one for every value of a parameter: which of these (name → values, "": any
+    topic) there are.  rows_of is then called with what the request has of them.
+    """
 
     name: str
     key: str                                    # the column that is unique; the order when none is asked for
     about: str
-    rows: Callable[[], Iterable[Row]]
+    rows: Callable[[], Rows]
     action: Action = Action.VIEW
     extra: Callable[[], dict[str, Any]] = dict
     order: str = ""                             # the sort when none is asked for, if it is not by key
+    variants: Callable[[Mapping[str, str]], str] | None = None
+    varied: Callable[[str], Rows] | None = None
+    own_params: tuple[tuple[str, str], ...] = ()    # (name, about) of those that variants reads
+
+    def variant(self, params: Mapping[str, str]) -> str:
+        """Raises QueryError."""
+        return self.variants(params) if self.variants is not None else ""
+
+    def rows_of(self, variant: str) -> Rows:
+        return self.varied(variant) if self.varied is not None else self.rows()
 
 
-def resources(node: Node, sampler: Sampler) -> list[Resource]:
+def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) -> list[Resource]:
     """All tables of a node."""
     router = node.router
+    topics = TopicCounts(router)
     return [
         Resource("nodes", "name", "Nodes of the mesh as this one knows them.",
                  lambda: node.mesh.snapshot()["nodes"],
@@ -43,8 +67,14 @@ def resources(node: Node, sampler: Sampler) -> list[Resource]:
                  lambda: _since(sampler, "link", node.links.snapshot(), "id"),
                  extra=lambda: {"counters": dict(node.links.counters)}),
         Resource("streams", "name", "Streams of the log.", lambda: stream_rows(router)),
+        Resource("topics", "topic", "Topics of the stored events, as a tree with counts.", topics.rows,
+                 extra=topics.extra, variants=_below, varied=lambda variant: _topic_rows(topics, variant),
+                 own_params=(("under", "A topic: the levels below it."),
+                             ("flat", "1: all topics instead of the next level."))),
         Resource("consumers", "name", "Durable and live readers of all protocols, with their lag.",
                  lambda: consumer_rows(router, sampler)),
+        Resource("deadletters", "consumer", "Consumers that gave events up, and how many wait to be looked at.",
+                 lambda: deadletter_rows(router, node.rest.redrives), order="-waiting"),
         Resource("clients", "client_id", "Clients of all protocols, and MQTT sessions that are away.", node.clients),
         Resource("webhooks", "consumer", "Consumers that push to a URL.", node.webhooks.snapshot),
         Resource("policies", "name", "The rules in force.", lambda: policies_snapshot(router)),
@@ -53,6 +83,9 @@ def resources(node: Node, sampler: Sampler) -> list[Resource]:
                      {"protocol": protocol, "action": action, "count": count}
                      for (protocol, action), count in sorted(router.policy.denied.items())]}),
         Resource("listeners", "address", "Where this node listens.", lambda: _listeners(node)),
+        Resource("logins", "id", "People who are logged in to this console.", lambda: _logins(sessions),
+                 action=Action.ADMINISTER),
+        Resource("audit", "id", "Who did what, newest first.", audit.rows, action=Action.AUDIT, order="-id"),
     ]
 
 
@@ -66,3 +99,24 @@ def _listeners(node: Node) -> Iterator[Row]:
     for listener in node.listeners:
         for address in listener.texts:
             yield {"address": address, "protocol": listener.protocol, "tls": listener.secure}
+
+
+def _logins(sessions: Sessions) -> Iterator[Row]:
+    for session in sessions:
+        yield {"id": session.id, "user": session.identity.user, "roles": list(session.identity.roles),
+               "address": session.identity.address, "since_ms": session.since_ms}
+
+
+def _below(params: Mapping[str, str]) -> str:
+    """ "=" and all topics, or "/" and the topic above. Raises QueryError."""
+    under, flat = params.get("under", ""), params.get("flat", "") not in ("", "0", "false")
+    if under:
+        try:
+            check_topic(under)
+        except TopicError as error:
+            raise QueryError(f"under: {error}") from error
+    return ("=" if flat else "/") + under
+
+
+def _topic_rows(topics: TopicCounts, variant: str) -> Rows:
+    return topics.rows(variant[1:], flat=variant[0] == "=")

@@ -1,0 +1,128 @@
+"""Reads of the management API that are no tables: the overview, histories, browsing, who may do what."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
+from mesh.management.browse import Browser, parse_search
+from mesh.management.figures.attention import overview
+from mesh.management.tables.table import QueryError
+from protocols.event_json import parse_rfc3339
+from protocols.rest.problems import Problem
+from routing.rights.policy import Action, Identity
+
+if TYPE_CHECKING:
+    from mesh.management.figures.sampler import Sampler
+    from mesh.node import Node
+
+NAMES: Values = {"type": "array", "items": {"type": "string"}}
+
+
+class Reads:
+    """One per node."""
+
+    def __init__(self, node: Node, sampler: Sampler) -> None:
+        self._node = node
+        self._sampler = sampler
+        self._browser = Browser(node.router)
+
+    def endpoints(self) -> list[Endpoint]:
+        time = "A time as RFC 3339 has it, with its zone."
+        ask = {"user": TEXT, "roles": NAMES, "client_id": TEXT, "topic": TEXT,
+               "action": {"type": "string", "enum": [action.value for action in Action]}}
+        return [
+            Endpoint("GET", "status", Action.VIEW, "The node: name, state, listeners, counts.", self.status),
+            Endpoint("GET", "overview", Action.VIEW, "One sentence, what needs attention, figures.", self.overview),
+            Endpoint("GET", "ledger", Action.VIEW, "What was published, refused, dropped; time of the loop.",
+                     self.ledger),
+            Endpoint("GET", "clock", Action.VIEW, "Does the node trust the wall clock?", self.clock),
+            Endpoint("GET", "whoami", Action.VIEW, "The login, and what it may do.", self.whoami),
+            Endpoint("GET", "history", Action.VIEW, "A figure over time, or the names of all figures.", self.history, (
+                Param("kind", "node, link, stream or consumer"), Param("id", "its name"),
+                Param("series", "the figure; without it the names of all"), Param("from", time), Param("until", time))),
+            Endpoint("GET", "browse", Action.VIEW, "Stored events.", self.browse, (
+                Param("filter", "a topic filter"), Param("from", time), Param("until", time),
+                Param("match", "a piece of topic, key, header or payload", {"type": "string", "maxLength": 200}),
+                Param("limit", "how many", {"type": "integer", "minimum": 1, "maximum": 1_000}),
+                Param("cursor", "of the page before"))),
+            Endpoint("POST", "can-i", Action.VIEW, "May they, and which rule says so?", self.can_i, body=ask),
+        ]
+
+    async def status(self, call: Call) -> Values:
+        return self._node.status()
+
+    async def overview(self, call: Call) -> Values:
+        return overview(self._node, self._sampler)
+
+    async def clock(self, call: Call) -> Values:
+        return self._node.clock_status()
+
+    async def ledger(self, call: Call) -> Values:
+        return {"losses": self._node.router.ledger.snapshot()}
+
+    async def whoami(self, call: Call) -> Values:
+        return rights_of(self._node, call.identity)
+
+    async def browse(self, call: Call) -> Values:
+        try:
+            return await self._browser.page(parse_search(call.query), call.query.get("cursor", ""), call.identity)
+        except QueryError as error:
+            raise Problem(400, "query-invalid", str(error)) from error
+
+    async def history(self, call: Call) -> Values:
+        """?kind=consumer&id=billing&series=lag_events&from=&until=   Times: RFC 3339; from: 15 minutes ago."""
+        params = call.query
+        kind, subject = params.get("kind", "node"), params.get("id", self._node.name)
+        figure = params.get("series", "")
+        figures = self._sampler.histories.figures(kind, subject)
+        if not figures:
+            raise Problem(404, "not-found", f"there is no history of {kind[:100]} {subject[:200]}")
+        if not figure:
+            return {"kind": kind, "id": subject, "series": figures}
+        series = self._sampler.histories.get(kind, subject, figure)
+        if series is None:
+            raise Problem(404, "not-found", f"there is no series {figure[:100]}; there are {', '.join(figures)}")
+        now_s = self._node.clock_ms() // 1000
+        until_s = _time_s(params.get("until", ""), now_s)
+        points = series.points(_time_s(params.get("from", ""), until_s - 900), until_s)
+        return {"kind": kind, "id": subject, "series": figure, "start_ms": points.start_s * 1000,
+                "step_ms": points.step_s * 1000, "values": points.values}
+
+    async def can_i(self, call: Call) -> Values:
+        """The same function that decides on every protocol."""
+        body = call.body
+        try:
+            action = Action(body.get("action"))
+        except ValueError:
+            names = ", ".join(one.value for one in Action)
+            raise Problem(400, "body-invalid", f"action is one of {names}") from None
+        user, roles = body.get("user", ""), body.get("roles", [])
+        client_id, topic = body.get("client_id", ""), body.get("topic", "")
+        if not all(isinstance(text, str) for text in (user, client_id, topic)) or not (
+                isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
+            raise Problem(400, "body-invalid", "user, client_id and topic are texts, roles a list of texts")
+        identity = Identity(user or "anonymous", tuple(roles), client_id=client_id)
+        answer = self._node.router.policy.can_i(identity, action, topic)
+        return {"user": identity.user, "roles": roles, "action": action.value, "topic": topic,
+                "allowed": answer.decision.allowed, "rule": answer.decision.rule, "runner_up": answer.runner_up,
+                "change": answer.change.text if answer.change is not None else None}
+
+
+def rights_of(node: Node, identity: Identity) -> dict[str, Any]:
+    decide = node.router.policy.decide
+    actions = (Action.VIEW, Action.OPERATE, Action.AUDIT, Action.ADMINISTER, Action.MANAGE)
+    decisions = {action.value: decide(identity, action) for action in actions}
+    return {
+        "user": identity.user, "roles": list(identity.roles), "address": identity.address,
+        "may": {name: decision.allowed for name, decision in decisions.items()},
+        "because": {name: decision.rule for name, decision in decisions.items()},
+    }
+
+
+def _time_s(text: str, default_s: int) -> int:
+    if not text:
+        return default_s
+    found = parse_rfc3339(text)
+    if found is None:
+        raise Problem(400, "query-invalid", "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z")
+    return max(found // 1000, 0)
