@@ -23,6 +23,7 @@ class Death(msgspec.Struct, array_like=True, frozen=True, gc=False):
     count: int                              # deliveries of all these times
     first_ms: int                           # wall clock
     last_ms: int
+    ttl_ms: int | None = None               # that it had of its own when it was given up first
 
 
 class DeadLetter(msgspec.Struct, array_like=True, frozen=True, gc=False):

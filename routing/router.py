@@ -25,6 +25,7 @@ from routing.fairness.turns import Turns
 from routing.ledger import Ledger
 from routing.log.committing.gather import Gather
 from routing.publisher import TOPICS_CACHED, Publisher
+from routing.queues.queues import Queues
 from routing.recovery import PacketIds, read_tail
 from routing.replicas.feed import Feed
 from routing.replicas.origins import Origins
@@ -95,8 +96,11 @@ class Router:
         self.replicas = Replicas(self)
         for stream in settings:
             self.streams.open(stream)
+        self.queues = Queues(self)
+        self.queues.prepare()
         self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
         self.registry.restore()
+        self.queues.restore()
         self.replicas.restore()
         self.streams.started()
 
@@ -437,6 +441,7 @@ class Router:
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
+        self.queues.tick()
         self.replicas.tick(now_s)
         self.state.retry(now_s)
         if self.retained.retry(now_s):

@@ -42,6 +42,7 @@ class StateTable:
         self._refused: dict[str, bytes] = {}
         self._retry_due_s = 0.0
         self._ticket: Ticket | None = None
+        self._last: Ticket | None = None    # of the last flush
         self._under_way = 0                 # flushes that have not been answered
         self._load()
 
@@ -111,7 +112,7 @@ class StateTable:
         events = [Event(topic=key, payload=value) for key, value in self._waiting.items()]
         ticket.events = events
         written, self._waiting = self._waiting, {}
-        self._ticket = None
+        self._ticket, self._last = None, ticket
         self._partition.append(events, ticket)
         self._under_way += 1
         ticket.part_done()                  # all parts are known now
@@ -124,6 +125,14 @@ class StateTable:
             log.error("state cannot be stored and is given up: %s", ", ".join(list(written)[:10]))
         elif ticket.refusals:
             self._refused.update(written)
+
+    def when_stored(self, call: Callable[[], None]) -> None:
+        """Call once everything that was put until now is on disk, or refused: maybe at once."""
+        ticket = self._ticket or self._last
+        if ticket is None:
+            call()
+        else:
+            ticket.on_done(lambda done: call())
 
     @property
     def is_settled(self) -> bool:

@@ -28,6 +28,7 @@ from mesh.connectors.webhook_sign import signed
 from routing.consumers.consumer import Consumer
 from routing.consumers.push import Push
 from routing.cursors.cursor import Delivery
+from routing.queues.options import Cause
 from routing.rights.policy import Identity
 from routing.router import Router
 
@@ -259,10 +260,9 @@ class WebhookMember:
 
     def _give_up(self, delivery: Delivery, consumer: Consumer) -> None:
         self.counts["dead_lettered"] += 1
-        consumer.dead_lettered += 1
         self._queues.done(delivery)
         delivery.attempts += 1                  # the number that the next attempt would have had
-        self._router.registry.dead_letter(consumer, delivery)
+        self._router.registry.dead_letter(consumer, delivery, Cause.DELIVERY_LIMIT)
         self._ask_for_more()
 
     # -- handshake --------------------------------------------------------------------------------------------

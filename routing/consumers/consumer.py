@@ -7,7 +7,7 @@ log when it can: the log is the queue, so a slow consumer costs disk, not memory
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,7 @@ from routing.cursors.lag import Lag, lag_of, snapshot
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter
+from routing.queues.options import Cause, QueueOptions
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
@@ -53,6 +54,28 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
     expires_s: float | None = None          # deleted when nobody was attached for so long
     push: Push | None = None                # a webhook; see routing/consumers/push.py
+    queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters
+
+
+class Side(Protocol):
+    """What a queue adds to its consumer, which calls it. Must not raise."""
+
+    def offered(self, events: list[Event]) -> None:
+        """These were just committed and are its own."""
+
+    def before_pump(self) -> None: ...
+
+    def after_pump(self) -> None: ...
+
+    def handle_deadline(self, now_s: float) -> None:
+        """Called with every deadline of the consumer: whatever of it is the queue's is to be asked for again."""
+
+    def detached(self, member: Member) -> None: ...
+
+    def dead_letter_topic(self, event: Event, cause: Cause) -> str | None:
+        """Where an event goes that it lets go; None: nowhere."""
+
+    def closed(self, reason: str) -> None: ...
 
 
 class Consumer:
@@ -77,6 +100,7 @@ class Consumer:
         self.redelivered = 0
         self.dead_lettered = 0
         self.dropped = 0                                # untracked events that found no member, or no room
+        self.side: Side | None = None                   # set by the queue that this is
         self.untracked: Untracked | None = None         # those that are kept, see keep_untracked()
         self.detached_since_s: float | None = registry.clock_s()
         self.attachment_stored = False                  # the stored state says that somebody is attached
@@ -99,15 +123,15 @@ class Consumer:
 
     # -- members ----------------------------------------------------------------------------------------------
 
-    def attach(self, member: Member) -> Refusal | None:
-        """Add a member; it gets events while its credit is above 0."""
+    def attach(self, member: Member, priority: int = 0) -> Refusal | None:
+        """Add a member; it gets events while its credit is above 0. One of lower priority gets what no other takes."""
         if self.closed:
             return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
         if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
             return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
         if not self._registry.rights.may_attach(member.identity, self):
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
-        self.members.add(member)
+        self.members.add(member, priority)
         self.detached_since_s = None
         self._begin_delivery()
         return None
@@ -138,17 +162,32 @@ class Consumer:
 
         ticket.on_done(stored)
 
-    def detach(self, member: Member) -> None:
-        """Remove a member. What it holds unacked goes out again, in order, with attempts raised."""
+    def detach(self, member: Member, *, keep: bool = False) -> None:
+        """Remove a member. What it holds unacked goes out again, in order, with attempts raised.
+
+        keep: not before release(), until which it may be answered.
+        """
         if not self.members.remove(member):
             return
+        if not keep:
+            self._take_back(member)
+        if not self.members.all:
+            self.detached_since_s = self._registry.clock_s()
+        self.touch()
+        self.ready()
+        if self.side is not None:
+            self.side.detached(member)
+
+    def _take_back(self, member: Member) -> None:
         for cursor in self.cursors.values():
             cursor.take_back(member, self.returned_bytes_max)
         if self.untracked is not None:
             self.untracked.take_back(member)
         self._recount_in_flight()
-        if not self.members.all:
-            self.detached_since_s = self._registry.clock_s()
+
+    def release(self, member: Member) -> None:
+        """What somebody holds who is no member (any more) goes out again, in order, with attempts raised."""
+        self._take_back(member)
         self.touch()
         self.ready()
 
@@ -226,7 +265,7 @@ class Consumer:
         cursor = self.cursors.get(partition)
         if cursor is None:
             return
-        if events[0].offset < cursor.position or self.interest.fresh:
+        if events[0].offset < cursor.position or self.interest.by_event:
             self.forget_fresh()
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
@@ -234,6 +273,8 @@ class Consumer:
         if cursor.tail_stored:                          # what is stored of it is not so any more
             cursor.tail_stored = False
             self.touch()
+        if self.side is not None:
+            self.side.offered(events)
         if cursor.behind:
             cursor.backlog.committed(len(events), events[0].offset, events[-1].offset, events[0].timestamp_ms)
             return
@@ -257,10 +298,12 @@ class Consumer:
 
     def offer_untracked(self, events: list[Event]) -> None:
         """Events that no stream captures: kept, or delivered at most once, to a member with credit."""
+        if self.interest.by_event:
+            events = [event for event in events if self.interest.wants_event(event)]
         if any(map(is_dead_letter, events)):
             events = [event for event in events if self._registry.rights.may_read_event(self.identity, event)]
-            if not events:
-                return
+        if not events:
+            return
         if self.untracked is not None:
             self.dropped += self.untracked.offer(
                 events, self._registry.limits.untracked_bytes_max, self._registry.next_untracked_place)
@@ -281,6 +324,8 @@ class Consumer:
         self._scheduled = False
         if self.closed:
             return
+        if self.side is not None:
+            self.side.before_pump()
         if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
             if self.untracked is not None:
                 self.untracked.pump()
@@ -293,6 +338,8 @@ class Consumer:
         for cursor in self.cursors.values():
             if cursor.waiting and not self._scheduled:
                 park(cursor, self.spec.mode)
+        if self.side is not None:
+            self.side.after_pump()
 
     def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
         if cursor.again and not repeat(self, cursor):
@@ -380,6 +427,10 @@ class Consumer:
         """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
         settle.nack(self, delivery, delay_s)
 
+    def reject(self, delivery: Delivery, cause: Cause = Cause.REJECTED) -> None:
+        """Not done, and not to be delivered again: it goes to the dead letters, or nowhere if this queue has none."""
+        settle.reject(self, delivery, cause)
+
     def extend(self, delivery: Delivery, seconds: float) -> None:
         """More time before the ack timeout of a delivery."""
         settle.extend(self, delivery, seconds)
@@ -393,10 +444,13 @@ class Consumer:
         if not self._scheduled:
             self.ready()
 
-    def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None:
-        """Publish to the dead-letter topic; the event stays unacked here until that copy is durable."""
+    def to_dead_letters(self, cursor: Cursor, delivery: Delivery, cause: Cause = Cause.DELIVERY_LIMIT) -> None:
+        """Publish to the dead-letter topic; the event stays unacked here until that copy is durable.
+
+        attempts of the delivery: that of the one that is not made any more.
+        """
         settle.hold_dead_letter(self, cursor, delivery)
-        self._registry.dead_letter(self, delivery)
+        self._registry.dead_letter(self, delivery, cause)
 
     def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None:
         """See to this delivery after delay_s, unless it is settled before."""
@@ -409,6 +463,8 @@ class Consumer:
         """Ack timeouts and delayed redeliveries that are due. Returns when the next ones are."""
         for cursor, delivery in self._timetable.due(now_s):
             settle.timed_out(self, cursor, delivery, now_s)
+        if self.side is not None:
+            self.side.handle_deadline(now_s)
         return self._timetable.next_s
 
     # -- place ------------------------------------------------------------------------------------------------
@@ -433,6 +489,16 @@ class Consumer:
         """How far it is behind, as far as that is known now. Cheap; what is not known is counted from now on."""
         return lag_of(self.interest, self.cursors.values(), self._registry.counting, self._registry.clock_ms())
 
+    def count(self, cursors: list[Cursor]) -> None:
+        """Have it counted what stands in the log behind these cursors of its own."""
+        self._registry.counting.ask(self.interest, cursors)
+
+    def has_passed(self, places: dict[Partition, int]) -> bool:
+        """Has it read everything that was below these places?"""
+        return all(
+            cursor.has_passed(offset) for partition, offset in places.items()
+            if (cursor := self.cursors.get(partition)) is not None)
+
     def snapshot(self) -> dict[str, Any]:
         """For the management API."""
         return snapshot(self)
@@ -450,6 +516,9 @@ class Consumer:
         self._timetable.clear()
         for member in members:
             member.consumer_closed(self, reason)
+        if self.side is not None:
+            self.side.closed(reason)
+            self.side = None
         self.interest.let_go()                          # and what else refers to us: no collection has to free us
         self.untracked = None
 

@@ -16,6 +16,8 @@ import msgspec
 from routing.cursors.cursor import Delivery
 from routing.errors import Refusal
 from routing.event import DeadLetter, Death, Event, Headers, Properties
+from routing.queues.options import Cause
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
@@ -33,9 +35,13 @@ _HEADERS = frozenset(       # of a dead letter, for its readers; what a publishe
     f"dead-letter-{name}" for name in ("reason", "consumer", "count", "topic", "id", "message-id", "history"))
 
 
-def dead_letter(router: Router, consumer: Consumer, delivery: Delivery) -> None:
+def dead_letter(router: Router, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
     """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
     event = delivery.event
+    if consumer.side is not None:
+        _dead_letter_of_queue(router, consumer, delivery, cause, consumer.side.dead_letter_topic(event, cause))
+        return
+    consumer.dead_lettered += 1
     topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
     known = event.properties.dead_letter if event.properties is not None else None      # no header: those are anybody's
     if event.topic == topic:                            # it reads its own dead letters: this one stays one of them
@@ -43,7 +49,7 @@ def dead_letter(router: Router, consumer: Consumer, delivery: Delivery) -> None:
         consumer.ack([delivery])
         return
     history = _with(known.history if known is not None else (), consumer.name, event.topic, delivery.attempts - 1,
-                    router.clock_ms())
+                    router.clock_ms(), _reason(cause), _own_ttl_ms(event))
     if history[-1].rounds > ROUNDS_MAX or len(history) > HISTORY_MAX or (
             sum(len(death.topic) for death in history) > HISTORY_CHARS_MAX):
         log.error("consumer %s: the event at offset %d was given up %d times here and at %d stations; it stays here",
@@ -55,8 +61,45 @@ def dead_letter(router: Router, consumer: Consumer, delivery: Delivery) -> None:
         log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
         consumer.nack(delivery, consumer.spec.backoff_max_s)
         return
+    _publish(router, consumer, delivery, _copy(topic, event, delivery, consumer.name, history))
+
+
+def _dead_letter_of_queue(
+        router: Router, consumer: Consumer, delivery: Delivery, cause: Cause, topic: str | None) -> None:
+    """A queue lets it go, to where it was told, or for good. What comes back without a rejection ends: see Queue."""
+    event = delivery.event
+    if topic is None:
+        consumer.ack([delivery])
+        return
+    refusal = router.policy.refuse(consumer.identity, Action.PUBLISH, topic, router.clock_ms())
+    if refusal is not None:
+        log.error("queue %s: dead letter refused: %s", consumer.name, refusal.text)
+        consumer.nack(delivery, consumer.spec.backoff_max_s)
+        return
+    consumer.dead_lettered += 1
+    known = event.properties.dead_letter if event.properties is not None else None
+    history = _with(known.history if known is not None else (), consumer.name, None, delivery.attempts - 1,
+                    router.clock_ms(), cause.value, _own_ttl_ms(event), event.topic)
+    while len(history) > HISTORY_MAX or sum(len(death.topic) for death in history) > HISTORY_CHARS_MAX:
+        history = history[1:]                           # the oldest station
     copy = _copy(topic, event, delivery, consumer.name, history)
+    if copy.properties is not None and copy.properties.expires_at_ms is not None:       # or it would expire there again
+        copy.properties = msgspec.structs.replace(copy.properties, expires_at_ms=None)
+    _publish(router, consumer, delivery, copy)
+
+
+def _publish(router: Router, consumer: Consumer, delivery: Delivery, copy: Event) -> None:
     router.publish([copy], router.internal).on_done(lambda ticket: _stored(consumer, delivery, ticket.refusals.get(0)))
+
+
+def _reason(cause: Cause) -> str:
+    return LIMIT_REACHED if cause is Cause.DELIVERY_LIMIT else cause.value
+
+
+def _own_ttl_ms(event: Event) -> int | None:
+    """The time to live that its publisher gave it."""
+    expires_at_ms = event.properties.expires_at_ms if event.properties is not None else None
+    return max(expires_at_ms - event.timestamp_ms, 0) if expires_at_ms is not None else None
 
 
 def _stored(consumer: Consumer, delivery: Delivery, refusal: Refusal | None) -> None:
@@ -72,7 +115,7 @@ def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tupl
     place = f"{event.partition.stream}:{event.partition.index}:{event.offset}"
     headers: Headers = (
         *(header for header in event.headers if header[0] not in _HEADERS),
-        ("dead-letter-reason", LIMIT_REACHED), ("dead-letter-consumer", name),
+        ("dead-letter-reason", history[-1].reason), ("dead-letter-consumer", name),
         ("dead-letter-count", str(delivery.attempts - 1)), ("dead-letter-topic", event.topic),
         ("dead-letter-id", place),
         ("dead-letter-history", msgspec.json.encode([msgspec.structs.asdict(death) for death in history]).decode()),
@@ -84,11 +127,15 @@ def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tupl
     return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
 
 
-def _with(history: tuple[Death, ...], name: str, topic: str, count: int, now_ms: int) -> tuple[Death, ...]:
-    """One more station, the last of the result. A consumer that gives it up on the same topic again adds to its own."""
-    before = next((death for death in history if (death.consumer, death.topic) == (name, topic)), None)
+def _with(history: tuple[Death, ...], name: str, topic: str | None, count: int, now_ms: int, reason: str,
+          ttl_ms: int | None, first_topic: str = "") -> tuple[Death, ...]:
+    """One more station, the last of the result. A consumer that gives it up again for the same reason on the same
+    topic (None: on any) adds to its own.
+    """
+    before = next((death for death in history if (death.consumer, death.reason) == (name, reason)
+                   and topic in (None, death.topic)), None)
     others = tuple(death for death in history if death is not before)
     if before is None:
-        before = Death(name, LIMIT_REACHED, topic, 0, 0, now_ms, now_ms)
+        before = Death(name, reason, topic or first_topic, 0, 0, now_ms, now_ms, ttl_ms)
     return (*others, msgspec.structs.replace(
         before, rounds=before.rounds + 1, count=before.count + count, last_ms=now_ms))

@@ -6,7 +6,7 @@ is still reading older events for its other filters.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.event import Event
 from routing.filter_trie import FilterTrie
@@ -45,10 +45,23 @@ class AnswerMemory:
             self._tables.append(answers)
 
 
+class Judge(Protocol):
+    """What decides where the topic does not: the bindings of a queue."""
+
+    @property
+    def needed(self) -> bool:
+        """Is there anything to decide?"""
+        ...
+
+    def take(self, event: Event, patterns: list[str]) -> bool:
+        """patterns: the filters that match its topic."""
+        ...
+
+
 class Interest:
     """Filters, what is fresh among them, and a cache of answers per topic."""
 
-    __slots__ = ("_answers", "_may_read", "_memory", "_trie", "_wild", "fresh", "patterns", "unstored")
+    __slots__ = ("_answers", "_may_read", "_memory", "_trie", "_wild", "fresh", "judge", "patterns", "unstored")
 
     def __init__(self, may_read: Callable[[str], bool], memory: AnswerMemory) -> None:
         """may_read(topic): the policy's answer for the consumer's owner."""
@@ -56,6 +69,7 @@ class Interest:
         self.patterns: dict[str, None] = {}                 # changed by add() and remove() only
         self.unstored: dict[str, None] = {}                 # those that the registry has not stored
         self.fresh: dict[str, dict[Partition, int]] = {}    # pattern → first offset that it wants
+        self.judge: Judge | None = None
         self._answers: dict[str, bool] = {}
         self._may_read = may_read
         self._wild = 0                                      # how many of the patterns have a wildcard
@@ -65,6 +79,12 @@ class Interest:
         """The consumer is gone. Without this it would stay until a garbage collection: it is in may_read."""
         self._may_read = _nothing
         self._answers = {}
+        self.judge = None
+
+    @property
+    def by_event(self) -> bool:
+        """wants() is not enough: ask wants_event()."""
+        return bool(self.fresh) or (self.judge is not None and self.judge.needed)
 
     def add(self, pattern: str) -> None:
         if pattern in self.patterns:
@@ -105,6 +125,7 @@ class Interest:
         copy = Interest(self._may_read, self._memory)
         copy.patterns = dict(self.patterns)
         copy._wild = self._wild
+        copy.judge = self.judge
         return copy
 
     @property
@@ -125,6 +146,8 @@ class Interest:
     def wants_event(self, event: Event) -> bool:
         """As wants(), and no filter reaches back before it was added."""
         if not self.wants(event.topic):
+            return False
+        if self.judge is not None and self.judge.needed and not self.judge.take(event, self.matching(event.topic)):
             return False
         if not self.fresh:
             return True

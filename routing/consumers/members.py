@@ -43,24 +43,36 @@ class Member(Protocol):
 class Members:
     """The attached members, in order of arrival."""
 
-    __slots__ = ("_next", "_owners", "all", "mode")
+    __slots__ = ("_next", "_owners", "_priorities", "all", "mode")
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
         self.all: list[Member] = []
         self._next = 0
+        self._priorities: dict[int, int] = {}           # by identity, of those that have another one than 0
         self._owners: dict[int, tuple[Member, int]] = {}    # key hash → who reads it, events in flight
 
     def __len__(self) -> int:
         return len(self.all)
 
-    def add(self, member: Member) -> None:
-        self.all.append(member)
+    def add(self, member: Member, priority: int = 0) -> None:
+        """In the order of priority, then of arrival; but who is active in failover stays so."""
+        if priority:
+            self._priorities[id(member)] = priority
+        place = len(self.all)
+        first = 1 if self.mode is Mode.FAILOVER else 0
+        while place > first and self.priority(self.all[place - 1]) < priority:
+            place -= 1
+        self.all.insert(place, member)
+
+    def priority(self, member: Member) -> int:
+        return self._priorities.get(id(member), 0)
 
     def remove(self, member: Member) -> bool:
         if member not in self.all:
             return False
         self.all.remove(member)
+        self._priorities.pop(id(member), None)
         self._owners = {key: owner for key, owner in self._owners.items() if owner[0] is not member}
         return True
 
@@ -69,6 +81,8 @@ class Members:
         members = self.all
         if self.mode is not Mode.SHARED:
             return members[0] if members and members[0].credit > 0 else None
+        if self._priorities:
+            members = self._highest()
         for step in range(len(members)):
             index = (self._next + step) % len(members)
             if members[index].credit > 0:
@@ -76,10 +90,15 @@ class Members:
                 return members[index]
         return None
 
+    def _highest(self) -> list[Member]:
+        """Those of the highest priority among which somebody has credit."""
+        best = max((self.priority(member) for member in self.all if member.credit > 0), default=None)
+        return [member for member in self.all if self.priority(member) == best]
+
     def share(self, count: int) -> int:
         """How many of count waiting events one member should get at a time."""
         if self.mode is Mode.SHARED and len(self.all) > 1:
-            return -(-count // len(self.all))
+            return -(-count // (len(self._highest()) if self._priorities else len(self.all)))
         return count
 
     def credit(self) -> int:

@@ -34,7 +34,7 @@ def read(consumer: Consumer, cursor: Cursor, appetite: int, scanned_max: int) ->
     cursor.position = found.next_offset
     cursor.behind = found.next_offset < cursor.partition.end_offset
     events = found.events
-    if consumer.interest.fresh:
+    if consumer.interest.by_event:
         events = list(filter(consumer.interest.wants_event, events))
     cursor.waiting.extend(events)
     cursor.backlog.taken(len(events), cursor.position)

@@ -21,6 +21,7 @@ from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.fairness.accounts import Accounts
+from routing.queues.options import Cause
 from routing.rights.policy import INTERNAL, Identity
 from routing.settings import Limits
 from routing.ticket import Ticket
@@ -98,6 +99,9 @@ class ConsumerRegistry:
             return consumer
         if consumer.identity is INTERNAL and identity is not INTERNAL:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} belongs to the configuration; change it there")
+        if (consumer.spec.queue is None) != (spec.queue is None):
+            what = "not a queue" if consumer.spec.queue is None else "a queue, which is declared, not opened"
+            return Refusal(Reason.CONFLICT, f"consumer {spec.name} is {what}")
         if consumer.spec.mode is not spec.mode:
             return Refusal(Reason.CONFLICT, f"consumer {spec.name} exists in mode {consumer.spec.mode.value}")
         owns = self.rights.owns(identity, consumer)
@@ -379,9 +383,9 @@ class ConsumerRegistry:
         self.skipped_by_retention += records
         log.warning("consumer %s: retention removed %d records before it read them", consumer.name, records)
 
-    def dead_letter(self, consumer: Consumer, delivery: Delivery) -> None:
+    def dead_letter(self, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
         """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
-        dead_letter(self._router, consumer, delivery)
+        dead_letter(self._router, consumer, delivery, cause)
 
 
 def _differs(consumer: Consumer, spec: ConsumerSpec) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from routing.consumers.members import Mode
 from routing.cursors.cursor import Cursor, Delivery
+from routing.queues.options import Cause
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
@@ -60,6 +61,17 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
     consumer.touch()
 
 
+def reject(consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
+    """Not to be delivered again."""
+    cursor = consumer.cursors.get(delivery.event.partition)
+    if cursor is None or delivery.event.offset not in cursor.in_flight:
+        return
+    let_go(consumer, cursor, delivery.event)
+    consumer.to_dead_letters(cursor, Delivery(delivery.event, delivery.attempts + 1), cause)
+    consumer.ready()                                    # there is room for another
+    consumer.touch()
+
+
 def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
     """This event, which is in flight, is so no more. Where it goes now is the caller's to say."""
     del cursor.in_flight[event.offset]
@@ -81,7 +93,6 @@ def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> 
     if consumer.spec.mode is Mode.KEY_SHARED:
         consumer.members.key_taken(delivery.event, consumer.members.owner(delivery.event))
     consumer.hold(1, len(delivery.event.payload))
-    consumer.dead_lettered += 1
 
 
 def timed_out(consumer: Consumer, cursor: Cursor, delivery: Delivery, now_s: float) -> None:

@@ -120,7 +120,7 @@ class Counting:
         if not _waits_at(place, cursor):
             self._put(cursor, interest)                 # the reader, or a seek, has moved it meanwhile
             return None, 1
-        if cursor.backlog.exact or interest.fresh:
+        if cursor.backlog.exact or interest.by_event:
             try:
                 return None, look(cursor, interest)
             finally:
@@ -129,7 +129,7 @@ class Counting:
         others = []
         while heap and heap[0][0] == place:
             _, _, other, wanted = heappop(heap)
-            if _waits_at(place, other) and not other.backlog.exact and not wanted.fresh:
+            if _waits_at(place, other) and not other.backlog.exact and not wanted.by_event:
                 members.append(_Share(other, wanted))
             else:
                 others.append((other, wanted))

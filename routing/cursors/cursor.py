@@ -134,6 +134,18 @@ class Cursor:
             for offset in [offset for offset, delivery in table.items() if unwanted(delivery.event)]:
                 del table[offset]
 
+    def skip_to(self, position: int) -> None:
+        """Nothing below is wanted any more, but for what is in flight. It may be beyond what is committed."""
+        self.position = max(self.position, position)
+        self.behind = self.position < self.partition.end_offset
+        self.backlog.restart(self.position)
+
+    def has_passed(self, offset: int) -> bool:
+        """Everything below is acked, or in memory: there is nothing left to read."""
+        if self.next_wanted >= offset:
+            return True
+        return not self.behind and not self.waiting and self.partition.end_offset >= offset
+
     def restart(self, position: int) -> None:
         """Seek: forget everything in memory and read on from position."""
         self.waiting.clear()

@@ -194,6 +194,12 @@ class Partition:
         self._group.add(events)
         self._queued(offset, cost, ticket)
 
+    def join(self, ticket: Ticket) -> None:
+        """The ticket is not done before everything that was appended until now is committed, or refused."""
+        if self.next_offset > self.end_offset:
+            ticket.waiting += 1
+            self._group.owe(self.next_offset, 0, ticket)
+
     def append_raw(self, batch: bytes, ticket: Ticket) -> int:
         """Queue one RecordBatch of a Kafka producer as it is; only base offset and leader epoch are set.
 

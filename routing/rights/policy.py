@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from routing.errors import Reason, Refusal
 from routing.rights.can_i import Answer, can_i
 from routing.rights.permissions import NO_RULE, Permissions, RuleSet
+from routing.rights.rules import ALL_TOPICS
 from routing.rights.rules import ANONYMOUS as ANONYMOUS
 from routing.rights.rules import INTERNAL as INTERNAL
 from routing.rights.rules import NEIGHBOURS as NEIGHBOURS
@@ -132,6 +133,6 @@ _NODE_PERMISSIONS = Permissions(RuleSet((
     Rule(allow=(Action.SUBSCRIBE,), to=("*",), topics=(f"{REPLY_PREFIX}#",), name="the node itself"),
 )), INTERNAL)
 _NO_PERMISSIONS = Permissions(RuleSet((
-    Rule(deny=tuple(Action), to=("*",), topics=("#", "$SYS/#", f"{REPLY_PREFIX}#"), name="the login counts no more"),
+    Rule(deny=tuple(Action), to=("*",), topics=(*ALL_TOPICS, f"{REPLY_PREFIX}#"), name="the login counts no more"),
 )), Identity(""))
 ALLOW_ALL = Rule(allow=tuple(Action), to=("*",), name="no users are configured")

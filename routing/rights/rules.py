@@ -46,6 +46,7 @@ DENIES = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.VIEW: (Action.MANAGE, 
 INTERNAL = Identity(user="$node", roles=("$node",), protocol="internal")    # the very object, never its name
 # By which other nodes publish here: the rules were asked where their events came in. The very object, too.
 NEIGHBOURS = Identity(user="$node", roles=("$node",), protocol="link", client_id="$link")
+ALL_TOPICS = ("#", "$SYS/#", "$queue/#", "$temporary/#")
 REPLY_PREFIX = "$reply/"        # topics on which requests wait for their answers; see replies.py
 USER, CLIENT = "%u", "%c"
 NOT_IN_NAMES = frozenset("%+#/\0")
@@ -62,7 +63,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def filters(self) -> tuple[str, ...]:
-        return self.topics or ("#", "$SYS/#")
+        return self.topics or ALL_TOPICS
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -1,0 +1,150 @@
+"""What a queue lets go by itself: what is too old, and what is too much. From the head on, a bounded step at a time.
+
+Expiry is looked at where the next event to be delivered stands, as in RabbitMQ: an event with a short life of its own
+behind one with a longer one goes when its turn comes, and is never delivered late.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.consumers.readahead import READ_SCANNED, read
+from routing.cursors.cursor import Cursor, Delivery
+from routing.event import Event
+from routing.queues.depth import depth_of
+from routing.queues.options import Cause, QueueOptions
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+
+STEP_EVENTS = 200           # let go in one turn: some 4 ms with dead letters
+READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory
+
+
+class Clocks(msgspec.Struct):
+    """Monotonic seconds; wall time in ms; and who wakes a consumer at such a second."""
+
+    clock_s: Callable[[], float]
+    clock_ms: Callable[[], int]
+    wake_at: Callable[[Consumer, float], None]
+
+
+class LettingGo:
+    """Of one queue."""
+
+    __slots__ = ("_admitted", "_clocks", "_consumer", "_options", "_own_ttl", "expired", "pushed_out")
+
+    def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks) -> None:
+        self._consumer = consumer
+        self._options = options
+        self._clocks = clocks
+        self._own_ttl = False                           # some event may have a time to live of its own
+        self._admitted = 0                              # let in by the door, and not offered yet
+        self.expired = 0
+        self.pushed_out = 0
+
+    def offered(self, events: list[Event]) -> None:
+        self._own_ttl = self._own_ttl or any(event.properties is not None for event in events)
+        self._admitted = max(self._admitted - len(events), 0)
+        self._consumer.ready()
+
+    def restored(self) -> None:
+        """What waits in the log is not known."""
+        self._own_ttl = True
+
+    def admit(self) -> bool:
+        """May one more event come in? If so, it is on its way."""
+        limit = self._options.max_length
+        if limit is None or self._options.overflow != "reject-publish":
+            return True
+        if all(partition.next_offset <= partition.end_offset for partition in self._consumer.cursors):
+            self._admitted = 0                          # those that are not here by now were refused
+        if depth_of(self._consumer).ready + self._admitted >= limit:
+            return False
+        self._admitted += 1
+        return True
+
+    def before_pump(self) -> None:
+        if self._options.message_ttl_ms != 0:
+            self._expire()
+        self._push_out()
+
+    def after_pump(self) -> None:
+        if self._options.message_ttl_ms == 0:
+            self._expire()
+
+    def handle_deadline(self) -> None:
+        self._consumer.ready()                          # the pump looks at it
+
+    def expires_at_ms(self, event: Event) -> int | None:
+        own = event.properties.expires_at_ms if event.properties is not None else None
+        if self._options.message_ttl_ms is None:
+            return own
+        at_ms = event.timestamp_ms + self._options.message_ttl_ms
+        return at_ms if own is None else min(own, at_ms)
+
+    def _expire(self) -> None:
+        if self._options.message_ttl_ms is None and not self._own_ttl:
+            return
+        now_ms = self._clocks.clock_ms()
+        left = STEP_EVENTS
+        next_ms: int | None = None
+        for cursor in list(self._consumer.cursors.values()):
+            while left > 0:
+                head = self._head(cursor)
+                if head is None:
+                    break
+                at_ms = self.expires_at_ms(head.event)
+                if at_ms is None:
+                    break
+                if at_ms > now_ms:
+                    next_ms = at_ms if next_ms is None else min(next_ms, at_ms)
+                    break
+                left -= 1
+                self.expired += 1
+                self._let_go(cursor, head, Cause.EXPIRED)
+        if left <= 0:
+            self._consumer.ready()
+        elif next_ms is not None:
+            self._clocks.wake_at(self._consumer, self._clocks.clock_s() + max(next_ms - now_ms, 1) / 1000)
+
+    def _push_out(self) -> None:
+        limit = self._options.max_length
+        if limit is None or self._options.overflow != "drop-head":
+            return
+        too_many = depth_of(self._consumer).ready - limit
+        left = STEP_EVENTS
+        while too_many > 0 and left > 0:
+            heads = [(head.event.timestamp_ms, number, cursor, head)
+                     for number, cursor in enumerate(self._consumer.cursors.values())
+                     if (head := self._head(cursor)) is not None]
+            if not heads:
+                return
+            _, _, cursor, head = min(heads, key=lambda found: found[:2])
+            self.pushed_out += 1
+            self._let_go(cursor, head, Cause.MAXLEN)
+            too_many -= 1
+            left -= 1
+        if too_many > 0:
+            self._consumer.ready()
+
+    def _head(self, cursor: Cursor) -> Delivery | None:
+        """The next one to be delivered, which stays where it is."""
+        returned = cursor.again.first()
+        if returned is not None:
+            if not returned.is_bare:
+                return returned
+            event = cursor.partition.event(returned.event.offset)
+            return Delivery(event, returned.attempts) if event is not None else returned
+        if not cursor.waiting and cursor.behind:
+            read(self._consumer, cursor, READ_AHEAD, READ_SCANNED)
+            if not cursor.waiting and cursor.behind:
+                self._consumer.ready()                  # it goes on looking in the next turn
+        return Delivery(cursor.waiting[0]) if cursor.waiting else None
+
+    def _let_go(self, cursor: Cursor, head: Delivery, cause: Cause) -> None:
+        if cursor.again.take(head.event.offset) is None:
+            cursor.waiting.popleft()
+        self._consumer.to_dead_letters(cursor, Delivery(head.event, head.attempts), cause)

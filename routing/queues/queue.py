@@ -1,0 +1,200 @@
+"""Queue: a consumer with bindings, limits, and causes for what it lets go. Made by Queues (queues.py).
+
+    events of its bindings ──┐                            ┌──► members, by priority ──► ack
+    events straight to it ───┴──► ready (log, or memory) ─┼──► get() ─────────────────► nack: in front again
+                                        ▲                 └──► expired, too many ─┐
+                                        └── nack ── unacked ── reject ────────────┴──► dead-letter topic, or the end
+
+The log is the queue: what is ready and not about to be delivered stands there. Loop thread only.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from routing.consumers.consumer import Consumer
+from routing.consumers.members import Member
+from routing.cursors.cursor import Delivery
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.queues.bindings import Binding, Bindings
+from routing.queues.browsing import Page, browse
+from routing.queues.cycles import is_cycle
+from routing.queues.depth import Depth, depth_of
+from routing.queues.letting_go import LettingGo
+from routing.queues.options import Cause, QueueOptions
+from routing.queues.purging import purge
+from routing.queues.taking import Taking
+from routing.rights.policy import Identity
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from routing.queues.queues import Queues
+
+
+class Queue:
+    """options and native are as declared. A Side of its consumer and the Judge of its interest."""
+
+    def __init__(self, consumer: Consumer, queues: Queues, topic: str) -> None:
+        assert consumer.spec.queue is not None
+        self.name = consumer.name
+        self.consumer = consumer
+        self.options: QueueOptions = consumer.spec.queue
+        self.topic = topic                              # straight to it
+        self.bindings = Bindings()
+        self.exclusive: Member | None = None            # the member that will have no other beside it
+        self.used = False                               # it had a member once
+        self.is_deleted = False
+        self._queues = queues
+        self._letting_go = LettingGo(consumer, self.options, queues.clocks)
+        self._taking = Taking(consumer)
+        consumer.side = self
+        consumer.interest.judge = self
+
+    # -- bindings ---------------------------------------------------------------------------------------------
+
+    def bind(self, binding: Binding, identity: Identity) -> Refusal | None:
+        """Events from now on. The same filter and predicate again changes nothing.
+
+        Refused: no right to read the filter, a filter that is none, too many bindings.
+        """
+        return self._queues.bind(self, binding, identity)
+
+    def unbind(self, binding: Binding) -> bool:
+        """Only later events stay away. False: there was no such binding."""
+        return self._queues.unbind(self, binding)
+
+    # -- members ----------------------------------------------------------------------------------------------
+
+    def attach(self, member: Member, *, priority: int = 0, exclusive: bool = False) -> Refusal | None:
+        """Deliver to this member while its credit is above 0, to those of a higher priority first.
+
+        exclusive: refused while there is another member, and as long as it stays others are. Reason.CONFLICT.
+        """
+        if self.exclusive is not None:
+            return Refusal(Reason.CONFLICT, f"queue {self.name} has an exclusive consumer")
+        if exclusive and self.consumer.members.all:
+            return Refusal(Reason.CONFLICT, f"queue {self.name} has consumers, so that none can be exclusive")
+        refusal = self.consumer.attach(member, priority)
+        if refusal is None:
+            self.used = True
+            if exclusive:
+                self.exclusive = member
+        return refusal
+
+    def detach(self, member: Member, *, keep: bool = False) -> None:
+        """It takes no more. What it holds unacked goes out again, unless it is kept: then it can still be answered,
+        until release(). An auto-delete queue goes with its last member.
+        """
+        self.consumer.detach(member, keep=keep)
+
+    def release(self, member: Member) -> None:
+        """Whatever this member still holds, by get() or after detach(keep=True), goes out again."""
+        self.consumer.release(member)
+
+    def get(self, member: Member, answer: Callable[[Delivery | None], None]) -> None:
+        """Take the first ready event, whether member is attached or not; its credit and deliver() do not count.
+
+        answer is called once, maybe at once: with None when everything that was published before is looked at and
+        nothing is ready, or the queue was deleted meanwhile.
+        """
+        self._taking.get(member, answer)
+
+    def when_current(self, call: Callable[[], None]) -> None:
+        """Call once everything that was published until now is committed and in the queue: maybe at once."""
+        ticket = Ticket(())
+        for partition in self.consumer.cursors:
+            partition.join(ticket)
+        ticket.part_done()
+        ticket.on_done(lambda done: call())
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call once nothing is ready any more (AMQP 1.0 drain): all that was published before is delivered."""
+        self.when_current(lambda: self._taking.when_idle(call))
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        self.consumer.ack(deliveries)
+
+    def nack(self, deliveries: Iterable[Delivery], delay_s: float = 0.0) -> None:
+        """Ready again, each at its old place, marked and counted (attempts); beyond the delivery limit they go."""
+        limit = self.consumer.spec.max_deliveries
+        for delivery in deliveries:
+            if limit is not None and delivery.attempts >= limit:
+                self.consumer.reject(delivery, Cause.DELIVERY_LIMIT)
+            else:
+                self.consumer.nack(delivery, delay_s)
+
+    def reject(self, deliveries: Iterable[Delivery], cause: Cause = Cause.REJECTED) -> None:
+        """Never again from this queue: to the dead letters, with a line of history, or gone where there are none."""
+        for delivery in deliveries:
+            self.consumer.reject(delivery, cause)
+
+    # -- contents ---------------------------------------------------------------------------------------------
+
+    def depth(self) -> Depth:
+        return depth_of(self.consumer)
+
+    def purge(self) -> int:
+        """Forget what is ready, and say how much that was. What is unacked stays. See when_current()."""
+        return purge(self.consumer)
+
+    def browse(self, limit: int, after: str = "") -> Page:
+        """Ready events in order, which stay where they are. after: the next of an earlier page."""
+        return browse(self.consumer, limit, after)
+
+    def admit(self) -> bool:
+        """May one more event be published to it? Asked by the door, for every event; False: it is full."""
+        return self._letting_go.admit()
+
+    def restored(self) -> None:
+        """Called after a start."""
+        self._letting_go.restored()
+
+    def in_use(self) -> None:
+        """It was declared again or looked into: its time to live (expires_s) starts anew."""
+        if self.consumer.detached_since_s is not None:
+            self.consumer.detached_since_s = self._queues.clocks.clock_s()
+
+    # -- called by the consumer -------------------------------------------------------------------------------
+
+    @property
+    def needed(self) -> bool:
+        return self.bindings.needed or self.options.dead_letter is not None
+
+    def take(self, event: Event, patterns: list[str]) -> bool:
+        """Is this event ours? One that only went round in a circle is not: see cycles.py."""
+        letter = event.properties.dead_letter if event.properties is not None else None
+        if letter is not None and is_cycle(self.name, letter):
+            return False
+        return self.bindings.take(event, patterns)
+
+    def offered(self, events: list[Event]) -> None:
+        self._letting_go.offered(events)
+
+    def before_pump(self) -> None:
+        self._letting_go.before_pump()
+        self._taking.serve()
+
+    def after_pump(self) -> None:
+        self._letting_go.after_pump()
+        self._taking.told()
+
+    def handle_deadline(self, now_s: float) -> None:
+        self._letting_go.handle_deadline()
+
+    def detached(self, member: Member) -> None:
+        if self.exclusive is member:
+            self.exclusive = None
+        if self.options.auto_delete and self.used and not self.consumer.members.all:
+            self._queues.delete_later(self)
+
+    def dead_letter_topic(self, event: Event, cause: Cause) -> str | None:
+        template = self.options.dead_letter
+        return self._queues.resolve(template, event, self) if template is not None else None
+
+    def closed(self, reason: str) -> None:
+        self.is_deleted = True
+        self._taking.closed()
+        self._queues.closed(self)

@@ -1,0 +1,138 @@
+"""Taking one event at a time, and hearing that there is none: get() and when_idle() of a queue."""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from routing.consumers.readahead import READ_SCANNED, read
+from routing.cursors.cursor import Cursor, Delivery
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.consumers.members import Member
+    from routing.rights.policy import Identity
+
+READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory
+Answer: TypeAlias = Callable[[Delivery | None], None]
+
+
+class _Hand:
+    """The member that a delivery goes through on its way to who asked for it."""
+
+    __slots__ = ("credit", "identity", "taken")
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.credit = 1
+        self.taken: list[Delivery] = []
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        self.taken += deliveries
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        pass
+
+
+class _Get:
+    """current: everything that was published before it was asked is in the queue."""
+
+    __slots__ = ("answer", "current", "member")
+
+    def __init__(self, member: Member, answer: Answer) -> None:
+        self.member = member
+        self.answer = answer
+        self.current = False
+
+
+class Taking:
+    """Of one queue."""
+
+    __slots__ = ("_consumer", "_gets", "_idle")
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._gets: deque[_Get] = deque()
+        self._idle: list[Callable[[], None]] = []
+
+    def get(self, member: Member, answer: Answer) -> None:
+        self._gets.append(_Get(member, answer))
+        self.serve()
+        if not self._gets:
+            return
+        waiting = self._gets[-1]
+        ticket = Ticket(())
+        for partition in self._consumer.cursors:
+            partition.join(ticket)
+        ticket.part_done()
+
+        def current(done: Ticket) -> None:
+            waiting.current = True
+            self.serve()
+
+        ticket.on_done(current)
+
+    def serve(self) -> None:
+        """Answer those who can be answered, in their order."""
+        while self._gets:
+            first = self._gets[0]
+            delivery, more = self._take(first.member)
+            if delivery is None and not (first.current and not more):
+                if more:
+                    self._consumer.ready()
+                return
+            self._gets.popleft()
+            first.answer(delivery)
+
+    def _take(self, member: Member) -> tuple[Delivery | None, bool]:
+        """The first ready event; and, when there is none, whether there may be more in the log."""
+        consumer = self._consumer
+        if consumer.paused or consumer.closed or consumer.room() <= 0:
+            return None, False
+        more = False
+        for cursor in consumer.cursors.values():
+            while True:
+                first = _first(cursor)
+                if first is None and cursor.behind:
+                    read(consumer, cursor, READ_AHEAD, READ_SCANNED)
+                    first = _first(cursor)
+                    more = more or (first is None and cursor.behind)
+                if first is None:
+                    break
+                hand = _Hand(member.identity)
+                consumer.send(cursor, hand, [first], len(first.event.payload))
+                if hand.taken:
+                    hand.taken[0].member = member
+                    return hand.taken[0], False
+        return None, more
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        self._idle.append(call)
+        self._consumer.ready()
+
+    def told(self) -> None:
+        """Called after every pump."""
+        if self._idle and not any(
+                cursor.waiting or cursor.again or cursor.behind for cursor in self._consumer.cursors.values()):
+            idle, self._idle = self._idle, []
+            for call in idle:
+                call()
+
+    def closed(self) -> None:
+        gets, self._gets = self._gets, deque()
+        for waiting in gets:
+            waiting.answer(None)
+        idle, self._idle = self._idle, []
+        for call in idle:
+            call()
+
+
+def _first(cursor: Cursor) -> Delivery | None:
+    """Take out what is to be delivered first."""
+    returned: Any = cursor.again.first()
+    if returned is not None:
+        event = cursor.partition.event(returned.event.offset) if returned.is_bare else returned.event
+        del cursor.again[returned.event.offset]
+        return Delivery(event, returned.attempts) if event is not None else _first(cursor)
+    return Delivery(cursor.waiting.popleft()) if cursor.waiting else None

@@ -1,0 +1,363 @@
+"""Queues: what is routed, delivered, given back, let go, and what survives."""
+import pytest
+
+from routing.errors import Reason, Refusal
+from routing.event import Event, Properties
+from routing.queues.bindings import Binding
+from routing.queues.depth import Depth
+from routing.queues.options import Cause, QueueOptions
+from routing.queues.predicates import HeadersMatch
+from routing.queues.queue import Queue
+from tests.support.routing import ANA, Desk, Reader
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path / "data")
+    yield desk
+    desk.close()
+
+
+def declared(desk, name="q", *filters, durable=True, max_deliveries=None, expires_s=None, **options):
+    queue = desk.router.queues.declare(name, QueueOptions(**options), ANA, durable=durable,
+                                       max_deliveries=max_deliveries, expires_s=expires_s)
+    assert isinstance(queue, Queue), queue
+    for pattern in filters:
+        assert queue.bind(Binding(pattern), ANA) is None
+    desk.run()
+    return queue
+
+
+def attached(desk, queue, credit=1_000, **options):
+    reader = Reader(credit)
+    assert queue.attach(reader, **options) is None
+    desk.run()
+    return reader
+
+
+def got(desk, queue, member=None):
+    """The answer to get()."""
+    answers = []
+    queue.get(member or Reader(), answers.append)
+    desk.run()
+    (answer,) = answers
+    return answer
+
+
+def drained(desk, queue):
+    """The payloads of everything that is ready, taken and acked."""
+    payloads = []
+    while (delivery := got(desk, queue)) is not None:
+        payloads.append(delivery.event.payload)
+        queue.ack([delivery])
+    return payloads
+
+
+def killed(desk):
+    """What a kill leaves: everything committed, nothing else."""
+    desk.store.close()
+    return Desk(desk.path)
+
+
+def test_a_queue_has_what_its_bindings_match_and_what_goes_straight_to_it(desk):
+    queue = declared(desk, "q", "a/#", "b/+")
+    declared(desk, "other", "c")
+    desk.publish("a/1", "b/1", "b/1/2", "c", Event(queue.topic, b"straight", 1), "a/b")
+    assert queue.depth() == Depth(4, 0)
+    assert sorted(drained(desk, queue)) == [b"a/1", b"a/b", b"b/1", b"straight"]
+
+
+def test_one_event_comes_once_however_many_bindings_match(desk):
+    queue = declared(desk, "q", "a/#", "a/+", "a/1")
+    desk.publish("a/1")
+    assert drained(desk, queue) == [b"a/1"]
+
+
+def test_unbinding_takes_nothing_away_and_binding_again_starts_anew(desk):
+    queue = declared(desk, "q", "a/#")
+    desk.publish("a/1")
+    desk.router.publish([Event("a/2", b"a/2", 1)], desk.publisher)      # not committed yet
+    assert queue.unbind(Binding("a/#"))
+    desk.publish("a/3")
+    assert queue.bind(Binding("a/#"), ANA) is None
+    desk.publish("a/4")
+    assert queue.depth().ready == 3
+    assert drained(desk, queue) == [b"a/1", b"a/2", b"a/4"]
+    desk.tick(1.0)
+    assert list(queue.consumer.filters) == [queue.topic, "a/#"]
+    assert not queue.unbind(Binding("b/#"))
+
+
+def test_unbinding_survives_a_kill_with_what_was_routed(desk):
+    queue = declared(desk, "q", "a/#", "b")
+    desk.publish("a/1", "b")
+    queue.unbind(Binding("a/#"))
+    desk.publish("a/2", "b")
+    again = killed(desk)
+    queue = again.router.queues.get("q")
+    again.publish("a/3", "b")
+    assert queue.depth().ready == 4
+    assert drained(again, queue) == [b"a/1", b"b", b"b", b"b"]
+    again.close()
+
+
+def test_a_predicate_decides_on_headers(desk):
+    queue = declared(desk)
+    queue.bind(Binding("h/#", HeadersMatch("all", (("kind", "x"), ("n", 1)))), ANA)
+    queue.bind(Binding("h/#", HeadersMatch("any", (("urgent", None),))), ANA)
+    made = [(("kind", "x"), ("n", 1.0)), (("kind", "x"), ("n", True)), (("urgent", ""),), ()]
+    for number, headers in enumerate(made):
+        desk.publish(Event("h/1", b"%d" % number, 1, headers=headers))
+    assert queue.depth().ready == 2
+    assert drained(desk, queue) == [b"0", b"2"]
+
+
+def test_get_waits_for_what_was_published_before_it(desk):
+    queue = declared(desk, "q", "a")
+    desk.router.publish([Event("a", b"1", 1)], desk.publisher)
+    delivery = got(desk, queue)
+    assert delivery.event.payload == b"1" and queue.depth() == Depth(0, 1)
+    assert got(desk, queue) is None
+
+
+def test_nack_puts_it_in_front_marked_and_counted(desk):
+    queue = declared(desk, "q", "a")
+    reader = Reader()
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(3)])
+    first, second = got(desk, queue, reader), got(desk, queue, reader)
+    queue.nack([second, first])
+    assert queue.depth() == Depth(3, 0)
+    assert [(d.event.payload, d.attempts) for d in (got(desk, queue), got(desk, queue), got(desk, queue))] == [
+        (b"0", 2), (b"1", 2), (b"2", 1)]
+
+
+def test_counts_survive_a_kill(desk):
+    queue = declared(desk, "q", "a")
+    desk.publish("a")
+    for _ in range(3):
+        queue.nack([got(desk, queue)])
+    desk.tick(1.0)
+    again = killed(desk)
+    queue = again.router.queues.get("q")
+    assert queue.depth() == Depth(1, 0)
+    assert got(again, queue).attempts == 4
+    again.close()
+
+
+def test_what_a_member_held_by_get_comes_again_when_it_is_released(desk):
+    queue, reader = declared(desk, "q", "a"), Reader()
+    desk.publish("a")
+    got(desk, queue, reader)
+    assert queue.depth() == Depth(0, 1)
+    queue.release(reader)
+    assert queue.depth() == Depth(1, 0)
+
+
+def test_a_cancelled_member_may_still_answer(desk):
+    queue = declared(desk, "q", "a")
+    reader = attached(desk, queue)
+    desk.publish("a", "a")
+    queue.detach(reader, keep=True)
+    desk.publish("a")
+    assert queue.depth() == Depth(1, 2)
+    queue.ack(reader.deliveries[:1])
+    queue.release(reader)
+    assert queue.depth() == Depth(2, 0)
+
+
+def test_purge_takes_what_is_ready_only(desk):
+    queue = declared(desk, "q", "a")
+    desk.publish(*["a"] * 500)
+    held = got(desk, queue)
+    assert queue.purge() == 499 and queue.depth() == Depth(0, 1)
+    queue.nack([held])
+    desk.publish("a")
+    assert queue.depth() == Depth(2, 0)
+
+
+def test_browse_takes_nothing(desk):
+    queue = declared(desk, "q", "a")
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(300)])
+    queue.nack([got(desk, queue)])
+    seen, place = [], ""
+    while place is not None:
+        page = queue.browse(70, place)
+        seen += [int(event.payload) for event in page.events]
+        place = page.next
+    assert seen == list(range(300)) and queue.depth().ready == 300
+    with pytest.raises(ValueError):
+        queue.browse(1, "x:1")
+
+
+def test_higher_priority_first_then_the_others(desk):
+    queue = declared(desk, "q", "a")
+    low, high, other = attached(desk, queue), attached(desk, queue, 2, priority=5), attached(desk, queue, 2, priority=5)
+    desk.publish(*["a"] * 7)
+    assert [len(reader.deliveries) for reader in (low, high, other)] == [3, 2, 2]
+
+
+def test_an_exclusive_member_is_alone(desk):
+    queue = declared(desk)
+    reader = attached(desk, queue, exclusive=True)
+    assert queue.attach(Reader()).reason is Reason.CONFLICT
+    queue.detach(reader)
+    attached(desk, queue)
+    assert queue.attach(Reader(), exclusive=True).reason is Reason.CONFLICT
+
+
+def test_single_active_hands_over(desk):
+    queue = declared(desk, "q", "a", single_active=True)
+    first, second = attached(desk, queue), attached(desk, queue, priority=9)
+    desk.publish("a", "a")
+    assert (len(first.deliveries), len(second.deliveries)) == (2, 0)
+    queue.detach(first)
+    desk.run()
+    assert [delivery.attempts for delivery in second.deliveries] == [2, 2]
+
+
+def test_delete_with_conditions(desk):
+    queue = declared(desk, "q", "a")
+    desk.publish("a")
+    reader = attached(desk, queue, 0)
+    queues = desk.router.queues
+    assert queues.delete("q", if_unused=True).reason is Reason.CONFLICT
+    assert queues.delete("q", if_empty=True).reason is Reason.CONFLICT
+    assert queues.delete("q") == 1 and reader.closed == "the queue was deleted"
+    assert queues.delete("q").reason is Reason.NOT_FOUND
+    desk.run()
+    again = killed(desk)
+    assert not again.router.queues.by_name
+    again.close()
+
+
+def test_auto_delete_and_expiry(desk):
+    gone = []
+    desk.router.queues.on_deleted.append(lambda queue: gone.append(queue.name))
+    queue = declared(desk, "auto", auto_delete=True)
+    declared(desk, "idle", expires_s=10.0)
+    reader = attached(desk, queue)
+    queue.detach(reader)
+    desk.run()
+    assert gone == ["auto"]
+    desk.tick(6.0)
+    declared(desk, "idle")
+    desk.tick(6.0)
+    assert gone == ["auto"]
+    desk.tick(6.0)
+    assert gone == ["auto", "idle"]
+
+
+def test_max_length_drops_the_oldest(desk):
+    dead = declared(desk, "dead", "dead/#")
+    queue = declared(desk, "q", "a", max_length=3, dead_letter="dead/{topic}")
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(500)])
+    desk.run()
+    assert queue.depth() == Depth(3, 0) and dead.depth().ready == 497
+    assert drained(desk, queue) == [b"497", b"498", b"499"]
+    first = got(desk, dead).event
+    (death,) = first.properties.dead_letter.history
+    assert (first.topic, death.consumer, death.reason, death.topic, death.rounds) == ("dead/a", "q", "maxlen", "a", 1)
+
+
+def test_a_queue_without_members_lets_go_what_is_too_old(desk):
+    dead = declared(desk, "dead", "dead")
+    queue = declared(desk, "q", "a", message_ttl_ms=5_000, dead_letter="dead")
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(300)])
+    desk.tick(4.9)
+    assert queue.depth().ready == 300
+    for _ in range(4):
+        desk.tick(0.2)
+    assert queue.depth() == Depth(0, 0) and dead.depth().ready == 300
+    assert drained(desk, dead) == [b"%d" % number for number in range(300)]
+
+
+def test_the_shorter_time_to_live_counts_and_the_copy_has_none(desk):
+    dead = declared(desk, "dead", "dead")
+    queue = declared(desk, "q", "a", message_ttl_ms=5_000, dead_letter="dead")
+    desk.publish(Event("a", b"x", 1, properties=Properties(expires_at_ms=desk.now_ms + 1_000)))
+    desk.tick(1.1)
+    desk.tick(0.1)
+    assert queue.depth().ready == 0
+    event = got(desk, dead).event
+    assert event.properties.expires_at_ms is None and event.properties.dead_letter.history[0].ttl_ms == 1_000
+
+
+def test_ttl_zero_is_for_who_takes_it_at_once(desk):
+    queue = declared(desk, "q", "a", message_ttl_ms=0)
+    desk.publish("a")
+    assert queue.depth() == Depth(0, 0)
+    reader = attached(desk, queue, 1)
+    desk.publish("a", "a")
+    assert len(reader.deliveries) == 1 and queue.depth() == Depth(0, 1)
+
+
+def test_a_rejected_event_ends_where_there_are_no_dead_letters(desk):
+    queue = declared(desk, "q", "a")
+    desk.publish("a")
+    queue.reject([got(desk, queue)])
+    assert queue.depth() == Depth(0, 0)
+
+
+def test_the_delivery_limit(desk):
+    dead = declared(desk, "dead", "dead")
+    queue = declared(desk, "q", "a", max_deliveries=3, dead_letter="dead")
+    desk.publish("a")
+    for _ in range(3):
+        queue.nack([got(desk, queue)])
+    desk.run()
+    (death,) = got(desk, dead).event.properties.dead_letter.history
+    assert queue.depth() == Depth(0, 0) and (death.reason, death.count) == ("delivery_limit", 3)
+
+
+def test_work_retry_work_three_rounds_then_parked(desk):
+    """Issue 12: nothing lost, the history complete."""
+    work = declared(desk, "work", "work", dead_letter="retry")
+    declared(desk, "retry", "retry", message_ttl_ms=1_000, dead_letter="work")
+    for number in range(100):
+        desk.publish(Event("work", b"%d" % number, 1, key=b"k"))
+    for _ in range(3):
+        taken = [got(desk, work) for _ in range(100)]
+        work.reject(taken)
+        desk.run()
+        desk.tick(1.0)
+        desk.tick(0.1)
+    assert work.depth().ready == 100
+    events = [got(desk, work).event for _ in range(100)]
+    assert [event.payload for event in events] == [b"%d" % number for number in range(100)]
+    for event in events:
+        assert [(one.consumer, one.reason, one.topic, one.rounds, one.count)
+                for one in event.properties.dead_letter.history] == [
+            ("work", "rejected", "work", 3, 3), ("retry", "expired", "retry", 3, 0)]
+
+
+def test_a_circle_in_which_nobody_rejects_ends(desk):
+    one = declared(desk, "one", "one", message_ttl_ms=1_000, dead_letter="two")
+    two = declared(desk, "two", "two", message_ttl_ms=1_000, dead_letter="one")
+    desk.publish("one")
+    for _ in range(10):
+        desk.tick(1.1)
+    assert one.depth() == two.depth() == Depth(0, 0)
+    assert desk.router.own_partitions()[0].end_offset == 3, "one, two, and one more that no queue takes"
+
+
+def test_reject_is_one_of_four_causes(desk):
+    queue = declared(desk, "q", "a", dead_letter="dead/{queue}/{topic}")
+    dead = declared(desk, "dead", "dead/#")
+    desk.publish("a")
+    queue.reject([got(desk, queue)], Cause.EXPIRED)
+    desk.run()
+    event = got(desk, dead).event
+    assert event.topic == "dead/q/a" and event.properties.dead_letter.history[0].reason == "expired"
+
+
+def test_a_consumer_is_no_queue_and_a_queue_no_consumer(desk):
+    from routing.consumers.consumer import ConsumerSpec
+    from routing.consumers.members import Mode
+
+    declared(desk, "q")
+    refusal = desk.router.open_consumer(ConsumerSpec("q", mode=Mode.SHARED), ANA)
+    assert isinstance(refusal, Refusal) and refusal.reason is Reason.CONFLICT
+    desk.router.open_consumer(ConsumerSpec("c", ("a",)), ANA)
+    refusal = desk.router.queues.declare("c", QueueOptions(), ANA)
+    assert isinstance(refusal, Refusal) and refusal.reason is Reason.CONFLICT
+    assert desk.router.queues.declare("x" * 256, QueueOptions(), ANA).reason is Reason.CONFLICT
