@@ -1,8 +1,7 @@
 """The node: makes every part and connects them. Holds no behaviour; service.py gives it life.
 
-    DataDirectory ── LocalStore ── Router ──┬── MqttServer ──┬── mqtt listener
-                        Authenticator ──────┤                └── WebSocket ──┐
-                                            ├── RestServer ── http listener ─┘
+    DataDirectory ── LocalStore ── Router ──┬── a ProtocolServer for each of PROTOCOLS ── its listeners
+                        Authenticator ──────┤
                                             └── admin app ── console listener
 """
 from __future__ import annotations
@@ -37,13 +36,11 @@ from mesh.process.datadir import DataDirectory
 from mesh.process.limits import OpenFiles, log_segments_max, log_spares
 from mesh.process.listener import Listener
 from mesh.process.loopwatch import LoopWatch
+from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
 from protocols.event_json import rfc3339
-from protocols.mqtt.server import MqttServer
-from protocols.rest.app import RestServer
-from protocols.websocket.json_channel import JsonOverWebSocket
-from protocols.websocket.mqtt import MqttOverWebSocket
+from protocols.server import Address, Parts, ProtocolServer
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
 from routing.log.store import LocalStore
@@ -67,6 +64,7 @@ class Node:
         self.data = data
         self.version = version
         self.name = config.node.name or host_name()
+        self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.state = "starting"             # → "ready" → "stopping"
         self.started_s = time.monotonic()
         self.clock = load_clock(data.root)
@@ -97,14 +95,11 @@ class Node:
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
         self.router.logins.renew = self.authenticator.renewal.renew
         self.router.logins.renew_owner = self.authenticator.renewal.renew_owner
-        self.mqtt = MqttServer(self.router, self.authenticator, config.mqtt, version=version)
-        self.websocket = MqttOverWebSocket(self.mqtt, config.websocket, time.monotonic, self.router.turns)
-        self.replies = Replies(self.router, self.name)
-        self.json_websocket = JsonOverWebSocket(
-            self.router, self.replies, config.websocket, time.monotonic, self.name)
-        self.rest = RestServer(
-            self.router, self.authenticator, config.http, self.websocket, self.json_websocket,
-            self.replies, version)
+        parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.name, version,
+                      self.addresses)
+        self.protocols: dict[str, ProtocolServer] = parts.servers
+        for spec in PROTOCOLS:
+            self.protocols[spec.name] = spec.make(parts, config.protocol(spec.name))
         self.webhooks = Webhooks(self.router, self.name, resolve_webhooks(config))
         me = NodeInfo(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version)
         self.mesh = Meshing(
@@ -115,7 +110,6 @@ class Node:
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), turns=self.router.turns)
         self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
-        self.listeners: list[Listener] = []     # set by service.py, which binds them before the log is opened
         self.files: OpenFiles | None = None
         self._clock_noted_s = time.monotonic()
 
@@ -133,7 +127,8 @@ class Node:
 
     def tick(self, now_s: float) -> None:
         self.router.tick(now_s)
-        self.mqtt.tick(now_s)
+        for server in self.protocols.values():
+            server.tick(now_s)
         self.links.tick(now_s)
         self.mesh.tick(now_s)
 
@@ -175,25 +170,35 @@ class Node:
 
     def protocol_counters(self) -> dict[str, dict[str, int]]:
         """Protocol → its own numbers."""
-        mqtt = {"connections": len(self.mqtt.connections), "sessions": len(self.mqtt.sessions)}
-        return {"mqtt": {**mqtt, **self.mqtt.counters.snapshot()}, "http": self.rest.counters.snapshot(),
-                "websocket": self.websocket.counters.snapshot(), "ws": self.json_websocket.counters.snapshot(),
-                "link": dict(self.links.counters)}
+        found: dict[str, dict[str, int]] = {"link": dict(self.links.counters)}
+        for server in self.protocols.values():
+            found.update((group, dict(numbers)) for group, numbers in server.counters().items())
+        return found
+
+    @property
+    def connections(self) -> int:
+        """Of clients, open now."""
+        return sum(server.connections for server in self.protocols.values())
 
     def clients(self) -> list[dict[str, Any]]:
-        """MQTT sessions, away or not, and open WebSockets."""
-        return [*({**client, "protocol": "mqtt"} for client in self.mqtt.clients_snapshot()),
-                *({**client, "protocol": "websocket"} for client in self.json_websocket.clients_snapshot())]
+        """Of all protocols, sessions that are away included."""
+        return [{**client, "protocol": name} for name, server in self.protocols.items() for client in server.clients()]
 
     def kick(self, client_id: str) -> bool:
         """Close a client's connection; False when there is none."""
-        return self.mqtt.kick(client_id) or self.json_websocket.kick(client_id)
+        return any(server.kick(client_id) for server in self.protocols.values())
 
     def delete_consumer(self, name: str) -> bool:
         """Delete a consumer, and the session that it belongs to, if that is away; False when there is none."""
         deleted = self.router.delete_consumer(name)
-        self.mqtt.consumer_deleted(name)
+        for server in self.protocols.values():
+            server.consumer_deleted(name)
         return deleted
+
+    def addresses(self, protocol: str) -> list[Address]:
+        """Where the listeners of a protocol are bound."""
+        return [Address(*address, listener.secure) for listener in self.listeners
+                if listener.protocol == protocol for address in listener.addresses]
 
     def listening(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -216,8 +221,9 @@ class Node:
                 for listener in self.listeners
             ],
             "streams": len(self.router.streams.by_name), "consumers": len(self.router.consumers),
-            "connections": len(self.mqtt.connections) + self.rest.counters.connections,
-            "sessions": len(self.mqtt.sessions), "events_published": self.router.published,
+            "connections": self.connections,
+            "sessions": sum(server.sessions for server in self.protocols.values()),
+            "events_published": self.router.published,
             "mesh_nodes": len(self.mesh.overlay.nodes) + 1,
             "links_up": sum(1 for link in self.links.links.values() if link.up), "links": len(self.links.links),
             "mesh_problems": self.mesh.overlay.problems(),

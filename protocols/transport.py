@@ -23,6 +23,7 @@ from routing.fairness.turns import Turns
 
 BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
 PEER_CLOSE_S = 1.0              # after our end of a connection the peer has so long to send its own
+CLOSED_POLL_S = 0.01            # at the end of a node
 LINGER_BYTES_MAX = 4 * 1024 * 1024      # thrown away of a closed connection before it is cut off
 
 
@@ -59,6 +60,11 @@ class SocketListener:
     def channel(self) -> SocketChannel:
         """Protocol factory for loop.create_server()."""
         return SocketChannel(self)
+
+    async def closed(self) -> None:
+        """Returns when no connection is left: goodbyes are still on their way. The caller bounds the wait."""
+        while self.channels:
+            await asyncio.sleep(CLOSED_POLL_S)
 
     def gather(self, channel: SocketChannel) -> None:
         """Have channel.flush() called at the end of this turn."""

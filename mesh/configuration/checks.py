@@ -15,10 +15,9 @@ from mesh.configuration.settings import Config, ListenerSettings, StreamTable, U
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
 from mesh.identity.auth_settings import check_api_keys, check_jwt, user_problem
 from mesh.link.check import check_links
+from mesh.protocols import PROTOCOLS
 from mesh.replication.check import check_replication
 from mesh.topology.check import check_mesh
-from protocols.rest.cors import check_cors
-from protocols.rest.ratelimit import check_rate_limits
 from routing.errors import TopicError
 from routing.rights.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
@@ -29,7 +28,6 @@ NODE_NAME_MAX = 64
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 LOGIN_THREADS_MAX = 64
-WIRE_NUMBERS = ("receive_maximum", "topic_alias_max", "topic_alias_out_max", "keep_alive_default_s", "keep_alive_max_s")
 SUBJECTS = ("user:", "role:")
 EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
 
@@ -195,9 +193,9 @@ def _check_policies(policies: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _check_limits(config: Config) -> Iterator[str]:
-    yield from check_cors(config.http.cors)
-    yield from check_rate_limits(config.http.rate_limits)
-    for table, least in (("limits", 1), ("logins", 0), ("mqtt", 0), ("http", 0), ("websocket", 0)):
+    for spec in PROTOCOLS:
+        yield from spec.check(config.protocol(spec.name))
+    for table, least in (("limits", 1), ("logins", 0), *((spec.name, 0) for spec in PROTOCOLS)):
         settings = getattr(config, table)
         for name in settings.__struct_fields__:
             value = getattr(settings, name)
@@ -208,13 +206,6 @@ def _check_limits(config: Config) -> Iterator[str]:
             yield f"logins.{name}: expected at least 1"
     if config.logins.threads > LOGIN_THREADS_MAX:
         yield f"logins.threads: expected at most {LOGIN_THREADS_MAX}"
-    for name in WIRE_NUMBERS:
-        if getattr(config.mqtt, name) > 65_535:
-            yield f"mqtt.{name}: expected at most 65535, which is what fits in the protocol's field"
-    if config.mqtt.receive_maximum < 1:
-        yield "mqtt.receive_maximum: expected at least 1"
-    if config.mqtt.write_buffer_low_bytes > config.mqtt.write_buffer_high_bytes:
-        yield "mqtt.write_buffer_low_bytes: expected at most mqtt.write_buffer_high_bytes"
     if not 0 < config.limits.user_share <= 1:
         yield "limits.user_share: expected above 0, at most 1"
     if config.limits.topic_levels_max > TOPIC_LEVELS_MAX:

@@ -5,22 +5,20 @@ or "10s". A test compares docs/configuration.md with these structs, so a setting
 """
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
+from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
-from protocols.mqtt.settings import MqttSettings
-from protocols.rest.settings import RestSettings
-from protocols.websocket.settings import WebSocketSettings
 from routing.rights.policy import Rule
 from routing.settings import Durability, Limits
 
-MQTT_PORT, HTTP_PORT, CONSOLE_PORT = 1883, 8080, 8090
+HTTP_PORT, CONSOLE_PORT = 8080, 8090
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +50,12 @@ class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 ListenerList: TypeAlias = ListenerSettings | tuple[ListenerSettings, ...] | None
 
 
-class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One listener per protocol, or a list of them. Once the table is there, what it leaves out is off."""
+class NodeListeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The node's own listeners; Listeners has those of the protocols, too.
 
-    mqtt: ListenerList = None
-    http: ListenerList = None
+    A listener, or a list of them. Once the table is there, what it leaves out is off.
+    """
+
     console: ListenerList = None
     link: ListenerList = None
 
@@ -67,7 +66,7 @@ class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def placed(self) -> list[tuple[str, ListenerSettings, str]]:
         """As all(), each with its path in the file: "listeners.mqtt", or "listeners.mqtt[1]" of a list."""
         found: list[tuple[str, ListenerSettings, str]] = []
-        for protocol in ("console", "http", "link", "mqtt"):
+        for protocol in sorted(self.__struct_fields__):
             value: ListenerList = getattr(self, protocol)
             path = f"listeners.{protocol}"
             if isinstance(value, tuple):
@@ -75,6 +74,21 @@ class Listeners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             elif value is not None:
                 found.append((protocol, value, path))
         return found
+
+
+if TYPE_CHECKING:
+    Listeners: TypeAlias = NodeListeners
+else:
+    Listeners = msgspec.defstruct(
+        "Listeners", [(spec.name, ListenerList, None) for spec in PROTOCOLS if spec.listens],
+        bases=(NodeListeners,), namespace={"__doc__": NodeListeners.__doc__}, frozen=True, forbid_unknown_fields=True)
+
+
+def default_listeners() -> Listeners:
+    """On this machine only, each on the port that its clients expect."""
+    return Listeners(
+        console=ListenerSettings(f"127.0.0.1:{CONSOLE_PORT}"), link=ListenerSettings(f"127.0.0.1:{LINK_PORT}"),
+        **{spec.name: ListenerSettings(f"127.0.0.1:{spec.port}") for spec in PROTOCOLS if spec.port is not None})
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,16 +123,11 @@ class UserSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"UserSettings(name={self.name!r}, roles={self.roles!r})"
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole configuration file, checked."""
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole configuration file, checked, but for the tables of the protocols, which Config has: [mqtt], [http] …"""
 
     node: NodeSettings = NodeSettings()
-    listeners: Listeners = Listeners(
-        mqtt=ListenerSettings(f"127.0.0.1:{MQTT_PORT}"),
-        http=ListenerSettings(f"127.0.0.1:{HTTP_PORT}"),
-        console=ListenerSettings(f"127.0.0.1:{CONSOLE_PORT}"),
-        link=ListenerSettings(f"127.0.0.1:{LINK_PORT}"),
-    )
+    listeners: Listeners = msgspec.field(default_factory=default_listeners)
     streams: tuple[StreamTable, ...] = ()
     users: tuple[UserSettings, ...] = ()
     api_keys: tuple[ApiKeySettings, ...] = ()
@@ -130,13 +139,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicate: tuple[ReplicateSettings, ...] = ()
     logins: LoginSettings = LoginSettings()
     limits: Limits = Limits()
-    mqtt: MqttSettings = MqttSettings()
-    http: RestSettings = RestSettings()
-    websocket: WebSocketSettings = WebSocketSettings()
     webhooks: WebhookSettings = WebhookSettings()
     link: LinkLimits = LinkLimits()
     mesh: MeshSettings = MeshSettings()
     replication: ReplicationSettings = ReplicationSettings()
+
+    def protocol(self, name: str) -> Any:
+        """The settings of a protocol: of the type that its ProtocolSpec names."""
+        return getattr(self, name)
 
     def proves(self, protocol: str) -> bool:
         """True when whoever comes to a listener of this protocol must prove who it is."""
@@ -146,3 +156,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def authenticates(self) -> bool:
         """True when clients must say who they are; else everybody on this machine is let in."""
         return bool(self.users or self.api_keys or self.jwt)
+
+
+if TYPE_CHECKING:
+    Config: TypeAlias = NodeConfig
+else:
+    Config = msgspec.defstruct(
+        "Config", [(spec.name, spec.settings, spec.settings()) for spec in PROTOCOLS],
+        bases=(NodeConfig,), namespace={"__doc__": "A whole configuration file, checked."},
+        frozen=True, forbid_unknown_fields=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh.configuration.units import format_size
+from mesh.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from mesh.node import Node
 
 NAMES = {
-    "mqtt": "MQTT", "http": "REST, SSE, MQTT over WebSocket", "console": "health, metrics, management",
-    "link": "links from other nodes",
+    "console": "health, metrics, management", "link": "links from other nodes",
+    **{spec.name: spec.title for spec in PROTOCOLS},
 }
+SCHEMES = {"console": ("http", "https"), "link": ("ws", "wss"), **{spec.name: spec.schemes for spec in PROTOCOLS}}
 
 
 def print_banner(node: Node) -> None:
     lines = [f"meshgate {node.version}: node {node.name} (site {node.config.node.site}) is ready"]
     for listener in node.listeners:
-        scheme = {"mqtt": "mqtts" if listener.secure else "mqtt", "link": "wss" if listener.secure else "ws"}.get(
-            listener.protocol, "https" if listener.secure else "http")
+        scheme = SCHEMES[listener.protocol][listener.secure]
         lines.extend(f"  {NAMES[listener.protocol]:<32} {scheme}://{text}" for text in listener.texts)
     size = sum(part.size_bytes for stream in node.router.streams for part in stream.partitions)
     streams = ", ".join(node.router.streams.by_name)

@@ -23,6 +23,7 @@ from mesh.identity.first_admin import first_admin
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User
 from mesh.link.prepare import PreparedLinks
+from mesh.protocols import PROTOCOLS
 from routing.errors import ConfigError, StorageError
 from routing.rights.permissions import RuleSet
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESTART = "cannot change while the node runs; restart it"
-TABLES_AT_START = ("logins", "mqtt", "http", "websocket", "link", "mesh", "replicate", "replication")
+TABLES_AT_START = (
+    "logins", *(spec.name for spec in PROTOCOLS), "link", "mesh", "replicate", "replication")
 LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window", "dedupe_bytes")
 
 

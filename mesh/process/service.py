@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from mesh.configuration.config import load_config
 from mesh.configuration.effective import warnings_of
@@ -35,10 +34,11 @@ from mesh.process.logs import set_up_logs
 from mesh.process.loop import loop_factory
 from mesh.process.memory import FreeMemory
 from mesh.process.reload import reload
+from mesh.protocols import PROTOCOLS
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.guard import GuardedRunner
-from protocols.transport import SocketListener, SocketSettings
+from protocols.server import SocketFactory
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,7 @@ class Service:
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
-        self._runners: list[GuardedRunner] = []
-        self._sockets: list[SocketListener] = []
+        self._console: GuardedRunner | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._management: Management | None = None
 
@@ -135,9 +134,8 @@ class Service:
         node.listeners, node.files = listeners, self._files
         self._management = management = Management(node)
         factories = {
-            "console": await self._http_factory(node, management.make_app(), RestCounters()),
-            "http": await self._http_factory(node, node.rest.make_app(), node.rest.counters),
-            "mqtt": self._mqtt_factory(node), "link": node.links.accept,
+            "console": await self._console_factory(node, management), "link": node.links.accept,
+            **{spec.name: await node.protocols[spec.name].factory() for spec in PROTOCOLS if spec.listens},
         }
         node.links.apply(links)
         for listener, context in zip(listeners, contexts):
@@ -159,22 +157,13 @@ class Service:
         self._every(node, "memory", MEMORY_S, FreeMemory(resident_bytes).look)
         return node
 
-    async def _http_factory(self, node: Node, app: web.Application,
-                            counters: RestCounters) -> Callable[[], asyncio.BaseProtocol]:
-        runner = GuardedRunner(app, self._config.http, counters, node.router.turns)
-        self._runners.append(runner)
+    async def _console_factory(self, node: Node, management: Management) -> SocketFactory:
+        """The console is guarded as the HTTP listener is."""
+        self._console = runner = GuardedRunner(
+            management.make_app(), self._config.protocol("http"), RestCounters(), node.router.turns)
         await runner.setup()
         assert runner.server is not None
         return runner.server
-
-    def _mqtt_factory(self, node: Node) -> Callable[[], asyncio.BaseProtocol]:
-        settings = self._config.mqtt
-        sockets = SocketSettings(
-            write_buffer_high_bytes=settings.write_buffer_high_bytes,
-            write_buffer_low_bytes=settings.write_buffer_low_bytes)
-        listener = SocketListener(node.mqtt, sockets, asyncio.get_running_loop(), node.router.turns)
-        self._sockets.append(listener)
-        return listener.channel
 
     # -- timers -----------------------------------------------------------------------------------------------
 
@@ -247,18 +236,17 @@ class Service:
 
     async def _say_goodbye(self, node: Node) -> None:
         """Each protocol in its own words, at the same time."""
-        node.mqtt.shutdown()
+        goodbyes = [asyncio.ensure_future(server.shutdown()) for server in node.protocols.values()]
+        await asyncio.sleep(0)                  # they have begun, so wills and last acks still go to the mesh
         node.mesh.close()
         if self._management is not None:
             await self._management.close()
-        outcomes = await asyncio.gather(
-            node.rest.shutdown(), node.webhooks.shutdown(), node.links.shutdown(),
-            *(runner.cleanup() for runner in self._runners), return_exceptions=True)
-        for outcome in outcomes:
+        goodbyes.extend(map(asyncio.ensure_future, (node.webhooks.shutdown(), node.links.shutdown())))
+        if self._console is not None:
+            goodbyes.append(asyncio.ensure_future(self._console.cleanup()))
+        for outcome in await asyncio.gather(*goodbyes, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.error("while stopping: %r", outcome)
-        while any(listener.channels for listener in self._sockets):      # goodbyes are still on their way
-            await asyncio.sleep(0.01)
 
 
 def _exit_anyway(seconds: float) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -46,9 +46,10 @@ from protocols.mqtt.sessions.unsent import LargeFrames, Unsent
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.sys import SysTopics
 from protocols.mqtt.timers import Deadlines
+from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.cursors.cursor import Delivery
-from routing.errors import Refusal, TopicError
+from routing.errors import TopicError
 from routing.event import Event
 from routing.fairness.steps import in_steps
 from routing.retained.retained import RETAINED_STREAM
@@ -60,15 +61,6 @@ from routing.topic import KEPT_CHARS_MAX, check_topic
 log = logging.getLogger(__name__)
 
 ORPHANS_MAX = 10_000        # sessions that ended, whose QoS 2 ids in the log must not come back to life
-
-
-class Authenticator(Protocol):
-    """mesh/identity/identity.py."""
-
-    def authenticate(
-        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
-        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> Callable[[], None] | None: ...
 
 
 def random_client_id() -> str:

@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 from protocols.fields import FieldRepeated, has, one_of
 from protocols.redrive import Redrives
 from protocols.rest import problem_types
-from protocols.rest.auth import Authenticates, Doorkeeper
+from protocols.rest.auth import Doorkeeper
 from protocols.rest.consumers.consumers import ConsumersEndpoint
 from protocols.rest.consumers.deadletters import DeadLettersEndpoint
 from protocols.rest.consumers.pull import Pullers
@@ -49,6 +49,7 @@ from protocols.rest.reading.sse import SseEndpoint
 from protocols.rest.reading.streams import StreamsEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
+from protocols.server import Authenticator
 from routing.replies import Replies
 from routing.router import Router
 
@@ -68,7 +69,7 @@ class RestServer:
     """The HTTP listener of one node. Event loop only."""
 
     def __init__(
-        self, router: Router, authenticator: Authenticates, settings: RestSettings,
+        self, router: Router, authenticator: Authenticator, settings: RestSettings,
         websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
         replies: Replies | None = None, version: str = "0",
     ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import binascii
 from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp import hdrs, web
 
@@ -16,6 +15,7 @@ from protocols.fields import one_of
 from protocols.network import network_of
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.problems import Problem, problem_of
+from protocols.server import Authenticator
 from routing.errors import Reason, Refusal
 from routing.publisher import Publisher
 from routing.rights.policy import ANONYMOUS, Action, Identity
@@ -24,19 +24,6 @@ from routing.router import Router
 PROTOCOL = "http"
 API_KEY = "X-API-Key"
 SESSION_S = 60.0        # after it the next request logs in again; after a reload it does so anyway
-
-
-class Authenticates(Protocol):
-    """The part of mesh/identity/identity.py's Authenticator that a listener needs."""
-
-    @property
-    def open(self) -> bool:
-        """True when everybody is let in as anonymous."""
-
-    def authenticate(
-        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
-        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> Callable[[], None] | None: ...
 
 
 class Session:
@@ -65,7 +52,7 @@ class Doorkeeper:
     """Turns a request into a Session."""
 
     def __init__(
-        self, router: Router, authenticator: Authenticates,
+        self, router: Router, authenticator: Authenticator,
         count: Callable[[web.Request, Identity], None] = lambda request, identity: None,
     ) -> None:
         """count: called for every request that has logged in; may raise Problem (429)."""

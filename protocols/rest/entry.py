@@ -14,12 +14,13 @@ from aiohttp import hdrs, web
 from protocols.fields import one_of
 from protocols.network import network_of
 from protocols.origin import names_this_machine, origin_allowed
-from protocols.rest.auth import Authenticates, address_of
+from protocols.rest.auth import address_of
 from protocols.rest.cors import Cors
 from protocols.rest.http.answer import PreparedAnswer
 from protocols.rest.problems import Problem
 from protocols.rest.ratelimit import Per, RateLimits, Standing, fields_of
 from protocols.rest.settings import RestSettings
+from protocols.server import Authenticator
 from routing.rights.policy import ANONYMOUS, Identity
 
 # aiohttp 3.14 wants typed keys and warns about others; those before do not have them.
@@ -31,7 +32,7 @@ STANDINGS = _key("standings", list)
 class Entry:
     """The rules of one listener."""
 
-    def __init__(self, settings: RestSettings, authenticator: Authenticates) -> None:
+    def __init__(self, settings: RestSettings, authenticator: Authenticator) -> None:
         self.websocket_paths: frozenset[str] = frozenset()      # whose handshakes check Origin by a list of their own
         self.cors = Cors(settings.cors)
         self._limits = RateLimits(settings.rate_limits)

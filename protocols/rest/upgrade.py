@@ -13,8 +13,9 @@ import msgspec
 from aiohttp import hdrs, web
 
 from protocols.fields import has
-from protocols.rest.auth import API_KEY, Authenticates, Doorkeeper, certificate_name_of
+from protocols.rest.auth import API_KEY, Doorkeeper, certificate_name_of
 from protocols.rest.problems import REFUSALS, Problem
+from protocols.server import Authenticator
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
@@ -41,7 +42,7 @@ class JsonUpgrade(Protocol):
 class WebSocketRoute:
     """Handlers for the routes of app.py."""
 
-    def __init__(self, upgrade: JsonUpgrade, doorkeeper: Doorkeeper, authenticator: Authenticates) -> None:
+    def __init__(self, upgrade: JsonUpgrade, doorkeeper: Doorkeeper, authenticator: Authenticator) -> None:
         self._upgrade = upgrade
         self._doorkeeper = doorkeeper
         self._authenticator = authenticator

@@ -132,7 +132,7 @@ class Sampler:
             "denied_s": self._rate("node", name, "denied", router.policy.denied.total(), passed_s),
             "dropped_s": self._rate("node", name, "dropped", router.drops.total(), passed_s),
             "lag_events": lag,
-            "connections": float(len(node.mqtt.connections) + node.rest.counters.connections),
+            "connections": float(node.connections),
             "memory_bytes": float(resident_bytes()),
         }
 

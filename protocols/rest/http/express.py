@@ -20,11 +20,12 @@ from aiohttp.streams import StreamReader
 from aiohttp.typedefs import RawHeaders
 
 from protocols.fields import has
-from protocols.rest.auth import Authenticates, Session
+from protocols.rest.auth import Session
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.publishing.convert import PublishFields
 from protocols.rest.settings import RestSettings
+from protocols.server import Authenticator
 from routing.event import Event
 from routing.router import Router
 from routing.ticket import Ticket
@@ -41,7 +42,7 @@ class Head:
     def __init__(
         self, request: web.Request, fields: PublishFields, cloud: bool, session: Session, is_open: bool,
     ) -> None:
-        """session: who sent it. is_open: everybody was let in then (see Authenticates)."""
+        """session: who sent it. is_open: everybody was let in then (see Authenticator)."""
         self.fields = fields
         self.cloud = cloud
         self.session = session
@@ -117,7 +118,7 @@ class Post:
 class Express:
     """Takes the requests of one listener."""
 
-    def __init__(self, router: Router, authenticator: Authenticates, settings: RestSettings, waiting: Waiting,
+    def __init__(self, router: Router, authenticator: Authenticator, settings: RestSettings, waiting: Waiting,
                  topics: dict[str, str], answer: Callable[[Event], bytes]) -> None:
         """topics: request target → topic, of those that are good. answer: for an event that was stored."""
         self._router = router

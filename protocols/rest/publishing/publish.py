@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE, media_type
 from protocols.fields import one_of
 from protocols.location import event_id
-from protocols.rest.auth import Authenticates, Doorkeeper, Session
+from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.answer import Places, json_answer
 from protocols.rest.http.bodies import BodyMemory, read_body
@@ -28,6 +28,7 @@ from protocols.rest.publishing.cloud import batch_events, check_media_type, is_c
 from protocols.rest.publishing.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.publishing.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.settings import RestSettings
+from protocols.server import Authenticator
 from routing.errors import TopicError
 from routing.event import Event
 from routing.router import Router
@@ -58,7 +59,7 @@ class PublishEndpoint:
     """POST of one event."""
 
     def __init__(
-        self, router: Router, doorkeeper: Doorkeeper, authenticator: Authenticates, settings: RestSettings,
+        self, router: Router, doorkeeper: Doorkeeper, authenticator: Authenticator, settings: RestSettings,
         counters: RestCounters, memory: BodyMemory,
     ) -> None:
         self._router = router

@@ -1,0 +1,143 @@
+"""The seam between a node and its protocols: what a node asks of one, and what it gives. docs/adding-a-protocol.md.
+
+    mesh/protocols.py   PROTOCOLS = (MQTT, WEBSOCKET, HTTP, …)          a ProtocolSpec each, in the order they are made
+         │
+         ├── spec.settings, spec.check     the table [name] of the configuration file
+         ├── spec.port, spec.schemes       the listeners [listeners] name = …
+         └── spec.make(parts, settings) ─► ProtocolServer ── factory() ─► an asyncio.Protocol per accepted connection
+
+A folder of protocols/ holds its spec in spec.py, which imports no more than its settings: `meshgate check` reads all of
+them. The server comes with make(). Everything here is called on the event loop's thread.
+"""
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from routing.errors import Refusal
+from routing.rights.policy import Identity
+
+if TYPE_CHECKING:
+    from routing.replies import Replies
+    from routing.router import Router
+
+Settings = TypeVar("Settings", bound=msgspec.Struct)
+ClientRow: TypeAlias = Mapping[str, str | int | bool | None]
+SocketFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
+
+
+class Authenticator(Protocol):
+    """The part of mesh/identity/identity.py that a protocol needs."""
+
+    @property
+    def open(self) -> bool:
+        """True when no users, keys or issuers are configured: everybody on this machine is let in as anonymous."""
+
+    def authenticate(
+        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
+        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
+    ) -> Callable[[], None] | None:
+        """Who is this, and may they connect? done hears it, at once or after a thread has computed a hash.
+
+        password: also an API key or a token.  protocol: the spec's name, for rules and logs.  address: "host:port".
+        certificate_name: ByteChannel.tls_identity; it is the user name of a client that shows nothing else.
+        Returns a function to call when the client goes away before the answer; None when the answer was given.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A bound address of one of the node's listeners."""
+
+    host: str                       # as bound, "0.0.0.0" or "::" for all of the machine's
+    port: int                       # the real one
+    secure: bool                    # TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node gives to its protocols."""
+
+    router: Router                  # the door in, consumers, retained events; and the clocks and turns of the node
+    authenticator: Authenticator
+    replies: Replies                # answers to requests, whatever protocol they come by
+    node_name: str
+    version: str                    # of the product
+    listening: Callable[[str], list[Address]]       # listener → its addresses; empty until the node listens
+    servers: dict[str, ProtocolServer] = field(default_factory=dict)    # made before this one, by name
+
+
+class ProtocolServer(ABC):
+    """One protocol of one node, whatever number of listeners it has. What is not abstract may be left as it is."""
+
+    @abstractmethod
+    async def factory(self) -> SocketFactory:
+        """Called once per node, before its listeners open: what makes the asyncio.Protocol of each new connection.
+
+        For a protocol on a byte stream: `SocketListener(…).channel` of protocols/transport.py.
+        """
+
+    @abstractmethod
+    async def shutdown(self) -> None:
+        """Take nobody in any more, say goodbye, and return when the last goodbye is sent. Listeners are closed already.
+
+        Cancelled after node.stop_timeout_s. Up to its first await it runs before the mesh goes down.
+        """
+
+    @property
+    def connections(self) -> int:
+        """Open now. Connections of a protocol that another one carries (WebSocket in HTTP) count there."""
+        return 0
+
+    @property
+    def sessions(self) -> int:
+        """State of clients that outlives connections."""
+        return 0
+
+    def tick(self, now_s: float) -> None:
+        """Every 50 ms. now_s: monotonic seconds."""
+        return
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Group of metrics, mostly one by the protocol's name → name → number. "refused.0x87": the counter refused
+        with the label 0x87. Totals, but for the names in GAUGES of mesh/management/figures/metrics.py.
+        """
+        return {}
+
+    def clients(self) -> Iterable[ClientRow]:
+        """One row per client, or session that is away. Keys: client_id, user, connected, address, protocol_version,
+        connected_since_ms, subscriptions, in_flight, queued, write_buffer_bytes; and what else there is to say.
+        """
+        return ()
+
+    def kick(self, client_id: str) -> bool:
+        """Close the connection of a client of clients(). False: there is none here."""
+        return False
+
+    def consumer_deleted(self, name: str) -> None:
+        """An operator has deleted a consumer; if it was of a session that is away, that ends, too."""
+        return
+
+
+def no_check(settings: msgspec.Struct) -> Iterable[str]:
+    """Of a protocol whose settings need no more than their types and not to be negative."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpec(Generic[Settings]):
+    """A protocol as the node knows it before it is started."""
+
+    name: str                       # of its listeners, its table of settings, its metrics and clients: "mqtt"
+    title: str                      # for people: "MQTT"
+    settings: type[Settings]        # frozen, forbid_unknown_fields, a default and a reason for each field
+    make: Callable[[Parts, Settings], ProtocolServer]       # imports the server when it is called
+    port: int | None = None         # of the default listener on 127.0.0.1; None: it has no listener unless configured
+    schemes: tuple[str, str] = ("tcp", "tls")               # of URLs, without and with TLS
+    check: Callable[[Settings], Iterable[str]] = no_check   # problems, each "name.setting: what is expected"
+    listens: bool = True            # False: another protocol carries it
