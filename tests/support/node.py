@@ -14,7 +14,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Node:
     also_tls: tuple[str, ...] = ()
     certificates: Any = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: Sequence[str] = tuple(COMMAND)
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Node:
         self.config = self.folder / "node.toml"
         self.data = self.folder / "data"
         self.write_config()
-        self.process = ServerProcess([*COMMAND, "up", "--config", str(self.config)], self.folder / "node.log",
+        self.process = ServerProcess([*self.command, "up", "--config", str(self.config)], self.folder / "node.log",
                                      self.folder, {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
                                                    **self.environment})
 
