@@ -40,6 +40,7 @@ from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
 from protocols.event_json import rfc3339
+from protocols.redrive import Redrives
 from protocols.server import Address, Parts, ProtocolServer
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
@@ -95,8 +96,9 @@ class Node:
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
         self.router.logins.renew = self.authenticator.renewal.renew
         self.router.logins.renew_owner = self.authenticator.renewal.renew_owner
-        parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.name, version,
-                      self.addresses)
+        self.redrives = Redrives(self.router)
+        parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.redrives, self.name,
+                      version, self.addresses)
         self.protocols: dict[str, ProtocolServer] = parts.servers
         for spec in PROTOCOLS:
             self.protocols[spec.name] = spec.make(parts, config.protocol(spec.name))

@@ -23,6 +23,7 @@ from routing.errors import Refusal
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
+    from protocols.redrive import Redrives
     from routing.replies import Replies
     from routing.router import Router
 
@@ -66,6 +67,7 @@ class Parts:
     router: Router                  # the door in, consumers, retained events; and the clocks and turns of the node
     authenticator: Authenticator
     replies: Replies                # answers to requests, whatever protocol they come by
+    redrives: Redrives              # dead letters that are handed to their consumer once more
     node_name: str
     version: str                    # of the product
     listening: Callable[[str], list[Address]]       # listener → its addresses; empty until the node listens

@@ -50,7 +50,7 @@ class Api:
             Reads(node, sampler), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
-            DeadLetterActs(node.router, node.rest.redrives, acts, lambda: tables.forget("deadletters")))
+            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None

@@ -71,7 +71,7 @@ class RestServer:
     def __init__(
         self, router: Router, authenticator: Authenticator, settings: RestSettings,
         websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
-        replies: Replies | None = None, version: str = "0",
+        replies: Replies | None = None, version: str = "0", redrives: Redrives | None = None,
     ) -> None:
         self.counters = RestCounters()
         self._authenticator = authenticator
@@ -91,7 +91,7 @@ class RestServer:
         self._requests = RequestsEndpoint(router, doorkeeper, settings, self.counters, memory, replies)
         self._streams = StreamsEndpoint(router, doorkeeper, settings)
         self._retained = RetainedEndpoint(router, doorkeeper, settings)
-        self.redrives = Redrives(router)
+        self.redrives = redrives if redrives is not None else Redrives(router)
         self._dead_letters = DeadLettersEndpoint(self._consumers, self.redrives)
         self._openapi = OpenApiEndpoint(version)
         self._asyncapi = AsyncApiEndpoint(router, doorkeeper, version)

@@ -24,7 +24,8 @@ class RestProtocol(ProtocolServer):
     def __init__(self, parts: Parts, settings: RestSettings) -> None:
         websockets = cast(_WebSockets, parts.servers["websocket"])
         self.server = RestServer(
-            parts.router, parts.authenticator, settings, websockets.mqtt, websockets.json, parts.replies, parts.version)
+            parts.router, parts.authenticator, settings, websockets.mqtt, websockets.json, parts.replies, parts.version,
+            parts.redrives)
         self._runner = GuardedRunner(self.server.make_app(), settings, self.server.counters, parts.router.turns)
 
     async def factory(self) -> SocketFactory:

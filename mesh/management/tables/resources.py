@@ -74,7 +74,7 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
         Resource("consumers", "name", "Durable and live readers of all protocols, with their lag.",
                  lambda: consumer_rows(router, sampler)),
         Resource("deadletters", "consumer", "Consumers that gave events up, and how many wait to be looked at.",
-                 lambda: deadletter_rows(router, node.rest.redrives), order="-waiting"),
+                 lambda: deadletter_rows(router, node.redrives), order="-waiting"),
         Resource("clients", "client_id", "Clients of all protocols, and MQTT sessions that are away.", node.clients),
         Resource("webhooks", "consumer", "Consumers that push to a URL.", node.webhooks.snapshot),
         Resource("policies", "name", "The rules in force.", lambda: policies_snapshot(router)),
