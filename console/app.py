@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from console.columns import TABLES
+from console.columns import TABLES, Row
 from console.management import Management, Refused
 from console.pages import ZONE_COOKIE, Pages
 from console.static import add_static
@@ -87,8 +87,11 @@ class Console:
 
     def _table(self, name: str) -> Handler:
         async def show(request: web.Request) -> web.Response:
-            params = _given(request, "filter", "sort", "after")
+            params = _given(request, "filter", "sort", "after", "node")
+            if TABLES[name].everywhere and "node" not in params:
+                params["scope"] = "mesh"
             found = await self._api.get(request, name, {**params, "limit": str(PAGE_ROWS)})
+            found["rows"] = [Row(row) for row in found["rows"]]
             following = urlencode({**params, "after": found["next"]}) if found["next"] else ""
             export = urlencode({key: value for key, value in params.items() if key != "after"})
             return await self._pages.answer(
@@ -102,22 +105,24 @@ class Console:
         async def show(request: web.Request) -> web.Response:
             key = request.match_info["key"]
             column = TABLES[name].key
-            found = await self._api.get(request, name, {"id": key, "limit": "2"})
-            rows = [row for row in found["rows"] if str(row[column]) == key]
+            where = _given(request, "node")
+            found = await self._api.get(request, name, {"id": key, "limit": "2", **where})
+            rows = [Row(row) for row in found["rows"] if str(row.get(column)) == key]
             if not rows:
                 raise Refused(404, f"there is no {kind} {key[:200]} (any more)")
             charts = []
             if kind != "node" or key == self._api.node:
-                charts = await self._charts(request, kind, key)
+                charts = await self._charts(request, kind, key, where)
             return await self._pages.answer(
                 request, "detail.html", key, "links" if kind == "link" else "consumers" if kind == "consumer" else "",
                 table=TABLES[name], name=name, kind=kind, key=key, row=rows[0], charts=charts)
         return show
 
-    async def _charts(self, request: web.Request, kind: str, key: str) -> list[tuple[str, dict[str, Any], str]]:
+    async def _charts(self, request: web.Request, kind: str, key: str, where: dict[str, str],
+                      ) -> list[tuple[str, dict[str, Any], str]]:
         charts = []
         for series, title in HISTORIES[kind]:
-            params = {"kind": kind, "id": key, "series": series}
+            params = {"kind": kind, "id": key, "series": series, **where}
             try:
                 charts.append((title, await self._api.get(request, "history", params), urlencode(params)))
             except Refused:
@@ -151,9 +156,10 @@ class Console:
 
     async def dead_letters(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
-        params = {**_given(request, "after"), "limit": "50"}
-        found = await self._api.get(request, f"deadletters/{key}", params)
-        return await self._pages.answer(request, "deadletters.html", f"Dead letters of {key}", "", found=found, key=key)
+        where = _given(request, "node")
+        found = await self._api.get(request, f"deadletters/{key}", {**_given(request, "after"), **where, "limit": "50"})
+        return await self._pages.answer(request, "deadletters.html", f"Dead letters of {key}", "", found=found, key=key,
+                                        where=where, at=where.get("node", ""))
 
     async def can_i(self, request: web.Request) -> web.Response:
         query = request.query

@@ -1,7 +1,7 @@
 """The tables of the console: which columns of a resource are shown, and how. table.html draws them all."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Column(NamedTuple):
@@ -14,7 +14,10 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """key: what names a row.  acts: names of the macros in acts.html that a row may have."""
+    """key: what names a row.  acts: names of the macros in acts.html that a row may have.
+
+    everywhere: the rows of all nodes are shown as one table.
+    """
 
     title: str
     key: str
@@ -22,6 +25,14 @@ class Table(NamedTuple):
     about: str
     hint: str = ""
     acts: str = ""
+    everywhere: bool = False
+
+
+class Row(dict[str, Any]):
+    """A row of a node that may be of another version, or of ill will: what it lacks is not known."""
+
+    def __missing__(self, name: str) -> None:
+        return None
 
 
 TABLES = {
@@ -36,48 +47,49 @@ TABLES = {
         Column("sent.bytes_s", "Out/s", "size"), Column("received.bytes_s", "In/s", "size"),
         Column("backlog.bytes", "Waiting", "size"), Column("backlog.seconds", "Delay", "duration"),
         Column("last_error", "Last trouble")),
-        "Connections of this node to its neighbours. State is measured: what got through, not what a socket says.",
-        "state=blocked · backlog.seconds>10s", "link"),
+        "Connections between neighbours. State is measured: what got through, not what a socket says.",
+        "state=blocked · backlog.seconds>10s", "link", everywhere=True),
     "streams": Table("Streams", "name", (
         Column("name", "Stream", "key", "streams"), Column("capture", "Captures", "list"),
         Column("partitions", "Partitions", "number"), Column("events", "Events", "number"),
         Column("size_bytes", "Size", "size"), Column("retention_ms", "Kept for", "retention"),
         Column("durability", "Acked when"), Column("failed", "State", "failed")),
-        "Durable logs; every event belongs to the one whose filter fits its topic best.", "size_bytes>1GiB"),
+        "Durable logs; every event belongs to the one whose filter fits its topic best.",
+        "size_bytes>1GiB", everywhere=True),
     "consumers": Table("Consumers", "name", (
         Column("name", "Consumer", "key", "consumers"), Column("state", "State", "state"),
         Column("lag_events", "Behind", "lag"), Column("lag_seconds", "By time", "duration"),
         Column("trend", "Trend", "trend"), Column("forecast", "Forecast"), Column("members", "Members", "number"),
         Column("in_flight", "In flight", "number"), Column("redelivered", "Again", "number")),
         "Everybody who reads: MQTT sessions, shared groups, REST and WebSocket consumers, webhooks.",
-        "lag_seconds>1m · state=paused · name~billing", "consumer"),
+        "lag_seconds>1m · state=paused · name~billing", "consumer", everywhere=True),
     "deadletters": Table("Dead letters", "consumer", (
         Column("consumer", "Consumer", "key", "deadletters"), Column("state", "State", "state"),
         Column("waiting", "Waiting", "number"), Column("given_up", "Given up since the start", "number"),
         Column("max_deliveries", "After deliveries", "number"), Column("topic", "Kept under"),
         Column("redrive.redriven", "Redriven", "number"), Column("redrive.gone", "Gone", "number")),
         "What consumers gave up on. A row leads to the events, with why, and to what may be done.",
-        "waiting>0", "letters"),
+        "waiting>0", "letters", everywhere=True),
     "clients": Table("Clients", "client_id", (
         Column("client_id", "Client", "key"), Column("protocol", "Protocol"), Column("user", "User"),
         Column("address", "From"), Column("connected", "Connected", "yes")),
-        "Who is connected, and MQTT sessions that are away.", "protocol=mqtt connected=yes", "client"),
+        "Who is connected, and MQTT sessions that are away.", "protocol=mqtt connected=yes", "client", everywhere=True),
     "webhooks": Table("Webhooks", "consumer", (
         Column("consumer", "Consumer", "key", "consumers"), Column("url", "To"), Column("state", "Breaker", "state"),
         Column("lag_events", "Behind", "number"), Column("delivered", "Delivered", "number"),
         Column("failed", "Failed", "number"), Column("dead_lettered", "Given up", "number"),
         Column("last_problem", "Last trouble")),
-        "Consumers that push to a URL.", "state=open"),
+        "Consumers that push to a URL.", "state=open", everywhere=True),
     "policies": Table("Policies", "name", (
         Column("name", "Rule", "key"), Column("allow", "Allows", "list"), Column("deny", "Denies", "list"),
         Column("to", "To", "list"), Column("topics", "Topics", "topics")),
         "The rules in force. Order never matters: deny beats allow, and nothing is allowed that no rule allows.",
-        "to=role:operator"),
+        "to=role:operator", everywhere=True),
     "denials": Table("Denials", "id", (
         Column("time", "Time", "time"), Column("user", "User"), Column("client_id", "Client"),
         Column("protocol", "Protocol"), Column("action", "Wanted to"), Column("topic", "Topic"),
         Column("rule", "Denied by", "key")),
-        "The latest denials, newest first.", "user=ana · action=publish"),
+        "The latest denials, newest first.", "user=ana · action=publish", everywhere=True),
     "audit": Table("Audit", "id", (
         Column("id", "No.", "number"), Column("time_ms", "Time", "time"), Column("user", "Who"),
         Column("address", "From"), Column("act", "Did", "key"), Column("target", "To"),
@@ -87,5 +99,5 @@ TABLES = {
         "outcome=denied · act~consumer"),
     "listeners": Table("Listeners", "address", (
         Column("address", "Address", "key"), Column("protocol", "Protocol"), Column("tls", "TLS", "yes")),
-        "Where this node listens."),
+        "Where nodes listen.", everywhere=True),
 }

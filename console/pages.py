@@ -37,7 +37,8 @@ class Pages:
             base=base, menu=MENU, address=address, node=management.node, environment=management.environment,
             spark=show.spark, chart=show.chart)
         self._templates.filters.update(
-            duration=show.duration, size=show.size, number=show.number, path=lambda text: quote(str(text), safe=""),
+            duration=show.duration, size=show.size, number=show.number, ms=show.ms, skew=show.skew, words=show.words,
+            trend=show.trend, path=lambda text: quote(str(text), safe=""),
             query=lambda values: urlencode(values), at=value_at)
 
     async def answer(self, request: web.Request, template: str, title: str, live: str, **values: Any) -> web.Response:

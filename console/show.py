@@ -54,6 +54,24 @@ def duration(seconds: Any) -> str:
     return " ".join(f"{number} {unit}" for index, (number, unit) in enumerate(parts[:2]) if number or not index)
 
 
+def ms(value: Any) -> str:
+    return f"{value:.1f} ms" if isinstance(value, (int, float)) else "–"
+
+
+def skew(value: Any) -> str:
+    return f"{value:+.0f} ms" if isinstance(value, (int, float)) else "–"
+
+
+def words(value: Any) -> str:
+    """A list with commas; anything else as it is."""
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def trend(value: Any) -> str:
+    arrows = {"growing": "↗ growing", "shrinking": "↘ shrinking", "steady": "→ steady"}
+    return arrows.get(value, value) if isinstance(value, str) else "–"
+
+
 def size(value: Any) -> str:
     """Bytes: "1.5 GiB"."""
     if not isinstance(value, (int, float)):

@@ -14,6 +14,7 @@ from typing import Any
 
 from mesh.direct import DirectLane, is_direct
 from mesh.publishers import Publishers
+from mesh.questions import is_asking
 from mesh.replication.filters import strip_prefix
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicationConfig
@@ -41,6 +42,7 @@ class Meshing:
         self.direct = DirectLane(
             me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)
         self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication, publishers)
+        self.on_asking: Callable[[str, bytes], None] = lambda source, body: None      # set by mesh/management/across
         self._router = router
         self._clock_s = clock_s
         self._replicate = tuple(table.filter for table in replication.replicate)
@@ -143,6 +145,8 @@ class Meshing:
     def _on_message(self, source: str, body: bytes) -> None:
         if is_direct(body):
             self.direct.on_message(source, body)
+        elif is_asking(body):
+            self.on_asking(source, body)
         else:
             self.replication.on_message(source, body)
 

@@ -33,6 +33,8 @@ class Neighbour(Protocol):
     @property
     def prefix(self) -> str: ...            # topic prefix put before what enters here; "" or "a/b"
     @property
+    def console(self) -> tuple[str, ...]: ...   # what may be asked of our management API here: "view", "operate"
+    @property
     def rtt_s(self) -> float | None: ...    # smoothed; None until it was measured
     @property
     def skew_ms(self) -> float | None: ...  # the peer's wall clock minus ours

@@ -1,11 +1,15 @@
 """Settings of links, as typed structs. mesh/configuration/settings.py includes them, mesh/link/check.py checks them."""
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 LINK_PORT = 7420
 EVERYTHING = ("#",)
 EVERY_NODE = "*"
+Asked: TypeAlias = Literal["view", "operate"]
+VIEW: tuple[Asked, ...] = ("view",)
 
 
 class LinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +33,7 @@ class LinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="export")
     imports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="import")
     prefix: str = ""                        # put before the topic of what enters here
+    console: tuple[Asked, ...] = VIEW       # what people at the other end, or behind it, may ask of this node
     paused: bool = False
     insecure: bool = False                  # true: send a token in clear text to another machine
 
@@ -49,6 +54,7 @@ class LinkPeerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="export")
     imports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="import")
     prefix: str = ""
+    console: tuple[Asked, ...] = VIEW
     paused: bool = False
 
     def __repr__(self) -> str:

@@ -5,11 +5,13 @@ tables are tables/resources.py, their query language tables/table.py, the acts a
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from aiohttp import hdrs, web
 
+from mesh.management.across.asking import Asking, NoAnswer
+from mesh.management.across.collect import Collector
 from mesh.management.acts.act import Acts
 from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
 from mesh.management.acts.connections import ConnectionActs
@@ -22,7 +24,7 @@ from mesh.management.mesh_api import MeshApi
 from mesh.management.reads import Reads
 from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
-from mesh.management.tables.table import QueryError
+from mesh.management.tables.table import Page, QueryError, Row
 from mesh.management.tables.taken import Tables
 from protocols.fields import list_of
 from protocols.rest.problems import Problem
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from mesh.node import Node
 
 PREFIX: Final = "/api/v1"
+ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
+    "links", "streams", "consumers", "deadletters", "clients", "webhooks", "policies", "denials", "listeners"))
+LOCAL: Final = frozenset(("audit", "logins", "whoami", "browse"))       # what only who logs in here may ask
 
 
 class Api:
@@ -54,6 +59,9 @@ class Api:
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None
+        self._node = node
+        self.asking = Asking(node, self._action_for_others, self._serve)
+        self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
 
     def add_routes(self, routes: web.UrlDispatcher, rights: Rights, guard: Guard, base_path: str = "") -> None:
         self._guard = guard
@@ -73,24 +81,42 @@ class Api:
             add(endpoint.method, path, self._handler(endpoint), endpoint.action)
 
     def close(self) -> None:
+        self.asking.close()
         self.tables.close()
 
     # -- tables -----------------------------------------------------------------------------------------------
 
-    async def table(self, name: str, params: Mapping[str, str]) -> Values:
-        """A page of a table with what stands beside it. Raises QueryError. For the console; who asks was checked."""
-        page, age_s = await self.tables.page(name, params)
-        return {"rows": page.rows, "total": page.total, "matched": page.matched, "next": page.next, "age_s": age_s,
-                **self.tables.resources[name].extra()}
+    async def table(self, name: str, call: Call) -> Values:
+        """A page of a table with what stands beside it. Raises QueryError and Problem. Who asks was checked.
+
+        ?node=: of that node.  ?scope=mesh: of all nodes as one.
+        """
+        page, extra = await self._page(name, call)
+        return {"rows": page.rows, "total": page.total, "matched": page.matched, "next": page.next, **extra}
+
+    async def _page(self, name: str, call: Call) -> tuple[Page, Values]:
+        resource = self.tables.resources[name]
+        asked = self.other(call)
+        if asked and name not in LOCAL:
+            found = await self._ask(asked, "GET", name, call)
+            rows: list[Row] = [{**row, "at": asked} for row in found.get("rows", []) if isinstance(row, dict)]
+            total, matched, following = (found.get(word) for word in ("total", "matched", "next"))
+            return Page(rows, total if isinstance(total, int) else 0, matched if isinstance(matched, int) else 0,
+                        following if isinstance(following, str) else ""), {"node": asked}
+        if call.query.get("scope") == "mesh" and name in ACROSS:
+            return await self.collector.table(
+                name, resource.key, self._node.name, lambda params: self.tables.page(name, params), call,
+                resource.order)
+        page, age_s = await self.tables.page(name, call.query)
+        return page, {**resource.extra(), "age_s": round(age_s, 3)}
 
     def _table_handler(self, resource: Resource) -> Any:
         async def answer(request: web.Request) -> web.Response:
             try:
                 kind = choose_format(list_of(request.headers, hdrs.ACCEPT), request.query.get("format", ""))
-                page, age_s = await self.tables.page(resource.name, request.query)
+                page, extra = await self._page(resource.name, await call_of(request))
             except QueryError as error:
                 raise Problem(400, "query-invalid", str(error)) from error
-            extra = {**resource.extra(), "age_s": round(age_s, 3)}
             body = await self.tables.off_loop(len(page.rows), encode_page, resource.name, page, extra, kind)
             headers = {"X-Total-Count": str(page.total)}
             if page.next:
@@ -106,12 +132,53 @@ class Api:
         endpoint = self.endpoints.get((method, path))
         if endpoint is None:
             raise Problem(404, "not-found", f"there is no {path[:100]}")
-        return await endpoint.answer(call)
+        asked = self.other(call)
+        if not asked:
+            return await endpoint.answer(call)
+        if endpoint.is_act and not call.dry_run:
+            target = "/".join(call.names.values()) or asked
+            await self.acts.forwarded(call, f"{method} {path}", f"{asked}: {target}")
+        return await self._ask(asked, method, path, call)
 
     def _handler(self, endpoint: Endpoint) -> Any:
         async def answer(request: web.Request) -> web.Response:
-            return json_answer(await endpoint.answer(await call_of(request)))
+            return json_answer(await self.call(endpoint.method, endpoint.path, await call_of(request)))
         return answer
+
+    # -- other nodes ------------------------------------------------------------------------------------------
+
+    def other(self, call: Call) -> str:
+        """The node that the call is for, "" for this one. Raises Problem."""
+        name = call.query.get("node", "")
+        if not name or name == self._node.name:
+            return ""
+        if name not in self._node.mesh.overlay.nodes:
+            raise Problem(404, "not-found", f"no node {name[:100]} can be reached from {self._node.name}")
+        return name
+
+    async def _ask(self, node: str, method: str, path: str, call: Call) -> Values:
+        try:
+            return await self.asking.ask(node, method, path, call)
+        except NoAnswer as error:
+            raise Problem(504, "no-answer", f"{node}: {error.word}") from error
+
+    def _action_for_others(self, method: str, path: str) -> Action | None:
+        """What is asked of this node by people elsewhere; see across/asking.py."""
+        resource = self.tables.resources.get(path)
+        if resource is not None and method == "GET":
+            return resource.action if path not in LOCAL else None
+        endpoint = self.endpoints.get((method, path))
+        return endpoint.action if endpoint is not None and path not in LOCAL else None
+
+    async def _serve(self, method: str, path: str, call: Call) -> Values:
+        query = {name: text for name, text in call.query.items() if name not in ("node", "scope")}
+        call = msgspec.structs.replace(call, query=query)           # nobody is asked on behalf of others
+        try:
+            if method == "GET" and path in self.tables.resources:
+                return await self.table(path, call)
+            return await self.endpoints[method, path].answer(call)
+        except QueryError as error:
+            raise Problem(400, "query-invalid", str(error)) from error
 
     # -- live -------------------------------------------------------------------------------------------------
 

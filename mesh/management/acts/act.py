@@ -67,6 +67,14 @@ class Acts:
                 self._answers.popitem(last=False)
         return answer
 
+    async def forwarded(self, call: Call, what: str, target: str) -> None:
+        """Another node is asked to do it; what came of it is in its own trail. Raises Problem."""
+        reason = call.body.get("reason") or call.reason
+        try:
+            await self._audit.record(call.identity, what, target, outcome="asked", reason=str(reason))
+        except AuditRefused as error:
+            raise problem_of(error.refusal) from error
+
     async def refused(self, identity: Identity, what: str, rule: str) -> None:
         """Somebody who logged in tried what he may not."""
         try:

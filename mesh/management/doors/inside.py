@@ -47,7 +47,7 @@ class Inside:
             if refusal is not None:
                 raise problem_of(refusal)
             if resource is not None:
-                return plain(await self._api.table(path, params))
+                return plain(await self._api.table(path, Call(identity, query=dict(params))))
             return plain(await self._read(path, params, identity))
         except QueryError as error:
             raise Refused(400, str(error)) from error

@@ -148,16 +148,25 @@ def select(rows: Sequence[Row], query: Query, key: str) -> Page:
     """key: the column that is unique in the table, and its order when none is asked for."""
     wanted = [row for row in rows if all(holds(term, row) for term in query.terms)] if query.terms else list(rows)
     matched = len(wanted)
-    order = [*query.sort, (key, False)]
-    for column, downwards in reversed(order):
-        wanted.sort(key=_rank_of(column), reverse=downwards)
+    order = order_of(query, key)
+    sort_rows(wanted, order)
     if query.after:
         wanted = _behind(wanted, _read_cursor(query.after, len(order)), order)
     page = wanted[:query.limit]
-    following = _cursor(page[-1], order) if len(wanted) > len(page) else ""
+    following = place_of(page[-1], order) if len(wanted) > len(page) else ""
     if query.fields:
         page = [{name: value_at(row, name) for name in query.fields} for row in page]
     return Page(page, len(rows), matched, following)
+
+
+def order_of(query: Query, key: str) -> list[tuple[str, bool]]:
+    """(column, downwards), the key last."""
+    return [*query.sort, (key, False)]
+
+
+def sort_rows(rows: list[Any], order: Sequence[tuple[str, bool]]) -> None:
+    for column, downwards in reversed(order):
+        rows.sort(key=_rank_of(column), reverse=downwards)
 
 
 def holds(term: Term, row: Row) -> bool:
@@ -252,7 +261,8 @@ def _behind(rows: list[Row], place: list[Any], order: list[tuple[str, bool]]) ->
     return []
 
 
-def _cursor(row: Row, order: list[tuple[str, bool]]) -> str:
+def place_of(row: Row, order: list[tuple[str, bool]]) -> str:
+    """The cursor of what is behind a row."""
     values = [value_at(row, column) for column, _ in order]
     plain = [value if isinstance(value, (str, int, float, bool, type(None))) else str(value) for value in values]
     if len(plain) == 1 and isinstance(plain[0], str) and not plain[0].startswith("."):

@@ -110,6 +110,7 @@ class SimNeighbour:
         self.owner_boot = pipe.sender.boot
         self.exports: tuple[str, ...] = link.exports.get(pipe.sender.name, ("#",))
         self.imports: tuple[str, ...] = link.imports.get(pipe.sender.name, ("#",))
+        self.console: tuple[str, ...] = ("view",)
         self.prefix = ""
         self._pipe = pipe
         self._link = link

@@ -29,6 +29,7 @@ class FakeNeighbour:
         self.cost = link.cost
         self.exports: tuple[str, ...] = ("#",)
         self.imports: tuple[str, ...] = ("#",)
+        self.console: tuple[str, ...] = ("view",)
         self.prefix = ""
         self.rtt_s: float | None = 2 * link.delay_s
         self.frame_bytes_max = 8 * 1024 * 1024
