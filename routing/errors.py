@@ -29,12 +29,28 @@ class Reason(enum.Enum):
     TARGET_REFUSED = "target refused"       # a URL that this node will not call
 
 
+class Fault(enum.Enum):
+    """What is wrong with a batch of records or with its producer, for protocols that tell more than a Reason does."""
+
+    CHECKSUM = "checksum"                   # the frame or its CRC
+    RECORD = "record"                       # what is inside; a record without key where a key is needed
+    CODEC = "codec"                         # a compression that is not read here
+    TOO_LARGE = "too large"                 # the batch, or what it expands to
+    UNKNOWN_PRODUCER = "unknown producer"   # the producer id does not belong to the transactional id
+    EPOCH = "epoch"                         # a producer with a newer epoch has taken over
+    SEQUENCE = "sequence"                   # batches are missing before this one
+    TRANSACTION = "transaction"             # not in a state that allows this
+    BUSY = "busy"                           # the last transaction of this producer is still being ended: try again
+    TIMEOUT = "timeout"                     # a transaction timeout that is not taken
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """An expected "no". text is safe to show to the client and says what to do."""
 
     reason: Reason
     text: str
     retry_after_s: int | None = None    # when trying again may help, where that is known
+    fault: Fault | None = None
 
 
 class MeshgateError(Exception):

@@ -52,6 +52,32 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
     dead_letter: DeadLetter | None = None   # of a copy on a dead-letter topic, see ConsumerRegistry.dead_letter
+    null_key: bool = False                  # a Kafka record without key: neither the topic nor the empty key
+    null_payload: bool = False              # a Kafka record without value, which is not the empty one; payload is b""
+
+
+_NULL_KEY, _NULL_PAYLOAD = Properties(null_key=True), Properties(null_payload=True)
+_NULLS = Properties(null_key=True, null_payload=True)
+
+
+def with_null_key(properties: Properties | None) -> Properties:
+    """The same, of a record without key."""
+    if properties is None:
+        return _NULL_KEY
+    return _NULLS if properties is _NULL_PAYLOAD else msgspec.structs.replace(properties, null_key=True)
+
+
+def with_null_payload(properties: Properties | None) -> Properties:
+    """The same, of a record without value."""
+    if properties is None:
+        return _NULL_PAYLOAD
+    return _NULLS if properties is _NULL_KEY else msgspec.structs.replace(properties, null_payload=True)
+
+
+def has_null_payload(event: Event) -> bool:
+    """True when the event has no payload at all, not even an empty one. Protocols that know no such thing show it empty.
+    """
+    return not event.payload and event.properties is not None and event.properties.null_payload
 
 
 class OriginPartition(msgspec.Struct, frozen=True, gc=False):

@@ -24,8 +24,10 @@ from routing.fairness.shares import Shares
 from routing.fairness.turns import Turns
 from routing.ledger import Ledger
 from routing.log.committing.gather import Gather
+from routing.log.producing.raw import RawBatch, Run
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.queues.queues import Queues
+from routing.raw_entry import RawEntry
 from routing.recovery import PacketIds, read_tail
 from routing.replicas.feed import Feed
 from routing.replicas.origins import Origins
@@ -68,7 +70,7 @@ class Router:
         self.clock_ms = clock_ms
         self.steady_ms = store.steady_ms
         self.ledger = Ledger()
-        self.streams = StreamTable(store, self._committed)
+        self.streams = StreamTable(store, self._committed, self._settled)
         self.routes = RouteTable(self.streams, policy, limits)
         self.trie = self.routes.trie
         self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
@@ -91,6 +93,7 @@ class Router:
         self.shares = Shares(lambda: self.limits.user_share)
         policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
+        self.raw = RawEntry(self)
         self.logins = Logins(
             call_soon, lambda: self.registry.by_name.values(), self.registry.rights_changed, self.routes.changed)
         self.replicas = Replicas(self)
@@ -191,6 +194,16 @@ class Router:
         ticket.part_done()                              # all parts are known now
         self.request_turn()
         return ticket
+
+    def publish_raw(self, stream: str, partition: int, batch: bytes, publisher: Publisher) -> Ticket:
+        """Take one RecordBatch v2 of a Kafka producer into a partition of a stream, as it is. Never awaits.
+
+        The ticket has one part (ticket.Part), complete when the ticket is: base offset, count, and a Refusal whose
+        fault says what is wrong with the batch or its producer. See docs/kafka-log.md.
+        """
+        if self._gather is not None:
+            self._gather.published(publisher)
+        return self.raw.publish(stream, partition, batch, publisher)
 
     def _take_each(self, ticket: Ticket, start: int, run: list[Event], route: Route, publisher: Publisher,
                    appends: dict[Partition, list[Event]]) -> list[Event]:
@@ -329,15 +342,33 @@ class Router:
         for consumer in route.consumers:
             consumer.offer_untracked(run)
 
-    def _committed(self, partition: Partition, events: list[Event]) -> None:
-        """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""
-        if self._relief:
-            self.request_turn()
+    def send_live(self, run: list[Event], route: Route) -> None:
+        """The direct lane, of events of one topic from a Kafka producer."""
+        self._send_direct(run, route.direct, self.internal, False)
+
+    def _settled(self, partition: Partition, offset: int, topics: set[str] | None) -> None:
+        self._wake_feeds(partition)
+        self.raw.settled(partition, offset, topics, lambda: list(self.registry.by_name.values()))
+
+    def _wake_feeds(self, partition: Partition) -> None:
         for feed in list(self.feeds.get(partition, ())):
             try:
                 feed.committed()
             except Exception:
                 log.exception("a fault of ours while waking a link")
+
+    def _committed(self, partition: Partition, events: Run) -> None:
+        """The guaranteed lane: events of one partition are durable. Called by the log, in offset order."""
+        if self._relief:
+            self.request_turn()
+        self._wake_feeds(partition)
+        if isinstance(events, RawBatch):
+            self.raw.committed(partition, events)
+        else:
+            self.offer(partition, events)
+
+    def offer(self, partition: Partition, events: list[Event]) -> None:
+        """Tell the consumers that want them of durable events."""
         count = len(events)
         start = 0
         while start < count:

@@ -24,6 +24,7 @@ class StreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic: str | None = None                # template for records that come without a topic, such as "orders/{key}"
     segment_bytes: int = 256 * 1024 * 1024  # roll at this size; Kafka's default is 1 GiB, smaller makes retention finer
     segment_ms: int = 24 * 3600 * 1000      # roll at this age, so that retention by age can drop whole segments
+    batch_bytes_max: int = 1024 * 1024 + 12 # of a Kafka producer, as it sends it; Kafka's max.message.bytes
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload_bytes_max: int = 1024 * 1024            # Kafka message.max.bytes and the packet limit of the design
     topic_levels_max: int = 128
     headers_max: int = 1024                         # per event
+    expanded_bytes_max: int = 16 * 1024 * 1024      # what a compressed batch of a Kafka producer may come to
     subscriptions_per_client_max: int = 10_000
     in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum
     in_flight_bytes_max: int = 16 * 1024 * 1024     # per consumer: unacked payloads in memory,

@@ -12,8 +12,8 @@ from routing.settings import StreamSettings
 from routing.topic import filters_intersect, specificity
 
 if TYPE_CHECKING:
-    from routing.event import Event
     from routing.log.partition import Partition
+    from routing.log.producing.raw import Run
     from routing.log.store import Store
 
 INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
@@ -48,19 +48,25 @@ class _Capture(NamedTuple):
 class StreamTable:
     """All streams by name, but for the internal ones, which capture nothing."""
 
-    def __init__(self, store: Store, on_committed: Callable[[Partition, list[Event]], None]) -> None:
-        """on_committed: told of every group of events that became durable in a captured stream."""
+    def __init__(self, store: Store, on_committed: Callable[[Partition, Run], None],
+                 on_settled: Callable[[Partition, int, set[str] | None], None]) -> None:
+        """on_committed: told of every group of events that became durable in a captured stream.
+
+        on_settled: told from where on a partition may be read that open transactions had held back, and which topics.
+        """
         self.by_name: dict[str, Stream] = {}
         self._captures = FilterTrie()                   # capture filter → _Capture
         self._order = 0
         self._store = store
         self._on_committed = on_committed
+        self._on_settled = on_settled
         self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
 
     def open(self, settings: StreamSettings) -> None:
         partitions = self._open(settings)
         for partition in partitions:
             partition.on_committed = self._on_committed
+            partition.on_settled = self._on_settled
         stream = self.by_name[settings.name] = Stream(settings, partitions)
         self._order += 1
         stream.order = self._order

@@ -14,12 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class Part(msgspec.Struct):
-    """A batch that was appended raw: its place, -1 when it has none, and why it is not in the log, if it is not."""
+    """A batch that was appended raw: its place, and why it is not in the log, if it is not.
+
+    Final when the ticket is done.
+    """
 
     partition: Any
-    base_offset: int
-    count: int
+    base_offset: int                    # -1: it has none (yet)
+    count: int                          # of records
     refusal: Refusal | None = None
+    repeat: bool = False                # an idempotent producer had sent it before: it is in the log once, there
 
 
 class Ticket:
@@ -64,9 +68,9 @@ class Ticket:
     def part_failed(self, partition: Any, refusal: Refusal) -> None:
         """One partition could not store its share: its events are refused, but those that an earlier commit took."""
         for index, event in enumerate(self.events):
-            if event.partition is partition and not 0 <= event.offset < partition.end_offset:
+            if event.partition is partition and not 0 <= event.offset < partition.high_watermark:
                 self.refusals.setdefault(index, refusal)
         for part in self.parts:
-            if part.partition is partition and not 0 <= part.base_offset <= partition.end_offset - part.count:
+            if part.partition is partition and not 0 <= part.base_offset <= partition.high_watermark - part.count:
                 part.base_offset, part.refusal = -1, part.refusal or refusal
         self.part_done()

@@ -291,6 +291,22 @@ class Consumer:
         if not self._scheduled:
             self.ready()
 
+    def held_back(self, partition: Partition, offset: int) -> None:
+        """Events from offset on, some of which it may want, are to be had and are not offered: it reads the log."""
+        cursor = self.cursors.get(partition)
+        if cursor is None:
+            return
+        if cursor.tail_stored:
+            cursor.tail_stored = False
+            self.touch()
+        if cursor.behind:
+            cursor.backlog.grown()
+            return
+        cursor.position = max(cursor.position, offset)
+        cursor.backlog.restart(cursor.position)
+        cursor.behind = True
+        self.ready()
+
     def keep_untracked(self) -> None:
         """Events that no stream captures are kept in memory until they are acked. Idempotent."""
         if self.untracked is None:

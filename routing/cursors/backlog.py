@@ -60,6 +60,10 @@ class Backlog:
             self.events += count
             self.counted_to = last_offset + 1
 
+    def grown(self) -> None:
+        """Something was committed behind what is counted, and nobody has looked at it."""
+        self.exact = False
+
     def taken(self, count: int, position: int) -> None:
         """The reader has taken so many wanted events and stands at position now."""
         if position >= self.counted_to and not self.exact:

@@ -7,29 +7,24 @@ from the files.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 import msgspec
 
-from routing.errors import Reason, Refusal
-from routing.event import Event, event_size_bytes
+from routing.errors import Fault, Reason, Refusal
+from routing.event import Event
 from routing.log.committing.commit import WriteTask
-from routing.log.committing.group import OpenGroup, RawBatch
+from routing.log.committing.group import OpenGroup
 from routing.log.committing.offsets import RESERVED, drop_reservation, read_reservation
 from routing.log.handles import OpenSegments
+from routing.log.producing.door import Ask, RawDoor
+from routing.log.producing.producers import ProducerTable
+from routing.log.producing.raw import Checked, RawBatch, Run, Terms, topics_of
 from routing.log.reader import Reader
-from routing.log.records.batch import (
-    CODEC_MASK,
-    CONTROL_MASK,
-    LOG_APPEND_TIME_MASK,
-    BatchError,
-    BatchHeader,
-    check_batch,
-    check_header,
-    place,
-)
-from routing.log.records.decode import Decoder, check_records, plain_batch, records
+from routing.log.records.batch import check_header
+from routing.log.records.decode import Decoder
 from routing.log.records.prints import probes_of
 from routing.log.records.verdicts import Verdicts
 from routing.log.segments.damage import Damage
@@ -50,10 +45,15 @@ SHORTAGE_RETRY_S = (0.05, 0.5)          # a machine that is short of descriptors
 SHORTAGE_MAX_S = 5.0                    # and after so long publishers are told, as with a full disk
 EVENT_COST_BYTES = 100                  # of a waiting event beside its payload, for the budget of pending bytes
 
-OWN_HEADERS = b"meshgate-"
-
 _OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
+HELD_TOPICS_MAX = 1_000
 _ALL = 1 << 62
+_TERMS = Terms(1024 * 1024 + 12, 1024 * 1024, 1024)
+
+
+def is_below(run: Run, offset: int) -> bool:
+    """Every event of the run stands before offset."""
+    return (run.next_offset if isinstance(run, RawBatch) else run[-1].offset + 1) <= offset
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -76,7 +76,10 @@ class Owner(Protocol):
     open_segments: OpenSegments
     is_closing: bool
 
-    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal | None) -> None: ...
+    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
+    def answer(self, ticket: Ticket) -> None: ...
+    def check(self, work: Callable[[], None]) -> None: ...
+    def kick(self) -> None: ...
     def dirty(self, partition: Partition) -> None: ...
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
@@ -84,15 +87,11 @@ class Owner(Protocol):
     def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None: ...
 
 
-def plain_size(batch: tuple[BatchHeader, list[Event]], piece: bytes) -> int:
-    """What the events of a batch take, which may be much more than it does when it is compressed."""
-    header, events = batch
-    if not header.attributes & CODEC_MASK:
-        return len(piece)
-    return sum(event_size_bytes(event) for event in events)
+def _ignore(partition: Partition, run: Run) -> None:
+    pass
 
 
-def _ignore(partition: Partition, events: list[Event]) -> None:
+def _ignore_settled(partition: Partition, offset: int, topics: set[str] | None) -> None:
     pass
 
 
@@ -105,15 +104,18 @@ class Partition:
         self.index = index
         self.settings = settings
         self.segments = segments
-        self.end_offset = segments[-1].next_offset      # one past the last committed record
-        self.next_offset = self.end_offset              # where the next append goes
+        self.high_watermark = segments[-1].next_offset  # one past the last committed record
+        self.next_offset = self.high_watermark          # where the next append goes
+        self.end_offset = self.high_watermark           # where readers stop: below it no transaction is open
         self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
         self.held_from: int | None = None               # retention leaves what is from here on: another node wants it
         self.held_up: Refusal | None = None             # set while nothing may be appended for the sake of such nodes
         self.kept_from = segments[0].base_offset        # where it begins, as retention knows it
         self.damage: list[Damage] = []                  # what recovery and readers found broken
         self.rewrites = 0                               # times that compaction has put cleaned segments in place
-        self.on_committed: Callable[[Partition, list[Event]], None] = _ignore
+        self.on_committed: Callable[[Partition, Run], None] = _ignore
+        self.on_settled: Callable[[Partition, int, set[str] | None], None] = _ignore_settled
+        self.watchers: dict[Callable[[], None], None] = {}      # called after each commit; they must not raise
         self._owner = owner
         self._group = OpenGroup(compact=settings.compact)
         self._again: WriteTask | None = None            # a commit that is to be tried again,
@@ -124,9 +126,12 @@ class Partition:
         self._roll_wanted = False
         self._reserved = max(read_reservation(segments[-1].fs, segments[-1].directory), 0)
         self._unsynced_bytes = 0
-        self._decoder = self.fresh_decoder()
-        self._cache = TailCache(tail_budget, self.end_offset)
-        self._reader = Reader(segments, self._decoder, owner.open_segments)
+        self.decoder = self.fresh_decoder()
+        self.producers = ProducerTable()
+        self.door = RawDoor(self, owner)
+        self._held_topics: set[str] | None = set()      # of what open transactions hold back; None: many, or unknown
+        self._cache = TailCache(tail_budget, self.high_watermark)
+        self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers)
         self._upkeep = Upkeep(self, owner)
         for segment in segments:
             self._adopt(segment)
@@ -173,7 +178,7 @@ class Partition:
         if not events:
             return
         ticket.waiting += 1
-        refusal = self._refusal()
+        refusal = self.refusal()
         if refusal is not None:
             for event in events:
                 event.partition = self
@@ -196,53 +201,36 @@ class Partition:
 
     def join(self, ticket: Ticket) -> None:
         """The ticket is not done before everything that was appended until now is committed, or refused."""
-        if self.next_offset > self.end_offset:
+        if self.next_offset > self.high_watermark:
             ticket.waiting += 1
             self._group.owe(self.next_offset, 0, ticket)
 
-    def append_raw(self, batch: bytes, ticket: Ticket) -> int:
+    def append_raw(self, batch: bytes, ticket: Ticket, terms: Terms | None = None, ask: Ask | None = None) -> Part:
         """Queue one RecordBatch of a Kafka producer as it is; only base offset and leader epoch are set.
 
-        Returns its base offset, -1 when it is refused: a checksum, record or codec that is not right is
-        PAYLOAD_INVALID, and so is a header of the node's own, since nobody asked here what its topic may be. What
-        becomes of it stands in the ticket's parts, also when a later commit fails.
+        Returns its part of the ticket, which is complete when the ticket is: what becomes of the batch stands there,
+        also when a later commit fails. A small batch has its offset at once, a large one when a thread has checked it.
+        ask: see door.py; None takes no headers of the node's own, and all else.
         """
-        ticket.waiting += 1
-        refusal = self._refusal()
-        base_offset = self.next_offset
-        if refusal is None:
-            try:
-                raw = self._accept(batch, base_offset)
-            except BatchError as error:
-                refusal = Refusal(Reason.PAYLOAD_INVALID, f"record batch: {error}")
-        if refusal is not None:
-            ticket.parts = [*ticket.parts, Part(self, -1, 0, refusal)]
-            self._owner.reject(ticket, self, None)
-            return -1
-        ticket.parts = [*ticket.parts, Part(self, base_offset, len(raw.events))]
-        self._group.add_raw(raw)
-        self._queued(base_offset + len(raw.events), len(batch), ticket)
-        return base_offset
+        return self.door.submit(batch, terms or _TERMS, ask or self._ask_nobody, ticket)
 
-    def _accept(self, batch: bytes, base_offset: int) -> RawBatch:
-        """Check everything about a batch from outside, so that readers need not."""
-        attributes = check_batch(batch).attributes
-        if attributes & (CONTROL_MASK | LOG_APPEND_TIME_MASK):
-            raise BatchError("control records and append times are the broker's to write")
-        placed = place(batch, base_offset, first_in_group=False)
-        header = check_header(placed)
-        if header.record_count == 0:
-            raise BatchError("no records")
-        plain = plain_batch(placed, header)
-        check_records(plain, header)
-        if OWN_HEADERS in plain and any(
-                name.startswith(OWN_HEADERS) for record in records(plain, header) for name, _ in record.headers):
-            raise BatchError("headers that begin with meshgate- are the node's to write")
-        events: list[Event] = []
-        self._decoder.events(plain, 0, header, 0, Verdicts(lambda topic: True), {}, events, _ALL)
-        return RawBatch(placed, base_offset, events)
+    def _ask_nobody(self, checked: Checked) -> Counter[str] | Refusal:
+        if checked.named or checked.foreign:
+            return Refusal(Reason.PAYLOAD_INVALID, "record batch: headers that begin with meshgate- are the node's",
+                           fault=Fault.RECORD)
+        return checked.topics or Counter({topic_of_key(self.settings, None): checked.records})
 
-    def _refusal(self) -> Refusal | None:
+    def append_checked(self, batch: RawBatch, ticket: Ticket) -> None:
+        """Queue a batch that begins at next_offset. The ticket's share was counted before. For the door."""
+        self._group.add_raw(batch)
+        self._queued(batch.next_offset, len(batch.data), ticket)
+
+    def owe(self, end_offset: int, ticket: Ticket) -> None:
+        """The ticket's share is done, or refused, together with what waits below end_offset. For the door."""
+        self._group.owe(end_offset, 0, ticket)
+
+    def refusal(self) -> Refusal | None:
+        """Why nothing can be appended now, None when it can."""
         if self.failed is not None or self.held_up is not None:
             return self.failed or self.held_up
         if self._full is not None:
@@ -266,18 +254,18 @@ class Partition:
         if self._again is not None:
             task, self._again = self._again, None
             return task
-        task = WriteTask(self, segment, self.end_offset)
+        task = WriteTask(self, segment, self.high_watermark)
         size = 0
         while self._group and size < GROUP_BYTES_MAX:
             try:
-                data, events = self._group.next_batch(first_in_group=size == 0)
+                data, content = self._group.next_batch(first_in_group=size == 0)
                 header = check_header(data)
                 assert header.base_offset == task.end_offset, "offsets must count up without gaps"
             except Exception:       # an adapter let an event through whose fields are not what their types say
                 log.exception("stream %s partition %d: cannot encode an event", self.stream, self.index)
                 task.failure = Refusal(Reason.PAYLOAD_INVALID, "an event that was published together cannot be stored")
                 return task
-            task.batches.append((header, events))
+            task.batches.append((header, content))
             task.pieces.append(data)
             task.end_offset = header.next_offset
             size += len(data)
@@ -286,7 +274,7 @@ class Partition:
             or segment.size + size > self.settings.segment_bytes
             or task.end_offset - segment.base_offset > RELATIVE_OFFSET_MAX
         ):
-            task.roll_at = self.end_offset
+            task.roll_at = self.high_watermark
         self._roll_wanted = False
         if self.settings.durability is Durability.FSYNC:
             task.sync = True
@@ -308,31 +296,77 @@ class Partition:
             log.info("stream %s partition %d: commits go on", self.stream, self.index)
         if task.failure is not None:
             return self._refuse_waiting(task.failure)
-        segment = self.segments[-1]
-        committed: list[Event] = []
-        if task.batches:
-            steady_ms = self._owner.steady_ms()
-            segment.age_from(steady_ms, steady_ms)
-        for header, events in task.batches:
-            segment.note(segment.size, header, [event.topic for event in events])
-            committed = events if not committed else committed + events
+        runs = self._take_batches(task)
         size = sum(map(len, task.pieces))
-        self.end_offset = task.end_offset
         self._reserved = max(self._reserved, task.reserve or 0)
-        self._cache.add(committed, sum(map(plain_size, task.batches, task.pieces)), task.end_offset)
         self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
         if task.sync:
             self._upkeep.synced()
         done, cost = self._group.paid(task.end_offset)
         self._owner.pending_bytes -= cost
+        held_from = self.end_offset                     # of what was held back by open transactions until now
+        held = held_from < task.start_offset
+        self.end_offset = end_offset = self.producers.first_open(self.high_watermark)
+
+        back = runs if held else [run for run in runs if not is_below(run, end_offset)]
+        settled, topics = held and end_offset > held_from, self._held_topics
+        self._hold_back(back, end_offset)
 
         def notify() -> None:
-            if committed:
-                self.on_committed(self, committed)
+            if settled:
+                self.on_settled(self, held_from, topics)
+            for run in () if held else runs:
+                if is_below(run, end_offset) and not self._is_hidden(run):
+                    self.on_committed(self, run)
             for ticket in done:
                 ticket.part_done()
+            for watcher in list(self.watchers):
+                watcher()
 
         return notify
+
+    def _take_batches(self, task: WriteTask) -> list[Run]:
+        """The batches of a task are durable. Returns them as runs for who wants their events."""
+        segment = self.segments[-1]
+        steady_ms = self._owner.steady_ms() if task.batches else 0
+        if task.batches:
+            segment.age_from(steady_ms, steady_ms)
+        runs: list[Run] = []
+        raw = False
+        for header, content in task.batches:
+            segment.note(segment.size, header, topics_of(content))
+            last = runs[-1] if runs else None
+            if isinstance(content, RawBatch):
+                raw = True
+                runs.append(content)
+                if header.producer_id >= 0:
+                    self.producers.committed(header, steady_ms, content.kind)
+            elif isinstance(last, list):
+                runs[-1] = last + content
+            else:
+                runs.append(content)
+        self.high_watermark = task.end_offset
+        if raw or self.producers.open:                  # what was not made into events is not kept as such
+            self._cache.skip(task.end_offset)
+        elif runs and isinstance(runs[0], list):
+            self._cache.add(runs[0], sum(map(len, task.pieces)), task.end_offset)
+        else:
+            self._cache.add([], 0, task.end_offset)
+        return runs
+
+    def _hold_back(self, runs: list[Run], end_offset: int) -> None:
+        """Remember the topics of what an open transaction holds back, to know whom to tell when it ends."""
+        if end_offset == self.high_watermark:
+            self._held_topics = set()
+        elif self._held_topics is not None:
+            for run in runs:
+                self._held_topics = self._held_topics | set(topics_of(run))
+            if len(self._held_topics) > HELD_TOPICS_MAX:
+                self._held_topics = None
+
+    def _is_hidden(self, run: Run) -> bool:
+        return isinstance(run, RawBatch) and self.producers.hides(run.header.attributes, run.header.producer_id,
+                                                                  run.base_offset)
 
     def _try_again(self, task: WriteTask, shortage: str) -> Callable[[], None]:
         """The machine is short of descriptors or memory: keep the commit for later, and for not too long."""
@@ -364,7 +398,8 @@ class Partition:
         refused, cost = self._group.clear()
         self._owner.pending_bytes -= cost
         self._again = None
-        self.next_offset = self.end_offset
+        self.next_offset = self.high_watermark
+        self.producers.refused()
 
         def notify() -> None:
             for ticket in refused:
@@ -385,12 +420,13 @@ class Partition:
         verdicts = Verdicts(wanted, patterns)
         events: list[Event] = []
         scanned = 0
-        if offset < self._cache.first_offset:
-            offset, scanned = self._reader.scan(
-                offset, self._cache.first_offset, verdicts, events, max_events, max_scanned
-            )
-            if offset < self._cache.first_offset:
+        in_files = min(self._cache.first_offset, self.end_offset)
+        if offset < in_files:
+            offset, scanned = self._reader.scan(offset, in_files, verdicts, events, max_events, max_scanned)
+            if offset < in_files:
                 return Scan(events, offset, scanned)
+        if offset >= self.end_offset:
+            return Scan(events, offset, scanned)
         for group in self._cache.groups_from(offset):
             if len(events) >= max_events or scanned >= max_scanned:
                 return Scan(events, offset, scanned)
@@ -476,7 +512,7 @@ class Partition:
         self.kept_from = self.start_offset
         for segment in gone:
             self._reader.forget(segment)
-        self._cache.drop_before(self.start_offset, self.end_offset)
+        self._cache.drop_before(self.start_offset, self.high_watermark)
 
     def replace_segments(self, bases: list[int], new: Segment) -> None:
         """Put a cleaned segment in the place of those with these base offsets."""
@@ -488,7 +524,7 @@ class Partition:
         self._adopt(new)
         for segment in old:
             self._reader.forget(segment)
-        self._cache.drop_before(new.next_offset, self.end_offset)
+        self._cache.drop_before(new.next_offset, self.high_watermark)
 
     def close(self) -> None:
         """Cut the reserved space off the active segment, sync it and save its checkpoint. Nothing may be under way."""

@@ -13,7 +13,8 @@ import msgspec
 
 from routing.event import Event
 from routing.log.handles import OpenSegments
-from routing.log.records.batch import CODEC_MASK, HEADER_BYTES
+from routing.log.producing.producers import HIDEABLE, ProducerTable
+from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchHeader
 from routing.log.records.decode import Decoder, Seen, plain_batch
 from routing.log.records.prints import Probes, may_hold
 from routing.log.records.verdicts import Verdicts
@@ -40,15 +41,17 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_open", "_unfinished", "patient", "segments")
+    __slots__ = ("_decoder", "_hints", "_open", "_producers", "_unfinished", "patient", "segments")
 
-    def __init__(self, segments: list[Segment], decoder: Decoder, open_segments: OpenSegments) -> None:
-        """segments: the partition's own list, which grows and shrinks."""
+    def __init__(self, segments: list[Segment], decoder: Decoder, open_segments: OpenSegments,
+                 producers: ProducerTable) -> None:
+        """segments: the partition's own list, which grows and shrinks. producers: which batches nobody is to see."""
         self.segments = segments
         self.patient = True         # a page that cannot be read is tried again before it counts as damage
         self._decoder = decoder
         self._hints: OrderedDict[int, Hint] = OrderedDict()
         self._open = open_segments
+        self._producers = producers
         self._unfinished: tuple[Segment, Found] | None = None
 
     def forget(self, segment: Segment) -> None:
@@ -101,6 +104,10 @@ class Reader:
             if header.base_offset >= end:
                 self._remember(offset, Hint(segment, found.position, header.base_offset))
                 break
+            if header.attributes & HIDEABLE and self._hides(header):
+                offset = header.next_offset
+                scanned += 1
+                continue
             data, at = found.data, found.at
             if header.attributes & CODEC_MASK:
                 data, at = plain_batch(found.raw(), header), 0
@@ -119,6 +126,9 @@ class Reader:
                 self._remember(offset, Hint(segment, found.position + header.size, offset))
                 return offset, scanned
         return max(offset, end), scanned
+
+    def _hides(self, header: BatchHeader) -> bool:
+        return self._producers.hides(header.attributes, header.producer_id, header.base_offset)
 
     def _batches(self, hint: Hint) -> Iterator[Found]:
         """The batches from a place on. The one that the last scan stopped in need not be read again."""
@@ -215,7 +225,7 @@ class Reader:
             index = summary.block_index(offset)
             block = summary.blocks[index]
             if block.first_offset == offset and block.numbers is not None and block.counts is not None and (
-                    end == self._block_end(segment, offset)):
+                    end == self._block_end(segment, offset)) and not self._producers.aborted_between(offset, end):
                 counts = {summary.topics[number]: count for number, count in zip(block.numbers, block.counts)}
                 return Tally(counts, end, SKIP_COST + len(counts) // TOPICS_PER_EVENT)
             if block.numbers is None and block.prints is not None and not may_hold(block.prints, probes):
@@ -234,7 +244,10 @@ class Reader:
             self._use(segment)
             start = segment.offset_before_time(timestamp_ms)
             for found in segment.batches(*segment.locate(start)):
-                if found.header.max_timestamp < timestamp_ms or not found.header.record_count:
+                header = found.header
+                if header.max_timestamp < timestamp_ms or not header.record_count:
+                    continue
+                if header.attributes & HIDEABLE and self._hides(header):
                     continue
                 offset = self._first_since(found, timestamp_ms)
                 if offset is not None:

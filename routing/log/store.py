@@ -96,7 +96,8 @@ class LocalStore:
         self._call_on_loop = call_on_loop
         self._tail_budget = TailBudget(tail_cache_bytes)
         self._dirty: dict[Partition, None] = {}
-        self._rejected: list[tuple[Ticket, Partition, Refusal | None]] = []
+        self._rejected: list[tuple[Ticket, Partition, Refusal]] = []
+        self._answered: list[Ticket] = []
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
         self._committing: dict[Partition, WriteTask] = {}
@@ -116,6 +117,7 @@ class LocalStore:
             raise StorageError(f"{error.filename or root}: {error.strerror}") from error
         self._writer: Writer = (spawn_writer or ParallelWriter)("meshgate-log-writer")
         self._keeper: Writer = (spawn_writer or ThreadWriter)("meshgate-log-keeper")
+        self._checker: Writer = (spawn_writer or ThreadWriter)("meshgate-log-checker")
 
     # ------------------------------------------------------------------------------------------------ streams
 
@@ -196,9 +198,17 @@ class LocalStore:
         """The partition has something to write."""
         self._dirty[partition] = None
 
-    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal | None) -> None:
-        """Refuse a ticket's share with the next kick: never within append. None: the ticket knows the refusal."""
+    def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None:
+        """Refuse a ticket's share with the next kick: never within append."""
         self._rejected.append((ticket, partition, refusal))
+
+    def answer(self, ticket: Ticket) -> None:
+        """One share of a ticket is done, whatever came of it: say so with the next kick, never within the call."""
+        self._answered.append(ticket)
+
+    def check(self, work: Callable[[], None]) -> None:
+        """Run work on the checker thread: batches that would hold the loop."""
+        self._checker.submit(work)
 
     def later(self, work: Callable[[], None]) -> None:
         """Run work on the keeper thread."""
@@ -213,10 +223,11 @@ class LocalStore:
         if self._rejected:
             rejected, self._rejected = self._rejected, []
             for ticket, partition, refusal in rejected:
-                if refusal is None:
-                    ticket.part_done()
-                else:
-                    ticket.part_failed(partition, refusal)
+                ticket.part_failed(partition, refusal)
+        if self._answered:
+            answered, self._answered = self._answered, []
+            for ticket in answered:
+                ticket.part_done()
         if not self._dirty or self._gathering:
             return
         now_s = self.clock_s()
@@ -307,6 +318,8 @@ class LocalStore:
         self._closed = True
         self._gather = None             # nothing waits any more
         self._gathering = False
+        self._checker.close()
+        self._checker = InlineWriter("")
         self._keeper.close()
         self._keeper = InlineWriter("")
         self._writer.close()
@@ -314,7 +327,7 @@ class LocalStore:
         self._call_on_loop = _run_now
         self.is_closing = True
         self._take_done()
-        while self._dirty or self._rejected:
+        while self._dirty or self._rejected or self._answered:
             self.kick()
         for partition in self.partitions:
             partition.close()

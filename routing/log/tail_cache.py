@@ -74,6 +74,13 @@ class TailCache:
             while self._bytes > self._budget.share_bytes and len(self._groups) > 1:
                 self._leave()
 
+    def skip(self, end_offset: int) -> None:
+        """What was committed up to end_offset is not kept: forget everything before it."""
+        self._end_offset = end_offset
+        while self._groups:
+            self._leave()
+        self.first_offset = end_offset
+
     def drop_group(self, first_offset: int) -> None:
         """Forget the oldest group, if it is the one that begins there. For TailBudget."""
         if self._groups and self._groups[0][0] == first_offset:

@@ -17,10 +17,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from routing.errors import Reason, Refusal
-from routing.event import Event
 from routing.log.committing.offsets import save_reservation
 from routing.log.crash import crash_point
 from routing.log.fs import SHORTAGE
+from routing.log.producing.raw import Run
 from routing.log.records.batch import BatchHeader
 from routing.log.segments.index import IndexBuilder
 from routing.log.segments.segment import Segment
@@ -46,7 +46,7 @@ class WriteTask:
 
     __slots__ = (
         "batches", "end_offset", "failure", "partition", "pieces", "reserve", "roll_at", "rolled", "segment",
-        "shortage", "sync",
+        "shortage", "start_offset", "sync",
     )
 
     def __init__(self, partition: Partition, segment: Segment, end_offset: int) -> None:
@@ -56,8 +56,9 @@ class WriteTask:
         self.roll_at: int | None = None         # start a new segment at this offset first
         self.reserve: int | None = None         # reserve offsets up to here first
         self.pieces: list[bytes] = []           # the encoded batches
-        self.batches: list[tuple[BatchHeader, list[Event]]] = []
-        self.end_offset = end_offset            # of the partition when all is written
+        self.batches: list[tuple[BatchHeader, Run]] = []
+        self.start_offset = end_offset          # of the partition before,
+        self.end_offset = end_offset            # and when all is written
         self.rolled: Segment | None = None      # the new segment
         self.failure: Refusal | None = None
         self.shortage: str | None = None        # what the machine is short of: try again

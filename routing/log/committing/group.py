@@ -6,20 +6,11 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 from routing.event import Event
-from routing.log.records.batch import BATCH_BYTES, BATCH_BYTES_MAX, place
+from routing.log.producing.raw import RawBatch, Run
+from routing.log.records.batch import BATCH_BYTES, BATCH_BYTES_MAX
 from routing.log.records.encode import Encoder
 from routing.ticket import Ticket
-
-
-class RawBatch(msgspec.Struct, frozen=True):
-    """A batch of a Kafka producer that waits, and its events."""
-
-    data: bytes
-    base_offset: int
-    events: list[Event]
 
 
 class OpenGroup:
@@ -49,12 +40,12 @@ class OpenGroup:
         """The ticket is done when everything below end_offset is durable. cost: bytes that it holds in memory."""
         self._tickets.append((end_offset, cost, ticket))
 
-    def next_batch(self, *, first_in_group: bool) -> tuple[bytes, list[Event]]:
+    def next_batch(self, *, first_in_group: bool) -> tuple[bytes, Run]:
         """Take the next batch off the group."""
         waiting = self._waiting[0]
         if isinstance(waiting, RawBatch):
             del self._waiting[0]
-            return place(waiting.data, waiting.base_offset, first_in_group=first_in_group), waiting.events
+            return waiting.placed(first_in_group=first_in_group), waiting
         # What is appended together to a compacted stream becomes durable together: one batch, up to 64 MiB.
         bytes_max = BATCH_BYTES_MAX // 2 if self.compact else BATCH_BYTES
         data, after = self._encoder.encode(

@@ -49,6 +49,7 @@ BATCH_BYTES_MAX = 128 * 1024 * 1024         # a longer declared length is damage
 
 CODEC_MASK = 0x07
 LOG_APPEND_TIME_MASK = 0x08
+TRANSACTIONAL_MASK = 0x10
 CONTROL_MASK = 0x20
 
 
@@ -149,6 +150,14 @@ def build_batch(
     epoch = FIRST_IN_GROUP if first_in_group else LATER_IN_GROUP
     prefix = struct.pack(">qiibI", base_offset, len(records) + HEADER_BYTES - _PREFIX_BYTES, epoch, 2, crc)
     return b"".join((prefix, checked, records))
+
+
+def rebuild(header: BatchHeader, records: bytes) -> bytes:
+    """The batch of this header with other records, as many as before, and not compressed."""
+    return build_batch(
+        header.base_offset, header.last_offset_delta, header.base_timestamp, header.max_timestamp,
+        header.record_count, records, first_in_group=False, attributes=header.attributes & ~CODEC_MASK,
+        producer=(header.producer_id, header.producer_epoch, header.base_sequence))
 
 
 def encode_varint(value: int) -> bytes:

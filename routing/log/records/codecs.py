@@ -16,6 +16,14 @@ from routing.log.records.batch import BatchError
 
 EXPANDED_BYTES_MAX = 16 * 1024 * 1024       # of one batch; a 1 KiB gzip can declare 1 GiB (hostile.md, line 64)
 
+
+class CodecError(BatchError):
+    """A compression that is not known, or not available here."""
+
+
+class ExpandsTooMuch(BatchError):
+    """More comes out than is taken."""
+
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _NAMES = {_GZIP: "gzip", _SNAPPY: "snappy", _LZ4: "lz4", _ZSTD: "zstd"}
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
@@ -34,34 +42,34 @@ def available(codec: int) -> bool:
     return codec in (0, _GZIP) or (codec in _NAMES and importlib.util.find_spec("cramjam") is not None)
 
 
-def expand(codec: int, data: bytes) -> bytes:
-    """The records of a compressed batch. Raises BatchError: unknown codec, broken data, or too much of it."""
+def expand(codec: int, data: bytes, bytes_max: int = EXPANDED_BYTES_MAX) -> bytes:
+    """The records of a compressed batch. Raises CodecError, ExpandsTooMuch (bytes_max), BatchError: broken data."""
     if not available(codec):
-        raise BatchError(f"the codec {_NAMES.get(codec, codec)} is not available here")
+        raise CodecError(f"the codec {_NAMES.get(codec, codec)} is not available here")
     try:
-        return _EXPANDERS[codec](data)
+        return _EXPANDERS[codec](data, bytes_max)
     except BatchError:
         raise
     except Exception as error:  # cramjam raises its own classes
         raise BatchError(f"{_NAMES[codec]}: cannot decompress: {error}") from None
 
 
-def _gzip(data: bytes) -> bytes:
+def _gzip(data: bytes, bytes_max: int) -> bytes:
     expander = zlib.decompressobj(wbits=31)
-    out = expander.decompress(data, EXPANDED_BYTES_MAX + 1)
-    if len(out) > EXPANDED_BYTES_MAX:
-        raise _too_large()
+    out = expander.decompress(data, bytes_max + 1)
+    if len(out) > bytes_max:
+        raise _too_large(bytes_max)
     if not expander.eof:
         raise BatchError("gzip: the data end early")
     return out
 
 
-def _snappy(data: bytes) -> bytes:
+def _snappy(data: bytes, bytes_max: int) -> bytes:
     """Raw snappy, or Java's framing: 16 bytes, then blocks of length (4 bytes) and raw snappy."""
     if not data.startswith(_XERIAL_MAGIC):
-        return _raw_snappy(data, EXPANDED_BYTES_MAX)
+        return _raw_snappy(data, bytes_max)
     blocks: list[bytes] = []
-    room = EXPANDED_BYTES_MAX
+    room = bytes_max
     position = _XERIAL_HEADER_BYTES
     while position < len(data):
         (size,) = struct.unpack_from(">i", data, position)
@@ -82,33 +90,35 @@ def _raw_snappy(data: bytes, room: int) -> bytes:
         if byte < 0x80:
             break
     if length > room:
-        raise _too_large()
+        raise _too_large(room)
     output = bytearray(length)
     return bytes(output[:_module("snappy").decompress_raw_into(data, output)])
 
 
-def _framed(name: str) -> Callable[[bytes], bytes]:
-    def expand_framed(data: bytes) -> bytes:
+def _framed(name: str) -> Callable[[bytes, int], bytes]:
+    def expand_framed(data: bytes, bytes_max: int) -> bytes:
         size = max(64 * 1024, len(data) * 4)
         while True:                         # grow by need: the frame need not say how large it is
-            output = bytearray(min(size, EXPANDED_BYTES_MAX))
+            output = bytearray(min(size, bytes_max))
             try:
                 return bytes(output[:_module(name).decompress_into(data, output)])
-            except Exception:
-                if size >= EXPANDED_BYTES_MAX:
+            except Exception as error:
+                if "whole buffer" not in str(error):        # broken: more room would not help
                     raise
+                if size >= bytes_max:
+                    raise _too_large(bytes_max) from None
                 size *= 8
     return expand_framed
 
 
-def _too_large() -> BatchError:
-    return BatchError(f"a batch expands to more than {EXPANDED_BYTES_MAX} bytes")
+def _too_large(bytes_max: int) -> BatchError:
+    return ExpandsTooMuch(f"a batch expands to more than {bytes_max} bytes")
 
 
 def _module(name: str) -> _Module:
     return cast(_Module, getattr(importlib.import_module("cramjam"), name))
 
 
-_EXPANDERS: dict[int, Callable[[bytes], bytes]] = {
+_EXPANDERS: dict[int, Callable[[bytes, int], bytes]] = {
     _GZIP: _gzip, _SNAPPY: _snappy, _LZ4: _framed("lz4"), _ZSTD: _framed("zstd"),
 }

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from routing.event import Event, Headers, OriginPartition, Properties
+from routing.event import Event, Headers, OriginPartition, Properties, with_null_key, with_null_payload
 from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.records.codecs import expand
 from routing.log.records.fields import NODES_OWN, ORIGIN_DIGITS, ORIGIN_MARK, Fields, RawHeader, read_fields
@@ -117,15 +117,15 @@ Shared: TypeAlias = tuple[
     str | None, bytes, int, int, str, Headers, Properties | None, bool, OriginPartition | None, int]
 Seen: TypeAlias = dict[bytes, Shared | None]       # header bytes -> what they say; None: the topic is not wanted
 
-# size (2), attributes, timestamp delta (1), offset delta (1 or 2), key size (1)
-_Head: TypeAlias = Callable[[bytes, int], tuple[int, int, int, int]]
-_HEAD_1 = cast(_Head, struct.Struct("BBxBxB").unpack_from)
-_HEAD_2 = cast(_Head, struct.Struct("BBxBxxB").unpack_from)
+# size (2), attributes, timestamp delta (1), offset delta (1 or 2, of which the last byte), key size (1)
+_Head: TypeAlias = Callable[[bytes, int], tuple[int, int, int, int, int]]
+_HEAD_1 = cast(_Head, struct.Struct("BBxBBB").unpack_from)
+_HEAD_2 = cast(_Head, struct.Struct("BBxBxBB").unpack_from)
 
 
-def _no_head(data: bytes, position: int) -> tuple[int, int, int, int]:
+def _no_head(data: bytes, position: int) -> tuple[int, int, int, int, int]:
     """Takes the place of the unpackers where offset deltas cannot be guessed: sends every record the long way."""
-    return 0, 0, 0, 0
+    return 0, 0, 0, 0, 0
 
 
 def _long_head(data: bytes, position: int) -> tuple[int, int, int, int, int, int]:
@@ -185,7 +185,8 @@ class Decoder:
         position = at + relative
         while index < count:
             # The usual record has two bytes of size and one of timestamp delta, and its offset delta is its index,
-            # so that one unpack gives all that is needed up to the key. Everything else goes the long way.
+            # so that one unpack gives all that is needed up to the key. Everything else goes the long way, also an
+            # offset delta with more bytes than it needs, which a Kafka producer may write.
             if index < 64:
                 unpack, key_from, stop = _HEAD_1, 6, 64
             else:
@@ -196,8 +197,8 @@ class Decoder:
                 stop = count
             for index in range(index, stop):  # noqa: B020  # go on where the last stretch ended
                 start = position
-                size_low, size_high, delta, key_size = unpack(data, position)
-                if size_low > 0x7F > size_high and delta < 0x80 and key_size < 0x80:
+                size_low, size_high, delta, offset_end, key_size = unpack(data, position)
+                if size_low > 0x7F > size_high and delta < 0x80 and offset_end < 0x80 and key_size < 0x80:
                     end = position + 2 + ((size_low & 0x7F | size_high << 7) >> 1)
                     key_at = position + key_from
                     position = key_at + (key_size >> 1)
@@ -217,6 +218,7 @@ class Decoder:
                 else:
                     value_size, value_at = read_varint(data, position)
                     value_end = value_at + value_size
+                    value_size = 0                          # which is not null, and no more is asked of it
                 position = end
                 header_part = data[value_end:end - ORIGIN_DIGITS if replicas else end]
                 try:
@@ -233,8 +235,13 @@ class Decoder:
                 topic, topic_bytes, topic_size, qos, publisher, headers, properties, retain, origin, flow = fields
                 if key_size == topic_size and data.startswith(topic_bytes, key_at):
                     key = None
+                elif key_size & 1:
+                    key = None
+                    properties = with_null_key(properties)
                 else:
-                    key = None if key_size & 1 else data[key_at:key_at + (key_size >> 1)]
+                    key = data[key_at:key_at + (key_size >> 1)]
+                if value_size == 1:
+                    properties = with_null_payload(properties)
                 if topic is None:
                     topic = self._topic_of_key(key)
                     if not wanted[topic]:

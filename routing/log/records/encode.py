@@ -175,9 +175,10 @@ class Encoder:
             if event.origin is not None:
                 header_part += b"%016x" % event.origin_offset
         payload = event.payload
+        is_null = not payload and (tombstones or (event.properties is not None and event.properties.null_payload))
         body = b"".join((
             b"\0", varint(timestamp_delta), varint(offset_delta), key_part,
-            _NULL if tombstones and not payload else varint(len(payload)), payload, header_part,
+            _NULL if is_null else varint(len(payload)), payload, header_part,
         ))
         return varint(len(body)) + body
 
@@ -189,7 +190,8 @@ def _content_type(properties: Properties | None) -> str | None:
     if (
         properties.expires_at_ms is not None or properties.reply_to is not None or properties.correlation is not None
         or properties.message_id is not None or properties.priority is not None or properties.payload_is_text
-        or properties.mqtt_packet_id is not None
+        or properties.mqtt_packet_id is not None or properties.dead_letter is not None
+        or properties.null_key or properties.null_payload
     ):
         return None
     found = properties.content_type
@@ -197,6 +199,8 @@ def _content_type(properties: Properties | None) -> str | None:
 
 
 def _key_part(event: Event) -> bytes:
+    if event.key is None and event.properties is not None and event.properties.null_key:
+        return _NULL
     key = event.key if event.key is not None else event.topic.encode("utf-8", "replace")
     return varint(len(key)) + key
 

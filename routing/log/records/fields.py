@@ -94,7 +94,11 @@ def _user_headers(headers: Headers) -> Iterator[RawHeader]:
 
 
 def _stored_name(name: str) -> bytes:
-    raw = _utf8(name)
+    return stored_name(_utf8(name))
+
+
+def stored_name(raw: bytes) -> bytes:
+    """The name under which a client's header is stored: never one of ours."""
     return _ESCAPE + raw if raw.startswith(_OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
 
 

@@ -25,7 +25,7 @@ from routing.log.committing.offsets import RESERVED, read_reservation
 from routing.log.committing.offsets import UNKNOWN as UNKNOWN_RESERVATION
 from routing.log.compaction import empty_batch
 from routing.log.fs import FileSystem
-from routing.log.records.batch import FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
+from routing.log.records.batch import CONTROL_MASK, FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
 from routing.log.records.decode import Decoder, plain_batch
 from routing.log.records.verdicts import Verdicts
 from routing.log.recovery.inventory import OFFSET_MAX, take_stock
@@ -245,6 +245,8 @@ def is_zero(segment: Segment, start: int, end: int) -> bool:
 
 
 def _topics(batch: bytes, header: BatchHeader, decoder: Decoder) -> list[str]:
+    if header.attributes & CONTROL_MASK:
+        return []
     events: list[Event] = []
     decoder.events(plain_batch(batch, header), 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
     return [event.topic for event in events]

@@ -9,7 +9,7 @@ The file stays as it is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -211,12 +211,13 @@ class Segment:
 
     # -------------------------------------------------------------------------------------------- growing
 
-    def committed(self, header: BatchHeader, topics: list[str]) -> None:
+    def committed(self, header: BatchHeader, topics: Iterable[str]) -> None:
         """One more batch is in the file, at the end."""
         assert header.base_offset == self.next_offset and self.builder is not None
         self.note(self.size, header, topics)
 
-    def note(self, position: int, header: BatchHeader, topics: list[str]) -> None:
+    def note(self, position: int, header: BatchHeader, topics: Iterable[str]) -> None:
+        """topics: of the records, repeats kept, or a Counter of them."""
         assert self.builder is not None
         self.builder.add(position, header)
         self.summary().add(position, header, topics)

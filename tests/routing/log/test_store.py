@@ -158,7 +158,7 @@ def store(tmp_path):
 def produce(store, partition, batch):
     """Append a raw batch as the Kafka adapter will. Returns base offset and ticket, before the commit."""
     ticket = Ticket([Event("kafka", b"", 1, partition=partition)])
-    offset = partition.append_raw(batch, ticket)
+    offset = partition.append_raw(batch, ticket).base_offset
     ticket.part_done()
     return offset, ticket
 
@@ -228,7 +228,7 @@ def test_a_raw_batch_whose_commit_fails_later_is_not_acked(tmp_path, call):
     store = make_store(tmp_path, fs=disk)
     partition = open_partition(store)
     ticket = Ticket(())
-    assert partition.append_raw(kafka_batch(MESSAGES), ticket) == 0
+    assert partition.append_raw(kafka_batch(MESSAGES), ticket).base_offset == 0
     ticket.part_done()
     disk.faults.fail(call)
     store.commit()
