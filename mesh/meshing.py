@@ -161,6 +161,6 @@ class Meshing:
 def streams_of(router: Router) -> Iterable[StreamInfo]:
     """What others may pull from this node."""
     return [
-        StreamInfo(stream.name, len(stream.partitions), tuple(stream.settings.capture))
+        StreamInfo(stream.name, len(stream.partitions), stream.filters)
         for stream in router.streams if stream.settings.capture
     ]

@@ -75,8 +75,7 @@ def with_null_payload(properties: Properties | None) -> Properties:
 
 
 def has_null_payload(event: Event) -> bool:
-    """True when the event has no payload at all, not even an empty one. Protocols that know no such thing show it empty.
-    """
+    """True when there is no payload, not even an empty one. Protocols that know no such thing show it as empty."""
     return not event.payload and event.properties is not None and event.properties.null_payload
 
 

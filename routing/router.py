@@ -205,6 +205,19 @@ class Router:
             self._gather.published(publisher)
         return self.raw.publish(stream, partition, batch, publisher)
 
+    def may_fetch(self, identity: Identity, stream: str) -> Refusal | None:
+        """Whoever reads record batches as they are reads all that the stream holds, so he must be allowed to."""
+        found = self.streams.by_name.get(stream)
+        if found is None:
+            return Refusal(Reason.NOT_FOUND, f"there is no stream {stream}")
+        for pattern in found.filters:
+            refusal = self.rights.check_subscribe(identity, pattern)
+            if refusal is not None:
+                return refusal
+        if not self.rights.may_read_all(identity, found.filters):
+            return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {identity.user} part of the stream {stream}")
+        return None
+
     def _take_each(self, ticket: Ticket, start: int, run: list[Event], route: Route, publisher: Publisher,
                    appends: dict[Partition, list[Event]]) -> list[Event]:
         """Look at every event of a run; start is the index of the first one. Returns those that go on."""

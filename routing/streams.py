@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from routing.filter_trie import FilterTrie
 from routing.settings import StreamSettings
-from routing.topic import filters_intersect, specificity
+from routing.topic import filter_covers, filters_intersect, specificity
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -22,19 +22,30 @@ INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon 
 class Stream:
     """A durable named log: its settings and its partitions."""
 
-    __slots__ = ("name", "order", "partitions", "settings")
+    __slots__ = ("filters", "name", "order", "partitions", "settings")
 
     def __init__(self, settings: StreamSettings, partitions: list[Partition]) -> None:
         self.name = settings.name
         self.settings = settings
         self.partitions = partitions
         self.order = 0                                  # of their opening
+        self.filters = stream_filters(settings)         # all topics that its events can have
 
     def partition_for(self, key: bytes) -> Partition:
         """The partition of a key, chosen as Kafka's default partitioner does it, so that clients agree with us."""
         if len(self.partitions) == 1:
             return self.partitions[0]
         return self.partitions[(murmur2(key) & 0x7FFFFFFF) % len(self.partitions)]
+
+
+def stream_filters(settings: StreamSettings) -> tuple[str, ...]:
+    """All topics that its events can have: those it captures, and its own, of records that name none."""
+    own = settings.name if settings.topic is None else settings.topic.replace("{key}", "+")
+    if "+" in own:                                  # a level that is part text, part key, may be any
+        own = "/".join("+" if "+" in level else level for level in own.split("/"))
+    if any(filter_covers(pattern, own) for pattern in settings.capture):
+        return settings.capture
+    return (*settings.capture, own)
 
 
 class _Capture(NamedTuple):
@@ -79,6 +90,7 @@ class StreamTable:
         for pattern in settings.capture:
             self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
         stream.settings = settings
+        stream.filters = stream_filters(settings)
         for partition in stream.partitions:
             partition.settings = settings
 
@@ -138,7 +150,7 @@ class StreamTable:
             partition
             for stream in (self.by_name.values() if among is None else among)
             if (not names or stream.name in names)
-            and any(filters_intersect(pattern, capture) for pattern in wanted for capture in stream.settings.capture)
+            and any(filters_intersect(pattern, capture) for pattern in wanted for capture in stream.filters)
             for partition in stream.partitions
         ]
 

@@ -19,6 +19,7 @@ from routing.errors import StorageError
 # The machine is short of something that others have and give back: no fault of the disk, so it is worth another try.
 SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EINTR))
 
+_READ_CACHED = getattr(os, "RWF_NOWAIT", None)      # Linux; elsewhere a read waits for the disk
 _datasync = getattr(os, "fdatasync", os.fsync)      # not on every Unix
 
 
@@ -26,6 +27,7 @@ class File(Protocol):
     """One open file. Positions are absolute: there is no file pointer to lose track of."""
 
     def pread(self, size: int, position: int) -> bytes: ...
+    def pread_cached(self, size: int, position: int) -> bytes | None: ...      # None: the disk would be asked
     def pwrite(self, data: bytes, position: int) -> int: ...
     def datasync(self) -> None: ...
     def truncate(self, size: int) -> None: ...
@@ -59,6 +61,23 @@ class RealFile:
 
     def pread(self, size: int, position: int) -> bytes:
         return os.pread(self._handle, size, position)
+
+    def pread_cached(self, size: int, position: int) -> bytes | None:
+        """Only what the page cache holds. Where the system cannot tell, the disk is asked."""
+        if _READ_CACHED is None:
+            return os.pread(self._handle, size, position)
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._handle, [buffer], position, _READ_CACHED)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                raise
+            return os.pread(self._handle, size, position)
+        if count < size and position + count < os.fstat(self._handle).st_size:
+            return None
+        return bytes(buffer) if count == size else bytes(memoryview(buffer)[:count])
 
     def pwrite(self, data: bytes, position: int) -> int:
         return os.pwrite(self._handle, data, position)

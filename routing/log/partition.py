@@ -18,6 +18,7 @@ from routing.event import Event
 from routing.log.committing.commit import WriteTask
 from routing.log.committing.group import OpenGroup
 from routing.log.committing.offsets import RESERVED, drop_reservation, read_reservation
+from routing.log.fetch import Answer, Fetched, Fetcher, OutOfRange
 from routing.log.handles import OpenSegments
 from routing.log.producing.door import Ask, RawDoor
 from routing.log.producing.producers import ProducerTable
@@ -78,6 +79,7 @@ class Owner(Protocol):
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
     def answer(self, ticket: Ticket) -> None: ...
+    def read_aside(self, work: Callable[[], None]) -> None: ...
     def check(self, work: Callable[[], None]) -> None: ...
     def kick(self) -> None: ...
     def dirty(self, partition: Partition) -> None: ...
@@ -132,6 +134,7 @@ class Partition:
         self._held_topics: set[str] | None = set()      # of what open transactions hold back; None: many, or unknown
         self._cache = TailCache(tail_budget, self.high_watermark)
         self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers)
+        self._fetcher = Fetcher(segments, self._reader, owner)
         self._upkeep = Upkeep(self, owner)
         for segment in segments:
             self._adopt(segment)
@@ -454,6 +457,23 @@ class Partition:
         """Whole RecordBatches from the one that holds offset (or the next there is): at least one, if there is one."""
         return self._reader.read(max(offset, self.start_offset), max_bytes)
 
+    def fetch(self, offset: int, max_bytes: int, *, committed: bool = False, done: Answer | None = None,
+              ) -> Fetched | None:
+        """Whole stored batches from the one that holds offset, at least one if there is one. See fetch.py.
+
+        committed: only what is below every open transaction (Kafka's read_committed); else up to high_watermark. Those
+        of aborted transactions are in it: see producers.aborted_between(offset, next_offset).
+        None: the disk is asked, and done is called later on the loop, with the batches or a StorageError. Without done
+        the loop waits. Raises OutOfRange, and StorageError when the file cannot be read now.
+        """
+        end_offset = self.end_offset if committed else self.high_watermark
+        if not self.start_offset <= offset <= self.high_watermark:
+            raise OutOfRange(f"{self.stream}/{self.index} holds {self.start_offset} to {self.high_watermark}, "
+                             f"not {offset}")
+        if offset >= end_offset:
+            return Fetched(b"", offset)
+        return self._fetcher.fetch(offset, end_offset, max_bytes, done)
+
     def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None) -> Tally:
         """How often each topic stands in the committed events from offset on, as far as one step goes.
 
@@ -477,6 +497,16 @@ class Partition:
         """The first offset whose timestamp is timestamp_ms or later; end_offset when there is none."""
         found = self._reader.offset_for_time(timestamp_ms)
         return self.end_offset if found is None else found
+
+    def find_time(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """The first offset whose timestamp is timestamp_ms or later, and that timestamp; None when there is none."""
+        offset = self._reader.offset_for_time(timestamp_ms)
+        event = None if offset is None or offset >= self.end_offset else self.event(offset)
+        return None if event is None else (event.offset, event.timestamp_ms)
+
+    def find_latest(self) -> tuple[int, int] | None:
+        """The first offset with the greatest timestamp of all, and that; None when the partition is empty. KIP-734."""
+        return self.find_time(max(segment.max_timestamp for segment in self.segments))
 
     def event(self, offset: int) -> Event | None:
         """The committed event at offset, None when there is none (any more)."""

@@ -68,7 +68,7 @@ class Reader:
         seen: Seen = {}
         scanned = 0
         while offset < until and scanned < max_scanned and len(events) < max_events:
-            segment, following = self._segment_of(offset)
+            segment, following = self.segment_of(offset)
             if offset >= segment.next_offset:               # a gap, which damage or compaction left
                 offset = min(following, until)
                 continue
@@ -195,7 +195,7 @@ class Reader:
         size = 0
         end = self.segments[-1].next_offset
         while offset < end:
-            segment, following = self._segment_of(offset)
+            segment, following = self.segment_of(offset)
             if offset >= segment.next_offset:
                 offset = following
                 continue
@@ -216,7 +216,7 @@ class Reader:
         """Count the events from offset on by topic: a whole block by its summary, or a piece of one by reading it."""
         if offset >= until:
             return Tally({}, until, 0)
-        segment, following = self._segment_of(offset)
+        segment, following = self.segment_of(offset)
         if offset >= segment.next_offset:
             return Tally({}, min(max(following, offset), until), 1)
         summary = segment.summary()
@@ -276,7 +276,7 @@ class Reader:
     def _index_of(self, offset: int) -> int:
         return max(0, bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1)
 
-    def _segment_of(self, offset: int) -> tuple[Segment, int]:
+    def segment_of(self, offset: int) -> tuple[Segment, int]:
         """The last segment that begins at or before offset, and where the one after it begins."""
         index = self._index_of(offset)
         segment = self.segments[index]

@@ -117,6 +117,7 @@ class LocalStore:
             raise StorageError(f"{error.filename or root}: {error.strerror}") from error
         self._writer: Writer = (spawn_writer or ParallelWriter)("meshgate-log-writer")
         self._keeper: Writer = (spawn_writer or ThreadWriter)("meshgate-log-keeper")
+        self._readers: Writer = (spawn_writer or ParallelWriter)("meshgate-log-reader")
         self._checker: Writer = (spawn_writer or ThreadWriter)("meshgate-log-checker")
 
     # ------------------------------------------------------------------------------------------------ streams
@@ -209,6 +210,10 @@ class LocalStore:
     def check(self, work: Callable[[], None]) -> None:
         """Run work on the checker thread: batches that would hold the loop."""
         self._checker.submit(work)
+
+    def read_aside(self, work: Callable[[], None]) -> None:
+        """Run work on a reader thread: what waits for the disk."""
+        self._readers.submit(work)
 
     def later(self, work: Callable[[], None]) -> None:
         """Run work on the keeper thread."""
@@ -318,6 +323,8 @@ class LocalStore:
         self._closed = True
         self._gather = None             # nothing waits any more
         self._gathering = False
+        self._readers.close()
+        self._readers = InlineWriter("")
         self._checker.close()
         self._checker = InlineWriter("")
         self._keeper.close()

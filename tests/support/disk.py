@@ -39,6 +39,9 @@ class SimulatedFile:
         assert not self.closed
         return bytes(self._inode.content[position:position + size])
 
+    def pread_cached(self, size: int, position: int) -> bytes | None:
+        return self.pread(size, position)
+
     def pwrite(self, data: bytes, position: int) -> int:
         assert not self.closed
         self._disk.step()

@@ -36,7 +36,7 @@ from routing.log.records.batch import (
 from routing.log.records.codecs import EXPANDED_BYTES_MAX, CodecError, ExpandsTooMuch, expand
 from routing.log.records.decode import Decoder, Seen, records
 from routing.log.records.encode import encode_headers
-from routing.log.records.fields import TOPIC, stored_name
+from routing.log.records.fields import ESCAPE, TOPIC, stored_name
 from routing.log.records.verdicts import Verdicts
 
 OWN_HEADERS = b"meshgate-"
@@ -46,7 +46,7 @@ INLINE_BYTES = 64 * 1024            # the same of a compressed batch,
 INLINE_EXPANDED_BYTES = 512 * 1024  # and of what comes out of it
 NAMED_TOPICS_MAX = 4_096            # topics that the records of one batch name or make; rights are asked for each
 
-_OWN, _TOPIC = OWN_HEADERS.decode(), TOPIC.decode()
+_OWN, _TOPIC, _ESCAPED = OWN_HEADERS.decode(), TOPIC.decode(), ESCAPE.decode()
 _offset = attrgetter("offset")
 _key = attrgetter("key")
 _value = attrgetter("value")
@@ -171,7 +171,7 @@ def _own_headers(plain: bytes, topic_of: Callable[[bytes | None], str] | None,
     for record in _read(plain):
         topic = None
         for name, value in record.headers:
-            if name.startswith(_OWN):
+            if name.startswith(_OWN) and not name.startswith(_ESCAPED):
                 found = None if name != _TOPIC or topic is not None else _text(value)
                 foreign = foreign or found is None
                 topic = topic or found
@@ -203,7 +203,7 @@ def without_own_headers(checked: Checked, allowed: Callable[[str], bool]) -> byt
             topic = _text(value) if name == TOPIC and not named else None
             if topic is not None and allowed(topic):
                 named = True
-            elif name.startswith(OWN_HEADERS):
+            elif name.startswith(OWN_HEADERS) and not name.startswith(ESCAPE):
                 name = stored_name(name)
             headers.append((name, value))
         head = checked.plain[record.start:record.end - len(record.header_part)]

@@ -123,6 +123,10 @@ _HEAD_1 = cast(_Head, struct.Struct("BBxBBB").unpack_from)
 _HEAD_2 = cast(_Head, struct.Struct("BBxBxBB").unpack_from)
 
 
+# Bytes of a field by its length of one byte; a negative length is null, as Kafka's clients read it.
+_LENGTHS = tuple(0 if size & 1 else size >> 1 for size in range(0x80))
+
+
 def _no_head(data: bytes, position: int) -> tuple[int, int, int, int, int]:
     """Takes the place of the unpackers where offset deltas cannot be guessed: sends every record the long way."""
     return 0, 0, 0, 0, 0
@@ -201,7 +205,7 @@ class Decoder:
                 if size_low > 0x7F > size_high and delta < 0x80 and offset_end < 0x80 and key_size < 0x80:
                     end = position + 2 + ((size_low & 0x7F | size_high << 7) >> 1)
                     key_at = position + key_from
-                    position = key_at + (key_size >> 1)
+                    position = key_at + _LENGTHS[key_size]
                     offset = offset_base + index
                 else:
                     end, delta, offset, key_at, position, key_size = _long_head(data, position)
@@ -209,16 +213,15 @@ class Decoder:
                 value_size = data[position]
                 if value_size < 0x80:
                     value_at = position + 1
-                    value_end = value_at + (value_size >> 1)
-                    if value_size == 1:                     # null
-                        value_end = value_at
+                    value_end = value_at + _LENGTHS[value_size]
+                elif value_size & 1:                        # negative, with more bytes than it needs
+                    value_end = value_at = read_varint(data, position)[1]
                 elif (high := data[position + 1]) < 0x80:
                     value_at = position + 2
                     value_end = value_at + ((value_size & 0x7F | high << 7) >> 1)
                 else:
-                    value_size, value_at = read_varint(data, position)
-                    value_end = value_at + value_size
-                    value_size = 0                          # which is not null, and no more is asked of it
+                    length, value_at = read_varint(data, position)
+                    value_end = value_at + length
                 position = end
                 header_part = data[value_end:end - ORIGIN_DIGITS if replicas else end]
                 try:
@@ -240,7 +243,7 @@ class Decoder:
                     properties = with_null_key(properties)
                 else:
                     key = data[key_at:key_at + (key_size >> 1)]
-                if value_size == 1:
+                if value_size & 1:
                     properties = with_null_payload(properties)
                 if topic is None:
                     topic = self._topic_of_key(key)

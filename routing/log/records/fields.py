@@ -35,7 +35,7 @@ ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_
 
 NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID))    # what the node believes: no producer writes it
 _OURS = b"meshgate-"
-_ESCAPE = b"meshgate-header-"
+ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"
 _PLAIN_NAMES = frozenset((CONTENT_TYPE, REPLY_TO, CORRELATION, MESSAGE_ID))
 _INT_DECIMAL_BITS = 1024        # longer integers are written in hex: Python refuses decimal text of > 4300 digits
@@ -99,7 +99,7 @@ def _stored_name(name: str) -> bytes:
 
 def stored_name(raw: bytes) -> bytes:
     """The name under which a client's header is stored: never one of ours."""
-    return _ESCAPE + raw if raw.startswith(_OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
+    return ESCAPE + raw if raw.startswith(_OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
 
 
 def _typed(name: bytes, value: HeaderValue) -> Iterator[RawHeader]:
@@ -274,4 +274,4 @@ def _read_value(value: bytes | None, kind: bytes | None) -> HeaderValue:
 
 
 def _user_name(name: bytes) -> str:
-    return name.removeprefix(_ESCAPE).decode("utf-8", "replace")
+    return name.removeprefix(ESCAPE).decode("utf-8", "replace")

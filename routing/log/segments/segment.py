@@ -261,6 +261,13 @@ class Segment:
         """Bytes of the file; zeros for what the disk cannot read (pages.py)."""
         return self.pages.read(position, size)
 
+    def read_cached(self, position: int, size: int) -> bytes | None:
+        """Bytes of the file without waiting for the disk; None: it would have to be asked, or something is wrong."""
+        try:
+            return self.file().pread_cached(size, position)
+        except OSError:
+            return None
+
     def batches(self, position: int, expected: int) -> Iterator[Found]:
         """The valid batches from position on, whose base offset is expected. Damage is written down and skipped."""
         data, data_at = b"", position
