@@ -19,6 +19,7 @@ from mesh.protocols import PROTOCOLS
 from mesh.replication.check import check_replication
 from mesh.topology.check import check_mesh
 from routing.errors import TopicError
+from routing.log.records.codecs import EXPANDED_BYTES_MAX
 from routing.rights.policy import ANONYMOUS, Rule
 from routing.topic import TOPIC_LEVELS_MAX, check_filter
 
@@ -208,6 +209,8 @@ def _check_limits(config: Config) -> Iterator[str]:
         yield f"logins.threads: expected at most {LOGIN_THREADS_MAX}"
     if not 0 < config.limits.user_share <= 1:
         yield "limits.user_share: expected above 0, at most 1"
+    if config.limits.expanded_bytes_max > EXPANDED_BYTES_MAX:
+        yield f"limits.expanded_bytes_max: expected at most {EXPANDED_BYTES_MAX} bytes"
     if config.limits.topic_levels_max > TOPIC_LEVELS_MAX:
         yield f"limits.topic_levels_max: expected at most {TOPIC_LEVELS_MAX}"
 
