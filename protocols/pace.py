@@ -5,7 +5,8 @@
     await pace.run(handle(request))             # every step of it, from one await to the next, is measured and charged
         … in it: await pace.rest()              # between two pieces of work that grow with what a client sends or owns
 
-rest() costs a look at the clock while the step has had less than a slice; then the coroutine waits for its turn.
+rest() costs a look at the clock while the step has had less than a slice; when it has had what the turn has room for,
+the coroutine waits for its turn.
 A step that nobody divides by rest() is charged all the same: its owner comes later next time.
 """
 from __future__ import annotations
@@ -34,12 +35,13 @@ class Client:
 class Pace(Share):
     """Of one coroutine at a time. Loop thread only."""
 
-    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_s", "client")
+    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_cpu_s", "began_s", "client")
 
     def __init__(self, turns: Turns) -> None:
         self.client = Client()
         super().__init__()
         self.began_s = 0.0                  # of the step that is under way
+        self.began_cpu_s = 0.0              # or before, see Turns.used_s()
         self._expected_s = 0.0              # of the step that waits
         self._usual_s = EXPECTED_FIRST_S    # of a step that works
         self._turns = turns
@@ -65,7 +67,8 @@ class Pace(Share):
     async def rest(self) -> None:
         """Let others have the loop if this step has had its slice."""
         turns = self._turns
-        if turns.clock_s() - self.began_s >= turns.slice_s:
+        if (turns.clock_s() - self.began_s >= turns.slice_s
+                and turns.used_s(self.began_s, self.began_cpu_s) >= turns.room_s()):
             await self._turn(turns.slice_s)
 
     async def _turn(self, expected_s: float) -> None:
@@ -98,16 +101,16 @@ class Paced(Generic[T]):
         self._turns = turns
 
     def __await__(self) -> Generator[Any, None, T]:
-        pace, coroutine, clock_s = self._pace, self._coroutine, self._turns.clock_s
+        pace, coroutine, turns = self._pace, self._coroutine, self._turns
         error: BaseException | None = None
         while True:
-            pace.began_s = start_s = clock_s()
+            pace.began_s, pace.began_cpu_s = turns.clock_s(), turns.asked_cpu_s
             try:
                 waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
             except StopIteration as end:
                 return end.value            # type: ignore[no-any-return]  # typeshed: of any kind
             finally:
-                pace.charge(clock_s() - start_s)
+                pace.charge(turns.used_s(pace.began_s, pace.began_cpu_s))
             error = None
             try:
                 yield waits_for

@@ -5,11 +5,11 @@
                   ▼
              kept, the stream is stopped ──► a slice per turn (fairness/turns.py) ──► nothing left: it is read again
 
-How long a slice is in bytes follows what its bytes cost in CPU time: it gets shorter when one took twice Turns.slice_s,
-and twice as long when it took less than once; what it has caused at the end of the turn counts, too. A stream begins
-with SLICE_BYTES_START. What is kept is never more than one read gave, because the stream is stopped meanwhile; a stream
-that can (transport.py) does not even read more than slice_bytes at once, so that most of what waits does so in the
-kernel.
+How long a slice is in bytes follows what its bytes cost in CPU time: it gets shorter when one took more than
+Turns.aim_s() and a slice_s, and twice as long when that would be less; what it has caused at the end of the turn
+counts, too. So a stream whose bytes cost little is read whole while nobody else waits. A stream begins with
+SLICE_BYTES_START. What is kept is never more than one read gave, because the stream is stopped meanwhile; a stream that
+can (transport.py) does not even read more than slice_bytes at once, so that most of what waits does so in the kernel.
 
 A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream. Bytes that cost much
 may follow bytes that cost little, so a handler that takes many small things asks over() now and then, and puts back
@@ -27,8 +27,9 @@ SLICE_BYTES_MIN = 64
 SLICE_BYTES_MAX = 256 * 1024        # what uvloop reads at once
 ANSWER_BYTES_MAX = 2 * 1024 * 1024  # twice the mark above which nothing but answers is written to an MQTT client
 MEASURED_BYTES = 4 * 1024           # from here on a slice is worth the microsecond that asking for CPU time costs
-CAUSED_SLICES = 1.5                 # of time are aimed at when what a slice has caused made it too long
-SHRINK_MAX = 8                      # of one step: a smaller one may have looked expensive because of another process
+CAUSED_MAX = 100.0                  # times its own time: more is not foreseen for one slice
+SHORTEST_S = 1e-6                   # of a slice, or its causes had no measure
+SHRINK_MAX = 8                      # of one step
 
 _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 
@@ -36,8 +37,8 @@ _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 class Slices(Share):
     """See the module's head."""
 
-    __slots__ = ("_blocked", "_caused_s", "_held", "_last_s", "_later", "_later_at", "_slice_start_s", "_stopped",
-                 "_turns", "slice_bytes")
+    __slots__ = ("_blocked", "_caused_ratio", "_held", "_last_s", "_later", "_later_at", "_start_cpu_s", "_start_s",
+                 "_stopped", "_suspect", "_turns", "slice_bytes")
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()
@@ -46,11 +47,13 @@ class Slices(Share):
         self._later = b""               # was read, waits for its slice, from _later_at on
         self._later_at = 0
         self._last_s = 0.0              # of the last slice
-        self._caused_s = 0.0            # by it, at the end of the turn
+        self._caused_ratio = 0.0        # seconds at the end of the turn that a second of slices has caused
+        self._suspect = False           # a slice looked long, and that was not measured
         self._blocked = False           # the write buffer is over its high-water mark
         self._held = 0                  # _HANDLER | _ANSWERS
         self._stopped = False           # the stream is not read
-        self._slice_start_s = float("inf")
+        self._start_s = float("inf")    # of the slice
+        self._start_cpu_s = 0.0
 
     # -- what a stream does -----------------------------------------------------------------------------------
 
@@ -97,7 +100,10 @@ class Slices(Share):
 
     def over(self) -> bool:
         """Within a slice: it has had its time."""
-        return self._turns.clock_s() - self._slice_start_s >= self._turns.slice_s
+        turns = self._turns
+        if turns.clock_s() - self._start_s < turns.slice_s / (1.0 + self._caused_ratio):
+            return False
+        return turns.used_s(self._start_s, self._start_cpu_s) * (1.0 + self._caused_ratio) >= turns.room_s()
 
     def put_back(self, data: bytes) -> None:
         """The handler takes this later: it comes again, before everything else."""
@@ -163,33 +169,47 @@ class Slices(Share):
 
     def _work(self, data: bytes) -> None:
         turns = self._turns
-        size, limit_s = len(data), turns.slice_s
-        start_cpu_s = turns.cpu_s() if size >= MEASURED_BYTES else None
-        self._slice_start_s = start_s = turns.clock_s()
+        size = len(data)
+        measured = size >= MEASURED_BYTES or self._suspect
+        self._start_cpu_s = turns.ask_cpu_s() if measured else turns.asked_cpu_s
+        self._start_s = turns.clock_s()
         self._deliver(data)
-        self._slice_start_s = float("inf")
-        seconds = turns.clock_s() - start_s
-        turns.charge(self, seconds)
+        self._last_s = seconds = turns.used_s(self._start_s, self._start_cpu_s)
+        self._start_s = float("inf")
+        if self._caused_ratio:
+            foreseen_s = seconds * self._caused_ratio
+            turns.charge(self, seconds, foreseen_s)
+            seconds += foreseen_s
+        else:
+            turns.charge(self, seconds)
         if self._blocked and self.buffered_bytes() > ANSWER_BYTES_MAX:
             self._hold(_ANSWERS)
-        if seconds > limit_s and start_cpu_s is not None:
-            seconds = min(seconds, turns.cpu_s() - start_cpu_s)
-        self._last_s = seconds
-        if seconds > 2 * limit_s and size:
-            self._shorten(size, seconds)
-        elif size >= self.slice_bytes and seconds + self._caused_s < limit_s:
-            self.slice_bytes = min(2 * self.slice_bytes, SLICE_BYTES_MAX)
-        self._caused_s = 0.0
+        if size >= self.slice_bytes or seconds > turns.slice_s:
+            self._adapt(size, seconds, measured)
 
-    def _shorten(self, size: int, seconds: float) -> None:
-        shorter = max(int(size * self._turns.slice_s / seconds), size // SHRINK_MAX, SLICE_BYTES_MIN)
+    def _adapt(self, size: int, seconds: float, measured: bool) -> None:
+        aim_s = self._turns.aim_s()
+        long_s = aim_s + self._turns.slice_s
+        if seconds > long_s and size:
+            if measured:
+                self._shorten(size, seconds / aim_s)
+            self._suspect = not measured
+        else:
+            self._suspect = False
+            if size >= self.slice_bytes and 2 * seconds < long_s:
+                self.slice_bytes = min(2 * self.slice_bytes, SLICE_BYTES_MAX)
+
+    def _shorten(self, size: int, times: float) -> None:
+        shorter = max(int(size / times), size // SHRINK_MAX, SLICE_BYTES_MIN)
         self.slice_bytes = min(self.slice_bytes, shorter)
 
-    def caused(self, seconds: float) -> None:
-        self._caused_s = seconds
-        seconds += self._last_s
-        if seconds > 2 * self._turns.slice_s:
-            self._shorten(self.slice_bytes, seconds / CAUSED_SLICES)
+    def caused(self, seconds: float, own_s: float) -> None:
+        ratio = seconds / max(own_s, SHORTEST_S)
+        self._caused_ratio = min((self._caused_ratio + ratio) / 2, CAUSED_MAX)
+        aim_s = self._turns.aim_s()
+        seconds = self._last_s * (1.0 + ratio)
+        if seconds > aim_s + self._turns.slice_s:
+            self._shorten(self.slice_bytes, seconds / aim_s)
 
     def _hold(self, why: int) -> None:
         self._held |= why

@@ -5,10 +5,11 @@
                                                   ▼
                             queue(share) ──► share.go_on() in a later turn, in the order of what each has had
 
-Work for a client is done in slices of about slice_s; all slices of a turn together stay below about turn_s, and what is
-left goes on in the next turn, after the sockets were looked at. Who waits is served in the order of start-time fair
-queueing: a share's tag is the time that it has been given so far, and one that was idle begins at the tag that is
-served now. So whoever asks for little comes next, whatever others ask for, and nobody starves.
+Work for a client is done in slices: who is alone may have what is left of turn_s, others that wait have an equal part
+each, and slice_s in any case. All slices of a turn together stay below about turn_s, and what is left goes on in the
+next turn, after the sockets were looked at. Who waits is served in the order of start-time fair queueing: a share's tag
+is the time that it has been given so far, and one that was idle begins at the tag that is served now. So whoever asks
+for little comes next, whatever others ask for, and nobody starves.
 
 How to use it. A byte stream takes protocols/slices.py. A loop of one's own that grows with what a client sends or owns:
 
@@ -23,9 +24,11 @@ How to use it. A byte stream takes protocols/slices.py. A loop of one's own that
 
     async def export(turns, rows):              # in a coroutine: protocols/pace.py, await pace.rest() between steps
 
-Time is that of the clock given, wall time on a node. A slice that was interrupted by another process looks expensive;
-what it is charged is bounded, so that costs its owner one place in the queue at most. How much a slice may hold is
-decided by CPU time, or a busy machine would cut everything small, which costs more CPU time. Sans-IO; loop thread only.
+Time is CPU time of this thread, or a busy machine would cut everything small, which costs more CPU time. Asking for it
+costs a system call, so what took little by the clock goes for that, and what took more is compared with the last time
+that anybody has asked: ask_cpu_s() before a piece of work that may be long makes that exact. What cannot be told apart
+from an interruption looks expensive; what it is charged is bounded, so that costs its owner one place in the queue at
+most. Sans-IO; loop thread only.
 """
 from __future__ import annotations
 
@@ -50,8 +53,8 @@ class Share:
         """Who this is, for operators: protocol, peer, client, what is done."""
         return type(self).__name__
 
-    def caused(self, seconds: float) -> None:
-        """Its part of what the end of the turn took, such as the fan-out of what it has published."""
+    def caused(self, seconds: float, own_s: float) -> None:
+        """Its part of what the end of the turn took, such as the fan-out of what it has published in own_s."""
 
     def go_on(self) -> float:
         """Its turn has come: do one slice. Returns the seconds that it expects to need later in this same turn,
@@ -63,13 +66,13 @@ class Share:
 class Turns:
     """One per loop. See the module's head."""
 
-    __slots__ = ("_call_soon", "_end_cpu_s", "_end_s", "_heap", "_noted", "_sequence", "_served", "_tag_max", "clock_s",
-                 "cpu_s", "slice_s", "spent_s", "tag", "turn_s", "worst", "worst_s")
+    __slots__ = ("_call_soon", "_end_s", "_foreseen_s", "_heap", "_noted", "_sequence", "_served", "_tag_max",
+                 "asked_cpu_s", "clock_s", "cpu_s", "slice_s", "spent_s", "tag", "turn_s", "worst", "worst_s")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
                  cpu_s: Callable[[], float] | None = None, slice_s: float = 0.002, turn_s: float = 0.006) -> None:
         """call_soon: work for the next turn of the loop, before its sockets are read. cpu_s: CPU time of this thread;
-        asking for it costs a system call. None: clock_s.
+        None: clock_s.
         """
         self._call_soon = call_soon
         self.clock_s = clock_s
@@ -81,11 +84,13 @@ class Turns:
         self.worst: Share | str | None = None   # did the longest piece of work since somebody looked (LoopWatch)
         self.worst_s = 0.0
         self._tag_max = 0.0
-        self._served: list[tuple[Share, float]] = []        # had more than NOTE_S in this turn
+        self._served: dict[Share, float] = {}   # had, or will have caused, more than NOTE_S in this turn
+        self._foreseen_s = 0.0                  # of spent_s: what the end of this turn will take, in about
         self._heap: list[tuple[float, bool, int, Share]] = []
         self._sequence = 0
         self._noted = False                     # the next turn is ordered
-        self._end_s = self._end_cpu_s = 0.0
+        self._end_s = 0.0
+        self.asked_cpu_s = self.cpu_s()         # when somebody asked last: whatever began later began after it
 
     @property
     def waiting(self) -> int:
@@ -101,9 +106,34 @@ class Turns:
             return self.spent_s < self.turn_s
         return share.tag <= self.tag and self.spent_s < 2 * self.turn_s
 
-    def charge(self, share: Share, seconds: float) -> None:
-        """Share has had the loop for so long."""
-        self.spent_s += seconds
+    def ask_cpu_s(self) -> float:
+        """For the start of a piece of work that may be long."""
+        self.asked_cpu_s = cpu_s = self.cpu_s()
+        return cpu_s
+
+    def used_s(self, start_s: float, start_cpu_s: float) -> float:
+        """CPU time since then. start_cpu_s: of ask_cpu_s(); or asked_cpu_s, and what was done since counts, too."""
+        seconds = self.clock_s() - start_s
+        if seconds > NOTE_S:
+            used_s = self.ask_cpu_s() - start_cpu_s
+            if used_s < seconds:
+                return used_s
+        return seconds
+
+    def room_s(self) -> float:
+        """How long a slice may be that begins now: nobody waits, or so many do."""
+        room_s = (self.turn_s - self.spent_s) / (len(self._heap) + 1)
+        return room_s if room_s > self.slice_s else self.slice_s
+
+    def aim_s(self) -> float:
+        """How long slices may be as long as so many wait as now."""
+        aim_s = self.turn_s / (len(self._heap) + 1)
+        return aim_s if aim_s > self.slice_s else self.slice_s
+
+    def charge(self, share: Share, seconds: float, foreseen_s: float = 0.0) -> None:
+        """Share has had the loop for so long. foreseen_s: and will have caused so much at the end of the turn."""
+        self.spent_s += seconds + foreseen_s
+        self._foreseen_s += foreseen_s
         if seconds > self.worst_s:
             self.worst, self.worst_s = share, seconds
         tag = share.tag if share.tag > self.tag else self.tag
@@ -111,8 +141,8 @@ class Turns:
         share.tag = tag = tag + (seconds if seconds < bound_s else bound_s)
         if tag > self._tag_max:
             self._tag_max = tag
-        if seconds > NOTE_S:
-            self._served.append((share, seconds))
+        if seconds + foreseen_s > NOTE_S:
+            self._served[share] = self._served.get(share, 0.0) + seconds
         if not self._noted and self.spent_s > NOTE_S:
             self._noted = True
             self._call_soon(self._next_turn)
@@ -121,19 +151,19 @@ class Turns:
         """The end of the turn begins."""
         self._end_s = self.clock_s()
         if self._served:
-            self._end_cpu_s = self.cpu_s()
+            self.ask_cpu_s()
 
     def ended(self, what: str) -> None:
         """The end of the turn is over. It took what it did because of its slices, and counts as theirs."""
-        seconds = self.clock_s() - self._end_s
-        self.spent_s += seconds
+        seconds = self.used_s(self._end_s, self.asked_cpu_s)
+        self.spent_s += seconds - self._foreseen_s
+        self._foreseen_s = 0.0
         if seconds > NOTE_S:
             self.note(what, seconds)
-            if self._served:
-                used_s = min(seconds, self.cpu_s() - self._end_cpu_s)
-                total_s = sum([own_s for _, own_s in self._served])
-                for share, own_s in self._served:
-                    share.caused(used_s * own_s / total_s)
+        if self._served:
+            part = seconds / sum(self._served.values())
+            for share, own_s in self._served.items():
+                share.caused(part * own_s, own_s)
 
     def note(self, what: str, seconds: float) -> None:
         """Work that is nobody's in particular took so long; for the warning of LoopWatch only."""
@@ -160,11 +190,12 @@ class Turns:
 
     def _next_turn(self) -> None:
         self._noted = False
-        self._served.clear()
+        if self._served:
+            self._served = {}
         heap = self._heap
         if heap:
             self.tag += self.spent_s / (len(heap) + 1)      # else ever new shares would keep the others out
-            self.spent_s = 0.0
+            self.spent_s = self._foreseen_s = 0.0
             due, expected_s = len(heap), 0.0        # who queues again now waits for the next turn
             while due and self.spent_s + expected_s < self.turn_s:
                 due -= 1
@@ -177,28 +208,31 @@ class Turns:
                 self._noted = True
                 self._call_soon(self._next_turn)
         else:
-            self.spent_s = 0.0
+            self.spent_s = self._foreseen_s = 0.0
             self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
 
 
 class Slice:
     """One slice of work, measured."""
 
-    __slots__ = ("_share", "_start_s", "_turns")
+    __slots__ = ("_share", "_start_cpu_s", "_start_s", "_turns")
 
     def __init__(self, turns: Turns, share: Share) -> None:
         self._turns = turns
         self._share = share
-        self._start_s = 0.0
+        self._start_s = self._start_cpu_s = 0.0
 
     def __enter__(self) -> Slice:
+        self._start_cpu_s = self._turns.ask_cpu_s()
         self._start_s = self._turns.clock_s()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._turns.charge(self._share, self._turns.clock_s() - self._start_s)
+        self._turns.charge(self._share, self._turns.used_s(self._start_s, self._start_cpu_s))
 
     @property
     def over(self) -> bool:
         """The slice has had its time."""
-        return self._turns.clock_s() - self._start_s >= self._turns.slice_s
+        turns = self._turns
+        return (turns.clock_s() - self._start_s >= turns.slice_s
+                and turns.used_s(self._start_s, self._start_cpu_s) >= turns.room_s())

@@ -49,6 +49,7 @@ EVENT_COST_BYTES = 100                  # of a waiting event beside its payload,
 _OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
 HELD_TOPICS_MAX = 1_000
 _ALL = 1 << 62
+TAIL_RUN_MIN = 64               # recent events looked at together
 _TERMS = Terms(1024 * 1024 + 12, 1024 * 1024, 1024)
 
 
@@ -433,16 +434,22 @@ class Partition:
         for group in self._cache.groups_from(offset):
             if len(events) >= max_events or scanned >= max_scanned:
                 return Scan(events, offset, scanned)
-            first = group[0].offset
-            run = group[offset - first:] if offset > first else group
-            found = [event for event in run if verdicts[event.topic]]
-            scanned += len(run)
-            room = max_events - len(events)
-            if len(found) > room:
-                return Scan(events + found[:room], found[room].offset, scanned)
-            events += found
-            offset = max(offset, group[-1].offset + 1)
-        return Scan(events, max(offset, self.end_offset), scanned)
+            at = max(offset - group[0].offset, 0)
+            while at < len(group) and len(events) < max_events and scanned < max_scanned:
+                run = group[at:at + max(2 * (max_events - len(events)), TAIL_RUN_MIN)]
+                at += len(run)
+                found = [event for event in run if verdicts[event.topic]]
+                scanned += len(run)
+                room = max_events - len(events)
+                if len(found) > room:
+                    return Scan(events + found[:room], found[room].offset, scanned)
+                events += found
+                offset = run[-1].offset + 1
+            if at < len(group):
+                break
+        else:
+            offset = max(offset, self.end_offset)
+        return Scan(events, offset, scanned)
 
     def be_patient(self, patient: bool) -> None:
         """Whether an unreadable page raises StorageError for a while, for consumers to try again, or is damage at once.

@@ -44,7 +44,7 @@ async def test_rest_gives_the_loop_away_only_when_the_slice_is_over(world):
 
     async def work():
         for number in range(4):
-            clock.now_s += 0.0011                           # a slice has 2 ms
+            clock.now_s += 0.0031                           # alone a slice has 6 ms
             asyncio.get_running_loop().call_soon(others.append, number)
             await pace.rest()
             yielded.append(list(others))

@@ -60,12 +60,13 @@ class Steps(Share, Generic[T]):
     def _work(self) -> bool:
         """False: there is more."""
         turns = self._turns
-        until_s = turns.clock_s() + turns.slice_s
+        start_s, start_cpu_s = turns.clock_s(), turns.asked_cpu_s
         for item in self._items:
             if self._connection.closed:
                 return True
             self._one(item)
-            if turns.clock_s() >= until_s:
+            if (turns.clock_s() - start_s >= turns.slice_s
+                    and turns.used_s(start_s, start_cpu_s) >= turns.room_s()):
                 return False
         if not self._connection.closed:
             self._end()

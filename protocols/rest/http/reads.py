@@ -44,9 +44,10 @@ class Reads(Slices):
             self._turns.queue(self)
 
     def _begin(self) -> None:
-        start_s = self._turns.clock_s()
+        turns = self._turns
+        start_s, start_cpu_s = turns.clock_s(), turns.asked_cpu_s
         self._connection.begin_next()
-        self._turns.charge(self, self._turns.clock_s() - start_s)
+        turns.charge(self, turns.used_s(start_s, start_cpu_s))
 
     def go_on(self) -> float:
         if self._begins:

@@ -167,7 +167,7 @@ class _GroupSize:
         self._bytes_max = bytes_max
         self._turns = turns
         self._lines = GROUP_LINES_START
-        self._since_s = 0.0
+        self._since_s = self._since_cpu_s = 0.0
 
     def bytes(self, part: bytes, start: int) -> int:
         """How far to look for the end of the last line."""
@@ -176,13 +176,14 @@ class _GroupSize:
         return size if lines <= self._lines else max(size * self._lines // lines, 1)
 
     def begin(self) -> None:
+        self._since_cpu_s = self._turns.ask_cpu_s()
         self._since_s = self._turns.clock_s()
 
     def end(self, lines: int) -> None:
-        seconds, slice_s = self._turns.clock_s() - self._since_s, self._turns.slice_s
-        if seconds > slice_s:
-            self._lines = max(min(self._lines, int(lines * slice_s / seconds)), GROUP_LINES_MIN)
-        elif seconds < slice_s / 2 and lines >= self._lines // 2:
+        seconds, aim_s = self._turns.used_s(self._since_s, self._since_cpu_s), self._turns.aim_s()
+        if seconds > aim_s:
+            self._lines = max(min(self._lines, int(lines * aim_s / seconds)), GROUP_LINES_MIN)
+        elif seconds < aim_s / 2 and lines >= self._lines // 2:
             self._lines = min(2 * self._lines, GROUP_LINES_MAX)
 
 

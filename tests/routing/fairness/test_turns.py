@@ -152,8 +152,68 @@ def test_the_longest_slice_is_remembered_for_the_watch():
 
 
 def test_a_slice_says_when_it_is_over():
-    loop = Loop(slice_s=0.002)
-    with loop.turns.slice(Job(loop, "a", 1)) as slice:
-        assert not slice.over
+    """Alone it may have the whole turn, beside others its part of it, and slice_s in any case."""
+    for others, room_s in ((0, 0.006), (1, 0.003), (2, 0.002), (50, 0.002)):
+        loop = Loop(slice_s=0.002, turn_s=0.006)
+        for number in range(others):
+            loop.turns.queue(Job(loop, number, 1))
+        with loop.turns.slice(Job(loop, "a", 1)) as slice:
+            loop.now_s += room_s - 0.0001
+            assert not slice.over, others
+            loop.now_s += 0.0002
+            assert slice.over, others
+
+
+def test_what_the_turn_has_had_already_is_not_given_again():
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    with loop.turns.slice(Job(loop, "a", 1)):
         loop.now_s += 0.003
+    with loop.turns.slice(Job(loop, "b", 1)) as slice:
+        loop.now_s += 0.0029
+        assert not slice.over
+        loop.now_s += 0.0002
         assert slice.over
+
+
+def test_an_interruption_is_not_charged():
+    """Another process had the processor for 50 ms: this thread has used what it has used."""
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    cpu_s = [0.0]
+    loop.turns.cpu_s = lambda: cpu_s[0]
+    job = Job(loop, "a", 1)
+    with loop.turns.slice(job) as slice:
+        loop.now_s += 0.05
+        cpu_s[0] += 0.001
+        assert not slice.over
+    assert loop.turns.spent_s == 0.001 and loop.turns.admits(job)
+
+
+def test_what_the_end_of_the_turn_took_counts_as_its_slices_part_by_part():
+    loop = Loop()
+    heard = {}
+
+    class Heard(Job):
+        def caused(self, seconds, own_s):
+            heard[self.name] = round(seconds, 6), round(own_s, 6)
+
+    for name, seconds in (("a", 0.001), ("b", 0.003), ("a2", 0.0001)):
+        job = Heard(loop, name, 1)
+        for _ in range(2):
+            with loop.turns.slice(job):
+                loop.now_s += seconds / 2 if seconds > 0.001 else seconds
+    loop.turns.ending()
+    loop.now_s += 0.010
+    loop.turns.ended("the end")
+    assert heard == {"a": (0.004, 0.002), "b": (0.006, 0.003)}
+    assert round(loop.turns.spent_s, 6) == 0.0152
+
+
+def test_what_is_foreseen_of_the_end_of_the_turn_counts_at_once_and_only_once():
+    loop = Loop(slice_s=0.002, turn_s=0.006)
+    job = Job(loop, "a", 1)
+    loop.turns.charge(job, 0.001, 0.005)
+    assert not loop.turns.admits(job)
+    loop.turns.ending()
+    loop.now_s += 0.004
+    loop.turns.ended("the end")
+    assert round(loop.turns.spent_s, 6) == 0.005
