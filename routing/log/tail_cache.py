@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator
 
 from routing.event import Event
 
@@ -98,12 +99,12 @@ class TailCache:
         while self._groups and self._groups[0][0] < offset:
             self._leave()
 
-    def groups_from(self, offset: int) -> list[list[Event]]:
+    def groups_from(self, offset: int) -> Iterator[list[Event]]:
         """Lists of events; the first may begin before offset. offset is not before first_offset."""
         groups = self._groups
-        if not groups:
-            return []
-        if offset >= groups[-1][0]:
-            return [groups[-1][1]]
-        first = bisect_right(groups, offset, key=lambda group: group[0]) - 1
-        return [groups[index][1] for index in range(max(0, first), len(groups))]
+        if groups and offset >= groups[-1][0]:
+            yield groups[-1][1]
+        elif groups:
+            first = bisect_right(groups, offset, key=lambda group: group[0]) - 1
+            for index in range(max(0, first), len(groups)):
+                yield groups[index][1]
