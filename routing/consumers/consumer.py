@@ -6,55 +6,70 @@ log when it can: the log is the queue, so a slow consumer costs disk, not memory
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from routing.consumers import settle
 from routing.consumers.handout import hand_out, repeat
 from routing.consumers.interest import Interest
-from routing.consumers.members import Member, Members, Mode
-from routing.consumers.push import Push
+from routing.consumers.members import Members, Mode
 from routing.consumers.readahead import READ_SCANNED, fitting, park, read
+from routing.consumers.spec import ConsumerSpec as ConsumerSpec
 from routing.consumers.untracked import Untracked
 from routing.cursors.cursor import Cursor, Delivery
-from routing.cursors.lag import Lag, lag_of, snapshot
+from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter
-from routing.queues.options import Cause, QueueOptions
+from routing.queues.options import Cause
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from routing.consumers.registry import ConsumerRegistry
+    from routing.consumers.interest import AnswerMemory
+    from routing.consumers.rights import Rights
+    from routing.cursors.counting import Counting
+    from routing.fairness.accounts import Accounts
     from routing.log.partition import Partition
+    from routing.settings import Limits
     from routing.ticket import Ticket
 
 
-# "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
-# where a partition that is not named starts at its beginning
-Start: TypeAlias = str | int | dict[str, int] | list[tuple[str, int, int]]
+class Member(Protocol):
+    """A reader attached to a consumer, such as an MQTT session."""
+
+    identity: Identity
+    credit: int     # deliveries it takes now: the consumer lowers it, the member raises it and then calls ready()
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Take deliveries in order. May ack at once. Must not raise."""
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        """The consumer was deleted or handed to somebody else."""
 
 
-class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a consumer is. start matters when it is created."""
+class Keeper(Protocol):
+    """What a consumer asks of the registry that made it."""
 
-    name: str
-    filters: tuple[str, ...] = ()
-    mode: Mode = Mode.EXCLUSIVE
-    start: Start = "latest"
-    streams: tuple[str, ...] = ()           # empty: every stream whose capture can hold what the filters want
-    durable: bool = True
-    max_in_flight: int = 1_000
-    ack_timeout_s: float | None = None
-    max_deliveries: int | None = None       # then to the dead-letter topic
-    backoff_initial_s: float = 1.0
-    backoff_max_s: float = 60.0
-    dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
-    expires_s: float | None = None          # deleted when nobody was attached for so long
-    push: Push | None = None                # a webhook; see routing/consumers/push.py
-    queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters
+    limits: Limits
+    rights: Rights
+    clock_s: Callable[[], float]
+    clock_ms: Callable[[], int]
+    accounts: Accounts
+    answer_memory: AnswerMemory
+    counting: Counting
+    dirty: dict[Consumer, None]
+
+    def schedule(self, consumer: Consumer) -> None: ...
+    def changed(self, consumer: Consumer) -> None: ...
+    def checkpoint(self, consumer: Consumer) -> Ticket | None: ...
+    def wake_at(self, consumer: Consumer, due_s: float) -> None: ...
+    def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None: ...
+    def remove_filter(self, consumer: Consumer, pattern: str) -> None: ...
+    def next_untracked_place(self) -> int: ...
+    def lost_to_retention(self, consumer: Consumer, records: int) -> None: ...
+    def dead_letter(self, consumer: Consumer, delivery: Delivery, cause: Cause) -> None: ...
 
 
 class Side(Protocol):
@@ -81,14 +96,14 @@ class Side(Protocol):
 class Consumer:
     """See the module's head. Loop thread only. Made by ConsumerRegistry.open()."""
 
-    def __init__(self, spec: ConsumerSpec, identity: Identity, registry: ConsumerRegistry) -> None:
+    def __init__(self, spec: ConsumerSpec, identity: Identity, registry: Keeper) -> None:
         self.spec = spec
         self.name = spec.name
         self.identity = identity                        # whose rights decide what it may read
         self.interest = Interest(
             lambda topic: registry.rights.may_read(self.identity, topic), registry.answer_memory)
         self.cursors: dict[Partition, Cursor] = {}
-        self.members = Members(spec.mode)
+        self.members: Members[Member] = Members(spec.mode)
         self.paused = False
         self.closed = False
         self.generation = registry.clock_ms() // 1000   # answers to what was delivered before a seek do not count
@@ -101,7 +116,7 @@ class Consumer:
         self.dead_lettered = 0
         self.dropped = 0                                # untracked events that found no member, or no room
         self.side: Side | None = None                   # set by the queue that this is
-        self.untracked: Untracked | None = None         # those that are kept, see keep_untracked()
+        self.untracked: Untracked[Member] | None = None         # those that are kept, see keep_untracked()
         self.detached_since_s: float | None = registry.clock_s()
         self.attachment_stored = False                  # the stored state says that somebody is attached
         self._attachment_ticket: Ticket | None = None
@@ -329,9 +344,13 @@ class Consumer:
         if member is None or member.credit < len(events) or self.paused:
             self.dropped += len(events)
             return
-        self.delivered += len(events)
-        member.credit -= len(events)
-        member.deliver(self, [Delivery(event, 1, member) for event in events])
+        self.hand_untracked(member, [Delivery(event, 1, member) for event in events])
+
+    def hand_untracked(self, member: Member, deliveries: list[Delivery]) -> None:
+        """Deliver what nobody holds on to here. For untracked.py."""
+        self.delivered += len(deliveries)
+        member.credit -= len(deliveries)
+        member.deliver(self, deliveries)
 
     # -- events out -------------------------------------------------------------------------------------------
 
@@ -514,10 +533,6 @@ class Consumer:
         return all(
             cursor.has_passed(offset) for partition, offset in places.items()
             if (cursor := self.cursors.get(partition)) is not None)
-
-    def snapshot(self) -> dict[str, Any]:
-        """For the management API."""
-        return snapshot(self)
 
     def close(self, reason: str) -> None:
         """Called by the registry on deletion."""

@@ -2,20 +2,34 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from routing.consumers.members import Member, Mode
+from routing.consumers.members import Members, Mode, R
+from routing.consumers.spec import ConsumerSpec
 from routing.cursors.cursor import Cursor, Delivery
 from routing.event import Event
 from routing.keys import key_hash
 
-if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
-
 BARE_READS = 32             # events read from the log again in one turn, one by one
 
 
-def hand_out(consumer: Consumer, cursor: Cursor) -> bool:
+class Giver(Protocol[R]):
+    """What handing out needs of its consumer."""
+
+    spec: ConsumerSpec
+    members: Members[R]
+    in_flight: int
+    redelivered: int
+
+    def room(self) -> int: ...
+    def room_bytes(self) -> int: ...
+    def send(self, cursor: Cursor, member: R, deliveries: list[Delivery], size: int) -> None: ...
+    def ready(self) -> None: ...
+    def lost_to_retention(self, records: int) -> None: ...
+    def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None: ...
+
+
+def hand_out(consumer: Giver[R], cursor: Cursor) -> bool:
     """Give waiting events to a member. False when nobody has credit or the windows are full."""
     if consumer.spec.mode is Mode.KEY_SHARED:
         return _hand_out_by_key(consumer, cursor)
@@ -42,10 +56,10 @@ def hand_out(consumer: Consumer, cursor: Cursor) -> bool:
     return True
 
 
-def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
+def _hand_out_by_key(consumer: Giver[R], cursor: Cursor) -> bool:
     """Key-shared: events whose member has no credit stay, and later ones of the same key behind them."""
     members = consumer.members
-    batches: dict[int, tuple[Member, list[Delivery]]] = {}
+    batches: dict[int, tuple[R, list[Delivery]]] = {}
     credits = {id(member): member.credit for member in members.all}
     room, room_bytes = consumer.room(), consumer.room_bytes()
     kept: list[Event] = []
@@ -70,7 +84,7 @@ def _hand_out_by_key(consumer: Consumer, cursor: Cursor) -> bool:
     return bool(batches) and not kept
 
 
-def repeat(consumer: Consumer, cursor: Cursor) -> bool:
+def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
     """Deliver again what came back, before anything newer. False when credit ran out.
 
     By key, an event whose member has no credit holds back its key only, and so does one that waits for its delay.
@@ -82,7 +96,7 @@ def repeat(consumer: Consumer, cursor: Cursor) -> bool:
     with closing(cursor.again.in_order()) as returned:
         for delivery in returned:
             offset = delivery.event.offset
-            member: Member | None = None
+            member: R | None = None
             given_up = limit is not None and delivery.attempts > limit
             if not given_up:
                 if consumer.room() <= 0 or consumer.members.credit() <= 0:

@@ -13,8 +13,7 @@ from routing.consumers.settle import let_go
 from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
-    from routing.consumers.members import Member
+    from routing.consumers.consumer import Consumer, Member
     from routing.event import Event
     from routing.log.partition import Partition
 

@@ -9,15 +9,11 @@ key-shared   by hash of the event's key; while events of a key are in flight it 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from routing.event import Event
 from routing.keys import key_hash
 from routing.rights.policy import Identity
-
-if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
-    from routing.cursors.cursor import Delivery
 
 
 class Mode(enum.Enum):
@@ -27,35 +23,34 @@ class Mode(enum.Enum):
     KEY_SHARED = "key-shared"
 
 
-class Member(Protocol):
-    """A reader attached to a consumer, such as an MQTT session."""
+class Reader(Protocol):
+    """What the choice needs of a member; consumer.py says what a Member is."""
 
-    identity: Identity
-    credit: int     # deliveries it takes now: the consumer lowers it, the member raises it and then calls ready()
+    @property
+    def identity(self) -> Identity: ...
 
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Take deliveries in order. May ack at once. Must not raise."""
-
-    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
-        """The consumer was deleted or handed to somebody else."""
+    credit: int
 
 
-class Members:
+R = TypeVar("R", bound=Reader)
+
+
+class Members(Generic[R]):
     """The attached members, in order of arrival."""
 
     __slots__ = ("_next", "_owners", "_priorities", "all", "mode")
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
-        self.all: list[Member] = []
+        self.all: list[R] = []
         self._next = 0
         self._priorities: dict[int, int] = {}           # by identity, of those that have another one than 0
-        self._owners: dict[int, tuple[Member, int]] = {}    # key hash → who reads it, events in flight
+        self._owners: dict[int, tuple[R, int]] = {}    # key hash → who reads it, events in flight
 
     def __len__(self) -> int:
         return len(self.all)
 
-    def add(self, member: Member, priority: int = 0) -> None:
+    def add(self, member: R, priority: int = 0) -> None:
         """In the order of priority, then of arrival; but who is active in failover stays so."""
         if priority:
             self._priorities[id(member)] = priority
@@ -65,10 +60,10 @@ class Members:
             place -= 1
         self.all.insert(place, member)
 
-    def priority(self, member: Member) -> int:
+    def priority(self, member: R) -> int:
         return self._priorities.get(id(member), 0)
 
-    def remove(self, member: Member) -> bool:
+    def remove(self, member: R) -> bool:
         if member not in self.all:
             return False
         self.all.remove(member)
@@ -76,7 +71,7 @@ class Members:
         self._owners = {key: owner for key, owner in self._owners.items() if owner[0] is not member}
         return True
 
-    def next(self) -> Member | None:
+    def next(self) -> R | None:
         """The member that gets the next events, None when nobody has credit. Not for key-shared."""
         members = self.all
         if self.mode is not Mode.SHARED:
@@ -90,7 +85,7 @@ class Members:
                 return members[index]
         return None
 
-    def _highest(self) -> list[Member]:
+    def _highest(self) -> list[R]:
         """Those of the highest priority among which somebody has credit."""
         best = max((self.priority(member) for member in self.all if member.credit > 0), default=None)
         return [member for member in self.all if self.priority(member) == best]
@@ -107,7 +102,7 @@ class Members:
             return sum(member.credit for member in self.all if member.credit > 0)
         return self.all[0].credit if self.all else 0
 
-    def owner(self, event: Event) -> Member:
+    def owner(self, event: Event) -> R:
         """Key-shared: who reads this event's key. There must be a member."""
         digest = key_hash(event)
         owned = self._owners.get(digest)
@@ -117,7 +112,7 @@ class Members:
         """Nothing is in flight any more."""
         self._owners.clear()
 
-    def key_taken(self, event: Event, member: Member) -> None:
+    def key_taken(self, event: Event, member: R) -> None:
         digest = key_hash(event)
         owned = self._owners.get(digest)
         self._owners[digest] = (member, 1 if owned is None else owned[1] + 1)

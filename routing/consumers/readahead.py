@@ -4,12 +4,12 @@ Called by consumer.py when it pumps; what goes out of the cursors is handout.py'
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.members import Mode
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
+    from routing.consumers.interest import Interest
     from routing.cursors.cursor import Cursor
     from routing.event import Event
 
@@ -20,7 +20,18 @@ PARKED_BYTES = 64 * 1024
 KEYED_BYTES = 8 * 1024 * 1024       # waiting for their keys' members, besides what one scan of the log brings
 
 
-def read(consumer: Consumer, cursor: Cursor, appetite: int, scanned_max: int) -> int:
+class ReadsAhead(Protocol):
+    """What reading needs of its consumer."""
+
+    @property
+    def interest(self) -> Interest: ...
+
+    def lost_to_retention(self, records: int) -> None: ...
+    def forget_fresh(self) -> None: ...
+    def touch(self) -> None: ...
+
+
+def read(consumer: ReadsAhead, cursor: Cursor, appetite: int, scanned_max: int) -> int:
     """Take the next events from the log, no more than can go out: the rest would be read again.
 
     appetite: deliveries that members would take now. Returns the records looked at.

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from routing.consumers.consumer import Consumer, ConsumerSpec, Start
+from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import dead_letter
 from routing.consumers.interest import AnswerMemory
 from routing.consumers.rights import Rights
+from routing.consumers.spec import ConsumerSpec, Start
 from routing.consumers.stored import ConsumerState, FilterState, Place, StoredConsumers
 from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
@@ -221,7 +222,8 @@ class ConsumerRegistry:
             return
         before = consumer.identity
         consumer.identity = self._router.logins.renew_owner(before)
-        consumer.identity = self.rights.choose_owner(consumer)
+        consumer.identity = self.rights.choose_owner(
+            consumer, (member.identity for member in consumer.members.all))
         self._count(consumer)
         if rules or consumer.identity != before:
             consumer.rules_changed()

@@ -8,17 +8,27 @@ consumers and by every protocol that has them, so that no door is wider than ano
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from routing.errors import Reason, Refusal, TopicError
 from routing.rights.policy import INTERNAL, Action, Identity, Policy
 from routing.topic import check_filter
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer, ConsumerSpec
+    from routing.consumers.spec import ConsumerSpec
     from routing.cursors.cursor import Delivery
     from routing.event import Event
+
+
+class Owned(Protocol):
+    """What rights need of a consumer."""
+
+    name: str
+    identity: Identity
+
+    @property
+    def filters(self) -> Collection[str]: ...
 
 
 class Rights:
@@ -68,27 +78,27 @@ class Rights:
             for pattern in patterns
         )
 
-    def may_share(self, identity: Identity, consumer: Consumer) -> bool:
+    def may_share(self, identity: Identity, consumer: Owned) -> bool:
         """May this identity read all that the consumer's filters match?"""
         return self.may_read_all(identity, consumer.filters)
 
-    def may_attach(self, identity: Identity, consumer: Consumer) -> bool:
+    def may_attach(self, identity: Identity, consumer: Owned) -> bool:
         """Its owner, with the roles by which it reads; or who may read all of it anyway."""
         owner = consumer.identity
         return (identity.user, identity.roles) == (owner.user, owner.roles) or self.may_share(identity, consumer)
 
-    def owns(self, identity: Identity, consumer: Consumer) -> bool:
+    def owns(self, identity: Identity, consumer: Owned) -> bool:
         """By user, whatever his roles and client id are now. What the configuration made is the node's own."""
         owner = consumer.identity
         if identity is INTERNAL or owner is INTERNAL:   # by being that very object, not by a name that a client took
             return identity is owner
         return identity.user == owner.user
 
-    def may_change(self, identity: Identity, consumer: Consumer) -> bool:
+    def may_change(self, identity: Identity, consumer: Owned) -> bool:
         """Its owner, or who may manage. Without users that is everybody: see mesh/identity/rules.py."""
         return self.owns(identity, consumer) or self._policy.decide(identity, Action.MANAGE).allowed
 
-    def refuse_change(self, identity: Identity, consumer: Consumer) -> Refusal | None:
+    def refuse_change(self, identity: Identity, consumer: Owned) -> Refusal | None:
         """The same for who is about to do it: a denial is counted and listed."""
         if self.owns(identity, consumer):
             return None
@@ -98,13 +108,13 @@ class Rights:
         text = f"consumer {consumer.name} belongs to {consumer.identity.user}; {refusal.text}"
         return Refusal(refusal.reason, text)
 
-    def choose_owner(self, consumer: Consumer) -> Identity:
+    def choose_owner(self, consumer: Owned, members: Iterable[Identity]) -> Identity:
         """An owner who lost the right to a filter hands over to a member who has it; else it is the one it was."""
         permissions = self._policy.permissions(consumer.identity)
         if not all(permissions.decide(Action.SUBSCRIBE, pattern).allowed for pattern in consumer.filters):
-            for member in consumer.members.all:
-                if self.may_share(member.identity, consumer):
-                    return member.identity
+            for member in members:
+                if self.may_share(member, consumer):
+                    return member
         return consumer.identity
 
     def refuse_dead_letters(self, identity: Identity, spec: ConsumerSpec) -> Refusal | None:

@@ -2,18 +2,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from routing.consumers.members import Mode
+from routing.consumers.members import Members, Mode, R
+from routing.consumers.spec import ConsumerSpec
 from routing.cursors.cursor import Cursor, Delivery
 from routing.queues.options import Cause
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
     from routing.event import Event
+    from routing.log.partition import Partition
 
 
-def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
+class Acks(Protocol):
+    """Untracked, which has no cursor."""
+
+    def ack(self, event: Event) -> bool: ...
+
+
+class Settles(Protocol[R]):
+    """What answers need of the consumer that they are for."""
+
+    spec: ConsumerSpec
+    members: Members[R]
+    cursors: dict[Partition, Cursor]
+
+    @property
+    def untracked(self) -> Acks | None: ...
+    @property
+    def returned_bytes_max(self) -> int: ...
+
+    def hold(self, count: int, size: int) -> None: ...
+    def settled(self, count: int) -> None: ...
+    def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None: ...
+    def to_dead_letters(self, cursor: Cursor, delivery: Delivery, cause: Cause) -> None: ...
+    def ready(self) -> None: ...
+    def touch(self) -> None: ...
+
+
+def ack(consumer: Settles[R], deliveries: Iterable[Delivery]) -> None:
     """These are done. Unknown ones (acked before, or seeked away) are ignored."""
     done = size = released = 0
     keyed = consumer.spec.mode is Mode.KEY_SHARED
@@ -40,7 +67,7 @@ def ack(consumer: Consumer, deliveries: Iterable[Delivery]) -> None:
     consumer.settled(done)
 
 
-def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
+def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> None:
     """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
     cursor = consumer.cursors.get(delivery.event.partition)
     if cursor is None or delivery.event.offset not in cursor.in_flight:
@@ -61,7 +88,7 @@ def nack(consumer: Consumer, delivery: Delivery, delay_s: float | None) -> None:
     consumer.touch()
 
 
-def reject(consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
+def reject(consumer: Settles[R], delivery: Delivery, cause: Cause) -> None:
     """Not to be delivered again."""
     cursor = consumer.cursors.get(delivery.event.partition)
     if cursor is None or delivery.event.offset not in cursor.in_flight:
@@ -72,7 +99,7 @@ def reject(consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
     consumer.touch()
 
 
-def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
+def let_go(consumer: Settles[R], cursor: Cursor, event: Event) -> None:
     """This event, which is in flight, is so no more. Where it goes now is the caller's to say."""
     del cursor.in_flight[event.offset]
     consumer.hold(-1, -len(event.payload))
@@ -80,14 +107,14 @@ def let_go(consumer: Consumer, cursor: Cursor, event: Event) -> None:
         consumer.members.key_released(event)
 
 
-def extend(consumer: Consumer, delivery: Delivery, seconds: float) -> None:
+def extend(consumer: Settles[R], delivery: Delivery, seconds: float) -> None:
     """More time before the ack timeout of a delivery."""
     cursor = consumer.cursors.get(delivery.event.partition)
     if cursor is not None and cursor.in_flight.get(delivery.event.offset) is delivery:
         consumer.later(seconds, cursor, delivery)
 
 
-def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> None:
+def hold_dead_letter(consumer: Settles[R], cursor: Cursor, delivery: Delivery) -> None:
     """The delivery is in flight to the dead-letter topic: unacked until that copy is durable."""
     cursor.in_flight[delivery.event.offset] = delivery
     if consumer.spec.mode is Mode.KEY_SHARED:
@@ -95,7 +122,7 @@ def hold_dead_letter(consumer: Consumer, cursor: Cursor, delivery: Delivery) -> 
     consumer.hold(1, len(delivery.event.payload))
 
 
-def timed_out(consumer: Consumer, cursor: Cursor, delivery: Delivery, now_s: float) -> None:
+def timed_out(consumer: Settles[R], cursor: Cursor, delivery: Delivery, now_s: float) -> None:
     """The time of a delivery has come: it was delayed long enough, or nobody has answered."""
     offset = delivery.event.offset
     if cursor.delayed.get(offset) is delivery:

@@ -12,22 +12,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol
 
+from routing.consumers.members import Members, R
 from routing.cursors.cursor import Delivery
 from routing.event import Event, event_size_bytes
-
-if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
-    from routing.consumers.members import Member
+from routing.fairness.accounts import Account
 
 PUMP_EVENTS = 512       # handed out in one turn
 
 
-class Untracked:
+class Giver(Protocol[R]):
+    """The consumer."""
+
+    members: Members[R]
+    account: Account
+    in_flight_bytes: int
+
+    def hold(self, count: int, size: int) -> None: ...
+    def hand_untracked(self, member: R, deliveries: list[Delivery]) -> None: ...
+    def ready(self) -> None: ...
+
+
+class Untracked(Generic[R]):
     __slots__ = ("_consumer", "_in_flight", "_waiting", "bytes")
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Giver[R]) -> None:
         self._consumer = consumer
         self._waiting: deque[Delivery] = deque()
         self._in_flight: dict[int, Delivery] = {}       # by the identity of their events
@@ -70,9 +80,7 @@ class Untracked:
                 delivery.member = member
                 self._in_flight[id(delivery.event)] = delivery
             budget -= count
-            consumer.delivered += count
-            member.credit -= count
-            member.deliver(consumer, deliveries)
+            consumer.hand_untracked(member, deliveries)
         if waiting:
             consumer.ready()
 
@@ -83,7 +91,7 @@ class Untracked:
         self._hold(-event_size_bytes(event))
         return True
 
-    def take_back(self, member: Member) -> None:
+    def take_back(self, member: R) -> None:
         """The member is gone: what it holds is delivered again, before anything newer."""
         mine = [delivery for delivery in self._in_flight.values() if delivery.member is member]
         for delivery in mine:

@@ -1,13 +1,12 @@
-"""How far a consumer is behind, in events and in seconds. And its state as operators see it."""
+"""How far a consumer is behind, in events and in seconds."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
     from routing.consumers.interest import Interest
     from routing.cursors.counting import Counting
     from routing.cursors.cursor import Cursor
@@ -57,23 +56,3 @@ def lag_of(interest: Interest, cursors: Collection[Cursor], counting: Counting, 
             events -= sum(offset >= cursor.position for offset in cursor.ahead)
     events = max(events, 0)
     return Lag(events, max(now_ms - min(stamps), 0) / 1000 if events and stamps else 0.0, exact)
-
-
-def snapshot(consumer: Consumer) -> dict[str, Any]:
-    """For the management API."""
-    lag = consumer.lag()
-    return {
-        "name": consumer.name, "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
-        "user": consumer.identity.user, "filters": list(consumer.filters), "members": len(consumer.members),
-        "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
-        "lag_seconds": lag.seconds, "lag_state": lag.state, "delivered": consumer.delivered, "acked": consumer.acked,
-        "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered, "dropped": consumer.dropped,
-        "cursors": [
-            {
-                "stream": cursor.partition.stream, "partition": cursor.partition.index, "position": cursor.position,
-                "end": cursor.partition.end_offset, "behind": cursor.behind,
-                "unacked": len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed),
-            }
-            for cursor in consumer.cursors.values()
-        ],
-    }

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from routing.consumers.consumer import Consumer
-from routing.consumers.members import Member
+from routing.consumers.consumer import Consumer, Member
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event

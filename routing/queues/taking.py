@@ -10,8 +10,7 @@ from routing.cursors.cursor import Cursor, Delivery
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
-    from routing.consumers.members import Member
+    from routing.consumers.consumer import Consumer, Member
     from routing.rights.policy import Identity
 
 READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory

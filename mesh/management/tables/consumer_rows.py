@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mesh.management.figures.trend import WINDOW_S, forecast_of, trend_of
+from routing.consumers.snapshot import snapshot
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 def consumer_rows(router: Router, sampler: Sampler) -> Iterator[dict[str, Any]]:
     for consumer in list(router.consumers.values()):
         if not consumer.closed:
-            yield consumer_row(router, sampler, consumer.snapshot())
+            yield consumer_row(router, sampler, snapshot(consumer))
 
 
 def consumer_row(router: Router, sampler: Sampler, row: dict[str, Any]) -> dict[str, Any]:
-    """row: Consumer.snapshot()."""
+    """row: that of routing/consumers/snapshot.py."""
     name = str(row["name"])
     series = sampler.histories.get("consumer", name, "lag_events")
     trend = trend_of(series.recent(WINDOW_S)) if series is not None and row["lag_events"] else None

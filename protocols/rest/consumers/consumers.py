@@ -30,6 +30,7 @@ from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.members import Mode
 from routing.consumers.push import StrictPush
 from routing.consumers.registry import start_position
+from routing.consumers.snapshot import snapshot
 from routing.consumers.stored import CONSUMER
 from routing.errors import Refusal, TopicError
 from routing.rights.policy import Identity
@@ -269,7 +270,7 @@ class ConsumersEndpoint:
 
     def shown(self, consumer: Consumer) -> dict[str, Any]:
         """What GET says of a consumer."""
-        spec, state = consumer.spec, consumer.snapshot()
+        spec, state = consumer.spec, snapshot(consumer)
         return {
             "name": consumer.name, "filters": list(consumer.filters), "mode": spec.mode.value,
             "streams": list(spec.streams), "user": consumer.identity.user, "paused": consumer.paused,
