@@ -9,7 +9,8 @@ tried again once in backoff_max_s.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -21,7 +22,10 @@ from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
-    from routing.router import Router
+    from routing.consumers.rights import Rights
+    from routing.publisher import Publisher
+    from routing.rights.policy import Policy
+    from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,18 @@ _HEADERS = frozenset(       # of a dead letter, for its readers; what a publishe
     f"dead-letter-{name}" for name in ("reason", "consumer", "count", "topic", "id", "message-id", "history"))
 
 
-def dead_letter(router: Router, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
+class DoorIn(Protocol):
+    """The part of the router that dead letters take."""
+
+    clock_ms: Callable[[], int]
+    internal: Publisher
+    policy: Policy
+    rights: Rights
+
+    def publish(self, events: list[Event], publisher: Publisher) -> Ticket: ...
+
+
+def dead_letter(router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
     """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
     event = delivery.event
     if consumer.side is not None:
@@ -65,7 +80,7 @@ def dead_letter(router: Router, consumer: Consumer, delivery: Delivery, cause: C
 
 
 def _dead_letter_of_queue(
-        router: Router, consumer: Consumer, delivery: Delivery, cause: Cause, topic: str | None) -> None:
+        router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause, topic: str | None) -> None:
     """A queue lets it go, to where it was told, or for good. What comes back without a rejection ends: see Queue."""
     event = delivery.event
     if topic is None:
@@ -88,7 +103,7 @@ def _dead_letter_of_queue(
     _publish(router, consumer, delivery, copy)
 
 
-def _publish(router: Router, consumer: Consumer, delivery: Delivery, copy: Event) -> None:
+def _publish(router: DoorIn, consumer: Consumer, delivery: Delivery, copy: Event) -> None:
     router.publish([copy], router.internal).on_done(lambda ticket: _stored(consumer, delivery, ticket.refusals.get(0)))
 
 

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from routing.consumers.consumer import Consumer
-from routing.consumers.dead_letters import dead_letter
+from routing.consumers.dead_letters import DoorIn, dead_letter
 from routing.consumers.interest import AnswerMemory
 from routing.consumers.rights import Rights
 from routing.consumers.spec import ConsumerSpec, Start
@@ -28,9 +28,13 @@ from routing.settings import Limits
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
+    from routing.fairness.shares import Shares
+    from routing.filter_trie import FilterTrie
     from routing.log.partition import Partition
-    from routing.router import Router
-    from routing.streams import Stream
+    from routing.rights.logins import Logins
+    from routing.route import RouteTable
+    from routing.state import StateTable
+    from routing.streams import Stream, StreamTable
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +48,27 @@ WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not i
 EXPIRY_CHECK_S = 1.0
 
 
+class Core(DoorIn, Protocol):
+    """The part of the router that consumers live in."""
+
+    clock_s: Callable[[], float]
+    limits: Limits
+    logins: Logins
+    call_soon: Callable[[Callable[[], None]], object]
+    routes: RouteTable
+    shares: Shares
+    state: StateTable
+    streams: StreamTable
+    trie: FilterTrie
+
+    def own_partitions(self) -> list[Partition]: ...
+    def request_turn(self) -> None: ...
+
+
 class ConsumerRegistry:
     """Opens, stores, restores, schedules and deletes consumers."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Consumer] = {}
         self.on_deleted: list[Callable[[str], None]] = []       # called with the name of a durable one that is gone
         self.dirty: dict[Consumer, None] = {}           # in the order in which they became so

@@ -11,27 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from routing.cursors.backlog import Backlog
+from routing.cursors.delivery import Delivery as Delivery
 from routing.cursors.returned import Returned, bare
 from routing.event import Event
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
-
-
-class Delivery(msgspec.Struct, gc=False):
-    """One event handed to one member. attempts > 1 means that it may have been delivered before.
-
-    is_bare: it waits to be delivered again, and its payload stands in the log only.
-    """
-
-    event: Event
-    attempts: int = 1
-    member: Any = None              # routing.consumers.consumer.Member
-    deadline_s: float | None = None # monotonic; set when the consumer has an ack timeout
-    is_bare: bool = False
 
 
 class Cursor:

@@ -15,7 +15,7 @@ import msgspec
 from routing.keys import key_hash
 
 if TYPE_CHECKING:
-    from routing.cursors.cursor import Delivery
+    from routing.cursors.delivery import Delivery
     from routing.event import Event
 
 STALE_MAX = 256             # places of the heap that nothing stands at any more, beside as many as there are others

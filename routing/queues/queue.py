@@ -10,7 +10,7 @@ The log is the queue: what is ready and not about to be delivered stands there. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer, Member
 from routing.cursors.cursor import Delivery
@@ -28,13 +28,25 @@ from routing.rights.policy import Identity
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
-    from routing.queues.queues import Queues
+    from routing.queues.letting_go import Clocks
+
+class Owner(Protocol):
+    """What a queue asks of all queues."""
+
+    clocks: Clocks
+
+    def bind(self, queue: Queue, binding: Binding, identity: Identity) -> Refusal | None: ...
+    def unbind(self, queue: Queue, binding: Binding) -> bool: ...
+    def resolve(self, template: str, event: Event, queue: Queue) -> str | None: ...
+    def delete_later(self, queue: Queue) -> None: ...
+    def closed(self, queue: Queue) -> None: ...
+
 
 
 class Queue:
     """options and native are as declared. A Side of its consumer and the Judge of its interest."""
 
-    def __init__(self, consumer: Consumer, queues: Queues, topic: str) -> None:
+    def __init__(self, consumer: Consumer, queues: Owner, topic: str) -> None:
         assert consumer.spec.queue is not None
         self.name = consumer.name
         self.consumer = consumer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.members import Mode
@@ -27,8 +27,12 @@ from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 
 if TYPE_CHECKING:
+    from routing.consumers.registry import ConsumerRegistry
+    from routing.filter_trie import FilterTrie
     from routing.log.partition import Partition
-    from routing.router import Router
+    from routing.route import RouteTable
+    from routing.state import StateTable
+    from routing.streams import StreamTable
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +44,23 @@ SWEEP_S = 0.05                  # how often bindings that have ended are looked 
 Resolver = Callable[[str, Event, Queue], "str | None"]
 
 
+class Core(Protocol):
+    """The part of the router that queues live in."""
+
+    registry: ConsumerRegistry
+    clock_s: Callable[[], float]
+    clock_ms: Callable[[], int]
+    call_soon: Callable[[Callable[[], None]], object]
+    routes: RouteTable
+    state: StateTable
+    streams: StreamTable
+    trie: FilterTrie
+
+
 class Queues:
     """One per router."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Queue] = {}
         self.on_deleted: list[Callable[[Queue], None]] = []
         self.resolvers: dict[str, Resolver] = {}        # scheme → who makes a topic of "scheme:…" (templates.py)

@@ -7,13 +7,18 @@ It gives out own events only: each node exports what was first stored on it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from routing.event import Event
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
-    from routing.router import Router
+
+
+class HasFeeds(Protocol):
+    """The router: it calls committed() of those that stand here."""
+
+    feeds: dict[Partition, dict[Feed, None]]
 
 
 class Feed:
@@ -21,7 +26,7 @@ class Feed:
 
     __slots__ = ("_router", "_wake", "_wants", "partition", "position")
 
-    def __init__(self, router: Router, partition: Partition, position: int, wants: Callable[[str], bool],
+    def __init__(self, router: HasFeeds, partition: Partition, position: int, wants: Callable[[str], bool],
                  wake: Callable[[], None]) -> None:
         """position: the first offset to look at. wants(topic): asked once per topic and take().
 

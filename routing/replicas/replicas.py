@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -25,8 +25,11 @@ from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.retained.retained import RetainedEvents
     from routing.route import Route
-    from routing.router import Router
+    from routing.settings import Limits
+    from routing.state import StateTable
+    from routing.streams import StreamTable
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +38,26 @@ CHECKPOINT_S = 1.0          # how much of the log is read at start to know the p
 _BROKEN = Refusal(Reason.CONFLICT, "an earlier batch of this flow was refused; it must be pulled again")
 
 
+class DoorIn(Protocol):
+    """The part of the router that replicas come in by."""
+
+    limits: Limits
+    published: int
+    retained: RetainedEvents
+    state: StateTable
+    streams: StreamTable
+
+    def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal: ...
+    def send_on(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None: ...
+    def send_history(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None: ...
+    def own_partitions(self) -> list[Partition]: ...
+    def request_turn(self) -> None: ...
+
+
 class Replicas:
     """All flows into this node. Loop thread only. Made by the router."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: DoorIn) -> None:
         self.denied = 0                                 # events that policy or limits of this node did not let in
         self._router = router
         self._flows: dict[tuple[OriginPartition, int], Flow] = {}
