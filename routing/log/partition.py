@@ -1,6 +1,6 @@
 """A partition: an ordered log of events, as a list of segments. The public face of routing/log, with store.py.
 
-Lives on the loop thread. Appends wait in the open group; begin_commit hands it to the writer as a WriteTask, and
+Lives on the loop thread. Appends wait in the open group; begin_commit hands it to the writer as a Commit, and
 end_commit takes it back. Readers see what is committed, up to end_offset: from the tail cache where they can, else
 from the files.
 """
@@ -90,6 +90,16 @@ class Owner(Protocol):
     def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None: ...
 
 
+class Commit(WriteTask):
+    """One commit of this partition."""
+
+    __slots__ = ("partition",)
+
+    def __init__(self, partition: Partition, segment: Segment, end_offset: int) -> None:
+        super().__init__(segment, end_offset)
+        self.partition = partition
+
+
 def _ignore(partition: Partition, run: Run) -> None:
     pass
 
@@ -121,7 +131,7 @@ class Partition:
         self.watchers: dict[Callable[[], None], None] = {}      # called after each commit; they must not raise
         self._owner = owner
         self._group = OpenGroup(compact=settings.compact)
-        self._again: WriteTask | None = None            # a commit that is to be tried again,
+        self._again: Commit | None = None            # a commit that is to be tried again,
         self._again_at_s = 0.0                          # when,
         self._short_since_s = 0.0                       # and since when it is tried
         self._full: Refusal | None = None
@@ -252,13 +262,13 @@ class Partition:
 
     # ------------------------------------------------------------------------------------------------ commit
 
-    def begin_commit(self) -> WriteTask:
+    def begin_commit(self) -> Commit:
         """Encode the open group, or as much of it as one commit takes. end_commit must follow before the next."""
         segment = self.segments[-1]
         if self._again is not None:
             task, self._again = self._again, None
             return task
-        task = WriteTask(self, segment, self.high_watermark)
+        task = Commit(self, segment, self.high_watermark)
         size = 0
         while self._group and size < GROUP_BYTES_MAX:
             try:
@@ -288,7 +298,7 @@ class Partition:
                 task.reserve = task.end_offset + RESERVED
         return task
 
-    def end_commit(self, task: WriteTask) -> Callable[[], None]:
+    def end_commit(self, task: Commit) -> Callable[[], None]:
         """Take a finished task back: move the end, or refuse what waited. Returns the notifications, to be run next."""
         if task.rolled is not None:
             self._take_new_segment(task.rolled)
@@ -329,7 +339,7 @@ class Partition:
 
         return notify
 
-    def _take_batches(self, task: WriteTask) -> list[Run]:
+    def _take_batches(self, task: Commit) -> list[Run]:
         """The batches of a task are durable. Returns them as runs for who wants their events."""
         segment = self.segments[-1]
         steady_ms = self._owner.steady_ms() if task.batches else 0
@@ -372,7 +382,7 @@ class Partition:
         return isinstance(run, RawBatch) and self.producers.hides(run.header.attributes, run.header.producer_id,
                                                                   run.base_offset)
 
-    def _try_again(self, task: WriteTask, shortage: str) -> Callable[[], None]:
+    def _try_again(self, task: Commit, shortage: str) -> Callable[[], None]:
         """The machine is short of descriptors or memory: keep the commit for later, and for not too long."""
         now_s = self._owner.clock_s()
         if not self._short_since_s:
@@ -535,6 +545,10 @@ class Partition:
         self.damage.append(damage)
 
     # ------------------------------------------------------------------------------------------------ upkeep
+
+    def noting(self) -> Callable[[], None] | None:
+        """A function for the keeper that notes durably where the partition begins and ends. For upkeep.py."""
+        return self._owner.noting(self, durable=True)
 
     def maintain(self, steady_ms: int) -> None:
         """Retention, compaction, rolling by age."""

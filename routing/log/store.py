@@ -20,13 +20,12 @@ from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
 from routing.log.catalog import Bounds, Catalog
-from routing.log.committing.commit import WriteTask
 from routing.log.committing.gather import Gather
 from routing.log.committing.pace import Pace
 from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
-from routing.log.partition import Partition
+from routing.log.partition import Commit, Partition
 from routing.log.records.decode import Decoder
 from routing.log.recovery.recovery import recover_partition
 from routing.log.tail_cache import TailBudget
@@ -100,8 +99,8 @@ class LocalStore:
         self._answered: list[Ticket] = []
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
-        self._committing: dict[Partition, WriteTask] = {}
-        self._done: deque[WriteTask] = deque()      # the writers add to it
+        self._committing: dict[Partition, Commit] = {}
+        self._done: deque[Commit] = deque()      # the writers add to it
         self._done_called = False                   # _take_done is on its way
         self._gather = gather
         self._gathering = False         # a timer will start the next commit
@@ -255,7 +254,7 @@ class LocalStore:
         for task in tasks:
             self._writer.submit(lambda task=task: self._run(task))      # type: ignore[misc]
 
-    def _run(self, task: WriteTask) -> None:
+    def _run(self, task: Commit) -> None:
         """On a writer thread. The loop is called once for all that is done by the time it comes."""
         task.run()
         self._done.append(task)

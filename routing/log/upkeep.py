@@ -32,7 +32,9 @@ from routing.log.segments.segment import Segment
 from routing.log.segments.sidecars import LOG
 
 if TYPE_CHECKING:
-    from routing.log.partition import Partition
+    from routing.errors import Refusal
+    from routing.log.records.decode import Decoder
+    from routing.settings import StreamSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,25 @@ class Owner(Protocol):
 
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
-    def noting(self, partition: Partition, *, durable: bool) -> Callable[[], None] | None: ...
+
+
+class Kept(Protocol):
+    """The partition that is kept up."""
+
+    stream: str
+    index: int
+    settings: StreamSettings
+    segments: list[Segment]
+    failed: Refusal | None
+    held_from: int | None
+
+    @property
+    def is_synced(self) -> bool: ...
+
+    def fresh_decoder(self) -> Decoder: ...
+    def drop_segments(self, gone: list[Segment]) -> None: ...
+    def replace_segments(self, bases: list[int], new: Segment) -> None: ...
+    def noting(self) -> Callable[[], None] | None: ...
 
 
 class Upkeep:
@@ -59,7 +79,7 @@ class Upkeep:
         "_unsettled",
     )
 
-    def __init__(self, partition: Partition, owner: Owner) -> None:
+    def __init__(self, partition: Kept, owner: Owner) -> None:
         self._partition = partition
         self._owner = owner
         self._checkpointed = partition.segments[-1].size
@@ -143,7 +163,7 @@ class Upkeep:
             sum(segment.size for segment in gone),
         )
 
-        note = self._owner.noting(partition, durable=True)
+        note = partition.noting()
 
         def delete() -> None:
             if note is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from routing.errors import Reason, Refusal
 from routing.log.committing.offsets import save_reservation
@@ -24,9 +23,6 @@ from routing.log.producing.raw import Run
 from routing.log.records.batch import BatchHeader
 from routing.log.segments.index import IndexBuilder
 from routing.log.segments.segment import Segment
-
-if TYPE_CHECKING:
-    from routing.log.partition import Partition
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +41,11 @@ class WriteTask:
     """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "batches", "end_offset", "failure", "partition", "pieces", "reserve", "roll_at", "rolled", "segment",
+        "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
         "shortage", "start_offset", "sync",
     )
 
-    def __init__(self, partition: Partition, segment: Segment, end_offset: int) -> None:
-        self.partition = partition
+    def __init__(self, segment: Segment, end_offset: int) -> None:
         self.segment = segment                  # where to write; the new one after a roll
         self.sync = False
         self.roll_at: int | None = None         # start a new segment at this offset first
