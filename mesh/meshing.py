@@ -61,6 +61,7 @@ class Meshing:
         self.overlay.on_message = self._on_message
         self.overlay.on_nodes_changed = self._on_nodes_changed
         self._tell_streams()
+        router.on_streams.append(self._streams_changed)
         self._untold = True
         self._tell()
         router.routes.remote = self.direct
@@ -137,6 +138,10 @@ class Meshing:
         widen(covering, self.settings.interest_filters_max, LEVELS_OWN_MAX)
         return tuple(sorted(covering.filters))
 
+    def _streams_changed(self) -> None:
+        self.replication.streams_changed()
+        self._tell_streams()
+
     def _tell_streams(self) -> None:
         self.overlay.set_streams(streams_of(self._router))
 
@@ -161,6 +166,6 @@ class Meshing:
 def streams_of(router: Router) -> Iterable[StreamInfo]:
     """What others may pull from this node."""
     return [
-        StreamInfo(stream.name, len(stream.partitions), stream.filters)
+        StreamInfo(stream.origin_name, len(stream.partitions), stream.filters)
         for stream in router.streams if stream.settings.capture
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
@@ -23,6 +23,7 @@ from routing.event import Event, is_dead_letter, topic_runs
 from routing.fairness.shares import Shares
 from routing.fairness.turns import Turns
 from routing.ledger import Ledger
+from routing.lifecycle import Lifecycle
 from routing.log.committing.gather import Gather
 from routing.log.producing.raw import RawBatch, Run
 from routing.publisher import TOPICS_CACHED, Publisher
@@ -39,7 +40,7 @@ from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
-from routing.streams import StreamTable
+from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
 from routing.ticket import Ticket
 from routing.topic import KEPT_CHARS_MAX
@@ -97,8 +98,9 @@ class Router:
         self.logins = Logins(
             call_soon, lambda: self.registry.by_name.values(), self.registry.rights_changed, self.routes.changed)
         self.replicas = Replicas(self)
-        for stream in settings:
-            self.streams.open(stream)
+        self.lifecycle = Lifecycle(self)
+        self.on_streams: list[Callable[[], None]] = []         # called when streams are not what they were
+        self.lifecycle.start(settings)
         self.queues = Queues(self)
         self.queues.prepare()
         self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
@@ -111,10 +113,39 @@ class Router:
 
     def apply_streams(self, settings: list[StreamSettings]) -> None:
         """Reload: add streams that are new and take over changed settings. A stream is never removed here."""
-        changed = self.streams.apply(settings)
+        changed = self.lifecycle.reload(settings)
         if changed:
             self.routes.changed()
             self.registry.streams_changed(changed)
+
+    def stream_opened(self, stream: Stream) -> None:
+        """A stream was made at run time. For lifecycle.py, as the next two."""
+        self._routes_of(stream.settings.capture)
+        self.registry.streams_changed([stream])
+        self._tell_of_streams()
+
+    def stream_changed(self, stream: Stream, before: StreamSettings) -> None:
+        self._routes_of((*before.capture, *stream.settings.capture))
+        if before.capture != stream.settings.capture or before.partitions != stream.settings.partitions:
+            self.registry.streams_changed([stream])
+        self._tell_of_streams()
+
+    def partitions_gone(self, stream: Stream, gone: list[Partition]) -> None:
+        self._routes_of(stream.settings.capture)
+        self.registry.partitions_gone(gone)
+        self.replicas.partitions_gone(gone)
+        for partition in gone:
+            self.feeds.pop(partition, None)
+        self._tell_of_streams()
+
+    def _routes_of(self, patterns: Iterable[str]) -> None:
+        """Events of these topics may go to another stream than before."""
+        for pattern in patterns:
+            self.routes.changed(pattern)
+
+    def _tell_of_streams(self) -> None:
+        for told in self.on_streams:
+            told()
 
     def apply_limits(self, limits: Limits) -> None:
         """Reload: take new bounds. Those that were used to make something (caches, windows) stay as they were."""

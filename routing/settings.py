@@ -33,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload_bytes_max: int = 1024 * 1024            # Kafka message.max.bytes and the packet limit of the design
     topic_levels_max: int = 128
     headers_max: int = 1024                         # per event
+    partitions_max: int = 4_000                     # of streams made at run time and all others; each has a file open
     expanded_bytes_max: int = 16 * 1024 * 1024      # what a compressed batch of a Kafka producer may come to
     subscriptions_per_client_max: int = 10_000
     in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum

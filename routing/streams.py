@@ -22,7 +22,7 @@ INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon 
 class Stream:
     """A durable named log: its settings and its partitions."""
 
-    __slots__ = ("filters", "name", "order", "partitions", "settings")
+    __slots__ = ("filters", "incarnation", "name", "order", "origin_name", "partitions", "settings")
 
     def __init__(self, settings: StreamSettings, partitions: list[Partition]) -> None:
         self.name = settings.name
@@ -30,6 +30,8 @@ class Stream:
         self.partitions = partitions
         self.order = 0                                  # of their opening
         self.filters = stream_filters(settings)         # all topics that its events can have
+        self.incarnation = b""                          # 16 bytes, others when it is made again (lifecycle.py)
+        self.origin_name = settings.name                # what other nodes know it by
 
     def partition_for(self, key: bytes) -> Partition:
         """The partition of a key, chosen as Kafka's default partitioner does it, so that clients agree with us."""
@@ -66,6 +68,7 @@ class StreamTable:
         on_settled: told from where on a partition may be read that open transactions had held back, and which topics.
         """
         self.by_name: dict[str, Stream] = {}
+        self._by_origin_name: dict[str, Stream] = {}
         self._captures = FilterTrie()                   # capture filter → _Capture
         self._order = 0
         self._store = store
@@ -73,16 +76,50 @@ class StreamTable:
         self._on_settled = on_settled
         self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
 
-    def open(self, settings: StreamSettings) -> None:
+    def open(self, settings: StreamSettings) -> Stream:
         partitions = self._open(settings)
-        for partition in partitions:
-            partition.on_committed = self._on_committed
-            partition.on_settled = self._on_settled
+        self._listen(partitions)
         stream = self.by_name[settings.name] = Stream(settings, partitions)
         self._order += 1
         stream.order = self._order
         for pattern in settings.capture:
             self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+        return stream
+
+    def _listen(self, partitions: list[Partition]) -> None:
+        for partition in partitions:
+            partition.on_committed = self._on_committed
+            partition.on_settled = self._on_settled
+
+    def name_for_others(self, stream: Stream, name: str) -> None:
+        """What other nodes know the stream by."""
+        self._by_origin_name.pop(stream.origin_name, None)
+        stream.origin_name = name
+        self._by_origin_name[name] = stream
+        for partition in stream.partitions:
+            partition.origin_name = name
+
+    def grow(self, stream: Stream, settings: StreamSettings) -> None:
+        """Open the partitions that the stream has too few of."""
+        fresh = self._store.open_more(settings, len(stream.partitions))
+        for partition in fresh:
+            partition.be_patient(True)
+            partition.origin_name = stream.origin_name
+        self._listen(fresh)
+        stream.partitions += fresh
+        self._take_settings(stream, settings)
+
+    def close(self, stream: Stream) -> None:
+        """The stream is gone: nothing is captured by it any more, and nobody finds it."""
+        del self.by_name[stream.name]
+        self._by_origin_name.pop(stream.origin_name, None)
+        for pattern in stream.settings.capture:
+            self._captures.remove(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+
+    def partition_of_origin(self, name: str, index: int) -> Partition | None:
+        """A partition by the name that other nodes know its stream by."""
+        found = self._by_origin_name.get(name)
+        return found.partitions[index] if found is not None and 0 <= index < len(found.partitions) else None
 
     def _take_settings(self, stream: Stream, settings: StreamSettings) -> None:
         for pattern in stream.settings.capture:

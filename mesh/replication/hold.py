@@ -99,7 +99,7 @@ class Hold:
                 return
             destination = self.destinations[outlet.node] = Destination(outlet.node, self._steady_ms())
         destination.seen_ms = self._steady_ms()
-        place = outlet.partition.stream, outlet.partition.index, outlet.flow
+        place = outlet.partition.origin_name, outlet.partition.index, outlet.flow
         held = destination.flows.get(place)
         if held is None:
             held = destination.flows[place] = Held(-1, Selection(()), 0.0)
@@ -187,7 +187,7 @@ class Hold:
     def _spill(self, partition: Partition, stop: int) -> None:
         for destination in self.destinations.values():
             lost = max((stop - held.confirmed for (stream, index, _), held in destination.flows.items()
-                        if (stream, index) == (partition.stream, partition.index)), default=0)
+                        if (stream, index) == (partition.origin_name, partition.index)), default=0)
             if lost > 0:
                 destination.spilled += lost
                 self.spilled += lost
@@ -198,7 +198,7 @@ class Hold:
         """The first offset that some destination has not confirmed; None when nobody pulls the partition."""
         return min((held.confirmed for destination in self.destinations.values()
                     for (stream, index, _), held in destination.flows.items()
-                    if (stream, index) == (partition.stream, partition.index)), default=None)
+                    if (stream, index) == (partition.origin_name, partition.index)), default=None)
 
     # -- stored -----------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Outlets:
         if pull.epoch != self._overlay.me.epoch:
             self._refuse(node, pull, Trouble.WRONG_EPOCH, "this log is another one")
             return None
-        partition = self.router.streams.partition(pull.stream, pull.index)
+        partition = self.router.streams.partition_of_origin(pull.stream, pull.index)
         if partition is None:
             self._refuse(node, pull, Trouble.NO_PARTITION, f"no partition {pull.index} of {pull.stream[:100]}")
             return None
@@ -103,6 +103,12 @@ class Outlets:
     def _refuse(self, node: str, pull: Pull, trouble: Trouble, text: str) -> None:
         self.refusals[node] += 1
         self.send(node, Problem(pull.token, trouble, text), PRIORITY_GOSSIP)
+
+    def streams_changed(self) -> None:
+        """Streams may be gone, and with them what is sent of them."""
+        for key, outlet in list(self.by_key.items()):
+            if self.router.streams.partition_of_origin(key[1], key[2]) is not outlet.partition:
+                self._close(key, outlet)
 
     def on_close(self, node: str, close: Close) -> None:
         for key, outlet in list(self.by_key.items()):

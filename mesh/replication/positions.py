@@ -135,7 +135,7 @@ def describe(router: Router, consumer: Consumer, node: str, epoch: str, missing:
     for cursor in list(consumer.cursors.values()):
         partition = cursor.partition
         position, unacked = cursor.state(by_key=consumer.spec.mode is Mode.KEY_SHARED)
-        own = router.origins.of(node, epoch, partition.stream, partition.index)
+        own = router.origins.of(node, epoch, partition.origin_name, partition.index)
         found[own] = _Found(position)
         for offset in sorted(unacked):
             event = partition.event(offset)
@@ -182,13 +182,13 @@ def place(router: Router, consumer: Consumer, node: str, epoch: str, moved: Move
     known = {one.origin(router): (one, set(one.unacked)) for one in moved.positions}
     begins: dict[OriginPartition, list[Want]] = {}
     for origin in (*(origin for origin, _ in router.replicas.flows()), *(
-            router.origins.of(node, epoch, partition.stream, partition.index) for partition in consumer.cursors)):
+            router.origins.of(node, epoch, partition.origin_name, partition.index) for partition in consumer.cursors)):
         if origin not in known:
             begins[origin] = [later(want, skew_ms(origin.node)) for want in moved.begins]
     unnamed = [want for wants in begins.values() for want in wants]
     placed: list[tuple[Partition, int, set[int], int]] = []
     for partition in list(consumer.cursors):
-        own = router.origins.of(node, epoch, partition.stream, partition.index)
+        own = router.origins.of(node, epoch, partition.origin_name, partition.index)
         end = partition.end_offset
         position = min(_first_unknown(router, known, own, partition), partition.offset_for_time(moved.oldest_ms),
                        _first_unnamed(unnamed, partition), end)

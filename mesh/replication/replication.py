@@ -85,6 +85,10 @@ class Replication:
         if self._started:
             self.intake.nodes_changed(names)
 
+    def streams_changed(self) -> None:
+        """router.on_streams: streams of ours were made, changed or deleted."""
+        self.outlets.streams_changed()
+
     def wanted_changed(self, pattern: str, added: bool) -> None:
         """router.on_wanted: somebody here wants a filter, or nobody does any more."""
         if self._started:

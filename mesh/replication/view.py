@@ -91,7 +91,7 @@ class View:
         """Bring the counters of all destinations, those that are away too, further down the log."""
         alive: dict[Key, Counter] = {}
         for destination, (stream, index, flow), held in self._outlets.hold.flows():
-            partition = self._router.streams.partition(stream, index)
+            partition = self._router.streams.partition_of_origin(stream, index)
             if partition is None:
                 continue
             key = destination.node, stream, index, flow
@@ -159,7 +159,7 @@ class View:
         now_ms = self._clock_ms()
         found = []
         for destination, (stream, index, flow), held in self._outlets.hold.flows():
-            partition = self._router.streams.partition(stream, index)
+            partition = self._router.streams.partition_of_origin(stream, index)
             if partition is None:
                 continue
             key = destination.node, stream, index, flow

@@ -516,6 +516,21 @@ class Consumer:
         self._registry.changed(self)
         self.ready()
 
+    def let_go_of(self, gone: list[Partition]) -> None:
+        """These partitions are deleted: what was read of them is forgotten, and acks of it will be ignored."""
+        mine = [partition for partition in gone if partition in self.cursors]
+        for partition in mine:
+            cursor = self.cursors.pop(partition)
+            cursor.restart(cursor.position)
+            cursor.behind = False
+            for since in self.interest.fresh.values():
+                since.pop(partition, None)
+        if mine:
+            self.members.release_keys()
+            self._recount_in_flight()
+            self.touch()
+            self.ready()
+
     def checkpoint(self) -> None:
         """Put the position into the state table now, in the commit of this loop turn."""
         self._registry.checkpoint(self)

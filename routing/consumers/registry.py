@@ -5,7 +5,7 @@ What is stored of a durable consumer says stored.py. A crash repeats at most CHE
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +26,7 @@ from routing.queues.options import Cause
 from routing.rights.policy import INTERNAL, Identity
 from routing.settings import Limits
 from routing.ticket import Ticket
+from routing.topic import is_wildcard
 
 if TYPE_CHECKING:
     from routing.fairness.shares import Shares
@@ -230,12 +231,25 @@ class ConsumerRegistry:
 
     def streams_changed(self, changed: list[Stream]) -> None:
         """A stream was added: consumers whose filters it can hold read it from its start."""
-        for consumer in self.by_name.values():
+        for consumer in self._reading(changed):
             for partition in self._router.streams.holding(
                     consumer.filters, consumer.spec.streams, changed):
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.start_offset)
                     consumer.touch()
+
+    def _reading(self, streams: list[Stream]) -> Iterable[Consumer]:
+        """Those who may want what these streams hold: all, or those that the topics of theirs tell."""
+        patterns = [pattern for stream in streams for pattern in stream.filters]
+        if any(map(is_wildcard, patterns)):
+            return list(self.by_name.values())
+        return {entry: None for pattern in patterns for entry in self._router.trie.match(pattern)
+                if isinstance(entry, Consumer)}
+
+    def partitions_gone(self, gone: list[Partition]) -> None:
+        """A stream was deleted: nobody reads it any more."""
+        for consumer in list(self.by_name.values()):
+            consumer.let_go_of(gone)
 
     def rights_changed(self, consumer: Consumer, rules: bool) -> None:
         """Called by logins.py: its owner may have other roles or be gone; rules: those have changed as well."""

@@ -142,6 +142,11 @@ class Catalog:
         self.has_changed = True
         return True
 
+    def forget(self, stream: str) -> None:
+        """The stream is deleted."""
+        if self._streams.pop(stream, None) is not None:
+            self.has_changed = True
+
     def noting(self, directory: Path, stream: str, index: int, *, durable: bool) -> Callable[[], None]:
         """A function for the keeper that writes the note of one partition."""
         bounds = self._streams[stream][index]

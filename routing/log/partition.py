@@ -115,6 +115,7 @@ class Partition:
         """segments: as recovered, in order, at least one; the last is active."""
         self.stream = settings.name
         self.index = index
+        self.origin_name = settings.name                # of its stream, as other nodes know it
         self.settings = settings
         self.segments = segments
         self.high_watermark = segments[-1].next_offset  # one past the last committed record
@@ -576,6 +577,20 @@ class Partition:
         for segment in old:
             self._reader.forget(segment)
         self._cache.drop_before(new.next_offset, self.high_watermark)
+
+    def abandon(self) -> None:
+        """The stream is deleted: refuse what waits and all that comes."""
+        refusal = self.failed = Refusal(Reason.NOT_FOUND, f"the stream {self.stream} was deleted")
+        self.on_committed, self.on_settled = _ignore, _ignore_settled
+        self._refuse_waiting(refusal)()
+        self._roll_wanted = False
+        for watcher in list(self.watchers):
+            watcher()
+
+    def let_go(self) -> None:
+        """Close the files as they are."""
+        for segment in self.segments:
+            self._owner.open_segments.forget(segment)
 
     def close(self) -> None:
         """Cut the reserved space off the active segment, sync it and save its checkpoint. Nothing may be under way."""

@@ -23,11 +23,14 @@ from routing.log.catalog import Bounds, Catalog
 from routing.log.committing.gather import Gather
 from routing.log.committing.pace import Pace
 from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
+from routing.log.crash import crash_point
 from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
 from routing.log.partition import Commit, Partition
 from routing.log.records.decode import Decoder
 from routing.log.recovery.recovery import recover_partition
+from routing.log.segments.segment import segment_name
+from routing.log.segments.sidecars import LOG
 from routing.log.tail_cache import TailBudget
 from routing.log.template import topic_of_key
 from routing.settings import Durability, StreamSettings
@@ -51,6 +54,10 @@ class Store(Protocol):
     def crowded(self) -> bool: ...
 
     def open_stream(self, settings: StreamSettings) -> list[Partition]: ...
+    def open_more(self, settings: StreamSettings, first: int) -> list[Partition]: ...
+    def prepare(self, settings: StreamSettings, first: int, done: Callable[[str | None], None]) -> None: ...
+    def remove_stream(self, name: str, done: Callable[[str | None], None]) -> None: ...
+    def remove_files(self, name: str) -> None: ...
     def kick(self) -> None: ...
     def maintain(self, steady_ms: int) -> None: ...
     def close(self) -> None: ...
@@ -99,6 +106,7 @@ class LocalStore:
         self._answered: list[Ticket] = []
         self._notifications: deque[Callable[[], None]] = deque()
         self._notifying = False
+        self._leaving: list[tuple[list[Partition], Callable[[], None]]] = []    # deleted, with a commit under way
         self._committing: dict[Partition, Commit] = {}
         self._done: deque[Commit] = deque()      # the writers add to it
         self._done_called = False                   # _take_done is on its way
@@ -126,8 +134,16 @@ class LocalStore:
         if any(partition.stream == settings.name for partition in self.partitions):
             raise StorageError(f"the stream {settings.name} is open already")
         directory = self._root / "streams" / escape_name(settings.name)
+        return self._open(settings, directory, range(self._partition_count(directory, settings)))
+
+    def open_more(self, settings: StreamSettings, first: int) -> list[Partition]:
+        """Open the partitions from first on of a stream that is open."""
+        return self._open(settings, self._root / "streams" / escape_name(settings.name),
+                          range(first, settings.partitions))
+
+    def _open(self, settings: StreamSettings, directory: Path, indexes: range) -> list[Partition]:
         opened = []
-        for index in range(self._partition_count(directory, settings)):
+        for index in indexes:
             path = directory / str(index)
             decoder = Decoder(None, lambda key: topic_of_key(settings, key))
             try:
@@ -147,6 +163,79 @@ class LocalStore:
             self.note(partition)
         self.partitions += opened
         return opened
+
+    def prepare(self, settings: StreamSettings, first: int, done: Callable[[str | None], None]) -> None:
+        """Make the directories of partitions from first on, aside. done(problem) is called on the loop."""
+        fs, directory = self._fs, self._root / "streams" / escape_name(settings.name)
+
+        def work() -> None:
+            problem = None
+            try:
+                for index in range(first, settings.partitions):
+                    path = directory / str(index)
+                    fs.make_directory(path)
+                    fs.open(path / (segment_name(0) + LOG), create=True).close()
+                    fs.sync_directory(path)
+            except OSError as error:
+                problem = f"{error.filename or directory}: {error.strerror}"
+            self.on_loop(lambda: done(problem))
+
+        self.read_aside(work)
+
+    def remove_stream(self, name: str, done: Callable[[str | None], None]) -> None:
+        """Close a stream and remove its files. done(problem) is called on the loop."""
+        gone = [partition for partition in self.partitions if partition.stream == name]
+        self.partitions = [partition for partition in self.partitions if partition.stream != name]
+        for partition in gone:
+            partition.abandon()
+            self._dirty.pop(partition, None)
+
+        def work() -> None:
+            problem = None
+            try:
+                self._remove_directory(self._root / "streams" / escape_name(name))
+            except OSError as error:
+                problem = f"{error.filename or name}: {error.strerror}"
+            self.on_loop(lambda: done(problem))
+
+        def quiet() -> None:
+            """No commit of it is under way: behind all that the keeper has been given to do for it."""
+            for partition in gone:
+                partition.let_go()
+            self._catalog.forget(escape_name(name))
+            self.later(work)
+
+        self._leaving.append((gone, quiet))
+        self._leave()
+
+    def _leave(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        for gone, quiet in leaving:
+            if any(partition in self._committing for partition in gone):
+                self._leaving.append((gone, quiet))
+            else:
+                quiet()
+
+    def remove_files(self, name: str) -> None:
+        """Of a stream that is not open. Raises StorageError."""
+        directory = self._root / "streams" / escape_name(name)
+        try:
+            self._remove_directory(directory)
+        except OSError as error:
+            raise StorageError(f"{error.filename or directory}: {error.strerror}") from error
+        self._catalog.forget(directory.name)
+
+    def _remove_directory(self, directory: Path) -> None:
+        if not self._fs.exists(directory):
+            return
+        for partition in self._fs.names(directory):
+            path = directory / partition
+            for file in self._fs.names(path):
+                self._fs.remove(path / file)
+                crash_point("in_delete")
+            self._fs.remove_directory(path)
+        self._fs.remove_directory(directory)
+        self._fs.sync_directory(directory.parent)
 
     def note(self, partition: Partition) -> None:
         """The partition has a new segment: write that down."""
@@ -290,6 +379,8 @@ class LocalStore:
             self._notifications.append(partition.end_commit(task))
             if partition.has_open_group:
                 self._dirty[partition] = None
+        if self._leaving:
+            self._leave()
         self._pace.done(size, commits, self.clock_s(), more=bool(self._committing))
         self.kick()
         self._notify()

@@ -287,6 +287,16 @@ class Replicas:
         for batch in refused:
             batch.done(refusal)
 
+    def partitions_gone(self, gone: list[Partition]) -> None:
+        """Partitions of ours are deleted: nothing is known by them any more."""
+        for flow in self._flows.values():
+            for partition in gone:
+                if flow.marks.pop(partition, None) is not None:
+                    flow.positions.pop(partition, None)
+                    flow.dirty = True
+        for partition in gone:
+            self._ends.pop(partition, None)
+
     # -- stored state -----------------------------------------------------------------------------------------
 
     def tick(self, now_s: float) -> None:

@@ -135,6 +135,9 @@ class SimulatedDisk:
         self._change(source.parent, "rename", source, None)
         self.changes[source.parent][-1] = ("rename " + target.name, source, inode)
 
+    def remove_directory(self, path: Path) -> None:
+        self.directories.discard(path)
+
     def sync_directory(self, path: Path) -> None:
         self.step()
         for change in self.changes.pop(path, []):
@@ -248,6 +251,10 @@ class FaultyFile:
         self._faults.check("pread", self._path)
         return self._file.pread(size, position)
 
+    def pread_cached(self, size: int, position: int) -> bytes | None:
+        self._faults.check("pread", self._path)
+        return self._file.pread_cached(size, position)
+
     def pwrite(self, data: bytes, position: int) -> int:
         short = self._faults.check("pwrite", self._path)
         return self._file.pwrite(data if short is None else data[:short], position)
@@ -294,6 +301,10 @@ class FaultyFileSystem:
     def remove(self, path: Path) -> None:
         self.faults.check("remove", path)
         self._inner.remove(path)
+
+    def remove_directory(self, path: Path) -> None:
+        self.faults.check("remove", path)
+        self._inner.remove_directory(path)
 
     def rename(self, source: Path, target: Path) -> None:
         self.faults.check("rename", target)
