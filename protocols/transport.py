@@ -168,6 +168,11 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
         if self._handler is not None:
             self._handler.resume_writing()
 
+    @property
+    def local_address(self) -> str:
+        """Where the peer came to, as "host:port"; "" when unknown."""
+        return _text(self._transport.get_extra_info("sockname")) if self._transport is not None else ""
+
     def describe(self) -> str:
         return self._handler.describe() if self._handler is not None else f"a closed connection of {self.address}"
 

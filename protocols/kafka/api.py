@@ -1,0 +1,41 @@
+"""An API of Kafka and its handler: what a file in apis/ makes, and how all of them are found.
+
+    API = Api(SCHEMA, handle)           in apis/…/heartbeat.py: that alone serves it, and lists it in ApiVersions
+"""
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeAlias
+
+from protocols.kafka.codec.read import Message as Message
+from protocols.kafka.codec.schema import Schema
+from protocols.kafka.runtime.call import Call as Call
+
+Values: TypeAlias = Mapping[str, Any]
+Handler: TypeAlias = Callable[[Call, Message], Coroutine[Any, Any, Values | None]]
+Awaited: TypeAlias = Awaitable[Values | None]
+
+
+class Api:
+    """One API that is served. handle(call, request) gives the response, None for no answer at all."""
+
+    __slots__ = ("before_login", "handle", "schema")
+
+    def __init__(self, schema: Schema, handle: Handler, *, before_login: bool = False) -> None:
+        self.schema = schema
+        self.handle = handle
+        self.before_login = before_login
+
+
+def find_apis() -> dict[int, Api]:
+    """Every API that a file in apis/ serves, by its key. Two for one key are a mistake of ours."""
+    package = importlib.import_module("protocols.kafka.apis")
+    found: dict[int, Api] = {}
+    for entry in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        api = getattr(importlib.import_module(entry.name), "API", None)
+        if api is not None:
+            assert isinstance(api, Api) and api.schema.key not in found, entry.name
+            found[api.schema.key] = api
+    return dict(sorted(found.items()))

@@ -1,0 +1,56 @@
+"""What several answers say of the cluster: its broker, partitions, and what somebody may do.
+
+An operation is a bit: 1 << its number among Kafka's AclOperations.                                   Source: KIP-430
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.kafka.api import Call
+from protocols.kafka.broker import BROKER_ID
+from routing.policy import Action
+from routing.streams import Stream
+
+LEADER_EPOCH = 0            # constant: a node is the only one that leads its partitions
+READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, CLUSTER_ACTION = (1 << number for number in range(3, 10))
+DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE = (1 << number for number in range(10, 13))
+
+
+def brokers(call: Call) -> list[dict[str, Any]]:
+    host, port = call.broker.address_for(call.client.local_address)
+    return [{"node_id": BROKER_ID, "broker_id": BROKER_ID, "host": host, "port": port}]
+
+
+def partitions(stream: Stream) -> list[dict[str, Any]]:
+    one = [BROKER_ID]
+    return [
+        {"partition_index": partition.index, "leader_id": BROKER_ID, "leader_epoch": LEADER_EPOCH,
+         "replica_nodes": one, "isr_nodes": one}
+        for partition in stream.partitions]
+
+
+def topic_operations(call: Call, stream: Stream) -> int:
+    topics, identity = call.broker.topics, call.identity
+    operations = DESCRIBE | DESCRIBE_CONFIGS
+    if topics.may_read(identity, stream):
+        operations |= READ
+    if topics.may_write(identity, stream):
+        operations |= WRITE
+    if topics.may_manage(identity):
+        operations |= CREATE | DELETE | ALTER | ALTER_CONFIGS
+    return operations
+
+
+def cluster_operations(call: Call) -> int:
+    topics, identity = call.broker.topics, call.identity
+    operations = DESCRIBE | IDEMPOTENT_WRITE
+    if topics.may(identity, Action.VIEW):
+        operations |= DESCRIBE_CONFIGS
+    if topics.may_manage(identity):
+        operations |= CREATE | ALTER | ALTER_CONFIGS
+    return operations
+
+
+def group_operations(call: Call) -> int:
+    operations = READ | DESCRIBE
+    return operations | DELETE if call.broker.topics.may(call.identity, Action.OPERATE) else operations

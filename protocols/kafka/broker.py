@@ -1,0 +1,74 @@
+"""Broker: what the handlers of one node share. Knows no sockets and no messages; server.py gives it life."""
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from protocols.kafka.groups.coordinator import Coordinator
+from protocols.kafka.runtime.timers import Timers
+from protocols.kafka.settings import KafkaSettings
+from protocols.kafka.topics.table import Topics
+from routing.errors import Refusal
+from routing.policy import Identity
+from routing.router import Router
+from routing.shares import Share
+
+log = logging.getLogger(__name__)
+
+BROKER_ID = 1               # of the one broker that a node is
+LOG_LINES_PER_S = 20        # about connections that were closed; the counters tell of all
+
+
+class Authenticator(Protocol):
+    """mesh/identity/identity.py."""
+
+    @property
+    def open(self) -> bool: ...
+
+    def authenticate(
+        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
+        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
+    ) -> Callable[[], None] | None: ...
+
+
+class Broker:
+    """One per tenant. Loop thread only."""
+
+    def __init__(self, router: Router, authenticator: Authenticator, settings: KafkaSettings) -> None:
+        self.router = router
+        self.authenticator = authenticator
+        self.settings = settings
+        self.counters: Counter[str] = Counter()
+        self.timers = Timers()
+        self.topics = Topics(router, settings)
+        self.groups = Coordinator(router, self.topics, settings, self.timers)
+        self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
+        self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py
+        self.cluster_id = settings.cluster_id or _cluster_id(getattr(router.store, "epoch", ""))
+        self._second = -1
+        self._lines_left = 0
+
+    def notice(self, text: str, *arguments: object) -> None:
+        """A log line about a peer: so many a second, so that a flood of bad peers does not become one of lines."""
+        second = int(self.router.clock_s())
+        if second != self._second:
+            self._second, self._lines_left = second, LOG_LINES_PER_S
+        self._lines_left -= 1
+        if self._lines_left >= 0:
+            log.info("kafka: " + text, *arguments)
+
+    def address_for(self, local_address: str) -> tuple[str, int]:
+        """What a client is told to connect to: the setting, else where it came to."""
+        host, _, port = (self.settings.advertise or local_address).rpartition(":")
+        return host.strip("[]") or "127.0.0.1", int(port) if port.isdigit() else 9092
+
+
+def _cluster_id(epoch: str) -> str:
+    """22 characters, as Kafka's are."""
+    import base64
+
+    return base64.urlsafe_b64encode(hashlib.sha256(b"meshgate kafka cluster " + epoch.encode()).digest()[:16])[
+        :22].decode()

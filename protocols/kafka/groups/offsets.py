@@ -1,0 +1,64 @@
+"""Offsets: how far groups have read, durable before it is acked. By group, topic and partition."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from routing.router import Router
+from routing.ticket import Ticket
+
+OFFSET_PREFIX = "kafka-offset/"
+
+
+class Committed(msgspec.Struct, frozen=True, array_like=True):
+    """metadata comes back to the client as it was."""
+
+    offset: int
+    epoch: int
+    metadata: str | None
+    at_ms: int
+
+
+class Offsets:
+    """One per coordinator. Loop thread only."""
+
+    def __init__(self, router: Router) -> None:
+        self._state = router.state
+        self._groups: dict[str, dict[tuple[str, int], Committed]] = {}
+        for key, committed in router.state.decoded(OFFSET_PREFIX, Committed, "an offset of a Kafka group"):
+            place, _, partition = key.rpartition("/")
+            group_id, _, topic = place.rpartition("/")
+            self._groups.setdefault(group_id, {})[topic, int(partition)] = committed
+
+    def __contains__(self, group_id: str) -> bool:
+        return group_id in self._groups
+
+    def commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> Ticket:
+        self._groups.setdefault(group_id, {})[topic, partition] = committed
+        return self._state.put(_key(group_id, topic, partition), msgspec.msgpack.encode(committed))
+
+    def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
+        return self._groups.get(group_id, {}).get((topic, partition))
+
+    def of(self, group_id: str) -> Iterator[tuple[str, int, Committed]]:
+        for (topic, partition), committed in sorted(self._groups.get(group_id, {}).items()):
+            yield topic, partition, committed
+
+    def topics(self, group_id: str) -> set[str]:
+        return {topic for topic, _ in self._groups.get(group_id, {})}
+
+    def delete(self, group_id: str, topic: str, partition: int) -> bool:
+        found = self._groups.get(group_id, {}).pop((topic, partition), None)
+        if found is None:
+            return False
+        self._state.delete(_key(group_id, topic, partition))
+        return True
+
+    def delete_group(self, group_id: str) -> None:
+        for topic, partition in self._groups.pop(group_id, {}):
+            self._state.delete(_key(group_id, topic, partition))
+
+
+def _key(group_id: str, topic: str, partition: int) -> str:
+    return f"{OFFSET_PREFIX}{group_id}/{topic}/{partition}"

@@ -1,0 +1,1 @@
+"""How requests are run: connections, tasks, timers. No protocol details, which are in codec/ and apis/."""

@@ -1,0 +1,32 @@
+"""Client: who is at the other end of a connection, as far as handlers may know and change it."""
+from __future__ import annotations
+
+from typing import Protocol
+
+from routing.policy import Identity
+from routing.publisher import Publisher
+
+
+class Client(Protocol):
+    """A connection, as handlers see it (connection.py)."""
+
+    publisher: Publisher | None
+    software: str                       # what ApiVersions said: name and version
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is; nobody, who may do nothing, before a login."""
+
+    @property
+    def address(self) -> str:
+        """"host:port" of the peer."""
+
+    @property
+    def local_address(self) -> str:
+        """Where the peer came to, as "host:port"; "" when unknown."""
+
+    def logged_in(self, identity: Identity) -> None:
+        """From now on this is who it is."""
+
+    def end_after_answer(self) -> None:
+        """Close once what is being answered has been sent."""

@@ -1,0 +1,341 @@
+"""One Kafka connection: frames in, requests one after the other, answers in the order of the requests.
+
+    bytes ─► frames ─► may it start? ── no: the stream is not read ─┐
+                           │ yes                                   ▼
+                        Task ── answered ──► slot ──► the slots before it are answered: written
+
+A request starts when those before it are answered, as on Kafka, whose clients count on that. A Produce may start when
+all before it are Produces, too, which have their places in the log by then: they share a sync. What is not started
+waits in the kernel, but for what one read gave; answers that nobody takes hold the reading up (protocols/slices.py).
+"""
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from protocols.kafka.api import Api, Values
+from protocols.kafka.broker import Broker
+from protocols.kafka.codec.errors import MalformedRequest
+from protocols.kafka.codec.header import Header, read_header, response_frame, skip_tags
+from protocols.kafka.codec.write import Out
+from protocols.kafka.runtime.call import Call
+from protocols.kafka.runtime.frames import Splitter
+from protocols.kafka.runtime.tasks import Task
+from protocols.kafka.runtime.timers import Timer
+from protocols.wire import ByteChannel
+from routing.errors import Refusal
+from routing.policy import Identity
+from routing.publisher import Publisher
+from routing.turns import Share
+
+log = logging.getLogger(__name__)
+
+API_VERSIONS = 18
+LARGE_BYTES = 64 * 1024             # a request that is larger counts to its user's share while it comes in
+TEXT_MAX = 200                      # characters of a client's texts in a log line
+
+_NOBODY = Identity("", protocol="kafka", revoked=True)
+
+
+class _Slot:
+    """The place of an answer. data: None until it is there, b"" when there is none to be sent."""
+
+    __slots__ = ("data", "has_its_place", "task")
+
+    def __init__(self) -> None:
+        self.data: bytes | None = None
+        self.has_its_place = False              # a Produce whose batches are in the queue of the log
+        self.task: Task[Values | None] | None = None
+
+
+class KafkaConnection(Share):
+    """See the module's head. Implements ConnectionHandler, Client and (routing/logins.py) Holder."""
+
+    def __init__(self, broker: Broker, apis: dict[int, Api], channel: ByteChannel, now_s: float,
+                 gone: Callable[[KafkaConnection], None]) -> None:
+        super().__init__()
+        self.channel = channel
+        self.software = ""
+        self.client_id = ""
+        self.opened_s = now_s
+        self.last_request_s = now_s
+        self.requests = 0
+        self.publisher: Publisher | None = None
+        self._broker = broker
+        self._apis = apis
+        self._gone = gone
+        self._identity = _NOBODY
+        self._splitter = Splitter()
+        self._frames: deque[bytes] = deque()
+        self._slots: deque[_Slot] = deque()
+        self._closed = False
+        self._ends_after_answer = False
+        self._waits_for_relief = False
+        self._deciding = False                  # whether somebody without a login may do anything
+        self._held_bytes = 0                    # of a large request, in its user's share
+        self._held_for = ""
+        self._expiry: Timer | None = None
+        self._login_timer: Timer | None = broker.timers.call_at(
+            now_s + broker.settings.login_timeout_s, self._login_too_late)
+
+    # -- Client -----------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    def is_logged_in(self) -> bool:
+        return self._identity is not _NOBODY
+
+    @property
+    def address(self) -> str:
+        return self.channel.address
+
+    @property
+    def local_address(self) -> str:
+        return str(getattr(self.channel, "local_address", ""))
+
+    def logged_in(self, identity: Identity) -> None:
+        """A login, the first one or another one on the way (KIP-368)."""
+        broker = self._broker
+        if not self.is_logged_in:
+            broker.router.logins.add(self)
+        broker.timers.cancel(self._login_timer)
+        broker.timers.cancel(self._expiry)
+        self._login_timer = self._expiry = None
+        self._identity = identity
+        self.publisher = broker.router.publisher(identity)
+        if identity.expires_ms is not None:
+            left_s = max((identity.expires_ms - broker.router.clock_ms()) / 1000, 0.0)
+            self._expiry = broker.timers.call_at(broker.router.clock_s() + left_s, self._expired)
+
+    def end_after_answer(self) -> None:
+        self._ends_after_answer = True
+
+    # -- Holder -----------------------------------------------------------------------------------------------
+
+    def rights_changed(self, identity: Identity) -> None:
+        if identity.revoked:
+            self.fail("the login counts no more")
+        elif identity != self._identity:
+            self.logged_in(identity)
+
+    def _expired(self) -> None:
+        self.fail("the token has expired")
+
+    def _login_too_late(self) -> None:
+        self.fail("no login in time")
+
+    # -- ConnectionHandler ------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now_s: float) -> None:
+        if self._closed:
+            return
+        self.last_request_s = now_s
+        counters = self._broker.counters
+        counters["bytes_in"] += len(data)
+        settings = self._broker.settings
+        bytes_max = settings.pre_auth_bytes_max if not self.is_logged_in else settings.request_bytes_max
+        try:
+            self._frames.extend(self._splitter.feed(data, bytes_max))
+        except MalformedRequest as error:
+            self.fail(str(error))
+            return
+        if self._splitter.wanted_bytes > LARGE_BYTES or self._held_bytes:
+            self._hold(self._splitter.wanted_bytes)
+        self._run(self.channel.over)
+
+    def eof(self) -> None:
+        if not self._closed:
+            self._close()
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def describe(self) -> str:
+        who = self._identity.user or "nobody yet"
+        return f"Kafka client {self.client_id[:TEXT_MAX]!r} of {self.address} ({who})"
+
+    def fail(self, why: str) -> None:
+        """Close, and say why in the log: the protocol has no words for it."""
+        if not self._closed:
+            self._broker.counters["closed_by_us"] += 1
+            self._broker.notice("%s: closed: %s", self.describe(), why[:TEXT_MAX])
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._frames.clear()
+        slots, self._slots = self._slots, deque()
+        for slot in slots:
+            if slot.task is not None:
+                slot.task.cancel()
+        self._hold(0)
+        broker = self._broker
+        for timer in (self._login_timer, self._expiry):
+            broker.timers.cancel(timer)
+        broker.router.logins.discard(self)
+        self._gone(self)
+        self.channel.close()
+
+    def _hold(self, wanted: int) -> None:
+        """Count a large request that is coming in to its user's share; without room, the connection ends."""
+        bodies, settings = self._broker.bodies, self._broker.settings
+        if self._held_bytes and wanted <= LARGE_BYTES:
+            bodies.give(self._held_for, self._held_bytes)
+            self._held_bytes = 0
+        elif wanted > LARGE_BYTES and not self._held_bytes and self.is_logged_in:
+            refusal = bodies.take(self._identity.user, settings.bodies_bytes_max, wanted)
+            if refusal is not None:
+                self.fail(refusal.text)
+                return
+            self._held_bytes, self._held_for = wanted, self._identity.user
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def go_on(self) -> float:
+        """Its turn has come again."""
+        if not self._closed:
+            turns = self._broker.router.turns
+            with turns.slice(self) as slice:
+                self._run(lambda: slice.over)
+        return 0.0
+
+    def _run(self, over: Callable[[], bool]) -> None:
+        frames = self._frames
+        while frames and self._may_start(frames[0]):
+            self._start(frames.popleft())
+            if self._closed:
+                return
+            if frames and over():
+                self.channel.pause_reading()
+                self._broker.router.turns.queue(self)
+                return
+        if frames:
+            self.channel.pause_reading()
+        else:
+            self.channel.resume_reading()
+
+    def _may_start(self, frame: bytes) -> bool:
+        if self._deciding or self._waits_for_relief or self._ends_after_answer:
+            return False
+        slots = self._slots
+        is_produce = frame[:2] == b"\0\0"
+        if is_produce and self._broker.router.pressure:
+            self._waits_for_relief = True
+            self._broker.router.on_relief(self._relieved)
+            return False
+        if not slots:
+            return True
+        return is_produce and slots[-1].has_its_place and len(slots) < self._broker.settings.pipeline_max
+
+    def _relieved(self) -> None:
+        self._waits_for_relief = False
+        self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if self._frames and not self._closed:
+            self._broker.router.turns.queue(self)
+
+    def _start(self, frame: bytes) -> None:
+        broker = self._broker
+        self.requests += 1
+        try:
+            header = read_header(frame)
+            self.client_id = header.client_id or ""
+            api = self._apis.get(header.api_key)
+            if api is None:
+                raise MalformedRequest(f"API {header.api_key} is not served")
+            if header.api_key == API_VERSIONS and not api.schema.serves(header.version):
+                self._unsupported_api_versions(api, header)
+                return
+            if not api.schema.serves(header.version):
+                raise MalformedRequest(f"version {header.version} of {api.schema.name} is not served")
+            if not self.is_logged_in and not api.before_login:
+                self._without_login(frame)
+                return
+            at = skip_tags(frame, header.body_at) if api.schema.is_flexible(header.version) else header.body_at
+            request = api.schema.decode_request(frame, at, header.version, broker.settings.request_items_max)
+        except MalformedRequest as error:
+            self.fail(str(error))
+            return
+        broker.counters[f"requests.{api.schema.name}"] += 1
+        slot = _Slot()
+        self._slots.append(slot)
+        task: Task[Values | None] = Task(broker.router.turns, f"{api.schema.name} of {self.describe()}")
+        slot.task = task
+        call = Call(broker, self, header, task, lambda: self._has_its_place(slot))
+        task.start(api.handle(call, request), lambda values, error: self._answer(slot, api, header, values, error))
+
+    def _has_its_place(self, slot: _Slot) -> None:
+        slot.has_its_place = True
+        self._go_on_later()
+
+    def _unsupported_api_versions(self, api: Api, header: Header) -> None:
+        """The body is of a version that nobody here knows; the answer has that of version 0.      Source: KIP-511"""
+        slot = _Slot()
+        self._slots.append(slot)
+        zero = Header(header.api_key, 0, header.correlation_id, header.client_id, header.body_at)
+        self._answer(slot, api, zero, {"error_code": 35, "api_keys": self._broker.api_rows}, None)
+
+    def _without_login(self, frame: bytes) -> None:
+        """Nobody has logged in, and somebody asks for more than that: may he, by his certificate or as nobody?"""
+        self._deciding = True
+        self._frames.appendleft(frame)
+        self._broker.authenticator.authenticate(
+            None, None, "kafka", self.client_id, self.address, self._decided,
+            certificate_name=self.channel.tls_identity)
+
+    def _decided(self, outcome: Identity | Refusal) -> None:
+        self._deciding = False
+        if self._closed:
+            return
+        if isinstance(outcome, Refusal):
+            self.fail(f"a request before the login: {outcome.text}")
+            return
+        self.logged_in(outcome)
+        self._go_on_later()
+
+    def _answer(self, slot: _Slot, api: Api, header: Header, values: Values | None,
+                error: BaseException | None) -> None:
+        if self._closed:
+            return
+        if isinstance(error, MalformedRequest):
+            self.fail(str(error))
+            return
+        if error is None:
+            try:
+                slot.data = _encoded(api, header, values)
+            except Exception as fault:
+                error = fault
+        if error is not None:
+            log.error("kafka: %s in version %d: a fault of ours", api.schema.name, header.version, exc_info=error)
+            self.fail("internal error")
+            return
+        slot.task = None
+        slots = self._slots
+        while slots and slots[0].data is not None:
+            data = slots.popleft().data
+            if data:
+                self._broker.counters["bytes_out"] += len(data)
+                self.channel.write(data)
+        if self._ends_after_answer and not slots:
+            self._close()
+        elif self._frames and not self._closed:
+            self._go_on_later()
+
+
+def _encoded(api: Api, header: Header, values: Values | None) -> bytes:
+    if values is None:
+        return b""
+    body: Out = []
+    api.schema.encode_response(body, values, header.version)
+    return response_frame(header.correlation_id, body,
+                          tags=header.api_key != API_VERSIONS and api.schema.is_flexible(header.version))
+
+

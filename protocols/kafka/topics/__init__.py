@@ -1,0 +1,1 @@
+"""Streams as Kafka topics: names, ids, rights, configurations."""

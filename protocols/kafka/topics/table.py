@@ -1,0 +1,88 @@
+"""Topics: the streams of a node as Kafka topics, and who may do what with them.
+
+    read        subscribe to everything that the stream may hold, with no part denied: records come as stored
+    write       publish to the topic of records that name none; the door in asks again for those that name another
+    describe    read or write any part of it, or manage
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from protocols.kafka.settings import KafkaSettings
+from protocols.kafka.topics.names import mesh_topic
+from routing.policy import Action, Identity
+from routing.router import Router
+from routing.streams import Stream
+
+BATCH_EXTRA_BYTES = 12      # Kafka's default is 1 MiB and the prefix of a batch
+
+
+class Topics:
+    """One per broker. Loop thread only."""
+
+    def __init__(self, router: Router, settings: KafkaSettings) -> None:
+        self._router = router
+        self._settings = settings
+        self._policy = router.policy
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._router.streams)
+
+    def __len__(self) -> int:
+        return len(self._router.streams.by_name)
+
+    def find(self, name: str) -> Stream | None:
+        return self._router.streams.by_name.get(name)
+
+    def name_of(self, stream: Stream) -> str:
+        return stream.name
+
+    def id_of(self, stream: Stream) -> bytes:
+        """16 bytes that no other stream has, nor a later one of the same name."""
+        return hashlib.sha256(f"{getattr(self._router.store, 'epoch', '')} {stream.name}".encode()).digest()[:16]
+
+    def by_id(self, topic_id: bytes) -> Stream | None:
+        return next((stream for stream in self if self.id_of(stream) == topic_id), None)
+
+    def batch_bytes_max(self, stream: Stream) -> int:
+        """Of one batch of a producer: Kafka's max.message.bytes."""
+        return self._router.limits.payload_bytes_max + BATCH_EXTRA_BYTES
+
+    # -- rights -----------------------------------------------------------------------------------------------
+
+    def may(self, identity: Identity, action: Action) -> bool:
+        return self._policy.decide(identity, action).allowed
+
+    def may_manage(self, identity: Identity) -> bool:
+        return self.may(identity, Action.MANAGE)
+
+    def may_read(self, identity: Identity, stream: Stream) -> bool:
+        return self._router.rights.may_read_all(identity, stream.settings.capture)
+
+    def may_write(self, identity: Identity, stream: Stream) -> bool:
+        """To any topic that the stream takes: which one it is depends on the record."""
+        permissions = self._policy.permissions(identity)
+        return any(permissions.allows_part_of(pattern, Action.PUBLISH) for pattern in stream.settings.capture)
+
+    def may_describe(self, identity: Identity, stream: Stream) -> bool:
+        return self.may_write(identity, stream) or self.may_manage(identity) or any(
+            self._router.rights.may_read_part(identity, pattern) for pattern in stream.settings.capture)
+
+    def may_write_new(self, identity: Identity, name: str) -> bool:
+        """May a topic of this name be made for the user, who would publish to it?"""
+        return self._policy.decide(identity, Action.PUBLISH, mesh_topic(name)).allowed
+
+    def may_create(self, identity: Identity, name: str) -> bool:
+        """Who may manage; and, where topics are made by use, who may publish to it and read all of it."""
+        return self.may_manage(identity) or (
+            self._settings.auto_create_topics and self.may_write_new(identity, name)
+            and self._router.rights.may_read_all(identity, (f"{mesh_topic(name)}/#",)))
+
+    def note_denial(self, identity: Identity, stream: Stream, action: Action = Action.SUBSCRIBE) -> None:
+        """Count a denial and list it, for operators."""
+        for pattern in stream.settings.capture:
+            if self._policy.refuse(identity, action, pattern, self._router.clock_ms()) is not None:
+                return
+        topic = stream.settings.capture[0] if stream.settings.capture else stream.name
+        self._policy.record_denial(identity, action, topic, "part of it is denied", self._router.clock_ms())
