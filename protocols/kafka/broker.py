@@ -1,37 +1,26 @@
 """Broker: what the handlers of one node share. Knows no sockets and no messages; server.py gives it life."""
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from protocols.kafka.groups.coordinator import Coordinator
+from protocols.kafka.logins.authenticator import Authenticator
+from protocols.kafka.logins.exchange import Logins
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
-from routing.errors import Refusal
-from routing.policy import Identity
+from routing.fairness.shares import Share
 from routing.router import Router
-from routing.shares import Share
 
 log = logging.getLogger(__name__)
 
 BROKER_ID = 1               # of the one broker that a node is
 LOG_LINES_PER_S = 20        # about connections that were closed; the counters tell of all
-
-
-class Authenticator(Protocol):
-    """mesh/identity/identity.py."""
-
-    @property
-    def open(self) -> bool: ...
-
-    def authenticate(
-        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
-        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> Callable[[], None] | None: ...
 
 
 class Broker:
@@ -43,6 +32,7 @@ class Broker:
         self.settings = settings
         self.counters: Counter[str] = Counter()
         self.timers = Timers()
+        self.logins = Logins(authenticator)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
@@ -68,7 +58,5 @@ class Broker:
 
 def _cluster_id(epoch: str) -> str:
     """22 characters, as Kafka's are."""
-    import base64
-
     return base64.urlsafe_b64encode(hashlib.sha256(b"meshgate kafka cluster " + epoch.encode()).digest()[:16])[
         :22].decode()

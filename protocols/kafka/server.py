@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.kafka.api import find_apis
-from protocols.kafka.broker import Authenticator, Broker
+from protocols.kafka.broker import Broker
+from protocols.kafka.logins.authenticator import Authenticator
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
 from protocols.wire import ByteChannel

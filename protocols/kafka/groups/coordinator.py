@@ -20,9 +20,10 @@ from protocols.kafka.runtime.tasks import Later
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
-from routing.policy import Action, Identity
+from routing.fairness.shares import Share
+from routing.rights.policy import Action, Identity
 from routing.router import Router
-from routing.shares import Share
+from routing.ticket import Ticket
 
 GROUP_PREFIX = "kafka-group/"
 GROUP_ID_BYTES_MAX = 1024
@@ -86,19 +87,18 @@ class Coordinator:
         self._share.add(owner)
         return group
 
-    def delete(self, group_id: str) -> Code:
-        """Forget a group without members, and its offsets."""
+    def delete(self, group_id: str) -> tuple[Code, Ticket | None]:
+        """Forget a group without members, and its offsets. The ticket says when that is on disk."""
         group = self.by_id.get(group_id)
         if group is None:
-            return Code.GROUP_ID_NOT_FOUND
+            return Code.GROUP_ID_NOT_FOUND, None
         if group.members or group.pending:
-            return Code.NON_EMPTY_GROUP
+            return Code.NON_EMPTY_GROUP, None
         del self.by_id[group_id]
         self._share.give(group.owner)
         self._timers.cancel(group.rebalance)
-        self._router.state.delete(GROUP_PREFIX + group_id)
         self.offsets.delete_group(group_id)
-        return Code.NONE
+        return Code.NONE, self._router.state.delete(GROUP_PREFIX + group_id)
 
     def _store(self, group: Group, then: Callable[[], None] | None = None) -> None:
         """Store it; then is called when that is on disk, or the group has moved on."""

@@ -48,12 +48,10 @@ class Offsets:
     def topics(self, group_id: str) -> set[str]:
         return {topic for topic, _ in self._groups.get(group_id, {})}
 
-    def delete(self, group_id: str, topic: str, partition: int) -> bool:
+    def delete(self, group_id: str, topic: str, partition: int) -> Ticket | None:
+        """None: there was none."""
         found = self._groups.get(group_id, {}).pop((topic, partition), None)
-        if found is None:
-            return False
-        self._state.delete(_key(group_id, topic, partition))
-        return True
+        return None if found is None else self._state.delete(_key(group_id, topic, partition))
 
     def delete_group(self, group_id: str) -> None:
         for topic, partition in self._groups.pop(group_id, {}):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.log.batch import check_header
+from routing.log.records.batch import check_header
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -48,3 +48,8 @@ def read(partition: Partition, offset: int, end: int, bytes_max: int, *, at_leas
 def aborted(partition: Partition, batches: list[bytes], next_offset: int) -> list[dict[str, int]]:
     """The aborted transactions that have records in these batches, by their first offsets."""
     return []
+
+
+def high_watermark(partition: Partition) -> int:
+    """One past the last durable record, whether or not its transaction has ended."""
+    return partition.end_offset

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.tasks import Later
-from routing.feed import Feed
+from routing.replicas.feed import Feed
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

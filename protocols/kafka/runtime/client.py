@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from routing.policy import Identity
+from protocols.kafka.logins.exchange import Exchange
 from routing.publisher import Publisher
+from routing.rights.policy import Identity
 
 
 class Client(Protocol):
@@ -12,10 +13,19 @@ class Client(Protocol):
 
     publisher: Publisher | None
     software: str                       # what ApiVersions said: name and version
+    mechanism: str                      # of a login that was announced (SaslHandshake); "": none
+    exchange: Exchange | None           # a login of several steps that is under way
 
     @property
     def identity(self) -> Identity:
         """Who it is; nobody, who may do nothing, before a login."""
+
+    @property
+    def is_logged_in(self) -> bool: ...
+
+    @property
+    def is_logging_in(self) -> bool:
+        """A login has begun and is not over."""
 
     @property
     def address(self) -> str:

@@ -19,15 +19,16 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import Header, read_header, response_frame, skip_tags
 from protocols.kafka.codec.write import Out
+from protocols.kafka.logins.exchange import Exchange
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
 from protocols.kafka.runtime.timers import Timer
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
-from routing.policy import Identity
+from routing.fairness.turns import Share
 from routing.publisher import Publisher
-from routing.turns import Share
+from routing.rights.policy import Identity
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class KafkaConnection(Share):
         super().__init__()
         self.channel = channel
         self.software = ""
+        self.mechanism = ""
+        self.exchange: Exchange | None = None
         self.client_id = ""
         self.opened_s = now_s
         self.last_request_s = now_s
@@ -88,6 +91,10 @@ class KafkaConnection(Share):
     @property
     def is_logged_in(self) -> bool:
         return self._identity is not _NOBODY
+
+    @property
+    def is_logging_in(self) -> bool:
+        return self.exchange is not None
 
     @property
     def address(self) -> str:

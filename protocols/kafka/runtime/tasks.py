@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from routing.turns import Share, Turns
+from routing.fairness.turns import Share, Turns
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.names import mesh_topic
-from routing.policy import Action, Identity
+from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.streams import Stream
 
@@ -78,6 +78,14 @@ class Topics:
         return self.may_manage(identity) or (
             self._settings.auto_create_topics and self.may_write_new(identity, name)
             and self._router.rights.may_read_all(identity, (f"{mesh_topic(name)}/#",)))
+
+    def may_change(self, identity: Identity, stream: Stream) -> bool:
+        """Its configuration, partitions and records, or delete it."""
+        return self.may_manage(identity) or self.owns(identity, stream)
+
+    def owns(self, identity: Identity, stream: Stream) -> bool:
+        """It was made for this user."""
+        return False
 
     def note_denial(self, identity: Identity, stream: Stream, action: Action = Action.SUBSCRIBE) -> None:
         """Count a denial and list it, for operators."""

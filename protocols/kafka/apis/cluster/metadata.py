@@ -14,7 +14,7 @@ from protocols.kafka.broker import BROKER_ID
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.fields import ZERO_UUID
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.topics.creation import create
+from protocols.kafka.topics.changes import create, settings_for
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
 from routing.streams import Stream
@@ -103,10 +103,11 @@ async def _missing(call: Call, request: Message, name: str) -> dict[str, Any]:
         return row if topics.may_manage(call.identity) else {**row, "error_code": Code.TOPIC_AUTHORIZATION_FAILED}
     if not (request.allow_auto_topic_creation and call.broker.settings.auto_create_topics):
         return row
-    made = await create(call, name, {}, partitions=None)
-    if isinstance(made, Refusal):
+    made = await create(call, settings_for(name, call.broker.settings.default_partitions, {}))
+    stream = topics.find(name)
+    if isinstance(made, Refusal) or stream is None:
         return row
-    return _row(call, request, made)
+    return _row(call, request, stream)
 
 
 def _row(call: Call, request: Message, stream: Stream) -> dict[str, Any]:

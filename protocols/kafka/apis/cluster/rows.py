@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols.kafka.api import Call
 from protocols.kafka.broker import BROKER_ID
-from routing.policy import Action
+from routing.rights.policy import Action
 from routing.streams import Stream
 
 LEADER_EPOCH = 0            # constant: a node is the only one that leads its partitions

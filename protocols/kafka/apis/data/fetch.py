@@ -150,7 +150,7 @@ def _read_one(reading: _Reading, isolation: int, room: int, *, first: bool) -> i
     partition = reading.partition
     assert partition is not None
     end = fetching.end_of(partition, isolation)
-    if not partition.start_offset <= reading.offset <= partition.end_offset:
+    if not partition.start_offset <= reading.offset <= fetching.high_watermark(partition):
         reading.code = Code.OFFSET_OUT_OF_RANGE
         return 0
     room = min(room, reading.bytes_left)
@@ -173,7 +173,7 @@ def _row(reading: _Reading, isolation: int) -> dict[str, Any]:
         "partition_index": reading.index, "error_code": reading.code, "high_watermark": -1,
         "last_stable_offset": -1, "log_start_offset": -1, "aborted_transactions": None, "records": b""}
     if partition is not None and reading.code != Code.TOPIC_AUTHORIZATION_FAILED:
-        row.update(high_watermark=partition.end_offset, last_stable_offset=fetching.end_of(partition, 1),
+        row.update(high_watermark=fetching.high_watermark(partition), last_stable_offset=fetching.end_of(partition, 1),
                    log_start_offset=partition.start_offset)
     if not reading.code and reading.pieces:
         row["records"] = reading.pieces[0] if len(reading.pieces) == 1 else b"".join(reading.pieces)

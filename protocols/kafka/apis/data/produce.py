@@ -14,7 +14,7 @@ from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import appending
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
-from routing.policy import Action
+from routing.rights.policy import Action
 from routing.streams import Stream
 from routing.ticket import Ticket
 

@@ -1,0 +1,39 @@
+"""What AlterConfigs and IncrementalAlterConfigs have in common."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protocols.kafka.api import Call, Message
+from protocols.kafka.apis.topics.describe_configs import BROKER, TOPIC
+from protocols.kafka.codec.errors import Code
+from protocols.kafka.log.appending import code_of
+from protocols.kafka.topics import configs
+from protocols.kafka.topics.changes import configure
+from routing.settings import StreamSettings
+
+
+async def alter(call: Call, resource: Message, change: Callable[[StreamSettings, list[Message]], StreamSettings], *,
+                validate_only: bool) -> tuple[Code, str | None]:
+    """Change one resource. change(settings, entries) may raise ConfigError."""
+    topics = call.broker.topics
+    if resource.resource_type == BROKER:
+        return Code.POLICY_VIOLATION, "a node's settings are those of its configuration file"
+    if resource.resource_type != TOPIC:
+        return Code.INVALID_REQUEST, "topics have configurations here"
+    stream = topics.find(resource.resource_name)
+    if stream is None:
+        return Code.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"
+    if not topics.may_change(call.identity, stream):
+        return Code.TOPIC_AUTHORIZATION_FAILED, "not allowed"
+    try:
+        settings = change(stream.settings, resource.configs)
+    except configs.ConfigError as error:
+        return Code.INVALID_CONFIG, str(error)
+    refusal = await configure(call, stream, settings, validate_only=validate_only)
+    return (Code.NONE, None) if refusal is None else (code_of(refusal), refusal.text)
+
+
+def row_of(resource: Message, outcome: tuple[Code, str | None]) -> dict[str, Any]:
+    return {"error_code": outcome[0], "error_message": outcome[1], "resource_type": resource.resource_type,
+            "resource_name": resource.resource_name}

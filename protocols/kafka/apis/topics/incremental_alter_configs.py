@@ -1,0 +1,68 @@
+"""IncrementalAlterConfigs (44), versions 0 and 1: change some configurations of topics, and leave the others.
+                                                                                                    Source: KIP-339
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.kafka.api import Api, Call, Message, Values
+from protocols.kafka.apis.topics.altering import alter, row_of
+from protocols.kafka.codec.errors import Code
+from protocols.kafka.codec.schema import Schema
+from protocols.kafka.topics import configs
+from routing.settings import StreamSettings
+
+SCHEMA = Schema(44, "IncrementalAlterConfigs", 0, 1, flexible=1, request="""
+    resources [] {
+        resource_type int8
+        resource_name string
+        configs [] {
+            name string
+            config_operation int8
+            value string?
+        }
+    }
+    validate_only bool
+""", response="""
+    throttle_time_ms int32
+    responses [] {
+        error_code int16
+        error_message string?
+        resource_type int8
+        resource_name string
+    }
+""")
+
+SET, DELETE, APPEND, SUBTRACT = range(4)
+
+
+async def handle(call: Call, request: Message) -> Values:
+    responses: list[dict[str, Any]] = []
+    for resource in request.resources:
+        names = [entry.name for entry in resource.configs]
+        if len(set(names)) < len(names):
+            outcome: tuple[Code, str | None] = Code.INVALID_REQUEST, "a configuration is named twice"
+        else:
+            outcome = await alter(call, resource, _changes, validate_only=request.validate_only)
+        responses.append(row_of(resource, outcome))
+    return {"responses": responses}
+
+
+def _changes(settings: StreamSettings, entries: list[Message]) -> StreamSettings:
+    changes: dict[str, str | None] = {}
+    for entry in entries:
+        if entry.config_operation == DELETE:
+            changes[entry.name] = None
+        elif entry.value is None:
+            raise configs.ConfigError(f"{entry.name[:100]}: has no value")
+        elif entry.config_operation == SET:
+            changes[entry.name] = entry.value
+        elif entry.config_operation in (APPEND, SUBTRACT):
+            changes[entry.name] = configs.appended(
+                settings, entry.name, entry.value, take_away=entry.config_operation == SUBTRACT)
+        else:
+            raise configs.ConfigError(f"operation {entry.config_operation} is not known")
+    return configs.changed(settings, changes)
+
+
+API = Api(SCHEMA, handle)
