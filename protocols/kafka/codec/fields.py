@@ -58,22 +58,22 @@ class Field(msgspec.Struct):
 def parse(text: str) -> tuple[Field, ...]:
     """The fields of one message. Raises ValueError for what the notation does not know."""
     lines = iter([line.strip() for line in text.splitlines() if line.strip()])
-    fields = tuple(_fields(lines))
-    if next(lines, None) is not None:
-        raise ValueError("a } too many")
-    return fields
+    return tuple(_fields(lines, ends=False))
 
 
-def _fields(lines: Iterator[str]) -> Iterator[Field]:
+def _fields(lines: Iterator[str], *, ends: bool) -> Iterator[Field]:
+    """ends: of a struct within, up to its }."""
     for line in lines:
-        if line == "}":
+        if line == "}" and ends:
             return
         found = _LINE.fullmatch(line)
         if found is None or (found["type"] is None) == (found["open"] is None):
             raise ValueError(f"not a field: {line}")
         if found["type"] is not None and found["type"] not in TYPES:
             raise ValueError(f"not a type: {line}")
-        yield _field(found, tuple(_fields(lines)) if found["open"] else ())
+        yield _field(found, tuple(_fields(lines, ends=True)) if found["open"] else ())
+    if ends:
+        raise ValueError("a } is missing")
 
 
 def _field(found: re.Match[str], inner: tuple[Field, ...]) -> Field:

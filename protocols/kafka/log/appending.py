@@ -1,16 +1,12 @@
 """Appending a producer's batch as it came, and the codes for what the log refuses."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocols.kafka.codec.errors import Code
-from routing.errors import Reason, Refusal
+from routing.errors import Fault, Reason, Refusal
 from routing.publisher import Publisher
 from routing.router import Router
+from routing.streams import Stream
 from routing.ticket import Ticket
-
-if TYPE_CHECKING:
-    from routing.log.partition import Partition
 
 CODES = {
     Reason.NOT_AUTHORIZED: Code.TOPIC_AUTHORIZATION_FAILED,
@@ -25,15 +21,26 @@ CODES = {
     Reason.SHUTTING_DOWN: Code.NOT_LEADER_OR_FOLLOWER,
 }
 
+FAULTS = {
+    Fault.CHECKSUM: Code.CORRUPT_MESSAGE,
+    Fault.RECORD: Code.INVALID_RECORD,
+    Fault.CODEC: Code.UNSUPPORTED_COMPRESSION_TYPE,
+    Fault.TOO_LARGE: Code.MESSAGE_TOO_LARGE,
+    Fault.UNKNOWN_PRODUCER: Code.INVALID_PRODUCER_ID_MAPPING,
+    Fault.EPOCH: Code.INVALID_PRODUCER_EPOCH,
+    Fault.SEQUENCE: Code.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    Fault.TRANSACTION: Code.INVALID_TXN_STATE,
+    Fault.BUSY: Code.CONCURRENT_TRANSACTIONS,
+    Fault.TIMEOUT: Code.INVALID_TRANSACTION_TIMEOUT,
+}
+
 
 def code_of(refusal: Refusal) -> Code:
+    if refusal.fault is not None:
+        return FAULTS.get(refusal.fault, Code.UNKNOWN_SERVER_ERROR)
     return CODES.get(refusal.reason, Code.UNKNOWN_SERVER_ERROR)
 
 
-def append(router: Router, partition: Partition, batch: bytes, publisher: Publisher) -> Ticket:
+def append(router: Router, stream: Stream, index: int, batch: bytes, publisher: Publisher) -> Ticket:
     """Queue one batch. Its place, or why it has none, stands in the ticket's parts."""
-    ticket = Ticket(())
-    partition.append_raw(batch, ticket)
-    ticket.part_done()
-    router.request_turn()
-    return ticket
+    return router.publish_raw(stream.name, index, batch, publisher)

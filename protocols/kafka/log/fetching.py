@@ -13,7 +13,7 @@ READ_COMMITTED = 1
 
 def end_of(partition: Partition, isolation: int) -> int:
     """One past the last record that a reader may see."""
-    return partition.end_offset
+    return partition.end_offset if isolation == READ_COMMITTED else partition.high_watermark
 
 
 def since(partition: Partition, timestamp_ms: int, isolation: int) -> tuple[int, int] | None:
@@ -52,4 +52,4 @@ def aborted(partition: Partition, batches: list[bytes], next_offset: int) -> lis
 
 def high_watermark(partition: Partition) -> int:
     """One past the last durable record, whether or not its transaction has ended."""
-    return partition.end_offset
+    return partition.high_watermark

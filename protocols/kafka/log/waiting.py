@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.tasks import Later
-from routing.replicas.feed import Feed
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -14,17 +13,16 @@ if TYPE_CHECKING:
 async def wait_for_more(call: Call, partitions: list[Partition], seconds: float) -> None:
     """Until something is committed in one of them, at most so long."""
     later: Later[None] = Later()
-    router = call.broker.router
-    feeds = [
-        Feed(router, partition, partition.end_offset, _wants, lambda: later.set(None)) for partition in partitions]
-    timer = call.call_at(router.clock_s() + seconds, lambda: later.set(None))
+
+    def wake() -> None:
+        later.set(None)
+
+    timer = call.call_at(call.broker.router.clock_s() + seconds, wake)
+    for partition in partitions:
+        partition.watchers[wake] = None
     try:
         await later
     finally:
         call.broker.timers.cancel(timer)
-        for feed in feeds:
-            feed.close()
-
-
-def _wants(topic: str) -> bool:
-    return True
+        for partition in partitions:
+            partition.watchers.pop(wake, None)

@@ -15,8 +15,6 @@ from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.streams import Stream
 
-BATCH_EXTRA_BYTES = 12      # Kafka's default is 1 MiB and the prefix of a batch
-
 
 class Topics:
     """One per broker. Loop thread only."""
@@ -44,10 +42,6 @@ class Topics:
 
     def by_id(self, topic_id: bytes) -> Stream | None:
         return next((stream for stream in self if self.id_of(stream) == topic_id), None)
-
-    def batch_bytes_max(self, stream: Stream) -> int:
-        """Of one batch of a producer: Kafka's max.message.bytes."""
-        return self._router.limits.payload_bytes_max + BATCH_EXTRA_BYTES
 
     # -- rights -----------------------------------------------------------------------------------------------
 

@@ -113,9 +113,7 @@ def _append(call: Call, request: Message, stream: Stream | tuple[Code, str], par
         return Code.UNKNOWN_TOPIC_OR_PARTITION, f"the topic has {len(stream.partitions)} partitions"
     if not part.records:
         return Code.INVALID_RECORD, "no records"
-    if len(part.records) > call.broker.topics.batch_bytes_max(stream):
-        return Code.MESSAGE_TOO_LARGE, f"at most {call.broker.topics.batch_bytes_max(stream)} bytes are taken"
-    return appending.append(call.broker.router, stream.partitions[part.index], part.records, call.publisher)
+    return appending.append(call.broker.router, stream, part.index, part.records, call.publisher)
 
 
 def _fill(row: Row, stream: Stream, ticket: Ticket) -> None:
