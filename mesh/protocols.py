@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocols.kafka.spec import KAFKA
 from protocols.mqtt.spec import MQTT
 from protocols.rest.spec import HTTP
 from protocols.server import ProtocolSpec
@@ -12,4 +13,5 @@ PROTOCOLS: tuple[ProtocolSpec[Any], ...] = (
     MQTT,
     WEBSOCKET,
     HTTP,
+    KAFKA,
 )

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.kafka.groups.coordinator import Coordinator
-from protocols.kafka.logins.authenticator import Authenticator
 from protocols.kafka.logins.exchange import Logins
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
+from protocols.server import Authenticator
 from routing.fairness.shares import Share
 from routing.router import Router
 

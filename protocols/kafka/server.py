@@ -1,73 +1,80 @@
-"""KafkaServer: the connections of one node, whatever listener they came by. The node calls connection() and tick()."""
+"""KafkaServer: Kafka in a node, one server for all listeners."""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Iterable, Mapping
 
 from protocols.kafka.api import find_apis
 from protocols.kafka.broker import Broker
-from protocols.kafka.logins.authenticator import Authenticator
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
+from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
+from protocols.transport import SocketListener, SocketSettings
 from protocols.wire import ByteChannel
-from routing.router import Router
 
 IDLE_CHECK_S = 5.0
 
 
-class KafkaServer:
-    """Made once per tenant. Loop thread only."""
+class KafkaServer(ProtocolServer):
+    """See protocols/server.py. A ConnectionFactory, too."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: KafkaSettings) -> None:
-        self.broker = Broker(router, authenticator, settings)
-        self.connections: dict[KafkaConnection, None] = {}
+    def __init__(self, parts: Parts, settings: KafkaSettings) -> None:
+        self.broker = Broker(parts.router, parts.authenticator, settings)
+        self.open: dict[KafkaConnection, None] = {}
         self._apis = find_apis()
         self.broker.api_rows = [
             {"api_key": api.schema.key, "min_version": api.schema.listed_from, "max_version": api.schema.last}
             for api in self._apis.values()]
         self._next_idle_check_s = 0.0
-        self._stopping = False
+        self._listener: SocketListener | None = None
 
     def connection(self, channel: ByteChannel, now_s: float) -> KafkaConnection:
         """The handler of a new byte stream."""
         connection = KafkaConnection(self.broker, self._apis, channel, now_s, self._gone)
-        self.connections[connection] = None
+        self.open[connection] = None
         self.broker.counters["connections_opened"] += 1
         return connection
 
     def _gone(self, connection: KafkaConnection) -> None:
-        self.connections.pop(connection, None)
+        self.open.pop(connection, None)
+
+    async def factory(self) -> SocketFactory:
+        settings = self.broker.settings
+        self._listener = SocketListener(
+            self, SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
+                                 write_buffer_low_bytes=settings.write_buffer_low_bytes),
+            asyncio.get_running_loop(), self.broker.router.turns)
+        return self._listener.channel
+
+    async def shutdown(self) -> None:
+        """Close every connection: Kafka has no goodbye, its clients look for the broker again."""
+        for connection in list(self.open):
+            connection.end()
+        if self._listener is not None:
+            await self._listener.closed()
 
     def tick(self, now_s: float) -> None:
-        """Timers. now_s: monotonic seconds."""
         self.broker.timers.run(now_s)
         if now_s >= self._next_idle_check_s:
             self._next_idle_check_s = now_s + IDLE_CHECK_S
             oldest_s = now_s - self.broker.settings.idle_timeout_s
-            for connection in [each for each in self.connections if each.last_request_s < oldest_s]:
+            for connection in [each for each in self.open if each.last_request_s < oldest_s]:
                 connection.fail("nothing was asked for too long")
 
-    def shutdown(self) -> None:
-        """Close every connection: Kafka has no goodbye, its clients look for the broker again."""
-        self._stopping = True
-        for connection in list(self.connections):
-            connection.fail("the node shuts down")
+    @property
+    def connections(self) -> int:
+        return len(self.open)
 
-    def counters(self) -> dict[str, int]:
-        return {"connections": len(self.connections), "groups": len(self.broker.groups.by_id),
-                **self.broker.counters}
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        gauges = {"connections": len(self.open), "groups": len(self.broker.groups.by_id)}
+        return {"kafka": {**gauges, **self.broker.counters}}
 
-    def clients(self) -> list[Mapping[str, Any]]:
-        """For operators: who is connected."""
-        return [
-            {"client_id": connection.client_id, "address": connection.address, "software": connection.software,
-             "user": connection.identity.user,
-             "requests": connection.requests, "connected": True}
-            for connection in self.connections]
+    def clients(self) -> Iterable[ClientRow]:
+        return [connection.row() for connection in self.open]
 
     def kick(self, client_id: str) -> bool:
-        """Close the connections of a client id; False when there is none."""
-        found = [connection for connection in self.connections if connection.client_id == client_id]
+        """Close the connections of a client id."""
+        found = [connection for connection in self.open if connection.client_id == client_id]
         for connection in found:
             connection.fail("disconnected by an operator")
         return bool(found)

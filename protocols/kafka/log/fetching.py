@@ -1,14 +1,22 @@
-"""Reading batches as they are stored: for Fetch and ListOffsets."""
+"""Reading batches as they are stored: for Fetch and ListOffsets. See docs/kafka-log.md for the doors used here."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.log.records.batch import check_header
+from protocols.kafka.runtime.call import Call
+from protocols.kafka.runtime.tasks import Later
+from routing.errors import StorageError
+from routing.log.fetch import Fetched
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 READ_COMMITTED = 1
+
+
+def high_watermark(partition: Partition) -> int:
+    """One past the last durable record, whether or not its transaction has ended."""
+    return partition.high_watermark
 
 
 def end_of(partition: Partition, isolation: int) -> int:
@@ -18,38 +26,34 @@ def end_of(partition: Partition, isolation: int) -> int:
 
 def since(partition: Partition, timestamp_ms: int, isolation: int) -> tuple[int, int] | None:
     """Time and offset of the first record of that time or a later one. Raises StorageError."""
-    offset = partition.offset_for_time(timestamp_ms)
-    if offset >= end_of(partition, isolation):
+    found = partition.find_time(timestamp_ms)
+    if found is None or found[0] >= end_of(partition, isolation):
         return None
-    event = partition.event(offset)
-    return None if event is None else (event.timestamp_ms, offset)
+    return found[1], found[0]
 
 
 def greatest_time(partition: Partition) -> tuple[int, int] | None:
     """Time and offset of the record with the greatest time. Raises StorageError."""
-    newest = max((segment.max_timestamp for segment in partition.segments), default=-1)
-    return since(partition, newest, 0) if newest >= 0 else None
+    found = partition.find_latest()
+    return None if found is None else (found[1], found[0])
 
 
-def read(partition: Partition, offset: int, end: int, bytes_max: int, *, at_least_one: bool
-         ) -> tuple[list[bytes], int]:
-    """Whole batches from the one that holds offset, none that begins at end or behind, and the offset to go on from.
+async def read(call: Call, partition: Partition, offset: int, bytes_max: int, isolation: int) -> tuple[bytes, int]:
+    """Whole batches from the one that holds offset, one at least if there is one, and the offset to go on from.
 
-    at_least_one: one batch is taken however large it is. Raises StorageError.
+    What is not in memory is read on a thread. Raises StorageError, and OutOfRange when retention was faster.
     """
-    batches = partition.read(offset, bytes_max)
-    while batches and check_header(batches[-1]).next_offset > end:
-        batches.pop()
-    if not batches or (len(batches[0]) > bytes_max and not at_least_one):
-        return [], offset
-    return batches, check_header(batches[-1]).next_offset
+    later: Later[Fetched | StorageError] = Later()
+    found = partition.fetch(offset, bytes_max, committed=isolation == READ_COMMITTED, done=later.set)
+    outcome = await later if found is None else found
+    if isinstance(outcome, StorageError):
+        raise outcome
+    return outcome.data, outcome.next_offset
 
 
-def aborted(partition: Partition, batches: list[bytes], next_offset: int) -> list[dict[str, int]]:
-    """The aborted transactions that have records in these batches, by their first offsets."""
-    return []
-
-
-def high_watermark(partition: Partition) -> int:
-    """One past the last durable record, whether or not its transaction has ended."""
-    return partition.high_watermark
+def aborted(partition: Partition, offset: int, next_offset: int) -> list[dict[str, int]]:
+    """The aborted transactions that have records in between, by their first offsets: who reads committed records
+    only leaves theirs out.
+    """
+    return [{"producer_id": found.producer_id, "first_offset": found.first_offset}
+            for found in partition.producers.aborted_between(offset, next_offset)]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.kafka.logins.authenticator import Authenticator
+from protocols.server import Authenticator
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

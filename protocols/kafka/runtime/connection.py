@@ -24,6 +24,7 @@ from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
 from protocols.kafka.runtime.timers import Timer
+from protocols.server import ClientRow
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.turns import Share
@@ -61,9 +62,8 @@ class KafkaConnection(Share):
         self.mechanism = ""
         self.exchange: Exchange | None = None
         self.client_id = ""
-        self.opened_s = now_s
+        self._opened_ms = broker.router.clock_ms()
         self.last_request_s = now_s
-        self.requests = 0
         self.publisher: Publisher | None = None
         self._broker = broker
         self._apis = apis
@@ -175,6 +175,18 @@ class KafkaConnection(Share):
             self._broker.notice("%s: closed: %s", self.describe(), why[:TEXT_MAX])
             self._close()
 
+    def end(self) -> None:
+        """The node stops."""
+        if not self._closed:
+            self._close()
+
+    def row(self) -> ClientRow:
+        """For operators."""
+        return {"client_id": self.client_id[:TEXT_MAX], "user": self._identity.user, "connected": True,
+                "address": self.address, "protocol_version": self.software[:TEXT_MAX] or "unknown",
+                "connected_since_ms": self._opened_ms, "in_flight": len(self._slots),
+                "write_buffer_bytes": self.channel.buffered_bytes()}
+
     def _close(self) -> None:
         self._closed = True
         self._frames.clear()
@@ -251,7 +263,6 @@ class KafkaConnection(Share):
 
     def _start(self, frame: bytes) -> None:
         broker = self._broker
-        self.requests += 1
         try:
             header = read_header(frame)
             self.client_id = header.client_id or ""

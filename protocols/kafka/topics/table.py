@@ -52,16 +52,16 @@ class Topics:
         return self.may(identity, Action.MANAGE)
 
     def may_read(self, identity: Identity, stream: Stream) -> bool:
-        return self._router.rights.may_read_all(identity, stream.settings.capture)
+        return self._router.rights.may_read_all(identity, stream.filters)
 
     def may_write(self, identity: Identity, stream: Stream) -> bool:
         """To any topic that the stream takes: which one it is depends on the record."""
         permissions = self._policy.permissions(identity)
-        return any(permissions.allows_part_of(pattern, Action.PUBLISH) for pattern in stream.settings.capture)
+        return any(permissions.allows_part_of(pattern, Action.PUBLISH) for pattern in stream.filters)
 
     def may_describe(self, identity: Identity, stream: Stream) -> bool:
         return self.may_write(identity, stream) or self.may_manage(identity) or any(
-            self._router.rights.may_read_part(identity, pattern) for pattern in stream.settings.capture)
+            self._router.rights.may_read_part(identity, pattern) for pattern in stream.filters)
 
     def may_write_new(self, identity: Identity, name: str) -> bool:
         """May a topic of this name be made for the user, who would publish to it?"""
@@ -83,8 +83,7 @@ class Topics:
 
     def note_denial(self, identity: Identity, stream: Stream, action: Action = Action.SUBSCRIBE) -> None:
         """Count a denial and list it, for operators."""
-        for pattern in stream.settings.capture:
+        for pattern in stream.filters:
             if self._policy.refuse(identity, action, pattern, self._router.clock_ms()) is not None:
                 return
-        topic = stream.settings.capture[0] if stream.settings.capture else stream.name
-        self._policy.record_denial(identity, action, topic, "part of it is denied", self._router.clock_ms())
+        self._policy.record_denial(identity, action, stream.name, "part of it is denied", self._router.clock_ms())

@@ -15,6 +15,7 @@ from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import fetching
 from protocols.kafka.log.waiting import wait_for_more
 from routing.errors import StorageError
+from routing.log.fetch import OutOfRange
 from routing.streams import Stream
 
 if TYPE_CHECKING:
@@ -85,12 +86,13 @@ FULL_WITHOUT_SESSION, FULL = -1, 0          # session epochs that ask for everyt
 class _Reading:
     """One partition of a request: where to read on, what was read, what is wrong."""
 
-    __slots__ = ("bytes_left", "code", "index", "offset", "partition", "pieces", "stream")
+    __slots__ = ("bytes_left", "code", "from_offset", "index", "offset", "partition", "pieces", "stream")
 
     def __init__(self, stream: Stream | None, asked: Message) -> None:
         self.stream = stream
         self.index: int = asked.partition
         self.offset: int = asked.fetch_offset
+        self.from_offset = self.offset
         self.bytes_left = max(asked.partition_max_bytes, 0)
         self.pieces: list[bytes] = []
         self.code = Code.NONE
@@ -140,31 +142,33 @@ async def _read(call: Call, isolation: int, readings: list[tuple[str, list[_Read
             continue
         for reading in found:
             if not reading.code:
-                taken += _read_one(reading, isolation, bytes_max - size - taken, first=size + taken == 0)
+                taken += await _read_one(
+                    call, reading, isolation, bytes_max - size - taken, first=size + taken == 0)
                 await call.rest()
     return taken
 
 
-def _read_one(reading: _Reading, isolation: int, room: int, *, first: bool) -> int:
+async def _read_one(call: Call, reading: _Reading, isolation: int, room: int, *, first: bool) -> int:
     """first: nothing was found yet, so one batch is taken whatever its size."""
     partition = reading.partition
     assert partition is not None
-    end = fetching.end_of(partition, isolation)
-    if not partition.start_offset <= reading.offset <= fetching.high_watermark(partition):
-        reading.code = Code.OFFSET_OUT_OF_RANGE
-        return 0
     room = min(room, reading.bytes_left)
-    if reading.offset >= end or (room <= 0 and not first):
+    if room <= 0 and not first:
         return 0
     try:
-        pieces, reading.offset = fetching.read(partition, reading.offset, end, room, at_least_one=first)
+        data, next_offset = await fetching.read(call, partition, reading.offset, room, isolation)
+    except OutOfRange:
+        reading.code = Code.OFFSET_OUT_OF_RANGE
+        return 0
     except StorageError:
         reading.code = Code.KAFKA_STORAGE_ERROR
         return 0
-    reading.pieces += pieces
-    size = sum(map(len, pieces))
-    reading.bytes_left -= size
-    return size
+    if not data or (len(data) > room and not first):        # one batch always comes: it goes with the next request
+        return 0
+    reading.pieces.append(data)
+    reading.offset = next_offset
+    reading.bytes_left -= len(data)
+    return len(data)
 
 
 def _row(reading: _Reading, isolation: int) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def _row(reading: _Reading, isolation: int) -> dict[str, Any]:
     if not reading.code and reading.pieces:
         row["records"] = reading.pieces[0] if len(reading.pieces) == 1 else b"".join(reading.pieces)
         if isolation == fetching.READ_COMMITTED and partition is not None:
-            row["aborted_transactions"] = fetching.aborted(partition, reading.pieces, reading.offset)
+            row["aborted_transactions"] = fetching.aborted(partition, reading.from_offset, reading.offset)
     return row
 
 

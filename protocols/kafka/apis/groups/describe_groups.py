@@ -1,6 +1,6 @@
 """DescribeGroups (15), versions 0 to 6: members and assignments of groups.
 
-One that is not there is Dead; from version 6 on it is error 69.                                                            Sources: KIP-430, KIP-1043
+One that is not there is Dead; from version 6 on it is error 69.                    Sources: KIP-430, KIP-1043
 """
 from __future__ import annotations
 
