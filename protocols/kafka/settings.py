@@ -33,7 +33,6 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # fetch
     fetch_bytes_max: int = 8 * 1024 * 1024          # of one answer, whatever is asked for; one batch always fits
     fetch_wait_max_s: float = 60.0                  # a longer max_wait is cut to this
-    fetch_sessions_max: int = 1_000                 # incremental fetches (KIP-227); without one a client asks in full
     answers_bytes_max: int = 256 * 1024 * 1024      # fetched and not yet taken by sockets, with a share per user
 
     # groups
