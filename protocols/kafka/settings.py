@@ -27,7 +27,6 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auto_create_topics: bool = True                 # on a client's wish, as Kafka's auto.create.topics.enable
     default_partitions: int = 1                     # of topics that are made without saying how many
     topics_max: int = 1_000                         # streams that there may be, with a share per user
-    partitions_max: int = 10_000                    # of all streams together
     replication_factor: str = "clamp"               # "clamp": take any and have one; "refuse": only 1 and -1
 
     # fetch

@@ -8,6 +8,7 @@ from protocols.server import Parts, ProtocolServer, ProtocolSpec
 
 FACTORS = ("clamp", "refuse")
 ID_CHARACTERS_MAX = 100
+PARTITIONS_MAX = 1_000
 
 
 def check(settings: KafkaSettings) -> Iterator[str]:
@@ -18,8 +19,8 @@ def check(settings: KafkaSettings) -> Iterator[str]:
         yield f"kafka.cluster_id: at most {ID_CHARACTERS_MAX} characters"
     if settings.replication_factor not in FACTORS:
         yield f"kafka.replication_factor: expected one of {', '.join(FACTORS)}, got {settings.replication_factor!r}"
-    if not 1 <= settings.default_partitions <= settings.partitions_max:
-        yield "kafka.default_partitions: expected at least 1, at most kafka.partitions_max"
+    if not 1 <= settings.default_partitions <= PARTITIONS_MAX:
+        yield f"kafka.default_partitions: expected 1 to {PARTITIONS_MAX}"
     if settings.session_timeout_min_ms > settings.session_timeout_max_ms:
         yield "kafka.session_timeout_min_ms: expected at most kafka.session_timeout_max_ms"
     if settings.write_buffer_low_bytes > settings.write_buffer_high_bytes:

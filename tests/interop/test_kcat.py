@@ -12,7 +12,6 @@ import pytest
 from tests.conftest import require_peer
 from tests.interop.kafka_node import bootstrap, kafka, unique  # noqa: F401
 
-
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3}      # in the attributes of a batch
 
 

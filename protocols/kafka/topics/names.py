@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import re
 
+from routing.retained.retained import RETAINED_STREAM
+from routing.state import STATE_STREAM
+
 NAME_MAX = 249              # Kafka's own bound: the longest that fits in the name of a directory
+INTERNAL = frozenset((STATE_STREAM, RETAINED_STREAM))
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -16,6 +20,8 @@ def name_problem(name: str) -> str | None:
         return "a topic name must not be empty, . or .."
     if len(name) > NAME_MAX:
         return f"a topic name has at most {NAME_MAX} characters"
+    if name in INTERNAL:
+        return "the name is that of a stream of the node itself"
     if not _NAME.fullmatch(name):
         return "a topic name has letters, digits, dots, dashes and underscores only"
     return None

@@ -6,11 +6,12 @@
 """
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.names import mesh_topic
+from routing.errors import Refusal
+from routing.fairness.shares import Share
 from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.streams import Stream
@@ -38,10 +39,17 @@ class Topics:
 
     def id_of(self, stream: Stream) -> bytes:
         """16 bytes that no other stream has, nor a later one of the same name."""
-        return hashlib.sha256(f"{getattr(self._router.store, 'epoch', '')} {stream.name}".encode()).digest()[:16]
+        return stream.incarnation
 
     def by_id(self, topic_id: bytes) -> Stream | None:
         return next((stream for stream in self if self.id_of(stream) == topic_id), None)
+
+    def refuse_more(self, user: str) -> Refusal | None:
+        """Whether this user may have one more: there is a ceiling, and a share of it for each."""
+        share = Share("topics", lambda: self._router.limits.user_share)
+        for stream in self:
+            share.add(self._router.lifecycle.owner(stream.name))
+        return share.refuse(user, self._settings.topics_max)
 
     # -- rights -----------------------------------------------------------------------------------------------
 
@@ -79,7 +87,7 @@ class Topics:
 
     def owns(self, identity: Identity, stream: Stream) -> bool:
         """It was made for this user."""
-        return False
+        return bool(identity.user) and self._router.lifecycle.owner(stream.name) == identity.user
 
     def note_denial(self, identity: Identity, stream: Stream, action: Action = Action.SUBSCRIBE) -> None:
         """Count a denial and list it, for operators."""

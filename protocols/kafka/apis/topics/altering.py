@@ -7,9 +7,8 @@ from typing import Any
 from protocols.kafka.api import Call, Message
 from protocols.kafka.apis.topics.describe_configs import BROKER, TOPIC
 from protocols.kafka.codec.errors import Code
-from protocols.kafka.log.appending import code_of
 from protocols.kafka.topics import configs
-from protocols.kafka.topics.changes import configure
+from protocols.kafka.topics.changes import code_for, configure
 from routing.settings import StreamSettings
 
 
@@ -31,7 +30,7 @@ async def alter(call: Call, resource: Message, change: Callable[[StreamSettings,
     except configs.ConfigError as error:
         return Code.INVALID_CONFIG, str(error)
     refusal = await configure(call, stream, settings, validate_only=validate_only)
-    return (Code.NONE, None) if refusal is None else (code_of(refusal), refusal.text)
+    return (Code.NONE, None) if refusal is None else (code_for(refusal), refusal.text)
 
 
 def row_of(resource: Message, outcome: tuple[Code, str | None]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.log.appending import code_of
-from protocols.kafka.topics.changes import grow
+from protocols.kafka.topics.changes import code_for, grow
 
 SCHEMA = Schema(37, "CreatePartitions", 0, 3, flexible=2, request="""
     topics [] {
@@ -51,7 +50,7 @@ async def _grow(call: Call, topic: Message, *, validate_only: bool) -> dict[str,
     if topic.assignments is not None and len(topic.assignments) != topic.count - now:
         return _refused(Code.INVALID_REPLICA_ASSIGNMENT, f"{topic.count - now} assignments, or none")
     refusal = await grow(call, stream, topic.count, validate_only=validate_only)
-    return {} if refusal is None else _refused(code_of(refusal), refusal.text)
+    return {} if refusal is None else _refused(code_for(refusal), refusal.text)
 
 
 def _refused(code: Code, text: str) -> dict[str, Any]:

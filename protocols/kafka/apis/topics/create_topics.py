@@ -10,9 +10,8 @@ from typing import Any
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.log.appending import code_of
 from protocols.kafka.topics import configs
-from protocols.kafka.topics.changes import create, settings_for
+from protocols.kafka.topics.changes import code_for, create, settings_for
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
 
@@ -97,7 +96,7 @@ async def _create(call: Call, topic: Message, *, validate_only: bool) -> dict[st
         return _refused(topic, Code.INVALID_CONFIG, str(error))
     made = await create(call, settings, validate_only=validate_only)
     if isinstance(made, Refusal):
-        return _refused(topic, code_of(made), made.text)
+        return _refused(topic, code_for(made), made.text)
     return {"name": topic.name, "topic_id": made, "num_partitions": count, "replication_factor": ONE,
             "configs": configs.rows(settings)}
 

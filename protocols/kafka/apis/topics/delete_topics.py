@@ -10,8 +10,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.fields import ZERO_UUID
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.log.appending import code_of
-from protocols.kafka.topics.changes import delete
+from protocols.kafka.topics.changes import code_for, delete
 
 SCHEMA = Schema(20, "DeleteTopics", 1, 6, flexible=4, request="""
     topics [] 6+ {
@@ -51,7 +50,7 @@ async def _delete(call: Call, name: str | None, topic_id: bytes) -> dict[str, An
         return {**row, "name": name, "error_code": Code.TOPIC_AUTHORIZATION_FAILED, "error_message": "not allowed"}
     refusal = await delete(call, stream)
     if refusal is not None:
-        row.update(error_code=code_of(refusal), error_message=refusal.text)
+        row.update(error_code=code_for(refusal), error_message=refusal.text)
     return row
 
 
