@@ -40,6 +40,16 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return [self.topic, *(death.topic for death in self.history)]
 
 
+class Native(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An event as the protocol it came by wrote it, so that it leaves by that protocol byte for byte.
+
+    data is that protocol's to read (its convert.py says how); whoever writes it has checked it.
+    """
+
+    kind: str                               # "amqp091", …
+    data: bytes
+
+
 class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """The rarer fields of an event. An event that has none carries None instead, which keeps the hot path short."""
 
@@ -52,6 +62,7 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
     dead_letter: DeadLetter | None = None   # of a copy on a dead-letter topic, see ConsumerRegistry.dead_letter
+    native: Native | None = None            # None: nothing that the other fields do not say
     null_key: bool = False                  # a Kafka record without key: neither the topic nor the empty key
     null_payload: bool = False              # a Kafka record without value, which is not the empty one; payload is b""
 
@@ -131,6 +142,8 @@ def event_size_bytes(event: Event) -> int:
     size = len(event.payload) + len(event.topic) + 64
     if event.key is not None:
         size += len(event.key)
+    if event.properties is not None and event.properties.native is not None:
+        size += len(event.properties.native.data)
     for name, value in event.headers:
         size += len(name) + (len(value) if isinstance(value, (str, bytes)) else 8)
     return size

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from routing.event import DeadLetter, Event, Headers, HeaderValue, OriginPartition, Properties
+from routing.event import DeadLetter, Event, Headers, HeaderValue, Native, OriginPartition, Properties
 
 RawHeader = tuple[bytes, bytes | None]
 
@@ -28,12 +28,13 @@ PRIORITY = b"meshgate-priority"
 PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
 MQTT_ID = b"meshgate-mqtt-id"
 DEAD_LETTER = b"meshgate-dead-letter"           # JSON: [consumer, topic of the original, place, history]
+NATIVE = b"meshgate-native"                     # <kind>, a zero byte, the message as that protocol wrote it
 ORIGIN = b"meshgate-origin"                     # events of other nodes: <node>/<epoch>/<stream>/<partition>[!<flow>] …
 ORIGIN_OFFSET = b"meshgate-origin-offset"       # … and, last of all headers, the offset there in 16 hex digits
 ORIGIN_DIGITS = 16
 ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_DIGITS << 1,))     # before the digits
 
-NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID))    # what the node believes: no producer writes it
+NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID, NATIVE))    # what the node believes: no producer writes it
 _OURS = b"meshgate-"
 ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"
@@ -82,6 +83,8 @@ def _property_headers(properties: Properties) -> Iterator[RawHeader]:
         yield MQTT_ID, b"%d" % properties.mqtt_packet_id
     if properties.dead_letter is not None:
         yield DEAD_LETTER, msgspec.json.encode(properties.dead_letter)
+    if properties.native is not None:
+        yield NATIVE, properties.native.kind.encode() + b"\0" + properties.native.data
 
 
 def _user_headers(headers: Headers) -> Iterator[RawHeader]:
@@ -234,6 +237,11 @@ def _dead_letter(value: bytes) -> DeadLetter | None:
         return None
 
 
+def _native(value: bytes) -> Native | None:
+    kind, zero, data = value.partition(b"\0")
+    return Native(kind.decode(), data) if zero and kind.isalnum() and kind.isascii() else None
+
+
 _dead_letters = msgspec.json.Decoder(DeadLetter)
 _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     EXPIRES: ("expires_at_ms", _number),
@@ -243,6 +251,7 @@ _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     PAYLOAD_IS_TEXT: ("payload_is_text", lambda value: True if value == b"1" else None),
     MQTT_ID: ("mqtt_packet_id", _number),
     DEAD_LETTER: ("dead_letter", _dead_letter),
+    NATIVE: ("native", _native),
 }
 
 

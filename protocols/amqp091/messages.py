@@ -1,0 +1,152 @@
+"""One published message: what is checked, where it goes, what of it is changed on the way in.
+
+    CC, BCC       further routing keys; BCC is taken out     (RabbitMQ, Sender-selected Distribution)
+    user-id       must be the one who logged in              reply-to amq.rabbitmq.reply-to becomes a name of its own
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocols.amqp091 import convert, replies
+from protocols.amqp091.codec import codes
+from protocols.amqp091.codec.codes import HardError, SoftError
+from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
+from protocols.amqp091.codec.tables import Table, without_field
+from protocols.amqp091.publishing import return_frames
+from protocols.amqp091.topology.exchange import Exchange
+from protocols.amqp091.topology.names import topic_of
+from protocols.amqp091.topology.topology import NOWHERE, Targets
+from routing.errors import TopicError
+from routing.topic import check_topic
+
+if TYPE_CHECKING:
+    from protocols.amqp091.channel import Channel, Incoming
+
+PUBLISH = (60, 40)
+_EMPTY: Table = {}
+
+
+class Asked:
+    """The message as exchanges look at it."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    @property
+    def headers(self) -> Table:
+        return self._content.headers or _EMPTY
+
+    def property_text(self, name: str) -> str:
+        value = getattr(self._content, name, None) if name in (
+            "message_id", "correlation_id", "timestamp") else None
+        return str(value) if value is not None else ""
+
+
+def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
+    """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for."""
+    connection = channel.connection
+    server = connection.server
+    topology = server.declared.topology
+    name, key = incoming.exchange, incoming.key
+    exchange = topology.exchanges.get(name)
+    tag = 0
+    if channel.confirm:
+        channel.published += 1
+        tag = channel.published
+    if exchange is None:
+        raise SoftError(codes.NOT_FOUND, f"no exchange '{name}' in vhost '{connection.vhost}'", PUBLISH)
+    if exchange.internal:
+        raise SoftError(codes.ACCESS_REFUSED, f"cannot publish to internal exchange '{name}' in vhost "
+                                              f"'{connection.vhost}'", PUBLISH)
+    try:
+        content = decode_properties(incoming.properties)
+    except HardError as error:
+        error.method = PUBLISH
+        raise
+    raw = _changed(channel, content, incoming.properties)
+    publishing = connection.publishing
+    assert publishing is not None
+    if not name and key.startswith(replies.PREFIX):
+        _answer(channel, incoming, raw, body, tag)
+        return
+    targets = _targets(channel, exchange, key, content)
+    if content.raw_headers is not None and content.headers and "BCC" in content.headers:
+        content.raw_headers = without_field(content.raw_headers, "BCC")
+        del content.headers["BCC"]
+        raw = encode_properties(content)
+    event = None
+    if name or targets.queues:
+        topic = topic_of(name, key)
+        try:
+            check_topic(topic)
+        except TopicError as error:
+            raise SoftError(codes.PRECONDITION_FAILED, f"routing key '{key}' makes no topic: {error}",
+                            PUBLISH) from None
+        event = convert.event_of(topic, name, key, raw, content, body, connection.client_id,
+                                 bool(tag) or channel.transaction is not None, server.router.clock_ms())
+    returned = None
+    if incoming.mandatory and not targets.queues and (event is None or not _wanted(channel, event.topic)):
+        returned = return_frames(channel, codes.NO_ROUTE, "NO_ROUTE", name, key, raw, body, connection.frame_max)
+    if channel.transaction is not None:
+        channel.transaction.publish(channel, event, targets.copies, returned)
+    else:
+        publishing.add(channel, tag, event, targets.copies, returned)
+
+
+def _changed(channel: Channel, content: Content, raw: bytes) -> bytes:
+    """Check and complete the properties; the bytes as they go on."""
+    user = content.user_id
+    if user is not None and user != channel.connection.login_name:
+        shown = user if isinstance(user, str) else user.decode("utf-8", "replace")
+        raise SoftError(codes.PRECONDITION_FAILED, f"user_id property set to '{shown}' but authenticated user was "
+                                                   f"'{channel.connection.login_name}'", PUBLISH)
+    if content.reply_to == replies.QUEUE:
+        if channel.reply_name is None:
+            raise SoftError(codes.PRECONDITION_FAILED, "fast reply consumer does not exist", PUBLISH)
+        content.reply_to = channel.reply_name
+        return encode_properties(content)
+    return raw
+
+
+def _targets(channel: Channel, exchange: Exchange, key: str, content: Content) -> Targets:
+    topology = channel.connection.server.declared.topology
+    asked = Asked(content)
+    headers = content.headers
+    if not headers or ("CC" not in headers and "BCC" not in headers):
+        return topology.route(exchange, key, asked)
+    keys = [key]
+    for name in ("CC", "BCC"):
+        more = headers.get(name)
+        if more is None:
+            continue
+        if not isinstance(more, list) or not all(isinstance(one, str) for one in more):
+            raise SoftError(codes.PRECONDITION_FAILED, f"invalid {name} header: an array of strings is expected",
+                            PUBLISH)
+        keys += [one for one in more if isinstance(one, str)]
+    return topology.route_all(exchange, keys, asked)
+
+
+def _wanted(channel: Channel, topic: str) -> bool:
+    """Somebody who is no queue gets it: a subscriber or consumer of another protocol."""
+    route = channel.connection.server.router.routes.of(topic)
+    return bool(route.direct or route.consumers)
+
+
+def _answer(channel: Channel, incoming: Incoming, raw: bytes, body: bytes, tag: int) -> None:
+    """An answer by direct reply-to: straight to the channel that asked."""
+    connection = channel.connection
+    server = connection.server
+    publishing = connection.publishing
+    assert publishing is not None
+    target = server.replies.channel(incoming.key)
+    if target is None and server.replies.is_forged(incoming.key):
+        raise SoftError(codes.ACCESS_REFUSED, "no reply is expected under this name", PUBLISH)
+    returned = None
+    if target is not None:
+        target.deliver_reply(incoming.key, raw, body)
+    elif incoming.mandatory:
+        returned = return_frames(channel, codes.NO_ROUTE, "NO_ROUTE", "", incoming.key, raw, body,
+                                 connection.frame_max)
+    publishing.add(channel, tag, None, NOWHERE.copies, returned)

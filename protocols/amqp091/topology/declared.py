@@ -1,0 +1,204 @@
+"""What is declared on this node: the topology with its queues, stored and brought back. Loop thread only.
+
+declaring.py decides what a client may do; here it is done. Every change that is durable goes to the state table, and
+its Ticket is what the client's answer waits for.
+"""
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from routing.policy import Identity
+from routing.shares import Share
+
+from protocols.amqp091.codec.codes import SoftError
+from protocols.amqp091.codec.tables import Table
+from protocols.amqp091.topology.arguments import QueueOptions, options_of
+from protocols.amqp091.topology.exchange import Exchange
+from protocols.amqp091.topology.matching import TYPES, Binding
+from protocols.amqp091.topology.queue import Queue, consumer_name, open_consumer
+from protocols.amqp091.topology.stored import StoredTopology, table
+from protocols.amqp091.topology.topology import Topology
+from routing.errors import Refusal
+
+if TYPE_CHECKING:
+    from protocols.amqp091.settings import AmqpSettings
+    from routing.router import Router
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+
+class Declared:
+    def __init__(self, router: Router, settings: AmqpSettings) -> None:
+        self.router = router
+        self.settings = settings
+        self.topology = Topology()
+        self.queues: dict[str, Queue] = {}
+        self.bindings = 0
+        self._owned: dict[int, dict[str, Queue]] = {}        # exclusive ones, by the identity of their connection
+        self.shares = Share("queues", lambda: router.limits.user_share)
+        self._stored = StoredTopology(router.state)
+        self.topology.queue_exists = lambda name: self.queue(name) is not None
+        router.registry.on_deleted.append(self._consumer_deleted)
+
+    def restore(self) -> None:
+        """Bring back what was stored. Called once."""
+        for exchange in self._stored.exchanges():
+            if exchange.routes_as in TYPES:
+                self.topology.add_exchange(exchange)
+        for name, stored in self._stored.queues():
+            consumer = self.router.consumers.get(consumer_name(name))
+            if consumer is None:
+                log.error("queue %r is stored and its consumer is not: it is gone", name)
+                self._stored.delete_queue(name)
+                continue
+            arguments = table(stored.arguments)
+            try:
+                options = options_of(arguments, name, "/")
+            except SoftError as error:
+                log.error("queue %r: stored arguments are not taken any more: %s", name, error)
+                options = QueueOptions()
+            self.shares.add(stored.user)
+            self.queues[name] = Queue(
+                name, True, stored.auto_delete, arguments, options, stored.user, None, self.router, consumer)
+        for binding in self._stored.bindings():
+            if binding.source in self.topology.exchanges and (
+                    binding.destination in (self.topology.exchanges if binding.to_exchange else self.queues)):
+                self.topology.bind(binding)
+                self.bindings += 1
+            else:
+                self._stored.delete_binding(binding)
+
+    # -- queues -----------------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> Queue | None:
+        found = self.queues.get(name)
+        if found is not None and not found.alive:       # it has expired, or an operator deleted it
+            self._forget(found)
+            return None
+        return found
+
+    def new_name(self) -> str:
+        return "amq.gen-" + secrets.token_urlsafe(16)
+
+    def add_queue(self, name: str, durable: bool, auto_delete: bool, arguments: Table, options: QueueOptions,
+                  identity: Identity, owner: Any) -> Queue | Refusal:
+        """Make a queue that is not there. owner: the connection that it is exclusive to."""
+        consumer = open_consumer(self.router, name, durable and owner is None, options, identity)
+        if isinstance(consumer, Refusal):
+            return consumer
+        queue = self.queues[name] = Queue(
+            name, durable, auto_delete, arguments, options, identity.user, owner, self.router, consumer)
+        if owner is not None:
+            self._owned.setdefault(id(owner), {})[name] = queue
+        if consumer.spec.durable:
+            self._stored.put_queue(name, auto_delete, arguments, identity.user)
+            queue.store()
+        self.topology.changed()
+        return queue
+
+    def remove_queue(self, queue: Queue, reason: str) -> Ticket | None:
+        """Delete it with its bindings. Returns the ticket of that, None when nothing was stored."""
+        durable = queue.consumer.spec.durable
+        self._forget(queue)
+        queue.delete(reason)
+        return self.last_ticket() if durable else None
+
+    def _forget(self, queue: Queue) -> None:
+        if self.queues.get(queue.name) is not queue:
+            return
+        del self.queues[queue.name]
+        self.shares.give(queue.user)
+        owned = self._owned.get(id(queue.owner))
+        if owned is not None:
+            owned.pop(queue.name, None)
+        self._remove_bindings(list(self.topology.of_queue.get(queue.name, {}).values()))
+        if queue.consumer.spec.durable:
+            self._stored.delete_queue(queue.name)
+        self.topology.changed()
+
+    def _consumer_deleted(self, name: str) -> None:
+        """The core has deleted a durable consumer: it has expired, or an operator did it."""
+        queue = self.queues.get(name.replace("%2F", "/").replace("%25", "%"))
+        if queue is not None and queue.consumer.closed:
+            self._forget(queue)
+
+    def reader_left(self, queue: Queue) -> None:
+        """A consumer of a client has gone: with the last one an auto-delete queue goes."""
+        if queue.auto_delete and queue.had_reader and not queue.readers and self.queues.get(queue.name) is queue:
+            self.remove_queue(queue, "its last consumer is gone")
+
+    def connection_gone(self, connection: Any) -> None:
+        """Its exclusive queues go with it."""
+        for queue in list(self._owned.pop(id(connection), {}).values()):
+            if self.queues.get(queue.name) is queue:
+                self.remove_queue(queue, "its connection is gone")
+
+    def look(self, now_s: float) -> None:
+        """Once a second: queues that are not durable and have expired."""
+        for queue in [queue for queue in self.queues.values() if not queue.alive]:
+            self._forget(queue)
+
+    # -- exchanges and bindings -------------------------------------------------------------------------------
+
+    def add_exchange(self, exchange: Exchange) -> None:
+        self.topology.add_exchange(exchange)
+        if exchange.durable:
+            self._stored.put_exchange(exchange)
+
+    def remove_exchange(self, exchange: Exchange) -> None:
+        gone = self.topology.remove_exchange(exchange.name)
+        if exchange.durable:
+            self._stored.delete_exchange(exchange.name)
+        for binding in gone:
+            self._binding_gone(binding)
+
+    def add_binding(self, binding: Binding, identity: Identity) -> Refusal | None:
+        if not binding.to_exchange and binding.filter is not None:
+            queue = self.queues[binding.destination]
+            refusal = queue.bind(binding.filter, identity)
+            if refusal is not None:
+                return refusal
+            if self._is_stored(binding):
+                queue.store()
+        self.topology.bind(binding)
+        self.bindings += 1
+        if self._is_stored(binding):
+            self._stored.put_binding(binding)
+        return None
+
+    def remove_binding(self, binding: Binding) -> None:
+        self.topology.unbind(binding)
+        self._binding_gone(binding)
+
+    def _remove_bindings(self, bindings: list[Binding]) -> None:
+        for binding in bindings:
+            self.remove_binding(binding)
+
+    def _binding_gone(self, binding: Binding) -> None:
+        """It is out of the topology."""
+        self.bindings -= 1
+        self._stored.delete_binding(binding)
+        if not binding.to_exchange and binding.filter is not None:
+            queue = self.queues.get(binding.destination)
+            others = self.topology.of_queue.get(binding.destination, {}).values()
+            if queue is not None and queue.alive and all(other.filter != binding.filter for other in others):
+                queue.unbind(binding.filter)
+                if queue.consumer.spec.durable:
+                    queue.store()
+        source = self.topology.exchanges.get(binding.source)
+        if source is not None and source.auto_delete and not source.bindings:
+            self.remove_exchange(source)
+
+    def _is_stored(self, binding: Binding) -> bool:
+        if not self.topology.exchanges[binding.source].durable:
+            return False
+        if binding.to_exchange:
+            return self.topology.exchanges[binding.destination].durable
+        return self.queues[binding.destination].consumer.spec.durable
+
+    def last_ticket(self) -> Ticket | None:
+        """Done when what was stored in this turn is on disk. None: nothing was."""
+        return self.router.state.ticket()

@@ -1,0 +1,104 @@
+"""Exchange and routing key <-> topic of the mesh, and binding keys <-> topic filters.
+
+    exchange x, key a.b          ↔  x/a/b                   binding keys of a topic exchange: * is +, # at the end is #
+    amq.topic, key a.b           ↔  a/b                     (the topics of all protocols)
+    default exchange, key jobs   ↔  $queue/jobs
+
+Nothing that is literal in one grammar becomes a mark in the other: in a topic / + # and a first $ are written %2F %2B
+%23 %24, in a key a dot is %2E, and a % that is none of these is %25 on the other side.
+"""
+from __future__ import annotations
+
+TOPIC_EXCHANGE = "amq.topic"
+QUEUE_PREFIX = "$queue/"
+_TO_TOPIC = {"/": "%2F", "+": "%2B", "#": "%23"}
+_FROM_KEY = {"%2E": ".", "%25": "%"}
+_FROM_TOPIC = {"%2F": "/", "%2B": "+", "%23": "#", "%25": "%"}
+
+
+def topic_of(exchange: str, key: str) -> str:
+    """The topic of a message."""
+    if exchange == TOPIC_EXCHANGE:
+        if not key:
+            return exchange
+        topic = _key_to_topic(key)
+        return "%24" + topic[1:] if topic[0] == "$" else topic
+    if not exchange:
+        return queue_topic(key)
+    prefix = level_of(exchange)
+    return f"{prefix}/{_key_to_topic(key)}" if key else prefix
+
+
+def queue_topic(queue: str) -> str:
+    return QUEUE_PREFIX + level_of(queue)
+
+
+def level_of(name: str) -> str:
+    """A name as one level of a topic; dots stay dots."""
+    if "%" in name or "/" in name or "+" in name or "#" in name:
+        name = "".join([_TO_TOPIC.get(char, "%25" if char == "%" else char) for char in name])
+    return "%24" + name[1:] if name[:1] == "$" else name
+
+
+def _key_to_topic(key: str) -> str:
+    if "%" not in key and "/" not in key and "+" not in key and "#" not in key:
+        return key.replace(".", "/")
+    parts: list[str] = []
+    index = 0
+    while index < len(key):
+        known = _FROM_KEY.get(key[index:index + 3])
+        if known is not None:
+            parts.append(known)
+            index += 3
+            continue
+        char = key[index]
+        parts.append("/" if char == "." else "%25" if char == "%" else _TO_TOPIC.get(char, char))
+        index += 1
+    return "".join(parts)
+
+
+def key_of(topic: str) -> str:
+    """The routing key, on amq.topic, of an event that did not come by AMQP."""
+    if topic[:3] == "%24":
+        topic = "$" + topic[3:]
+    if "%" not in topic and "." not in topic:
+        return topic.replace("/", ".")
+    parts: list[str] = []
+    index = 0
+    while index < len(topic):
+        known = _FROM_TOPIC.get(topic[index:index + 3])
+        if known is not None:
+            parts.append(known)
+            index += 3
+            continue
+        char = topic[index]
+        parts.append("." if char == "/" else "%2E" if char == "." else "%25" if char == "%" else char)
+        index += 1
+    return "".join(parts)
+
+
+def direct_filter(exchange: str, key: str) -> str:
+    return topic_of(exchange, key)
+
+
+def fanout_filter(exchange: str) -> str:
+    return "#" if exchange == TOPIC_EXCHANGE else level_of(exchange) + "/#"
+
+
+def topic_filter(exchange: str, pattern: str) -> tuple[str, bool]:
+    """The topic filter of a binding key, and whether it is exact: one with # before its end matches more."""
+    words = pattern.split(".") if pattern else []
+    levels: list[str] = [] if exchange == TOPIC_EXCHANGE else [level_of(exchange)]
+    exact = True
+    for index, word in enumerate(words):
+        if word == "#":
+            levels.append("#")
+            exact = all(later == "#" for later in words[index + 1:])
+            break
+        levels.append("+" if word == "*" else _key_to_topic(word))
+    if not levels:
+        return TOPIC_EXCHANGE, True
+    first = levels[0]
+    if exchange == TOPIC_EXCHANGE and first[:1] == "$":
+        levels[0] = "%24" + first[1:]
+    return "/".join(levels), exact
