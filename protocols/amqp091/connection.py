@@ -14,10 +14,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from routing.policy import Identity
-
 from protocols.amqp091 import handshake
-from protocols.amqp091.channel import Channel
+from protocols.amqp091.channels.channel import Channel
+from protocols.amqp091.channels.publishing import Publishing
 from protocols.amqp091.codec import codes, frames
 from protocols.amqp091.codec.codes import AmqpError, HardError, SoftError
 from protocols.amqp091.codec.methods import (
@@ -40,9 +39,9 @@ from protocols.amqp091.codec.methods import (
     decode_method,
     encode_method,
 )
-from protocols.amqp091.publishing import Publishing
 from protocols.wire import ByteChannel
 from routing.errors import Reason, Refusal
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.amqp091.server import AmqpServer
@@ -72,10 +71,10 @@ _EXPECTED = {State.START: ConnectionStartOk, State.TUNE: ConnectionTuneOk, State
 class AmqpConnection:
     """ConnectionHandler of protocols/wire.py."""
 
-    __slots__ = ("_admitted", "_cutter", "_deadline_s", "_give_up_login", "_holds", "_identity", "_last_in_s", "_last_out_s", "_offer",
-                 "_paused", "_start_ok", "_wrote", "address", "capabilities", "channel", "channels", "client_id",
-                 "client_properties", "closed", "connected_ms", "frame_max", "heartbeat_s", "login_name",
-                 "partial_bytes", "publishing", "server", "state", "tuned_channels", "vhost")
+    __slots__ = ("_admitted", "_cutter", "_deadline_s", "_give_up_login", "_holds", "_identity", "_last_in_s",
+                 "_last_out_s", "_offer", "_paused", "_start_ok", "_wrote", "address", "capabilities", "channel",
+                 "channels", "client_id", "client_properties", "closed", "connected_ms", "frame_max", "heartbeat_s",
+                 "login_name", "partial_bytes", "publishing", "server", "state", "tuned_channels", "vhost")
 
     def __init__(self, server: AmqpServer, channel: ByteChannel, now_s: float) -> None:
         self.server = server

@@ -8,17 +8,16 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from routing.policy import Identity
-from routing.shares import Share
-
+from protocols.amqp091.channels.replies import DirectReplies
 from protocols.amqp091.codec.codes import CONNECTION_FORCED
 from protocols.amqp091.connection import AmqpConnection
 from protocols.amqp091.counters import Counters, LogLimit
-from protocols.amqp091.replies import DirectReplies
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
+from routing.fairness.shares import Share
+from routing.rights.policy import Identity
 from routing.router import Router
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,9 @@
 What came in goes out again byte for byte: raw is kept with the event, and the values are read beside it for those who
 speak another protocol. Source: AMQP 0-9-1 §4.2.6.1, class basic.
 
-    flags  15 content-type · 14 content-encoding · 13 headers · 12 delivery-mode · 11 priority · 10 correlation-id
-           9 reply-to · 8 expiration · 7 message-id · 6 timestamp · 5 type · 4 user-id · 3 app-id · 2 cluster-id · 0 more
+    flags  15 content-type · 14 content-encoding · 13 headers · 12 delivery-mode · 11 priority
+           10 correlation-id · 9 reply-to · 8 expiration · 7 message-id · 6 timestamp · 5 type · 4 user-id
+           3 app-id · 2 cluster-id · 0 more flags follow
 """
 from __future__ import annotations
 

@@ -9,9 +9,6 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from routing.policy import Identity
-from routing.shares import Share
-
 from protocols.amqp091.codec.codes import SoftError
 from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.topology.arguments import QueueOptions, options_of
@@ -21,6 +18,8 @@ from protocols.amqp091.topology.queue import Queue, consumer_name, open_consumer
 from protocols.amqp091.topology.stored import StoredTopology, table
 from protocols.amqp091.topology.topology import Topology
 from routing.errors import Refusal
+from routing.fairness.shares import Share
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.amqp091.settings import AmqpSettings

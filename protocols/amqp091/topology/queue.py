@@ -7,15 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from routing.consumer import Consumer, ConsumerSpec
-from routing.cursor import Delivery
-from routing.members import Member, Mode
-from routing.policy import Identity
-
 from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.topology.arguments import QUORUM, QueueOptions
 from protocols.amqp091.topology.names import queue_topic
+from routing.consumers.consumer import Consumer, ConsumerSpec
+from routing.consumers.members import Member, Mode
+from routing.cursors.cursor import Delivery
 from routing.errors import Refusal
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from routing.router import Router

@@ -34,7 +34,8 @@ ORIGIN_OFFSET = b"meshgate-origin-offset"       # … and, last of all headers, 
 ORIGIN_DIGITS = 16
 ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_DIGITS << 1,))     # before the digits
 
-NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID, NATIVE))    # what the node believes: no producer writes it
+# what the node believes: no producer writes it
+NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID, NATIVE))
 _OURS = b"meshgate-"
 ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"

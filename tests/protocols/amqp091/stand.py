@@ -6,8 +6,6 @@ import socket
 import threading
 import time
 
-from routing.policy import ALLOW_ALL, Identity, Policy
-
 from mesh.identity.identity import Authenticator
 from mesh.identity.users import User, hash_password
 from protocols.amqp091.server import AmqpServer
@@ -15,6 +13,7 @@ from protocols.amqp091.settings import AmqpSettings
 from protocols.transport import SocketListener, SocketSettings
 from routing.event import Event
 from routing.log.store import LocalStore
+from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
 from tests.support.wait import DEADLINE_S
@@ -23,7 +22,7 @@ from tests.support.wait import DEADLINE_S
 class Stand:
     def __init__(self, path, *, rules=(ALLOW_ALL,), users=(), settings=None, limits=None, streams=None):
         self.path = path
-        self.options = dict(rules=rules, users=users, settings=settings, limits=limits, streams=streams)
+        self.options = {"rules": rules, "users": users, "settings": settings, "limits": limits, "streams": streams}
         self.errors = []
         self.port = 0
 

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
 
 QUEUE = "amq.rabbitmq.reply-to"
 PREFIX = QUEUE + "."

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocols.amqp091.channels.settling import give_back
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, RESOURCE_ERROR, HardError, SoftError, refused
 from protocols.amqp091.codec.methods import TxCommit, TxCommitOk, TxRollback, TxRollbackOk, TxSelect, TxSelectOk
-from protocols.amqp091.settling import give_back
 from routing.event import Event
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
-    from protocols.amqp091.reading import Unacked
+    from protocols.amqp091.channels.channel import Channel
+    from protocols.amqp091.channels.reader import Unacked
 
 
 class Transaction:

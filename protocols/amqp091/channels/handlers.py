@@ -4,13 +4,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from protocols.amqp091 import consuming, declaring, settling, transaction
+from protocols.amqp091.channels import consuming, declaring, settling, transaction
 from protocols.amqp091.codec import methods
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError
 from protocols.amqp091.codec.methods import Method
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
 
 
 def _close(channel: Channel, method: methods.ChannelClose) -> None:
@@ -52,5 +52,6 @@ HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
     methods.BasicGet: consuming.get,
     methods.BasicNack: settling.nack, methods.BasicReject: settling.reject, methods.BasicRecover: settling.recover,
     methods.BasicRecoverAsync: settling.recover,
-    methods.TxSelect: transaction.select, methods.TxCommit: transaction.commit, methods.TxRollback: transaction.rollback,
+    methods.TxSelect: transaction.select, methods.TxCommit: transaction.commit,
+    methods.TxRollback: transaction.rollback,
 }

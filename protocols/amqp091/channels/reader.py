@@ -8,17 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from routing.cursor import Delivery
 
-from protocols.amqp091 import outgoing
+from protocols.amqp091.channels import outgoing
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.methods import BasicCancel, pack_short
+from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
-    from routing.consumer import Consumer
-
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
     from protocols.amqp091.topology.queue import Queue
+    from routing.consumers.consumer import Consumer
 
 _DELIVER = b"\x00\x3c\x00\x3c"
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from protocols.amqp091 import getting, replies
-from protocols.amqp091.access import check_exclusive
+from protocols.amqp091.channels import getting, replies
+from protocols.amqp091.channels.access import check_exclusive
+from protocols.amqp091.channels.declaring import find_queue
+from protocols.amqp091.channels.reader import Reader
 from protocols.amqp091.codec import codes, frames
 from protocols.amqp091.codec.codes import HardError, SoftError, refused
 from protocols.amqp091.codec.methods import (
@@ -18,11 +20,9 @@ from protocols.amqp091.codec.methods import (
     BasicQosOk,
     pack_short,
 )
-from protocols.amqp091.declaring import find_queue
-from protocols.amqp091.reading import Reader
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
 
 PRIORITY_LIMIT = 1 << 31
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.amqp091 import convert, replies
+from protocols.amqp091 import convert
+from protocols.amqp091.channels import replies
+from protocols.amqp091.channels.publishing import return_frames
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import HardError, SoftError
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
 from protocols.amqp091.codec.tables import Table, without_field
-from protocols.amqp091.publishing import return_frames
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.names import topic_of
 from protocols.amqp091.topology.topology import NOWHERE, Targets
@@ -20,7 +21,7 @@ from routing.errors import TopicError
 from routing.topic import check_topic
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel, Incoming
+    from protocols.amqp091.channels.channel import Channel, Incoming
 
 PUBLISH = (60, 40)
 _EMPTY: Table = {}

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.policy import Action
-
 from protocols.amqp091.codec.codes import ACCESS_REFUSED, RESOURCE_LOCKED, SoftError
 from protocols.amqp091.topology.names import fanout_filter, queue_topic
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
     from protocols.amqp091.topology.exchange import Exchange
     from protocols.amqp091.topology.queue import Queue
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.amqp091 import access, replies
+from protocols.amqp091.channels import access, replies
 from protocols.amqp091.codec.codes import (
     ACCESS_REFUSED,
     NOT_FOUND,
@@ -47,7 +47,7 @@ from protocols.amqp091.topology.topology import filter_of
 from routing.errors import Refusal
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
 
 DELAYED = "x-delayed-message"
 COUNT_MAX = 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""A channel: its state, the content that is on its way in, what it owes acks for. Methods go to the table in handlers.py.
+"""A channel: its state, the content that is on its way in, what waits for acks. Methods: see handlers.py.
 
     OPEN ── soft error: channel.close ──► CLOSING ── close-ok ──► gone          Source: AMQP 0-9-1 §1.5, §4.2.6
       └──── channel.close of the client: close-ok ──────────────► gone
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from routing.policy import Identity
-
-from protocols.amqp091 import messages
+from protocols.amqp091.channels import messages
+from protocols.amqp091.channels.consuming import deliver_reply
+from protocols.amqp091.channels.handlers import HANDLERS
+from protocols.amqp091.channels.settling import ack
+from protocols.amqp091.channels.transaction import Transaction
 from protocols.amqp091.codec import codes, frames
 from protocols.amqp091.codec.codes import HardError, SoftError
 from protocols.amqp091.codec.methods import (
@@ -26,18 +28,14 @@ from protocols.amqp091.codec.methods import (
     decode_method,
     short_string,
 )
-from protocols.amqp091.consuming import deliver_reply
-from protocols.amqp091.handlers import HANDLERS
-from protocols.amqp091.settling import ack
-from protocols.amqp091.transaction import Transaction
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from routing.cursor import Delivery
-
+    from protocols.amqp091.channels.getting import Getter
+    from protocols.amqp091.channels.reader import Reader, Unacked
     from protocols.amqp091.connection import AmqpConnection
-    from protocols.amqp091.getting import Getter
-    from protocols.amqp091.reading import Reader, Unacked
     from protocols.amqp091.topology.queue import Queue
+    from routing.cursors.cursor import Delivery
 
 CLOSE_OK, CLOSE = b"\x00\x14\x00\x29", b"\x00\x14\x00\x28"
 
@@ -60,9 +58,9 @@ class Incoming:
 class Channel:
     """See the module's head. Loop thread only."""
 
-    __slots__ = ("_incoming", "acks", "cancelled", "closing", "confirm", "confirmed", "connection", "getters", "last_queue",
-                 "number", "prefetch", "prefetch_all", "published", "readers", "reply_name", "reply_tag", "stopped",
-                 "tag", "transaction", "unacked")
+    __slots__ = ("_incoming", "acks", "cancelled", "closing", "confirm", "confirmed", "connection", "getters",
+                 "last_queue", "number", "prefetch", "prefetch_all", "published", "readers", "reply_name", "reply_tag",
+                 "stopped", "tag", "transaction", "unacked")
 
     def __init__(self, connection: AmqpConnection, number: int) -> None:
         self.connection = connection

@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
-from routing.policy import Identity
 
 from protocols.amqp091.codec import codes, frames
 from protocols.amqp091.codec.codes import SoftError
@@ -18,9 +17,10 @@ from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.topology.names import queue_topic
 from routing.errors import Reason, Refusal
 from routing.event import Event
+from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
     from protocols.amqp091.connection import AmqpConnection
     from routing.ticket import Ticket
 

@@ -7,8 +7,8 @@ from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, PRECONDITION_FAILED, 
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channel import Channel
-    from protocols.amqp091.reading import Unacked
+    from protocols.amqp091.channels.channel import Channel
+    from protocols.amqp091.channels.reader import Unacked
 
 _ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
 

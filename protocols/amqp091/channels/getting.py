@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.cursor import Delivery
-
-from protocols.amqp091 import outgoing
+from protocols.amqp091.channels import outgoing
+from protocols.amqp091.channels.reader import Unacked
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import refused
 from protocols.amqp091.codec.methods import BasicGet, BasicGetEmpty
-from protocols.amqp091.reading import Unacked
+from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
-    from routing.consumer import Consumer
-
-    from protocols.amqp091.channel import Channel
+    from protocols.amqp091.channels.channel import Channel
     from protocols.amqp091.topology.queue import Queue
+    from routing.consumers.consumer import Consumer
 
 KEPT_S = 5.0            # without a get, and with nothing unacked
 _GET_OK = b"\x00\x3c\x00\x47"

@@ -3,11 +3,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.cursor import Delivery
-
 from protocols.amqp091 import convert
 from protocols.amqp091.codec.properties import decode_properties, encode_properties
 from protocols.amqp091.codec.tables import long_value, with_field
+from routing.cursors.cursor import Delivery
 from routing.event import Event
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A channel and its methods: declaring, publishing, reading, settling, transactions."""
