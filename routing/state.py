@@ -104,10 +104,6 @@ class StateTable:
             self._schedule()
         return self._ticket
 
-    def ticket(self) -> Ticket | None:
-        """Of what was put in this turn; None: nothing was."""
-        return self._ticket
-
     def flush(self) -> None:
         """Append what waits as one batch. Called by the router at the end of a turn, before the group commit."""
         ticket = self._ticket

@@ -45,7 +45,6 @@ from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.amqp091.server import AmqpServer
-    from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -250,19 +249,18 @@ class AmqpConnection:
         if not self._holds and not self.closed:
             self.channel.resume_reading()
 
-    def after(self, ticket: Ticket | None, work: Callable[[], None]) -> None:
-        """Do work when the ticket is complete; nothing behind this method is looked at before."""
-        if ticket is None or ticket.done:
-            work()
-            return
+    def after(self, when: Callable[[Callable[[], None]], None], work: Callable[[], None]) -> None:
+        """Do work when something is done: when() calls what it is given, maybe at once. Nothing behind this method is
+        looked at before.
+        """
         self.hold()
 
-        def done(_: Ticket) -> None:
+        def done() -> None:
             if not self.closed:
                 self.guarded(work)
             self.release()
 
-        ticket.on_done(done)
+        when(done)
 
     def guarded(self, work: Callable[[], None]) -> None:
         """Do something for the client outside of a read: what it raises ends what it has to."""
@@ -463,8 +461,6 @@ class AmqpConnection:
                 return
             if now_s - self._last_out_s >= self.heartbeat_s / 2 - 1:
                 self.write(frames.HEARTBEAT_FRAME)
-        for channel in list(self.channels.values()):
-            channel.look(now_s)
 
     # -- the end ----------------------------------------------------------------------------------------------
 

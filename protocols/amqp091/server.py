@@ -82,7 +82,6 @@ class AmqpServer:
         """Heartbeats and timeouts: a part of the connections each time. now_s: monotonic seconds."""
         if not self._to_look_at:
             self._to_look_at = list(self.connections)
-            self.declared.look(now_s)
             if self.blocked and now_s >= self._blocked_until_s:
                 self.blocked = False
                 for connection in list(self.connections):

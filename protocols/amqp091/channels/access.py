@@ -37,7 +37,7 @@ def check_own_queue(channel: Channel, queue: Queue) -> None:
     """May this user delete it, bind it and so on?"""
     check_exclusive(channel, queue)
     router = channel.connection.server.router
-    if not router.rights.may_change(channel.identity, queue.consumer):
+    if not router.rights.may_change(channel.identity, queue.core.consumer):
         _denied(channel, Action.MANAGE, "", f"configure access to queue '{queue.name}' in vhost "
                                             f"'{channel.connection.vhost}'")
 

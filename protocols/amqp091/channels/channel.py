@@ -232,7 +232,7 @@ class Channel:
     def flush_acks(self) -> None:
         acks, self.acks = self.acks, {}
         for queue, deliveries in acks.items():
-            queue.ack(deliveries)
+            queue.core.ack(deliveries)
 
     def room(self) -> int:
         """Deliveries that the channel takes now, whoever's they are."""
@@ -250,11 +250,6 @@ class Channel:
     def next_tag(self) -> int:
         self.tag += 1
         return self.tag
-
-    def look(self, now_s: float) -> None:
-        """About once a second."""
-        for name in [name for name, getter in self.getters.items() if getter.is_idle(now_s)]:
-            self.getters.pop(name).end()
 
     def take_identity(self, identity: Identity) -> None:
         members: list[Any] = [*self.readers.values(), *self.getters.values()]

@@ -20,6 +20,7 @@ from protocols.amqp091.codec.methods import (
     BasicQosOk,
     pack_short,
 )
+from routing.errors import Reason
 
 if TYPE_CHECKING:
     from protocols.amqp091.channels.channel import Channel
@@ -40,18 +41,15 @@ def consume(channel: Channel, method: BasicConsume) -> None:
     check_exclusive(channel, queue)
     if len(channel.readers) >= connection.server.settings.consumers_max:
         raise HardError(codes.RESOURCE_ERROR, "too many consumers on a channel", method.id)
-    if queue.exclusive_reader or (method.exclusive and queue.readers):
-        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{connection.vhost}' in exclusive use")
     priority = method.arguments.get("x-priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or not -PRIORITY_LIMIT <= priority < PRIORITY_LIMIT:
         raise SoftError(codes.PRECONDITION_FAILED, "invalid arg 'x-priority'")
-    reader = Reader(channel, queue, tag, method.no_ack, method.exclusive)
-    refusal = queue.attach(reader, priority)
+    reader = Reader(channel, queue, tag, method.no_ack)
+    refusal = queue.core.attach(reader, priority=priority, exclusive=method.exclusive)
+    if refusal is not None and refusal.reason is Reason.CONFLICT:
+        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{connection.vhost}' in exclusive use")
     if refusal is not None:
         raise refused(refusal, method.id)
-    queue.readers += 1
-    queue.had_reader = True
-    queue.exclusive_reader = method.exclusive
     channel.readers[tag] = reader
     if not method.nowait:
         channel.send(BasicConsumeOk(tag))
@@ -93,7 +91,6 @@ def cancel(channel: Channel, method: BasicCancel) -> None:
     reader = channel.readers.pop(tag, None)
     if reader is not None:
         reader.cancel()
-        channel.connection.server.declared.reader_left(reader.queue)
     elif channel.reply_name is not None and tag == channel.reply_tag:
         channel.connection.server.replies.close(channel.reply_name)
         channel.reply_name = None
@@ -121,17 +118,7 @@ def qos(channel: Channel, method: BasicQos) -> None:
 def get(channel: Channel, method: BasicGet) -> None:
     queue = find_queue(channel, method.queue)
     check_exclusive(channel, queue)
-    if queue.exclusive_reader:
+    if queue.core.exclusive is not None:
         raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{channel.connection.vhost}' in "
                                               "exclusive use")
-    connection = channel.connection
-    publishing = connection.publishing
-    assert publishing is not None
-
-    def begin() -> None:
-        if not channel.closing:
-            if not queue.alive:
-                raise SoftError(codes.NOT_FOUND, f"no queue '{queue.name}' in vhost '{connection.vhost}'", method.id)
-            getting.get(channel, queue, method)
-
-    connection.after(publishing.last, begin)
+    getting.get(channel, queue, method)

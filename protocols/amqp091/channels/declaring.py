@@ -87,22 +87,15 @@ def _check_name(what: str, name: str) -> None:
 
 
 def _answer(channel: Channel, method: Method, nowait: bool) -> None:
-    """When what was stored in this turn is on disk."""
-    connection = channel.connection
-    ticket = connection.server.declared.last_ticket()
+    """When everything that was stored until now is on disk."""
     if nowait:
         return
 
     def send() -> None:
-        if channel.closing:
-            return
-        if ticket is not None and ticket.refusals:
-            error = refused(next(iter(ticket.refusals.values())))
-            error.channel = channel.number
-            raise error
-        channel.send(method)
+        if not channel.closing:
+            channel.send(method)
 
-    connection.after(ticket, send)
+    channel.connection.after(channel.connection.server.router.state.when_stored, send)
 
 
 # ------------------------------------------------------------------------------------------------ exchanges
@@ -238,20 +231,18 @@ def _answer_declared(channel: Channel, queue: Queue, nowait: bool) -> None:
     if nowait:
         return
     connection = channel.connection
-    publishing = connection.publishing
-    assert publishing is not None
-    ticket = connection.server.declared.last_ticket()
 
     def send() -> None:
-        if channel.closing:
-            return
-        if ticket is not None and ticket.refusals:
-            error = refused(next(iter(ticket.refusals.values())))
-            error.channel = channel.number
-            raise error
-        channel.send(QueueDeclareOk(queue.name, min(queue.ready_count(), COUNT_MAX), queue.readers))
+        if not channel.closing:
+            channel.send(QueueDeclareOk(queue.name, min(queue.ready_count(), COUNT_MAX), queue.readers))
 
-    connection.after(ticket, lambda: connection.after(publishing.last, send))
+    def current() -> None:
+        if queue.alive:
+            connection.after(queue.core.when_current, send)
+        else:
+            send()
+
+    connection.after(connection.server.router.state.when_stored, current)
 
 
 def _declare_reply_queue(channel: Channel, method: QueueDeclare) -> None:
@@ -320,16 +311,13 @@ def queue_unbind(channel: Channel, method: QueueUnbind) -> None:
 def queue_purge(channel: Channel, method: QueuePurge) -> None:
     queue = find_queue(channel, method.queue)
     access.check_own_queue(channel, queue)
-    connection = channel.connection
-    publishing = connection.publishing
-    assert publishing is not None
 
     def purge() -> None:
-        count = queue.purge()
+        count = queue.core.purge() if queue.alive else 0
         if not method.nowait and not channel.closing:
             channel.send(QueuePurgeOk(min(count, COUNT_MAX)))
 
-    connection.after(publishing.last, purge)
+    channel.connection.after(queue.core.when_current, purge)
 
 
 def queue_delete(channel: Channel, method: QueueDelete) -> None:
@@ -347,8 +335,6 @@ def queue_delete(channel: Channel, method: QueueDelete) -> None:
         return
     queue = found
     access.check_own_queue(channel, queue)
-    publishing = connection.publishing
-    assert publishing is not None
 
     def delete() -> None:
         count = queue.ready_count() if queue.alive else 0
@@ -361,7 +347,7 @@ def queue_delete(channel: Channel, method: QueueDelete) -> None:
             declared.remove_queue(queue, "the queue was deleted")
         _answer(channel, QueueDeleteOk(min(count, COUNT_MAX)), method.nowait)
 
-    connection.after(publishing.last, delete)
+    connection.after(queue.core.when_current, delete)
 
 
 def _late(channel: Channel, text: str, method: Method) -> SoftError:

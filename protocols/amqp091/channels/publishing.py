@@ -7,6 +7,7 @@ for those at the same time, with the node's rights: those of the publisher were 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,7 +63,7 @@ class _Batch:
 class Publishing:
     """One per connection."""
 
-    __slots__ = ("_batches", "_connection", "_events", "_held", "_notes", "_publisher", "last")
+    __slots__ = ("_batches", "_connection", "_events", "_held", "_notes", "_publisher")
 
     def __init__(self, connection: AmqpConnection, identity: Identity) -> None:
         self._connection = connection
@@ -71,7 +72,6 @@ class Publishing:
         self._notes: list[_Note] = []
         self._batches: deque[_Batch] = deque()
         self._held = False                      # reading is paused until the disk has caught up
-        self.last: Ticket | None = None         # of the newest batch
 
     def take_identity(self, identity: Identity) -> None:
         self._publisher = self._connection.server.router.publisher(identity)
@@ -87,14 +87,14 @@ class Publishing:
             self._events.append(event)
         self._notes.append(_Note(channel, tag, index, copies, returned))
 
-    def flush(self) -> None:
-        """Give the router what this read has brought so far."""
+    def flush(self) -> list[Ticket]:
+        """Give the router what this read has brought so far. Returns the tickets of that."""
         connection = self._connection
         for channel in connection.channels.values():
             if channel.acks:
                 channel.flush_acks()
         if not self._notes:
-            return
+            return []
         events, self._events = self._events, []
         notes, self._notes = self._notes, []
         router = connection.server.router
@@ -110,6 +110,7 @@ class Publishing:
             self._held = True
             connection.hold()
             router.on_relief(self._relieved)
+        return [ticket for ticket in (batch.ticket, batch.copied) if ticket is not None]
 
     def publish(self, events: list[Event], notes: list[_Note]) -> _Batch:
         router = self._connection.server.router
@@ -125,8 +126,6 @@ class Publishing:
                                         event.headers, event.properties))
                     copy_of.append(note.index)
         copied = router.publish(copies, router.internal) if copies else None
-        if copied is not None or ticket is not None:
-            self.last = copied if copied is not None else ticket
         return _Batch(notes, ticket, copied, copy_of)
 
     def _watch(self, batch: _Batch) -> None:
@@ -211,3 +210,19 @@ def return_frames(channel: Channel, code: int, text: str, exchange: str, key: st
         b"\x00\x3c\x00\x32", code.to_bytes(2, "big"), pack_short(text), pack_short(exchange), pack_short(key)))
     return frames.method_frame(channel.number, payload) + frames.content_frames(
         channel.number, properties, body, frame_max)
+
+
+def all_done(tickets: list[Ticket], done: Callable[[], None]) -> None:
+    """Call done once all are complete, maybe at once."""
+    left = [ticket for ticket in tickets if not ticket.done]
+    if not left:
+        done()
+        return
+
+    def one(_: Ticket) -> None:
+        left.pop()
+        if not left:
+            done()
+
+    for ticket in list(left):
+        ticket.on_done(one)

@@ -33,15 +33,14 @@ class Unacked(msgspec.Struct, gc=False):
 class Reader:
     """Member of a consumer of the core."""
 
-    __slots__ = ("_held", "_tag_bytes", "cancelled", "channel", "credit", "exclusive", "identity", "no_ack",
+    __slots__ = ("_held", "_tag_bytes", "cancelled", "channel", "credit", "identity", "no_ack",
                  "prefetch", "queue", "tag")
 
-    def __init__(self, channel: Channel, queue: Queue, tag: str, no_ack: bool, exclusive: bool) -> None:
+    def __init__(self, channel: Channel, queue: Queue, tag: str, no_ack: bool) -> None:
         self.channel = channel
         self.queue = queue
         self.tag = tag
         self.no_ack = no_ack
-        self.exclusive = exclusive
         self.identity = channel.identity
         self.prefetch = channel.prefetch
         self.credit = 0
@@ -59,7 +58,7 @@ class Reader:
         grown = credit > self.credit
         self.credit = credit
         if grown:
-            self.queue.consumer.ready()
+            self.queue.core.consumer.ready()
 
     def settled(self, count: int) -> None:
         """So many of its deliveries are acked, or have gone back."""
@@ -80,13 +79,8 @@ class Reader:
         parts: list[bytes] = []
         number, frame_max = channel.number, connection.frame_max
         queue = self.queue
-        expired: list[Delivery] = []
         for delivery in deliveries:
             event = delivery.event
-            properties = event.properties
-            if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
-                expired.append(delivery)
-                continue
             exchange, key, raw = outgoing.parts(event, delivery, queue, now_ms, lost)
             tag = channel.next_tag()
             parts.append(frames.method_frame(number, b"".join((
@@ -96,14 +90,11 @@ class Reader:
             if not self.no_ack:
                 self._held += 1
                 channel.unacked[tag] = Unacked(queue, delivery, self)
-        server.counters.delivered += len(deliveries) - len(expired)
-        if parts:
-            connection.write(b"".join(parts))
+        server.counters.delivered += len(deliveries)
+        connection.write(b"".join(parts))
         if self.no_ack:
-            queue.ack(deliveries)
-        elif expired:
-            queue.expire(expired)
-        if channel.prefetch_all or self.no_ack or expired:
+            queue.core.ack(deliveries)
+        if channel.prefetch_all or self.no_ack:
             channel.refresh_credit()
 
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
@@ -112,35 +103,28 @@ class Reader:
         channel.cancelled.pop(self, None)
         if channel.readers.pop(self.tag, None) is None:
             return
-        self._forget()
         if "consumer_cancel_notify" in channel.connection.capabilities and not channel.closing:
             channel.send(BasicCancel(self.tag, True))
 
     # -- the end ----------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """The client wants no more. What it holds it may ack yet, so it stays a member while it holds something."""
+        """The client wants no more. What it holds it may ack yet."""
         self.cancelled = True
         self.credit = 0
-        self._forget()
+        self.channel.cancelled[self] = None
+        self.queue.core.detach(self, keep=True)
         self._leave_if_done()
 
     def _leave_if_done(self) -> None:
-        if self.cancelled and self._held <= 0:
+        if self._held <= 0:
             self.channel.cancelled.pop(self, None)
-            self.queue.detach(self)
-        elif self.cancelled:
-            self.channel.cancelled[self] = None
 
     def end(self) -> None:
         """The channel is gone: what it holds goes out again, in order."""
-        if not self.cancelled:
-            self._forget()
-            self.channel.connection.server.declared.reader_left(self.queue)
-        self.queue.detach(self)
-
-    def _forget(self) -> None:
-        queue = self.queue
-        queue.readers -= 1
-        if self.exclusive:
-            queue.exclusive_reader = False
+        if not self.queue.alive:
+            return
+        if self.cancelled:
+            self.queue.core.release(self)
+        else:
+            self.queue.core.detach(self)

@@ -90,9 +90,9 @@ def give_back(channel: Channel, held: list[Unacked], requeue: bool) -> None:
         if one.reader is not None:
             one.reader.settled(1)
         if requeue:
-            one.queue.requeue(one.delivery)
+            one.queue.core.nack([one.delivery])
         else:
-            one.queue.reject(one.delivery)
+            one.queue.core.reject([one.delivery])
     channel.refresh_credit()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocols.amqp091.channels.publishing import all_done
 from protocols.amqp091.channels.settling import give_back
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, RESOURCE_ERROR, HardError, SoftError, refused
 from protocols.amqp091.codec.methods import TxCommit, TxCommitOk, TxRollback, TxRollbackOk, TxSelect, TxSelectOk
@@ -60,24 +61,22 @@ def commit(channel: Channel, method: TxCommit) -> None:
     assert publishing is not None
     for event, copies, returned in transaction.events:
         publishing.add(channel, 0, event, copies, returned)
-    had_events = bool(transaction.events)
     settled = list(transaction.settled)
     transaction.clear()
-    before = publishing.last
-    publishing.flush()
-    ticket = publishing.last if had_events and publishing.last is not before else None
+    tickets = publishing.flush()
 
     def finish() -> None:
         if channel.closing:
             return
-        if ticket is not None and ticket.refusals:
-            error = refused(next(iter(ticket.refusals.values())), method.id)
+        refusals = [refusal for ticket in tickets for refusal in ticket.refusals.values()]
+        if refusals:
+            error = refused(refusals[0], method.id)
             error.channel = channel.number
             raise error
         settle_now(channel, settled)
         channel.send(TxCommitOk())
 
-    connection.after(ticket, finish)
+    connection.after(lambda done: all_done(tickets, done), finish)
 
 
 def settle_now(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> None:

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.amqp091.codec.codes import SoftError
 from protocols.amqp091.codec.tables import Table
+from protocols.amqp091.topology import names
 from protocols.amqp091.topology.arguments import QueueOptions, options_of
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.matching import TYPES, Binding
-from protocols.amqp091.topology.queue import Queue, consumer_name, open_consumer
+from protocols.amqp091.topology.queue import Queue, make
 from protocols.amqp091.topology.stored import StoredTopology, table
 from protocols.amqp091.topology.topology import Topology
 from routing.errors import Refusal
 from routing.fairness.shares import Share
+from routing.queues.bindings import Binding as CoreBinding
+from routing.queues.queue import Queue as CoreQueue
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.amqp091.settings import AmqpSettings
     from routing.router import Router
-    from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Declared:
         self.shares = Share("queues", lambda: router.limits.user_share)
         self._stored = StoredTopology(router.state)
         self.topology.queue_exists = lambda name: self.queue(name) is not None
-        router.registry.on_deleted.append(self._consumer_deleted)
+        router.queues.on_deleted.append(self._core_deleted)
 
     def restore(self) -> None:
         """Bring back what was stored. Called once."""
@@ -48,9 +50,9 @@ class Declared:
             if exchange.routes_as in TYPES:
                 self.topology.add_exchange(exchange)
         for name, stored in self._stored.queues():
-            consumer = self.router.consumers.get(consumer_name(name))
-            if consumer is None:
-                log.error("queue %r is stored and its consumer is not: it is gone", name)
+            found = self.router.queues.get(names.core_name(name))
+            if found is None:
+                log.error("queue %r is stored here and not in the core: it is gone", name)
                 self._stored.delete_queue(name)
                 continue
             arguments = table(stored.arguments)
@@ -61,7 +63,7 @@ class Declared:
                 options = QueueOptions()
             self.shares.add(stored.user)
             self.queues[name] = Queue(
-                name, True, stored.auto_delete, arguments, options, stored.user, None, self.router, consumer)
+                name, True, stored.auto_delete, arguments, options, stored.user, None, found)
         for binding in self._stored.bindings():
             if binding.source in self.topology.exchanges and (
                     binding.destination in (self.topology.exchanges if binding.to_exchange else self.queues)):
@@ -73,11 +75,7 @@ class Declared:
     # -- queues -----------------------------------------------------------------------------------------------
 
     def queue(self, name: str) -> Queue | None:
-        found = self.queues.get(name)
-        if found is not None and not found.alive:       # it has expired, or an operator deleted it
-            self._forget(found)
-            return None
-        return found
+        return self.queues.get(name)
 
     def new_name(self) -> str:
         return "amq.gen-" + secrets.token_urlsafe(16)
@@ -85,25 +83,26 @@ class Declared:
     def add_queue(self, name: str, durable: bool, auto_delete: bool, arguments: Table, options: QueueOptions,
                   identity: Identity, owner: Any) -> Queue | Refusal:
         """Make a queue that is not there. owner: the connection that it is exclusive to."""
-        consumer = open_consumer(self.router, name, durable and owner is None, options, identity)
-        if isinstance(consumer, Refusal):
-            return consumer
-        queue = self.queues[name] = Queue(
-            name, durable, auto_delete, arguments, options, identity.user, owner, self.router, consumer)
+        found = make(self.router, name, durable and owner is None, auto_delete, options, identity)
+        if isinstance(found, Refusal):
+            return found
+        queue = self.queues[name] = Queue(name, durable, auto_delete, arguments, options, identity.user, owner, found)
         if owner is not None:
             self._owned.setdefault(id(owner), {})[name] = queue
-        if consumer.spec.durable:
+        if queue.is_stored:
             self._stored.put_queue(name, auto_delete, arguments, identity.user)
-            queue.store()
         self.topology.changed()
         return queue
 
-    def remove_queue(self, queue: Queue, reason: str) -> Ticket | None:
-        """Delete it with its bindings. Returns the ticket of that, None when nothing was stored."""
-        durable = queue.consumer.spec.durable
-        self._forget(queue)
-        queue.delete(reason)
-        return self.last_ticket() if durable else None
+    def remove_queue(self, queue: Queue, reason: str) -> None:
+        """Delete it with its bindings."""
+        self.router.queues.delete(queue.core.name, reason=reason)       # calls _core_deleted
+
+    def _core_deleted(self, core: CoreQueue) -> None:
+        """By us, by its last consumer's leaving, because it expired, or by an operator."""
+        queue = self.queues.get(names.queue_name(core.name))
+        if queue is not None and queue.core is core:
+            self._forget(queue)
 
     def _forget(self, queue: Queue) -> None:
         if self.queues.get(queue.name) is not queue:
@@ -114,31 +113,15 @@ class Declared:
         if owned is not None:
             owned.pop(queue.name, None)
         self._remove_bindings(list(self.topology.of_queue.get(queue.name, {}).values()))
-        if queue.consumer.spec.durable:
+        if queue.is_stored:
             self._stored.delete_queue(queue.name)
         self.topology.changed()
-
-    def _consumer_deleted(self, name: str) -> None:
-        """The core has deleted a durable consumer: it has expired, or an operator did it."""
-        queue = self.queues.get(name.replace("%2F", "/").replace("%25", "%"))
-        if queue is not None and queue.consumer.closed:
-            self._forget(queue)
-
-    def reader_left(self, queue: Queue) -> None:
-        """A consumer of a client has gone: with the last one an auto-delete queue goes."""
-        if queue.auto_delete and queue.had_reader and not queue.readers and self.queues.get(queue.name) is queue:
-            self.remove_queue(queue, "its last consumer is gone")
 
     def connection_gone(self, connection: Any) -> None:
         """Its exclusive queues go with it."""
         for queue in list(self._owned.pop(id(connection), {}).values()):
             if self.queues.get(queue.name) is queue:
                 self.remove_queue(queue, "its connection is gone")
-
-    def look(self, now_s: float) -> None:
-        """Once a second: queues that are not durable and have expired."""
-        for queue in [queue for queue in self.queues.values() if not queue.alive]:
-            self._forget(queue)
 
     # -- exchanges and bindings -------------------------------------------------------------------------------
 
@@ -157,11 +140,9 @@ class Declared:
     def add_binding(self, binding: Binding, identity: Identity) -> Refusal | None:
         if not binding.to_exchange and binding.filter is not None:
             queue = self.queues[binding.destination]
-            refusal = queue.bind(binding.filter, identity)
+            refusal = queue.core.bind(CoreBinding(binding.filter), identity)
             if refusal is not None:
                 return refusal
-            if self._is_stored(binding):
-                queue.store()
         self.topology.bind(binding)
         self.bindings += 1
         if self._is_stored(binding):
@@ -184,9 +165,7 @@ class Declared:
             queue = self.queues.get(binding.destination)
             others = self.topology.of_queue.get(binding.destination, {}).values()
             if queue is not None and queue.alive and all(other.filter != binding.filter for other in others):
-                queue.unbind(binding.filter)
-                if queue.consumer.spec.durable:
-                    queue.store()
+                queue.core.unbind(CoreBinding(binding.filter))
         source = self.topology.exchanges.get(binding.source)
         if source is not None and source.auto_delete and not source.bindings:
             self.remove_exchange(source)
@@ -196,8 +175,4 @@ class Declared:
             return False
         if binding.to_exchange:
             return self.topology.exchanges[binding.destination].durable
-        return self.queues[binding.destination].consumer.spec.durable
-
-    def last_ticket(self) -> Ticket | None:
-        """Done when what was stored in this turn is on disk. None: nothing was."""
-        return self.router.state.ticket()
+        return self.queues[binding.destination].is_stored

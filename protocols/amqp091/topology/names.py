@@ -9,8 +9,9 @@ Nothing that is literal in one grammar becomes a mark in the other: in a topic /
 """
 from __future__ import annotations
 
+from routing.queues.options import straight_topic
+
 TOPIC_EXCHANGE = "amq.topic"
-QUEUE_PREFIX = "$queue/"
 _TO_TOPIC = {"/": "%2F", "+": "%2B", "#": "%23"}
 _FROM_KEY = {"%2E": ".", "%25": "%"}
 _FROM_TOPIC = {"%2F": "/", "%2B": "+", "%23": "#", "%25": "%"}
@@ -30,7 +31,17 @@ def topic_of(exchange: str, key: str) -> str:
 
 
 def queue_topic(queue: str) -> str:
-    return QUEUE_PREFIX + level_of(queue)
+    """Straight to a queue."""
+    return straight_topic(core_name(queue))
+
+
+def core_name(queue: str) -> str:
+    """The name of its consumer: one with a slash is that of a session of some protocol, so there is none in it."""
+    return queue.replace("%", "%25").replace("/", "%2F")
+
+
+def queue_name(core: str) -> str:
+    return core.replace("%2F", "/").replace("%25", "%")
 
 
 def level_of(name: str) -> str:

@@ -52,8 +52,7 @@ class Stand:
         options = self.options
         clock_ms = lambda: int(time.time() * 1000)  # noqa: E731
         self.store = LocalStore(self.path, call_on_loop=self.loop.call_soon_threadsafe, clock_ms=clock_ms)
-        streams = options["streams"] or [
-            StreamSettings("events", ("#",)), StreamSettings("queues", ("$queue/#",))]
+        streams = options["streams"] or [StreamSettings("events", ("#",))]
         self.router = Router(self.store, streams, Policy(options["rules"]), limits=options["limits"] or Limits(),
                              call_soon=self.loop.call_soon, clock_s=time.monotonic, clock_ms=clock_ms)
         self.authenticator = Authenticator(
