@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocols.amqp091.spec import AMQP
 from protocols.kafka.spec import KAFKA
 from protocols.mqtt.spec import MQTT
 from protocols.rest.spec import HTTP
@@ -14,4 +15,5 @@ PROTOCOLS: tuple[ProtocolSpec[Any], ...] = (
     WEBSOCKET,
     HTTP,
     KAFKA,
+    AMQP,
 )

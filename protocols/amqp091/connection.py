@@ -552,10 +552,15 @@ class AmqpConnection:
         name = f" {self.client_id!r}" if self.client_id else ""
         return f"AMQP 0-9-1 client{name} of {self.login_name!r} at {self.address}"
 
+    @property
+    def shown_id(self) -> str:
+        """For operators: what the client calls its connection, or where it is from."""
+        return self.client_id or f"amqp-{self.address}"
+
     def snapshot(self) -> dict[str, Any]:
         """For the management API."""
         return {
-            "client_id": self.client_id or f"amqp-{self.address}", "user": self.identity.user,
+            "client_id": self.shown_id, "user": self.identity.user,
             "connected": True, "address": self.address, "protocol_version": "0-9-1",
             "connected_since_ms": self.connected_ms, "channels": len(self.channels),
             "subscriptions": sum(len(channel.readers) for channel in self.channels.values()),

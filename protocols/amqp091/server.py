@@ -5,8 +5,7 @@ The node calls connection() for each new byte stream and tick() every 50 to 100 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from protocols.amqp091.channels.replies import DirectReplies
 from protocols.amqp091.codec.codes import CONNECTION_FORCED
@@ -14,6 +13,7 @@ from protocols.amqp091.connection import AmqpConnection
 from protocols.amqp091.counters import Counters, LogLimit
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
+from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share
@@ -24,15 +24,6 @@ log = logging.getLogger(__name__)
 
 BLOCKED_S = 2.0             # after the disk has refused something, publishers are asked to wait so long
 LOOKS = 20                  # every connection is looked at once in so many ticks
-
-
-class Authenticator(Protocol):
-    """mesh/identity/identity.py."""
-
-    def authenticate(
-        self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str,
-        done: Callable[[Identity | Refusal], None], certificate_name: str | None = None,
-    ) -> Callable[[], None] | None: ...
 
 
 class AmqpServer:
@@ -106,7 +97,7 @@ class AmqpServer:
 
     def kick(self, client_id: str) -> bool:
         """Close the connections of a client; False when there is none."""
-        found = [one for one in self.connections if one.client_id == client_id]
+        found = [one for one in self.connections if one.is_open and one.shown_id == client_id]
         for connection in found:
             connection.fail(CONNECTION_FORCED, "Closed via management")
         return bool(found)

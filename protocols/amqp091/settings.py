@@ -28,7 +28,7 @@ class AmqpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # what is declared
     connections_max: int = 20_000               # with the share of a user as for MQTT sessions
     queues_max: int = 100_000                   # with the share of a user
-    exchanges_max: int = 20_000
-    bindings_max: int = 1_000_000
-    bindings_per_queue_max: int = 10_000
+    exchanges_max: int = 20_000                 # all users together
+    bindings_max: int = 1_000_000               # all users together; some 500 bytes each
+    bindings_per_queue_max: int = 10_000        # a declare again walks none of them, a delete all
     log_lines_per_s: int = 20                   # about refused or closed connections; the counters tell of all

@@ -1,0 +1,49 @@
+"""AMQP 0-9-1 in a node: one server for all listeners."""
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from protocols.amqp091.server import AmqpServer
+from protocols.amqp091.settings import AmqpSettings
+from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
+from protocols.transport import SocketListener, SocketSettings
+
+
+class AmqpProtocol(ProtocolServer):
+    """See protocols/server.py."""
+
+    def __init__(self, parts: Parts, settings: AmqpSettings) -> None:
+        self.server = AmqpServer(
+            parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
+        self._listener = SocketListener(
+            self.server,
+            SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
+                           write_buffer_low_bytes=settings.write_buffer_low_bytes),
+            asyncio.get_running_loop(), parts.router.turns)
+
+    async def factory(self) -> SocketFactory:
+        return self._listener.channel
+
+    async def shutdown(self) -> None:
+        self.server.shutdown()
+        await self._listener.closed()
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.connections)
+
+    def tick(self, now_s: float) -> None:
+        self.server.tick(now_s)
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        declared = self.server.declared
+        gauges = {"connections": self.connections, "queues": len(declared.queues),
+                  "exchanges": len(declared.topology.exchanges), "bindings": declared.bindings}
+        return {"amqp": {**gauges, **self.server.counters.snapshot()}}
+
+    def clients(self) -> Iterable[ClientRow]:
+        return self.server.clients_snapshot()
+
+    def kick(self, client_id: str) -> bool:
+        return self.server.kick(client_id)
