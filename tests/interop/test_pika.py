@@ -113,10 +113,10 @@ def test_topology_survives_kill_9(node):
     assert channel.basic_get("bound", auto_ack=True)[2] == b"here"
     with pytest.raises(UnroutableError):
         channel.basic_publish("stays", "b.b", b"nowhere", mandatory=True)
-    for missing in (lambda: channel.exchange_declare("goes", passive=True),
-                    lambda: channel.queue_declare("lost", passive=True)):
+    for missing in (lambda one: one.exchange_declare("goes", passive=True),
+                    lambda one: one.queue_declare("lost", passive=True)):
         with pytest.raises(ChannelClosedByBroker) as error:
-            missing()
+            missing(channel)
         assert error.value.reply_code == 404
         channel = channel.connection.channel()
     channel.connection.close()
