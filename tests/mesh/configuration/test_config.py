@@ -35,7 +35,6 @@ def test_no_file_means_loopback_default_ports_and_one_stream_for_everything() ->
     assert [(protocol, listener.bind) for protocol, listener in config.listeners.all()] == [
         ("amqp", "127.0.0.1:5672"), ("console", "127.0.0.1:8090"), ("http", "127.0.0.1:8080"),
         ("kafka", "127.0.0.1:9092"), ("link", "127.0.0.1:7420"), ("mqtt", "127.0.0.1:1883")]
-        ("link", "127.0.0.1:7420"), ("mqtt", "127.0.0.1:1883")]
     assert [(stream.name, stream.capture) for stream in config.streams] == [("events", ("#",))]
     assert config.node.data == str(Path.cwd() / "meshgate-data")
 
