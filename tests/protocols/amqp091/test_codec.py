@@ -32,7 +32,8 @@ from protocols.amqp091.codec.tables import (
 _VALUES = {"o": 7, "h": 300, "l": 70_000, "L": 1 << 40, "s": "name", "S": b"0", "t": {"a": 1 << 40, "b": "x"}}
 _SAMPLES = {"exchange": "x", "queue": "q", "out_of_band": "0"}
 _DEFAULTS = ("ticket", "immediate", "capabilities", "insist", "internal", "known_hosts", "cluster_id", "channel_id")
-_RABBITS = {(30, 10), (30, 11), (60, 100), (10, 70), (10, 71)}    # not in pamqp, or with another layout
+# not in pamqp, or in another form than RabbitMQ and its clients use
+_RABBITS = {(30, 10), (30, 11), (60, 100), (10, 70), (10, 71), (20, 11)}
 
 
 def _sample(cls):
