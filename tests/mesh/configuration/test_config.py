@@ -135,7 +135,6 @@ def test_a_protocol_may_have_several_listeners() -> None:
     ('[replication]\nwindow_bytes = 0\n', "replication.window_bytes: expected at least 1, got 0"),
     ('[mesh]\ngossip_rate_bytes = "1KiB"\n', "mesh.gossip_rate_bytes: expected 16384 to 2147483647, got 1024"),
     ('[[views]]\nname = "x"\n', "views: this version does not have"),
-    ('[listeners]\namqp = { bind = "127.0.0.1:5672" }\n', "listeners.amqp: this version does not have a"),
     ('[node\n', "not valid TOML"),
 ])
 def test_an_error_names_the_path_of_the_setting(text: str, expected: str) -> None:
