@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from console.columns import TABLES, Row
+from console.columns import TABLES, Row, leg_of
 from console.management import Management, Refused
 from console.pages import ZONE_COOKIE, Pages
 from console.static import add_static
@@ -55,7 +55,7 @@ class Console:
     def _handlers(self) -> list[tuple[str, Handler]]:
         found: list[tuple[str, Handler]] = [
             ("/", self.overview), ("/topology", self.topology), ("/browse", self.browse), ("/can-i", self.can_i),
-            ("/topics", self.topics), ("/tail", self.tail),
+            ("/topics", self.topics), ("/tail", self.tail), ("/journey", self.journey),
             ("/connect", self.connect), ("/whoami", self.whoami), ("/settings", self.settings), ("/help", self.help),
         ]
         found += [(f"/{name}", self._table(name)) for name in TABLES]
@@ -153,6 +153,23 @@ class Console:
 
     async def tail(self, request: web.Request) -> web.Response:
         return await self._pages.answer(request, "tail.html", "Tail", "", filter=request.query.get("filter", ""))
+
+    async def journey(self, request: web.Request) -> web.Response:
+        """Of one event by its id; without one, candidates by topic and content."""
+        params = _given(request, "id", "filter", "match")
+        found: dict[str, Any] | None = None
+        events: list[dict[str, Any]] = []
+        problem = ""
+        try:
+            if "id" in params:
+                found = await self._api.get(request, "journey", {"id": params["id"]})
+                found["legs"] = [leg_of(leg) for leg in found["legs"]]
+            elif params:
+                events = (await self._api.get(request, "browse", {**params, "limit": "50"}))["events"]
+        except Refused as refused:
+            problem = refused.text
+        return await self._pages.answer(request, "journey.html", "Journey", "", params=params, found=found,
+                                        events=events, problem=problem)
 
     async def dead_letters(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]

@@ -35,6 +35,22 @@ class Row(dict[str, Any]):
         return None
 
 
+def leg_of(values: dict[str, Any]) -> Row:
+    """A node's part of a journey, with everything in the shape that the page draws."""
+    leg = Row(values)
+    for name in ("entry", "stored", "outcomes", "live"):
+        leg[name] = Row(leg[name]) if isinstance(leg[name], dict) else None
+    for name in ("destinations", "readers", "refused"):
+        leg[name] = rows_of(leg[name])
+    if leg["live"] is not None:
+        leg["live"]["denied"] = rows_of(leg["live"]["denied"])
+    return leg
+
+
+def rows_of(value: Any) -> list[Row]:
+    return [Row(one) for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 TABLES = {
     "nodes": Table("Nodes", "name", (
         Column("name", "Node", "key", "nodes"), Column("site", "Site"), Column("hops", "Reached by", "hops"),

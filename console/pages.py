@@ -18,7 +18,7 @@ CONTENT_POLICY: Final = ("default-src 'none'; script-src 'self'; style-src 'self
 ZONE_COOKIE: Final = "meshgate-zone"
 MENU: Final = (
     ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
-    ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("consumers", "Consumers"),
+    ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("journey", "Journey"), ("consumers", "Consumers"),
     ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
     ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("connect", "Connect"),
 )

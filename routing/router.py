@@ -70,6 +70,7 @@ class Router:
         self.clock_s = clock_s
         self.clock_ms = clock_ms
         self.steady_ms = store.steady_ms
+        self.on_admitted: list[Callable[[Identity, str], None]] = []     # called once per publisher and topic let in
         self.ledger = Ledger()
         self.streams = StreamTable(store, self._committed, self._settled)
         self.routes = RouteTable(self.streams, policy, limits)
@@ -273,6 +274,9 @@ class Router:
         refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
         if refusal is not None:     # publish() counts each event, this one too
             self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
+        else:
+            for told in self.on_admitted:
+                told(publisher.identity, topic)
         answer = refusal or self.routes.of(topic)
         if len(topic) <= KEPT_CHARS_MAX:
             if len(publisher.routes) >= TOPICS_CACHED:

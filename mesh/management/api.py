@@ -20,6 +20,7 @@ from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.answers import json_answer
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.figures.tail import Tail
+from mesh.management.journey.journey import Journeys
 from mesh.management.mesh_api import MeshApi
 from mesh.management.reads import Reads
 from mesh.management.tables.formats import choose_format, encode_page
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "deadletters", "clients", "webhooks", "policies", "denials", "listeners"))
-LOCAL: Final = frozenset(("audit", "logins", "whoami", "browse"))       # what only who logs in here may ask
+LOCAL: Final = frozenset(("audit", "logins", "whoami", "browse", "journey"))       # what only who logs in here may ask
 
 
 class Api:
@@ -51,7 +52,13 @@ class Api:
         self._tail = Tail(node, live)
         self.acts = acts = Acts(audit)
         self.tables = tables = Tables(resources(node, sampler, audit, sessions), node.router.clock_s)
+        self._node = node
+        self.asking = Asking(node, self._action_for_others, self._serve)
+        self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
+        journeys = Journeys(node, self.collector)
+        sampler.on_sample.append(journeys.entries.second)
         parts = (
+            journeys,
             Reads(node, sampler), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
@@ -59,9 +66,6 @@ class Api:
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None
-        self._node = node
-        self.asking = Asking(node, self._action_for_others, self._serve)
-        self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
 
     def add_routes(self, routes: web.UrlDispatcher, rights: Rights, guard: Guard, base_path: str = "") -> None:
         self._guard = guard

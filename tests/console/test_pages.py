@@ -18,7 +18,7 @@ from tests.support.rawmqtt import open_mqtt
 
 PAGES = ("", "topology", "nodes", "links", "streams", "browse", "consumers", "webhooks", "clients", "policies", "can-i",
          "denials", "audit", "listeners", "connect", "whoami", "settings", "help", "topics", "topics?flat=1",
-         "topics?under=plant", "tail", "deadletters", "nodes/test-1", "streams/events",
+         "topics?under=plant", "tail", "journey", "journey?filter=%23", "deadletters", "nodes/test-1", "streams/events",
          "browse?filter=%23", "can-i?action=publish&topic=a", "consumers?filter=lag_events%3E1&sort=-name")
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 SECRET = "the payload that a viewer must not see"
