@@ -41,7 +41,7 @@ class Route:
     remote: other nodes want events of this topic, which no stream captures.
     """
 
-    __slots__ = ("consumers", "direct", "partition", "remote", "stream", "topic")
+    __slots__ = ("consumers", "direct", "gates", "partition", "remote", "stream", "topic")
 
     def __init__(self, topic: str, stream: Stream | None, direct: tuple[DirectTarget, ...],
                  consumers: tuple[Consumer, ...], remote: bool) -> None:
@@ -50,6 +50,8 @@ class Route:
         self.partition: Partition | None = stream.partition_for(topic.encode()) if stream is not None else None
         self.direct = direct
         self.consumers = consumers
+        self.gates = tuple(consumer.side for consumer in consumers if consumer.side is not None
+                           and consumer.side.may_refuse)        # queues that refuse what they have no room for
         self.remote = remote
 
     @property

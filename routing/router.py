@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that would get it is full, and refuses what comes then")
+
 
 class Router:
     """One per tenant. Loop thread only."""
@@ -203,7 +205,7 @@ class Router:
                     self._refuse(ticket, index, route)
             else:
                 run = events if end - start == count else events[start:end]
-                if not plain:
+                if not plain or route.gates:
                     run = self._take_each(ticket, start, run, route, publisher, appends)
                 elif run is events and route.partition is not None:
                     appends[route.partition] = run
@@ -258,6 +260,9 @@ class Router:
         group: list[Event] | None = None
         for index, event in enumerate(run, start):
             properties = event.properties
+            if route.gates and not all(gate.admit(event) for gate in route.gates):
+                self._refuse(ticket, index, _FULL)
+                continue
             if (event.retain or event.key is not None or event.headers or len(event.payload) > payload_bytes_max
                     or (properties is not None and properties.message_id is not None)):
                 if not self._take_special(ticket, index, event, route, publisher, appends):

@@ -53,6 +53,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     match_cache_topics: int = 100_000               # topics whose routes are kept,
     match_cache_bytes: int = 64 * 1024 * 1024       # and what they may take, with their receivers
     answer_cache_bytes: int = 32 * 1024 * 1024      # of all consumers: which topics they want
+    queue_memory_bytes: int = 4 * 1024 * 1024       # of one queue: events that no stream captures
     queue_bindings_max: int = 10_000                # of one queue
     dedupe_bytes: int = 64 * 1024 * 1024            # of the ids of all publishers; one gets a sixteenth at most
     slice_ms: float = 2.0                           # of the loop, for one client before others have theirs

@@ -78,6 +78,21 @@ class Side(Protocol):
     def offered(self, events: list[Event]) -> None:
         """These were just committed and are its own."""
 
+    def keep(self, events: list[Event]) -> None:
+        """These were just published, are its own, and no stream captures them."""
+
+    def settled(self, size: int) -> None:
+        """So many payload bytes are done with."""
+
+    @property
+    def may_refuse(self) -> bool:
+        """Does the door have to ask it?"""
+        ...
+
+    def admit(self, event: Event) -> bool:
+        """May this event be published to it? False: it is full."""
+        ...
+
     def before_pump(self) -> None: ...
 
     def after_pump(self) -> None: ...
@@ -335,6 +350,9 @@ class Consumer:
             events = [event for event in events if self._registry.rights.may_read_event(self.identity, event)]
         if not events:
             return
+        if self.side is not None:
+            self.side.keep(events)
+            return
         if self.untracked is not None:
             self.dropped += self.untracked.offer(
                 events, self._registry.limits.untracked_bytes_max, self._registry.next_untracked_place)
@@ -470,10 +488,12 @@ class Consumer:
         """More time before the ack timeout of a delivery."""
         settle.extend(self, delivery, seconds)
 
-    def settled(self, count: int) -> None:
-        """So many wanted events are done. For settle.py and leases.py."""
+    def settled(self, count: int, size: int = 0) -> None:
+        """So many wanted events are done, of so many payload bytes where that is known. For settle.py and leases.py."""
         if not count:
             return
+        if self.side is not None:
+            self.side.settled(size)
         self.acked += count
         self.touch()
         if not self._scheduled:

@@ -33,7 +33,7 @@ class Settles(Protocol[R]):
     def returned_bytes_max(self) -> int: ...
 
     def hold(self, count: int, size: int) -> None: ...
-    def settled(self, count: int) -> None: ...
+    def settled(self, count: int, size: int) -> None: ...
     def later(self, delay_s: float, cursor: Cursor, delivery: Delivery) -> None: ...
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery, cause: Cause) -> None: ...
     def ready(self) -> None: ...
@@ -42,7 +42,7 @@ class Settles(Protocol[R]):
 
 def ack(consumer: Settles[R], deliveries: Iterable[Delivery]) -> None:
     """These are done. Unknown ones (acked before, or seeked away) are ignored."""
-    done = size = released = 0
+    done = size = left = released = 0
     keyed = consumer.spec.mode is Mode.KEY_SHARED
     partition: Any = None
     cursor: Cursor | None = None
@@ -60,11 +60,14 @@ def ack(consumer: Settles[R], deliveries: Iterable[Delivery]) -> None:
             released += 1
             if keyed:
                 consumer.members.key_released(event)
-        elif cursor.again.take(event.offset) is None and cursor.delayed.take(event.offset) is None:
-            continue
+        else:
+            held = cursor.again.take(event.offset) or cursor.delayed.take(event.offset)
+            if held is None:
+                continue
+            left += len(held.event.payload)
         done += 1
     consumer.hold(-released, -size)
-    consumer.settled(done)
+    consumer.settled(done, size + left)
 
 
 def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> None:

@@ -101,6 +101,8 @@ class StoredConsumers:
         by_key = consumer.spec.mode is Mode.KEY_SHARED
         cursors = []
         for cursor in consumer.cursors.values():
+            if cursor.partition.index < 0:              # in memory only
+                continue
             position, unacked = cursor.state(by_key=by_key)
             cursor.tail_stored = cursor.at_tail()
             cursors.append(CursorState(

@@ -44,6 +44,8 @@ class Binding(msgspec.Struct):
     def takes(self, event: Event) -> bool:
         """The filter is known to match."""
         partition = event.partition
+        if partition is None:                           # no stream captures it
+            return self.takes_new(event)
         if self.until is not None and event.offset >= self.until.get(partition, 0):
             return False
         if self.since and event.offset < self.since.get(partition, 0):

@@ -60,12 +60,12 @@ def _ready(consumer: Consumer, cursor: Cursor, offset: int, limit: int, scanned_
     if limit <= 0 or scanned_max <= 0:
         return [], offset, 0
     partition = cursor.partition
-    again = sorted(place for table in (cursor.again, cursor.delayed) for place in table if place >= offset)
+    held = {place: delivery for table in (cursor.again, cursor.delayed) for place, delivery in table.items()}
     events: list[Event] = []
-    for place in again[:limit + 1]:
+    for place in sorted(place for place in held if place >= offset)[:limit + 1]:
         if len(events) == limit:
             return events, place, len(events)
-        event = partition.event(place)
+        event = partition.event(place) if held[place].is_bare else held[place].event
         if event is not None:
             events.append(event)
     cost = len(events)

@@ -15,6 +15,7 @@ from routing.cursors.cursor import Cursor, Delivery
 from routing.event import Event
 from routing.queues.depth import depth_of
 from routing.queues.options import Cause, QueueOptions
+from routing.queues.sizes import Sizes
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
@@ -34,39 +35,66 @@ class Clocks(msgspec.Struct):
 class LettingGo:
     """Of one queue."""
 
-    __slots__ = ("_admitted", "_clocks", "_consumer", "_options", "_own_ttl", "expired", "pushed_out")
+    __slots__ = (
+        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_options", "_own_ttl", "_sizes", "expired",
+        "pushed_out")
 
     def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks) -> None:
         self._consumer = consumer
         self._options = options
         self._clocks = clocks
         self._own_ttl = False                           # some event may have a time to live of its own
+        self._admitted_bytes = 0
         self._admitted = 0                              # let in by the door, and not offered yet
+        self._sizes = Sizes(consumer) if options.max_length_bytes is not None else None
         self.expired = 0
         self.pushed_out = 0
 
     def offered(self, events: list[Event]) -> None:
         self._own_ttl = self._own_ttl or any(event.properties is not None for event in events)
-        self._admitted = max(self._admitted - len(events), 0)
+        if self._admitted:
+            self._admitted = max(self._admitted - len(events), 0)
+            self._admitted_bytes = max(self._admitted_bytes - sum(len(event.payload) for event in events), 0)
+        if self._sizes is not None:
+            self._sizes.offered(events)
         self._consumer.ready()
+
+    def settled(self, size: int) -> None:
+        if self._sizes is not None:
+            self._sizes.bytes -= size
+
+    def purged(self) -> None:
+        if self._sizes is not None:
+            self._sizes.bytes = self._consumer.in_flight_bytes
 
     def restored(self) -> None:
         """What waits in the log is not known."""
         self._own_ttl = True
+        if self._sizes is not None:
+            self._sizes.restored()
+            self._consumer.ready()
 
-    def admit(self) -> bool:
-        """May one more event come in? If so, it is on its way."""
-        limit = self._options.max_length
-        if limit is None or self._options.overflow != "reject-publish":
-            return True
-        if all(partition.next_offset <= partition.end_offset for partition in self._consumer.cursors):
-            self._admitted = 0                          # those that are not here by now were refused
-        if depth_of(self._consumer).ready + self._admitted >= limit:
+    @property
+    def may_refuse(self) -> bool:
+        limits = self._options.max_length, self._options.max_length_bytes
+        return self._options.overflow == "reject-publish" and limits != (None, None)
+
+    def admit(self, size: int) -> bool:
+        """May one more event of so many payload bytes come in? If so, it is on its way."""
+        length, length_bytes = self._options.max_length, self._options.max_length_bytes
+        if (length is not None and depth_of(self._consumer).ready + self._admitted >= length) or (
+                length_bytes is not None and self._sizes is not None and self._sizes.known
+                and self._sizes.ready_bytes + self._admitted_bytes + size > length_bytes):
+            self._consumer.ready()                      # the pump looks whether all that were admitted have come
             return False
         self._admitted += 1
+        self._admitted_bytes += size
         return True
 
     def before_pump(self) -> None:
+        if self._admitted and all(
+                partition.next_offset <= partition.end_offset for partition in self._consumer.cursors):
+            self._admitted = self._admitted_bytes = 0   # those that are not here by now were refused
         if self._options.message_ttl_ms != 0:
             self._expire()
         self._push_out()
@@ -111,12 +139,15 @@ class LettingGo:
             self._clocks.wake_at(self._consumer, self._clocks.clock_s() + max(next_ms - now_ms, 1) / 1000)
 
     def _push_out(self) -> None:
-        limit = self._options.max_length
-        if limit is None or self._options.overflow != "drop-head":
+        if self._sizes is not None and not self._sizes.known:
+            self._sizes.step()
+            self._consumer.ready()
+        if self._options.overflow != "drop-head":
             return
-        too_many = depth_of(self._consumer).ready - limit
+        limit = self._options.max_length
+        too_many = depth_of(self._consumer).ready - limit if limit is not None else 0
         left = STEP_EVENTS
-        while too_many > 0 and left > 0:
+        while left > 0 and (too_many > 0 or self._is_too_large()):
             heads = [(head.event.timestamp_ms, number, cursor, head)
                      for number, cursor in enumerate(self._consumer.cursors.values())
                      if (head := self._head(cursor)) is not None]
@@ -127,8 +158,12 @@ class LettingGo:
             self._let_go(cursor, head, Cause.MAXLEN)
             too_many -= 1
             left -= 1
-        if too_many > 0:
+        if left <= 0:
             self._consumer.ready()
+
+    def _is_too_large(self) -> bool:
+        limit = self._options.max_length_bytes
+        return limit is not None and self._sizes is not None and self._sizes.known and self._sizes.ready_bytes > limit
 
     def _head(self, cursor: Cursor) -> Delivery | None:
         """The next one to be delivered, which stays where it is."""

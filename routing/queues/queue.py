@@ -10,10 +10,11 @@ The log is the queue: what is ready and not about to be delivered stands there. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from routing.consumers.consumer import Consumer, Member
-from routing.cursors.cursor import Delivery
+from routing.cursors.cursor import Cursor
+from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding, Bindings
@@ -21,6 +22,7 @@ from routing.queues.browsing import Page, browse
 from routing.queues.cycles import is_cycle
 from routing.queues.depth import Depth, depth_of
 from routing.queues.letting_go import LettingGo
+from routing.queues.memory import Memory
 from routing.queues.options import Cause, QueueOptions
 from routing.queues.purging import purge
 from routing.queues.taking import Taking
@@ -28,19 +30,23 @@ from routing.rights.policy import Identity
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
+    from routing.log.partition import Partition
     from routing.queues.letting_go import Clocks
+
 
 class Owner(Protocol):
     """What a queue asks of all queues."""
 
     clocks: Clocks
 
+    @property
+    def memory_bytes_max(self) -> int: ...
+
     def bind(self, queue: Queue, binding: Binding, identity: Identity) -> Refusal | None: ...
     def unbind(self, queue: Queue, binding: Binding) -> bool: ...
     def resolve(self, template: str, event: Event, queue: Queue) -> str | None: ...
     def delete_later(self, queue: Queue) -> None: ...
     def closed(self, queue: Queue) -> None: ...
-
 
 
 class Queue:
@@ -57,6 +63,7 @@ class Queue:
         self.used = False                               # it had a member once
         self.is_deleted = False
         self._queues = queues
+        self._memory: Memory | None = None
         self._letting_go = LettingGo(consumer, self.options, queues.clocks)
         self._taking = Taking(consumer)
         consumer.side = self
@@ -149,15 +156,13 @@ class Queue:
 
     def purge(self) -> int:
         """Forget what is ready, and say how much that was. What is unacked stays. See when_current()."""
-        return purge(self.consumer)
+        count = purge(self.consumer)
+        self._letting_go.purged()
+        return count
 
     def browse(self, limit: int, after: str = "") -> Page:
         """Ready events in order, which stay where they are. after: the next of an earlier page."""
         return browse(self.consumer, limit, after)
-
-    def admit(self) -> bool:
-        """May one more event be published to it? Asked by the door, for every event; False: it is full."""
-        return self._letting_go.admit()
 
     def restored(self) -> None:
         """Called after a start."""
@@ -184,12 +189,37 @@ class Queue:
     def offered(self, events: list[Event]) -> None:
         self._letting_go.offered(events)
 
+    def keep(self, events: list[Event]) -> None:
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = Memory(self._queues.clocks.clock_ms)
+            self.consumer.cursors[cast("Partition", memory)] = Cursor(cast("Partition", memory), 0)
+        held = self.consumer.in_flight_bytes + memory.bytes
+        kept = memory.append(events, self._queues.memory_bytes_max - held)
+        self.consumer.dropped += len(events) - len(kept)
+        if kept:
+            self.consumer.offer(cast("Partition", memory), kept)
+
+    def settled(self, size: int) -> None:
+        self._letting_go.settled(size)
+
+    @property
+    def may_refuse(self) -> bool:
+        return self._letting_go.may_refuse
+
+    def admit(self, event: Event) -> bool:
+        if not self.bindings.take_new(event, self.consumer.interest.matching(event.topic)):
+            return True
+        return self._letting_go.admit(len(event.payload))
+
     def before_pump(self) -> None:
         self._letting_go.before_pump()
         self._taking.serve()
 
     def after_pump(self) -> None:
         self._letting_go.after_pump()
+        if self._memory is not None:
+            self._memory.forget(self.consumer.cursors[cast("Partition", self._memory)].next_wanted)
         self._taking.told()
 
     def handle_deadline(self, now_s: float) -> None:

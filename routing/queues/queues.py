@@ -71,6 +71,10 @@ class Queues:
         self._stored = StoredBindings(router.state)
         self._ending: dict[Queue, None] = {}            # with a binding that has ended, or begun and not come up yet
 
+    @property
+    def memory_bytes_max(self) -> int:
+        return self._registry.limits.queue_memory_bytes
+
     # -- declare and delete -----------------------------------------------------------------------------------
 
     def get(self, name: str) -> Queue | None:

@@ -361,3 +361,63 @@ def test_a_consumer_is_no_queue_and_a_queue_no_consumer(desk):
     refusal = desk.router.queues.declare("c", QueueOptions(), ANA)
     assert isinstance(refusal, Refusal) and refusal.reason is Reason.CONFLICT
     assert desk.router.queues.declare("x" * 256, QueueOptions(), ANA).reason is Reason.CONFLICT
+
+
+def test_a_full_queue_that_refuses_tells_the_publisher_at_the_door(desk):
+    queue = declared(desk, "q", "a", max_length=3, overflow="reject-publish")
+    other = declared(desk, "other", "a")
+    ticket = desk.publish(*["a"] * 5)
+    assert {index: refusal.reason for index, refusal in ticket.refusals.items()} == {
+        3: Reason.QUOTA_EXCEEDED, 4: Reason.QUOTA_EXCEEDED}
+    assert queue.depth().ready == other.depth().ready == 3
+    queue.ack([got(desk, queue)])
+    assert not desk.publish("a", "b").refusals and desk.publish("a").refusals
+
+
+def test_a_limit_of_bytes(desk):
+    queue = declared(desk, "q", "a", max_length_bytes=10)
+    full = declared(desk, "full", "b", max_length_bytes=10, overflow="reject-publish")
+    desk.publish(*[Event("a", bytes((number,)) * 4, 1) for number in range(5)])
+    assert queue.depth() == Depth(2, 0)
+    held = got(desk, queue)
+    desk.publish(Event("a", b"x" * 4, 1))
+    assert queue.depth() == Depth(2, 1)
+    queue.ack([held])
+    assert list(desk.publish(Event("b", b"x" * 9, 1), Event("b", b"xx", 1), Event("b", b"x", 1)).refusals) == [1]
+    again = killed(desk)
+    queue = again.router.queues.get("q")
+    again.publish(Event("a", b"y" * 4, 1))
+    again.tick(0.1)
+    assert queue.depth() == Depth(2, 0)
+    assert again.publish(Event("b", b"x", 1)).refusals
+    assert full.depth().ready == 2
+    again.close()
+
+
+def test_a_temporary_queue_lives_in_memory(desk):
+    queue = declared(desk, "t", temporary=True, durable=False)
+    before = [partition.end_offset for partition in desk.store.partitions]
+    desk.publish(*[Event(queue.topic, b"%d" % number, 1) for number in range(1_000)])
+    assert queue.depth() == Depth(1_000, 0)
+    held = got(desk, queue)
+    queue.nack([held])
+    assert drained(desk, queue) == [b"%d" % number for number in range(1_000)]
+    assert [partition.end_offset for partition in desk.store.partitions] == before
+    reader = attached(desk, queue, 10)
+    desk.publish(*[Event(queue.topic, b"x" * 100_000, 1)] * 100)
+    assert len(reader.deliveries) == 10 and queue.depth().ready < 45 and queue.consumer.dropped > 50
+    for _ in range(100):
+        reader.credit = 10
+        reader.ack_all(queue.consumer)
+        desk.run()
+    assert queue.depth() == Depth(0, 0) and queue.purge() == 0
+
+
+def test_a_temporary_queue_may_be_bound_and_lets_go_as_others_do(desk):
+    dead = declared(desk, "dead", "dead")
+    queue = declared(desk, "t", "a", temporary=True, durable=False, message_ttl_ms=1_000, dead_letter="dead")
+    desk.publish("a", Event(queue.topic, b"straight", 1))
+    assert queue.depth().ready == 2
+    desk.tick(1.1)
+    desk.tick(0.1)
+    assert queue.depth().ready == 0 and sorted(drained(desk, dead)) == [b"a", b"straight"]
