@@ -72,7 +72,8 @@ class LettingGo:
         self._own_ttl = True
         if self._sizes is not None:
             self._sizes.restored()
-            self._consumer.ready()
+        if any(cursor.behind or cursor.again for cursor in self._consumer.cursors.values()):
+            self._consumer.ready()                      # something may be too old, or too much
 
     @property
     def may_refuse(self) -> bool:

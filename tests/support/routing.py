@@ -16,11 +16,11 @@ ANA = Identity(user="ana", protocol="test", client_id="ana-1")
 class Desk:
     """router, publisher and the loop; run() does turns until nothing is left to do."""
 
-    def __init__(self, path, settings=None, rules=(ALLOW_ALL,), limits=None, **store_options):
+    def __init__(self, path, settings=None, rules=(ALLOW_ALL,), limits=None, start=(1_000.0, 1_700_000_000_000),
+                 **store_options):
         self.path = path
         self.queue = deque()
-        self.now_s = 1_000.0
-        self.now_ms = 1_700_000_000_000
+        self.now_s, self.now_ms = start
         self.limits = limits or Limits()
         options = {"pending_bytes_max": self.limits.pending_commit_bytes,
                    "tail_cache_bytes": self.limits.tail_cache_bytes, "spawn_writer": InlineWriter, **store_options}
