@@ -222,5 +222,6 @@ class Queues(RuleBasedStateMachine):
 
 
 Queues.TestCase.settings = settings(
-    max_examples=1_000 if os.environ.get("MESHGATE_SOAK") else 40, stateful_step_count=30, deadline=None, phases=(Phase.explicit, Phase.generate))
+    max_examples=1_000 if os.environ.get("MESHGATE_SOAK") else 40, stateful_step_count=30, deadline=None,
+    phases=(Phase.explicit, Phase.generate))
 TestQueues = Queues.TestCase
