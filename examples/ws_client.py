@@ -31,9 +31,9 @@ class Client:
         self._unanswered: dict[str, tuple[Message, asyncio.Future[Message]]] = {}
 
     async def publish(self, topic: str, payload: str, **fields: Any) -> Message:
-        """Returns when the event is on disk. After a reconnect it is sent again; the message_id keeps it single."""
+        """Returns when the event is on disk. After a reconnect it is sent again; its key keeps it single."""
         name = uuid.uuid4().hex
-        said = {"op": "publish", "id": name, "topic": topic, "payload": payload, "message_id": name, **fields}
+        said = {"op": "publish", "id": name, "topic": topic, "payload": payload, "idempotency_key": name, **fields}
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._unanswered[name] = said, answer
         await self._say(said)

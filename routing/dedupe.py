@@ -1,9 +1,10 @@
-"""Duplicate detection by message id: a window per publisher.
+"""Duplicate detection by dedupe id: a window per publisher.
 
-A publisher that sends the same message id to the same topic again within its window gets the place of the first one as
-its answer. A publisher is a protocol, a user and a client id, so nobody can use up the ids of somebody else. After a
-restart the ids come from the tail of the log (see recovery.py), which names publishers by their Event.publisher only;
-they count for whoever may publish to the same topic under that name.
+The id is there for that alone (an Idempotency-Key over HTTP): a message id may be the same in many messages, and is
+left alone. A publisher that sends the same dedupe id to the same topic again within its window gets the place of the
+first one as its answer. A publisher is a protocol, a user and a client id, so nobody can use up the ids of somebody
+else. After a restart the ids come from the tail of the log (see recovery.py), which names publishers by their
+Event.publisher only; they count for whoever may publish to the same topic under that name.
 """
 from __future__ import annotations
 
@@ -17,17 +18,17 @@ WINDOWS_LEAST = 16          # windows that all have room, however large
 PUBLISHERS_MAX = 10_000     # windows kept; the publisher that was quiet longest loses its window first
 
 
-MessageKey: TypeAlias = tuple[str, bytes | str | int]       # topic, message id
+DedupeKey: TypeAlias = tuple[str, bytes | str | int]       # topic, dedupe id
 
 
-def key_bytes(message_key: MessageKey) -> int:
+def key_bytes(dedupe_key: DedupeKey) -> int:
     """What remembering it takes, about."""
-    topic, identifier = message_key
+    topic, identifier = dedupe_key
     return KEY_BYTES + len(topic) + (len(identifier) if isinstance(identifier, (str, bytes)) else 8)
 
 
 class First:
-    """The first event of a message id: where it is, and the ticket until that is known. Holds no payload."""
+    """The first event of a dedupe id: where it is, and the ticket until that is known. Holds no payload."""
 
     __slots__ = ("offset", "partition", "ticket")
 
@@ -38,40 +39,40 @@ class First:
 
 
 class Window:
-    """The last message ids of one publisher and the event that each of them became."""
+    """The last dedupe ids of one publisher and the event that each of them became."""
 
     __slots__ = ("_bytes_max", "_seen", "_size", "bytes")
 
     def __init__(self, size: int, bytes_max: int) -> None:
         self._size = size
         self._bytes_max = bytes_max
-        self._seen: dict[MessageKey, First] = {}
+        self._seen: dict[DedupeKey, First] = {}
         self.bytes = 0
 
-    def remember(self, message_key: MessageKey, first: First) -> None:
+    def remember(self, dedupe_key: DedupeKey, first: First) -> None:
         while self._seen and (len(self._seen) >= self._size or self.bytes > self._bytes_max):
             self._forget(next(iter(self._seen)))
-        if message_key not in self._seen:
-            self.bytes += key_bytes(message_key)
-        self._seen[message_key] = first
+        if dedupe_key not in self._seen:
+            self.bytes += key_bytes(dedupe_key)
+        self._seen[dedupe_key] = first
 
-    def _forget(self, message_key: MessageKey) -> None:
-        if self._seen.pop(message_key, None) is not None:
-            self.bytes -= key_bytes(message_key)
+    def _forget(self, dedupe_key: DedupeKey) -> None:
+        if self._seen.pop(dedupe_key, None) is not None:
+            self.bytes -= key_bytes(dedupe_key)
 
-    def find(self, message_key: MessageKey) -> First | None:
-        return self._seen.get(message_key)
+    def find(self, dedupe_key: DedupeKey) -> First | None:
+        return self._seen.get(dedupe_key)
 
-    def is_duplicate(self, index: int, event: Event, message_key: MessageKey, ticket: Ticket) -> bool:
+    def is_duplicate(self, index: int, event: Event, dedupe_key: DedupeKey, ticket: Ticket) -> bool:
         """True when the id was seen before: event then takes the place of the first one, or its refusal.
 
         index: the event's place in ticket, the publish call that is being filled.
         """
-        first = self._seen.get(message_key)
+        first = self._seen.get(dedupe_key)
         if first is None:
             first = First(ticket=ticket)
-            self.remember(message_key, first)
-            ticket.on_done(lambda done: self._settle(index, event, message_key, first))
+            self.remember(dedupe_key, first)
+            ticket.on_done(lambda done: self._settle(index, event, dedupe_key, first))
             return False
         if first.ticket is None or first.ticket is ticket:
             ticket.on_done(lambda done: self._copy(index, event, first, done))
@@ -85,10 +86,10 @@ class Window:
             first.ticket.on_done(answered)
         return True
 
-    def _settle(self, index: int, event: Event, message_key: MessageKey, first: First) -> None:
+    def _settle(self, index: int, event: Event, dedupe_key: DedupeKey, first: First) -> None:
         assert first.ticket is not None
         if index in first.ticket.refusals:
-            self._forget(message_key)                   # it is not in the log: the next try must get in
+            self._forget(dedupe_key)                   # it is not in the log: the next try must get in
             return
         first.offset, first.partition, first.ticket = event.offset, event.partition, None
 
@@ -112,20 +113,20 @@ class Windows:
         self._windows: dict[str, Window] = {}
         self.recovered: dict[str, Window] = {}      # from the log, by Event.publisher; only grows at start
 
-    def is_duplicate(self, publisher: str, index: int, event: Event, message_id: bytes | str | int,
+    def is_duplicate(self, publisher: str, index: int, event: Event, dedupe_id: bytes | str | int,
                      ticket: Ticket) -> bool:
         """See Window.is_duplicate. publisher: a name that no other publisher has."""
-        message_key = (event.topic, message_id)
+        dedupe_key = (event.topic, dedupe_id)
         old = self.recovered.get(event.publisher)
-        window = old if old is not None and old.find(message_key) is not None else self.of(publisher)
-        return window.is_duplicate(index, event, message_key, ticket)
+        window = old if old is not None and old.find(dedupe_key) is not None else self.of(publisher)
+        return window.is_duplicate(index, event, dedupe_key, ticket)
 
-    def recover(self, event: Event, message_id: bytes | str | int) -> None:
-        """A stored event with a message id, in the order of the log."""
+    def recover(self, event: Event, dedupe_id: bytes | str | int) -> None:
+        """A stored event with a dedupe id, in the order of the log."""
         window = self.recovered.get(event.publisher)
         if window is None:
             window = self.recovered[event.publisher] = Window(self._size, self._bytes_max // WINDOWS_LEAST)
-        window.remember((event.topic, message_id), First(event.offset, event.partition))
+        window.remember((event.topic, dedupe_id), First(event.offset, event.partition))
 
     def of(self, publisher: str) -> Window:
         """publisher: a name that no other publisher has."""

@@ -57,10 +57,11 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     content_type: str | None = None
     reply_to: str | None = None             # topic
     correlation: bytes | str | int | None = None
-    message_id: bytes | str | int | None = None
+    message_id: bytes | str | int | None = None         # the publisher's; nobody counts by it
     priority: int | None = None             # 0..9
     payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
+    dedupe_id: bytes | str | int | None = None  # a second event with it, of this publisher and topic, is the first one
     dead_letter: DeadLetter | None = None   # of a copy on a dead-letter topic, see ConsumerRegistry.dead_letter
     native: Native | None = None            # None: nothing that the other fields do not say
     null_key: bool = False                  # a Kafka record without key: neither the topic nor the empty key

@@ -1,4 +1,4 @@
-"""What the router learns from the tail of the log at start: message ids, open QoS 2 packet ids, retained events.
+"""What the router learns from the tail of the log at start: dedupe ids, open QoS 2 packet ids, retained events.
 
 The ids are stored with their events, so that one group commit covers event and id: there is no moment at which the
 event is durable and its id is not.
@@ -73,5 +73,5 @@ def _note(event: Event, windows: Windows, packet_ids: PacketIds) -> None:
         if places and places[-1][:2] == place[:2]:
             places.pop()
         places.append(place)
-    if properties.message_id is not None:
-        windows.recover(event, properties.message_id)
+    if properties.dedupe_id is not None:
+        windows.recover(event, properties.dedupe_id)

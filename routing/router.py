@@ -264,7 +264,7 @@ class Router:
                 self._refuse(ticket, index, _FULL)
                 continue
             if (event.retain or event.key is not None or event.headers or len(event.payload) > payload_bytes_max
-                    or (properties is not None and properties.message_id is not None)):
+                    or (properties is not None and properties.dedupe_id is not None)):
                 if not self._take_special(ticket, index, event, route, publisher, appends):
                     continue
             elif route.partition is not None:
@@ -291,13 +291,13 @@ class Router:
 
     def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
                       appends: dict[Partition, list[Event]]) -> bool:
-        """The rarer path: key, headers, message id, retain, big payload. False: nothing more to do for the event."""
+        """The rarer path: key, headers, dedupe id, retain, big payload. False: nothing more to do for the event."""
         refusal = self._refuse_size(event)
         if refusal is not None:
             return self._refuse(ticket, index, refusal)
-        message_id = event.properties.message_id if event.properties is not None else None
-        if message_id is not None and self._windows.is_duplicate(publisher.name, index, event, message_id, ticket):
-            self.drops[publisher.identity.protocol, "duplicate message id"] += 1
+        dedupe_id = event.properties.dedupe_id if event.properties is not None else None
+        if dedupe_id is not None and self._windows.is_duplicate(publisher.name, index, event, dedupe_id, ticket):
+            self.drops[publisher.identity.protocol, "duplicate dedupe id"] += 1
             return False
         if event.retain:                        # [MQTT-3.3.1-5], and only then [MQTT-3.3.1-8]
             refusal = self.retained.check(event, stored=route.stream is not None)

@@ -294,6 +294,7 @@ def _check_fields(fields: Fields) -> None:
             check_topic(own.reply_to)
         _check_number(own.correlation)
         _check_number(own.message_id)
+        _check_number(own.dedupe_id)
     for _, value in fields.headers:
         _check_number(value)
     if len(fields.publisher) > TEXT_MAX:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from typing import NamedTuple
 
 from protocols.cloudevents_event import VERSION_HEADER, give_user_properties, take_user_properties
 from protocols.errors import ProtocolViolation
@@ -25,6 +26,7 @@ from routing.topic import check_topic, is_wildcard
 
 KEY_NAME = "meshgate-key"
 MESSAGE_ID_NAME = "meshgate-message-id"
+DEDUPE_ID_NAME = "meshgate-dedupe-id"       # in only: what comes again with it is the same message
 TEXT_BYTES_MAX = 65_535
 MQTT_3, MQTT_5 = "mqtt-3.1.1", "mqtt-5"
 SOURCE = "event"                                    # an Event does not say which protocol it came by
@@ -55,15 +57,15 @@ def publish_to_event(publish: Publish, topic: str, publisher: str, now_ms: int, 
     if not publish.properties:
         found = Properties(mqtt_packet_id=packet_id) if packet_id is not None else None
         return Event(topic, publish.payload, publish.qos, publisher, None, (), found, publish.retain)
-    headers, key, message_id = _split_headers(publish.properties)
-    found = _event_properties(publish.properties, publish.payload, now_ms, packet_id, message_id)
+    headers, key, ids = _split_headers(publish.properties)
+    found = _event_properties(publish.properties, publish.payload, now_ms, packet_id, ids)
     return Event(topic, publish.payload, publish.qos, publisher, key, headers, found, publish.retain)
 
 
 def will_to_event(will: Will, publisher: str, now_ms: int) -> Event:
     """The Event of a will, when it is published: its expiry counts from now."""
-    headers, key, message_id = _split_headers(will.properties)                          # [MQTT-3.1.3-10]
-    found = _event_properties(will.properties, will.payload, now_ms, None, message_id)
+    headers, key, ids = _split_headers(will.properties)                          # [MQTT-3.1.3-10]
+    found = _event_properties(will.properties, will.payload, now_ms, None, ids)
     return Event(will.topic, will.payload, will.qos, publisher, key, headers, found, will.retain)
 
 
@@ -72,11 +74,11 @@ def check_will(will: Will) -> None:
     check_publish_topic(will.topic)
     if is_internal(will.topic):
         raise ProtocolViolation(reasons.NOT_AUTHORIZED, "clients do not publish to topics that begin with $")
-    _event_properties(will.properties, will.payload, 0, None, None)
+    _event_properties(will.properties, will.payload, 0, None, _NO_IDENTIFIERS)
 
 
 def _event_properties(found: PropertyDict, payload: bytes, now_ms: int, packet_id: int | None,
-                      message_id: str | None) -> Properties | None:
+                      ids: Identifiers) -> Properties | None:
     expiry = found.get(properties.MESSAGE_EXPIRY)
     reply_to = found.get(properties.RESPONSE_TOPIC)
     if isinstance(reply_to, str):
@@ -97,7 +99,8 @@ def _event_properties(found: PropertyDict, payload: bytes, now_ms: int, packet_i
         content_type=content_type if isinstance(content_type, str) else None,
         reply_to=reply_to,
         correlation=correlation if isinstance(correlation, bytes) else None,
-        message_id=message_id,
+        message_id=ids.message_id,
+        dedupe_id=ids.dedupe_id,
         payload_is_text=is_text,
         mqtt_packet_id=packet_id,
     )
@@ -107,14 +110,25 @@ def _event_properties(found: PropertyDict, payload: bytes, now_ms: int, packet_i
 _NONE = Properties()
 
 
-def _split_headers(found: PropertyDict) -> tuple[Headers, bytes | None, str | None]:
-    """(headers, key, message id) of the User Properties; a ";type" sidecar gives the value before it its type back."""
+class Identifiers(NamedTuple):
+    """What User Properties say beside headers."""
+
+    message_id: str | None = None
+    dedupe_id: str | None = None
+
+
+_NO_IDENTIFIERS = Identifiers()
+
+
+def _split_headers(found: PropertyDict) -> tuple[Headers, bytes | None, Identifiers]:
+    """(headers, key, identifiers) of the User Properties; a ";type" sidecar gives the value before it its type back."""
     pairs = found.get(properties.USER_PROPERTY)
     if not isinstance(pairs, list):
-        return (), None, None
+        return (), None, _NO_IDENTIFIERS
     headers: list[tuple[str, HeaderValue]] = []
     key: bytes | None = None
     message_id: str | None = None
+    dedupe_id: str | None = None
     for pair in pairs:
         assert isinstance(pair, tuple)
         name, value = pair
@@ -122,11 +136,13 @@ def _split_headers(found: PropertyDict) -> tuple[Headers, bytes | None, str | No
             key = value.encode()
         elif name == MESSAGE_ID_NAME and message_id is None:
             message_id = value
+        elif name == DEDUPE_ID_NAME and dedupe_id is None:
+            dedupe_id = value
         elif name.endswith(";type") and headers and headers[-1][0] + ";type" == name:
             _restore_type(headers, name, value)
         else:
             headers.append((name, value))
-    return _as_cloud_event(tuple(headers), found), key, message_id
+    return _as_cloud_event(tuple(headers), found), key, Identifiers(message_id, dedupe_id)
 
 
 def _as_cloud_event(headers: Headers, found: PropertyDict) -> Headers:

@@ -25,7 +25,7 @@ from routing.rights.policy import REPLY_PREFIX
 from routing.topic import check_topic
 
 ID_CHARS_MAX = 256              # of ids and names that a client chooses
-MESSAGE_ID_BYTES_MAX = 1_024    # message and correlation ids; they are kept in the dedupe window
+MESSAGE_ID_BYTES_MAX = 1_024    # message and correlation ids, and keys, which are kept in the dedupe window
 TTL_MS_MAX = 10**15             # as in protocols/rest/publishing/convert.py
 FILTERS_MAX = 64                # of one subscription
 NUMBERS_MAX = 10_000            # deliveries in one ack
@@ -74,6 +74,7 @@ class _Publishing(_Message, kw_only=True):
     correlation_id: str | int | None = None
     correlation_id_base64: str | None = None
     message_id: str | int | None = None
+    idempotency_key: str | int | None = None
     priority: int | None = None
     guaranteed: bool = True
 
@@ -230,13 +231,14 @@ def _properties(said: _Publishing, now_ms: int) -> Properties | None:
     if said.correlation_id_base64 is not None:
         correlation = _either(said, "correlation_id")
     if (said.ttl_ms is None and said.content_type is None and said.reply_to is None and correlation is None
-            and said.message_id is None and said.priority is None):
+            and said.message_id is None and said.priority is None and said.idempotency_key is None):
         return None
     if said.ttl_ms is not None and not 0 <= said.ttl_ms <= TTL_MS_MAX:
         raise BadMessage(f"ttl_ms is a number from 0 to {TTL_MS_MAX}", id=said.id)
     if said.priority is not None and not 0 <= said.priority <= 9:
         raise BadMessage("priority is a number from 0 to 9", id=said.id)
-    for name, value in (("message_id", said.message_id), ("correlation_id", correlation)):
+    for name, value in (("message_id", said.message_id), ("correlation_id", correlation),
+                        ("idempotency_key", said.idempotency_key)):
         _check_identifier(said, name, value)
     if said.reply_to is not None:
         try:
@@ -245,7 +247,8 @@ def _properties(said: _Publishing, now_ms: int) -> Properties | None:
             raise BadMessage(f"reply_to: {error}", id=said.id) from None
     return Properties(
         expires_at_ms=None if said.ttl_ms is None else now_ms + said.ttl_ms, content_type=said.content_type,
-        reply_to=said.reply_to, correlation=correlation, message_id=said.message_id, priority=said.priority)
+        reply_to=said.reply_to, correlation=correlation, message_id=said.message_id, priority=said.priority,
+        dedupe_id=said.idempotency_key)
 
 
 def _check_identifier(said: _Publishing, name: str, value: bytes | str | int | None) -> None:

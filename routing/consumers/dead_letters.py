@@ -135,10 +135,8 @@ def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tupl
         ("dead-letter-id", place),
         ("dead-letter-history", msgspec.json.encode([msgspec.structs.asdict(death) for death in history]).decode()),
     )
-    if properties.message_id is not None:
-        headers += (("dead-letter-message-id", properties.message_id),)
     properties = msgspec.structs.replace(               # the copy is no repetition of the publisher's message
-        properties, message_id=None, mqtt_packet_id=None, dead_letter=DeadLetter(name, event.topic, place, history))
+        properties, dedupe_id=None, mqtt_packet_id=None, dead_letter=DeadLetter(name, event.topic, place, history))
     return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
 
 

@@ -1,6 +1,6 @@
 """A REST producer: POST /v1/events/{topic}, one request at a time, over broken connections. Own process.
 
-Each message has its own Meshgate-Message-Id, and a request without an answer is sent again with the same id, so the
+Each message has its own Idempotency-Key, and a request without an answer is sent again with the same one, so the
 node's dedupe window makes it exactly once. A 200 names stream, partition and offset, which the checker holds against
 the log. 507 and 429 are refusals; the message is not sent again.
 """
@@ -57,7 +57,7 @@ class RestProducer(Client):
         body = self._message.payload(self._random.randrange(self.options.filler))
         head = (f"POST /v1/events/{self.options.topic}/{self.name}/{key} HTTP/1.1\r\n"
                 f"Host: 127.0.0.1:{self.options.port}\r\nContent-Type: text/plain\r\n"
-                f"Meshgate-Message-Id: {self.name}-{key}-{self._sequences[key]}\r\nContent-Length: {len(body)}\r\n\r\n")
+                f"Idempotency-Key: {self.name}-{key}-{self._sequences[key]}\r\nContent-Length: {len(body)}\r\n\r\n")
         self._request = head.encode() + body
 
     def received(self) -> None:

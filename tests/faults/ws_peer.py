@@ -2,7 +2,7 @@
 
     python -m tests.faults.ws_peer --role producer|consumer|live …
 
-The producer sends what is unanswered again after a reconnect, under the same message_id. The consumer acks what it has
+The producer sends what is unanswered again after a reconnect, under the same key. The consumer acks what it has
 journalled. The live reader comes back with the position of its last event.
 """
 from __future__ import annotations
@@ -127,7 +127,7 @@ class WsProducer(WsClient):
             message = Message(self.name, key, self._sequences[key])
             name = f"{self.name}-{key}-{self._sequences[key]}"
             said = {"op": "publish", "id": name, "topic": f"{self.options.topic}/{self.name}/{key}",
-                    "payload": message.payload(self._random.randrange(200)).decode(), "message_id": name}
+                    "payload": message.payload(self._random.randrange(200)).decode(), "idempotency_key": name}
             self._unanswered[name] = message, said
             self.journal.sent(message)
             self.say(**said)

@@ -131,44 +131,51 @@ def test_retained_events_are_bounded(tmp_path):
     desk.close()
 
 
-def test_a_message_id_sent_twice_is_stored_once_and_both_get_the_same_place(desk):
+def test_a_dedupe_id_sent_twice_is_stored_once_and_both_get_the_same_place(desk):
     def once_more():
-        return Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id-1"))
+        return Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id="id-1"))
 
     first = desk.router.publish([once_more(), once_more()], desk.publisher)
     second = desk.router.publish([once_more()], desk.publisher)
     assert not second.done
     desk.run()
-    third = desk.publish(once_more(), Event("a", b"2", 1, publisher="p", properties=Properties(message_id="id-2")))
+    third = desk.publish(once_more(), Event("a", b"2", 1, publisher="p", properties=Properties(dedupe_id="id-2")))
     offsets = [event.offset for ticket in (first, second, third) for event in ticket.events]
     assert offsets == [0, 0, 0, 0, 1]
     assert second.done and third.done
     assert desk.router.streams.by_name["events"].partitions[0].end_offset == 2
 
 
-def test_another_publisher_may_use_the_same_message_id(desk):
+def test_events_with_one_message_id_are_events_of_their_own(desk):
+    """An id of AMQP or MQTT says nothing of how often a message was sent."""
+    tickets = [desk.publish(Event("a", b"x", 1, publisher="p", properties=Properties(message_id="id-1")))
+               for _ in range(3)]
+    assert [ticket.events[0].offset for ticket in tickets] == [0, 1, 2]
+
+
+def test_another_publisher_may_use_the_same_dedupe_id(desk):
     """Not even one that calls itself the same: a client id is only a name (mallory must not use up ana's ids)."""
     for number, (user, client_id) in enumerate([("ana", "x"), ("bob", "x"), ("ana", "y")], 1):
         publisher = desk.router.publisher(Identity(user=user, protocol="mqtt", client_id=client_id))
         for _ in range(2):
-            event = Event("a", b"1", 1, publisher="x", properties=Properties(message_id="id"))
+            event = Event("a", b"1", 1, publisher="x", properties=Properties(dedupe_id="id"))
             desk.publish(event, publisher=publisher)
         assert desk.router.streams.by_name["events"].partitions[0].end_offset == number
 
 
-def test_the_same_message_id_on_another_topic_is_another_message(desk):
+def test_the_same_dedupe_id_on_another_topic_is_another_message(desk):
     for topic in ("a", "b"):
-        desk.publish(Event(topic, b"1", 1, publisher="p", properties=Properties(message_id="id")))
+        desk.publish(Event(topic, b"1", 1, publisher="p", properties=Properties(dedupe_id="id")))
     assert desk.router.streams.by_name["events"].partitions[0].end_offset == 2
 
 
 def test_the_duplicate_window_survives_a_crash(tmp_path):
     desk = Desk(tmp_path)
-    event = Event("a", b"1", 1, publisher="p", properties=Properties(message_id=b"\x00id"))
+    event = Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id=b"\x00id"))
     desk.publish(event)
     desk.store.close()
     desk = Desk(tmp_path)
-    again = desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(message_id=b"\x00id")))
+    again = desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id=b"\x00id")))
     assert again.events[0].offset == 0
     desk.close()
 
@@ -176,7 +183,7 @@ def test_the_duplicate_window_survives_a_crash(tmp_path):
 def test_the_window_is_bounded_and_forgets_the_oldest(tmp_path):
     desk = Desk(tmp_path, limits=Limits(dedupe_window=10))
     for number in [*range(11), 0, 10]:
-        desk.publish(Event("a", b"x", 1, publisher="p", properties=Properties(message_id=number)))
+        desk.publish(Event("a", b"x", 1, publisher="p", properties=Properties(dedupe_id=number)))
     assert desk.router.streams.by_name["events"].partitions[0].end_offset == 12
     desk.close()
 
@@ -210,12 +217,12 @@ def test_the_tail_is_counted_in_records_so_that_unused_offsets_do_not_hide_it(tm
     """After a crash of a stream with durability "write" the log leaves a gap of unused offsets."""
     settings = [StreamSettings("events", ("#",), durability=Durability.WRITE)]
     desk = Desk(tmp_path, settings)
-    desk.publish(*["x"] * 10, Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id")))
+    desk.publish(*["x"] * 10, Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id="id")))
     copy = tmp_path.with_name("crashed")
     shutil.copytree(tmp_path, copy)
     desk.close()
     desk = Desk(copy, settings)
-    assert desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(message_id="id"))
+    assert desk.publish(Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id="id"))
                         ).events[0].offset == 10
     desk.close()
 

@@ -81,7 +81,7 @@ def batch_events(
     Raises Problem (400): no batch.
     """
     if fields.message_id is not None or fields.idempotency_key is not None:
-        raise Problem(400, "header-invalid", "one message id cannot stand for a batch: every event would be the same")
+        raise Problem(400, "header-invalid", "one message id or Idempotency-Key cannot stand for a batch of events")
     try:
         items = parse_batch(body, events_max)
     except CloudEventError as error:

@@ -49,15 +49,15 @@ class PublishFields(msgspec.Struct):
         )
 
     def properties(self, now_ms: int) -> Properties | None:
-        message_id = self.message_id if self.message_id is not None else self.idempotency_key
         if (
-            self.content_type is None and self.ttl_ms is None and message_id is None and self.reply_to is None
-            and self.correlation is None and self.priority is None
+            self.content_type is None and self.ttl_ms is None and self.message_id is None and self.reply_to is None
+            and self.correlation is None and self.priority is None and self.idempotency_key is None
         ):
             return None
         return Properties(
             expires_at_ms=None if self.ttl_ms is None else now_ms + self.ttl_ms, content_type=self.content_type,
-            reply_to=self.reply_to, correlation=self.correlation, message_id=message_id, priority=self.priority,
+            reply_to=self.reply_to, correlation=self.correlation, message_id=self.message_id, priority=self.priority,
+            dedupe_id=self.idempotency_key,
         )
 
 
@@ -79,11 +79,6 @@ def publish_fields(items: Iterable[tuple[str, str]]) -> PublishFields:
             if not lowered.startswith(_HEADER_PREFIX):
                 raise _bad(f"{name} is not a field of Meshgate; see docs/rest.md for the list")
             fields.headers.append((_header_name(lowered[len(_HEADER_PREFIX):]), _text(name, value)))
-    if (
-        fields.idempotency_key is not None and fields.message_id is not None
-        and fields.idempotency_key != fields.message_id
-    ):
-        raise _bad("Idempotency-Key and Meshgate-Message-Id say different things; send one of them")
     return fields
 
 

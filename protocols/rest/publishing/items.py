@@ -147,8 +147,6 @@ def _fields(item: Item) -> PublishFields:
                        ("idempotency_key", item.idempotency_key)):
         if text is not None and not 0 < len(text.encode()) <= ID_BYTES_MAX:
             raise ValueError(f"{name} has 1 to {ID_BYTES_MAX} bytes")
-    if item.idempotency_key is not None and item.message_id not in (None, item.idempotency_key):
-        raise ValueError("idempotency_key and message_id say different things; send one of them")
     if item.priority is not None and not 0 <= item.priority <= 9:
         raise ValueError("priority is a number from 0 to 9")
     if item.ttl_ms is not None and not 0 <= item.ttl_ms <= TTL_MS_MAX:

@@ -174,5 +174,5 @@ def _fields(request: web.Request) -> PublishFields:
     if fields.reply_to is not None or fields.retain:
         raise Problem(400, "header-invalid", "a request has its reply topic from the node, and is not retained")
     if fields.message_id is not None or fields.idempotency_key is not None:
-        raise Problem(400, "header-invalid", "a request has no message id: one that is sent again is a new one")
+        raise Problem(400, "header-invalid", "a request has no message id or Idempotency-Key: it is new each time")
     return fields

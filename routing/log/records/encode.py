@@ -189,7 +189,8 @@ def _content_type(properties: Properties | None) -> str | None:
         return ""
     if (
         properties.expires_at_ms is not None or properties.reply_to is not None or properties.correlation is not None
-        or properties.message_id is not None or properties.priority is not None or properties.payload_is_text
+        or properties.message_id is not None or properties.dedupe_id is not None or properties.priority is not None
+        or properties.payload_is_text
         or properties.mqtt_packet_id is not None or properties.dead_letter is not None
         or properties.null_key or properties.null_payload or properties.native is not None
     ):

@@ -24,6 +24,7 @@ CONTENT_TYPE = b"content-type"
 REPLY_TO = b"reply-to"
 CORRELATION = b"correlation-id"
 MESSAGE_ID = b"message-id"
+DEDUPE_ID = b"meshgate-dedupe-id"
 PRIORITY = b"meshgate-priority"
 PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
 MQTT_ID = b"meshgate-mqtt-id"
@@ -39,6 +40,7 @@ NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID, NATIVE))
 _OURS = b"meshgate-"
 ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"
+_IDENTIFIERS = {CORRELATION: "correlation", MESSAGE_ID: "message_id", DEDUPE_ID: "dedupe_id"}
 _PLAIN_NAMES = frozenset((CONTENT_TYPE, REPLY_TO, CORRELATION, MESSAGE_ID))
 _INT_DECIMAL_BITS = 1024        # longer integers are written in hex: Python refuses decimal text of > 4300 digits
 _INT_TEXT_MAX = 20              # digits of our own numbers; more is not ours
@@ -76,6 +78,8 @@ def _property_headers(properties: Properties) -> Iterator[RawHeader]:
         yield from _typed(CORRELATION, properties.correlation)
     if properties.message_id is not None:
         yield from _typed(MESSAGE_ID, properties.message_id)
+    if properties.dedupe_id is not None:
+        yield from _typed(DEDUPE_ID, properties.dedupe_id)
     if properties.priority is not None:
         yield PRIORITY, b"%d" % properties.priority
     if properties.payload_is_text:
@@ -173,8 +177,8 @@ def read_fields(raw: list[RawHeader]) -> Fields:
         typed = _read_value(value, kind)
         if kind is not None:
             index += 1
-        if name in (CORRELATION, MESSAGE_ID) and isinstance(typed, (str, bytes, int)) and not isinstance(typed, bool):
-            field = "correlation" if name == CORRELATION else "message_id"
+        if name in _IDENTIFIERS and isinstance(typed, (str, bytes, int)) and not isinstance(typed, bool):
+            field = _IDENTIFIERS[name]
             if field not in properties:
                 properties[field] = typed
                 continue

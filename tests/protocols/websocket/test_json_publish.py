@@ -71,13 +71,13 @@ async def test_bytes_go_as_base64_or_behind_the_json_of_a_binary_message(tmp_pat
         client.close()
 
 
-async def test_a_message_id_that_comes_again_is_stored_once(tmp_path):
+async def test_an_idempotency_key_that_comes_again_is_stored_once(tmp_path):
     async with ws_stand(tmp_path) as it:
         first = await Client.open(it)
-        stored = await first.publish("a", "1", message_id="m")
+        stored = await first.publish("a", "1", idempotency_key="m")
         first.close()
         again = await Client.open(it)
-        assert await again.publish("a", "1", message_id="m") == stored
+        assert await again.publish("a", "1", idempotency_key="m") == stored
         again.close()
 
 
@@ -99,6 +99,7 @@ async def test_what_no_stream_keeps_is_published_without_a_place(tmp_path):
     ({"op": "publish", "id": 1, "topic": "a", "ttl_ms": -1}, "message-invalid"),
     ({"op": "publish", "id": 1, "topic": "a", "priority": 10}, "message-invalid"),
     ({"op": "publish", "id": 1, "topic": "a", "message_id": ""}, "message-invalid"),
+    ({"op": "publish", "id": 1, "topic": "a", "idempotency_key": ""}, "message-invalid"),
     ({"op": "publish", "id": 1, "topic": "a", "message_id": "x" * 1025}, "message-invalid"),
     ({"op": "publish", "id": 1, "topic": "a", "reply_to": "#"}, "message-invalid"),
     ({"op": "publish", "id": 1, "topic": "a", "headers": [["x", 2**64]]}, "message-invalid"),

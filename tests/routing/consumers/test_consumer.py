@@ -615,13 +615,15 @@ def test_lag_is_right_after_a_filter_was_added_while_behind(desk):
 def test_a_dead_letter_is_no_repetition_of_the_publishers_message(desk):
     consumer, reader = consumer_of(desk, filters=("work",), max_deliveries=1, backoff_initial_s=0.0), Reader()
     consumer.attach(reader)
-    desk.publish(Event("work", b"x", 2, publisher="p", properties=Properties(message_id="m", mqtt_packet_id=7)))
+    properties = Properties(message_id="m", dedupe_id="d", mqtt_packet_id=7)
+    desk.publish(Event("work", b"x", 2, publisher="p", properties=properties))
     consumer.nack(reader.deliveries[0])
     desk.tick(1.0)
     partition = desk.router.streams.by_name["events"].partitions[0]
     dead = partition.event(1)
-    assert dead.topic == "dead-letter/c" and dict(dead.headers)["dead-letter-message-id"] == "m"
-    assert dead.properties is None or (dead.properties.message_id, dead.properties.mqtt_packet_id) == (None, None)
+    assert dead.topic == "dead-letter/c"
+    assert dead.properties.message_id == "m"
+    assert (dead.properties.dedupe_id, dead.properties.mqtt_packet_id) == (None, None), "the copy is no repetition"
 
 
 def test_headers_of_a_publisher_do_not_make_his_event_a_dead_letter(desk):

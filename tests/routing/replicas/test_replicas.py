@@ -169,14 +169,14 @@ def test_events_of_other_nodes_pass_policy_and_limits(tmp_path):
 def test_live_readers_get_replicas_and_the_ids_of_other_nodes_count_for_nothing_here(tmp_path):
     desk = Destination(tmp_path)
     desk.open()
-    properties = Properties(message_id="same", mqtt_packet_id=7)
+    properties = Properties(dedupe_id="same", mqtt_packet_id=7)
     desk.batch(1, publisher="ana-1", properties=properties)
     desk.batch(8, publisher="ana-1", properties=properties)
     assert desk.stored() == [1, 8], "a repeated message id is not this node's business"
     desk.close()
     again = Destination(tmp_path)
     assert again.router.recovered_qos2() == {}
-    ticket = again.publish(Event("t/1", b"own", 1, "ana-1", properties=Properties(message_id="same")))
+    ticket = again.publish(Event("t/1", b"own", 1, "ana-1", properties=Properties(dedupe_id="same")))
     assert ticket.events[0].offset > 0 and again.router.drops == {}
     again.close()
 

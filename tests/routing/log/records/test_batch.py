@@ -31,7 +31,8 @@ NOW = 1_700_000_000_000
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = TEXT | st.binary(max_size=20) | INT64 | st.floats(allow_nan=False) | st.booleans() | st.none()
-NAMES = TEXT | st.sampled_from(("content-type", "message-id", "correlation-id;type", "meshgate-qos", "meshgate-x",
+NAMES = TEXT | st.sampled_from(("content-type", "message-id", "meshgate-dedupe-id",
+                                      "correlation-id;type", "meshgate-qos", "meshgate-x",
                                 "meshgate-dead-letter", "meshgate-header-x", "a", "a;type", "a;type;type",
                                 "meshgate-header-a;type", ""))
 PROPERTIES = st.builds(
@@ -39,6 +40,7 @@ PROPERTIES = st.builds(
     expires_at_ms=st.none() | st.integers(0, 2**53), content_type=st.none() | TEXT, reply_to=st.none() | TEXT,
     correlation=st.none() | st.binary(max_size=30) | TEXT | INT64,
     message_id=st.none() | st.binary(max_size=9) | TEXT | INT64,
+    dedupe_id=st.none() | st.binary(max_size=9) | TEXT | INT64,
     priority=st.none() | st.integers(0, 9), payload_is_text=st.booleans(),
     mqtt_packet_id=st.none() | st.integers(1, 65_535), dead_letter=st.none() | st.builds(DeadLetter, TEXT, TEXT, TEXT),
 )
