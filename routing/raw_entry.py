@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from routing.errors import Reason, Refusal, TopicError
 from routing.event import topic_runs
 from routing.log.producing.raw import Checked, RawBatch, Terms
+from routing.log.records.batch import TRANSACTIONAL_MASK
 from routing.log.template import topic_of_key
 from routing.ticket import Part, Ticket
 from routing.topic import check_topic
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from routing.route import Route, RouteTable
     from routing.settings import Limits, StreamSettings
     from routing.streams import Stream, StreamTable
+    from routing.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class Desk(Protocol):
     streams: StreamTable
     routes: RouteTable
     published: int
+
+    @property
+    def transactions(self) -> Transactions: ...
     call_soon: Callable[[Callable[[], None]], object]
 
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal: ...
@@ -77,7 +82,7 @@ class RawEntry:
         else:
             partition = found.partitions[index]
             partition.append_raw(batch, ticket, self._terms_of(found),
-                                 lambda checked: self._ask(found, checked, publisher))
+                                 lambda checked: self._ask(found, index, checked, publisher))
         ticket.part_done()
         desk.request_turn()
         return ticket
@@ -95,8 +100,15 @@ class RawEntry:
         self._terms[stream.name] = (settings, limits, terms)
         return terms
 
-    def _ask(self, stream: Stream, checked: Checked, publisher: Publisher) -> Counter[str] | Refusal | frozenset[str]:
+    def _ask(self, stream: Stream, index: int, checked: Checked, publisher: Publisher,
+             ) -> Counter[str] | Refusal | frozenset[str]:
         """The topics of a batch, if the publisher may publish to all of them; or what must be renamed first."""
+        header = checked.header
+        if header.attributes & TRANSACTIONAL_MASK:
+            over = self._desk.transactions.refuse_batch(
+                header.producer_id, header.producer_epoch, stream.name, index)
+            if over is not None:
+                return over
         named: Counter[str] = checked.named or Counter()
         if checked.named is not None or checked.foreign:
             allowed = frozenset(

@@ -44,6 +44,7 @@ from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
 from routing.ticket import Ticket
 from routing.topic import KEPT_CHARS_MAX
+from routing.transactions import Transactions
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -104,12 +105,14 @@ class Router:
         self.lifecycle = Lifecycle(self)
         self.on_streams: list[Callable[[], None]] = []         # called when streams are not what they were
         self.lifecycle.start(settings)
+        self.transactions = Transactions(self)
         self.queues = Queues(self)
         self.queues.prepare()
         self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
         self.registry.restore()
         self.queues.restore()
         self.replicas.restore()
+        self.transactions.restore()
         self.streams.started()
 
     # -- reload -----------------------------------------------------------------------------------------------
@@ -528,6 +531,7 @@ class Router:
         self.queues.tick()
         self.replicas.tick(now_s)
         self.state.retry(now_s)
+        self.transactions.tick(now_s)
         if self.retained.retry(now_s):
             self.request_turn()
         if self._gather is not None:

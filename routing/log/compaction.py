@@ -25,6 +25,7 @@ import msgspec
 from routing.event import Event
 from routing.log.crash import crash_point
 from routing.log.fs import FileSystem
+from routing.log.producing.producers import ProducerTable
 from routing.log.records.batch import (
     CODEC_MASK,
     CONTROL_MASK,
@@ -74,12 +75,12 @@ class CleaningFailed(Exception):
     """A source could not be read; the text says where."""
 
 
-def wants_cleaning(segments: Sequence[Segment], clean_until: int) -> list[Segment]:
+def wants_cleaning(segments: Sequence[Segment], clean_until: int, end_offset: int) -> list[Segment]:
     """The sealed segments that one run should clean; empty when it is not worth it yet.
 
-    clean_until: the offset up to which the last run has cleaned.
+    clean_until: the offset up to which the last run has cleaned. end_offset: behind it a transaction is open.
     """
-    sealed = list(segments[:-1])[:SOURCES_MAX]
+    sealed = [segment for segment in segments[:-1] if segment.next_offset <= end_offset][:SOURCES_MAX]
     if any(segment.damage for segment in sealed):
         return []                           # what is broken stays as it is, and so does what surrounds it
     total = sum(segment.size for segment in sealed)
@@ -89,13 +90,14 @@ def wants_cleaning(segments: Sequence[Segment], clean_until: int) -> list[Segmen
 
 def clean(
     fs: FileSystem, directory: Path, sources: list[Source], decoder: Decoder, segment_bytes: int,
-    tombstones_before_ms: int,
+    tombstones_before_ms: int, aborted: ProducerTable | None = None,
 ) -> list[Cleaned]:
-    """Write the cleaned segments as .swap files; tombstones that are older go.
+    """Write the cleaned segments as .swap files; tombstones that are older go, and what aborted transactions left.
 
     Raises OSError and CleaningFailed, and then leaves no file behind.
     """
-    newest, covered = _newest_offsets(fs, directory, sources)
+    aborted = aborted or ProducerTable()
+    newest, covered = _newest_offsets(fs, directory, sources, aborted)
     done: list[Cleaned] = []
     try:
         output: _Output | None = None
@@ -108,7 +110,8 @@ def clean(
             done[-1].sources.append(source)
             output.segment.age_from(source.opened_ms, source.appended_ms)
             for found in _batches(fs, directory, source):
-                output.add(found, newest, tombstones_before_ms)
+                if found.header.attributes & CONTROL_MASK or not _is_hidden(aborted, found):
+                    output.add(found, newest, tombstones_before_ms)
         if output is not None:
             output.finish(done[-1].sources[-1].next_offset)
         crash_point("in_compaction")
@@ -166,14 +169,20 @@ def _batches(fs: FileSystem, directory: Path, source: Source) -> Iterator[Found]
         segment.close()
 
 
-def _newest_offsets(fs: FileSystem, directory: Path, sources: list[Source]) -> tuple[dict[bytes, int], int]:
+def _is_hidden(aborted: ProducerTable, found: Found) -> bool:
+    header = found.header
+    return aborted.hides(header.attributes, header.producer_id, header.base_offset)
+
+
+def _newest_offsets(fs: FileSystem, directory: Path, sources: list[Source],
+                    aborted: ProducerTable) -> tuple[dict[bytes, int], int]:
     """Key -> offset of its last record in the sources, and how many sources that covers."""
     newest: dict[bytes, int] = {}
     for index, source in enumerate(sources):
         if index and len(newest) > KEYS_MAX:
             return newest, index
         for found in _batches(fs, directory, source):
-            if found.header.attributes & CONTROL_MASK:
+            if _is_hidden(aborted, found):              # control records among them
                 continue
             plain = plain_batch(found.raw(), found.header)
             newest.update((span[0], span[1]) for span in spans(plain, found.header) if span[0] is not None)
@@ -276,7 +285,8 @@ class _Output:
         header = batch_at(batch, 0)
         assert header is not None
         events: list[Event] = []
-        self._decoder.events(batch, 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
+        if not header.attributes & CONTROL_MASK:
+            self._decoder.events(batch, 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
         self.segment.committed(header, [event.topic for event in events])
         self._buffer.append(batch)
         self._buffered += len(batch)

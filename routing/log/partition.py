@@ -17,12 +17,20 @@ from routing.errors import Fault, Reason, Refusal
 from routing.event import Event
 from routing.log.committing.commit import WriteTask
 from routing.log.committing.group import OpenGroup
-from routing.log.committing.offsets import RESERVED, drop_reservation, read_reservation
+from routing.log.committing.offsets import (
+    RESERVED,
+    drop_reservation,
+    read_reservation,
+    read_trim,
+    save_trim,
+)
 from routing.log.fetch import Answer, Fetched, Fetcher, OutOfRange
 from routing.log.handles import OpenSegments
 from routing.log.producing.door import Ask, RawDoor
+from routing.log.producing.markers import build_marker
 from routing.log.producing.producers import ProducerTable
 from routing.log.producing.raw import Checked, RawBatch, Run, Terms, topics_of
+from routing.log.producing.restore import restore
 from routing.log.reader import Reader
 from routing.log.records.batch import check_header
 from routing.log.records.decode import Decoder
@@ -142,8 +150,11 @@ class Partition:
         self._unsynced_bytes = 0
         self.decoder = self.fresh_decoder()
         self.producers = ProducerTable()
+        restore(self.producers, segments, owner.steady_ms())
+        self.trimmed_to = read_trim(segments[-1].fs, segments[-1].directory)       # records before it were deleted
+        self.end_offset = self.producers.first_open(self.high_watermark)
         self.door = RawDoor(self, owner)
-        self._held_topics: set[str] | None = set()      # of what open transactions hold back; None: many, or unknown
+        self._held_topics: set[str] | None = None       # of what open transactions hold back; None: many, or unknown
         self._cache = TailCache(tail_budget, self.high_watermark)
         self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers)
         self._fetcher = Fetcher(segments, self._reader, owner)
@@ -158,7 +169,7 @@ class Partition:
     @property
     def start_offset(self) -> int:
         """The first offset that can be read."""
-        return self.segments[0].base_offset
+        return max(self.segments[0].base_offset, self.trimmed_to)
 
     @property
     def size_bytes(self) -> int:
@@ -234,6 +245,20 @@ class Partition:
             return Refusal(Reason.PAYLOAD_INVALID, "record batch: headers that begin with meshgate- are the node's",
                            fault=Fault.RECORD)
         return checked.topics or Counter({topic_of_key(self.settings, None): checked.records})
+
+    def append_marker(self, producer_id: int, epoch: int, kind: int, ticket: Ticket) -> None:
+        """Queue the end of a transaction: kind of markers.py. The ticket's share completes with it, as in append()."""
+        ticket.waiting += 1
+        part = Part(self, -1, 1)
+        ticket.parts = [*ticket.parts, part]
+        part.refusal = self.failed or self.held_up
+        if part.refusal is not None:
+            self._owner.answer(ticket)
+            return
+        batch = build_marker(producer_id, epoch, kind, self._owner.clock_ms())
+        part.base_offset = self.next_offset
+        self.append_checked(
+            RawBatch(batch, check_header(batch), self.next_offset, Counter(), self.decoder, kind), ticket)
 
     def append_checked(self, batch: RawBatch, ticket: Ticket) -> None:
         """Queue a batch that begins at next_offset. The ticket's share was counted before. For the door."""
@@ -356,6 +381,7 @@ class Partition:
                 runs.append(content)
                 if header.producer_id >= 0:
                     self.producers.committed(header, steady_ms, content.kind)
+                    segment.had_producers = True
             elif isinstance(last, list):
                 runs[-1] = last + content
             else:
@@ -401,6 +427,7 @@ class Partition:
     def _take_new_segment(self, new: Segment) -> None:
         self._upkeep.rolled(self.segments[-1])
         self._adopt(new)
+        new.had_producers = bool(self.producers)
         self.segments.append(new)
         self._owner.note(self)
 
@@ -514,12 +541,11 @@ class Partition:
     def offset_for_time(self, timestamp_ms: int) -> int:
         """The first offset whose timestamp is timestamp_ms or later; end_offset when there is none."""
         found = self._reader.offset_for_time(timestamp_ms)
-        return self.end_offset if found is None else found
+        return self.end_offset if found is None else max(found, self.start_offset)
 
     def find_time(self, timestamp_ms: int) -> tuple[int, int] | None:
         """The first offset whose timestamp is timestamp_ms or later, and that timestamp; None when there is none."""
-        offset = self._reader.offset_for_time(timestamp_ms)
-        event = None if offset is None or offset >= self.end_offset else self.event(offset)
+        event = self.event(self.offset_for_time(timestamp_ms))
         return None if event is None else (event.offset, event.timestamp_ms)
 
     def find_latest(self) -> tuple[int, int] | None:
@@ -541,6 +567,11 @@ class Partition:
         segment.on_damage = self.found_damage
         segment.on_unusable = self._upkeep.remake
 
+    def saving_producers(self) -> Callable[[], None] | None:
+        """A function for the keeper that saves the list of producers as of now; None: there is none."""
+        active = self.segments[-1]
+        return self.producers.saving(active.fs, active.directory, self.high_watermark)
+
     def found_damage(self, damage: Damage) -> None:
         log.error("stream %s partition %d: %s", self.stream, self.index, damage)
         self.damage.append(damage)
@@ -557,17 +588,51 @@ class Partition:
             self._roll_wanted = True
             self._owner.dirty(self)
 
+    def trim(self, offset: int) -> Ticket:
+        """Delete what stands before offset, for every reader. The ticket is done when that is durable.
+
+        Refused as PAYLOAD_INVALID when offset is behind what may be read; one before the start changes nothing.
+        """
+        ticket = Ticket(())
+        if not 0 <= offset <= self.end_offset:
+            ticket.refusals[0] = Refusal(Reason.PAYLOAD_INVALID, f"{self.stream}/{self.index} can be read up to "
+                                         f"{self.end_offset}, not to {offset}")
+        if offset <= self.start_offset or ticket.refusals:
+            ticket.part_done()
+            return ticket
+        fs, directory = self.segments[-1].fs, self.segments[-1].directory
+
+        def work() -> None:
+            refusal: Refusal | None = None
+            try:
+                save_trim(fs, directory, offset)
+            except OSError as error:
+                refusal = Refusal(Reason.STORAGE_FULL, f"cannot note the new start: {error.strerror}")
+            self._owner.on_loop(lambda: trimmed(refusal))
+
+        def trimmed(refusal: Refusal | None) -> None:
+            if refusal is None:
+                self.trimmed_to = max(self.trimmed_to, offset)
+            else:
+                ticket.refusals[0] = refusal
+            ticket.part_done()
+
+        self._owner.later(work)
+        return ticket
+
     def drop_segments(self, gone: list[Segment]) -> None:
         """Take the oldest segments off the list; their files are the caller's business."""
         assert self.segments[:len(gone)] == gone
         del self.segments[:len(gone)]
-        self.kept_from = self.start_offset
+        self.kept_from = self.segments[0].base_offset
+        self.producers.forget_before(self.kept_from)
         for segment in gone:
             self._reader.forget(segment)
         self._cache.drop_before(self.start_offset, self.high_watermark)
 
     def replace_segments(self, bases: list[int], new: Segment) -> None:
         """Put a cleaned segment in the place of those with these base offsets."""
+        new.had_producers = bool(self.producers)
         first = next(index for index, segment in enumerate(self.segments) if segment.base_offset == bases[0])
         old = self.segments[first:first + len(bases)]
         assert [segment.base_offset for segment in old] == bases
@@ -600,6 +665,9 @@ class Partition:
                 active.file().truncate(active.size)
                 active.file().datasync()
                 if not active.damage:
+                    save = self.saving_producers()
+                    if save is not None:
+                        save()
                     active.sidecars()()
                 drop_reservation(active.fs, active.directory)
             except OSError as error:

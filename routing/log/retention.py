@@ -13,12 +13,13 @@ from routing.log.segments.segment import Segment
 from routing.settings import StreamSettings
 
 
-def expired_count(segments: Sequence[Segment], settings: StreamSettings, steady_ms: int) -> int:
-    """How many of the oldest segments may be deleted."""
+def expired_count(segments: Sequence[Segment], settings: StreamSettings, steady_ms: int, trimmed_to: int = 0) -> int:
+    """How many of the oldest segments may be deleted. trimmed_to: records before it were deleted by request."""
     count = 0
     size = sum(segment.size for segment in segments)
     for segment in segments[:-1]:
-        if not (_is_too_old(segment, settings, steady_ms) or _is_too_much(segment, settings, size)):
+        if segment.next_offset > trimmed_to and not (
+                _is_too_old(segment, settings, steady_ms) or _is_too_much(segment, settings, size)):
             break
         size -= segment.size
         count += 1

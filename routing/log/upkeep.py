@@ -25,6 +25,7 @@ from routing.log.compaction import (
     remove_segment,
     wants_cleaning,
 )
+from routing.log.producing.producers import ProducerTable
 from routing.log.recovery.recovery import any_batch, read_segment
 from routing.log.retention import expired_count, should_roll
 from routing.log.segments.index import IndexBuilder
@@ -63,6 +64,9 @@ class Kept(Protocol):
     segments: list[Segment]
     failed: Refusal | None
     held_from: int | None
+    trimmed_to: int
+    producers: ProducerTable
+    end_offset: int
 
     @property
     def is_synced(self) -> bool: ...
@@ -71,6 +75,7 @@ class Kept(Protocol):
     def drop_segments(self, gone: list[Segment]) -> None: ...
     def replace_segments(self, bases: list[int], new: Segment) -> None: ...
     def noting(self) -> Callable[[], None] | None: ...
+    def saving_producers(self) -> Callable[[], None] | None: ...
 
 
 class Upkeep:
@@ -92,6 +97,7 @@ class Upkeep:
     def rolled(self, sealed: Segment) -> None:
         """A segment was sealed: save its sidecars."""
         self._checkpointed = 0
+        self._save_producers()
         self._owner.later(sealed.seal())
 
     def synced(self) -> None:
@@ -103,7 +109,14 @@ class Upkeep:
     def _checkpoint(self, active: Segment) -> None:
         if not active.damage:
             self._checkpointed = active.size
+            self._save_producers()
             self._owner.later(active.sidecars())
+
+    def _save_producers(self) -> None:
+        """Before the mark that vouches for it."""
+        save = self._partition.saving_producers()
+        if save is not None:
+            self._owner.later(save)
 
     def remake(self, segment: Segment) -> None:
         """The summary of a sealed segment cannot be used: make it again. Meanwhile readers read all of it."""
@@ -132,6 +145,7 @@ class Upkeep:
         partition = self._partition
         if partition.failed is not None:
             return False
+        partition.producers.expire(steady_ms)
         if steady_ms >= self._checkpoint_due_ms:
             self._checkpoint_due_ms = steady_ms + CHECKPOINT_MS
             if partition.is_synced and partition.segments[-1].size != self._checkpointed:
@@ -149,7 +163,7 @@ class Upkeep:
 
     def _retain(self, steady_ms: int) -> None:
         partition = self._partition
-        count = expired_count(partition.segments, partition.settings, steady_ms)
+        count = expired_count(partition.segments, partition.settings, steady_ms, partition.trimmed_to)
         held_from = partition.held_from
         while count and held_from is not None and partition.segments[count - 1].next_offset > held_from:
             count -= 1
@@ -180,7 +194,7 @@ class Upkeep:
 
     def _compact(self, steady_ms: int) -> None:
         partition = self._partition
-        dirty = wants_cleaning(partition.segments, self._clean_until)
+        dirty = wants_cleaning(partition.segments, self._clean_until, partition.end_offset)
         if not dirty:
             return
         self._cleaning = True
@@ -193,10 +207,11 @@ class Upkeep:
         tombstones_before_ms = self._owner.clock_ms() - TOMBSTONE_KEEP_MS if settled else 0
         fs, directory, decoder = dirty[0].fs, dirty[0].directory, partition.fresh_decoder()
         segment_bytes = partition.settings.segment_bytes
+        aborted = partition.producers.aborted_in(sources[0].base_offset, sources[-1].next_offset)
 
         def work() -> None:
             try:
-                cleaned = clean(fs, directory, sources, decoder, segment_bytes, tombstones_before_ms)
+                cleaned = clean(fs, directory, sources, decoder, segment_bytes, tombstones_before_ms, aborted)
             except (OSError, CleaningFailed) as error:
                 log.error("stream %s partition %d: compaction failed: %s", partition.stream, partition.index, error)
                 self._owner.on_loop(lambda: self._cleaning_failed(steady_ms))
@@ -211,6 +226,10 @@ class Upkeep:
 
     def _swap(self, cleaned: list[Cleaned]) -> None:
         """Readers change over. The new segments keep file and index in memory until the names are in place."""
+        if self._partition.failed is not None:          # or deleted: nothing of it is touched any more
+            for each in cleaned:
+                each.segment.close()
+            return
         before = sum(source.size for each in cleaned for source in each.sources)
         for each in cleaned:
             each.segment.suffix = SWAP

@@ -9,6 +9,7 @@ the reservation ends. An empty batch stands for the offsets left out, so that th
 """
 from __future__ import annotations
 
+import logging
 import struct
 from pathlib import Path
 
@@ -16,11 +17,28 @@ import google_crc32c
 
 from routing.log.fs import FileSystem, read_whole, replace_whole
 
+log = logging.getLogger(__name__)
+
 RESERVED = 1_000_000
 UNKNOWN = -1
 FILE_NAME = "reserved"
 
 _FORM = struct.Struct(">qI")
+TRIM_NAME = "start"                 # <partition>/start, of the same form: records before it were deleted
+
+
+def save_trim(fs: FileSystem, directory: Path, offset: int) -> None:
+    """Make it last that records before offset are deleted."""
+    number = struct.pack(">q", offset)
+    replace_whole(fs, directory / TRIM_NAME, number + struct.pack(">I", google_crc32c.value(number)), durable=True)
+
+
+def read_trim(fs: FileSystem, directory: Path) -> int:
+    """The first offset that was not deleted; 0 when none was, or when that is not known any more."""
+    found = _read(fs, directory / TRIM_NAME)
+    if found == UNKNOWN:
+        log.error("%s: damaged: records that were deleted may be read again", directory / TRIM_NAME)
+    return max(found, 0)
 
 
 def save_reservation(fs: FileSystem, directory: Path, offset: int) -> None:
@@ -31,8 +49,12 @@ def save_reservation(fs: FileSystem, directory: Path, offset: int) -> None:
 
 def read_reservation(fs: FileSystem, directory: Path) -> int:
     """The offset below which all may have been used; 0 when nothing says so, UNKNOWN when the file is damaged."""
+    return _read(fs, directory / FILE_NAME)
+
+
+def _read(fs: FileSystem, path: Path) -> int:
     try:
-        data = read_whole(fs, directory / FILE_NAME)
+        data = read_whole(fs, path)
     except FileNotFoundError:
         return 0
     if len(data) == _FORM.size:

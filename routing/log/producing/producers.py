@@ -202,6 +202,13 @@ class ProducerTable:
         return sorted((one for one in self.aborted[index:] if one.first_offset < end_offset),
                       key=lambda one: one.first_offset)
 
+    def aborted_in(self, offset: int, end_offset: int) -> ProducerTable:
+        """What hides() needs of [offset, end_offset), for another thread."""
+        found = ProducerTable()
+        index = bisect_left(self.aborted, offset, key=lambda one: one.last_offset)
+        found.aborted = [one for one in self.aborted[index:] if one.first_offset < end_offset]
+        return found
+
     # -- the file ---------------------------------------------------------------------------------------------
 
     def saving(self, fs: FileSystem, directory: Path, next_offset: int) -> Callable[[], None] | None:

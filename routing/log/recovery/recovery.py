@@ -25,6 +25,7 @@ from routing.log.committing.offsets import RESERVED, read_reservation
 from routing.log.committing.offsets import UNKNOWN as UNKNOWN_RESERVATION
 from routing.log.compaction import empty_batch
 from routing.log.fs import FileSystem
+from routing.log.producing.markers import kind_of
 from routing.log.records.batch import CONTROL_MASK, FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
 from routing.log.records.decode import Decoder, plain_batch
 from routing.log.records.verdicts import Verdicts
@@ -206,6 +207,7 @@ def read_segment(
     resume_at: which batches behind an invalid one prove it to be damage, after which reading goes on.
     """
     position = start
+    segment.read_from = segment.next_offset
     data, data_at = b"", start
     while position < size:
         at = position - data_at
@@ -222,6 +224,8 @@ def read_segment(
             and header.next_offset <= offset_max
             and crc_is_right(data, at, header)
         ):
+            if header.producer_id >= 0:
+                segment.producers_seen.append((header, kind_of(data[at:at + header.size], header)))
             segment.note(position, header, _topics(data[at:at + header.size], header, decoder))
             position += header.size
             continue

@@ -10,8 +10,8 @@ the right one.
     |         | header | body   |    8     |      8      |   8   | timestamp 16 | timeindex 4+4|
     +---------+--------+--------+----------+-------------+-------+--------------+--------------+--
     +-------------+----------+--------------+--------------+--------------+-----------+
-    | opened,     | crc of   | position of  | crc of       | reserved     | body size |  body
-    | appended 16 | batch 1  | last batch 8 | last batch 4 |      4       |     4     |
+    | opened,     | crc of   | position of  | crc of       | 1: there were| body size |  body
+    | appended 16 | batch 1  | last batch 8 | last batch 4 | producers 4  |     4     |
     +-------------+----------+--------------+--------------+--------------+-----------+
 
 The first form (before 2026-12) ends after the checksums of the indexes, with the body size: it names no batches.
@@ -52,6 +52,7 @@ class Mark(msgspec.Struct, frozen=True):
     opened_ms: int = UNKNOWN        # when the first batch was appended; UNKNOWN: the mark is of the first form
     appended_ms: int = UNKNOWN      # when the last one was
     identity: Identity | None = None
+    had_producers: bool = False     # a list of producers was saved with it (producing/restore.py)
 
 
 def encode_sidecar(mark: Mark, body: bytes) -> bytes:
@@ -59,7 +60,8 @@ def encode_sidecar(mark: Mark, body: bytes) -> bytes:
     checked = _HEADER.pack(
         _MAGIC, 0, google_crc32c.value(body), mark.position, mark.next_offset, mark.record_count,
         mark.first_timestamp, mark.max_timestamp, mark.index_crc, mark.timeindex_crc, mark.opened_ms,
-        mark.appended_ms, identity.first_crc, identity.last_position, identity.last_crc, 0, len(body),
+        mark.appended_ms, identity.first_crc, identity.last_position, identity.last_crc,
+        int(mark.had_producers), len(body),
     )[_CHECKED_FROM:]
     return b"".join((_MAGIC, struct.pack(">I", google_crc32c.value(checked)), checked, body))
 
@@ -72,8 +74,9 @@ def decode_mark(data: bytes) -> Mark | None:
     _, _, _, *fields, _ = form.unpack_from(data)
     if form is _OLD_HEADER:
         return Mark(*fields)
-    first_crc, last_position, last_crc, _ = fields[9:]
-    return msgspec.structs.replace(Mark(*fields[:9]), identity=Identity(first_crc, last_position, last_crc))
+    first_crc, last_position, last_crc, had_producers = fields[9:]
+    return msgspec.structs.replace(Mark(*fields[:9]), identity=Identity(first_crc, last_position, last_crc),
+                                   had_producers=bool(had_producers))
 
 
 def body_of(data: bytes) -> bytes | None:

@@ -45,8 +45,10 @@ def segment_name(base_offset: int) -> str:
 class Segment:
     __slots__ = (
         "_file", "_first_crc", "_last_crc", "_last_position", "_sidecars", "_summary", "allocated", "appended_ms",
-        "base_offset", "builder", "damage", "directory", "first_timestamp", "fs", "max_timestamp", "name",
-        "next_offset", "on_damage", "on_unusable", "opened_ms", "pages", "record_count", "size", "suffix",
+        "base_offset", "builder", "damage", "directory", "first_timestamp", "fs", "had_producers", "max_timestamp",
+        "name",
+        "next_offset", "on_damage", "on_unusable", "opened_ms", "pages", "producers_seen", "read_from",
+        "record_count", "size", "suffix",
     )
 
     def __init__(self, fs: FileSystem, directory: Path, base_offset: int, *, suffix: str = LOG) -> None:
@@ -63,6 +65,9 @@ class Segment:
         self.max_timestamp = -1
         self.opened_ms = UNKNOWN                        # steady ms of the first append and of the last: its age
         self.appended_ms = UNKNOWN
+        self.had_producers = False                      # its mark says that a list of producers was saved with it
+        self.producers_seen: list[tuple[BatchHeader, int]] = []     # by recovery: batches of producers, control kinds
+        self.read_from = -1                             # the offset from which recovery has read it, -1: it has not
         self.builder: IndexBuilder | None = None        # of the active segment; a sealed one reads its files
         self.damage: list[Damage] = []
         self.on_damage: Callable[[Damage], None] = lambda damage: None
@@ -109,6 +114,7 @@ class Segment:
         identity = mark.identity or Identity()
         self._first_crc, self._last_position = identity.first_crc, identity.last_position
         self._last_crc = identity.last_crc
+        self.had_producers = mark.had_producers
 
     def age_from(self, opened_ms: int, appended_ms: int) -> None:
         """Set what no mark could tell. Steady milliseconds."""
@@ -120,7 +126,7 @@ class Segment:
         assert self.builder is not None, "only a segment with its entries in memory writes them"
         self.builder.finish()
         mark = Mark(self.size, self.next_offset, self.record_count, self.first_timestamp, self.max_timestamp, 0, 0,
-                    self.opened_ms, self.appended_ms, self.identity)
+                    self.opened_ms, self.appended_ms, self.identity, self.had_producers)
         return self._sidecars.saving(
             mark, bytes(self.builder.offsets), bytes(self.builder.times), freeze(self.summary()))
 
