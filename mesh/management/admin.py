@@ -19,10 +19,11 @@ from aiohttp.typedefs import Middleware
 
 from console.app import Console
 from mesh.management.acts.audit import Audit
-from mesh.management.api import Api
+from mesh.management.api import PREFIX, Api
 from mesh.management.doors.answering import Answering
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.doors.inside import Inside
+from mesh.management.doors.logins import Logins
 from mesh.management.doors.sessions import Sessions
 from mesh.management.figures.live import Live
 from mesh.management.figures.metrics import Metrics
@@ -76,6 +77,10 @@ class Management:
             app.router.add_get(path, handler)
             self.rights.set("GET", path, action)
         self.api.add_routes(app.router, self.rights, guard)
+        logins = Logins(keeper, self.sessions)
+        for name in ("login", "logout"):
+            app.router.add_post(f"{PREFIX}/{name}", getattr(logins, name))
+            self.rights.set("POST", f"{PREFIX}/{name}", None)
         console.add_routes(
             app.router, lambda method, path: self.rights.set(method, path, None),
             lambda method, path: self.rights.set(method, path, Action.VIEW))

@@ -30,6 +30,7 @@ from mesh.process.clockfile import write_note
 from mesh.process.datadir import ADMIN, DataDirectory
 from mesh.process.limits import OpenFiles, freeze_start, tune_process
 from mesh.process.listener import Listener
+from mesh.process.localsocket import LocalSocket
 from mesh.process.logs import set_up_logs
 from mesh.process.loop import loop_factory
 from mesh.process.memory import FreeMemory
@@ -83,6 +84,7 @@ class Service:
         self._console: GuardedRunner | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._management: Management | None = None
+        self._local = LocalSocket(data.root)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,6 +142,8 @@ class Service:
         node.links.apply(links)
         for listener, context in zip(listeners, contexts):
             await listener.open(factories[listener.protocol], context)
+        if any(listener.protocol == "console" for listener in listeners):
+            await self._local.open(factories["console"])
         self._data.write_listening(node.name, node.listening())
         if password is not None:
             print_first_password(ADMIN, password)
@@ -221,6 +225,7 @@ class Service:
         threading.Thread(target=_exit_anyway, args=(timeout_s + LOG_CLOSE_MAX_S,), daemon=True).start()
         for listener in node.listeners:
             listener.stop()
+        self._local.stop()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._say_goodbye(node)

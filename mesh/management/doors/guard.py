@@ -15,6 +15,8 @@ from aiohttp import hdrs, web
 
 from mesh.configuration.address import is_loopback
 from mesh.management.acts.call import IDENTITY
+from mesh.management.doors.local import local_identity
+from mesh.management.doors.logins import token_of
 from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE, Sessions
 from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
@@ -90,24 +92,46 @@ class Guard:
 
     async def identity(self, request: web.Request) -> Identity | None:
         """None: a person in a browser who has to log in. Raises Problem for a program that may not come in."""
-        login = self.session_identity(request)
+        login = self._local(request) or self._token_identity(request) or self.session_identity(request)
         if login is not None:
             return login
         if not self._node.authenticator.open and wants_page(request) and not has_credentials(request):
             return None
         return (await self._keeper.session(request)).identity
 
+    def _local(self, request: web.Request) -> Identity | None:
+        """Who runs the node, at its Unix socket; he may as well log in as somebody else."""
+        if self._node.authenticator.open or has_login_field(request) or request.transport is None:
+            return None
+        return local_identity(request.transport.get_extra_info("socket"))
+
+    def _token_identity(self, request: web.Request) -> Identity | None:
+        """Of the token of a login from a terminal. Raises Problem (401) once that has ended."""
+        secret = token_of(request)
+        if not secret:
+            return None
+        identity = self._of_session(secret)
+        if identity is None:
+            raise Problem(401, "bad-credentials", "the login has ended: log in again")
+        return identity
+
     def session_identity(self, request: web.Request) -> Identity | None:
         """Of the cookie. An act by cookie alone must come from our own page, and the browser must say so."""
         if has_login_field(request):
             return None
         secret = secret_of(request)
-        session = self._sessions.find(secret) if secret else None
-        if session is None:
+        if not secret or self._sessions.find(secret) is None:
             return None
         if request.method not in SAFE_METHODS and not says_own_page(request):
             raise Problem(403, "foreign-origin", "a browser must say from which page a request comes; programs log in "
                                                  "with Authorization")
+        return self._of_session(secret)
+
+    def _of_session(self, secret: str) -> Identity | None:
+        """Who it belongs to now. None: it has ended, or its login does not hold any more, which ends it."""
+        session = self._sessions.find(secret)
+        if session is None:
+            return None
         session.identity = self._node.router.logins.renew(session.identity)
         if session.identity.revoked:
             self._sessions.close(secret)
@@ -117,11 +141,14 @@ class Guard:
     def alive(self, request: web.Request) -> Callable[[], bool]:
         """For an answer that goes on: does the login behind it still hold, with the right that it needs?"""
         identity = request[IDENTITY]
-        secret = secret_of(request)
-        by_cookie = bool(secret) and self.session_identity(request) is not None
+        secret = token_of(request)
+        by_session = bool(secret)
+        if not by_session:
+            secret = secret_of(request)
+            by_session = bool(secret) and self.session_identity(request) is not None
 
         def holds() -> bool:
-            if by_cookie and self._sessions.find(secret, touch=False) is None:
+            if by_session and self._sessions.find(secret, touch=False) is None:
                 return False
             now = self._node.router.logins.renew(identity)
             return self._node.router.policy.decide(now, Action.VIEW).allowed

@@ -1,0 +1,68 @@
+"""Logging in from a terminal: a password once, then a token that lives like a session in a browser.
+
+    POST /api/v1/login {"user", "password"}     → {"token", "user", "idle_s", "life_s"}
+    POST /api/v1/logout                         Authorization: Bearer TOKEN
+
+The token is the secret of a session (sessions.py) with a prefix, so that nobody takes it for an API key. It ends after
+half an hour without a request, after twelve hours anyway, at logout, and when the node restarts.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from mesh.management.answers import json_answer
+from mesh.management.doors.sessions import IDLE_S, LIFE_S, Sessions
+from protocols.fields import one_of
+from protocols.rest.problems import Problem
+
+if TYPE_CHECKING:
+    from protocols.rest.auth import Doorkeeper
+
+TOKEN_PREFIX: Final = "mgs_"
+
+
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What a terminal sends."""
+
+    user: str
+    password: str
+
+
+def token_of(request: web.Request) -> str:
+    """The secret of a session that came as a bearer token; "" when there is none."""
+    scheme, _, token = (one_of(request.headers, hdrs.AUTHORIZATION) or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token.startswith(TOKEN_PREFIX):
+        return ""
+    return token.removeprefix(TOKEN_PREFIX)
+
+
+class Logins:
+    """The two handlers."""
+
+    def __init__(self, keeper: Doorkeeper, sessions: Sessions) -> None:
+        self._keeper = keeper
+        self._sessions = sessions
+
+    async def login(self, request: web.Request) -> web.Response:
+        try:
+            body = msgspec.json.decode(await request.read(), type=LoginBody)
+        except (msgspec.MsgspecError, RecursionError):
+            raise Problem(400, "body-invalid", 'the body is {"user": "…", "password": "…"}') from None
+        if not body.user:
+            raise Problem(400, "body-invalid", "a login needs the name of a user")
+        identity = await self._keeper.login(request, body.user, body.password.encode("utf-8", "surrogatepass"))
+        secret = self._sessions.open(identity)
+        return json_answer({"token": TOKEN_PREFIX + secret, "user": identity.user, "roles": list(identity.roles),
+                            "idle_s": IDLE_S, "life_s": LIFE_S})
+
+    async def logout(self, request: web.Request) -> web.Response:
+        """Also of a session that has ended already."""
+        secret = token_of(request)
+        if not secret:
+            raise Problem(400, "header-invalid", f"logout needs Authorization: Bearer {TOKEN_PREFIX}…")
+        self._sessions.close(secret)
+        return json_answer({"ended": True})
