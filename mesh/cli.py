@@ -7,58 +7,84 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
-from mesh.commands import apikey, audit, clock, events, links, log, node, show, topology
-from mesh.version import meshgate_version
-from routing.errors import MeshgateError
-
-COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
-    "up": (node.add_up, "run a node"),
-    "check": (node.add_check, "check a configuration file and print the effective settings"),
-    "passwd": (node.add_passwd, "make a password hash for the configuration"),
-    "apikey": (apikey.add_apikey, "make an API key for a program"),
-    "pub": (events.add_pub, "publish an event"),
-    "sub": (events.add_sub, "print events as they come"),
-    "status": (show.add_status, "how a running node is"),
-    "streams": (show.add_streams, "its streams"),
-    "consumers": (show.add_consumers, "its consumers with their lag; seek, pause, resume, delete one"),
-    "webhooks": (show.add_webhooks, "its webhooks: what was delivered, what failed and why, the breaker"),
-    "clients": (show.add_clients, "who is connected; kick one"),
-    "links": (links.add_links, "its links with their state and backlog; pause, resume, drain, kick one"),
-    "topology": (topology.add_topology, "the mesh as it sees it: nodes and links, routes, interest, lag"),
-    "denials": (show.add_denials, "what was refused lately, and by which rule"),
-    "audit": (audit.add_audit, "who did what; and the proof that nothing of it was changed"),
-    "clock": (clock.add_clock, "whether it trusts the wall clock; confirm a jump"),
-    "log": (log.add_log, "verify or dump a log, also that of a running node"),
+# Name → module of mesh/commands, function that adds its arguments, what it does. Only the module of the command that
+# was asked for is loaded: some of them know a whole node.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("node", "add_up", "run a node"),
+    "check": ("node", "add_check", "check a configuration file and print the effective settings"),
+    "passwd": ("node", "add_passwd", "make a password hash for the configuration"),
+    "apikey": ("apikey", "add_apikey", "make an API key for a program"),
+    "login": ("login", "add_login", "log in to a node and keep the token as a context"),
+    "logout": ("login", "add_logout", "end the login of a context"),
+    "contexts": ("login", "add_contexts", "nodes that you have logged in to; choose one"),
+    "tui": ("dashboard", "add_tui", "the mesh in this terminal"),
+    "top": ("dashboard", "add_top", "one screen of the mesh without keys, for a wall or `watch`"),
+    "get": ("get", "add_get", "any list of a node as text, JSON or CSV"),
+    "pub": ("events", "add_pub", "publish an event"),
+    "sub": ("events", "add_sub", "print events as they come"),
+    "status": ("show", "add_status", "how a running node is"),
+    "streams": ("show", "add_streams", "its streams"),
+    "consumers": ("show", "add_consumers", "its consumers with their lag; seek, pause, resume, delete one"),
+    "webhooks": ("show", "add_webhooks", "its webhooks: what was delivered, what failed and why, the breaker"),
+    "clients": ("show", "add_clients", "who is connected; kick one"),
+    "links": ("links", "add_links", "its links with their state and backlog; pause, resume, drain, kick one"),
+    "topology": ("topology", "add_topology", "the mesh as it sees it: nodes and links, routes, interest, lag"),
+    "denials": ("show", "add_denials", "what was refused lately, and by which rule"),
+    "audit": ("audit", "add_audit", "who did what; and the proof that nothing of it was changed"),
+    "clock": ("clock", "add_clock", "whether it trusts the wall clock; confirm a jump"),
+    "log": ("log", "add_log", "verify or dump a log, also that of a running node"),
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Looks for the version only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: object) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from mesh.version import meshgate_version
+
+        print(f"meshgate {meshgate_version()}")
+        parser.exit()
+
+
+def make_parser(asked: str | None) -> argparse.ArgumentParser:
+    """asked: the command whose arguments are wanted; the others are names in the help."""
     parser = argparse.ArgumentParser(
         prog="meshgate", description="Event mesh gateway: many protocols, one durable log.")
-    parser.add_argument("--version", action="version", version=f"meshgate {meshgate_version()}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (add, text) in COMMANDS.items():
-        add(commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + "."))
+    for name, (module, add, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        if name == asked:
+            getattr(import_module(f"mesh.commands.{module}"), add)(command)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = make_parser(next((word for word in given if not word.startswith("-")), None)).parse_args(given)
     try:
         code = options.run(options)
         sys.stdout.flush()
         return int(code)
-    except MeshgateError as error:
-        for line in str(error).splitlines():
-            print(f"meshgate: {line}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:         # `meshgate sub '#' | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from routing.errors import MeshgateError  # late: `--version` does without
+
+        if not isinstance(error, MeshgateError):
+            raise
+        for line in str(error).splitlines():
+            print(f"meshgate: {line}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

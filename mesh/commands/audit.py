@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.commands.client import Client, CommandError, add_options
+from mesh.commands.client import Client, add_options
+from mesh.commands.errors import CommandError
 from mesh.commands.table import format_table
 from mesh.process.logs import one_line
 from protocols.event_json import rfc3339

@@ -1,34 +1,27 @@
 """A small HTTP client for the commands: JSON from the console listener, bytes and streams from the HTTP listener.
 
 Standard library only, so that `meshgate status` starts in a tenth of a second. Addresses and credentials come from
-the options, the environment (MESHGATE_CONSOLE, MESHGATE_HTTP, MESHGATE_USER, MESHGATE_PASSWORD) or the configuration
-file; a password never from the command line, where other users of the machine could read it.
+the options, the environment (MESHGATE_CONSOLE, MESHGATE_HTTP, MESHGATE_USER, MESHGATE_PASSWORD), the context of a login
+or the configuration file (target.py); a password never from the command line, where other users could read it.
 """
 from __future__ import annotations
 
 import argparse
-import base64
-import getpass
 import http.client
 import os
+import socket
 import ssl
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.configuration.address import parse_bind
-from mesh.configuration.config import load_config
-from mesh.configuration.settings import CONSOLE_PORT, HTTP_PORT
-from routing.errors import ConfigError, MeshgateError
+from mesh.commands.errors import CommandError
+from mesh.commands.target import http_target, target_of
+from tui.api.target import CONSOLE_PORT, HTTP_PORT, Target
 
 TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-
-
-class CommandError(MeshgateError):
-    """What the user reads after "meshgate: "; exit code 1."""
 
 
 def add_options(parser: argparse.ArgumentParser, listener: str) -> None:
@@ -41,27 +34,44 @@ def add_options(parser: argparse.ArgumentParser, listener: str) -> None:
     parser.add_argument("--user", default=os.environ.get("MESHGATE_USER"), metavar="NAME",
                         help="log in; the password comes from $MESHGATE_PASSWORD or is asked for")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="PEM file with the authority of the node's certificate")
+    if listener == "console":
+        parser.add_argument("--context", default=os.environ.get("MESHGATE_CONTEXT"), metavar="NAME",
+                            help="a node that you have logged in to (meshgate login, meshgate contexts)")
     parser.set_defaults(listener=listener)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket. Through its folder: a path may be longer than an address can be (unix(7))."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+        finally:
+            os.close(folder)
 
 
 class Client:
     """One HTTP connection to a node, kept open between requests."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.url = _url(options)
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CommandError(f"{self.url} is not a URL such as http://127.0.0.1:{CONSOLE_PORT}")
-        try:
-            port = parts.port
-        except ValueError:
-            raise CommandError(f"{self.url} has no valid port") from None
-        self._prefix = parts.path.rstrip("/")
-        self._headers = _credentials(options)
-        self._connection = (
-            http.client.HTTPSConnection(parts.hostname, port, timeout=TIMEOUT_S, context=_tls(options.ca))
-            if parts.scheme == "https" else http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)
-        )
+        target = target_of(options) if options.listener == "console" else http_target(options)
+        self.url = target.shown
+        parts = urlsplit(target.url)
+        self._prefix = "" if target.socket is not None else parts.path.rstrip("/")
+        self._headers = {"Authorization": target.authorization} if target.authorization else {}
+        self._hint = f"meshgate login {target.url} --context {target.context}" if target.context else "use --user NAME"
+        self._connection = _connection(target, str(parts.hostname), parts.port)
+
+    def authorize(self, field: str) -> None:
+        """Send this Authorization with every request."""
+        self._headers["Authorization"] = field
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None,
@@ -72,7 +82,7 @@ class Client:
             self._connection.timeout = timeout_s
             self._connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
             response = self._connection.getresponse()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             raise CommandError(
                 f"nothing listens on {self.url}: is the node up? start it with `meshgate up`") from None
         except ssl.SSLCertVerificationError as error:
@@ -84,7 +94,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(f"{self.url}: {_describe(error)}") from error
         if response.status >= 400:
-            raise CommandError(_problem(response))
+            raise CommandError(_problem(response, self._hint))
         return response
 
     def json(self, path: str, method: str = "GET", body: bytes | None = None) -> object:
@@ -99,35 +109,12 @@ class Client:
         self._connection.close()
 
 
-def _url(options: argparse.Namespace) -> str:
-    if options.url:
-        return str(options.url) if "//" in options.url else f"http://{options.url}"
-    listener = options.listener
-    port = CONSOLE_PORT if listener == "console" else HTTP_PORT
-    if options.config is None:
-        return f"http://127.0.0.1:{port}"
-    try:
-        config = load_config(options.config)
-    except ConfigError as error:
-        raise CommandError(str(error)) from error
-    for name, settings in config.listeners.all():
-        if name == listener:
-            host, port = parse_bind(settings.bind)
-            shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("", "0.0.0.0") else host
-            return f"{'https' if settings.tls else 'http'}://{shown}:{port}"
-    raise CommandError(f"{options.config}: this node has no {listener} listener")
-
-
-def _credentials(options: argparse.Namespace) -> dict[str, str]:
-    if not options.user:
-        return {}
-    password = os.environ.get("MESHGATE_PASSWORD")
-    if password is None:
-        if not sys.stdin.isatty():
-            raise CommandError("set MESHGATE_PASSWORD, or run this in a terminal to be asked for the password")
-        password = getpass.getpass(f"password of {options.user}: ")
-    token = base64.b64encode(f"{options.user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {token}"}
+def _connection(target: Target, host: str, port: int | None) -> http.client.HTTPConnection:
+    if target.socket is not None:
+        return _UnixConnection(target.socket)
+    if target.url.startswith("https:"):
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=_tls(target.ca))
+    return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:
@@ -147,7 +134,7 @@ def _describe(error: Exception) -> str:
     return f"not an HTTP answer ({type(error).__name__})"
 
 
-def _problem(response: http.client.HTTPResponse) -> str:
+def _problem(response: http.client.HTTPResponse, hint: str) -> str:
     """The detail of a problem+json answer (RFC 9457), or the status line."""
     raw = response.read(65_536)
     try:
@@ -155,5 +142,5 @@ def _problem(response: http.client.HTTPResponse) -> str:
     except msgspec.DecodeError:
         detail = None
     if response.status == 401:
-        return f"{detail or 'login needed'} (use --user NAME)"
+        return f"{detail or 'login needed'} ({hint})"
     return str(detail) if detail else f"the node answered {response.status} {response.reason}"

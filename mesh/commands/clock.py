@@ -5,7 +5,8 @@ import argparse
 
 import msgspec
 
-from mesh.commands.client import Client, CommandError, add_options
+from mesh.commands.client import Client, add_options
+from mesh.commands.errors import CommandError
 from mesh.configuration.units import format_duration
 
 

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from mesh.commands.client import Client, CommandError, add_options
+from mesh.commands.client import Client, add_options
+from mesh.commands.errors import CommandError
 from mesh.configuration.units import parse_duration_ms
 from mesh.process.logs import one_line
 from routing.errors import TopicError

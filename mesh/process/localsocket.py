@@ -1,7 +1,7 @@
 """The Unix socket beside the console listener: who runs the node needs no password. See mesh/management/doors/local.py.
 
-The log's lock is held when it is opened, so a file that is left there belongs to a node that died. A data directory with
-a path longer than an address may be (108 bytes, unix(7)) is reached through /proc/self/fd.
+The log's lock is held when it is opened, so a file that is left there belongs to a node that died. A data directory
+with a path longer than an address may be (108 bytes, unix(7)) is reached through /proc/self/fd.
 """
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_who_runs_the_node_needs_no_password_at_its_socket(node: Node) -> None:
     over = Over(node, path)
     status, who = over.ask("GET", "/api/v1/whoami")
     assert status == 200 and who["user"].startswith("$local:") and who["may"]["manage"]
-    status, done = over.ask("POST", "/api/v1/clock/confirm", {"reason": "a look"})
+    status, _ = over.ask("POST", "/api/v1/clock/confirm", {"reason": "a look"})
     assert status == 200
     status, trail = over.ask("GET", "/api/v1/audit?filter=act=clock.confirm")
     assert trail["audit"][0]["user"] == who["user"] and trail["audit"][0]["address"] == f"process {os.getpid()}"
@@ -73,7 +73,8 @@ def test_a_socket_that_a_dead_node_left_is_taken_over_and_a_stop_takes_it_away(t
     assert path.exists()
     node.start()
     folder = os.open(node.data, os.O_PATH)
-    assert Over(node, Path(f"/proc/self/fd/{folder}/management.sock")).ask("GET", "/api/v1/whoami")[1]["user"] == "anonymous"
+    over = Over(node, Path(f"/proc/self/fd/{folder}/management.sock"))
+    assert over.ask("GET", "/api/v1/whoami")[1]["user"] == "anonymous"
     os.close(folder)
     assert node.stop() == 0
     assert not path.exists()

@@ -1,0 +1,8 @@
+"""What went wrong with a command, as the user reads it."""
+from __future__ import annotations
+
+from routing.errors import MeshgateError
+
+
+class CommandError(MeshgateError):
+    """What the user reads after "meshgate: "; exit code 1."""

@@ -1,0 +1,1 @@
+"""The management API as the dashboard uses it."""

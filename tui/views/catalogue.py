@@ -1,0 +1,57 @@
+"""Which view a command opens. The only place that knows them all."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tui.commands import TABLES, Command
+from tui.views.audit import Audit
+from tui.views.browse import Browse, Tail
+from tui.views.can_i import USAGE, CanI
+from tui.views.clients import Clients
+from tui.views.consumers import Consumers
+from tui.views.contexts import ContextsView
+from tui.views.denials import Denials
+from tui.views.details import Details
+from tui.views.help import Help
+from tui.views.links import Links
+from tui.views.listeners import Listeners
+from tui.views.map import Map
+from tui.views.nodes import Nodes
+from tui.views.policies import Policies
+from tui.views.pulse import Pulse
+from tui.views.streams import Streams
+from tui.views.table import TableView
+from tui.views.view import View
+from tui.views.webhooks import Webhooks
+
+TABLE_VIEWS: dict[str, type[TableView]] = {
+    view.NAME: view for view in (
+        Nodes, Links, Streams, Consumers, Clients, Webhooks, Policies, Denials, Audit, Listeners, ContextsView)
+}
+OTHERS: dict[str, Callable[[Command], View]] = {
+    "pulse": lambda command: Pulse(),
+    "map": lambda command: Map(),
+    "browse": lambda command: Browse(command.params),
+    "tail": lambda command: Tail(command.params),
+    "can-i": lambda command: CanI(command.rest),
+    "help": lambda command: Help(screens()),
+}
+
+
+def screens() -> dict[str, str]:
+    """Name → what it shows, in the order of the help."""
+    return {view.NAME: view.ABOUT for view in (Pulse, Map)} | {
+        name: view.ABOUT for name, view in TABLE_VIEWS.items()} | {
+        "browse": Browse.ABOUT, "tail": Tail.ABOUT, "can-i": f"{CanI.ABOUT} {USAGE}"}
+
+
+def view_for(command: Command) -> View:
+    """A new view."""
+    if command.key and command.name in TABLES:
+        return Details(command.name, command.key)
+    if command.name in TABLE_VIEWS:
+        view = TABLE_VIEWS[command.name](command.rest, command.params.get("sort", ""))
+        if command.params.get("after"):
+            view.after.append(command.params["after"])
+        return view
+    return OTHERS[command.name](command)

@@ -1,0 +1,15 @@
+"""The rules in force. `c` asks what they say about somebody."""
+from __future__ import annotations
+
+from tui.views.table import TableView
+from tui.widgets.columns import Column
+
+
+class Policies(TableView):
+    NAME = "policies"
+    TITLE = "Policies"
+    ABOUT = "Order never matters: deny beats allow, and nothing is allowed that no rule allows."
+    COLUMNS = (
+        Column("name", "Rule", "key", 0), Column("allow", "Allows", "list", 1), Column("deny", "Denies", "list", 1),
+        Column("to", "To", "list", 0), Column("topics", "Topics", "list", 1),
+    )

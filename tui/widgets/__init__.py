@@ -1,0 +1,1 @@
+"""What draws lines of characters."""
