@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 from textual.pilot import Pilot
 
-
 from tui.api.target import Target
 from tui.app import Dashboard
 
@@ -27,7 +26,8 @@ def link(node: str, state: str, **more: Any) -> dict[str, Any]:
 
 def consumer(name: str, lag: int = 0, **more: Any) -> dict[str, Any]:
     return {"name": name, "state": "behind" if lag else "current", "lag_events": lag, "lag_seconds": lag / 10,
-            "lag_state": "exact", "trend": "growing" if lag else None, "forecast": "never at this rate" if lag else None,
+            "lag_state": "exact", "trend": "growing" if lag else None,
+            "forecast": "never at this rate" if lag else None,
             "members": 1, "in_flight": 0, "redelivered": 0, "dead_lettered": 0, "mode": "shared", "user": "ana",
             "paused": False, "filters": ["plant/#"], **more}
 
@@ -38,7 +38,8 @@ def node_row(name: str, site: str, hops: int | None, links: list[tuple[str, str]
             "links": [{"node": other, "state": state, "rtt_ms": 2.9} for other, state in links]}
 
 
-def event(number: int, topic: str = "plant/graz/lamp", payload: str | None = '{"on": true}', **more: Any) -> dict[str, Any]:
+def event(number: int, topic: str = "plant/graz/lamp", payload: str | None = '{"on": true}',
+          **more: Any) -> dict[str, Any]:
     return {"id": f"events:0:{number}", "topic": topic, "time": f"2026-11-30T04:59:{number % 60:02}.000Z",
             "stream": "events", "partition": 0, "offset": number, "size_bytes": 12, "readable": True, "cut": False,
             "publisher": "ana", "payload": payload, "content_type": "application/json", **more}
@@ -89,8 +90,8 @@ def overview() -> dict[str, Any]:
         "verdict": "2 things need attention; the worst: the link to plant-lyon is blocked: connected, but nothing gets "
                    "through; 2 m 10 s wait.",
         "attention": ATTENTION,
-        "figures": {"events_in_s": 1_284.5, "lag_events": 6_000.0, "denied_s": 0.0, "dropped_s": 0.0, "connections": 42.0,
-                    "memory_bytes": 71_131_136.0},
+        "figures": {"events_in_s": 1_284.5, "lag_events": 6_000.0, "denied_s": 0.0, "dropped_s": 0.0,
+                    "connections": 42.0, "memory_bytes": 71_131_136.0},
         "sparks": {"events_in_s": [float(n % 9) for n in range(60)], "lag_events": [float(n) for n in range(60)],
                    "denied_s": [0.0] * 60, "dropped_s": [0.0] * 60},
         "totals": {"nodes": 3, "links": 2, "streams": 1, "consumers": 3, "retained": 17, "published": 88_140,
@@ -172,11 +173,12 @@ class FakeNode:
         if method != "GET":
             self.acts.append((method, path, json.loads(body)))
             if json.loads(body).get("dry_run"):
-                return web.json_response({"dry_run": True, "act": path, "target": "x", "members": 2, "lag_events": 6_000})
+                return web.json_response({"dry_run": True, "act": path, "members": 2, "lag_events": 6_000})
             return web.json_response({"audit": 13})
         if path in self.tables:
             return web.json_response(self._page(path, params))
-        found = {"overview": self.overview, "status": self.status, "whoami": self.whoami, "browse": self.browse}.get(path)
+        found = {"overview": self.overview, "status": self.status, "whoami": self.whoami,
+                 "browse": self.browse}.get(path)
         if path == "history":
             found = {"series": params["series"], "step_ms": 1_000, "values": [1.0, None, 3.0, 2.0]}
         return web.json_response(found if found is not None else {"detail": f"there is no {path}"},
@@ -184,7 +186,7 @@ class FakeNode:
 
     def _page(self, name: str, params: dict[str, str]) -> dict[str, Any]:
         """Filters and orders as the node does; whole pages only."""
-        from mesh.management.table import parse_query, select
+        from mesh.management.tables.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
                "listeners": "address"}.get(name, "name")
         page = select(self.tables[name], parse_query(params, key), key)

@@ -44,7 +44,8 @@ def test_a_file_that_others_can_read_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"current": 1, "contexts": {}}', '{"current": "", "contexts": []}',
-                                  '{"current": "", "contexts": {"a": {"url": 1}}}', '{"current": "", "contexts": {"a": 1}}',
+                                  '{"current": "", "contexts": {"a": {"url": 1}}}',
+                                  '{"current": "", "contexts": {"a": 1}}',
                                   "[" * 100_000])
 def test_a_damaged_file_is_one_line(text: str) -> None:
     contexts.save(Contexts())

@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from tui.text import clean, clean_lines, cut, fit, width_of, wrap
 
 HOSTILE = ["\x1b[2J\x1b[H", "a\rb", "a\nb", "\x9b31m", "\u202etxt.exe", "\u2066a\u2069", "\u200bhidden\ufeff", "\x07",
-           "\u2028next", "👨\u200d👩\u200d👧", "🇦🇹", "e" + "\u0301" * 40, "\ud800", "\U000e0041", "\ue000", "שלום", "日本語"]
+           "\u2028next", "👨\u200d👩\u200d👧", "🇦🇹", "e" + "\u0301" * 40,
+           "\ud800", "\U000e0041", "\ue000", "שלום", "日本語"]
 
 
 def moves(char: str) -> bool:
