@@ -22,6 +22,7 @@ from mesh.management.doors.guard import Guard, Rights
 from mesh.management.figures.tail import Tail
 from mesh.management.journey.journey import Journeys
 from mesh.management.mesh_api import MeshApi
+from mesh.management.openapi import document
 from mesh.management.reads import Reads
 from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
@@ -53,6 +54,7 @@ class Api:
         self.acts = acts = Acts(audit)
         self.tables = tables = Tables(resources(node, sampler, audit, sessions), node.router.clock_s)
         self._node = node
+        self._document: Values = {}
         self.asking = Asking(node, self._action_for_others, self._serve)
         self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
         journeys = Journeys(node, self.collector)
@@ -80,6 +82,9 @@ class Api:
             add(hdrs.METH_GET, resource.name, self._table_handler(resource), resource.action)
         add(hdrs.METH_GET, "stream", self.stream, Action.VIEW)
         add(hdrs.METH_GET, "tail", self.tail, Action.VIEW)
+        self._document = document(
+            self._node.version, self.tables.resources.values(), self.endpoints.values(), prefix)
+        add(hdrs.METH_GET, "openapi.json", self.openapi, Action.VIEW)
         for endpoint in self.endpoints.values():
             path = endpoint.path.replace("}", ":.+}")           # a name may have slashes in it
             add(endpoint.method, path, self._handler(endpoint), endpoint.action)
@@ -183,6 +188,9 @@ class Api:
             return await self.endpoints[method, path].answer(call)
         except QueryError as error:
             raise Problem(400, "query-invalid", str(error)) from error
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return json_answer(self._document)
 
     # -- live -------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ ASKS_PER_S: Final = 20.0            # of one neighbour
 ASKS_BURST: Final = 100.0
 GRANTS: Final = {"view": (Action.VIEW,), "operate": (Action.VIEW, Action.OPERATE)}
 
+KINDS: Final = {400: "query-invalid", 403: "not-authorized", 404: "not-found", 409: "conflict", 503: "busy"}
+
 Serve = Callable[[str, str, Call], Awaitable[Values]]
 
 
@@ -94,7 +96,8 @@ class Asking:
         except BadAsk:
             raise NoAnswer("no answer") from None
         if answer.status >= 400:
-            raise Problem(answer.status, "refused", f"{to}: {str(values.get('detail', 'refused'))[:500]}")
+            detail = str(values.get("detail", "refused"))[:500]
+            raise Problem(answer.status, KINDS.get(answer.status, "refused"), f"{to}: {detail}")
         return values
 
     # -- in ---------------------------------------------------------------------------------------------------
