@@ -11,7 +11,6 @@ them. The server comes with make(). Everything here is called on the event loop'
 """
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,13 +22,15 @@ from routing.errors import Refusal
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
+    import asyncio
+
     from protocols.redrive import Redrives
     from routing.replies import Replies
     from routing.router import Router
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 ClientRow: TypeAlias = Mapping[str, str | int | bool | None]
-SocketFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
+SocketFactory: TypeAlias = "Callable[[], asyncio.BaseProtocol]"
 
 
 class Authenticator(Protocol):

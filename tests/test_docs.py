@@ -24,7 +24,7 @@ from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
-from protocols.rest.cors import CorsSettings
+from protocols.rest.cors_settings import CorsSettings
 from protocols.rest.ratelimit import RateLimit
 from routing.consumers.push import StrictPush
 from routing.rights.policy import Rule

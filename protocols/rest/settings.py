@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocols.rest.cors import CorsSettings
+from protocols.rest.cors_settings import CorsSettings
 from protocols.rest.ratelimit import RateLimit
 
 

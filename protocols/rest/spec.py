@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protocols.rest.cors import check_cors
+from protocols.rest.cors_settings import check_cors
 from protocols.rest.ratelimit import check_rate_limits
 from protocols.rest.settings import RestSettings
 from protocols.server import Parts, ProtocolServer, ProtocolSpec

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from mesh.identity.users import hash_password
 from tests.support.certificates import Certificates
-from tests.support.node import COMMAND, Node, meshgate
+from tests.support.node import COMMAND, ROOT, Node, meshgate
 from tests.support.ports import free_port
 from tests.support.rawmqtt import open_mqtt
 from tests.support.wait import wait_until
@@ -175,3 +176,11 @@ def test_log_verify_and_dump(tmp_path: Path) -> None:
     done = meshgate("log", "verify", str(node.data))
     assert done.returncode == 1 and b"damage" in done.stdout
     assert "no such directory" in fails("log", "verify", str(tmp_path / "nothing"))
+
+
+def test_a_command_imports_what_it_needs_and_no_more():
+    """aiohttp alone costs as much as all the rest of a start: who asks for a version does not wait for it."""
+    code = ("import sys; import mesh.cli, mesh.configuration.config; "
+            "print([name for name in ('aiohttp', 'jwt', 'jinja2', 'kio') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT, timeout=60)
+    assert done.stdout.decode().strip() == "[]"

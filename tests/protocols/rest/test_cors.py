@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.rest.cors import CorsSettings, check_cors
+from protocols.rest.cors_settings import CorsSettings, check_cors
 from protocols.rest.settings import RestSettings
 
 from .sse_client import Sse

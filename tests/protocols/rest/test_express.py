@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from protocols.rest.cors import CorsSettings
+from protocols.rest.cors_settings import CorsSettings
 from protocols.rest.http.answer import Places
 from protocols.rest.ratelimit import RateLimit
 from protocols.rest.settings import RestSettings
