@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-STATE_STREAM = "_state"
+STATE_STREAM = "$state"
 SCAN_STEP = 10_000
 VALUE_BYTES_MAX = 4 * 1024 * 1024       # of one value; what grows with what a client does is stored in parts
 RETRY_S = 1.0                           # between two attempts to store what was refused

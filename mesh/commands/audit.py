@@ -56,7 +56,7 @@ def run_verify(options: argparse.Namespace) -> int:
     from routing.log.recovery.inspect import payloads
 
     path = options.path
-    stream = path / "streams" / "_audit"
+    stream = path / "streams" / "%24audit"
     count, broken = verify(payloads(stream if stream.is_dir() else path))
     if broken is not None:
         print(f"{count} records hold; broken at record {broken.offset}: {broken.what}")

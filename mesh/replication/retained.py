@@ -28,7 +28,7 @@ from mesh.replication.settings import ReplicationSettings
 from routing.errors import TopicError
 from routing.event import Event, OriginPartition
 from routing.fairness.steps import in_steps
-from routing.retained.retained import MERGE_STEP, RETAINED_STREAM, is_expired
+from routing.retained.retained import MERGE_STEP, RETAINED_ORIGIN, is_expired
 from routing.retained.topic_index import key_of
 from routing.topic import check_filter, filter_matches
 
@@ -153,7 +153,7 @@ class RetainedIntake:
         """Ask a node for its retained events under a filter (in its own terms)."""
         if (node, pattern) in self._questions:
             return
-        origin = self._router.origins.of(node, epoch, RETAINED_STREAM, 0)
+        origin = self._router.origins.of(node, epoch, RETAINED_ORIGIN, 0)
         question = self._questions[node, pattern] = _Question(
             origin, pattern, self._rng.getrandbits(63), self._router.retained.end, self._clock_s() + HELD_S)
         self._waiting.setdefault(node, deque()).append(question)

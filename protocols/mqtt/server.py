@@ -52,7 +52,7 @@ from routing.cursors.cursor import Delivery
 from routing.errors import TopicError
 from routing.event import Event
 from routing.fairness.steps import in_steps
-from routing.retained.retained import RETAINED_STREAM
+from routing.retained.retained import RETAINED_NAMES
 from routing.rights.policy import Identity
 from routing.router import Router
 from routing.ticket import Ticket
@@ -540,11 +540,11 @@ class MqttServer:
                 event = self._event_at(entry.stream, entry.partition, entry.offset)
                 if event is not None:
                     plan = session.subscriptions.plan(event.topic) or Plan(2, False, b"")
-                    keeps_retain = entry.stream == RETAINED_STREAM or plan.retain_as_published
+                    keeps_retain = entry.stream in RETAINED_NAMES or plan.retain_as_published
                     session.owned[entry.packet_id] = Delivery(event), Plan(entry.qos, keeps_retain, plan.id_bytes)
 
     def _event_at(self, stream_name: str, index: int, offset: int) -> Event | None:
-        if stream_name == RETAINED_STREAM:
+        if stream_name in RETAINED_NAMES:
             return self.router.retained.event_at(offset)
         stream = self.router.streams.by_name.get(stream_name)
         return stream.partitions[index].event(offset) if stream is not None else None

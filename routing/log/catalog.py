@@ -38,6 +38,11 @@ EPOCH_CHARACTERS = 16
 T = TypeVar("T")
 
 
+# Streams of the node itself, as directories: until 2026-12 their names began with _, which are clients' own now.
+RENAMED = {"_state": "%24state", "_retained": "%24retained", "_audit": "%24audit"}
+_FORMER = {new: old for old, new in RENAMED.items()}
+
+
 class Bounds(msgspec.Struct, frozen=True, array_like=True):
     """start: the first offset that is kept.  reached: where the last segment begins, or one after it."""
 
@@ -67,6 +72,10 @@ class Catalog:
         known = read_checked(fs, root / CATALOG, CatalogNote)
         self._streams: dict[str, list[Bounds | None]] = {} if known is None else known.streams
         self.has_changed = known is None        # since the catalog was written
+        for old, new in RENAMED.items():
+            if old in self._streams and new not in self._streams:
+                self._streams[new] = self._streams.pop(old)
+                self.has_changed = True
         self.epoch = self._find_epoch(None if known is None else known.epoch)
 
     def _find_epoch(self, known: str | None) -> str:
@@ -113,7 +122,7 @@ class Catalog:
         listed = rows[index] if index < len(rows) else None
         if note is None:
             return listed
-        if (note.epoch, note.stream, note.partition) != (self.epoch, stream, index):
+        if note.epoch != self.epoch or note.stream not in (stream, _FORMER.get(stream)) or note.partition != index:
             raise StorageError(
                 f"{directory / PARTITION}: this directory is partition {note.partition} of stream {note.stream} of "
                 f"the log {note.epoch}, and not partition {index} of stream {stream} of the log {self.epoch}. Put it "
@@ -159,6 +168,16 @@ class Catalog:
         self.has_changed = False
         line = msgspec.json.encode(CatalogNote(self.epoch, self._streams))
         return lambda: write_checked(self._fs, self._root / CATALOG, line, durable=True)
+
+
+def rename_internal(fs: FileSystem, root: Path) -> None:
+    """Give the streams of the node itself the names that they have now. Once; a crash in between does no harm."""
+    streams = root / "streams"
+    for old, new in RENAMED.items():
+        if fs.exists(streams / old) and not fs.exists(streams / new):
+            fs.rename(streams / old, streams / new)
+            fs.sync_directory(streams)
+            log.info("%s is %s from now on", streams / old, new)
 
 
 def read_epoch(fs: FileSystem, path: Path) -> str | None:

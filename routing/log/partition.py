@@ -124,6 +124,7 @@ class Partition:
         self.stream = settings.name
         self.index = index
         self.origin_name = settings.name                # of its stream, as other nodes know it
+        self.is_internal = settings.name.startswith("$") and not settings.capture      # of the node itself
         self.settings = settings
         self.segments = segments
         self.high_watermark = segments[-1].next_offset  # one past the last committed record
@@ -278,7 +279,7 @@ class Partition:
                 return self._full
             self._full = None
         full = self._owner.pending_bytes > self._owner.pending_bytes_max
-        return _OVERLOADED if full and not self.stream.startswith("_") else None     # the node's own state always may
+        return _OVERLOADED if full and not self.is_internal else None      # the node's own state always may
 
     def _queued(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         self.next_offset = end_offset

@@ -19,7 +19,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
-from routing.log.catalog import Bounds, Catalog
+from routing.log.catalog import Bounds, Catalog, rename_internal
 from routing.log.committing.gather import Gather
 from routing.log.committing.pace import Pace
 from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
@@ -118,6 +118,7 @@ class LocalStore:
         try:
             self._fs.make_directory(root)
             self._lock = self._fs.lock(root / "lock")
+            rename_internal(self._fs, root)
             self._catalog = Catalog(self._fs, root)
             self.epoch = self._catalog.epoch
         except OSError as error:

@@ -33,10 +33,12 @@ from routing.ticket import Ticket
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
-RETAINED_STREAM = "_retained"
+RETAINED_STREAM = "$retained"
+RETAINED_ORIGIN = "_retained"       # what nodes call it among each other, and in what they have stored of it
 SCAN_STEP = 10_000
 WRITTEN_AGAIN_MAX = 1_000       # copies per try
 _NEVER = 1 << 62
+RETAINED_NAMES = (RETAINED_STREAM, RETAINED_ORIGIN)      # in what sessions have stored, now and earlier
 MERGE_STEP = 200                # retained events of another node between two turns of the loop, some 4 ms
 
 
@@ -312,7 +314,7 @@ class RetainedEvents:
 
 def is_merged(event: Event) -> bool:
     """It came by a snapshot of another node, so nobody here has got it live."""
-    return event.origin is not None and event.origin.stream == RETAINED_STREAM
+    return event.origin is not None and event.origin.stream == RETAINED_ORIGIN
 
 
 def is_expired(event: Event, now_ms: int) -> bool:

@@ -31,7 +31,7 @@ class LogReader:
     def poll(self) -> list[Stored]:
         found: list[Stored] = []
         for folder in sorted(self._streams.iterdir()) if self._streams.exists() else ():
-            if folder.name.startswith("_"):                     # internal: positions, consumers, retained events
+            if folder.name.startswith("%24"):                   # internal: positions, consumers, retained events
                 continue
             for partition in sorted(folder.iterdir()):
                 if partition.name.isdigit():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from routing.errors import Refusal
     from routing.router import Router
 
-STREAM: Final = "_audit"
+STREAM: Final = "$audit"
 TEXT_CHARACTERS_MAX: Final = 500        # of a reason or target; the rest is cut
 LISTED_MAX: Final = 10_000              # records that the table shows, the newest
 SCAN_STEP: Final = 512

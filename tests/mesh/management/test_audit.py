@@ -67,7 +67,7 @@ def test_acts_are_on_record_before_they_are_done_and_the_chain_outlives_a_kill(t
     shutil.copytree(node.data, copy)
     done = meshgate("audit", "verify", str(copy))
     assert (done.returncode, done.stdout.decode().split(":")[0]) == (0, "3 records hold")
-    log, = (copy / "streams" / "_audit" / "0").glob("*.log")
+    log, = (copy / "streams" / "%24audit" / "0").glob("*.log")
     raw = log.read_bytes()
     assert raw.count(b"to resume") == 1
     log.write_bytes(raw.replace(b"to resume", b"to forget"))

@@ -175,7 +175,7 @@ class Scenario:
 
         def settled() -> bool:
             now = [partition.end_offset for node in self.nodes for partition in node.store.partitions
-                   if not partition.stream.startswith("_")]
+                   if not partition.is_internal]
             if now != last[0]:
                 last[:] = [now, self.world.now_s]
             return self.world.now_s - last[1] >= SETTLE_S

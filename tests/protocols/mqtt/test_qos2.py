@@ -295,7 +295,7 @@ def test_the_place_of_an_id_is_durable_before_the_publish_goes_out(broker):
         broker.queue.popleft()()
         if reader.channel.sent:
             key = "mqtt/qos2/r"
-            (partition,) = (part for part in broker.store.partitions if part.stream == "_state")
+            (partition,) = (part for part in broker.store.partitions if part.stream == "$state")
             scan = partition.scan(partition.start_offset, key.__eq__, max_events=100, max_scanned=1000)
             seen_in_log = scan.events
             break

@@ -352,7 +352,7 @@ def test_a_retained_copy_that_a_crash_took_is_found_in_its_stream(tmp_path):
     desk.batch(1, retain=True)
     desk.batch(8)
     desk.close()
-    for file in (tmp_path / "streams" / "_retained" / "0").iterdir():
+    for file in (tmp_path / "streams" / "%24retained" / "0").iterdir():
         file.unlink()
     again = Destination(tmp_path)
     assert shown(again) == {"t/1": b"1"}

@@ -29,7 +29,7 @@ def desk(tmp_path, disk, faults):
     desk.close()
 
 
-def fail(faults, code, count=-1, stream="_retained"):
+def fail(faults, code, count=-1, stream="%24retained"):
     """Writes of the retained copy fail, -1: all from now on."""
     faults.fail("pwrite", code=code, count=count, stream=stream)
 

@@ -42,3 +42,37 @@ def test_a_directory_of_2026_11_is_served_whole(tmp_path, name):
     desk.store.maintain(desk.now_ms)
     assert events.start_offset > 0
     desk.close()
+
+
+def test_the_nodes_own_streams_get_their_new_names_and_keep_what_is_in_them(tmp_path):
+    """Until 2026-12 their names began with an underscore, which belongs to clients now."""
+    import json
+
+    from routing.log.catalog import RENAMED, read_checked, write_checked
+    from routing.log.fs import RealFileSystem
+    from tests.support.routing import Desk
+
+    desk = Desk(tmp_path)
+    desk.router.state.put("x", b"1")
+    desk.run()
+    desk.close()
+    fs, streams = RealFileSystem(), tmp_path / "streams"
+    catalog = read_checked(fs, tmp_path / "catalog", dict)
+    for old, new in RENAMED.items():
+        if (streams / new).exists():
+            (streams / new).rename(streams / old)
+            note = read_checked(fs, streams / old / "0" / "partition", dict)
+            write_checked(fs, streams / old / "0" / "partition", json.dumps({**note, "stream": old}).encode(),
+                          durable=False)
+            catalog["streams"][old] = catalog["streams"].pop(new)
+    write_checked(fs, tmp_path / "catalog", json.dumps(catalog).encode(), durable=False)
+    again = Desk(tmp_path)
+    assert again.router.state.get("x") == b"1" and not list(streams.glob("_*")) and not again.store.missing()
+    again.router.lifecycle.create(StreamSettings("_state", ("_state",)))
+    again.run()
+    again.publish("_state")
+    again.close()
+    once_more = Desk(tmp_path)
+    assert once_more.router.state.get("x") == b"1"
+    assert once_more.router.streams.by_name["_state"].partitions[0].end_offset == 1
+    once_more.close()
