@@ -30,7 +30,16 @@ from routing.log.records.batch import (
     varint,
 )
 from routing.log.records.encode import Entry, encode_headers
-from routing.log.records.fields import ORIGIN, ORIGIN_OFFSET, Fields, RawHeader, event_headers, read_fields
+from routing.log.records.fields import (
+    NULL_KEY,
+    NULL_PAYLOAD,
+    ORIGIN,
+    ORIGIN_OFFSET,
+    Fields,
+    RawHeader,
+    event_headers,
+    read_fields,
+)
 from routing.topic import check_topic
 
 EVENTS_MAX: Final = 2_000       # of one batch
@@ -146,9 +155,19 @@ def _record(event: Event, offset_delta: int, timestamp_delta: int) -> bytes:
     payload = event.payload
     body = b"".join((
         b"\0", varint(timestamp_delta), varint(offset_delta), varint(len(key)), key, varint(len(payload)), payload,
-        encode_headers(event_headers(event)),
+        encode_headers(event_headers(event) if event.properties is None else _headers(event, event.properties)),
     ))
     return varint(len(body)) + body
+
+
+def _headers(event: Event, properties: Properties) -> list[RawHeader]:
+    """With what a null would say: an older node takes no null, and keeps these as headers."""
+    headers = event_headers(event)
+    if properties.null_key and event.key is None:
+        headers.append((NULL_KEY, b"1"))
+    if properties.null_payload and not event.payload:
+        headers.append((NULL_PAYLOAD, b"1"))
+    return headers
 
 
 # What records with the same header bytes share: topic, its bytes, their count times two, QoS, publisher, headers,

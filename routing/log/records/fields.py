@@ -28,6 +28,8 @@ DEDUPE_ID = b"meshgate-dedupe-id"
 PRIORITY = b"meshgate-priority"
 PAYLOAD_IS_TEXT = b"meshgate-payload-is-text"
 MQTT_ID = b"meshgate-mqtt-id"
+NULL_KEY = b"meshgate-null-key"                 # between nodes only: on disk a null is a null
+NULL_PAYLOAD = b"meshgate-null-payload"
 DEAD_LETTER = b"meshgate-dead-letter"           # JSON: [consumer, topic of the original, place, history]
 NATIVE = b"meshgate-native"                     # <kind>, a zero byte, the message as that protocol wrote it
 ORIGIN = b"meshgate-origin"                     # events of other nodes: <node>/<epoch>/<stream>/<partition>[!<flow>] …
@@ -255,6 +257,8 @@ _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     PRIORITY: ("priority", _number),
     PAYLOAD_IS_TEXT: ("payload_is_text", lambda value: True if value == b"1" else None),
     MQTT_ID: ("mqtt_packet_id", _number),
+    NULL_KEY: ("null_key", lambda value: True if value == b"1" else None),
+    NULL_PAYLOAD: ("null_payload", lambda value: True if value == b"1" else None),
     DEAD_LETTER: ("dead_letter", _dead_letter),
     NATIVE: ("native", _native),
 }

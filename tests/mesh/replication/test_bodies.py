@@ -61,6 +61,15 @@ def test_an_encoder_is_reused_across_topics_publishers_and_sizes():
         same(decode(encoder.encode(sent)), sent)
 
 
+def test_no_key_and_no_payload_are_told_from_empty_ones():
+    both = Properties(null_key=True, null_payload=True, content_type="text/plain")
+    kinds = [(b"x", None, Properties(null_key=True)), (b"", b"k", Properties(null_payload=True)), (b"", b"", None),
+             (b"", None, both)]
+    sent = [event(offset, payload=payload, key=key, properties=properties)
+            for offset, (payload, key, properties) in enumerate(kinds)]
+    same(decode(BodyEncoder().encode(sent), 0, 4), sent)
+
+
 def test_a_packet_id_stays_at_home():
     """It means something between that client and its own node only: QoS 2 would take it for a repeat elsewhere."""
     sent = event(5, properties=Properties(mqtt_packet_id=7, priority=3))
