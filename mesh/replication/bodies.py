@@ -15,6 +15,7 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
+from mesh.replication.caches import CacheMemory
 from mesh.replication.filters import Selection, Spans
 from mesh.replication.messages import TIME_MAX_MS
 from routing.errors import TopicError
@@ -49,7 +50,9 @@ NUMBER_MAX: Final = 1 << 64     # of a header: what every protocol can say
 TEXT_MAX: Final = 65_535        # characters of a publisher's name
 DELTA_MAX: Final = 8192         # an offset delta has two bytes at most
 RECORD_BYTES_MIN: Final = 8     # no record is shorter, so a count can be checked before it is believed
-_ENTRIES_MAX: Final = 16_384    # distinct (topic, qos, publisher) of one encoder, header bytes of one decoder
+SEEN_BYTES_MAX: Final = 512     # of header bytes whose meaning is remembered
+SHARED_BYTES: Final = 400       # of memory for what is remembered, beside its texts
+_ENTRIES_MAX: Final = 16_384    # distinct (topic, qos, publisher) of one encoder
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))        # attributes and a timestamp delta of one byte
 _HEAD = cast(Callable[[bytes, int], tuple[int, int, int, int, int]], struct.Struct("BBxBBB").unpack_from)
 
@@ -178,17 +181,28 @@ Shared: TypeAlias = tuple[str, bytes, int, int, str, Headers, Properties | None,
 class BodyDecoder:
     """Reads the bodies of one flow for one selection."""
 
-    __slots__ = ("_flow", "_origin", "_prefix", "_seen", "_selection")
+    __slots__ = ("_flow", "_memory", "_origin", "_prefix", "_seen", "_selection")
 
     def __init__(
         self, origin: OriginPartition | None, flow: int, selection: Selection | None, prefix: str = "",
+        memory: CacheMemory | None = None,
     ) -> None:
-        """selection: what was asked for; anything else is refused. None: no matter. prefix: put before every topic."""
+        """selection: what was asked for; anything else is refused. None: no matter. prefix: put before every topic.
+        memory: as that of Selection.
+        """
         self._origin = origin
         self._flow = flow
         self._selection = selection
         self._prefix = prefix
+        self._memory = memory or CacheMemory()
         self._seen: dict[bytes, Shared] = {}
+
+    def let_go(self) -> None:
+        """Forget what is cached, the selection's too."""
+        self._memory.forget(self._seen)
+        self._seen.clear()
+        if self._selection is not None:
+            self._selection.let_go()
 
     def decode(self, body: bytes, start: int, stop: int) -> list[Event]:
         """The events of a body, whose offsets rise within start ≤ offset < stop. Raises BadBody."""
@@ -292,9 +306,8 @@ class BodyDecoder:
             local, topic_bytes, len(topic_bytes) << 1, fields.qos, fields.publisher, fields.headers,
             fields.properties, fields.retain, low, high, spans,
         )
-        if len(header_part) <= 512:
-            if len(self._seen) >= _ENTRIES_MAX:
-                self._seen.clear()
+        if len(header_part) <= SEEN_BYTES_MAX:
+            self._memory.keep(self._seen, 4 * len(header_part) + SHARED_BYTES)
             self._seen[header_part] = shared
         return shared
 

@@ -61,7 +61,7 @@ class Flow:
         self.origin = origin
         self.number = number
         self.state = State.OPENING
-        self.filters = FlowFilters(origin, number, asks or [], excludes or [])
+        self.filters = FlowFilters(origin, number, asks or [], excludes or [], intake.caches)
         self.expected = 0                       # RUNNING: next offset to take
         self.floor = 0
         self.end = 0                            # of the origin's partition, as last heard
@@ -149,6 +149,7 @@ class Flow:
         if self.state not in (State.CLOSED, State.OPENING):
             self._intake.send(self.origin.node, Close(self._token, forget), PRIORITY_GOSSIP)
         self.state = State.CLOSED
+        self.filters.let_go()
         self._held.clear()
         self._later.clear()
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mesh.replication.caches import CacheMemory
 from mesh.replication.messages import OPEN, Want
 from routing.filter_trie import FilterTrie
-from routing.topic import filter_covers, filter_matches, filters_intersect
+from routing.topic import KEPT_CHARS_MAX, filter_covers, filter_matches, filters_intersect
 
 END = 1 << 62                   # stands for "no end" where intervals are compared
-TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afresh
+ANSWER_BYTES = 240              # of an answer beside its topic
 
 Span = tuple[int, int]          # from, to (exclusive)
 Spans = tuple[Span, ...]        # sorted, apart from each other
@@ -32,14 +33,23 @@ def stop_of(want: Want) -> int:
 class Selection:
     """Wants that are all resolved (since ≥ 0) less excludes, of topics that every list in `only` allows."""
 
-    __slots__ = ("_answers", "_except", "_wants", "excludes", "only", "wants")
+    __slots__ = ("_answers", "_except", "_first", "_is_open", "_memory", "_steady_from", "_stop", "_wants", "excludes",
+                 "only", "wants")
 
     def __init__(self, wants: Sequence[Want], excludes: Sequence[Want] = (),
-                 only: Iterable[Sequence[str]] = ()) -> None:
+                 only: Iterable[Sequence[str]] = (), memory: CacheMemory | None = None) -> None:
+        """memory: shared by the caches of many; let_go() when this one is not used any more."""
         self.wants = tuple(wants)
         self.excludes = tuple(excludes)
         self.only = tuple(tuple(patterns) for patterns in only)
+        self._memory = memory or CacheMemory()
         self._answers: dict[str, Spans] = {}
+        edges = [want.since for want in (*self.wants, *self.excludes)]
+        edges += [want.until for want in (*self.wants, *self.excludes) if want.until != OPEN]
+        self._steady_from = max(edges, default=0)
+        self._first = min((want.since for want in self.wants), default=END)
+        self._is_open = all(want.until == OPEN for want in self.wants)
+        self._stop = max((stop_of(want) for want in self.wants), default=0)
         self._wants, self._except = FilterTrie(), FilterTrie()
         for trie, entries in ((self._wants, self.wants), (self._except, self.excludes)):
             for want in entries:
@@ -49,10 +59,16 @@ class Selection:
         """The offsets for which the topic is wanted."""
         found = self._answers.get(topic)
         if found is None:
-            if len(self._answers) >= TOPICS_CACHED:
-                self._answers.clear()
-            found = self._answers[topic] = self._spans(topic)
+            found = self._spans(topic)
+            if len(topic) <= KEPT_CHARS_MAX:
+                self._memory.keep(self._answers, len(topic) + ANSWER_BYTES)
+                self._answers[topic] = found
         return found
+
+    def let_go(self) -> None:
+        """Forget what is cached."""
+        self._memory.forget(self._answers)
+        self._answers.clear()
 
     def _spans(self, topic: str) -> Spans:
         for patterns in self.only:
@@ -73,6 +89,8 @@ class Selection:
 
     def next_from(self, offset: int) -> int:
         """The first offset at or after `offset` that some want reaches; END when there is none."""
+        if self._is_open:                       # most are: no look at thousands of wants for each commit
+            return max(self._first, offset)
         found = END
         for want in self.wants:
             if stop_of(want) > offset:
@@ -81,13 +99,11 @@ class Selection:
 
     def stop(self) -> int:
         """Nothing is wanted from here on; END: there is no such offset."""
-        return max((stop_of(want) for want in self.wants), default=0)
+        return self._stop
 
     def steady_from(self) -> int:
         """Beyond this offset the answer depends on the topic alone, if nothing has an end there."""
-        edges = [want.since for want in (*self.wants, *self.excludes)]
-        edges += [want.until for want in (*self.wants, *self.excludes) if want.until != OPEN]
-        return max(edges, default=0)
+        return self._steady_from
 
 
 def union(spans: Iterable[Span]) -> Spans:

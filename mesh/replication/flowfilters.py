@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from mesh.replication.bodies import BodyDecoder
+from mesh.replication.caches import CacheMemory
 from mesh.replication.filters import History, Selection
 from mesh.replication.messages import BY_TIME, Batch, Want
 from routing.event import Event, OriginPartition
@@ -43,8 +44,9 @@ def is_earlier(want: Want, asked: Want) -> bool:
 class FlowFilters:
     """Owned by its Flow. floor and expected: of the flow, at the time of the call."""
 
-    def __init__(self, origin: OriginPartition, number: int, asks: list[Want], excludes: list[Want]) -> None:
-        """asks: of a back-fill, where they are fixed and have an end."""
+    def __init__(self, origin: OriginPartition, number: int, asks: list[Want], excludes: list[Want],
+                 memory: CacheMemory) -> None:
+        """asks: of a back-fill, where they are fixed and have an end. memory: of the caches of all flows."""
         self.history = History()
         self.excludes = excludes
         self.only: tuple[str, ...] = ()
@@ -56,8 +58,9 @@ class FlowFilters:
         self._asks = {want.filter: Ask(want, 1) for want in asks}
         self._fresh: dict[str, Fresh] = {}
         self._gone: list[tuple[int, Want]] = []         # (version without it, want): batches under way may have it
-        self._selection = Selection(())
-        self._decoder = BodyDecoder(origin, number, self._selection)
+        self._memory = memory
+        self._selection = Selection((), memory=memory)
+        self._decoder = BodyDecoder(origin, number, self._selection, memory=memory)
 
     @property
     def has_asks(self) -> bool:
@@ -124,10 +127,16 @@ class FlowFilters:
 
     def rebuild(self, floor: int) -> None:
         """After any change: what is wanted, and what may come."""
+        self.let_go()
         wants = self.history.counting(floor)
-        self._selection = Selection(wants, self.excludes, (self.only,) if self.only else ())
-        asked = Selection([*wants, *(want for _, want in self._gone)], self.excludes)
-        self._decoder = BodyDecoder(self._origin, self._number, asked, self._prefix)
+        self._selection = Selection(wants, self.excludes, (self.only,) if self.only else (), self._memory)
+        asked = Selection([*wants, *(want for _, want in self._gone)], self.excludes, memory=self._memory)
+        self._decoder = BodyDecoder(self._origin, self._number, asked, self._prefix, self._memory)
+
+    def let_go(self) -> None:
+        """Forget what is cached."""
+        self._selection.let_go()
+        self._decoder.let_go()
 
     # -- batches ----------------------------------------------------------------------------------------------
 

@@ -34,6 +34,11 @@ STORE_S: Final = 1.0
 SEEN_STEP_MS: Final = 60_000    # how exactly it is stored when a node was last heard
 SILENT_S: Final = 600.0         # many times the keep-alive of a flow
 DESTINATIONS_MAX: Final = 4_096
+NOWHERE: Final = 1 << 62        # above all offsets
+FLOWS_MAX: Final = 4_096        # of one destination: some for each partition
+FILTERS_BYTES_MAX: Final = 512 * 1024   # of the filters of one destination, as they are stored
+ALL_FILTERS_BYTES_MAX: Final = 8 * 1024 * 1024      # of all destinations
+AWAY_BYTES_MAX: Final = 4 * 1024   # of a flow's filters, for them to stay in memory while nobody pulls it
 
 Place = tuple[str, int, int]    # stream, partition, flow
 
@@ -52,12 +57,14 @@ class Filters(msgspec.Struct, array_like=True):
 class Held:
     """One flow of a destination: where it stands, and what it wants."""
 
-    __slots__ = ("confirmed", "heard_s", "selection")
+    __slots__ = ("confirmed", "filters_bytes", "heard_s", "selection", "taken")
 
-    def __init__(self, confirmed: int, selection: Selection, heard_s: float) -> None:
+    def __init__(self, confirmed: int, selection: Selection, heard_s: float, filters_bytes: int) -> None:
         self.confirmed = confirmed
         self.selection = selection
         self.heard_s = heard_s
+        self.filters_bytes = filters_bytes      # as they are stored
+        self.taken: Selection | None = None     # that of the outlet, when it was looked at
 
 
 class Destination:
@@ -68,6 +75,7 @@ class Destination:
         self.seen_ms = seen_ms
         self.stored_seen_ms = 0
         self.flows: dict[Place, Held] = {}
+        self.filters_bytes = 0                  # of all flows, as they are stored
         self.dirty = False
         self.here_since_s: float | None = None  # monotonic; None: it cannot be reached
         self.spilled = 0                        # offsets removed before it had them, by bounds of ours
@@ -87,6 +95,8 @@ class Hold:
         self._steady_ms = router.steady_ms      # what is kept for a node goes by time in which it could have come
         self._limits = limits
         self._due_s = 0.0
+        self._filters_bytes = 0
+        self._everything = Selection((Want("#", 0),))
         self._restore()
 
     # -- what destinations say --------------------------------------------------------------------------------
@@ -102,20 +112,50 @@ class Hold:
         place = outlet.partition.origin_name, outlet.partition.index, outlet.flow
         held = destination.flows.get(place)
         if held is None:
-            held = destination.flows[place] = Held(-1, Selection(()), 0.0)
+            if len(destination.flows) >= FLOWS_MAX:
+                return
+            held = destination.flows[place] = Held(-1, Selection(()), 0.0, 0)
         held.heard_s = self._clock_s()
-        if held.selection is not outlet.selection:
-            held.selection = outlet.selection
-            self._router.state.put(_filters_key(outlet.node, place), msgspec.msgpack.encode(Filters(
-                list(outlet.selection.wants), list(outlet.selection.excludes), outlet.selection.only)))
+        if held.taken is not outlet.selection:
+            self._take_filters(destination, place, held, outlet.selection)
         if held.confirmed != outlet.confirmed:
             held.confirmed = outlet.confirmed
             destination.dirty = True
 
+    def _take_filters(self, destination: Destination, place: Place, held: Held, selection: Selection) -> None:
+        """Store what a flow wants. Beyond FILTERS_BYTES_MAX of a destination, or ALL_FILTERS_BYTES_MAX, it counts
+        as wanting everything: what it has not confirmed is kept all the same, only its lag is a guess while it is away.
+        """
+        held.selection = held.taken = selection
+        data = msgspec.msgpack.encode(Filters(list(selection.wants), list(selection.excludes), selection.only))
+        others = destination.filters_bytes - held.filters_bytes
+        self._filters_bytes -= held.filters_bytes
+        if (others + len(data) > FILTERS_BYTES_MAX
+                or self._filters_bytes + len(data) > ALL_FILTERS_BYTES_MAX):
+            held.selection = self._everything
+            data = msgspec.msgpack.encode(Filters([Want("#", 0)]))
+        destination.filters_bytes = others + len(data)
+        self._filters_bytes += len(data)
+        held.filters_bytes = len(data)
+        self._router.state.put(_filters_key(destination.node, place), data)
+
+    def closed(self, outlet: Outlet) -> None:
+        """The flow is not pulled now. What it wants stays in memory only if it is little."""
+        destination = self.destinations.get(outlet.node)
+        held = destination.flows.get((outlet.partition.stream, outlet.partition.index, outlet.flow)) \
+            if destination is not None else None
+        if held is not None and held.taken is outlet.selection:
+            held.taken = None
+            if held.filters_bytes > AWAY_BYTES_MAX:
+                held.selection = self._everything
+
     def forgotten(self, node: str, place: Place) -> None:
         """The destination says that it will not come back for this."""
         destination = self.destinations.get(node)
-        if destination is not None and destination.flows.pop(place, None) is not None:
+        held = destination.flows.pop(place, None) if destination is not None else None
+        if destination is not None and held is not None:
+            destination.filters_bytes -= held.filters_bytes
+            self._filters_bytes -= held.filters_bytes
             self._router.state.delete(_filters_key(node, place))
             destination.dirty = True
             if not destination.flows:
@@ -126,6 +166,7 @@ class Hold:
         destination = self.destinations.pop(node, None)
         if destination is None:
             return False
+        self._filters_bytes -= destination.filters_bytes
         for place in destination.flows:
             self._router.state.delete(_filters_key(node, place))
         self._router.state.delete(FLOORS + node)
@@ -148,8 +189,9 @@ class Hold:
                 self._store(destination)
         free = self.free_bytes()
         tight = free is not None and free < self._limits.hold_free_bytes
+        floors = self._floors()
         for partition in self._router.own_partitions():
-            self._bound(partition, now_ms, tight)
+            self._bound(partition, floors.get((partition.stream, partition.index)), now_ms, tight)
 
     def _forget_silent(self, now_s: float, reachable: Collection[str]) -> None:
         """A node that is here and does not pull a flow any more has closed it: its word on that got lost."""
@@ -163,9 +205,8 @@ class Hold:
                 if now_s - max(held.heard_s, destination.here_since_s) > SILENT_S:
                     self.forgotten(destination.node, place)
 
-    def _bound(self, partition: Partition, now_ms: int, tight: bool) -> None:
+    def _bound(self, partition: Partition, floor: int | None, now_ms: int, tight: bool) -> None:
         """Say what retention must keep, and no more than the bounds allow."""
-        floor = self.floor(partition)
         segments = partition.segments
         removable = segments[:expired_count(segments, partition.settings, now_ms)]
         held = [] if floor is None else [segment for segment in removable if segment.next_offset > floor]
@@ -194,6 +235,15 @@ class Hold:
                 log.error("%s/%d: offsets up to %d are removed before node %s has them: it stands at %d",
                           partition.stream, partition.index, stop, destination.node, stop - lost)
 
+    def _floors(self) -> dict[tuple[str, int], int]:
+        """As floor(), of all partitions that somebody pulls, in one look at the flows."""
+        floors: dict[tuple[str, int], int] = {}
+        for destination in self.destinations.values():
+            for (stream, index, _), held in destination.flows.items():
+                if held.confirmed < floors.get((stream, index), NOWHERE):
+                    floors[stream, index] = held.confirmed
+        return floors
+
     def floor(self, partition: Partition) -> int | None:
         """The first offset that some destination has not confirmed; None when nobody pulls the partition."""
         return min((held.confirmed for destination in self.destinations.values()
@@ -214,12 +264,19 @@ class Hold:
             destination = self.destinations[node] = Destination(node, stored.seen_ms)
             for stream, index, flow, confirmed in stored.floors:
                 place = stream, index, flow
-                destination.flows[place] = Held(
-                    confirmed, self._stored_selection(node, place), self._clock_s())
+                selection, size = self._stored_selection(node, place)
+                destination.flows[place] = Held(confirmed, selection, self._clock_s(), size)
+                destination.filters_bytes += size
+                self._filters_bytes += size
 
-    def _stored_selection(self, node: str, place: Place) -> Selection:
+    def _stored_selection(self, node: str, place: Place) -> tuple[Selection, int]:
+        """And how much of the state it is."""
         stored = self._router.state.read(_filters_key(node, place), Filters, "filters of a destination")
-        return Selection(stored.wants, stored.excludes, stored.only) if stored is not None else Selection(())
+        if stored is None:
+            return Selection(()), 0
+        size = len(msgspec.msgpack.encode(stored))
+        return (Selection(stored.wants, stored.excludes, stored.only) if size <= AWAY_BYTES_MAX
+                else self._everything), size
 
     def flows(self) -> Iterator[tuple[Destination, Place, Held]]:
         for destination in self.destinations.values():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.publishers import Publishers
 from mesh.replication.branch import Branch, Needs, latest
+from mesh.replication.caches import CacheMemory
 from mesh.replication.destination import Flow
 from mesh.replication.filters import Selection, strip_prefix
 from mesh.replication.late import LATE_MS, Wishes, may_hold
@@ -89,6 +90,7 @@ class Intake:
         self.publishers = publishers
         self.replicas: Replicas = router.replicas
         self.limits = config.limits
+        self.caches = CacheMemory(self.limits.cache_bytes)
         self.send = send
         self.clock_s = clock_s
         self.clock_ms = clock_ms

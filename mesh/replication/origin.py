@@ -67,6 +67,8 @@ class Outlet:
         self.lost = 0                           # offsets that retention removed first
         self.expired = 0
         self.hold = pull.hold
+        self.filters_bytes = 0                  # of memory, of account
+        self.account = ""
         self.exports: tuple[str, ...] = ()      # of the link that led there when the filters were taken
         self.trouble = ""
         self.is_open = True
@@ -89,12 +91,16 @@ class Outlet:
         self._probe_s = PROBE_LEAST_S
         self._said_s = self.heard_s
         self._scheduled = False
-        self.selection = Selection(())
+        self.selection = Selection((), memory=outlets.caches)
         self.feed = Feed(outlets.router, partition, 0, self._wants, self.wake)
 
     def close(self) -> None:
         self.is_open = False
         self.feed.close()
+        self.selection.let_go()
+        self.selection = Selection((), memory=self._outlets.caches)     # no collection has to free what it wanted
+        self._waiting = self._unsent = None
+        self._resolved, self._times, self._told = {}, {}, []
 
     def _wants(self, topic: str) -> bool:
         return self.selection.wants_from(topic, self.feed.position)
@@ -110,7 +116,7 @@ class Outlet:
         times = self._new_times(pull)
         if len(times) > TIMES_AT_ONCE:
             self._looking_up = True
-            self._outlets.look_up(self._look_up(times, pull))
+            self._outlets.look_up(self, self._look_up(times, pull))
         else:
             self._take(pull)
 
@@ -195,7 +201,8 @@ class Outlet:
         self._times.clear()
         self.exports = self._outlets.exports_to(self.node)
         only = [patterns for patterns in (pull.only, self.exports) if patterns]
-        self.selection = Selection(resolved, pull.excludes, only)
+        self.selection.let_go()
+        self.selection = Selection(resolved, pull.excludes, only, self._outlets.caches)
         if self.feed.position > self.sent:
             self.feed.position = self.sent              # what was looked at and not sent counts by the new filters
         self._unsent = None

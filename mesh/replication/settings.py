@@ -34,6 +34,8 @@ class ReplicationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     filters_max: int = 1_000                        # asked of one node; beyond it they are widened
     history_max: int = 500                          # intervals remembered per origin partition, for back-fills
     flows_max: int = 10_000                         # that other nodes may have open here
+    filters_bytes: int = 96 * 1024 * 1024           # of their filters; a neighbour gets half of what others leave
+    cache_bytes: int = 16 * 1024 * 1024             # of what flows remember of topics, in and out each
     linger_s: float = 30.0                          # an interest that went is kept so long: clients come back
     keepalive_s: float = 10.0                       # a quiet flow says so this often
     flow_expiry_s: float = 60.0                     # what nobody pulls for so long is let go; it can come back

@@ -54,7 +54,8 @@ class Exchange:
     def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str],
                  now_s: float, clock_ms: Callable[[], int]) -> None:
         self.states = LinkState(
-            expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max)
+            expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max,
+            memory_bytes_max=settings.memory_bytes_max)
         self.own = OwnState(me, self.states, clock_ms(), now_s)
         self.claims = Claims()
         self.peers: dict[int, Peer] = {}                # id of the Neighbour → what it has
@@ -134,17 +135,17 @@ class Exchange:
         elif isinstance(told, NodeChange):
             assert isinstance(entry, Change)
             links, others = told.links is not None, bool(told.added or told.removed or told.streams is not None)
-            outcome = states.take_change(told, entry.change, entry.age_ms, now_s)
+            outcome = states.take_change(told, entry.change, entry.age_ms, now_s, peer.neighbour.node)
             if outcome is Outcome.NEW:
                 self._host.state_changed(name, links=links, others=others)
         else:
             assert isinstance(entry, Whole)
-            outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
+            outcome = states.take_whole(told, entry.record, entry.age_ms, now_s, peer.neighbour.node)
             if outcome is Outcome.FULL and self._make_room():
-                outcome = states.take_whole(told, entry.record, entry.age_ms, now_s)
+                outcome = states.take_whole(told, entry.record, entry.age_ms, now_s, peer.neighbour.node)
             if outcome is Outcome.NEW:
                 self._replaced(before, states.nodes[name].state)
-        if outcome in (Outcome.EXCESS, Outcome.FULL):
+        if outcome in (Outcome.EXCESS, Outcome.FULL, Outcome.CROWDED):
             self._counts[f"gossip {outcome.value}"] += 1
             return
         if outcome is Outcome.BEHIND:

@@ -12,7 +12,7 @@ TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afres
 REBUILD_STEP = 1_000            # filters looked at per tick while the set is made anew, some 5 ms; making it smaller …
 WIDEN_COST = 250                # … takes as long as looking at so many of them
 REBUILD_EVERY_S = 1.0           # filters that go one after the other do not have it made anew without end
-CHANGE_STEP = 500               # filters of others that are put in or taken out at a time: about 4 ms
+CHANGE_STEP = 200               # filters of others that are put in or taken out at a time: about 2 ms
 LEVELS_OWN_MAX = FILTER_LEVELS_MAX // 2
 
 

@@ -28,11 +28,17 @@ from mesh.topology.nodestate import (
     encode,
 )
 from mesh.topology.pace import Bucket
+from routing.fairness.shares import Share
 
 AHEAD_MAX = 2**42               # of a number, before our clock in ms: clocks are wrong by years, none by a century
 CHAIN_MAX = 64                  # changes after which a node says everything again
 CHAIN_BYTES_MIN = 4 * 1024      # or this many bytes of changes, if the record is not much larger
 LEVELS_MAX = 500_000            # of all filters in the database; beyond, a node counts as interested in everything
+NODE_BYTES = 2_048              # of memory for a node, about, beside …
+FILTER_BYTES = 640              # … each filter of its interest, which stands in a trie and in sets, …
+PART_BYTES = 160                # … and each capture, stream and link
+NEIGHBOUR_SHARE = 0.5           # of what the others leave of the memory for states: all that one neighbour tells
+OWNER = "neighbour "            # before its name, which is nobody's name then
 UPDATES_BURST = 1_024           # of one node at once, and …
 UPDATES_PER_S = 100.0           # … on and on: a little more than a node says (own.py). What is beyond is not passed on
 FILTERS_FREE = 512              # of one update, as many as a node wants by default; beyond …
@@ -48,12 +54,13 @@ class Outcome(enum.Enum):
     BEHIND = "behind"           # newer than ours, but we need the whole
     EXCESS = "excess"           # too much from this node: look again later
     FULL = "full"               # no room for one more node
+    CROWDED = "crowded"         # no room for what this neighbour says
 
 
 class Known:
     """What the database has of one node."""
 
-    __slots__ = ("base_bytes", "beat", "bucket", "chain", "chain_bytes", "fresh_s", "levels", "record", "state",
+    __slots__ = ("beat", "bucket", "by", "chain", "chain_bytes", "cost_bytes", "fresh_s", "levels", "record", "state",
                  "version")
 
     def __init__(self, raw: bytes, record: NodeRecord, fresh_s: float, bucket: Bucket) -> None:
@@ -65,6 +72,8 @@ class Known:
         self.fresh_s = fresh_s                  # when the node itself said so, on our clock
         self.bucket = bucket
         self.levels = 0
+        self.by = ""                            # neighbour that told it last, and has cost_bytes of memory for it
+        self.cost_bytes = 0
 
     @property
     def boot(self) -> str:
@@ -77,6 +86,12 @@ class Known:
     @property
     def size_bytes(self) -> int:
         return len(self.record) + self.chain_bytes
+
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        state = self.state
+        parts = len(state.links) + sum([1 + len(stream.captures) for stream in state.streams])
+        return 2 * self.size_bytes + NODE_BYTES + PART_BYTES * parts + FILTER_BYTES * len(state.interest)
 
     def line(self) -> DigestLine:
         return DigestLine(self.state.name, self.boot, self.version, self.beat)
@@ -109,21 +124,25 @@ class Known:
 
 
 class LinkState:
-    """All states by name, our own included. Bounded by nodes, bytes of a node, and levels of filters."""
+    """All states by name, our own included. Bounded by nodes, bytes of a node, levels of filters, and memory; of that
+    one neighbour gets its share, whatever number of nodes it tells of.
+    """
 
-    def __init__(self, *, expiry_s: float, nodes_max: int, state_bytes_max: int) -> None:
+    def __init__(self, *, expiry_s: float, nodes_max: int, state_bytes_max: int, memory_bytes_max: int) -> None:
         self.nodes: dict[str, Known] = {}
         self.expiry_s = expiry_s
         self.levels = 0
         self._nodes_max = nodes_max
         self._state_bytes_max = state_bytes_max
+        self._memory_bytes_max = memory_bytes_max
+        self._memory = Share("bytes of node states", lambda: NEIGHBOUR_SHARE)
 
     def __iter__(self) -> Iterator[Known]:
         return iter(self.nodes.values())
 
     def put_own(self, record: NodeRecord, now_s: float) -> None:
         """Our own state as a whole, at a new version."""
-        self._put(Known(encode(record), record, now_s, _bucket(now_s)))
+        self._put(Known(encode(record), record, now_s, _bucket(now_s)), record.node)
 
     def change_own(self, change: NodeChange, now_s: float) -> None:
         known = self.nodes[change.node]
@@ -138,8 +157,8 @@ class LinkState:
             self.forget(found)
         return found
 
-    def take_whole(self, record: NodeRecord, raw: bytes, age_ms: int, now_s: float) -> Outcome:
-        """raw: what record was decoded from."""
+    def take_whole(self, record: NodeRecord, raw: bytes, age_ms: int, now_s: float, by: str) -> Outcome:
+        """raw: what record was decoded from. by: the neighbour that told it."""
         known = self.nodes.get(record.node)
         fresh_s = now_s - age_ms / 1000
         if age_ms >= self.expiry_s * 1000:
@@ -155,10 +174,9 @@ class LinkState:
         fresh = Known(raw, record, fresh_s, known.bucket if known is not None else _bucket(now_s))
         if known is not None and known.boot == record.boot and known.beat > record.sequence:
             fresh.beat, fresh.fresh_s = known.beat, known.fresh_s
-        self._put(fresh)
-        return Outcome.NEW
+        return Outcome.NEW if self._put(fresh, by) else Outcome.CROWDED
 
-    def take_change(self, change: NodeChange, raw: bytes, age_ms: int, now_s: float) -> Outcome:
+    def take_change(self, change: NodeChange, raw: bytes, age_ms: int, now_s: float, by: str) -> Outcome:
         """As take_whole(). Raises BadState where the whole would break a bound."""
         known = self.nodes.get(change.node)
         if known is None:
@@ -175,6 +193,8 @@ class LinkState:
         known.append(change, raw)
         known.fresh_s = max(known.fresh_s, now_s - age_ms / 1000)
         self._count_levels(known)
+        self._free(known)
+        self._hold(known, by)
         return Outcome.NEW
 
     def take_alive(self, entry: Alive, now_s: float) -> Outcome:
@@ -203,19 +223,51 @@ class LinkState:
         return gone
 
     def forget(self, name: str) -> None:
-        self.levels -= self.nodes.pop(name).levels
+        known = self.nodes.pop(name)
+        self.levels -= known.levels
+        self._free(known)
 
     @property
     def size_bytes(self) -> int:
         return sum(known.size_bytes for known in self.nodes.values())
 
-    def _put(self, known: Known) -> None:
-        old = self.nodes.get(known.state.name)
+    def _put(self, known: Known, by: str) -> bool:
+        """False: there is no room for it, and the old one stays."""
+        name = known.state.name
+        old = self.nodes.get(name)
         if old is not None:
             self.levels -= old.levels
-        self.nodes[known.state.name] = known
-        known.levels = 0
+            self._free(old)
         self._count_levels(known)
+        if not self._hold(known, by) and name != by:
+            self.levels -= known.levels
+            self._free(known)
+            if old is not None:
+                self.levels += old.levels
+                self._hold(old, old.by)
+            return False
+        self.nodes[name] = known
+        return True
+
+    def _hold(self, known: Known, by: str) -> bool:
+        """Count its memory as that of a neighbour. A node for which there is not enough counts as wanting everything,
+        as long as that helps; False: it does not.
+        """
+        cost = known.cost()
+        fits = self._memory.refuse(OWNER + by, self._memory_bytes_max, cost) is None
+        if not fits and known.levels > 1:
+            known.state.interest = ("#",)
+            self.levels += 1 - known.levels
+            known.levels = 1
+            cost = known.cost()
+            fits = self._memory.refuse(OWNER + by, self._memory_bytes_max, cost) is None
+        self._memory.add(OWNER + by, cost)
+        known.by, known.cost_bytes = by, cost
+        return fits
+
+    def _free(self, known: Known) -> None:
+        self._memory.give(OWNER + known.by, known.cost_bytes)
+        known.cost_bytes = 0
 
     def _count_levels(self, known: Known) -> None:
         """Keep the price of matching within bounds: a node that would break them counts as wanting everything."""

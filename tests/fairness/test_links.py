@@ -1,6 +1,4 @@
-"""Links: a neighbour that is let in, doing the worst it can. States and pulls with thousands of filters, without end,
-are not among it yet: their turns are short, but together they take more of the loop than they should.
-"""
+"""Links: a neighbour that is let in, doing the worst it can, and strangers by the hundred."""
 from __future__ import annotations
 
 import struct
@@ -12,11 +10,11 @@ from websockets.frames import Frame, Opcode
 
 from mesh.direct import encode_direct
 from mesh.link.frames import Gossip, Hello, Ping, Relay, encode_frame
-from mesh.replication.messages import ExportAsk, Pull, RetainedAsk, Want, encode
+from mesh.replication.messages import BY_TIME, ExportAsk, Pull, RetainedAsk, Want, encode
 from mesh.topology import nodestate
 from routing.event import Event
 from tests.fairness.floods import Flood
-from tests.fairness.harness import hold
+from tests.fairness.harness import BESIDE_S, grows, hold
 from tests.support.node import Node
 
 pytestmark = pytest.mark.measured
@@ -27,6 +25,7 @@ UPGRADE = (
     b"Sec-WebSocket-Protocol: meshgate-link\r\n\r\n")
 NODE = "test-1"
 SEVERAL = 1 << 20
+SHARE_BYTES = 56 << 20              # half of [replication] filters_bytes, and a little
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +92,14 @@ CHUNKS: dict[str, Callable[[Node], bytes]] = {
     "bad messages": lambda node: STATE + many(lambda n: message(to_node(b"\x91\x63"))),
     "pulls without end of the log": lambda node: STATE + many(lambda n: message(to_node(encode(Pull(
         n + 1, 1, True, n % 4, "events", 0, node.epoch, 1, 0, 0, 1 << 40, 1, 0, [Want("#", 0)]))))),
+    "states of thousands of filters": lambda node: many(lambda n: message(Gossip([record(
+        n, links=(nodestate.LinkInfo(NODE),), interest=tuple(f"a{n}/{i}" for i in range(4_000)))])), 4 * SEVERAL),
+    "pulls by time": lambda node: STATE + many(lambda n: message(to_node(encode(Pull(
+        n + 1, 1, True, 0, "events", 0, node.epoch, 1, 0, 0, 1 << 20, 1, 0,
+        [Want(f"t/{n}/{i}", BY_TIME, since_ms=1_000_000 + n * 1_000 + i) for i in range(1_500)]))))),
+    "pulls of new flows with thousands of filters": lambda node: STATE + many(lambda n: message(to_node(encode(Pull(
+        n + 1, 1, True, n, "events", 0, node.epoch, 1, 0, 0, 1 << 20, 1, 0,
+        [Want(f"a{n}/{i}", 0) for i in range(1_500)]))))),
     "questions for retained events": lambda node: STATE + many(lambda n: message(to_node(encode(
         RetainedAsk(n, node.epoch, "#"))))),
 }
@@ -106,3 +113,32 @@ def test_a_neighbour(node, name):
 def test_the_node_is_well_afterwards(node):
     assert node.get("/readyz").status == 200
     assert msgspec.json.decode(node.get("/api/v1/links").body)["total"] >= 1
+
+
+def stranger(node: Node) -> Flood:
+    """Hundreds of connections that say nothing more than Hello, without end."""
+    return Flood(node.address("link"), b"x", opening=UPGRADE + HELLO, opening_reply_bytes=1, connections=200, once=True)
+
+
+def test_strangers_by_the_hundred(node):
+    hold(node, stranger(node), seconds=2.0)
+
+
+MEMORY: dict[str, Callable[[Node], bytes]] = {
+    "states of made-up nodes": lambda node: many(lambda n: message(Gossip([record(
+        1, f"x{n}", links=(nodestate.LinkInfo("evil"),), interest=tuple(f"{n}/{i}" for i in range(2_000)),
+        streams=tuple(nodestate.StreamInfo(f"s{i}", 1, tuple(f"{j}" for j in range(64))) for i in range(64)))])),
+        16 * SEVERAL),
+    "pulls of new flows": lambda node: STATE + many(lambda n: message(to_node(encode(Pull(
+        n + 1, 1, True, n, "events", 0, node.epoch, 1, 0, 0, 1 << 20, 1, 0,
+        [Want(f"{n}/{i}", 0) for i in range(1_500)])))), 16 * SEVERAL),
+    "digests of made-up names": lambda node: many(lambda n: message(Gossip([nodestate.encode(nodestate.Digest(tuple(
+        nodestate.DigestLine(f"{n}-{i}", "b", 1, 1) for i in range(nodestate.DIGEST_MAX))))]))),
+    "questions": lambda node: STATE + many(lambda n: message(to_node(encode(RetainedAsk(n, node.epoch, "#"))))),
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_what_a_neighbour_may_take_of_memory(node, name):
+    """Its share, and after it left no more than what the allocator keeps in pieces for the next one."""
+    grows(node, neighbour(node, MEMORY[name](node)), seconds=BESIDE_S, left=SHARE_BYTES)

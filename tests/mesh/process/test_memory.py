@@ -24,13 +24,24 @@ def look(memory: FreeMemory) -> None:
             thread.join()
 
 
-def test_a_process_that_grew_and_is_calm_gives_back_once() -> None:
-    calls, memory = watched([60, 60, 60, 200, 260, 262, 262, 263])
+def test_a_process_that_grew_and_is_calm_gives_back_and_tries_again_ever_less_often_while_nothing_comes_of_it() -> None:
+    """What was in use the first time may be free later, and the size of the process does not tell."""
+    calls, memory = watched([60, 60, 60, 200, 260, 262] + [262] * 40)
     trimmed = []
-    for _ in range(7):
+    for _ in range(40):
         look(memory)
         trimmed.append(len(calls))
-    assert trimmed == [0, 0, 0, 0, 1, 1, 1]
+    assert [number for number in range(1, 40) if trimmed[number] > trimmed[number - 1]] == [4, 5, 7, 11, 19, 35]
+
+
+def test_more_growth_is_tried_at_once() -> None:
+    calls, memory = watched([60] + [262] * 12 + [300, 300, 300])
+    for _ in range(12):
+        look(memory)
+    before = len(calls)
+    look(memory)
+    look(memory)
+    assert len(calls) == before + 1
 
 
 def test_what_came_back_is_the_new_ground_from_which_growth_counts() -> None:

@@ -125,7 +125,9 @@ class FakeOverlay:
         return self.node.world.send(self.node.name, to, body)
 
     def edge(self, name):
-        return self.node.edges.get(name, SimpleNamespace(exports=("#",), imports=("#",), prefix=""))
+        edge = self.node.edges.get(name, SimpleNamespace(exports=("#",), imports=("#",), prefix=""))
+        edge.node = name
+        return edge
 
 
 class Node:

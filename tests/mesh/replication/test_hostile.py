@@ -7,8 +7,10 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from mesh.replication import hold
 from mesh.replication.bodies import BodyEncoder
 from mesh.replication.intake import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
+from mesh.replication.lookups import LookUps
 from mesh.replication.messages import BY_TIME, Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
 from mesh.replication.origin import TIMES_AT_ONCE
 from mesh.replication.settings import ReplicationSettings
@@ -141,11 +143,11 @@ def test_a_pull_that_cannot_be_is_answered_with_a_reason(fields, code):
 
 
 def test_flows_of_others_are_bounded():
-    world, graz, _, _ = pair(limits=ReplicationSettings(flows_max=10))
+    world, graz, _, _ = pair(limits=ReplicationSettings(flows_max=20))
     for number in range(100):
         graz.do(lambda number=number: graz.replication.on_message("cloud", encode(
             pull(graz, flow=number + 10, token=number + 1))))
-    assert len(graz.replication.outlets.by_key) == 10
+    assert len(graz.replication.outlets.by_key) == 10, "half of what others leave"
     world.run(70)
     assert len(graz.replication.outlets.by_key) <= 1, "and what nobody pulls is let go"
 
@@ -224,14 +226,15 @@ def test_a_node_that_is_gone_before_all_of_it_was_followed_is_let_go_of():
     assert len(intake.branches) == PARTITIONS_MAX
 
 
-def test_times_of_filters_are_looked_up_once_each_and_in_steps():
+def test_times_of_filters_are_looked_up_once_each_and_in_steps(monkeypatch):
     _, graz, _, _ = pair()
     partition = graz.router.streams.partition("events", 0)
     looked_up, per_turn = [], []
     look_up = partition.offset_for_time
     partition.offset_for_time = lambda ms: looked_up.append(ms) or look_up(ms)
-    call_soon = graz.router.call_soon
-    graz.router.call_soon = lambda work: call_soon(lambda: (work(), per_turn.append(len(looked_up))))
+    step = LookUps.go_on
+    monkeypatch.setattr(LookUps, "go_on", lambda self: (
+        per_turn.append(len(looked_up)), step(self), per_turn.append(len(looked_up)))[1])
 
     def ask(sequence, wants):
         message = encode(pull(graz, sequence=sequence, version=sequence, wants=wants))
@@ -241,7 +244,7 @@ def test_times_of_filters_are_looked_up_once_each_and_in_steps():
     assert looked_up == [5]
     ask(2, [Want(f"y{number}", BY_TIME, since_ms=number) for number in range(1_000)])
     assert sorted(looked_up[1:]) == list(range(1_000))
-    assert max(after - before for before, after in pairwise(per_turn)) <= TIMES_AT_ONCE
+    assert 0 < max(after - before for before, after in pairwise(per_turn)) <= TIMES_AT_ONCE
     outlet = graz.replication.outlets.by_key["cloud", "events", 0, 5]
     assert {want.filter for want in outlet.selection.wants} == {f"y{number}" for number in range(1_000)}
 
@@ -268,3 +271,48 @@ def test_a_window_without_end_is_cut_to_ours():
     world.tap = lambda source, to, message: sent.append(decode(message)) or [] if source == "graz" else None
     graz.do(lambda: graz.replication.on_message("cloud", encode(pull(graz, window_bytes=1 << 60))))
     assert 0 < sum(len(one.body) for one in sent if isinstance(one, Batch)) < 6_000
+
+
+def test_filters_of_one_neighbour_have_their_share_of_memory():
+    """Whatever flows and nodes behind it they are for; what is closed gives its room back."""
+    world, graz, _, _ = pair(limits=ReplicationSettings(filters_bytes=4_000_000))
+    outlets = graz.replication.outlets
+
+    def ask(number: int, count: int = 1_000) -> None:
+        wants = [Want(f"f{number}/{index}", 0) for index in range(count)]
+        graz.do(lambda: graz.replication.on_message("cloud", encode(
+            pull(graz, flow=number + 10, token=number + 1, wants=wants))))
+
+    for number in range(20):
+        ask(number)
+    assert len(outlets.by_key) == 1 + 3 and outlets.refusals["cloud"] == 17, "half of 4 MB, and the flow that was there"
+    ask(30, 100)
+    assert len(outlets.by_key) == 1 + 4, "what is small still fits"
+    world.run(70)
+    assert len(outlets.by_key) <= 1
+    for number in range(50, 53):
+        ask(number)
+    assert outlets.refusals["cloud"] == 17
+    for key, outlet in list(outlets.by_key.items()):
+        outlets._close(key, outlet)
+    assert outlets._filters.total == outlets._flows.total == 0
+
+
+def test_what_is_stored_of_a_destinations_filters_is_bounded(monkeypatch):
+    """Beyond it a flow is held as one that wants everything: nothing that it wants can be removed for that."""
+    monkeypatch.setattr(hold, "FILTERS_BYTES_MAX", 50_000)
+    world, graz, _, _ = pair()
+    for number in range(10):
+        wants = [Want(f"f{number}/{index}", 0) for index in range(1_000)]
+        graz.do(lambda number=number, wants=wants: graz.replication.on_message("cloud", encode(
+            pull(graz, flow=number + 10, token=number + 1, wants=wants, start=0, confirmed=0))))
+    kept = graz.replication.outlets.hold
+    mine = [held for _, (_, _, flow), held in kept.flows() if flow >= 10]
+    assert len(mine) == 10 and sum(len(held.selection.wants) == 1_000 for held in mine) in range(2, 6)
+    assert all(held.selection.wants_from("anything", 0) for held in mine if len(held.selection.wants) == 1)
+    assert sum(held.filters_bytes for held in mine) <= 50_000 + 10 * 20
+    world.run(70)
+    assert sum(len(held.selection.wants) for _, (_, _, flow), held in kept.flows() if flow >= 10) < 6_000
+    for name in list(kept.destinations):
+        kept.forget(name)
+    assert kept._filters_bytes == 0

@@ -29,15 +29,16 @@ from tests.mesh.topology.net import Net
 
 
 def database(**options) -> LinkState:
-    return LinkState(**{"expiry_s": 30.0, "nodes_max": 100, "state_bytes_max": 100_000, **options})
+    return LinkState(**{"expiry_s": 30.0, "nodes_max": 100, "state_bytes_max": 100_000, "memory_bytes_max": 64 << 20,
+                        **options})
 
 
 def take(states: LinkState, raw: bytes, now_s: float = 0.0) -> Outcome:
     entry = decode_entry(raw)
     if isinstance(entry, Whole):
-        return states.take_whole(decode_record(entry.record), entry.record, entry.age_ms, now_s)
+        return states.take_whole(decode_record(entry.record), entry.record, entry.age_ms, now_s, "peer")
     if isinstance(entry, Change):
-        return states.take_change(decode_change(entry.change), entry.change, entry.age_ms, now_s)
+        return states.take_change(decode_change(entry.change), entry.change, entry.age_ms, now_s, "peer")
     assert isinstance(entry, Alive)
     return states.take_alive(entry, now_s)
 
@@ -303,3 +304,34 @@ def test_a_node_that_restarts_is_known_with_its_new_boot_and_its_old_interest_is
     assert net.nodes["n0"].wants("old") == ()
     net.run(60)
     assert net.agree() and not net.nodes["n0"].problems() and not net.nodes["n2"].problems()
+
+
+def test_what_one_neighbour_tells_has_its_share_of_memory_and_leaves_room_for_the_others():
+    states = database(nodes_max=10_000, state_bytes_max=256 * 1024, memory_bytes_max=4 << 20)
+    told = 0
+
+    def tell(name: str, by: str, filters: int = 20, captures: int = 64) -> Outcome:
+        nonlocal told
+        told += 1
+        record = NodeRecord(name, "b", told, "s", "e", "1", 1, 1, 0,
+                            streams=(StreamInfo("s", 1, tuple(f"{i}" for i in range(captures))),),
+                            interest=tuple(f"{name}/{i}" for i in range(filters)))
+        return states.take_whole(record, encode(record), 0, 0.0, by)
+
+    outcomes = [tell(f"made-up-{number}", "evil") for number in range(2_000)]
+    assert outcomes[0] is Outcome.NEW and outcomes[-1] is Outcome.CROWDED
+    taken = outcomes.count(Outcome.NEW)
+    assert 50 < taken < 200, "2 MiB"
+    assert any(known.state.interest == ("#",) for known in states), "first it counts as wanting everything"
+    assert tell("evil", "evil", filters=4_000) is Outcome.NEW, "of itself a neighbour may always speak"
+    assert all(tell(f"honest-{number}", "good") is Outcome.NEW for number in range(25))
+    assert all(len(states.nodes[f"honest-{number}"].state.interest) == 20 for number in range(25))
+    before = states.nodes["made-up-0"].state
+    assert tell("made-up-0", "evil", captures=64 * 1) is not Outcome.FULL
+    for name in list(states.nodes):
+        if name.startswith("made-up"):
+            states.forget(name)
+    assert tell("made-up-1", "evil") is Outcome.NEW and before.name == "made-up-0"
+    for name in list(states.nodes):
+        states.forget(name)
+    assert states._memory.total == 0 and not states._memory.users()
