@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from routing.fairness.turns import Share
 
 if TYPE_CHECKING:
-    from mesh.replication.origin import Outlet
     from routing.router import Router
 
 
@@ -19,26 +18,26 @@ class LookUps(Share):
     def __init__(self, router: Router) -> None:
         super().__init__()
         self._router = router
-        self._waiting: dict[Outlet, Iterator[None]] = {}
+        self._waiting: dict[object, Iterator[None]] = {}      # by whose it is
 
     def describe(self) -> str:
         return "times that are looked up for other nodes"
 
-    def add(self, outlet: Outlet, work: Iterator[None]) -> None:
+    def add(self, owner: object, work: Iterator[None]) -> None:
         """work: a step with each next()."""
-        self._waiting[outlet] = work
+        self._waiting[owner] = work
         self._router.turns.queue(self)
 
-    def drop(self, outlet: Outlet) -> None:
-        self._waiting.pop(outlet, None)
+    def drop(self, owner: object) -> None:
+        self._waiting.pop(owner, None)
 
     def go_on(self) -> float:
         with self._router.turns.slice(self):
             if self._waiting:
-                outlet, work = next(iter(self._waiting.items()))
-                del self._waiting[outlet]
+                owner, work = next(iter(self._waiting.items()))
+                del self._waiting[owner]
                 if next(work, work) is not work:            # there is more: after the others
-                    self._waiting.setdefault(outlet, work)
+                    self._waiting.setdefault(owner, work)
         if self._waiting:
             self._router.turns.queue(self)
         self._router.request_turn()
