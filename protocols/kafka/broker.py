@@ -13,7 +13,6 @@ from protocols.kafka.logins.exchange import Logins
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
-from protocols.kafka.transactions.producer_ids import ProducerIds
 from protocols.server import Authenticator
 from routing.fairness.shares import Share
 from routing.router import Router
@@ -36,7 +35,6 @@ class Broker:
         self.logins = Logins(authenticator)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
-        self.producer_ids = ProducerIds(router.state)
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
         self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py
         self.cluster_id = settings.cluster_id or _cluster_id(getattr(router.store, "epoch", ""))

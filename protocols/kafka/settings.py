@@ -44,6 +44,3 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     initial_rebalance_delay_s: float = 0.3          # of an empty group: members that start together join together
     offset_metadata_bytes_max: int = 4096
     offsets_retention_s: float = 7 * 24 * 3600.0    # of a group without members
-
-    # transactions
-    transaction_timeout_max_ms: int = 900_000       # Kafka's transaction.max.timeout.ms; Flink wants 3,600,000

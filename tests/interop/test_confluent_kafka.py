@@ -1,4 +1,4 @@
-"""confluent-kafka (librdkafka 2.16): every codec, nulls, headers, times, groups that grow, shrink and lose members, static
+"""confluent-kafka (librdkafka 2.16): codecs, nulls, headers, times, groups that grow, shrink and lose members, static
 members, administration, and a node that is killed in between.
 """
 from __future__ import annotations
@@ -200,7 +200,7 @@ def test_a_killed_node_keeps_what_was_acked_and_its_groups_go_on(tmp_path):
             producer.produce(topic, key=b"%d" % number, value=b"%d" % number, on_delivery=lambda error, message: (
                 wrong.append(error) if error else acked.append(message.value())))
             producer.poll(0.002)
-            if number in (300, 600):
+            if number == 450:
                 node.kill9()
                 node.start()
         assert producer.flush(DEADLINE_S) == 0 and not wrong
@@ -211,15 +211,68 @@ def test_a_killed_node_keeps_what_was_acked_and_its_groups_go_on(tmp_path):
         values = [message.value() for message in read(stored, 900)]
         assert len(values) == len(set(values)) == 900, "an idempotent producer's message is there twice"
         stored.close()
-        committed = member.client.committed([TopicPartition(topic, index) for index in range(3)], DEADLINE_S)
-        node.kill9()
-        node.start()
-        assert [place.offset for place in member.client.committed(committed, DEADLINE_S)] == [
-            place.offset for place in committed]
         member.leaves = True
         member.join(DEADLINE_S)
+        asker, places = consumer(node, "survivors"), [TopicPartition(topic, index) for index in range(3)]
+        before = [place.offset for place in asker.committed(places, DEADLINE_S)]
+        assert sum(before) == 900
+        node.kill9()
+        node.start()
+        assert [place.offset for place in asker.committed(places, DEADLINE_S)] == before
     finally:
         node.kill9()
+
+
+def test_transactions_commit_abort_and_fence(kafka):  # noqa: F811
+    source, target, group = make_topic(kafka), make_topic(kafka, partitions=2), unique("group")
+    options = {"bootstrap.servers": bootstrap(kafka), "transactional.id": unique("tx")}
+    producer = Producer(options)
+    producer.init_transactions(DEADLINE_S)
+    reader = consumer(kafka, group)
+    produce(kafka, source, [(None, b"input", None)])
+    reader.subscribe([source])
+    read(reader, 1)
+    for number, commit in ((1, True), (2, False), (3, True)):
+        producer.begin_transaction()
+        for partition in (0, 1):
+            producer.produce(target, b"%d" % number, partition=partition)
+        if number == 3:
+            producer.send_offsets_to_transaction(
+                [TopicPartition(source, 0, 1)], reader.consumer_group_metadata(), DEADLINE_S)
+        if commit:
+            producer.commit_transaction(DEADLINE_S)
+        else:
+            producer.flush(DEADLINE_S)
+            producer.abort_transaction(DEADLINE_S)
+    committed = consumer(kafka, unique("group"), **{"isolation.level": "read_committed"})
+    committed.subscribe([target])
+    assert sorted(message.value() for message in read(committed, 4)) == [b"1", b"1", b"3", b"3"]
+    assert committed.poll(1) is None
+    everything = consumer(kafka, unique("group"), **{"isolation.level": "read_uncommitted"})
+    everything.subscribe([target])
+    assert sorted(message.value() for message in read(everything, 6)) == [b"1", b"1", b"2", b"2", b"3", b"3"]
+    assert reader.committed([TopicPartition(source, 0)], DEADLINE_S)[0].offset == 1
+    producer.begin_transaction()
+    producer.produce(target, b"lost", partition=0)
+    producer.flush(DEADLINE_S)
+    other = Producer(options)                           # the same transactional id: the first one is fenced
+    other.init_transactions(DEADLINE_S)
+    with pytest.raises(KafkaException) as caught:
+        producer.commit_transaction(DEADLINE_S)
+    assert caught.value.args[0].fatal()
+    for client in (reader, committed, everything):
+        client.close()
+
+
+def test_records_before_an_offset_are_deleted(kafka):  # noqa: F811
+    topic = make_topic(kafka)
+    produce(kafka, topic, [(None, b"%d" % number, None) for number in range(10)])
+    client = admin(kafka)
+    place = TopicPartition(topic, 0, 6)
+    assert done(client.delete_records([place]))[place].low_watermark == 6
+    reader = consumer(kafka, unique("group"))
+    assert reader.get_watermark_offsets(TopicPartition(topic, 0), DEADLINE_S) == (6, 10)
+    reader.close()
 
 
 def test_offsets_by_time_and_seeks(kafka):  # noqa: F811

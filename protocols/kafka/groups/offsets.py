@@ -1,7 +1,7 @@
 """Offsets: how far groups have read, durable before it is acked. By group, topic and partition."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -27,9 +27,9 @@ class Offsets:
         self._state = router.state
         self._groups: dict[str, dict[tuple[str, int], Committed]] = {}
         for key, committed in router.state.decoded(OFFSET_PREFIX, Committed, "an offset of a Kafka group"):
-            place, _, partition = key.rpartition("/")
-            group_id, _, topic = place.rpartition("/")
-            self._groups.setdefault(group_id, {})[topic, int(partition)] = committed
+            group_id, topic, partition = _place(key)
+            self._groups.setdefault(group_id, {})[topic, partition] = committed
+        router.transactions.on_stored.append(self.take)
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -37,6 +37,17 @@ class Offsets:
     def commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> Ticket:
         self._groups.setdefault(group_id, {})[topic, partition] = committed
         return self._state.put(_key(group_id, topic, partition), msgspec.msgpack.encode(committed))
+
+    def record(self, group_id: str, topic: str, partition: int, committed: Committed) -> dict[str, bytes]:
+        """What is stored of an offset, for a transaction to store when it commits: then take() hears of it."""
+        return {_key(group_id, topic, partition): msgspec.msgpack.encode(committed)}
+
+    def take(self, records: Mapping[str, bytes]) -> None:
+        """A transaction has stored these records, of whatever kind."""
+        for key, value in records.items():
+            if key.startswith(OFFSET_PREFIX):
+                group_id, topic, partition = _place(key)
+                self._groups.setdefault(group_id, {})[topic, partition] = msgspec.msgpack.decode(value, type=Committed)
 
     def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
         return self._groups.get(group_id, {}).get((topic, partition))
@@ -56,6 +67,13 @@ class Offsets:
     def delete_group(self, group_id: str) -> None:
         for topic, partition in self._groups.pop(group_id, {}):
             self._state.delete(_key(group_id, topic, partition))
+
+
+def _place(key: str) -> tuple[str, str, int]:
+    """Group, topic and partition of a key, with or without its prefix: only a group may have a slash in it."""
+    place, _, partition = key.removeprefix(OFFSET_PREFIX).rpartition("/")
+    group_id, _, topic = place.rpartition("/")
+    return group_id, topic, int(partition)
 
 
 def _key(group_id: str, topic: str, partition: int) -> str:

@@ -19,4 +19,6 @@ async def trim(call: Call, partition: Partition, offset: int) -> tuple[int] | Co
     wanted = end if offset == END else offset
     if not 0 <= wanted <= end:
         return Code.OFFSET_OUT_OF_RANGE
-    return Code.UNSUPPORTED_VERSION
+    if (await call.durable(partition.trim(wanted))).refusals:
+        return Code.OFFSET_OUT_OF_RANGE if wanted > partition.end_offset else Code.KAFKA_STORAGE_ERROR
+    return (partition.start_offset,)

@@ -11,7 +11,7 @@ from protocols.kafka.topics.configs import BOOLEAN, INT, LONG, STRING, Source
 from routing.settings import StreamSettings
 
 
-def broker_rows(settings: KafkaSettings, broker_id: int, listener: str,
+def broker_rows(settings: KafkaSettings, transaction_timeout_max_ms: int, broker_id: int, listener: str,
                 names: list[str] | None = None) -> list[dict[str, Any]]:
     """Rows of DescribeConfigs. listener: "host:port" as clients are told."""
     stream = StreamSettings("default")
@@ -42,7 +42,7 @@ def broker_rows(settings: KafkaSettings, broker_id: int, listener: str,
         ("offset.metadata.max.bytes", str(settings.offset_metadata_bytes_max), INT),
         ("offsets.retention.minutes", str(int(settings.offsets_retention_s // 60)), INT),
         ("socket.request.max.bytes", str(settings.request_bytes_max), INT),
-        ("transaction.max.timeout.ms", str(settings.transaction_timeout_max_ms), INT),
+        ("transaction.max.timeout.ms", str(transaction_timeout_max_ms), INT),
         ("unclean.leader.election.enable", "false", BOOLEAN),
     ]
     return [

@@ -81,7 +81,9 @@ def _describe(call: Call, resource: Message) -> dict[str, Any]:
         if not topics.may(call.identity, Action.VIEW):
             return _refused(Code.CLUSTER_AUTHORIZATION_FAILED, "not allowed")
         host, port = call.broker.address_for(call.client.local_address)
-        return {"configs": broker_rows(call.broker.settings, BROKER_ID, f"{host}:{port}", names) if name else []}
+        return {"configs": broker_rows(
+            call.broker.settings, call.broker.router.limits.transaction_timeout_max_ms, BROKER_ID, f"{host}:{port}",
+            names) if name else []}
     return _refused(Code.INVALID_REQUEST, "topics and brokers have configurations here")
 
 

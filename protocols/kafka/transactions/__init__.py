@@ -1,1 +1,0 @@
-"""Producers and their ids."""
