@@ -44,6 +44,7 @@ class Broker:
         self.root = root / self.name
         self.port = free_port()
         self.http_port = 0
+        self.console_port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._pids: list[int] = []
 

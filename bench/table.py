@@ -7,7 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import rows_batch, rows_connections, rows_gossip, rows_http, rows_log, rows_mesh, rows_sse, rows_ws
+from bench import (
+    rows_batch,
+    rows_connections,
+    rows_console,
+    rows_gossip,
+    rows_http,
+    rows_log,
+    rows_mesh,
+    rows_sse,
+    rows_ws,
+)
 from bench.brokers import Broker
 from bench.rows_mqtt import flood_row, small_publishers_row
 
@@ -64,6 +74,10 @@ ROWS = (
     Row("sse-slow", "SSE readers that read nothing", rows_sse.slow,
         (("readers", "readers"), ("kib", "KiB each"), ("kernel_kib", "kernel KiB"), ("cpu_us", "CPU µs each")),
         main="kib", higher=False, needs="log", rounds=1),
+    Row("console", "50 viewers of the console's live stream beside 1,000 msg/s QoS 1", rows_console.viewers,
+        (("viewers", "viewers"), ("p99_ms", "p99 ms"), ("alone_p99_ms", "p99 ms, no viewer"),
+         ("cpu_percent", "CPU % of a core"), ("lost", "lost")), main="cpu_percent", higher=False, needs="log",
+        rounds=1),
     Row("ws", "WebSocket fan-out, 1 → 100 (deliveries)", rows_ws.fan_out,
         (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
     Row("link", "across a link: QoS 1 in here, out there (NATS: stored here, sourced there)", rows_mesh.across,
@@ -130,6 +144,7 @@ TARGETS = (
     Target("rest", "ratio_bare", 0.7),
     Target("ndjson", "rate", 100_000, unit="events/s"),
     Target("sse-slow", "kib", 64, at_most=True, unit="KiB"),
+    Target("console", "cpu_percent", 5, at_most=True, unit="% of a core"),
     Target("link", "ratio_alone", 0.5),
     Target("link", "rate", 4, "mosquitto"),
     Target("link", "rate", 1, "nats"),

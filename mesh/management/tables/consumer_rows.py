@@ -20,6 +20,9 @@ def consumer_rows(router: Router, sampler: Sampler) -> Iterator[dict[str, Any]]:
 
 def consumer_row(router: Router, sampler: Sampler, row: dict[str, Any]) -> dict[str, Any]:
     """row: that of routing/consumers/snapshot.py."""
+    if not row["lag_events"] and row["lag_state"] == "exact":       # most of 10,000: nothing to foretell
+        return {**row, "state": _state(row), "trend_per_s": None, "trend": None, "forecast": None,
+                "forecast_in_s": None, "retention_in_s": None}
     name = str(row["name"])
     series = sampler.histories.get("consumer", name, "lag_events")
     trend = trend_of(series.recent(WINDOW_S)) if series is not None and row["lag_events"] else None
