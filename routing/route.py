@@ -3,6 +3,7 @@ streams, subscriptions, rules, or what other nodes want.
 """
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,7 @@ from routing.rights.policy import Action, Policy
 from routing.settings import Limits
 from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
-from routing.topic import KEPT_CHARS_MAX, is_wildcard
+from routing.topic import KEPT_CHARS_MAX, filter_matches, is_wildcard
 
 if TYPE_CHECKING:
     from routing.event import Event
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ROUTE_BYTES = 400
 TARGET_BYTES = 150
+CHANGES_KEPT = 16           # a topic that is not used while more wildcard filters come and go has its route made anew
 OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
 
 
@@ -41,11 +43,12 @@ class Route:
     remote: other nodes want events of this topic, which no stream captures.
     """
 
-    __slots__ = ("consumers", "direct", "gates", "partition", "remote", "stream", "topic")
+    __slots__ = ("checked", "consumers", "direct", "gates", "partition", "remote", "stream", "topic")
 
     def __init__(self, topic: str, stream: Stream | None, direct: tuple[DirectTarget, ...],
                  consumers: tuple[Consumer, ...], remote: bool) -> None:
         self.topic = topic
+        self.checked = 0                        # how many changes of wildcard filters it has seen
         self.stream = stream
         self.partition: Partition | None = stream.partition_for(topic.encode()) if stream is not None else None
         self.direct = direct
@@ -73,10 +76,14 @@ class RouteTable:
         self._streams = streams
         self._policy = policy
         self._routes: dict[str, Route] = {}
+        self._changes: deque[str] = deque(maxlen=CHANGES_KEPT)      # wildcard filters, the last of _change_count
+        self._change_count = 0
         self._bytes = 0                         # of them, about; those that were dropped one by one included
 
     def of(self, topic: str) -> Route:
         found = self._routes.get(topic)
+        if found is not None and found.checked != self._change_count and not self._is_good(found):
+            found = None
         if found is None:
             found = make_route(topic, self._streams, self.trie, self._policy, self.remote)
             if len(topic) <= KEPT_CHARS_MAX:
@@ -84,8 +91,18 @@ class RouteTable:
                 if len(self._routes) >= self.limits.match_cache_topics or self._bytes > self.limits.match_cache_bytes:
                     self._routes.clear()
                     self._bytes = found.bytes
+                found.checked = self._change_count
                 self._routes[topic] = found
         return found
+
+    def _is_good(self, route: Route) -> bool:
+        """Has no wildcard filter that matches its topic come or gone since it was looked at?"""
+        missed = self._change_count - route.checked
+        if missed > len(self._changes):
+            return False
+        route.checked = self._change_count
+        changes = self._changes
+        return not any(filter_matches(changes[-number], route.topic) for number in range(1, missed + 1))
 
     def known_topics(self) -> Iterator[str]:
         """Topics that were published lately, in the order in which they came; take few of them."""
@@ -94,9 +111,12 @@ class RouteTable:
     def changed(self, pattern: str | None = None) -> None:
         """Those who want a filter are not who they were, or (None) anything may have changed."""
         self.generation += 1
-        if pattern is None or is_wildcard(pattern):
+        if pattern is None:
             self._routes.clear()
             self._bytes = 0
+        elif is_wildcard(pattern):                      # routes that it does not touch stay, see _is_good()
+            self._change_count += 1
+            self._changes.append(pattern)
         else:
             self._routes.pop(pattern, None)
 

@@ -64,6 +64,7 @@ class Core(DoorIn, Protocol):
 
     def own_partitions(self) -> list[Partition]: ...
     def request_turn(self) -> None: ...
+_WILD = {"+", "#"}
 
 
 class ConsumerRegistry:
@@ -242,7 +243,12 @@ class ConsumerRegistry:
         """Those who may want what these streams hold: all, or those that the topics of theirs tell."""
         patterns = [pattern for stream in streams for pattern in stream.filters]
         if any(map(is_wildcard, patterns)):
-            return list(self.by_name.values())
+            heads = {pattern.partition("/")[0] for pattern in patterns}
+            if heads & _WILD:
+                return list(self.by_name.values())
+            heads |= _WILD                              # most consumers want other topics altogether
+            return [consumer for consumer in self.by_name.values()
+                    if not heads.isdisjoint([pattern.partition("/")[0] for pattern in consumer.filters])]
         return {entry: None for pattern in patterns for entry in self._router.trie.match(pattern)
                 if isinstance(entry, Consumer)}
 

@@ -3,13 +3,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from routing.consumers.consumer import Consumer
+from routing.consumers.spec import ConsumerSpec
+from routing.queues.depth import depth_of
+from routing.queues.options import QueueOptions
 
 
 def snapshot(consumer: Consumer) -> dict[str, Any]:
     """Counts what is not known of its lag from now on: ask again."""
     lag = consumer.lag()
+    depth = depth_of(consumer)
+    options = consumer.spec.queue
     return {
+        "kind": "queue" if options is not None else "consumer", "ready": depth.ready, "unacked": depth.unacked,
+        "limits": limits_of(options, consumer.spec) if options is not None else {},
         "name": consumer.name, "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
         "user": consumer.identity.user, "filters": list(consumer.filters), "members": len(consumer.members),
         "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
@@ -24,3 +33,17 @@ def snapshot(consumer: Consumer) -> dict[str, Any]:
             for cursor in consumer.cursors.values()
         ],
     }
+
+
+def limits_of(options: QueueOptions, spec: ConsumerSpec) -> dict[str, Any]:
+    """The options of a queue that are not the usual ones."""
+    limits = {name: value for name, value in msgspec.structs.asdict(options).items()
+              if name != "native" and value != getattr(_USUAL, name)}
+    if spec.expires_s is not None:
+        limits["expires_s"] = spec.expires_s
+    if spec.max_deliveries is not None:
+        limits["max_deliveries"] = spec.max_deliveries
+    return limits
+
+
+_USUAL = QueueOptions()

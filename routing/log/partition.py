@@ -132,6 +132,7 @@ class Partition:
         self.end_offset = self.high_watermark           # where readers stop: below it no transaction is open
         self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
         self.held_from: int | None = None               # retention leaves what is from here on: another node wants it
+        self.owed_from: int | None = None               # the same: a durable queue has not settled it
         self.held_up: Refusal | None = None             # set while nothing may be appended for the sake of such nodes
         self.kept_from = segments[0].base_offset        # where it begins, as retention knows it
         self.damage: list[Damage] = []                  # what recovery and readers found broken

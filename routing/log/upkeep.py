@@ -67,6 +67,7 @@ class Kept(Protocol):
     trimmed_to: int
     producers: ProducerTable
     end_offset: int
+    owed_from: int | None
 
     @property
     def is_synced(self) -> bool: ...
@@ -164,9 +165,9 @@ class Upkeep:
     def _retain(self, steady_ms: int) -> None:
         partition = self._partition
         count = expired_count(partition.segments, partition.settings, steady_ms, partition.trimmed_to)
-        held_from = partition.held_from
-        while count and held_from is not None and partition.segments[count - 1].next_offset > held_from:
-            count -= 1
+        for floor in (partition.held_from, partition.owed_from):
+            while count and floor is not None and partition.segments[count - 1].next_offset > floor:
+                count -= 1
         if not count:
             return
         gone = partition.segments[:count]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
@@ -18,6 +19,7 @@ from routing.cursors.cursor import Cursor
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding
+from routing.queues.debts import Debts
 from routing.queues.letting_go import Clocks
 from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, QueueOptions, straight_topic
 from routing.queues.queue import Queue
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 STRAIGHT_STREAM = "$queues"     # built in: events that go straight to durable queues
 STRAIGHT_SEGMENT_BYTES = 16 * 1024 * 1024       # small, so that the disk soon comes back after acks
 UNACKED_MAX = 50_000            # of one queue, beside the bytes of Limits: each takes some 500 bytes beside its payload
-SWEEP_S = 0.05                  # how often bindings that have ended are looked at
+SWEPT_PER_TICK = 500            # queues whose bindings that have ended or begun are looked at in one tick
 
 Resolver = Callable[[str, Event, Queue], "str | None"]
 
@@ -69,6 +71,9 @@ class Queues:
         self._router = router
         self._registry = registry
         self._stored = StoredBindings(router.state)
+        self._debts = Debts(
+            lambda: (partition for stream in router.streams for partition in stream.partitions),
+            lambda: self.by_name.values(), STRAIGHT_STREAM)
         self._ending: dict[Queue, None] = {}            # with a binding that has ended, or begun and not come up yet
 
     @property
@@ -212,8 +217,11 @@ class Queues:
 
     def tick(self) -> None:
         """Called every 50 ms."""
-        for queue in list(self._ending):
+        for queue in list(islice(self._ending, SWEPT_PER_TICK)):
+            del self._ending[queue]                     # to the end, if it waits on
+            self._ending[queue] = None
             self._sweep(queue)
+        self._debts.tick(self.clocks.clock_s())
 
     def _sweep(self, queue: Queue) -> None:
         """Forget what has ended and was read to its end; what has ended and was committed needs no more offers."""
@@ -275,6 +283,7 @@ class Queues:
                 queue.bindings.add(binding)
             queue.restored()
             self._ending[queue] = None
+        self._debts.started()
 
     def _adopt(self, consumer: Consumer) -> Queue:
         assert consumer.spec.queue is not None
@@ -286,7 +295,10 @@ class Queues:
         streams = self._router.streams
         if STRAIGHT_STREAM not in streams.by_name:
             streams.open(StreamSettings(
-                STRAIGHT_STREAM, (f"{QUEUE_TOPICS}#",), segment_bytes=STRAIGHT_SEGMENT_BYTES))
+                STRAIGHT_STREAM, (f"{QUEUE_TOPICS}#",), segment_bytes=STRAIGHT_SEGMENT_BYTES,
+                retention_bytes=0))                     # what its queues have settled goes, see debts.py
+            for partition in streams.by_name[STRAIGHT_STREAM].partitions:
+                partition.owed_from = partition.start_offset
             self._stored.mark()
             self._router.routes.changed()
 

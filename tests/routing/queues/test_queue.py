@@ -8,6 +8,7 @@ from routing.queues.depth import Depth
 from routing.queues.options import Cause, QueueOptions
 from routing.queues.predicates import HeadersMatch
 from routing.queues.queue import Queue
+from routing.settings import StreamSettings
 from tests.support.routing import ANA, Desk, Reader
 
 
@@ -421,3 +422,45 @@ def test_a_temporary_queue_may_be_bound_and_lets_go_as_others_do(desk):
     desk.tick(1.1)
     desk.tick(0.1)
     assert queue.depth().ready == 0 and sorted(drained(desk, dead)) == [b"a", b"straight"]
+
+
+
+def test_retention_leaves_what_a_durable_queue_is_owed(tmp_path):
+    desk = Desk(tmp_path / "data", [StreamSettings("events", ("#",), retention_bytes=1, segment_bytes=4_096)])
+    queue = declared(desk, "q", "a")
+    (partition,) = desk.router.streams.by_name["events"].partitions
+    for number in range(50):
+        desk.publish(Event("a" if number < 30 else "b", b"%d" % number + b"." * 1_000, 1))
+    for _ in range(3):
+        desk.tick(1.0)
+        desk.store.maintain(desk.now_ms)
+        desk.run()
+    assert partition.start_offset == 0 and queue.depth().ready == 30
+    assert [payload.rstrip(b".") for payload in drained(desk, queue)] == [b"%d" % number for number in range(30)]
+    for _ in range(3):
+        desk.tick(1.1)
+        desk.store.maintain(desk.now_ms)
+        desk.run()
+    assert partition.start_offset > 30
+    desk.close()
+
+
+def test_the_disk_comes_back_when_what_went_straight_to_a_queue_is_acked(desk, monkeypatch):
+    monkeypatch.setattr("routing.queues.queues.STRAIGHT_SEGMENT_BYTES", 4_096)
+    queue = declared(desk, "q")
+    (partition,) = desk.router.streams.by_name["$queues"].partitions
+    for _ in range(50):
+        desk.publish(Event(queue.topic, b"." * 1_000, 1))
+    held = got(desk, queue)
+    drained(desk, queue)
+    for _ in range(3):
+        desk.tick(1.1)
+        desk.store.maintain(desk.now_ms)
+        desk.run()
+    assert partition.start_offset == 0, "one is still out"
+    queue.ack([held])
+    for _ in range(3):
+        desk.tick(1.1)
+        desk.store.maintain(desk.now_ms)
+        desk.run()
+    assert partition.segment_count == 1
