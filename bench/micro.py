@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import micro_raw
 from bench.brokers import Meshgate
 from bench.packets import PLAIN_PAYLOAD, publish
 from bench.table import ROWS
@@ -168,6 +169,13 @@ PARTS: dict[str, tuple[str, Callable[[_Desk], tuple[Callable[[], object], int]]]
     "commit": ("publish + commit (encode, write, dispatch)", lambda made: through_router(made, commit=True)),
     "encode": ("encode a batch of 500", lambda _: encode()),
     "scan-all": ("scan from disk, all wanted", lambda made: scan(made, 1)),
+    "raw-check": ("check a Kafka batch of 16 KiB, per record", lambda _: micro_raw.check_raw()),
+    "raw-check-lz4": ("the same, compressed with lz4", lambda _: micro_raw.check_raw(3)),
+    "raw-old": ("the same as it was: a walk in Python, an event of each", lambda _: micro_raw.check_old()),
+    "raw-publish": ("Router.publish_raw + commit, per record",
+                    lambda made: micro_raw.publish_raw(made.router, made.publisher, made.run)),
+    "raw-fetch": ("fetch in answers of 1 MiB, per record",
+                  lambda made: micro_raw.fetch(made.router, made.publisher, made.run)),
     "scan-1%": ("scan from disk, 1 in 100 wanted", lambda made: scan(made, 100)),
 }
 

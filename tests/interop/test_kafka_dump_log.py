@@ -7,8 +7,11 @@ from itertools import pairwise
 import pytest
 
 from routing.event import Event, Properties
+from routing.log.producing.markers import ABORT, COMMIT
 from routing.settings import Durability
+from routing.ticket import Ticket
 from tests.routing.log.records.test_batch import kafka_batch
+from tests.routing.log.test_raw import kafka_batch as raw_batch
 from tests.routing.log.test_store import produce
 from tests.support import kafka_tools
 from tests.support.log import make_store, open_partition, scan_all
@@ -102,3 +105,21 @@ def test_batches_of_kafka_producers_and_a_gap_of_reserved_offsets(tmp_path):
     output = kafka_tools.dump_log(*segments(tmp_path), options=DEEP, gaps=True)
     assert [row.payload for row in kafka_tools.records(output)] == [f"v{index}" for index in range(10)] * 2 + ["after"]
     assert [count for _, _, count in kafka_tools.batches(output)] == [10, 10, 0, 1]
+
+
+def test_transactions_with_their_markers(tmp_path):
+    store = make_store(tmp_path)
+    partition = open_partition(store)
+    for sequence, kind in enumerate((COMMIT, ABORT, COMMIT)):
+        produce(store, partition, raw_batch([(None, b"v%d" % sequence, [])], codec=sequence, producer=(7, 0, sequence),
+                                            transactional=1))
+        ticket = Ticket(())
+        partition.append_marker(7, 0, kind, ticket)
+        ticket.part_done()
+        store.commit()
+    assert [event.payload for event in scan_all(partition)] == [b"v0", b"v2"]
+    store.close()
+    output = kafka_tools.dump_log(*segments(tmp_path), options=DEEP)
+    assert [int(base) for base, _, _ in kafka_tools.batches(output)] == list(range(6))
+    assert output.count("isTransactional: true") == 6 and output.count("isControl: true") == 3
+    assert output.count("endTxnMarker: COMMIT") == 2 and output.count("endTxnMarker: ABORT") == 1

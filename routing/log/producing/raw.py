@@ -143,17 +143,19 @@ def _read(plain: bytes) -> DefaultRecordBatch:
 
 
 def _check_records(plain: bytes, header: BatchHeader, terms: Terms) -> None:
-    base = header.base_offset
+    base, count = header.base_offset, header.record_count
     try:
-        if list(map(_offset, _read(plain))) != list(range(base, base + header.record_count)):
+        # Read once where that is little to hold, and once for each question where it is much.
+        held = list(_read(plain)) if count <= INLINE_RECORDS else None
+        if list(map(_offset, held or _read(plain))) != list(range(base, base + count)):
             raise BatchError("record offsets do not count up by one")
-        if terms.keyed and None in map(_key, _read(plain)):
+        if terms.keyed and None in map(_key, held or _read(plain)):
             raise BatchError("a record without key, which a compacted stream does not take")
-        if len(plain) > terms.record_bytes_max:
-            for record in _read(plain):
-                if len(record.value or b"") > terms.record_bytes_max:
-                    raise TooLarge(f"a record of more than {terms.record_bytes_max} bytes")
-        if len(plain) > 3 * terms.headers_max and max(map(len, map(_headers, _read(plain)))) > terms.headers_max:
+        if len(plain) > terms.record_bytes_max and any(
+                len(value) > terms.record_bytes_max for value in map(_value, held or _read(plain)) if value):
+            raise TooLarge(f"a record of more than {terms.record_bytes_max} bytes")
+        if len(plain) > 2 * terms.headers_max and (
+                max(map(len, map(_headers, held or _read(plain)))) > terms.headers_max):
             raise BatchError(f"a record with more than {terms.headers_max} headers")
     except CorruptRecordException as error:
         raise BatchError(f"a record is broken: {error}") from None
