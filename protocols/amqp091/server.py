@@ -11,8 +11,10 @@ from protocols.amqp091.channels.replies import DirectReplies
 from protocols.amqp091.codec.codes import CONNECTION_FORCED
 from protocols.amqp091.connection import AmqpConnection
 from protocols.amqp091.counters import Counters, LogLimit
+from protocols.amqp091.dead_letters import DeadLetters
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
+from protocols.amqp091.topology.queue import DEAD_LETTER_SCHEME
 from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
@@ -47,6 +49,7 @@ class AmqpServer:
         self._blocked_until_s = 0.0
         self._to_look_at: list[AmqpConnection] = []
         self.declared.restore()
+        router.queues.resolvers[DEAD_LETTER_SCHEME] = DeadLetters(self.declared).letters
 
     # -- connections ------------------------------------------------------------------------------------------
 

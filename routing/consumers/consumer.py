@@ -24,6 +24,7 @@ from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter
 from routing.queues.options import Cause
+from routing.queues.templates import Letter
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class Side(Protocol):
 
     def detached(self, member: Member) -> None: ...
 
-    def dead_letter_topic(self, event: Event, cause: Cause) -> str | None:
-        """Where an event goes that it lets go; None: nowhere."""
+    def dead_letters(self, event: Event, cause: Cause) -> list[Letter]:
+        """What becomes of an event that it lets go: copies of it; none: that is the end of it."""
+        ...
 
     def closed(self, reason: str) -> None: ...
 

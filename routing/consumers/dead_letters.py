@@ -18,6 +18,7 @@ from routing.cursors.cursor import Delivery
 from routing.errors import Refusal
 from routing.event import DeadLetter, Death, Event, Headers, Properties
 from routing.queues.options import Cause
+from routing.queues.templates import Letter
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def dead_letter(router: DoorIn, consumer: Consumer, delivery: Delivery, cause: C
     """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
     event = delivery.event
     if consumer.side is not None:
-        _dead_letter_of_queue(router, consumer, delivery, cause, consumer.side.dead_letter_topic(event, cause))
+        _dead_letter_of_queue(router, consumer, delivery, cause, consumer.side.dead_letters(event, cause))
         return
     consumer.dead_lettered += 1
     topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
@@ -76,35 +77,38 @@ def dead_letter(router: DoorIn, consumer: Consumer, delivery: Delivery, cause: C
         log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
         consumer.nack(delivery, consumer.spec.backoff_max_s)
         return
-    _publish(router, consumer, delivery, _copy(topic, event, delivery, consumer.name, history))
+    _publish(router, consumer, delivery, [_copy(topic, event, delivery, consumer.name, history)])
 
 
 def _dead_letter_of_queue(
-        router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause, topic: str | None) -> None:
+        router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause, letters: list[Letter]) -> None:
     """A queue lets it go, to where it was told, or for good. What comes back without a rejection ends: see Queue."""
     event = delivery.event
-    if topic is None:
+    if not letters:
         consumer.ack([delivery])
         return
-    refusal = router.policy.refuse(consumer.identity, Action.PUBLISH, topic, router.clock_ms())
-    if refusal is not None:
-        log.error("queue %s: dead letter refused: %s", consumer.name, refusal.text)
-        consumer.nack(delivery, consumer.spec.backoff_max_s)
-        return
+    for letter in letters:
+        refusal = router.policy.refuse(consumer.identity, Action.PUBLISH, letter.right, router.clock_ms())
+        if refusal is not None:
+            log.error("queue %s: dead letter refused: %s", consumer.name, refusal.text)
+            consumer.nack(delivery, consumer.spec.backoff_max_s)
+            return
     consumer.dead_lettered += 1
     known = event.properties.dead_letter if event.properties is not None else None
     history = _with(known.history if known is not None else (), consumer.name, None, delivery.attempts - 1,
                     router.clock_ms(), cause.value, _own_ttl_ms(event), event.topic)
     while len(history) > HISTORY_MAX or sum(len(death.topic) for death in history) > HISTORY_CHARS_MAX:
         history = history[1:]                           # the oldest station
-    copy = _copy(topic, event, delivery, consumer.name, history)
-    if copy.properties is not None and copy.properties.expires_at_ms is not None:       # or it would expire there again
-        copy.properties = msgspec.structs.replace(copy.properties, expires_at_ms=None)
-    _publish(router, consumer, delivery, copy)
+    copies = [_copy(letter.topic, event, delivery, consumer.name, history) for letter in letters]
+    for copy, letter in zip(copies, letters):           # and no expiry, or it would expire there again
+        assert copy.properties is not None
+        copy.properties = msgspec.structs.replace(copy.properties, expires_at_ms=None, native=letter.native)
+    _publish(router, consumer, delivery, copies)
 
 
-def _publish(router: DoorIn, consumer: Consumer, delivery: Delivery, copy: Event) -> None:
-    router.publish([copy], router.internal).on_done(lambda ticket: _stored(consumer, delivery, ticket.refusals.get(0)))
+def _publish(router: DoorIn, consumer: Consumer, delivery: Delivery, copies: list[Event]) -> None:
+    router.publish(copies, router.internal).on_done(
+        lambda ticket: _stored(consumer, delivery, next(iter(ticket.refusals.values()), None)))
 
 
 def _reason(cause: Cause) -> str:

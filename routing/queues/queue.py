@@ -26,6 +26,7 @@ from routing.queues.memory import Memory
 from routing.queues.options import Cause, QueueOptions
 from routing.queues.purging import purge
 from routing.queues.taking import Taking
+from routing.queues.templates import Letter
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
 
@@ -44,7 +45,7 @@ class Owner(Protocol):
 
     def bind(self, queue: Queue, binding: Binding, identity: Identity) -> Refusal | None: ...
     def unbind(self, queue: Queue, binding: Binding) -> bool: ...
-    def resolve(self, template: str, event: Event, queue: Queue) -> str | None: ...
+    def letters(self, template: str, event: Event, queue: Queue, cause: Cause) -> list[Letter]: ...
     def delete_later(self, queue: Queue) -> None: ...
     def closed(self, queue: Queue) -> None: ...
 
@@ -231,9 +232,9 @@ class Queue:
         if self.options.auto_delete and self.used and not self.consumer.members.all:
             self._queues.delete_later(self)
 
-    def dead_letter_topic(self, event: Event, cause: Cause) -> str | None:
+    def dead_letters(self, event: Event, cause: Cause) -> list[Letter]:
         template = self.options.dead_letter
-        return self._queues.resolve(template, event, self) if template is not None else None
+        return self._queues.letters(template, event, self, cause) if template is not None else []
 
     def closed(self, reason: str) -> None:
         self.is_deleted = True

@@ -21,10 +21,10 @@ from routing.event import Event
 from routing.queues.bindings import Binding
 from routing.queues.debts import Debts
 from routing.queues.letting_go import Clocks
-from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, QueueOptions, straight_topic
+from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, Cause, QueueOptions, straight_topic
 from routing.queues.queue import Queue
 from routing.queues.stored import StoredBindings
-from routing.queues.templates import fill
+from routing.queues.templates import Letter, letters_of
 from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 
@@ -43,7 +43,7 @@ STRAIGHT_SEGMENT_BYTES = 16 * 1024 * 1024       # small, so that the disk soon c
 UNACKED_MAX = 50_000            # of one queue, beside the bytes of Limits: each takes some 500 bytes beside its payload
 SWEPT_PER_TICK = 500            # queues whose bindings that have ended or begun are looked at in one tick
 
-Resolver = Callable[[str, Event, Queue], "str | None"]
+Resolver = Callable[[str, Event, Cause], list[Letter]]       # what stands behind the scheme, event, why
 
 
 class Core(Protocol):
@@ -65,7 +65,7 @@ class Queues:
     def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Queue] = {}
         self.on_deleted: list[Callable[[Queue], None]] = []
-        self.resolvers: dict[str, Resolver] = {}        # scheme → who makes a topic of "scheme:…" (templates.py)
+        self.resolvers: dict[str, Resolver] = {}        # scheme → who makes letters of "scheme:…" (templates.py)
         registry = router.registry
         self.clocks = Clocks(router.clock_s, router.clock_ms, registry.wake_at)
         self._router = router
@@ -176,11 +176,11 @@ class Queues:
                 if (queue := self.by_name.get(consumer.name)) is not None
                 and queue.bindings.take_new(event, consumer.interest.matching(event.topic))]
 
-    def resolve(self, template: str, event: Event, queue: Queue) -> str | None:
-        """The topic of a dead letter. See templates.py."""
+    def letters(self, template: str, event: Event, queue: Queue, cause: Cause) -> list[Letter]:
+        """Where an event goes that the queue lets go. See templates.py."""
         scheme, colon, rest = template.partition(":")
         resolver = self.resolvers.get(scheme) if colon else None
-        return resolver(rest, event, queue) if resolver is not None else fill(template, event, queue.name)
+        return resolver(rest, event, cause) if resolver is not None else letters_of(template, event, queue.name)
 
     # -- bindings ---------------------------------------------------------------------------------------------
 

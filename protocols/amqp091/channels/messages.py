@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocols.amqp091 import convert
+from protocols.amqp091.asked import Asked
 from protocols.amqp091.channels import replies
 from protocols.amqp091.channels.publishing import return_frames
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import HardError, SoftError
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
-from protocols.amqp091.codec.tables import Table, without_field
+from protocols.amqp091.codec.tables import without_field
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.names import topic_of
 from protocols.amqp091.topology.topology import NOWHERE, Targets
@@ -24,26 +25,6 @@ if TYPE_CHECKING:
     from protocols.amqp091.channels.channel import Channel, Incoming
 
 PUBLISH = (60, 40)
-_EMPTY: Table = {}
-
-
-class Asked:
-    """The message as exchanges look at it."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: Content) -> None:
-        self._content = content
-
-    @property
-    def headers(self) -> Table:
-        return self._content.headers or _EMPTY
-
-    def property_text(self, name: str) -> str:
-        value = getattr(self._content, name, None) if name in (
-            "message_id", "correlation_id", "timestamp") else None
-        return str(value) if value is not None else ""
-
 
 def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for."""

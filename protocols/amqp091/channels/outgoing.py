@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from protocols.amqp091 import convert
 from protocols.amqp091.codec.properties import decode_properties, encode_properties
-from protocols.amqp091.codec.tables import long_value, with_field
+from protocols.amqp091.codec.tables import Long, encode_value, with_field
 from routing.cursors.cursor import Delivery
 from routing.event import Event
 
@@ -24,5 +24,5 @@ def parts(event: Event, delivery: Delivery, queue: Queue, now_ms: int,
 
 def _with_header(raw: bytes, name: str, value: int) -> bytes:
     content = decode_properties(raw)
-    content.raw_headers = with_field(content.raw_headers, name, long_value(value))
+    content.raw_headers = with_field(content.raw_headers, name, encode_value(Long(value)))
     return encode_properties(content)

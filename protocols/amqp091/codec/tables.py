@@ -27,6 +27,10 @@ class Timestamp(int):
     """Seconds since 1970, 64 bits, whatever they say."""
 
 
+class Long(int):
+    """Written as 64 bits, whatever it says."""
+
+
 Value: TypeAlias = "bool | int | float | str | bytes | Decimal | Timestamp | list[Value] | dict[str, Value] | None"
 Table: TypeAlias = "dict[str, Value]"
 
@@ -145,8 +149,10 @@ def encode_value(value: Value) -> bytes:
         return b"t\1" if value else b"t\0"
     if isinstance(value, Timestamp):
         return b"T" + _TIME.pack(value)
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, Long):
         return b"I" + _SIGNED.pack(value) if -(1 << 31) <= value < 1 << 31 else b"l" + _INT64.pack(value)
+    if isinstance(value, Long):
+        return b"l" + _INT64.pack(value)
     if isinstance(value, float):
         return b"d" + _DOUBLE.pack(value)
     if isinstance(value, bytes):
@@ -184,7 +190,3 @@ def without_field(table: bytes, name: str) -> bytes:
     body = b"".join(parts)
     return _LONG.pack(len(body)) + body
 
-
-def long_value(value: int) -> bytes:
-    """A 64 bit integer behind its letter, where clients expect this width (x-death count)."""
-    return b"l" + _INT64.pack(value)
