@@ -169,10 +169,15 @@ def exchange_bind(channel: Channel, method: ExchangeBind) -> None:
 
 
 def exchange_unbind(channel: Channel, method: ExchangeUnbind) -> None:
-    source = find_exchange(channel, method.source)
-    find_exchange(channel, method.destination)
-    access.check_filter(channel, filter_of(source, method.routing_key)[0])
-    _unbind(channel, Binding(method.source, method.destination, True, method.routing_key, method.arguments))
+    """As queue_unbind()."""
+    if not method.source or not method.destination:
+        raise SoftError(ACCESS_REFUSED, "operation not permitted on the default exchange")
+    source = channel.connection.server.declared.topology.exchanges.get(method.source)
+    access.check_exchange(channel, method.source)
+    access.check_exchange(channel, method.destination)
+    if source is not None:
+        access.check_filter(channel, filter_of(source, method.routing_key)[0])
+        _unbind(channel, Binding(method.source, method.destination, True, method.routing_key, method.arguments))
     _answer(channel, ExchangeUnbindOk(), method.nowait)
 
 
@@ -290,9 +295,9 @@ def _make_queue(channel: Channel, method: QueueDeclare, name: str) -> Queue:
 
 
 def queue_bind(channel: Channel, method: QueueBind) -> None:
+    exchange = find_exchange(channel, method.exchange)
     queue = find_queue(channel, method.queue)
     access.check_own_queue(channel, queue)
-    exchange = find_exchange(channel, method.exchange)
     key = method.routing_key or (channel.last_queue if not method.queue else "")
     pattern, exact = filter_of(exchange, key)
     access.check_filter(channel, pattern)
@@ -301,10 +306,15 @@ def queue_bind(channel: Channel, method: QueueBind) -> None:
 
 
 def queue_unbind(channel: Channel, method: QueueUnbind) -> None:
-    queue = find_queue(channel, method.queue)
-    access.check_own_queue(channel, queue)
-    find_exchange(channel, method.exchange)
-    _unbind(channel, Binding(method.exchange, queue.name, False, method.routing_key, method.arguments))
+    """What is not there is not bound: that is no error."""
+    if not method.exchange:
+        raise SoftError(ACCESS_REFUSED, "operation not permitted on the default exchange")
+    name = method.queue or channel.last_queue
+    access.check_queue(channel, name)
+    queue = channel.connection.server.declared.queue(name)
+    if queue is not None:
+        access.check_own_queue(channel, queue)
+        _unbind(channel, Binding(method.exchange, queue.name, False, method.routing_key, method.arguments))
     _answer(channel, QueueUnbindOk(), False)
 
 

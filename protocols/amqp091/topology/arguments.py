@@ -110,7 +110,7 @@ def check_same(what: str, name: str, vhost: str, received: dict[str, Value], cur
         if value != known:
             raise SoftError(
                 PRECONDITION_FAILED, f"inequivalent arg '{option}' for {what} '{name}' in vhost '{vhost}': "
-                f"received {_compared(value)} but current is {_compared(known)}", method)
+                f"received {_compared(value, known)} but current is {_compared(known, value)}", method)
 
 
 def compared_arguments(arguments: Table) -> dict[str, Value]:
@@ -120,10 +120,15 @@ def compared_arguments(arguments: Table) -> dict[str, Value]:
     return found
 
 
-def _compared(value: Value) -> str:
+def _compared(value: Value, other: Value) -> str:
+    """Beside nothing a value is shown with its type, as RabbitMQ does it."""
     if value is None:
         return "none"
-    return f"'{_shown(value)}'"
+    if other is not None:
+        return f"'{_shown(value)}'"
+    kind = ("bool" if isinstance(value, bool) else "longstr" if isinstance(value, str) else
+            "signedint" if isinstance(value, int) and -(1 << 31) <= value < 1 << 31 else "long")
+    return f"the value '{_shown(value)}' of type '{kind}'"
 
 
 def _shown(value: Value) -> str:
