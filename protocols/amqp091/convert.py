@@ -47,6 +47,7 @@ def event_of(topic: str, exchange: str, key: str, raw: bytes, content: Content, 
         content_type=content.content_type if isinstance(content.content_type, str) else None,
         reply_to=reply_to if isinstance(reply_to, str) else None,
         correlation=content.correlation_id,
+        message_id=content.message_id,
         priority=min(content.priority, PRIORITY_MAX) if content.priority is not None else None,
         native=Native(NATIVE, pack_short(exchange) + pack_short(key) + raw),
     )
