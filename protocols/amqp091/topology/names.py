@@ -4,8 +4,8 @@
     amq.topic, key a.b           ↔  a/b                     (the topics of all protocols)
     default exchange, key jobs   ↔  $queue/jobs
 
-Nothing that is literal in one grammar becomes a mark in the other: in a topic / + # and a first $ are written %2F %2B
-%23 %24, in a key a dot is %2E, and a % that is none of these is %25 on the other side.
+Nothing that is literal in one grammar becomes a mark in the other: what is / + # % or a first $ in a key is %2F %2B %23
+%25 %24 in the topic; a dot of a topic is %2E in the key, and a % of a topic that begins none of these codes is %%.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from routing.queues.options import straight_topic
 
 TOPIC_EXCHANGE = "amq.topic"
 _TO_TOPIC = {"/": "%2F", "+": "%2B", "#": "%23"}
-_FROM_KEY = {"%2E": ".", "%25": "%"}
+_CODES = ("2F", "2B", "23", "25")
 _FROM_TOPIC = {"%2F": "/", "%2B": "+", "%23": "#", "%25": "%"}
 
 
@@ -51,30 +51,40 @@ def level_of(name: str) -> str:
     return "%24" + name[1:] if name[:1] == "$" else name
 
 
-def _key_to_topic(key: str) -> str:
+def _key_to_topic(key: str, place: int = 0) -> str:
+    """place: of its first character in the whole key, as far as it matters: 0 or not."""
     if "%" not in key and "/" not in key and "+" not in key and "#" not in key:
         return key.replace(".", "/")
     parts: list[str] = []
     index = 0
     while index < len(key):
-        known = _FROM_KEY.get(key[index:index + 3])
-        if known is not None:
-            parts.append(known)
-            index += 3
-            continue
         char = key[index]
-        parts.append("/" if char == "." else "%25" if char == "%" else _TO_TOPIC.get(char, char))
-        index += 1
+        if char == "%" and key[index:index + 3] == "%2E":
+            parts.append(".")
+            index += 3
+        elif char == "%" and key[index:index + 2] == "%%" and not _is_code(key, index + 2, place + index):
+            parts.append("%")
+            index += 2
+        else:
+            parts.append("/" if char == "." else "%25" if char == "%" else _TO_TOPIC.get(char, char))
+            index += 1
     return "".join(parts)
+
+
+def _is_code(text: str, index: int, position: int) -> bool:
+    """Two digits after a % at this position of a topic that stand for something."""
+    digits = text[index:index + 2]
+    return digits in _CODES or (digits == "24" and position == 0)
 
 
 def key_of(topic: str) -> str:
     """The routing key, on amq.topic, of an event that did not come by AMQP."""
-    if topic[:3] == "%24":
-        topic = "$" + topic[3:]
-    if "%" not in topic and "." not in topic:
-        return topic.replace("/", ".")
     parts: list[str] = []
+    if topic[:3] == "%24":
+        parts.append("$")
+        topic = topic[3:]
+    if "%" not in topic and "." not in topic:
+        return "".join((*parts, topic.replace("/", ".")))
     index = 0
     while index < len(topic):
         known = _FROM_TOPIC.get(topic[index:index + 3])
@@ -83,7 +93,7 @@ def key_of(topic: str) -> str:
             index += 3
             continue
         char = topic[index]
-        parts.append("." if char == "/" else "%2E" if char == "." else "%25" if char == "%" else char)
+        parts.append("." if char == "/" else "%2E" if char == "." else "%%" if char == "%" else char)
         index += 1
     return "".join(parts)
 
@@ -106,7 +116,7 @@ def topic_filter(exchange: str, pattern: str) -> tuple[str, bool]:
             levels.append("#")
             exact = all(later == "#" for later in words[index + 1:])
             break
-        levels.append("+" if word == "*" else _key_to_topic(word))
+        levels.append("+" if word == "*" else _key_to_topic(word, index))
     if not levels:
         return TOPIC_EXCHANGE, True
     first = levels[0]

@@ -13,9 +13,10 @@ from protocols.amqp091.topology.names import key_of, topic_filter, topic_of
 from protocols.amqp091.topology.topology import Topology, filter_of
 from routing.topic import check_filter, check_topic, filter_matches
 
-CHARS = st.text(alphabet="ab./+#%$*2EF5", min_size=1, max_size=12)
+CHARS = st.text(alphabet="ab./+#%$*2EF54", min_size=1, max_size=12)
 
 
+@settings(max_examples=1_000)
 @given(CHARS)
 def test_a_key_of_amq_topic_is_a_topic_and_comes_back(key):
     topic = topic_of("amq.topic", key)
@@ -23,7 +24,8 @@ def test_a_key_of_amq_topic_is_a_topic_and_comes_back(key):
     assert key_of(topic) == key
 
 
-@given(st.text(alphabet="ab./%2EF5 ", min_size=1, max_size=12))
+@settings(max_examples=1_000)
+@given(st.text(alphabet="ab./%2EF54 ", min_size=1, max_size=12))
 def test_a_topic_is_a_key_and_comes_back(topic):
     """Topics that clients of other protocols publish to."""
     assert topic_of("amq.topic", key_of(topic)) == topic
