@@ -181,7 +181,7 @@ class AmqpConnection:
             self._early_frame(frame, data)
             return
         number = frame.channel
-        if frame.type == frames.HEARTBEAT:
+        if frame.type == frames.HEARTBEAT:              # on a channel, open or not: LavinMQ #1999
             if number or frame.position != frame.end:
                 raise HardError(codes.UNEXPECTED_FRAME, "a heartbeat belongs to channel 0 and is empty")
             return
@@ -439,7 +439,7 @@ class AmqpConnection:
     # -- time -------------------------------------------------------------------------------------------------
 
     def look(self, now_s: float) -> None:
-        """Called about once a second: heartbeats and timeouts."""
+        """Called every half second or so: heartbeats and timeouts."""
         if self.closed:
             return
         if self._wrote:
@@ -459,7 +459,7 @@ class AmqpConnection:
                 self._log("missed heartbeats, timeout: %d s", self.heartbeat_s)
                 self._finish(abort=True)
                 return
-            if now_s - self._last_out_s >= self.heartbeat_s / 2 - 1:
+            if now_s - self._last_out_s >= max(self.heartbeat_s / 2 - 1, 0.4 * self.heartbeat_s):
                 self.write(frames.HEARTBEAT_FRAME)
 
     # -- the end ----------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from routing.router import Router
 log = logging.getLogger(__name__)
 
 BLOCKED_S = 2.0             # after the disk has refused something, publishers are asked to wait so long
-LOOKS = 20                  # every connection is looked at once in so many ticks
+ROUND_S = 0.5               # every connection is looked at once in so long, or a little more
+LOOKS = 10                  # every connection is looked at once in so many ticks
 
 
 class AmqpServer:
@@ -47,6 +48,7 @@ class AmqpServer:
         self.stopping = False
         self.blocked = False                # connections have been told that the disk is full
         self._blocked_until_s = 0.0
+        self._next_round_s = 0.0
         self._to_look_at: list[AmqpConnection] = []
         self.declared.restore()
         router.queues.resolvers[DEAD_LETTER_SCHEME] = DeadLetters(self.declared).letters
@@ -74,7 +76,8 @@ class AmqpServer:
 
     def tick(self, now_s: float) -> None:
         """Heartbeats and timeouts: a part of the connections each time. now_s: monotonic seconds."""
-        if not self._to_look_at:
+        if not self._to_look_at and now_s >= self._next_round_s:
+            self._next_round_s = now_s + ROUND_S
             self._to_look_at = list(self.connections)
             if self.blocked and now_s >= self._blocked_until_s:
                 self.blocked = False
