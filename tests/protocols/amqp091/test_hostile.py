@@ -30,7 +30,8 @@ def raw(stand):
     client.close()
 
 
-@pytest.mark.parametrize("header", [b"AMQP\0\1\0\0", b"AMQP\3\1\0\0", b"GET / HTTP/1.1\r\n\r\n", b"AMQP\1\1\0\x09", b"X"])
+@pytest.mark.parametrize("header", [
+    b"AMQP\0\1\0\0", b"AMQP\3\1\0\0", b"GET / HTTP/1.1\r\n\r\n", b"AMQP\1\1\0\x09", b"X"])
 def test_a_wrong_header_is_answered_with_the_right_one(stand, header):
     """49"""
     client = Raw(stand.port, login=False)
