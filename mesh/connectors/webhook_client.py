@@ -13,12 +13,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.process.names import Names
+from mesh.process.resolver import NamesResolver
 
 USER_AGENT = "meshgate-webhook/1"
 RETRY_AFTER_DIGITS_MAX = 9
@@ -42,27 +42,6 @@ class Outcome:
         return 200 <= self.status < 300
 
 
-class GuardedResolver(AbstractResolver):
-    """DNS whose answers are addresses that may be called. One that may not is among them: none may."""
-
-    def __init__(self, guard: Guard, names: Names) -> None:
-        self._guard = guard
-        self._names = names
-
-    async def resolve(self, host: str, port: int = 0,
-                      family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        found = await self._names.resolve(host, port, family, socket.AI_ADDRCONFIG)
-        results: list[ResolveResult] = []
-        for kind, _, protocol, _, address in found:
-            self._guard.check_address(str(address[0]))
-            results.append(ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
-                                         flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV))
-        return results
-
-    async def close(self) -> None:
-        pass
-
-
 def tls_context(ca: str | None) -> ssl.SSLContext:
     """The system's authorities, and those of the configuration. Raises OSError, ssl.SSLError."""
     context = ssl.create_default_context()
@@ -80,7 +59,7 @@ class WebhookClient:
         self._settings = settings
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=settings.connect_timeout_s)
         connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(guard, names), use_dns_cache=False, limit=connections, ssl=tls,
+            resolver=NamesResolver(names, guard.check_address), use_dns_cache=False, limit=connections, ssl=tls,
             socket_factory=self._socket)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,

@@ -26,6 +26,8 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 from jwt.exceptions import PyJWTError
 
 from mesh.identity.auth_settings import JwtSettings
+from mesh.process.names import Names
+from mesh.process.resolver import NamesResolver
 from routing.errors import ConfigError, Reason, Refusal
 
 logger = logging.getLogger(__name__)
@@ -197,8 +199,8 @@ class KeySource:
                 then()
 
 
-def fetch_of(settings: JwtSettings) -> Fetch:
-    """How to get the set of an issuer."""
+def fetch_of(settings: JwtSettings, names: Names) -> Fetch:
+    """How to get the set of an issuer. names: of the hosts of all issuers."""
     if settings.jwks.startswith("file:"):
         path = Path(settings.jwks[5:])
 
@@ -207,7 +209,7 @@ def fetch_of(settings: JwtSettings) -> Fetch:
         return read
 
     async def get() -> bytes:
-        return await _get(settings.jwks, settings.timeout_s)
+        return await _get(settings.jwks, settings.timeout_s, names)
     return get
 
 
@@ -232,11 +234,12 @@ def check_file(path: str, settings: JwtSettings) -> None:
         raise ConfigError(f"{path}: {settings.jwks[5:]}: {error}") from error
 
 
-async def _get(url: str, timeout_s: float) -> bytes:
-    """One GET: no redirect, no proxy of the environment, no more than SET_BYTES_MAX of it."""
+async def _get(url: str, timeout_s: float, names: Names) -> bytes:
+    """One GET on one socket: no redirect, no proxy of the environment, no more than SET_BYTES_MAX of it."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
+    connector = aiohttp.TCPConnector(resolver=NamesResolver(names), use_dns_cache=False, limit=1)
     async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=False, auto_decompress=False) as session,
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False) as session,
         session.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response,
     ):
         if response.status != 200:

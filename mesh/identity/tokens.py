@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jwt
@@ -20,11 +21,13 @@ from jwt.exceptions import PyJWTError
 from mesh.identity.apikeys import ApiKey, hash_key, is_key
 from mesh.identity.auth_settings import JwtSettings, user_problem
 from mesh.identity.jwks import Fetch, Key, KeySource, fetch_of
+from mesh.process.names import Names
 from routing.errors import Reason, Refusal
 
 TOKEN_BYTES_MAX = 8_192         # a header field of the HTTP listener holds as much
 ROLES_MAX = 128
 PROVEN_MAX = 4_096              # tokens whose signature was checked; a check costs 35 to 150 µs
+NAME_THREADS = 2                # for the hosts of issuers: of their own, whatever webhooks and links wait for
 TIME_MAX = 2**40                # seconds; beyond it is no date
 
 _jws = jwt.PyJWS()
@@ -57,10 +60,10 @@ class Tokens:
     """All keys and issuers of the node. Loop thread only."""
 
     def __init__(self, keys: Mapping[str, ApiKey], issuers: Iterable[JwtSettings], *, clock_ms: Callable[[], int],
-                 now_s: Callable[[], float], fetch: Callable[[JwtSettings], Fetch] = fetch_of) -> None:
+                 now_s: Callable[[], float], fetch: Callable[[JwtSettings], Fetch] | None = None) -> None:
         self._clock_ms = clock_ms
         self._now_s = now_s
-        self._fetch = fetch
+        self._fetch = fetch or partial(fetch_of, names=Names(NAME_THREADS, now_s))
         self._keys: Mapping[str, ApiKey] = {}
         self._issuers: dict[str, _Issuer] = {}
         # digest of a token → (issuer, generation of its keys, who it is)

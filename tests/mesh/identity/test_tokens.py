@@ -4,8 +4,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import threading
+import time
 from datetime import UTC, datetime
 
+import aiohttp
 import jwt
 import pytest
 from aiohttp import web
@@ -14,6 +17,7 @@ from mesh.identity.apikeys import hash_key, make_key, resolve_api_keys
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, check_api_keys, check_jwt, jwks_problem
 from mesh.identity.jwks import COOLDOWN_S, KEYS_MAX, SET_BYTES_MAX, KeySetError, fetch_of, parse_keys
 from mesh.identity.tokens import Tokens, TokenUser
+from mesh.process.names import Names
 from routing.errors import ConfigError, Reason, Refusal
 from tests.support.wait import DEADLINE_S
 
@@ -287,7 +291,8 @@ async def test_keys_come_by_http_and_from_a_file(tmp_path):
         return web.Response(body=jwks(jwk(rsa_key(), "k1")))
 
     runner, url = await serve(keys)
-    (tmp_path / "keys.json").write_bytes(await fetch_of(JwtSettings(ISSUER, (AUDIENCE,), url))())
+    fetch = fetch_of(JwtSettings(ISSUER, (AUDIENCE,), url), Names(1, time.monotonic))
+    (tmp_path / "keys.json").write_bytes(await fetch())
     await runner.cleanup()
     settings = JwtSettings(ISSUER, (AUDIENCE,), f"file:{tmp_path}/keys.json")
     tokens = Tokens({}, (settings,), clock_ms=lambda: NOW_S * 1000, now_s=lambda: 0.0)
@@ -366,3 +371,18 @@ def test_bad_settings_of_issuers_name_their_path(change, path):
     fields = {"issuer": ISSUER, "audience": (AUDIENCE,), "jwks": "https://x.example/", **change}
     assert next(check_jwt((JwtSettings(**fields),))).startswith(path + ": ")
 
+
+
+async def test_hosts_of_issuers_are_looked_up_on_threads_of_their_own():
+    """A name server that is silent for webhooks, or for threads of all, delays no key set, and the other way round."""
+    asked = []
+
+    def look_up(host, family, flags):
+        asked.append((host, threading.current_thread().name))
+        raise OSError(f"no such host {host}")
+
+    names = Names(1, time.monotonic, look_up=look_up)
+    fetch = fetch_of(JwtSettings(ISSUER, (AUDIENCE,), "https://keys.example/set"), names)
+    with pytest.raises(aiohttp.ClientError):
+        await fetch()
+    assert asked[0][0] == "keys.example" and not asked[0][1].startswith(("asyncio", "MainThread"))
