@@ -13,9 +13,9 @@ import time
 import pytest
 from aiohttp import web
 
-from mesh.connectors.webhook_client import GuardedResolver
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.connectors.webhooks import Prepared
+from mesh.process.resolver import NamesResolver
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.members import Mode
 from routing.consumers.push import Push, StrictPush
@@ -257,13 +257,13 @@ async def test_the_socket_is_the_last_gate(tmp_path):
 
 async def test_dns_is_asked_once_for_each_connection(tmp_path, monkeypatch):
     asked = []
-    resolve = GuardedResolver.resolve
+    resolve = NamesResolver.resolve
 
     async def counted(self, host, port=0, family=0):
         asked.append(host)
         return await resolve(self, host, port, family)
 
-    monkeypatch.setattr(GuardedResolver, "resolve", counted)
+    monkeypatch.setattr(NamesResolver, "resolve", counted)
     async with webhook_stand(tmp_path, WebhookSettings(allow=("127.0.0.0/8", "::1/128"))) as it:
         push_consumer(it, url=f"http://localhost:{it.receiver.port}/", push={"max_in_flight": 1})
         await it.publish("a", "b", "c")
