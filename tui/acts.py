@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -33,28 +33,54 @@ class Act:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-def consumer_acts(name: str, *, paused: bool) -> list[Act]:
-    path = f"consumers/{quote(name, safe='')}"
-    first = Act("resume", name, "POST", f"{path}/resume") if paused else Act("pause", name, "POST", f"{path}/pause")
+def _paths(kind: str, name: str, node: str) -> tuple[str, str]:
+    """What stands before and behind the name of an act.  node: where it is done; "": at the node that is asked."""
+    return f"{kind}/{quote(name, safe='')}", f"?node={quote(node, safe='')}" if node else ""
+
+
+def consumer_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
+    path, where = _paths("consumers", name, node)
+    first = Act("resume", name, "POST", f"{path}/resume{where}") if paused else Act(
+        "pause", name, "POST", f"{path}/pause{where}")
     return [
         first,
-        Act("read all again, from the earliest", name, "POST", f"{path}/seek", Danger.TOUCHES, {"to": "earliest"}),
-        Act("skip to the end: what waits is not read", name, "POST", f"{path}/seek", Danger.LOSES, {"to": "latest"}),
-        Act("delete, with its place in the log", name, "DELETE", path, Danger.LOSES),
+        Act("read all again, from the earliest", name, "POST", f"{path}/seek{where}", Danger.TOUCHES,
+            {"to": "earliest"}),
+        Act("skip to the end: what waits is not read", name, "POST", f"{path}/seek{where}", Danger.LOSES,
+            {"to": "latest"}),
+        Act("delete, with its place in the log", name, "DELETE", f"{path}{where}", Danger.LOSES),
     ]
 
 
-def link_acts(identifier: str, state: str) -> list[Act]:
-    path = f"links/{quote(identifier, safe='')}"
-    first = (Act("resume", identifier, "POST", f"{path}/resume") if state == "paused"
-             else Act("pause", identifier, "POST", f"{path}/pause"))
+def link_acts(identifier: str, state: str, node: str = "") -> list[Act]:
+    path, where = _paths("links", identifier, node)
+    first = (Act("resume", identifier, "POST", f"{path}/resume{where}") if state == "paused"
+             else Act("pause", identifier, "POST", f"{path}/pause{where}"))
     return [
         first,
-        Act("drain: pause once what is queued has been sent", identifier, "POST", f"{path}/drain"),
-        Act("connect anew", identifier, "POST", f"{path}/kick", Danger.TOUCHES),
+        Act("drain: pause once what is queued has been sent", identifier, "POST", f"{path}/drain{where}"),
+        Act("connect anew", identifier, "POST", f"{path}/kick{where}", Danger.TOUCHES),
     ]
 
 
-def client_acts(client_id: str) -> list[Act]:
-    return [Act("kick: close its connection", client_id, "POST", f"clients/{quote(client_id, safe='')}/kick",
-                Danger.TOUCHES)]
+def client_acts(client_id: str, node: str = "") -> list[Act]:
+    path, where = _paths("clients", client_id, node)
+    return [Act("kick: close its connection", client_id, "POST", f"{path}/kick{where}", Danger.TOUCHES)]
+
+
+def letter_acts(consumer: str, *, running: bool, ids: Sequence[str] = (), node: str = "") -> list[Act]:
+    """ids: of these dead letters only."""
+    path, where = _paths("deadletters", consumer, node)
+    which = "this one" if ids else "all"
+    body = {"ids": list(ids)} if ids else {}
+    found = [
+        Act(f"redrive {which}: hand to the consumer once more", consumer, "POST", f"{path}/redrive{where}",
+            Danger.TOUCHES, body),
+        Act(f"discard {which}", consumer, "POST", f"{path}/discard{where}", Danger.LOSES, body),
+    ]
+    if not ids:
+        found.insert(1, Act("redrive all, ten a second", consumer, "POST", f"{path}/redrive{where}", Danger.TOUCHES,
+                            {"rate": 10}))
+    if running:
+        found.append(Act("stop what goes on", consumer, "DELETE", f"{path}/redrive{where}"))
+    return found

@@ -31,13 +31,13 @@ from tui.views.view import View
 from tui.widgets.chrome import Bar, key_pieces
 from tui.widgets.dialogs import ActsMenu, Confirm, Login
 from tui.widgets.line import ACCENT, BAD, DIM, GOOD, KEY, NOTE, TITLE, WARN, Piece
+from tui.widgets.lines import UNEXPECTED
 from tui.widgets.palette import THEMES
 from tui.widgets.prompt import Prompt
 
 WIDTH_MIN, HEIGHT_MIN = 60, 16
 VIEWS_MAX = 30                  # behind each other; then the oldest goes
 STALE_AFTER_S = 6.0             # … or three periods: figures that are older are grey
-UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 def _binding(key: str, action: str, **options: Any) -> Binding:
@@ -151,8 +151,7 @@ class Dashboard(App[None]):
         try:
             view.took(data)
         except UNEXPECTED as error:
-            text = f"the node's answer is not what this version expects ({error!r})"
-            raise ApiError(Fault.SETUP, text[:200]) from error
+            raise ApiError(Fault.SETUP, "the node's answer is not what this version expects") from error
         view.set_stale(False)
         if not self.me and not self._introducing:
             self._introducing = True

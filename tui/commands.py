@@ -11,14 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-TABLES = ("nodes", "links", "streams", "consumers", "clients", "webhooks", "policies", "denials", "audit", "listeners")
+TABLES = ("nodes", "links", "streams", "topics", "consumers", "deadletters", "clients", "webhooks", "policies",
+          "denials", "audit", "listeners")
 SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {
     "": "pulse", "overview": "pulse", "home": "pulse", "topology": "map", "m": "map", "n": "nodes", "l": "links",
-    "s": "streams", "c": "consumers", "co": "consumers", "cl": "clients", "w": "webhooks", "p": "policies",
-    "d": "denials", "a": "audit", "b": "browse", "t": "tail", "ctx": "contexts", "?": "help", "q": "quit", "q!": "quit",
-    "cani": "can-i",
+    "s": "streams", "to": "topics", "c": "consumers", "co": "consumers", "dl": "deadletters", "cl": "clients",
+    "w": "webhooks", "p": "policies", "d": "denials", "a": "audit", "b": "browse", "t": "tail", "ctx": "contexts",
+    "?": "help", "q": "quit", "q!": "quit", "cani": "can-i",
 }
 EVENT_PARAMS = ("from", "until", "match")
 
@@ -50,7 +51,8 @@ def parse(text: str) -> Command:
     if known == "open":
         return of_address(rest.strip())
     if slash and key and known in TABLES:
-        return Command(known, unquote(key))
+        node = rest.strip().removeprefix("node=") if rest.strip().startswith("node=") else ""
+        return Command(known, unquote(key), params={"node": node} if node else {})
     if known in ("browse", "tail"):
         return Command(known, rest=rest.strip(), params=event_params(rest))
     return Command(known, rest=rest.strip())
@@ -83,7 +85,9 @@ def of_address(address: str) -> Command:
     if name not in SCREENS:
         raise CommandError(f"this terminal has no view of {address[:100]}")
     if len(segments) > 1 and name in TABLES:
-        return Command(name, unquote(segments[1]))
+        return Command(name, unquote(segments[1]), params={"node": query["node"]} if query.get("node") else {})
+    if name == "topics" and query.get("under"):
+        return Command(name, query["under"])
     if name == "can-i":
         words = [query.get(one, "") for one in ("user", "action", "topic")]
         more = [f"{one}={query[one]}" for one in ("roles", "client_id") if query.get(one)]

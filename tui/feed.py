@@ -126,8 +126,8 @@ class Feed:
         self._loaded_s, self._loaded_cpu_s = time.monotonic(), time.process_time()
         data = await view.load(self.client)
         self.loads += 1
-        self.health.good()
         self._told(view, data)
+        self.health.good()
         self._changed()
 
 

@@ -22,6 +22,8 @@ TEXT_FIELDS = {
     "links": "id,node,state,rtt_ms,sent.bytes_s,received.bytes_s,backlog.bytes,backlog.seconds,last_error",
     "streams": "name,capture,partitions,events,size_bytes,retention_ms,durability,failed",
     "consumers": "name,state,lag_events,lag_seconds,trend,forecast,members,in_flight,redelivered",
+    "topics": "topic,events,below,topics,streams",
+    "deadletters": "consumer,state,waiting,given_up,max_deliveries,topic",
     "clients": "client_id,protocol,user,address,connected",
     "webhooks": "consumer,url,state,lag_events,delivered,failed,dead_lettered,last_problem",
     "policies": "name,allow,deny,to,topics",
@@ -34,6 +36,7 @@ TEXT_FIELDS = {
 def add_get(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("resource", choices=sorted(TEXT_FIELDS))
     parser.add_argument("-o", "--output", choices=FORMATS, default="text")
+    parser.add_argument("--mesh", action="store_true", help="of all nodes, each row with `at`, its node")
     parser.add_argument("--filter", default="", metavar="TERMS", help="rows that are wanted: 'lag_events>9 state=away'")
     parser.add_argument("--sort", default="", metavar="COLUMNS", help="a minus sorts downwards: -lag_events,name")
     parser.add_argument("--fields", default="", metavar="COLUMNS", help="columns that are wanted: name,backlog.seconds")
@@ -61,7 +64,7 @@ def run_get(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(msgspec.json.format(msgspec.json.encode(rows)).decode())
     elif options.output == "text":
-        columns = [name.strip() for name in fields.split(",") if name.strip()]
+        columns = ["at"] * options.mesh + [name.strip() for name in fields.split(",") if name.strip()]
         print(format_table(columns, [[_shown(name, row.get(name)) for name in columns] for row in rows]))
     return 0
 
@@ -84,7 +87,8 @@ def _page(client: Client, options: argparse.Namespace, fields: str, after: str,
 
 def _path(options: argparse.Namespace, fields: str, after: str, count: int) -> str:
     limit = PAGE_ROWS if options.limit is None else min(PAGE_ROWS, options.limit - count)
-    given = {"filter": options.filter, "sort": options.sort, "fields": fields, "after": after, "limit": str(limit)}
+    given = {"scope": "mesh" if options.mesh else "", "filter": options.filter, "sort": options.sort,
+             "fields": fields, "after": after, "limit": str(limit)}
     return f"/api/v1/{options.resource}?{urlencode({name: value for name, value in given.items() if value})}"
 
 

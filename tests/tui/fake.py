@@ -69,6 +69,9 @@ def tables() -> dict[str, list[dict[str, Any]]]:
                      "failed": None}],
         "consumers": [consumer("billing", 6_000), consumer("archive"), consumer("wall-display", paused=True,
                                                                                  state="paused")],
+        "topics": [{"topic": "plant", "level": "plant", "events": 0, "below": 140, "topics": 3, "streams": ["events"]}],
+        "deadletters": [{"consumer": "billing", "topic": "dead-letter/billing", "waiting": 2, "given_up": 2,
+                         "max_deliveries": 5, "user": "ana", "redrive": None, "state": "waiting"}],
         "clients": [{"client_id": "press-1", "protocol": "mqtt", "user": "ana", "address": "10.0.0.9:5511",
                      "connected": True, "connected_since_ms": NOW_MS - 60_000, "subscriptions": 1, "in_flight": 0,
                      "queued": 0, "protocol_version": "5.0", "session_expiry_s": 0, "write_buffer_bytes": 0}],
@@ -110,6 +113,11 @@ class FakeNode:
                                        "cursor": None}
         self.status: dict[str, Any] = {"name": "cloud-eu", "site": "aws-eu", "environment": "production", "listeners": [
             {"protocol": "console", "addresses": ["10.0.0.1:8090"], "tls": True}]}
+        self.answered: list[dict[str, Any]] = [{"node": "cloud-eu", "state": "answered", "age_s": 0.0}]
+        self.letters: list[dict[str, Any]] = [
+            {"id": "dead:0:7", "original": "events:0:3", "time": "2026-11-30T04:58:00.000Z", "topic": "orders/1",
+             "reason": "rejected", "deliveries": 5, "size_bytes": 9, "history": [], "readable": True, "cut": False,
+             "publisher": "ana", "payload": "bad order"}]
         self.whoami: dict[str, Any] = {"user": "ana", "roles": ["operator"], "may": {"view": True, "operate": True}}
         self.refuse: tuple[int, str] | None = None          # every request gets this
         self.silent = False                                 # the stream beats no more
@@ -179,6 +187,8 @@ class FakeNode:
             return web.json_response(self._page(path, params))
         found = {"overview": self.overview, "status": self.status, "whoami": self.whoami,
                  "browse": self.browse}.get(path)
+        if path.startswith("deadletters/"):
+            found = {"consumer": "billing", "dead_letters": self.letters, "next": None, "groups": [], "redrive": None}
         if path == "history":
             found = {"series": params["series"], "step_ms": 1_000, "values": [1.0, None, 3.0, 2.0]}
         return web.json_response(found if found is not None else {"detail": f"there is no {path}"},
@@ -188,10 +198,12 @@ class FakeNode:
         """Filters and orders as the node does; whole pages only."""
         from mesh.management.tables.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
-               "listeners": "address"}.get(name, "name")
+               "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
         page = select(self.tables[name], parse_query(params, key), key)
-        return {name: page.rows, "total": page.total, "matched": page.matched, "next": page.next or None,
-                "node": "cloud-eu"}
+        across = params.get("scope") == "mesh"
+        rows = [{**row, "at": "cloud-eu"} for row in page.rows] if across else page.rows
+        more = {"nodes": self.answered} if across else {"node": "cloud-eu"}
+        return {name: rows, **more, "total": page.total, "matched": page.matched, "next": page.next or None}
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -202,6 +214,8 @@ class FakeNode:
             await response.write(b"event: state\ndata: {}\n\n")
             while frame := await queue.get():
                 await response.write(frame)
+        except ConnectionError:
+            pass
         finally:
             self._beats.discard(queue)
         return response

@@ -97,10 +97,10 @@ class Events(TableView):
 def with_keys(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each with its place in the log as its name; events that may not be read have no id."""
     return [{**event, "id": f"{event['stream']}:{event['partition']}:{event['offset']}",
-             "payload": _payload_of(event)} for event in events]
+             "payload": payload_of(event)} for event in events]
 
 
-def _payload_of(event: Mapping[str, Any]) -> Any:
+def payload_of(event: Mapping[str, Any]) -> Any:
     if not event.get("readable"):
         return "(may not be read)"
     return "(binary)" if event.get("payload_base64") is not None else event.get("payload")

@@ -10,6 +10,7 @@ from tui.views.can_i import USAGE, CanI
 from tui.views.clients import Clients
 from tui.views.consumers import Consumers
 from tui.views.contexts import ContextsView
+from tui.views.deadletters import DeadLetters, Letters
 from tui.views.denials import Denials
 from tui.views.details import Details
 from tui.views.help import Help
@@ -21,12 +22,14 @@ from tui.views.policies import Policies
 from tui.views.pulse import Pulse
 from tui.views.streams import Streams
 from tui.views.table import TableView
+from tui.views.topics import Topics
 from tui.views.view import View
 from tui.views.webhooks import Webhooks
 
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
-        Nodes, Links, Streams, Consumers, Clients, Webhooks, Policies, Denials, Audit, Listeners, ContextsView)
+        Nodes, Links, Streams, Topics, Consumers, DeadLetters, Clients, Webhooks, Policies, Denials, Audit, Listeners,
+        ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {
     "pulse": lambda command: Pulse(),
@@ -48,7 +51,9 @@ def screens() -> dict[str, str]:
 def view_for(command: Command) -> View:
     """A new view."""
     if command.key and command.name in TABLES:
-        return Details(command.name, command.key)
+        node = command.params.get("node", "")
+        special = {"topics": lambda: Topics(under=command.key), "deadletters": lambda: Letters(command.key, node)}
+        return special.get(command.name, lambda: Details(command.name, command.key, node))()
     if command.name in TABLE_VIEWS:
         view = TABLE_VIEWS[command.name](command.rest, command.params.get("sort", ""))
         if command.params.get("after"):

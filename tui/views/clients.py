@@ -13,6 +13,7 @@ class Clients(TableView):
     TITLE = "Clients"
     KEY = "client_id"
     TROUBLE = "connected=no"
+    ACROSS = True
     ABOUT = "Who is connected, and MQTT sessions that are away."
     EMPTY = "No client is connected."
     COLUMNS = (
@@ -26,7 +27,7 @@ class Clients(TableView):
     )
 
     def acts(self, may: Mapping[str, bool]) -> list[Act]:
-        return client_acts(self.subject()) if self.row and self.value("connected") is not False else []
+        return client_acts(self.subject(), self.at_node) if self.row and self.value("connected") is not False else []
 
     def question(self) -> str:
         user = self.value("user")

@@ -14,6 +14,7 @@ class Consumers(TableView):
     TOPIC = "consumers"
     SORT = "-lag_events"
     TROUBLE = "lag_seconds>=1"
+    ACROSS = True
     ABOUT = "Everybody who reads: MQTT sessions, shared groups, REST and WebSocket consumers, webhooks."
     EMPTY = "Nobody reads durably yet."
     EXTRA = ("lag_state", "paused", "filters")
@@ -28,7 +29,7 @@ class Consumers(TableView):
     )
 
     def acts(self, may: Mapping[str, bool]) -> list[Act]:
-        return consumer_acts(self.subject(), paused=bool(self.value("paused"))) if self.row else []
+        return consumer_acts(self.subject(), paused=bool(self.value("paused")), node=self.at_node) if self.row else []
 
     def topics(self) -> str:
         filters = self.value("filters")

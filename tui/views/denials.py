@@ -9,6 +9,7 @@ class Denials(TableView):
     NAME = "denials"
     TITLE = "Denials"
     KEY = "id"
+    ACROSS = True
     ABOUT = "The latest denials, newest first. c asks the rules about the one under the cursor."
     EMPTY = "Nothing was denied."
     COLUMNS = (

@@ -33,17 +33,20 @@ NAME_WIDTH = 26
 class Details(View):
     """kind: a table of the API.  key: of the row."""
 
-    def __init__(self, kind: str, key: str) -> None:
+    def __init__(self, kind: str, key: str, node: str = "") -> None:
+        """node: whose it is; "": of the node that is asked."""
         super().__init__()
         self.kind = kind
         self.key = key
+        self.at_node = node
         self.row: dict[str, Any] | None = None
         self.charts: list[tuple[str, dict[str, Any]]] = []
         self.other: dict[str, Any] = {}         # the answer about the node at the other end of a link
 
     @property
     def title(self) -> str:
-        return f"{self.kind} › {clean(self.key)}"
+        where = f" at {clean(self.at_node)}" if self.at_node else ""
+        return f"{self.kind} › {clean(self.key)}{where}"
 
     @property
     def topic(self) -> str:
@@ -51,7 +54,7 @@ class Details(View):
 
     async def load(self, client: Client) -> Any:
         """The row; beside it the histories and the other end, which may be missing."""
-        rows = (await client.get(self.kind, {"id": self.key, "limit": "2"}))[self.kind]
+        rows = (await client.get(self.kind, {"id": self.key, "limit": "2", "node": self.at_node}))[self.kind]
         row = next((one for one in rows if str(one[KEYS.get(self.kind, "name")]) == self.key), None)
         if row is None:
             raise ApiError(Fault.MISSING, f"{clean(self.key)} is not there (any more)")
@@ -64,7 +67,8 @@ class Details(View):
 
     async def _history(self, client: Client, kind: str, name: str) -> dict[str, Any] | None:
         try:
-            return await client.get("history", {"kind": kind, "id": self.key, "series": name})
+            return await client.get("history", {"kind": kind, "id": self.key, "series": name,
+                                                "node": self.at_node})
         except ApiError as error:
             if error.fault is not Fault.MISSING:
                 raise
@@ -80,7 +84,7 @@ class Details(View):
 
     def params(self) -> dict[str, str]:
         if self.kind in HISTORIES:
-            return {}
+            return {"node": self.at_node}
         return {"filter": f'{KEYS.get(self.kind, "name")}="{self.key}"'}
 
     # -- drawing ----------------------------------------------------------------------------------------------
@@ -115,7 +119,8 @@ class Details(View):
             return []
         there = nodes[0]
         lines = [Line([(f"  {fit('this end says', NAME_WIDTH)}", DIM), state_piece(str(self.row["state"]))])]
-        theirs = [str(link["state"]) for link in there.get("links", ()) if link["node"] == self.other.get("node")]
+        here = self.at_node or self.other.get("node")
+        theirs = [str(link["state"]) for link in there.get("links", ()) if link["node"] == here]
         lines += [Line([(f"  {fit('the other end says', NAME_WIDTH)}", DIM), state_piece(state),
                         (f"  heard {show.duration(there['age_s'])} ago", DIM)]) for state in theirs]
         return [*lines, BLANK]
@@ -154,9 +159,9 @@ class Details(View):
         if row is None:
             return []
         if self.kind in ("consumers", "webhooks"):
-            return consumer_acts(self.key, paused=bool(row.get("paused")))
+            return consumer_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
         if self.kind == "links":
-            return link_acts(self.key, str(row["state"]))
+            return link_acts(self.key, str(row["state"]), self.at_node)
         if self.kind == "clients" and row.get("connected") is not False:
-            return client_acts(self.key)
+            return client_acts(self.key, self.at_node)
         return []

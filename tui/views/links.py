@@ -14,7 +14,8 @@ class Links(TableView):
     TOPIC = "links"
     KEY = "id"
     TROUBLE = "state!=up"
-    ABOUT = "Connections of this node to its neighbours. The state is measured: what got through."
+    ACROSS = True
+    ABOUT = "Connections between nodes, as each end sees them. The state is measured: what got through."
     EMPTY = "This node has no links. [[links]] in its configuration dials another one."
     COLUMNS = (
         Column("id", "Link", "key", 0), Column("node", "To", "text", 2), Column("state", "State", "state", 0),
@@ -27,4 +28,4 @@ class Links(TableView):
     )
 
     def acts(self, may: Mapping[str, bool]) -> list[Act]:
-        return link_acts(self.subject(), str(self.value("state"))) if self.row else []
+        return link_acts(self.subject(), str(self.value("state")), self.at_node) if self.row else []

@@ -8,6 +8,7 @@ from tui.widgets.columns import Column
 class Policies(TableView):
     NAME = "policies"
     TITLE = "Policies"
+    ACROSS = True
     ABOUT = "Order never matters: deny beats allow, and nothing is allowed that no rule allows."
     COLUMNS = (
         Column("name", "Rule", "key", 0), Column("allow", "Allows", "list", 1), Column("deny", "Denies", "list", 1),

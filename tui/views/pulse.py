@@ -15,6 +15,7 @@ FIGURES = (
     ("events_in_s", "Events in, per second", ""), ("lag_events", "Events behind", ""),
     ("denied_s", "Denied, per second", WARN), ("dropped_s", "Dropped, per second", WARN),
 )
+ITEM = frozenset(("severity", "subject", "what", "affects", "do", "url", "since_ms"))
 BIG_FROM = (28, 96)             # lines and columns from which figures are drawn big
 
 
@@ -33,6 +34,10 @@ class Pulse(View):
         return await client.get("overview")
 
     def take(self, data: Any) -> None:
+        if not all(isinstance(data[name], dict) for name in ("figures", "sparks", "totals")):
+            raise TypeError("figures are named")
+        if not all(isinstance(item, dict) and item.keys() >= ITEM for item in data["attention"]):
+            raise ValueError("what needs attention says what, whom and where")
         self.data = data
         self.cursor = max(min(self.cursor, len(self.items) - 1), 0)
 

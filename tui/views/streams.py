@@ -10,6 +10,7 @@ class Streams(TableView):
     TITLE = "Streams"
     TOPIC = "streams"
     TROUBLE = "failed!="
+    ACROSS = True
     ABOUT = "Durable logs; every event belongs to the one whose filter fits its topic best."
     COLUMNS = (
         Column("name", "Stream", "key", 0), Column("capture", "Captures", "list", 1),

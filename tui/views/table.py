@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tui.api.client import Client
 
 PAGE_ROWS = 1_000
+NODE = Column("at", "Node", "text", 3)
 FRAME_LINES = 1                 # the titles
 CURSOR = "▸ "
 
@@ -30,10 +31,13 @@ class TableView(View):
     EMPTY: ClassVar[str] = "Nothing here."
     EXTRA: ClassVar[Sequence[str]] = ()     # fields that are needed and not shown
     DETAILS: ClassVar[bool] = True
+    ACROSS: ClassVar[bool] = False          # all nodes have it: their rows stand in one table, with `at`, the node
     scrolls = False
 
     def __init__(self, filter: str = "", sort: str = "") -> None:
         super().__init__()
+        self.columns = (*self.COLUMNS[:1], NODE, *self.COLUMNS[1:]) if self.ACROSS else tuple(self.COLUMNS)
+        self.answered: list[dict[str, Any]] = []        # what each node said
         self.filter = filter
         self.sort = sort or self.SORT
         self.trouble = False
@@ -59,16 +63,23 @@ class TableView(View):
     def request_params(self) -> dict[str, str]:
         """Parameters of the table; only the columns that are shown travel."""
         fields = dict.fromkeys([self.KEY, *(column.path for column in self.COLUMNS), *self.EXTRA])
-        return {"filter": self.full_filter(), "sort": self.sort, "limit": str(PAGE_ROWS),
-                "after": self.after[-1] if self.after else "", "fields": ",".join(fields)}
+        return {"scope": "mesh" if self.ACROSS else "", "filter": self.full_filter(), "sort": self.sort,
+                "limit": str(PAGE_ROWS), "after": self.after[-1] if self.after else "", "fields": ",".join(fields)}
 
     def full_filter(self) -> str:
         return " ".join(part for part in (self.filter, self.TROUBLE if self.trouble else "") if part)
 
     def take(self, data: Any) -> None:
-        self.rows = data[self.resource]
+        rows, total, matched = data[self.resource], data["total"], data["matched"]
+        names = (self.KEY, "at") if self.ACROSS else (self.KEY,)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(names) for row in rows):
+            raise ValueError("a table is a list of rows with names")
+        if not isinstance(total, int) or not isinstance(matched, int):
+            raise TypeError("counts are numbers")
+        self.answered = data["nodes"] if self.ACROSS else []
+        self.rows = rows
         self.total, self.matched, self.next = data["total"], data["matched"], data["next"] or ""
-        keys = [str(row[self.KEY]) for row in self.rows]
+        keys = [self._name_of(row) for row in self.rows]
         if self._key and self._key in keys and keys[min(self.cursor, len(keys) - 1)] != self._key:
             self.cursor = keys.index(self._key)
         self._settle()
@@ -85,8 +96,8 @@ class TableView(View):
         room = height - FRAME_LINES
         self.top = max(min(self.top, self.cursor, len(self.rows) - room), self.cursor - room + 1, 0)
         visible = self.rows[self.top:self.top + room]
-        self._natural = natural_widths(self.COLUMNS, visible, self.now_ms, self._natural)
-        laid = lay_out(self.COLUMNS, self._natural, width - len(CURSOR), wide=self.wide)
+        self._natural = natural_widths(self.columns, visible, self.now_ms, self._natural)
+        laid = lay_out(self.columns, self._natural, width - len(CURSOR), wide=self.wide)
         lines = [self._titles(laid)]
         for index, row in enumerate(visible, self.top):
             marked = index == self.cursor
@@ -130,6 +141,10 @@ class TableView(View):
         if self.matched != self.total:
             shown += f" of {show.number(self.total)}"
         pieces: list[Piece] = [(shown, TITLE)]
+        silent = [one for one in self.answered if one["state"] != "answered"]
+        if silent:
+            names = ", ".join(clean(f"{one['node']}: {one['state']}") for one in silent[:3])
+            pieces.append((f"  △ {names}{' …' if len(silent) > 3 else ''}", WARN))
         if self.filter:
             pieces.append((f"  / {clean(self.filter)}", NOTE))
         if self.trouble:
@@ -149,7 +164,16 @@ class TableView(View):
     def _settle(self) -> None:
         self.cursor = max(min(self.cursor, len(self.rows) - 1), 0)
         row = self.row
-        self._key = str(row[self.KEY]) if row is not None else ""
+        self._key = self._name_of(row) if row is not None else ""
+
+    def _name_of(self, row: Mapping[str, Any]) -> str:
+        """One row of the mesh: two nodes may have one of the same name."""
+        return f"{row[self.KEY]}\0{row['at']}" if self.ACROSS else str(row[self.KEY])
+
+    @property
+    def at_node(self) -> str:
+        """Whose the row under the cursor is; "" in a table of the node that is asked."""
+        return self._key.partition("\0")[2]
 
     def move(self, lines: int) -> None:
         self.cursor = max(min(self.cursor + lines, len(self.rows) - 1), 0)
@@ -160,7 +184,7 @@ class TableView(View):
         self.move(len(self.rows) if end else -len(self.rows))
 
     def sideways(self, cells: int) -> None:
-        self.left = max(min(self.left + cells, len(self.COLUMNS) - 1), 0) if self.wide else 0
+        self.left = max(min(self.left + cells, len(self.columns) - 1), 0) if self.wide else 0
         self.repaint()
 
     def on_click(self, event: events.Click) -> None:
@@ -180,11 +204,11 @@ class TableView(View):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def subject(self) -> str:
-        return self._key
+        return self._key.partition("\0")[0]
 
     def enter(self) -> None:
         if self._key and self.DETAILS:
-            self.post_message(self.Go(at(self.NAME, self._key)))
+            self.post_message(self.Go(at(self.NAME, self.subject(), self.at_node)))
 
     def ask(self, filter: str | None = None, sort: str | None = None, trouble: bool | None = None) -> None:
         """Another filter or order: from the first page on."""
@@ -201,12 +225,12 @@ class TableView(View):
 
     def sort_next(self) -> None:
         """By the next column; after the last one by the first."""
-        laid = lay_out(self.COLUMNS, self._natural or [1] * len(self.COLUMNS), max(self.size.width - 2, 1),
+        laid = lay_out(self.columns, self._natural or [1] * len(self.columns), max(self.size.width - 2, 1),
                        wide=self.wide)
         paths = [column.path for column, _ in laid]
         by = self.sort.removeprefix("-")
         following = paths[(paths.index(by) + 1) % len(paths)] if by in paths else paths[0]
-        numbers = {column.path for column in self.COLUMNS if column.right}
+        numbers = {column.path for column in self.columns if column.right}
         self.ask(sort=f"-{following}" if following in numbers else following)
 
     def sort_turn(self) -> None:
@@ -236,7 +260,7 @@ class TableView(View):
 
     def fields(self) -> list[str]:
         """Names for the completion of filters and orders."""
-        return [self.KEY, *(column.path for column in self.COLUMNS if column.path != self.KEY)]
+        return [self.KEY, *(column.path for column in self.columns if column.path != self.KEY)]
 
     def value(self, path: str) -> Any:
         row: Mapping[str, Any] = self.row or {}

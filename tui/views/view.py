@@ -74,9 +74,9 @@ class View(Lines, can_focus=True):
         raise NotImplementedError
 
     def took(self, data: Any) -> None:
-        self.loaded = True
         self.take(data)
-        self.repaint()
+        self.loaded = True
+        self.repaint(strict=True)
 
     def headline(self) -> list[tuple[str, str]]:
         """Beside the title: how many, which filter."""
@@ -137,9 +137,9 @@ class View(Lines, can_focus=True):
     def sideways(self, cells: int) -> None: ...
 
 
-def at(name: str, key: str) -> str:
-    """The command that opens the details of a thing."""
-    return f"{name}/{quote(key, safe='')}"
+def at(name: str, key: str, node: str = "") -> str:
+    """The command that opens the details of a thing.  node: whose it is; "": of the node that is asked."""
+    return f"{name}/{quote(key, safe='')}" + (f" node={node}" if node else "")
 
 
 def message_lines(text: str, role: str) -> list[Line]:

@@ -14,6 +14,7 @@ class Webhooks(TableView):
     TITLE = "Webhooks"
     KEY = "consumer"
     TROUBLE = "failed>0"
+    ACROSS = True
     ABOUT = "Consumers that push to a URL."
     EMPTY = "No consumer pushes to a URL."
     EXTRA = ("lag_state", "paused")
@@ -26,7 +27,7 @@ class Webhooks(TableView):
 
     def enter(self) -> None:
         if self.subject():
-            self.post_message(self.Go(at("consumers", self.subject())))
+            self.post_message(self.Go(at("consumers", self.subject(), self.at_node)))
 
     def acts(self, may: Mapping[str, bool]) -> list[Act]:
-        return consumer_acts(self.subject(), paused=bool(self.value("paused"))) if self.row else []
+        return consumer_acts(self.subject(), paused=bool(self.value("paused")), node=self.at_node) if self.row else []

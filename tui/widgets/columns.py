@@ -54,8 +54,11 @@ def cell(column: Column, row: Mapping[str, Any], now_ms: float) -> Piece:
         counting = row.get("lag_state", "exact") != "exact"
         return (f"{show.number(value)}{'+' if counting else ''}", TEXT if value else DIM)
     if kind == "trend":
-        return TRENDS.get(value, (clean(str(value)), TEXT))
-    return (_formatted(kind, value, now_ms), TEXT)
+        return TRENDS.get(str(value), (clean(str(value)), TEXT))
+    try:
+        return (_formatted(kind, value, now_ms), TEXT)
+    except (TypeError, ValueError):             # a node of another version says it in another way
+        return (clean(str(value)), TEXT)
 
 
 def _formatted(kind: str, value: Any, now_ms: float) -> str:

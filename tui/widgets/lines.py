@@ -13,8 +13,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.widgets.line import BLANK, Line, trimmed
+from tui.widgets.line import BAD, BLANK, TEXT, Line, trimmed
 from tui.widgets.palette import palette
+
+UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError)      # of a node of another version
 
 
 class Lines(Widget):
@@ -35,11 +37,17 @@ class Lines(Widget):
 
     scrolls = True                      # False: lines() gives exactly what is in sight
 
-    def repaint(self, *, whole: bool = False) -> None:
+    def repaint(self, *, whole: bool = False, strict: bool = False) -> None:
+        """strict: raise what lines() raises over an answer that it does not understand; else a word stands there."""
         width, height = self.size
         if not width or not height or not self.is_attached:
             return
-        found = self.lines(width, height)
+        try:
+            found = self.lines(width, height)
+        except UNEXPECTED as error:
+            if strict:
+                raise
+            found = [BLANK, Line([("  ", TEXT), (f"This cannot be shown: {error!r}", BAD)])]
         self.count = len(found)
         if self.scrolls:
             self.top = max(min(self.top, self.count - height), 0)

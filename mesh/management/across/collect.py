@@ -16,7 +16,17 @@ import msgspec
 
 from mesh.management.across.asking import Asking, NoAnswer
 from mesh.management.acts.call import Call, Values
-from mesh.management.tables.table import Page, Query, QueryError, Row, order_of, parse_query, place_of, sort_rows
+from mesh.management.tables.table import (
+    Page,
+    Query,
+    QueryError,
+    Row,
+    order_of,
+    parse_query,
+    place_of,
+    sort_rows,
+    value_at,
+)
 from protocols.rest.problems import Problem
 
 WAIT_S: Final = 1.0                 # for answers, of a page
@@ -172,7 +182,7 @@ def _merge(parts: Mapping[str, tuple[list[Any], str, int, int]], query: Query, k
     left = len(taken) < len(rows) or any(more for _, more, _, _ in parts.values())
     following = _write_places(places) if left and taken else ""
     if query.fields:
-        taken = [{name: row.get(name) for name in (*query.fields, "at")} for row in taken]
+        taken = [{name: value_at(row, name) for name in (*query.fields, "at")} for row in taken]
     return Page(taken, sum(part[2] for part in parts.values()), sum(part[3] for part in parts.values()), following)
 
 
