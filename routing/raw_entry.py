@@ -145,12 +145,11 @@ class RawEntry:
         routes = [self._desk.routes.of(topic) for topic in batch.topics]
         consumers = {consumer: None for route in routes for consumer in route.consumers}
         direct = any(route.direct for route in routes)
-        if len(batch) <= OFFERED_RECORDS_MAX and not self._parts:
-            if consumers or direct:
-                events = batch.events()
-                self._send_live(events)
-                if consumers:
-                    self._desk.offer(partition, events)
+        read = any(consumer.members.all for consumer in consumers)      # else nobody is there to take events
+        if len(batch) <= OFFERED_RECORDS_MAX and not self._parts and (read or direct):
+            events = batch.events()
+            self._send_live(events)
+            self._desk.offer(partition, events)
             return
         _read_the_log(consumers, partition, batch.base_offset)
         if direct:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
+from routing.consumers.groups import Groups
 from routing.consumers.registry import ConsumerRegistry
 from routing.consumers.rights import Rights
 from routing.dedupe import Windows
@@ -99,6 +100,7 @@ class Router:
         policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
         self.raw = RawEntry(self)
+        self.groups = Groups(self)
         self.logins = Logins(
             call_soon, lambda: self.registry.by_name.values(), self.registry.rights_changed, self.routes.changed)
         self.replicas = Replicas(self)

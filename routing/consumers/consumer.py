@@ -538,6 +538,19 @@ class Consumer:
         self._registry.changed(self)
         self.ready()
 
+    def move(self, positions: dict[Partition, int]) -> None:
+        """Whoever reads for it has come to these offsets. What is in flight there is forgotten."""
+        for partition, position in positions.items():
+            cursor = self.cursors.get(partition)
+            if cursor is None:
+                cursor = self.cursors[partition] = Cursor(partition, position)
+            cursor.restart(position)
+            for since in self.interest.fresh.values():
+                since.pop(partition, None)
+        self._recount_in_flight()
+        self.touch()
+        self.ready()
+
     def let_go_of(self, gone: list[Partition]) -> None:
         """These partitions are deleted: what was read of them is forgotten, and acks of it will be ignored."""
         mine = [partition for partition in gone if partition in self.cursors]
