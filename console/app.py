@@ -210,12 +210,12 @@ class Console:
     # -- login ------------------------------------------------------------------------------------------------
 
     async def login_form(self, request: web.Request) -> web.Response:
-        return self._pages.login(self._target(request.query.get("to", "")), "", 200)
+        return self._pages.login(self.target(request.query.get("to", "")), "", 200)
 
     async def login(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         user, password, to = (_text(form, name) for name in ("user", "password", "to"))
-        target = self._target(to)
+        target = self.target(to)
         try:
             secret = await self._api.login(request, user, password)
         except Refused as refused:
@@ -238,7 +238,7 @@ class Console:
                             samesite="Lax", max_age=365 * 86_400)
         return response
 
-    def _target(self, to: str) -> str:
+    def target(self, to: str) -> str:
         """Where to go after the login: a page of ours, whatever was asked for."""
         own = to.startswith("/") and not to.startswith(("//", "/\\")) and "\r" not in to and "\n" not in to
         return to if own else f"{self._base}/"

@@ -31,6 +31,10 @@ class Management(Protocol):
         """What the operator calls this mesh: "production"; "" when it has no name."""
 
     @property
+    def sign_on(self) -> str:
+        """What the link to another login is called; "" without one."""
+
+    @property
     def open(self) -> bool:
         """Nobody has to log in."""
 

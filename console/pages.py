@@ -58,7 +58,7 @@ class Pages:
         return unquote(self._api.cookie_value(request, ZONE_COOKIE)) or show.ZONE_DEFAULT
 
     def login(self, to: str, problem: str, status: int) -> web.Response:
-        text = self._templates.get_template("login.html").render(to=to, problem=problem)
+        text = self._templates.get_template("login.html").render(to=to, problem=problem, sign_on=self._api.sign_on)
         return page(text, status)
 
     def refused(self, refused: Refused) -> web.Response:

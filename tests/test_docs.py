@@ -19,7 +19,7 @@ from mesh.configuration.settings import (
 )
 from mesh.configuration.units import parse_duration_ms, parse_size
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
@@ -38,7 +38,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[logins]": LoginSettings, "[limits]": Limits, **{f"[{spec.name}]": spec.settings for spec in PROTOCOLS},
     "[http.cors]": CorsSettings, "[[http.rate_limits]]": RateLimit,
     "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
-    "push": StrictPush, "[[links]]": LinkTable, "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
+    "push": StrictPush, "[oidc]": OidcSettings, "[[links]]": LinkTable,
+    "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
     "[[replicate]]": ReplicateSettings, "[replication]": ReplicationSettings, "[mesh]": MeshSettings,
 }
 

@@ -13,7 +13,7 @@ from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.secret import resolve_secret as resolve_secret
 from mesh.configuration.settings import Config, ListenerSettings, StreamTable, UserSettings
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
-from mesh.identity.auth_settings import check_api_keys, check_jwt, user_problem
+from mesh.identity.auth_settings import check_api_keys, check_jwt, check_oidc, user_problem
 from mesh.link.check import check_links
 from mesh.protocols import PROTOCOLS
 from mesh.replication.check import check_replication
@@ -38,6 +38,7 @@ def check_config(config: Config) -> list[str]:
     return [
         *_check_node(config), *_check_listeners(config), *_check_streams(config.streams),
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
+        *check_oidc(config.oidc, config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
         *_check_policies(config.policies), *_check_limits(config), *_check_links(config),
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),

@@ -27,6 +27,9 @@ def effective(config: Config) -> dict[str, object]:
     for key in shown["api_keys"]:
         if not key["key_hash"].startswith(("file:", "env:")):
             key["key_hash"] = HIDDEN
+    oidc = shown["oidc"]
+    if oidc is not None and oidc["client_secret"] and not oidc["client_secret"].startswith(("file:", "env:")):
+        oidc["client_secret"] = HIDDEN
     for table in (*shown["links"], *shown["link_peers"]):
         for key in ("token", "jwt_key", "proxy_password"):
             if table.get(key) is not None and not table[key].startswith(("file:", "env:")):

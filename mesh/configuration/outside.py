@@ -4,6 +4,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from mesh.configuration.secret import resolve_secret
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.jwks import check_file
@@ -31,6 +32,11 @@ def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | N
     resolve_api_keys(config.api_keys)
     for index, issuer in enumerate(config.jwt):
         check_file(f"jwt[{index}].jwks", issuer)
+    if config.oidc is not None:
+        try:
+            resolve_secret(config.oidc.client_secret)
+        except ConfigError as error:
+            raise ConfigError(f"oidc.client_secret: {error}") from error
     resolve_webhooks(config)
     return resolve_users(config.users), contexts
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
@@ -132,6 +132,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: tuple[UserSettings, ...] = ()
     api_keys: tuple[ApiKeySettings, ...] = ()
     jwt: tuple[JwtSettings, ...] = ()
+    oidc: OidcSettings | None = None
     policies: tuple[Rule, ...] = ()
     consumers: tuple[ConsumerTable, ...] = ()
     links: tuple[LinkTable, ...] = ()

@@ -57,6 +57,41 @@ class JwtSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: float = 5.0                  # of one fetch; who logs in meanwhile waits for it
 
 
+class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Login to the console by OpenID Connect, at an issuer that [[jwt]] has, too."""
+
+    issuer: str                             # as in [[jwt]], which says how its tokens become users and roles
+    client_id: str                          # of the console at the issuer; in the audience of [[jwt]]
+    redirect: str                           # https://CONSOLE/login/oidc/back, as it is registered there
+    client_secret: str = ""                 # or "file:PATH" or "env:NAME"; "": a public client, by PKCE alone
+    scopes: tuple[str, ...] = ("openid", "profile")
+    name: str = "single sign-on"            # of the link on the login page
+    timeout_s: float = 5.0                  # of one question to the issuer
+
+    def __repr__(self) -> str:              # a secret never gets into a log by way of a struct
+        return f"OidcSettings(issuer={self.issuer!r})"
+
+
+def check_oidc(oidc: OidcSettings | None, issuers: tuple[JwtSettings, ...]) -> Iterator[str]:
+    if oidc is None:
+        return
+    known = next((jwt for jwt in issuers if jwt.issuer == oidc.issuer), None)
+    if known is None:
+        yield f"oidc.issuer: no [[jwt]] has the issuer {oidc.issuer}"
+    elif oidc.client_id not in known.audience:
+        yield f"oidc.client_id: {oidc.client_id} must stand in the audience of that [[jwt]]"
+    for name in ("issuer", "redirect"):
+        problem = jwks_problem(getattr(oidc, name)) if not getattr(oidc, name).startswith("file:") else "not a URL"
+        if problem is not None:
+            yield f"oidc.{name}: expected https://…, or http:// to this machine"
+    if not oidc.redirect.endswith("/login/oidc/back"):
+        yield "oidc.redirect: ends with /login/oidc/back"
+    if "openid" not in oidc.scopes:
+        yield "oidc.scopes: must hold openid"
+    if not 0.1 <= oidc.timeout_s <= 60:
+        yield "oidc.timeout_s: expected 0.1 to 60 seconds"
+
+
 def check_api_keys(keys: tuple[ApiKeySettings, ...]) -> Iterator[str]:
     """Problems, each one line that begins with the path of the setting."""
     names: set[str] = set()

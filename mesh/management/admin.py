@@ -18,12 +18,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from console.app import Console
+from mesh.configuration.secret import resolve_secret
 from mesh.management.acts.audit import Audit
 from mesh.management.api import PREFIX, Api
 from mesh.management.doors.answering import Answering
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.doors.inside import Inside
 from mesh.management.doors.logins import Logins
+from mesh.management.doors.oidc import OidcLogin
 from mesh.management.doors.sessions import Sessions
 from mesh.management.figures.live import Live
 from mesh.management.figures.metrics import Metrics
@@ -55,7 +57,8 @@ class Management:
     def make_app(self) -> web.Application:
         node = self._node
         keeper = Doorkeeper(node.router, node.authenticator)
-        console = Console(Inside(node, self.api, keeper, self.sessions))
+        inside = Inside(node, self.api, keeper, self.sessions)
+        console = Console(inside)
         answering = Answering(BODY_BYTES_MAX, console.refused)
         guard = Guard(node, keeper, self.sessions, self.rights, self.api.acts, "")
 
@@ -81,6 +84,12 @@ class Management:
         for name in ("login", "logout"):
             app.router.add_post(f"{PREFIX}/{name}", getattr(logins, name))
             self.rights.set("POST", f"{PREFIX}/{name}", None)
+        if node.config.oidc is not None:
+            oidc = OidcLogin(node.config.oidc, resolve_secret(node.config.oidc.client_secret), keeper, self.sessions,
+                             inside.cookie, console.target)
+            for path, step in (("/login/oidc", oidc.begin), ("/login/oidc/back", oidc.back)):
+                app.router.add_get(path, step)
+                self.rights.set("GET", path, None)
         console.add_routes(
             app.router, lambda method, path: self.rights.set(method, path, None),
             lambda method, path: self.rights.set(method, path, Action.VIEW))

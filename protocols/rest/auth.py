@@ -108,8 +108,8 @@ class Doorkeeper:
             policy.record_denial(identity, action, "", rule, self._router.clock_ms())
             raise problem_of(Refusal(Reason.NOT_AUTHORIZED, f"user {identity.user} may not {action.value}: {rule}"))
 
-    async def login(self, request: web.Request, username: str, password: bytes) -> Identity:
-        """A name and a password from a form. Raises Problem (401, 403, 429, 503) when the client is refused."""
+    async def login(self, request: web.Request, username: str | None, password: bytes) -> Identity:
+        """A name and a password from a form; without a name a token. Raises Problem (401, 403, 429, 503): refused."""
         answer = await self._ask(username, password, address_of(request), None)
         if isinstance(answer, Refusal):
             raise problem_of(answer)

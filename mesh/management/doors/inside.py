@@ -33,6 +33,7 @@ class Inside:
         self._sessions = sessions
         self.node = node.name
         self.environment = node.config.node.environment
+        self.sign_on = node.config.oidc.name if node.config.oidc is not None else ""
 
     @property
     def open(self) -> bool:

@@ -229,6 +229,7 @@ def test_a_page_of_another_site_is_refused_by_what_its_browser_says(node: Node) 
 def test_no_route_is_without_a_right_of_its_own() -> None:
     """Everything that the console listener serves has its line in the table of rights."""
     node = cast(Any, MagicMock())
+    node.config.oidc = None
     node.router.streams.open_internal.return_value.end_offset = 0
     node.router.streams.open_internal.return_value.start_offset = 0
     management = Management(node)
