@@ -31,6 +31,7 @@ class Peer:
         self.since_s = now_s
         self.cut = False                                    # it lied; the link layer is about to close the connection
         self.retry_s = 0.0
+        self.struck_s = -1e9                                # when it sent what should not be, and that counted
         self.sent_bytes = self.received_bytes = self.refused = 0
         self.received = Bucket(2 * BURST_S * bytes_per_s, 2 * bytes_per_s, now_s)
         self._sent = Bucket(BURST_S * bytes_per_s, bytes_per_s, now_s)

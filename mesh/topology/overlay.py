@@ -33,6 +33,7 @@ from routing.errors import Reason, Refusal
 
 RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
 STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
+STRIKE_EVERY_S = 0.1            # of relays that may be right by routes not heard of yet: a flow sends many at a moment
 MEASURED_EVERY_S = 0.5
 ROUTES_UNIT = 200               # nodes whose graph takes some 3 ms: …
 ROUTES_BURST = 8.0              # … so many of those at once, and …
@@ -351,8 +352,13 @@ class Overlay:
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""
         self.counts[what] += 1
-        calm = not self._routes_stale and self._clock_s() - self._routes_changed_s >= CALM_S \
+        now_s = self._clock_s()
+        calm = not self._routes_stale and now_s - self._routes_changed_s >= CALM_S \
             and peer.neighbour.node in self.nodes               # its own state has come
+        if not always and calm:
+            calm = now_s - peer.struck_s >= STRIKE_EVERY_S
+            if calm:
+                peer.struck_s = now_s
         if always or calm:
             self._strikes[id(peer.neighbour)] += 1
             if self._strikes[id(peer.neighbour)] > STRIKES_MAX:
