@@ -94,6 +94,13 @@ class Side(Protocol):
         """May this event be published to it? False: it is full."""
         ...
 
+    def sift(self, cursor: Cursor, events: list[Event]) -> list[Event]:
+        """Those of the events that wait for their turn; it keeps the others, which go before it."""
+        ...
+
+    def hand_out(self) -> None:
+        """There may be credit: what goes first goes now."""
+
     def before_pump(self) -> None: ...
 
     def after_pump(self) -> None: ...
@@ -307,6 +314,12 @@ class Consumer:
             self.touch()
         if self.side is not None:
             self.side.offered(events)
+            last = events[-1].offset
+            events = self.side.sift(cursor, events)
+            if not events:
+                if not cursor.behind:
+                    cursor.position = last + 1
+                return
         if cursor.behind:
             cursor.backlog.committed(len(events), events[0].offset, events[-1].offset, events[0].timestamp_ms)
             return
@@ -384,6 +397,8 @@ class Consumer:
         if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
             if self.untracked is not None:
                 self.untracked.pump()
+            if self.side is not None:
+                self.side.hand_out()
             budget = READ_SCANNED
             cursors = list(self.cursors.values())
             self._turn += 1                             # each partition is first in its turn

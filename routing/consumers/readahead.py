@@ -47,6 +47,8 @@ def read(consumer: ReadsAhead, cursor: Cursor, appetite: int, scanned_max: int) 
     events = found.events
     if consumer.interest.by_event:
         events = list(filter(consumer.interest.wants_event, events))
+    if cursor.passed_by:
+        events = [event for event in events if event.offset not in cursor.passed_by]
     cursor.waiting.extend(events)
     cursor.backlog.taken(len(events), cursor.position)
     consumer.forget_fresh()

@@ -107,7 +107,8 @@ class StoredConsumers:
             cursor.tail_stored = cursor.at_tail()
             cursors.append(CursorState(
                 cursor.partition.stream, cursor.partition.index, position, runs_of(unacked), cursor.repeats_below,
-                sorted(cursor.ahead), cursor.tail_stored))
+                sorted(cursor.ahead | {offset for offset in cursor.passed_by
+                                       if offset >= position and offset not in unacked}), cursor.tail_stored))
         place = Place(cursors, bool(consumer.members.all))
         return self._state.put(CURSORS + consumer.name, msgspec.msgpack.encode(place))
 

@@ -239,7 +239,7 @@ def look(cursor: Cursor, interest: Interest) -> int:
     found = partition.scan(
         start, interest.wants, max_events=PIECE_SCANNED if count_all else 1, max_scanned=PIECE_SCANNED,
         patterns=interest.patterns)
-    wanted = [event for event in found.events if interest.wants_event(event)]
+    wanted = [event for event in found.events if interest.wants_event(event) and event.offset not in cursor.passed_by]
     if count_all:
         backlog.counted(len(wanted), found.next_offset)
     elif wanted:

@@ -24,7 +24,8 @@ class Cursor:
     """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
 
     __slots__ = (
-        "again", "ahead", "backlog", "behind", "delayed", "in_flight", "partition", "position", "repeats_below",
+        "again", "ahead", "backlog", "behind", "delayed", "early", "in_flight", "partition",
+        "passed_by", "position", "repeats_below",
         "tail_stored", "waiting")
 
     def __init__(self, partition: Partition, position: int) -> None:
@@ -40,6 +41,9 @@ class Cursor:
         self.delayed = Returned()
         self.ahead: set[int] = set()                    # acked before they were read: a killed node had delivered them
 
+        self.early: dict[int, int] = {}                 # ready, and before its turn: offset → priority
+        self.passed_by: set[int] = set()                # taken early: not again when the reader comes there
+
     @property
     def next_wanted(self) -> int:
         """The first offset that has not been handed out: what waits may be left to the log and be read again."""
@@ -47,7 +51,7 @@ class Cursor:
 
     def held(self) -> int:
         """Events in memory that are not acked."""
-        return len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)
+        return len(self.early) + len(self.waiting) + len(self.in_flight) + len(self.again) + len(self.delayed)
 
     def leave(self, events: Sequence[Event]) -> None:
         """Leave these wanted events, the last that were taken or offered, to the log: the first is read next."""
@@ -90,6 +94,9 @@ class Cursor:
             unacked.update({offset: delivery.attempts - 1 for offset, delivery in table.items()})
         if by_key:
             unacked.update({event.offset: 0 for event in self.waiting})
+        unacked.update(dict.fromkeys(self.early, 0))
+        if self.passed_by:
+            self.passed_by = {offset for offset in self.passed_by if offset >= min(position, self.position)}
         if self.ahead:
             self.ahead = {offset for offset in self.ahead if offset >= position}
         return position, unacked
@@ -139,6 +146,8 @@ class Cursor:
         self.again.clear()
         self.delayed.clear()
         self.ahead.clear()
+        self.early.clear()
+        self.passed_by.clear()
         self.position = max(position, self.partition.start_offset)
         self.behind = self.position < self.partition.end_offset
         self.backlog.restart(self.position)

@@ -25,6 +25,8 @@ def owed_from(cursor: Cursor) -> int | None:
              if (table_first := table.first()) is not None]
     if cursor.in_flight:
         found.append(min(cursor.in_flight))
+    if cursor.early:
+        found.append(min(cursor.early))
     if cursor.waiting:
         found.append(cursor.waiting[0].offset)
     elif cursor.behind:

@@ -25,7 +25,7 @@ def depth_of(consumer: Consumer) -> Depth:
     exact = True
     unknown = []
     for cursor in consumer.cursors.values():
-        ready += len(cursor.waiting) + len(cursor.again) + len(cursor.delayed)
+        ready += len(cursor.early) + len(cursor.waiting) + len(cursor.again) + len(cursor.delayed)
         unacked += len(cursor.in_flight)
         if cursor.behind:
             cursor.backlog.check(cursor.position)

@@ -19,6 +19,7 @@ from routing.queues.sizes import Sizes
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
+    from routing.queues.priorities import Priorities
 
 STEP_EVENTS = 200           # let go in one turn: some 4 ms with dead letters
 READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory
@@ -36,10 +37,12 @@ class LettingGo:
     """Of one queue."""
 
     __slots__ = (
-        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_options", "_own_ttl", "_sizes", "expired",
-        "pushed_out")
+        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_options", "_own_ttl", "_priorities", "_sizes",
+        "expired", "pushed_out")
 
-    def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks) -> None:
+    def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks,
+                 priorities: Priorities | None) -> None:
+        self._priorities = priorities
         self._consumer = consumer
         self._options = options
         self._clocks = clocks
@@ -152,11 +155,15 @@ class LettingGo:
             heads = [(head.event.timestamp_ms, number, cursor, head)
                      for number, cursor in enumerate(self._consumer.cursors.values())
                      if (head := self._head(cursor)) is not None]
-            if not heads:
-                return
-            _, _, cursor, head = min(heads, key=lambda found: found[:2])
+            if heads:
+                _, _, cursor, head = min(heads, key=lambda found: found[:2])
+                self._let_go(cursor, head, Cause.MAXLEN)
+            else:
+                early = self._priorities.last() if self._priorities is not None else None
+                if early is None:
+                    return
+                self._consumer.to_dead_letters(*early, Cause.MAXLEN)
             self.pushed_out += 1
-            self._let_go(cursor, head, Cause.MAXLEN)
             too_many -= 1
             left -= 1
         if left <= 0:

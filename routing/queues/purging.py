@@ -17,6 +17,8 @@ def purge(consumer: Consumer) -> int:
     ready = depth_of(consumer).ready
     for cursor in consumer.cursors.values():
         cursor.waiting.clear()
+        cursor.early.clear()
+        cursor.passed_by.clear()
         cursor.again.clear()
         cursor.delayed.clear()
         cursor.ahead.clear()

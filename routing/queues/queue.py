@@ -24,6 +24,7 @@ from routing.queues.depth import Depth, depth_of
 from routing.queues.letting_go import LettingGo
 from routing.queues.memory import Memory
 from routing.queues.options import Cause, QueueOptions
+from routing.queues.priorities import Priorities
 from routing.queues.purging import purge
 from routing.queues.taking import Taking
 from routing.queues.templates import Letter
@@ -65,8 +66,10 @@ class Queue:
         self.is_deleted = False
         self._queues = queues
         self._memory: Memory | None = None
-        self._letting_go = LettingGo(consumer, self.options, queues.clocks)
-        self._taking = Taking(consumer)
+        highest = self.options.max_priority
+        self._priorities = Priorities(consumer, highest) if highest is not None else None
+        self._letting_go = LettingGo(consumer, self.options, queues.clocks, self._priorities)
+        self._taking = Taking(consumer, self._priorities)
         consumer.side = self
         consumer.interest.judge = self
 
@@ -158,15 +161,21 @@ class Queue:
     def purge(self) -> int:
         """Forget what is ready, and say how much that was. What is unacked stays. See when_current()."""
         count = purge(self.consumer)
+        if self._priorities is not None:
+            self._priorities.clear()
         self._letting_go.purged()
         return count
 
     def browse(self, limit: int, after: str = "") -> Page:
         """Ready events in order, which stay where they are. after: the next of an earlier page."""
-        return browse(self.consumer, limit, after)
+        early = self._priorities.events(limit) if self._priorities is not None and not after else []
+        page = browse(self.consumer, limit, after)
+        return Page(early + page.events, page.next)
 
     def restored(self) -> None:
         """Called after a start."""
+        if self._priorities is not None:
+            self._priorities.restored()
         self._letting_go.restored()
 
     def in_use(self) -> None:
@@ -178,7 +187,8 @@ class Queue:
 
     @property
     def needed(self) -> bool:
-        return self.bindings.needed or self.options.dead_letter is not None
+        options = self.options
+        return self.bindings.needed or options.dead_letter is not None or options.max_priority is not None
 
     def take(self, event: Event, patterns: list[str]) -> bool:
         """Is this event ours? One that only went round in a circle is not: see cycles.py."""
@@ -201,6 +211,13 @@ class Queue:
         if kept:
             self.consumer.offer(cast("Partition", memory), kept)
 
+    def sift(self, cursor: Cursor, events: list[Event]) -> list[Event]:
+        return self._priorities.sift(cursor, events) if self._priorities is not None else events
+
+    def hand_out(self) -> None:
+        if self._priorities is not None:
+            self._priorities.hand_out()
+
     def settled(self, size: int) -> None:
         self._letting_go.settled(size)
 
@@ -214,6 +231,8 @@ class Queue:
         return self._letting_go.admit(len(event.payload))
 
     def before_pump(self) -> None:
+        if self._priorities is not None:
+            self._priorities.step()
         self._letting_go.before_pump()
         self._taking.serve()
 

@@ -11,6 +11,7 @@ from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer, Member
+    from routing.queues.priorities import Priorities
     from routing.rights.policy import Identity
 
 READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory
@@ -48,10 +49,11 @@ class _Get:
 class Taking:
     """Of one queue."""
 
-    __slots__ = ("_consumer", "_gets", "_idle")
+    __slots__ = ("_consumer", "_gets", "_idle", "_priorities")
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, priorities: Priorities | None) -> None:
         self._consumer = consumer
+        self._priorities = priorities
         self._gets: deque[_Get] = deque()
         self._idle: list[Callable[[], None]] = []
 
@@ -90,6 +92,10 @@ class Taking:
         if consumer.paused or consumer.closed or consumer.room() <= 0:
             return None, False
         more = False
+        while self._priorities is not None and (early := self._priorities.next()) is not None:
+            taken = self._hand(*early, member)
+            if taken is not None:
+                return taken, False
         for cursor in consumer.cursors.values():
             while True:
                 first = _first(cursor)
@@ -99,12 +105,19 @@ class Taking:
                     more = more or (first is None and cursor.behind)
                 if first is None:
                     break
-                hand = _Hand(member.identity)
-                consumer.send(cursor, hand, [first], len(first.event.payload))
-                if hand.taken:
-                    hand.taken[0].member = member
-                    return hand.taken[0], False
+                taken = self._hand(cursor, first, member)
+                if taken is not None:
+                    return taken, False
         return None, more
+
+    def _hand(self, cursor: Cursor, delivery: Delivery, member: Member) -> Delivery | None:
+        """None: this member may not read it."""
+        hand = _Hand(member.identity)
+        self._consumer.send(cursor, hand, [delivery], len(delivery.event.payload))
+        if not hand.taken:
+            return None
+        hand.taken[0].member = member
+        return hand.taken[0]
 
     def when_idle(self, call: Callable[[], None]) -> None:
         self._idle.append(call)
@@ -112,8 +125,8 @@ class Taking:
 
     def told(self) -> None:
         """Called after every pump."""
-        if self._idle and not any(
-                cursor.waiting or cursor.again or cursor.behind for cursor in self._consumer.cursors.values()):
+        if self._idle and not any(cursor.early or cursor.waiting or cursor.again or cursor.behind
+                                  for cursor in self._consumer.cursors.values()):
             idle, self._idle = self._idle, []
             for call in idle:
                 call()

@@ -464,3 +464,53 @@ def test_the_disk_comes_back_when_what_went_straight_to_a_queue_is_acked(desk, m
         desk.store.maintain(desk.now_ms)
         desk.run()
     assert partition.segment_count == 1
+
+
+def ranked(number, priority):
+    return Event("a", b"%d" % number, 1, properties=Properties(priority=priority))
+
+
+def test_higher_priorities_go_first_however_long_the_queue_is(desk):
+    queue = declared(desk, "q", "a", max_priority=5)
+    desk.publish(*[ranked(number, 0) for number in range(3_000)])
+    desk.publish(ranked(3_000, 2), ranked(3_001, None), ranked(3_002, 9), ranked(3_003, 5), ranked(3_004, 2))
+    assert queue.depth() == Depth(3_005, 0)
+    assert [int(event.payload) for event in queue.browse(6).events][:5] == [3_002, 3_003, 3_000, 3_004, 0]
+    reader = attached(desk, queue, 3)
+    assert reader.payloads == [b"3002", b"3003", b"3000"]
+    queue.nack(reader.deliveries[1:2])
+    rest = [int(payload) for payload in drained(desk, queue)]
+    assert rest[0] in (3_003, 3_004) and sorted(rest[:2]) == [3_003, 3_004]
+    assert rest[2:] == [*range(3_000), 3_001]
+    queue.ack(reader.deliveries)
+    assert queue.depth() == Depth(0, 0)
+
+
+def test_priorities_and_answers_survive_a_kill(desk):
+    queue = declared(desk, "q", "a", max_priority=9)
+    for number in range(600):
+        desk.publish(ranked(number, number % 3))
+    taken = [got(desk, queue) for _ in range(50)]
+    assert [int(delivery.event.payload) for delivery in taken] == list(range(2, 150, 3))
+    queue.ack(taken[:25])
+    desk.tick(1.0)
+    again = killed(desk)
+    queue = again.router.queues.get("q")
+    again.tick(0.1)
+    assert queue.depth().ready == 575
+    rest = [int(payload) for payload in drained(again, queue)]
+    assert sorted(rest) == sorted(set(range(600)) - set(range(2, 75, 3)))
+    late = [number for number in rest if number not in range(77, 150, 3)]
+    assert late == sorted(late, key=lambda number: (-(number % 3), number))
+    again.close()
+
+
+def test_more_than_may_wait_early(desk, monkeypatch):
+    monkeypatch.setattr("routing.queues.priorities.EARLY_MAX", 10)
+    queue = declared(desk, "q", "a", max_priority=9, max_length=90)
+    desk.publish(*[ranked(number, 1 + number % 2) for number in range(100)])
+    assert queue.depth() == Depth(90, 0)
+    assert sorted(int(payload) for payload in drained(desk, queue)) == sorted(
+        set(range(100)) - set(range(10, 20))) and queue.depth() == Depth(0, 0)
+    desk.publish(*[ranked(number, 1) for number in range(5)])
+    assert queue.purge() == 5 and queue.depth() == Depth(0, 0)

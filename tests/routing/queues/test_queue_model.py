@@ -10,7 +10,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from routing.event import Event
+from routing.event import Event, Properties
 from routing.queues.bindings import Binding
 from routing.queues.depth import Depth
 from routing.queues.options import QueueOptions
@@ -62,9 +62,10 @@ class Queues(RuleBasedStateMachine):
         return found
 
     @rule(name=st.sampled_from(NAMES), ttl=st.sampled_from((None, TTL_MS)), length=st.sampled_from((None, None, 3)),
-          dead=st.booleans())
-    def declare(self, name, ttl, length, dead):
-        options = QueueOptions(message_ttl_ms=ttl, max_length=length, dead_letter="dead/{queue}" if dead else None)
+          highest=st.sampled_from((None, 5)), dead=st.booleans())
+    def declare(self, name, ttl, length, highest, dead):
+        options = QueueOptions(message_ttl_ms=ttl, max_length=length, dead_letter="dead/{queue}" if dead else None,
+                               max_priority=highest if (ttl, length) == (None, None) else None)
         queue = self.desk.router.queues.declare(name, options, ANA, max_deliveries=4)
         self.desk.run()
         if name not in self.expected:
@@ -91,7 +92,8 @@ class Queues(RuleBasedStateMachine):
     def publish(self, topic, kind, count):
         events = []
         for _ in range(count):
-            events.append(Event(topic, b"%d" % self.number, 1, headers=(("kind", 1),) if kind else ()))
+            events.append(Event(topic, b"%d" % self.number, 1, headers=(("kind", 1),) if kind else (),
+                                properties=Properties(priority=3) if kind else None))
             self.arrive(topic, kind, self.number)
             self.number += 1
         self.desk.publish(*events)
@@ -158,6 +160,7 @@ class Queues(RuleBasedStateMachine):
                 one.ready.append((number, arrival))
         one.ready.sort(key=lambda entry: one.order[entry[0]])
         self.desk.run()
+        self.expire()
         if one.options.max_length is not None and len(one.ready) > one.options.max_length:
             self.resync(name)
 
@@ -179,6 +182,9 @@ class Queues(RuleBasedStateMachine):
     def wait(self, seconds):
         self.desk.tick(seconds)
         self.desk.tick(0.05)
+        self.expire()
+
+    def expire(self):
         for one in self.expected.values():
             if one.options.message_ttl_ms is not None:
                 one.ready = [entry for entry in one.ready if self.desk.now_ms - entry[1] < TTL_MS]
@@ -194,9 +200,7 @@ class Queues(RuleBasedStateMachine):
     def kill(self):
         """Everything is stored first, so nothing is repeated; what is out comes again, counted."""
         self.desk.tick(0.31)
-        for one in self.expected.values():
-            if one.options.message_ttl_ms is not None:
-                one.ready = [entry for entry in one.ready if self.desk.now_ms - entry[1] < TTL_MS]
+        self.expire()
         now_s, now_ms = self.desk.now_s, self.desk.now_ms
         self.desk.store.close()
         self.desk = Desk(self.directory / "data", start=(now_s, now_ms))
@@ -222,6 +226,6 @@ class Queues(RuleBasedStateMachine):
 
 
 Queues.TestCase.settings = settings(
-    max_examples=1_000 if os.environ.get("MESHGATE_SOAK") else 40, stateful_step_count=30, deadline=None,
+    max_examples=1_000 if os.environ.get("MESHGATE_SOAK") else 25, stateful_step_count=30, deadline=None,
     phases=(Phase.explicit, Phase.generate))
 TestQueues = Queues.TestCase

@@ -1,0 +1,152 @@
+"""Priorities of events in one queue: those above 0 go out before everything else, the highest first.
+
+    0 ──► the cursor, as in any queue          1..max ──► early: place and priority in a heap, read when its turn comes
+
+What went early is left out when the cursor comes to its place. At most EARLY_MAX wait early; from there on the log is
+looked through for more as soon as there is room. A kill loses no event and no answer; the order by priority comes back
+as the log is looked through again.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from routing.cursors.delivery import Delivery
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.cursors.cursor import Cursor
+    from routing.event import Event
+    from routing.log.partition import Partition
+
+EARLY_MAX = 20_000          # of one queue: some 2 MB
+STEP_SCANNED = 512          # records looked through in one turn
+
+
+class Priorities:
+    __slots__ = ("_consumer", "_from", "_heap", "_max", "_number")
+
+    def __init__(self, consumer: Consumer, highest: int) -> None:
+        self._consumer = consumer
+        self._max = highest
+        self._heap: list[tuple[int, int, Cursor, int]] = []     # -priority, number, cursor, offset; stale ones, too
+        self._number = 0
+        self._from: dict[Partition, int] = {}           # from here on the log is still to be looked through
+
+    def __len__(self) -> int:
+        return sum(len(cursor.early) for cursor in self._consumer.cursors.values())
+
+    def _priority(self, event: Event) -> int:
+        found = event.properties.priority if event.properties is not None else None
+        return min(found, self._max) if found is not None else 0
+
+    def sift(self, cursor: Cursor, events: list[Event]) -> list[Event]:
+        """These were just committed. Takes those that go early; returns the others."""
+        if cursor.partition in self._from:              # they are found when their turn comes
+            return events
+        others = []
+        for number, event in enumerate(events):
+            priority = self._priority(event)
+            if not priority:
+                others.append(event)
+            elif len(self._heap) >= EARLY_MAX:
+                self._from[cursor.partition] = event.offset
+                return others + events[number:]
+            else:
+                self._take(cursor, event.offset, priority)
+        return others
+
+    def _take(self, cursor: Cursor, offset: int, priority: int) -> None:
+        cursor.early[offset] = priority
+        cursor.passed_by.add(offset)
+        self._number += 1
+        heappush(self._heap, (-priority, self._number, cursor, offset))
+
+    def step(self) -> None:
+        """Look through some more of the log, where there is room."""
+        for partition, offset in list(self._from.items()):
+            cursor = self._consumer.cursors.get(partition)
+            if cursor is None or offset >= partition.end_offset:
+                del self._from[partition]
+                continue
+            if len(self._heap) >= EARLY_MAX:
+                return
+            interest = self._consumer.interest
+            offset = max(offset, cursor.next_wanted)
+            found = partition.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
+                                   patterns=interest.patterns)
+            gone: set[int] = set()
+            for event in found.events:
+                priority = self._priority(event)
+                if priority and event.offset not in cursor.ahead and interest.wants_event(event):
+                    self._take(cursor, event.offset, priority)
+                    gone.add(event.offset)
+                    if event.offset >= cursor.position and cursor.backlog.counted_to > event.offset:
+                        cursor.backlog.events -= 1
+            cursor.drop_waiting(lambda event, gone=gone: event.offset in gone)      # type: ignore[misc]
+            self._from[partition] = found.next_offset
+            self._consumer.ready()
+            return
+
+    def restored(self) -> None:
+        for cursor in self._consumer.cursors.values():
+            for offset, delivery in list(cursor.again.items()):
+                priority = self._priority(delivery.event)
+                if priority and delivery.attempts == 1:
+                    del cursor.again[offset]
+                    self._take(cursor, offset, priority)
+            if cursor.behind:
+                self._from[cursor.partition] = cursor.position
+
+    def _entries(self) -> Iterator[tuple[Cursor, int]]:
+        """Take them out, the highest first."""
+        while self._heap:
+            _, _, cursor, offset = heappop(self._heap)
+            if cursor.early.pop(offset, None) is not None:
+                yield cursor, offset
+
+    def next(self) -> tuple[Cursor, Delivery] | None:
+        """Take out the first one."""
+        for cursor, offset in self._entries():
+            event = cursor.partition.event(offset)
+            if event is not None:
+                return cursor, Delivery(event)
+        return None
+
+    def hand_out(self) -> None:
+        """Give them to members while there is credit."""
+        consumer = self._consumer
+        while self._heap and consumer.room() > 0:
+            member = consumer.members.next()
+            if member is None:
+                return
+            first = self.next()
+            if first is None:
+                return
+            cursor, delivery = first
+            delivery.member = member
+            consumer.send(cursor, member, [delivery], len(delivery.event.payload))
+
+    def last(self) -> tuple[Cursor, Delivery] | None:
+        """Take out the one that would go last: the oldest of the lowest priority."""
+        there = [entry for entry in self._heap if entry[3] in entry[2].early]
+        if not there:
+            return None
+        lowest = max(entry[0] for entry in there)
+        _, _, cursor, offset = min((entry for entry in there if entry[0] == lowest), key=lambda entry: entry[1])
+        del cursor.early[offset]
+        event = cursor.partition.event(offset)
+        return (cursor, Delivery(event)) if event is not None else self.last()
+
+    def events(self, limit: int) -> list[Event]:
+        """The first of them, which stay."""
+        there = sorted((entry for entry in self._heap if entry[3] in entry[2].early), key=lambda entry: entry[:2])
+        found = [cursor.partition.event(offset) for _, _, cursor, offset in there[:limit]]
+        return [event for event in found if event is not None]
+
+    def clear(self) -> None:
+        self._heap.clear()
+        self._from.clear()
+        for cursor in self._consumer.cursors.values():
+            cursor.early.clear()
