@@ -15,6 +15,7 @@ import msgspec
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.groups.group import Group, State
 from protocols.kafka.groups.member import Joining, Member, StoredGroup
+from protocols.kafka.groups.mirror import Mirror
 from protocols.kafka.groups.offsets import Offsets
 from protocols.kafka.runtime.tasks import Later
 from protocols.kafka.runtime.timers import Timers
@@ -27,6 +28,7 @@ from routing.ticket import Ticket
 
 GROUP_PREFIX = "kafka-group/"
 GROUP_ID_BYTES_MAX = 1024
+EXPIRE_EVERY_S = 60.0
 Values = Mapping[str, Any]
 
 
@@ -37,9 +39,12 @@ class Coordinator:
                  new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self.by_id: dict[str, Group] = {}
         self.offsets = Offsets(router)
+        self.mirror = Mirror(router, topics, self.offsets, timers, self._consumer_deleted)
         self._router = router
         self._topics = topics
         self._settings = settings
+        self._expected: dict[str, Identity] = {}        # who commits offsets in a transaction
+        router.transactions.on_stored.append(self._settled)
         self._timers = timers
         self._new_id = new_id
         self._share = Share("Kafka groups", lambda: router.limits.user_share)
@@ -48,8 +53,31 @@ class Coordinator:
             group.restore(stored)
             for member in group.members.values():
                 self._session_goes_on(group, member)
+        for group_id in self.offsets.groups():
+            if group_id not in self.by_id:              # from outside only: who it is of stands in no record
+                self._add(group_id, self._owner_of(group_id))
+        self.mirror.start(self.offsets.groups())
+        timers.call_at(router.clock_s() + EXPIRE_EVERY_S, self._expire)
 
     # -- groups -----------------------------------------------------------------------------------------------
+
+    def committed(self, group_id: str, identity: Identity) -> None:
+        """Offsets were committed."""
+        group = self.by_id.get(group_id)
+        if group is not None:
+            group.empty_since_s = self._router.clock_s()
+        self.mirror.committed(group_id, identity)
+
+    def expect(self, group_id: str, identity: Identity) -> None:
+        """Offsets will be committed with a transaction."""
+        self._expected[group_id] = identity
+
+    def _settled(self, records: Mapping[str, bytes]) -> None:
+        """A transaction has stored these records."""
+        for group_id in self.offsets.take(records):
+            identity = self._expected.pop(group_id, None)
+            if identity is not None:
+                self.committed(group_id, identity)
 
     def refuse_id(self, group_id: str) -> Code | None:
         good = 0 < len(group_id.encode()) <= GROUP_ID_BYTES_MAX and "\0" not in group_id
@@ -98,7 +126,27 @@ class Coordinator:
         self._share.give(group.owner)
         self._timers.cancel(group.rebalance)
         self.offsets.delete_group(group_id)
+        self.mirror.forget(group_id)
         return Code.NONE, self._router.state.delete(GROUP_PREFIX + group_id)
+
+    def _owner_of(self, group_id: str) -> str:
+        consumer = self._router.registry.by_name.get(group_id)
+        return consumer.identity.user if consumer is not None else ""
+
+    def _consumer_deleted(self, name: str) -> None:
+        """An operator has deleted the consumer that a group is: its offsets go, too, when nobody is a member."""
+        group = self.by_id.get(name)
+        if group is not None and group.state is State.EMPTY:
+            self.delete(name)
+
+    def _expire(self) -> None:
+        """Groups that have had no members for long are forgotten, with their offsets.          Source: KIP-211"""
+        now_s = self._router.clock_s()
+        self._timers.call_at(now_s + EXPIRE_EVERY_S, self._expire)
+        for group_id, group in list(self.by_id.items()):
+            if group.state is State.EMPTY and not group.pending and (
+                    now_s - group.empty_since_s > self._settings.offsets_retention_s):
+                self.delete(group_id)
 
     def _store(self, group: Group, then: Callable[[], None] | None = None) -> None:
         """Store it; then is called when that is on disk, or the group has moved on."""

@@ -29,10 +29,10 @@ class Offsets:
         for key, committed in router.state.decoded(OFFSET_PREFIX, Committed, "an offset of a Kafka group"):
             group_id, topic, partition = _place(key)
             self._groups.setdefault(group_id, {})[topic, partition] = committed
-        router.transactions.on_stored.append(self.take)
 
-    def __contains__(self, group_id: str) -> bool:
-        return group_id in self._groups
+    def groups(self) -> list[str]:
+        """Those that have committed."""
+        return list(self._groups)
 
     def commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> Ticket:
         self._groups.setdefault(group_id, {})[topic, partition] = committed
@@ -42,12 +42,15 @@ class Offsets:
         """What is stored of an offset, for a transaction to store when it commits: then take() hears of it."""
         return {_key(group_id, topic, partition): msgspec.msgpack.encode(committed)}
 
-    def take(self, records: Mapping[str, bytes]) -> None:
-        """A transaction has stored these records, of whatever kind."""
+    def take(self, records: Mapping[str, bytes]) -> set[str]:
+        """A transaction has stored these records, of whatever kind. Returns the groups whose offsets are among them."""
+        groups = set()
         for key, value in records.items():
             if key.startswith(OFFSET_PREFIX):
                 group_id, topic, partition = _place(key)
                 self._groups.setdefault(group_id, {})[topic, partition] = msgspec.msgpack.decode(value, type=Committed)
+                groups.add(group_id)
+        return groups
 
     def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
         return self._groups.get(group_id, {}).get((topic, partition))

@@ -68,6 +68,8 @@ async def handle(call: Call, request: Message) -> Values:
                         asked.committed_metadata, call.broker.router.clock_ms()))))
         rows.append({"name": topic.name, "partitions": partitions})
         await call.rest()
+    if waiting:
+        call.broker.groups.committed(request.group_id, call.identity)
     for row, ticket in waiting:
         if (await call.durable(ticket)).refusals:
             row["error_code"] = Code.COORDINATOR_NOT_AVAILABLE

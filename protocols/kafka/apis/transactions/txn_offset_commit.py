@@ -66,7 +66,9 @@ async def handle(call: Call, request: Message) -> Values:
         ticket = call.broker.router.transactions.add_state(
             request.transactional_id, request.producer_id, request.producer_epoch, records)
         refusal = (await call.durable(ticket)).refusals.get(0)
-        if refusal is not None:
+        if refusal is None:
+            groups.expect(request.group_id, call.identity)
+        else:
             code = code_of_transaction(refusal)
     rows: list[dict[str, Any]] = [
         {"name": topic.name, "partitions": [
