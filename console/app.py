@@ -67,7 +67,7 @@ class Console:
     # -- pages ------------------------------------------------------------------------------------------------
 
     async def overview(self, request: web.Request) -> web.Response:
-        found = await self._api.get(request, "overview")
+        found = await self._api.get(request, "overview", {"scope": "mesh"})
         drawn = await self._drawing(request)
         return await self._pages.answer(request, "overview.html", "Overview", "overview,topology",
                                         overview=found, drawing=drawn)

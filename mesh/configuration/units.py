@@ -71,7 +71,20 @@ def format_size(size: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """A short text for people: "3d 4h"."""
-    whole = int(seconds)
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return " ".join(f"{number}{unit}" for number, unit in _parts(int(seconds)) if number) or "0s"
+
+
+def short_duration(seconds: float) -> str:
+    """The same with room, for sentences, rounded: "42 s", "2 m 10 s", "3 h", "9 d 4 h"."""
+    parts = _parts(max(int(seconds + 0.5), 0))
+    return " ".join(f"{number} {unit}" for index, (number, unit) in enumerate(parts) if number or not index)
+
+
+def _parts(whole: int) -> list[tuple[int, str]]:
+    """The largest unit that is there, and the one behind it."""
     parts = [(whole // 86_400, "d"), (whole // 3_600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
-    shown = [f"{number}{unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) if shown else f"{seconds * 1000:.0f}ms" if seconds else "0s"
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return parts[:2]

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from mesh.management.across.asking import Asking, NoAnswer
 from mesh.management.across.collect import Collector
+from mesh.management.across.overview import mesh_overview
 from mesh.management.acts.act import Acts
 from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
 from mesh.management.acts.connections import ConnectionActs
@@ -142,6 +143,8 @@ class Api:
         if endpoint is None:
             raise Problem(404, "not-found", f"there is no {path[:100]}")
         asked = self.other(call)
+        if not asked and path == "overview" and call.query.get("scope") == "mesh":
+            return await mesh_overview(await endpoint.answer(call), self.collector, call)
         if not asked:
             return await endpoint.answer(call)
         if endpoint.is_act and not call.dry_run:

@@ -32,7 +32,8 @@ class Reads:
                "action": {"type": "string", "enum": [action.value for action in Action]}}
         return [
             Endpoint("GET", "status", Action.VIEW, "The node: name, state, listeners, counts.", self.status),
-            Endpoint("GET", "overview", Action.VIEW, "One sentence, what needs attention, figures.", self.overview),
+            Endpoint("GET", "overview", Action.VIEW, "One sentence, what needs attention, figures.", self.overview,
+                     (Param("scope", "mesh: of all nodes.", {"type": "string", "enum": ["mesh"]}),)),
             Endpoint("GET", "ledger", Action.VIEW, "What was published, refused, dropped; time of the loop.",
                      self.ledger),
             Endpoint("GET", "clock", Action.VIEW, "Does the node trust the wall clock?", self.clock),

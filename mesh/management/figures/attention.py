@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.management.figures.trend import WINDOW_S, forecast_of, short_duration, trend_of
+from mesh.configuration.units import short_duration
+from mesh.management.figures.trend import WINDOW_S, forecast_of, trend_of
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler
@@ -39,8 +40,9 @@ class Item(msgspec.Struct, frozen=True):
 
 def attention(node: Node, sampler: Sampler) -> list[Item]:
     """Bounded; the rest of a kind is summed up in its last item."""
-    items = [*_log(node), *_links(node, sampler), *_nodes(node, sampler), *_disk(node), *_consumers(node, sampler),
-             *_webhooks(node), *_configuration(node), *_clock(node)]
+    known: list[dict[str, Any]] = node.mesh.snapshot()["nodes"]
+    items = [*_log(node), *_links(node, sampler, known), *_nodes(node, sampler, known), *_disk(node),
+             *_consumers(node, sampler), *_webhooks(node), *_configuration(node), *_clock(node)]
     items.sort(key=lambda item: (SEVERITIES.index(item.severity), item.since_ms or 0, item.subject))
     return items[:ITEMS_MAX]
 
@@ -80,8 +82,8 @@ def _clock(node: Node) -> Iterator[Item]:
                    "set the clock right, or `meshgate clock confirm` if it is", "/nodes")
 
 
-def _links(node: Node, sampler: Sampler) -> Iterator[Item]:
-    cut: list[str] | None = None                # nodes out of reach: asked for once, and only with a link down
+def _links(node: Node, sampler: Sampler, known: list[dict[str, Any]]) -> Iterator[Item]:
+    cut = [str(other["name"]) for other in known if other["hops"] is None]
     for row in node.links.snapshot():
         state, identifier = str(row["state"]), str(row["id"])
         since = sampler.state_is("link", identifier, state)
@@ -89,8 +91,6 @@ def _links(node: Node, sampler: Sampler) -> Iterator[Item]:
         url = f"/links/{quote(identifier, safe='')}"
         backlog = row["backlog"]["seconds"]
         if state == "down":
-            if cut is None:
-                cut = [str(known["name"]) for known in node.mesh.snapshot()["nodes"] if known["hops"] is None]
             yield Item("broken", "link", identifier, f"the link to {other} is down",
                        f"cut off from here: {', '.join(cut[:5])}" if cut else "other ways are used",
                        row["last_error"] or "see whether the other node runs and can be reached", url, since)
@@ -107,8 +107,8 @@ def _links(node: Node, sampler: Sampler) -> Iterator[Item]:
                        "resume it when the work is done", url, since)
 
 
-def _nodes(node: Node, sampler: Sampler) -> Iterator[Item]:
-    for row in node.mesh.snapshot()["nodes"]:
+def _nodes(node: Node, sampler: Sampler, known: list[dict[str, Any]]) -> Iterator[Item]:
+    for row in known:
         reached = row["hops"] is not None
         since = sampler.state_is("node", str(row["name"]), "reached" if reached else "unreachable")
         if not reached:

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from mesh.configuration.units import short_duration
+
 WINDOW_S: Final = 120           # samples looked at: long enough to be calm, short enough to follow a change
 SAMPLES_MIN: Final = 5
 STEADY: Final = 0.001           # a slope below this part of the figure per second counts as none
@@ -81,12 +83,3 @@ def forecast_of(lag_events: float, lag_s: float, trend: Trend | None, *, exact: 
     if retention_s is not None and (in_s is None or lag_s + in_s > retention_s):
         loses = max(retention_s - lag_s, 0.0)
     return Forecast(kind, in_s, loses)
-
-
-def short_duration(seconds: float) -> str:
-    """At most two units: "42 s", "2 m 10 s", "3 h", "9 d 4 h"."""
-    whole = max(int(seconds + 0.5), 0)
-    parts = [(whole // 86_400, "d"), (whole // 3_600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
-    while len(parts) > 1 and not parts[0][0]:
-        parts.pop(0)
-    return " ".join(f"{number} {unit}" for index, (number, unit) in enumerate(parts[:2]) if number or not index)

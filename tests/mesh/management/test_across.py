@@ -16,6 +16,8 @@ import pytest
 
 from mesh.management.across import asking
 from mesh.management.across.asking import Asking, NoAnswer, fitting
+from mesh.management.across.collect import Said
+from mesh.management.across.overview import items_of as overview_items
 from mesh.management.acts.call import Call
 from mesh.questions import ANSWER_BYTES_MAX, Answer, Ask, BadAsk, decode, encode
 from protocols.rest.problems import Problem
@@ -160,6 +162,44 @@ def test_pages_show_all_nodes_and_lead_to_the_right_one(chain: list[Node]) -> No
     detail = plant.get("/consumers/far-away?node=cloud", html)
     assert detail.status == 200 and "/nodes/cloud" in detail.text
     assert plant.get("/consumers/far-away", html).status == 404
+
+
+def test_the_overview_says_what_needs_attention_on_any_node(chain: list[Node]) -> None:
+    plant, hub, _ = chain
+    link = next(row["id"] for row in hub.get("/api/v1/links", LOGINS["admin"]).json["links"] if row["node"] == "cloud")
+
+    def act(what: str) -> None:
+        assert hub.post(f"/api/v1/links/{quote(link, safe='')}/{what}", b"{}", LOGINS["admin"],
+                        listener="console").status == 200
+
+    def items() -> list[Any]:
+        found = plant.get("/api/v1/overview?scope=mesh", LOGINS["viewer"]).json["attention"]
+        return [item for item in found if item.get("at") == "hub" and item["kind"] == "link"]
+    assert items() == []
+    act("pause")
+    try:
+        wait_until(items, "the paused link of the hub is seen from the plant")
+        item, = items()
+        assert item["what"] == "the link to cloud is paused"
+        assert item["url"] == f"/links/{quote(link, safe='')}?node=hub"
+        page = plant.get("/", {"Accept": "text/html", **LOGINS["viewer"]}).text
+        assert "at <strong>hub</strong>" in page
+        assert plant.get(item["url"], {"Accept": "text/html", **LOGINS["viewer"]}).status == 200
+    finally:
+        act("resume")
+    wait_until(lambda: not items() and plant.get("/api/v1/nodes?filter=hops>=0", LOGINS["admin"]).json["matched"] == 3,
+               "and all is well")
+
+
+def test_what_other_nodes_say_of_themselves_is_bounded_and_cannot_lead_elsewhere() -> None:
+    good = {"severity": "broken", "kind": "link", "subject": "x", "what": "w" * 9_000, "affects": "", "do": "",
+            "url": "//evil.example/x", "since_ms": "then"}
+    bad: list[Any] = [1, {}, {**good, "severity": "fatal"}, {**good, "what": 5}, {**good, "kind": "node"}]
+    said = Said("mallory", "answered", {"attention": [*bad, *[good] * 500]}, 0.0)
+    items = overview_items(said)
+    assert 0 < len(items) <= 50 and {item["url"] for item in items} == {"/nodes?node=mallory"}
+    assert all(len(item["what"]) == 500 and item["since_ms"] is None for item in items)
+    assert overview_items(Said("mallory", "answered", {"attention": {"a": 1}}, 0.0)) == []
 
 
 # -- a hostile neighbour --------------------------------------------------------------------------------------------
