@@ -15,7 +15,7 @@ from routing.consumers import settle
 from routing.consumers.handout import hand_out, repeat
 from routing.consumers.interest import Interest
 from routing.consumers.members import Members, Mode
-from routing.consumers.readahead import READ_SCANNED, fitting, park, read
+from routing.consumers.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.spec import ConsumerSpec as ConsumerSpec
 from routing.consumers.untracked import Untracked
 from routing.cursors.cursor import Cursor, Delivery
@@ -149,6 +149,7 @@ class Consumer:
         self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
         self._scheduled = False
         self._turn = 0
+        self._payload_bytes = PARKED_BYTES              # of an event delivered last
         self._timetable = Timetable()                   # ack timeouts and delayed redelivery
 
     @property
@@ -422,6 +423,8 @@ class Consumer:
                 if budget <= 0:
                     self.ready()
                     return budget
+                if self.side is not None and self._payload_bytes * PARKED_EVENTS <= PARKED_BYTES:
+                    appetite = max(appetite, PARKED_EVENTS)     # what a prefetch of 1 leaves may wait in memory
                 budget -= max(read(self, cursor, appetite, budget), 1)
             elif not hand_out(self, cursor):
                 return budget
@@ -429,6 +432,7 @@ class Consumer:
     def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
         """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""
         count = len(deliveries)
+        self._payload_bytes = size // count
         in_flight = cursor.in_flight
         dead_letters = False
         for delivery in deliveries:
