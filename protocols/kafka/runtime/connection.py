@@ -144,7 +144,9 @@ class KafkaConnection(Share):
         counters = self._broker.counters
         counters["bytes_in"] += len(data)
         settings = self._broker.settings
-        bytes_max = settings.pre_auth_bytes_max if not self.is_logged_in else settings.request_bytes_max
+        # Who needs no login may begin with a large batch, as producers do that have reconnected.
+        known = self.is_logged_in or self._broker.authenticator.open or self.channel.tls_identity is not None
+        bytes_max = settings.request_bytes_max if known else settings.pre_auth_bytes_max
         try:
             self._frames.extend(self._splitter.feed(data, bytes_max))
         except MalformedRequest as error:
