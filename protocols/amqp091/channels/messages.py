@@ -17,14 +17,17 @@ from protocols.amqp091.codec.properties import Content, decode_properties, encod
 from protocols.amqp091.codec.tables import without_field
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.names import topic_of
-from protocols.amqp091.topology.topology import NOWHERE, Targets
+from protocols.amqp091.topology.topology import NOWHERE, Plain, Targets
 from routing.errors import TopicError
+from routing.event import Event
 from routing.topic import check_topic
 
 if TYPE_CHECKING:
     from protocols.amqp091.channels.channel import Channel, Incoming
 
 PUBLISH = (60, 40)
+TOPICS_CACHED = 50_000
+
 
 def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for."""
@@ -32,11 +35,18 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     server = connection.server
     topology = server.declared.topology
     name, key = incoming.exchange, incoming.key
-    exchange = topology.exchanges.get(name)
     tag = 0
     if channel.confirm:
         channel.published += 1
         tag = channel.published
+    publishing = connection.publishing
+    assert publishing is not None
+    plain = topology.plain.get((name, key, incoming.properties))
+    if plain is not None and channel.transaction is None:
+        publishing.add(channel, tag, Event(
+            plain.topic, body, 1 if tag or plain.durable else 0, connection.client_id, None, (), plain.properties), ())
+        return
+    exchange = topology.exchanges.get(name)
     if exchange is None:
         raise SoftError(codes.NOT_FOUND, f"no exchange '{name}' in vhost '{connection.vhost}'", PUBLISH)
     if exchange.internal:
@@ -48,8 +58,6 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
         error.method = PUBLISH
         raise
     raw = _changed(channel, content, incoming.properties)
-    publishing = connection.publishing
-    assert publishing is not None
     if not name and key.startswith(replies.PREFIX):
         _answer(channel, incoming, raw, body, tag)
         return
@@ -60,14 +68,11 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
         raw = encode_properties(content)
     event = None
     if name or targets.queues:
-        topic = topic_of(name, key)
-        try:
-            check_topic(topic)
-        except TopicError as error:
-            raise SoftError(codes.PRECONDITION_FAILED, f"routing key '{key}' makes no topic: {error}",
-                            PUBLISH) from None
+        topic = _topic(channel, name, key)
         event = convert.event_of(topic, name, key, raw, content, body, connection.client_id,
                                  bool(tag) or channel.transaction is not None, server.router.clock_ms())
+        if targets.queues and not targets.copies and not content.varies and event.properties is not None:
+            topology.remember(name, key, raw, Plain(topic, event.properties, content.delivery_mode == convert.DURABLE))
     returned = None
     if incoming.mandatory and not targets.queues and (event is None or not _wanted(channel, event.topic)):
         returned = return_frames(channel, codes.NO_ROUTE, "NO_ROUTE", name, key, raw, body, connection.frame_max)
@@ -75,6 +80,23 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
         channel.transaction.publish(channel, event, targets.copies, returned)
     else:
         publishing.add(channel, tag, event, targets.copies, returned)
+
+
+def _topic(channel: Channel, exchange: str, key: str) -> str:
+    """The very same text for the same exchange and key: the router takes runs of one topic at once."""
+    topology = channel.connection.server.declared.topology
+    known = topology.topics.get((exchange, key))
+    if known is not None:
+        return known
+    topic = topic_of(exchange, key)
+    try:
+        check_topic(topic)
+    except TopicError as error:
+        raise SoftError(codes.PRECONDITION_FAILED, f"routing key '{key}' makes no topic: {error}", PUBLISH) from None
+    if len(topology.topics) >= TOPICS_CACHED:
+        topology.topics.clear()
+    topology.topics[exchange, key] = topic
+    return topic
 
 
 def _changed(channel: Channel, content: Content, raw: bytes) -> bytes:

@@ -45,6 +45,13 @@ class Content(msgspec.Struct):
     cluster_id: str | bytes | None = None
     raw_headers: bytes | None = None            # the table as it came; goes out before headers
 
+    @property
+    def varies(self) -> bool:
+        """Something in it is of this message alone, or has to be looked at each time."""
+        return (self.headers is not None or self.expiration is not None or self.user_id is not None
+                or self.reply_to is not None or self.correlation_id is not None or self.message_id is not None
+                or self.timestamp is not None)
+
 
 def decode_properties(data: bytes, position: int = 0, end: int | None = None) -> Content:
     """data: flags and values. Raises HardError 501, 502."""

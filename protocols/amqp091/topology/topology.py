@@ -14,6 +14,7 @@ from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.topology import names
 from protocols.amqp091.topology.exchange import PREDECLARED, Exchange
 from protocols.amqp091.topology.matching import Binding, Message
+from routing.event import Properties
 
 ROUTES_CACHED = 50_000
 HOPS_MAX = 10_000           # exchanges that one message visits
@@ -27,6 +28,16 @@ class Targets(msgspec.Struct, frozen=True, gc=False):
 
 
 NOWHERE = Targets((), ())
+PLAIN_MAX = 10_000          # of what is remembered of messages that are all alike but for their bodies
+PLAIN_BYTES_MAX = 128       # of their properties
+
+
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """What an exchange, a key and the bytes of the properties come to, where that is all that counts."""
+
+    topic: str
+    properties: Properties
+    durable: bool
 
 
 class _Nothing:
@@ -51,10 +62,20 @@ class Topology:
         self.queue_exists: Callable[[str], bool] = lambda name: False
         self.of_queue: dict[str, dict[tuple[str, str, bool, str, bytes], Binding]] = {}     # bindings to it
         self._routes: dict[tuple[str, str], Targets] = {}
+        self.topics: dict[tuple[str, str], str] = {}            # of exchange and key
+        self.plain: dict[tuple[str, str, bytes], Plain] = {}
 
     def changed(self) -> None:
         """What was worked out may not hold any more."""
         self._routes.clear()
+        self.plain.clear()
+
+    def remember(self, exchange: str, key: str, raw: bytes, plain: Plain) -> None:
+        """Until something changes. Only for what is routed by the key alone, and to a queue by its topic alone."""
+        if (exchange, key) in self._routes and len(raw) <= PLAIN_BYTES_MAX:
+            if len(self.plain) >= PLAIN_MAX:
+                self.plain.clear()
+            self.plain[exchange, key, raw] = plain
 
     # -- exchanges and bindings -------------------------------------------------------------------------------
 
