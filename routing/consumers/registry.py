@@ -90,7 +90,7 @@ class ConsumerRegistry:
         self._router = router
         self._share = router.shares.consumers
         self._scheduled: list[Consumer] = []
-        self._stalled: set[Consumer] = set()            # could not read the log; tried again with the next tick
+        self._stalled: dict[Consumer, None] = {}        # could not read the log; tried again with the next tick
         self._next_checkpoint_s = 0.0
         self._next_ends_s = 0.0
         self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
@@ -301,7 +301,7 @@ class ConsumerRegistry:
                 consumer.pump()
             except StorageError as error:               # such as too many open files: the others go on
                 log.error("consumer %s cannot read the log and tries again: %s", consumer.name, error)
-                self._stalled.add(consumer)
+                self._stalled[consumer] = None
             except Exception:
                 log.exception("consumer %s: a fault of ours while delivering", consumer.name)
 
@@ -309,7 +309,7 @@ class ConsumerRegistry:
         self.counting.tick()
         self.accounts.tick()
         self._wake(now_s)
-        stalled, self._stalled = self._stalled, set()
+        stalled, self._stalled = self._stalled, {}
         for consumer in stalled:
             consumer.ready()
         if now_s < self._next_checkpoint_s:

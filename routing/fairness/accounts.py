@@ -28,7 +28,7 @@ class Account:
 
     __slots__ = ("__weakref__", "_bytes_max", "_crowded", "_waiting", "bytes", "user")
 
-    def __init__(self, user: str, bytes_max: Callable[[], int], crowded: set[Account]) -> None:
+    def __init__(self, user: str, bytes_max: Callable[[], int], crowded: dict[Account, None]) -> None:
         """crowded: the accounts in which somebody waits."""
         self.user = user
         self._crowded = crowded
@@ -42,7 +42,7 @@ class Account:
         if wanted <= left:
             return wanted
         self._waiting[holder] = None
-        self._crowded.add(self)
+        self._crowded[self] = None
         return max(left, min(wanted, LEAST_BYTES - holder.in_flight_bytes))
 
     def hold(self, size: int) -> None:
@@ -58,7 +58,7 @@ class Account:
                 del self._waiting[holder]
                 holder.ready()
         if not self._waiting:
-            self._crowded.discard(self)
+            self._crowded.pop(self, None)
 
 
 class Accounts:
@@ -66,7 +66,7 @@ class Accounts:
 
     def __init__(self, bytes_max: Callable[[], int]) -> None:
         self._bytes_max = bytes_max
-        self._crowded: set[Account] = set()
+        self._crowded: dict[Account, None] = {}        # in order: a set's goes by address
         self._by_user: WeakValueDictionary[str, Account] = WeakValueDictionary()
 
     def of(self, user: str) -> Account:
