@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-test peers
 
 screenshots: $(VENV)/.installed-test peers
 	$(BIN)/python -m tests.console.screenshots docs/images
+	$(BIN)/python -m tests.tui.screenshots docs/images
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

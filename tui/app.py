@@ -14,7 +14,7 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from tui import contexts, show
 from tui.api.client import Client
@@ -40,8 +40,14 @@ VIEWS_MAX = 30                  # behind each other; then the oldest goes
 STALE_AFTER_S = 6.0             # … or three periods: figures that are older are grey
 
 
-def _binding(key: str, action: str, **options: Any) -> Binding:
-    return Binding(key, action, show=False, **options)
+def _binding(key: str, action: str) -> Binding:
+    """With priority: the app handles it at once, so that what is typed fast behind a ":" goes to the prompt."""
+    return Binding(key, action, show=False, priority=True)
+
+
+OWN_ACTIONS = frozenset((
+    "prompt", "command", "leave", "quit", "view", "tail", "sort", "sort_turn", "wide", "trouble", "hold", "again",
+    "acts", "can_i", "copy", "copy_address", "page", "move", "sideways", "leaf", "edge"))
 
 
 class Dashboard(App[None]):
@@ -132,7 +138,7 @@ class Dashboard(App[None]):
 
     def _show(self, view: View) -> None:
         view.display = True
-        view.focus()
+        self.screen_stack[0].set_focus(view)
         self._follow()
 
     def _follow(self) -> None:
@@ -328,7 +334,8 @@ class Dashboard(App[None]):
     def on_prompt_done(self, message: Prompt.Done) -> None:
         self._close_prompt()
         if message.sign == ":":
-            self.command(message.text)
+            if message.text.strip():
+                self.command(message.text)
         elif isinstance(self.view, TableView):
             self.view.ask(filter=message.text.strip())
 
@@ -340,6 +347,14 @@ class Dashboard(App[None]):
             f"{width}×{height} is too small:\nthis needs {WIDTH_MIN}×{HEIGHT_MIN}.\nq quits")
 
     # -- keys -------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Our keys are letters: none of them counts while somebody types, or in a dialog."""
+        if action not in OWN_ACTIONS:
+            return True
+        if len(self.screen_stack) > 1:
+            return False
+        return action == "leave" or not isinstance(self.focused, Input)
 
     def action_prompt(self, sign: str) -> None:
         if sign == "/" and not isinstance(self.view, TableView):
@@ -354,7 +369,7 @@ class Dashboard(App[None]):
         self.query_one(Prompt).close()
         self.query_one("#hints").display = True
         if self.view is not None:
-            self.view.focus()
+            self.screen.set_focus(self.view)
 
     def action_command(self, text: str) -> None:
         self.command(text)

@@ -22,7 +22,7 @@ async def test_the_first_screen_says_what_is_wrong_since_when_and_what_to_do(nod
     async with terminal(node) as at:
         await at.until("● live 05:00:00", "ana", "production")
         assert "⊠ 2 things need attention" in at.text
-        assert "▸ ⊠ broken   the link to plant-lyon is blocked" in at.text
+        assert "▸ ⊠ broken   for 2 m 10 s: the link to plant-lyon is blocked" in at.text
         assert "events to plant-lyon wait in the log · look at the receiver" in at.text
         assert "88,140 published" in at.text and "1,284.5" in at.text
         await at.press("j", "enter")

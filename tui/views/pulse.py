@@ -88,10 +88,10 @@ class Pulse(View):
     def _item(self, item: Mapping[str, Any], width: int, marked: bool) -> list[Line]:
         role = SEVERITIES.get(str(item["severity"]), NOTE)
         since = item["since_ms"]
-        ago = f"  for {show.duration((self.now_ms - since) / 1000)}" if since else ""
+        ago = f" for {show.duration((self.now_ms - since) / 1000)}:" if since else ""
         head = f"{MARKS[role]} {item['severity']:<8}"
         what = (f" {clean(item['what'])}", TEXT)
-        first = Line([("▸ " if marked else "  ", KEY), (head, role), what, (ago, DIM)], marked)
+        first = Line([("▸ " if marked else "  ", KEY), (head, role), (ago, DIM), what], marked)
         second = Line([(" " * (3 + width_of(head)), DIM), (clean(f"{item['affects']} · {item['do']}"), DIM)])
         return [first, second]
 
@@ -106,8 +106,8 @@ class Pulse(View):
             lines.append(BLANK)
         totals, figures = self.data["totals"], self.data["figures"]
         facts = (
-            ("nodes", show.number(totals["nodes"])), ("links", show.number(totals["links"])),
-            ("streams", show.number(totals["streams"])), ("consumers", show.number(totals["consumers"])),
+            *((name if totals[name] != 1 else name.removesuffix("s"), show.number(totals[name]))
+              for name in ("nodes", "links", "streams", "consumers")),
             ("connections", show.number(figures.get("connections"))),
             ("memory", show.size(figures.get("memory_bytes"))), ("published", show.number(totals["published"])),
             ("up", show.duration(self.data["uptime_s"])),

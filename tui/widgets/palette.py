@@ -8,14 +8,14 @@ from textual.theme import Theme
 
 from tui.widgets.line import ACCENT, BAD, DIM, GOOD, KEY, NOTE, ROLES, TEXT, TITLE, WARN
 
-DARK = {TEXT: "#d3d9e0", DIM: "#8f99a6", TITLE: "bold #f2f5f8", GOOD: "#74c47c", WARN: "#e6bd57", BAD: "bold #ff7a70",
+DARK = {TEXT: "#d3d9e0", DIM: "#a3adb9", TITLE: "bold #f2f5f8", GOOD: "#74c47c", WARN: "#e6bd57", BAD: "bold #ff7a70",
         NOTE: "#82bdff", KEY: "bold #7ed0d0", ACCENT: "#7ed0d0"}
 LIGHT = {TEXT: "#1d2329", DIM: "#59636e", TITLE: "bold #000000", GOOD: "#116329", WARN: "#7a5200", BAD: "bold #b3201b",
          NOTE: "#0550ae", KEY: "bold #0b5a66", ACCENT: "#0b5a66"}
 FEW = {TEXT: "", DIM: "", TITLE: "bold", GOOD: "green", WARN: "yellow", BAD: "bold red", NOTE: "cyan", KEY: "bold cyan",
        ACCENT: "cyan"}
-MARKED = {True: "on #2c3c4e", False: "on #d3e4f7"}      # the line of the cursor; with few colours: reversed
-GREY = {True: "#6f7884", False: "#8a929b"}
+MARKED = {True: "on #283645", False: "on #d3e4f7"}      # the line of the cursor; with few colours: reversed
+GREY = {True: "#7a8390", False: "#8a929b"}
 
 THEMES = (
     Theme("meshgate-dark", primary="#7ed0d0", secondary="#82bdff", warning="#e6bd57", error="#ff7a70",

@@ -106,7 +106,7 @@ class Prompt(Horizontal):
         self.display = True
         self.field.value = text
         self.field.cursor_position = len(text)
-        self.field.focus()
+        self.screen.set_focus(self.field)       # at once: the next key is its
 
     def close(self) -> None:
         self.display = False
