@@ -11,7 +11,7 @@ from protocols.amqp091.codec.tables import Table, Timestamp, Value
 
 EXPIRES_MAX_MS = 0xFFFFFFFF * 1000      # beyond any use, and far from where sums of milliseconds overflow
 PRIORITY_MAX = 255
-CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
+CLASSIC, QUORUM = "classic", "quorum"         # not done: stream, which reads without taking
 QUEUE_DECLARE = (50, 10)
 _COMPARED = (       # RabbitMQ's own list: others may differ
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
@@ -25,7 +25,7 @@ _NUMBERS = {        # name → the least that is taken
 _TEXTS = {
     "x-dead-letter-exchange": None, "x-dead-letter-routing-key": None,
     "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx"),
-    "x-queue-type": (CLASSIC, QUORUM, STREAM),
+    "x-queue-type": (CLASSIC, QUORUM),
     "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
     "x-queue-mode": ("default", "lazy"), "x-queue-leader-locator": None, "x-queue-master-locator": None,
 }

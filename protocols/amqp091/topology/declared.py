@@ -47,7 +47,7 @@ class Declared:
     def restore(self) -> None:
         """Bring back what was stored. Called once."""
         for exchange in self._stored.exchanges():
-            if exchange.routes_as in TYPES:
+            if exchange.type in TYPES:
                 self.topology.add_exchange(exchange)
         for name, stored in self._stored.queues():
             found = self.router.queues.get(names.core_name(name))

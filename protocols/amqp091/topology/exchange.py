@@ -11,14 +11,14 @@ PREDECLARED = (
 
 
 class Exchange:
-    """type is as it was declared; a delayed one routes as its x-delayed-type says."""
+    """type is one of matching.TYPES."""
 
-    __slots__ = ("alternate", "arguments", "auto_delete", "bindings", "delayed", "durable", "incoming", "internal",
+    __slots__ = ("alternate", "arguments", "auto_delete", "bindings", "durable", "incoming", "internal",
                  "matcher", "name", "type", "user")
 
     def __init__(self, name: str, type_: str, durable: bool, auto_delete: bool, internal: bool, arguments: Table,
                  user: str) -> None:
-        """type_: one that routes(). user: who declared it."""
+        """user: who declared it."""
         self.name = name
         self.type = type_
         self.durable = durable
@@ -28,12 +28,6 @@ class Exchange:
         self.user = user
         alternate = arguments.get("alternate-exchange")
         self.alternate = alternate if isinstance(alternate, str) else None
-        self.delayed = type_ == "x-delayed-message"
-        self.matcher: Matcher = matcher_of(self.routes_as, arguments)
+        self.matcher: Matcher = matcher_of(type_, arguments)
         self.bindings: dict[tuple[str, str, bool, str, bytes], Binding] = {}    # that go out from it
         self.incoming: dict[tuple[str, str, bool, str, bytes], Binding] = {}    # from other exchanges to it
-
-    @property
-    def routes_as(self) -> str:
-        kind = self.arguments.get("x-delayed-type") if self.delayed else self.type
-        return kind if isinstance(kind, str) else ""

@@ -199,9 +199,7 @@ class _Walk:
 
 def filter_of(exchange: Exchange, key: str) -> tuple[str, bool]:
     """The topic filter that wants what a binding wants, and whether it wants nothing else."""
-    kind = exchange.routes_as
-    if exchange.delayed:
-        return names.fanout_filter(exchange.name), False
+    kind = exchange.type
     if kind == "direct":
         return names.direct_filter(exchange.name, key), True
     if kind == "fanout":
