@@ -38,5 +38,8 @@ class Client(Protocol):
     def logged_in(self, identity: Identity) -> None:
         """From now on this is who it is."""
 
+    def hold_answer(self, size: int) -> None:
+        """So many fetched bytes go to this client: they count to its user's share until the socket has taken them."""
+
     def end_after_answer(self) -> None:
         """Close once what is being answered has been sent."""

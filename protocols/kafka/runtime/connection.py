@@ -78,6 +78,8 @@ class KafkaConnection(Share):
         self._deciding = False                  # whether somebody without a login may do anything
         self._held_bytes = 0                    # of a large request, in its user's share
         self._held_for = ""
+        self._answer_bytes = 0                  # fetched, and not yet taken by the socket
+        self._answer_user = ""
         self._expiry: Timer | None = None
         self._login_timer: Timer | None = broker.timers.call_at(
             now_s + broker.settings.login_timeout_s, self._login_too_late)
@@ -117,6 +119,17 @@ class KafkaConnection(Share):
         if identity.expires_ms is not None:
             left_s = max((identity.expires_ms - broker.router.clock_ms()) / 1000, 0.0)
             self._expiry = broker.timers.call_at(broker.router.clock_s() + left_s, self._expired)
+
+    def hold_answer(self, size: int) -> None:
+        self._answer_bytes += size
+        self._answer_user = self._identity.user
+        self._broker.answers.add(self._answer_user, size)
+
+    def _give_answers(self) -> None:
+        """What was fetched is with the socket, but for what its buffer may hold anyway."""
+        if self._answer_bytes:
+            self._broker.answers.give(self._answer_user, self._answer_bytes)
+            self._answer_bytes = 0
 
     def end_after_answer(self) -> None:
         self._ends_after_answer = True
@@ -164,7 +177,7 @@ class KafkaConnection(Share):
         pass
 
     def resume_writing(self) -> None:
-        pass
+        self._give_answers()
 
     def describe(self) -> str:
         who = self._identity.user or "nobody yet"
@@ -197,6 +210,7 @@ class KafkaConnection(Share):
             if slot.task is not None:
                 slot.task.cancel()
         self._hold(0)
+        self._give_answers()
         broker = self._broker
         for timer in (self._login_timer, self._expiry):
             broker.timers.cancel(timer)
@@ -344,6 +358,8 @@ class KafkaConnection(Share):
             if data:
                 self._broker.counters["bytes_out"] += len(data)
                 self.channel.write(data)
+        if self._answer_bytes and self.channel.buffered_bytes() <= self._broker.settings.write_buffer_high_bytes:
+            self._give_answers()
         if self._ends_after_answer and not slots:
             self._close()
         elif self._frames and not self._closed:

@@ -183,3 +183,22 @@ def test_the_batch_builder_makes_what_the_log_takes(broker):
     client = broker.connect()
     answer = client.ask("Produce", 9, **client.produce(records=batch(b"a", None, b"")))
     assert answer.responses[0].partition_responses[0].error_code == 0
+
+
+def test_fetched_bytes_that_nobody_takes_are_a_share_of_a_bound(tmp_path):
+    """hostile.md 90: a client that never reads costs bounded memory, whatever number of connections it has."""
+    broker = Broker(tmp_path, KafkaSettings(answers_bytes_max=60_000, write_buffer_high_bytes=1_000))
+    client = broker.connect()
+    for _ in range(8):
+        client.ask("Produce", 9, **client.produce(b"x" * 8_000))
+    deaf = [broker.connect() for _ in range(6)]
+    for one in deaf:
+        one.channel.stuck, one.channel.high = True, 1_000
+        one.send("Fetch", 11, **one.fetch(max_bytes=20_000))
+    sizes = [one.channel.buffered for one in deaf]
+    assert sum(sizes) < 60_000 + 6 * 10_000 and min(sizes) > 8_000, "everybody has a batch at least"
+    assert sizes[0] > sizes[-1]
+    for one in deaf:
+        one.channel.unstick()
+    assert broker.server.broker.answers.total == 0
+    broker.close()

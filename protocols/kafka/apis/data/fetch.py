@@ -115,6 +115,8 @@ async def handle(call: Call, request: Message) -> Values:
     wait_s = min(max(request.max_wait_ms, 0) / 1000, settings.fetch_wait_max_s)
     due_s = turns.clock_s() + wait_s
     bytes_max = min(max(request.max_bytes, 0), settings.fetch_bytes_max)
+    if call.broker.answers.refuse(call.identity.user, settings.answers_bytes_max, bytes_max) is not None:
+        bytes_max = 0                                       # one batch: his clients have not taken what they have
     size = 0
     while True:
         size += await _read(call, request.isolation_level, readings, bytes_max, size)
@@ -124,6 +126,7 @@ async def handle(call: Call, request: Message) -> Values:
             break
         await wait_for_more(call, [
             reading.partition for _, found in readings for reading in found if reading.partition is not None], left_s)
+    call.client.hold_answer(size)
     return {"responses": [
         {"topic": name, "partitions": [_row(reading, request.isolation_level) for reading in found]}
         for name, found in readings]}
