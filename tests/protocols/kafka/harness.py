@@ -30,12 +30,18 @@ def batch(*values, key=b"k", sequence=-1, producer=-1, now_ms=1_700_000_000_000)
                        producer=(producer, 0 if producer >= 0 else -1, sequence))
 
 
+class KafkaUsers(Users):
+    @property
+    def open(self):
+        return self.passwords is None
+
+
 class Broker(Desk):
     """The server on a desk. users: see tests/protocols/mqtt/harness.py."""
 
     def __init__(self, path, settings=None, streams=(ORDERS,), **options):
         super().__init__(path, [StreamSettings("events", ("#",)), *streams], **options)
-        self.users = Users()
+        self.users = KafkaUsers()
         self.server = KafkaServer(
             Parts(router=self.router, authenticator=self.users, replies=None, redrives=None, node_name="node",
                   version="1", listening=lambda name: []), settings or KafkaSettings())

@@ -73,6 +73,7 @@ def test_a_request_is_taken_in_pieces_of_any_size(broker):
 
 def test_before_a_login_a_request_is_small(tmp_path):
     broker = Broker(tmp_path, KafkaSettings(pre_auth_bytes_max=1_000))
+    broker.users.passwords = {"ana": b"secret"}
     client = broker.connect()
     client.raw((1_001).to_bytes(4, "big"))
     assert client.closed
