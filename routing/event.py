@@ -150,6 +150,12 @@ def event_size_bytes(event: Event) -> int:
     return size
 
 
+def is_expired(event: Event, now_ms: int) -> bool:
+    """Is its time to live over? now_ms: wall clock."""
+    properties = event.properties
+    return properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms
+
+
 def topic_runs(events: list[Event]) -> Iterator[list[Event]]:
     """The events cut into runs of one topic, in order. Router.publish and its like do it in place: see bench/micro."""
     start, count = 0, len(events)

@@ -448,6 +448,7 @@ class Outbound(FrameMaker):
         consumer = self.session.consumer
         if consumer is not None and self.consumer is not consumer:
             self.consumer = consumer
+            consumer.sent_does_not_expire = True                                        # [MQTT-4.3.3-7]
             refusal = consumer.attach(self)
             if refusal is not None:
                 self.connection.fail(reasons.UNSPECIFIED_ERROR, refusal.text)

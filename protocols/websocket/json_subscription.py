@@ -169,19 +169,14 @@ class JsonSubscription:
         done: list[Delivery] = []
         messages: list[bytes] = []
         size = payload_bytes = 0
-        now_ms = self._router.clock_ms()
         while pending and size <= room:
             delivery = pending.popleft()
             event = delivery.event
-            properties = event.properties
             if event.partition is not None and not self._see(event.partition, event.offset):
                 out.send_events(messages, payload_bytes, is_binary=self._binary)       # they were before the gap
                 messages, payload_bytes = [], 0
                 self._tell_gap(event.partition)
                 self._advance(event.partition, event.offset + 1)
-            if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
-                done.append(delivery)
-                continue
             message = self._message(delivery)
             messages.append(message)
             size += len(message)

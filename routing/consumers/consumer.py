@@ -22,7 +22,7 @@ from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
-from routing.event import Event, is_dead_letter
+from routing.event import Event, is_dead_letter, is_expired
 from routing.queues.options import Cause
 from routing.queues.templates import Letter
 from routing.rights.policy import Identity
@@ -138,6 +138,8 @@ class Consumer:
         self.acked = 0
         self.redelivered = 0
         self.dead_lettered = 0
+        self.expired = 0                                # before they could be delivered
+        self.sent_does_not_expire = False               # set by MQTT sessions [MQTT-4.3.3-7]
         self.dropped = 0                                # untracked events that found no member, or no room
         self.side: Side | None = None                   # set by the queue that this is
         self.untracked: Untracked[Member] | None = None         # those that are kept, see keep_untracked()
@@ -434,12 +436,13 @@ class Consumer:
         count = len(deliveries)
         self._payload_bytes = size // count
         in_flight = cursor.in_flight
-        dead_letters = False
+        dead_letters = may_expire = False
         for delivery in deliveries:
             event = delivery.event
             in_flight[event.offset] = delivery
-            if event.properties is not None and event.properties.dead_letter is not None:
-                dead_letters = True
+            if event.properties is not None:
+                dead_letters = dead_letters or event.properties.dead_letter is not None
+                may_expire = may_expire or event.properties.expires_at_ms is not None
         if deliveries[0].event.offset < cursor.repeats_below:
             for delivery in deliveries:
                 if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
@@ -451,11 +454,33 @@ class Consumer:
         self.delivered += count
         member.credit -= count
         self.touch()
+        if may_expire:
+            deliveries = self._unexpired(cursor, member, deliveries)
         if dead_letters:
             deliveries = self._readable(member, deliveries)
-            if not deliveries:
-                return
-        member.deliver(self, deliveries)
+        if deliveries:
+            member.deliver(self, deliveries)
+
+    def _unexpired(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without those whose time is over: they are done with, or dead letters."""
+        now_ms = self._registry.clock_ms()
+        left: list[Delivery] = []
+        over: list[Delivery] = []
+        for delivery in deliveries:
+            sent = self.sent_does_not_expire and delivery.attempts > 1
+            (over if is_expired(delivery.event, now_ms) and not sent else left).append(delivery)
+        if over:
+            self.expired += len(over)
+            self.delivered -= len(over)
+            member.credit += len(over)
+            if self.side is None and not self.spec.dead_letter_expired:
+                self.ack(over)
+            else:
+                for delivery in over:
+                    settle.let_go(self, cursor, delivery.event)
+                    self.to_dead_letters(cursor, delivery, Cause.EXPIRED)
+            self.ready()
+        return left
 
     def _readable(self, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
         """Without the dead letters whose original may not be read: by the owner they are done with, a member who may

@@ -100,9 +100,9 @@ def _dead_letter_of_queue(
     while len(history) > HISTORY_MAX or sum(len(death.topic) for death in history) > HISTORY_CHARS_MAX:
         history = history[1:]                           # the oldest station
     copies = [_copy(letter.topic, event, delivery, consumer.name, history) for letter in letters]
-    for copy, letter in zip(copies, letters):           # and no expiry, or it would expire there again
+    for copy, letter in zip(copies, letters):
         assert copy.properties is not None
-        copy.properties = msgspec.structs.replace(copy.properties, expires_at_ms=None, native=letter.native)
+        copy.properties = msgspec.structs.replace(copy.properties, native=letter.native)
     _publish(router, consumer, delivery, copies)
 
 
@@ -139,8 +139,9 @@ def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tupl
         ("dead-letter-id", place),
         ("dead-letter-history", msgspec.json.encode([msgspec.structs.asdict(death) for death in history]).decode()),
     )
-    properties = msgspec.structs.replace(               # the copy is no repetition of the publisher's message
-        properties, dedupe_id=None, mqtt_packet_id=None, dead_letter=DeadLetter(name, event.topic, place, history))
+    properties = msgspec.structs.replace(   # it is no repetition of the publisher's message, and does not expire again
+        properties, dedupe_id=None, expires_at_ms=None, mqtt_packet_id=None,
+        dead_letter=DeadLetter(name, event.topic, place, history))
     return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
 
 

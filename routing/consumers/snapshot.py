@@ -24,6 +24,7 @@ def snapshot(consumer: Consumer) -> dict[str, Any]:
         "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
         "lag_seconds": lag.seconds, "lag_state": lag.state, "delivered": consumer.delivered, "acked": consumer.acked,
         "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered, "dropped": consumer.dropped,
+        "expired": consumer.expired,
         "cursors": [
             {
                 "stream": cursor.partition.stream, "partition": cursor.partition.index, "position": cursor.position,

@@ -29,6 +29,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff_initial_s: float = 1.0
     backoff_max_s: float = 60.0
     dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
+    dead_letter_expired: bool = False       # what expires before it is delivered goes there, too, and not nowhere
     expires_s: float | None = None          # deleted when nobody was attached for so long
     push: Push | None = None                # a webhook; see routing/consumers/push.py
     queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters

@@ -62,6 +62,7 @@ class ConsumerBody(msgspec.Struct, forbid_unknown_fields=True):
     backoff_initial_s: float = 1.0
     backoff_max_s: float = 60.0
     dead_letter_topic: str | None = None
+    dead_letter_expired: bool = False
     expires_s: float | None = None
     push: StrictPush | None = None
 
@@ -184,7 +185,8 @@ class ConsumersEndpoint:
         return ConsumerSpec(
             name, filters, body.mode, start, tuple(body.streams), max_in_flight=body.max_in_flight,
             ack_timeout_s=timeout_s, max_deliveries=body.max_deliveries, backoff_initial_s=body.backoff_initial_s,
-            backoff_max_s=body.backoff_max_s, dead_letter_topic=body.dead_letter_topic, expires_s=body.expires_s,
+            backoff_max_s=body.backoff_max_s, dead_letter_topic=body.dead_letter_topic,
+            dead_letter_expired=body.dead_letter_expired, expires_s=body.expires_s,
             push=body.push.plain() if body.push is not None else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -278,12 +280,14 @@ class ConsumersEndpoint:
             "max_deliveries": spec.max_deliveries, "backoff_initial_s": spec.backoff_initial_s,
             "backoff_max_s": spec.backoff_max_s, "expires_s": spec.expires_s,
             "dead_letter_topic": spec.dead_letter_topic or f"dead-letter/{consumer.name}",
+            "dead_letter_expired": spec.dead_letter_expired,
             "push": msgspec.to_builtins(spec.push) if spec.push is not None else None,
             "time": rfc3339(self.router.clock_ms()),
             "lag": {"events": state["lag_events"], "seconds": state["lag_seconds"], "state": state["lag_state"]},
             "clients": self.pullers.clients(consumer), "readers": len(consumer.members),
             "in_flight": consumer.in_flight, "delivered": consumer.delivered, "acked": consumer.acked,
             "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered,
+            "expired": consumer.expired,
             "positions": state["cursors"],
         }
 

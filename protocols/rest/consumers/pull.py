@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
@@ -44,14 +43,13 @@ class Pull:
 class Puller:
     """A Member (see routing/consumers/members.py) for one client, or for all of them."""
 
-    def __init__(self, client: str, identity: Identity, consumer: Consumer, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, client: str, identity: Identity, consumer: Consumer) -> None:
         self.client = client
         self.identity = identity
         self.consumer = consumer
         self.credit = 0
         self.seen_s = 0.0
         self.attached = False
-        self._clock_ms = clock_ms
         self._waiting: deque[Pull] = deque()
 
     @property
@@ -70,19 +68,10 @@ class Puller:
             self._recount()
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Fill the pulls in their order. What has expired is done without being shown."""
-        now_ms = self._clock_ms()
-        expired: list[Delivery] = []
+        """Fill the pulls in their order."""
         for delivery in deliveries:
-            properties = delivery.event.properties
-            if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
-                expired.append(delivery)
-            else:
-                self._fill(delivery)
+            self._fill(delivery)
         self._recount()
-        if expired:
-            consumer.ack(expired)
-            consumer.ready(self)
 
     def _fill(self, delivery: Delivery) -> None:
         pull = next((pull for pull in self._waiting if pull.room > 0 and pull.room_bytes > 0), None)
@@ -204,7 +193,7 @@ class Pullers:
                 self._leave(other)
         if len(pullers) >= self._settings.consumer_clients_max:
             raise Problem(429, "quota-exceeded", "consumer_clients_max is reached for this consumer")
-        puller = Puller(name, identity, consumer, self._router.clock_ms)
+        puller = Puller(name, identity, consumer)
         refusal = consumer.attach(puller)
         if refusal is not None:
             raise problem_of(refusal)

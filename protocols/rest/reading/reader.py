@@ -164,18 +164,14 @@ class SseReader:
 
     def _render(self, chunk: list[bytes]) -> list[Delivery]:
         """Add pending events to chunk until it holds sse_batch_bytes. Returns the deliveries that are in it."""
-        now_ms = self._router.clock_ms()
         room = self._settings.sse_batch_bytes
         taken: list[Delivery] = []
         while self._pending and room > 0:
             delivery = self._pending.popleft()
             taken.append(delivery)
             event = delivery.event
-            properties = event.properties
             if event.partition is not None:
                 self._advance(event.partition, event.offset + 1)
-            if properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms:
-                continue
             line = self._cache.of(event)
             room -= len(line)
             self._counters.events_out += 1

@@ -706,3 +706,46 @@ def test_a_pause_holds_over_a_restart(tmp_path):
     desk.run()
     assert reader.topics == ["a"]
     desk.close()
+
+
+# -- time to live -------------------------------------------------------------------------------------------------
+
+def expiring(desk, payload: bytes, ms: int) -> Event:
+    return Event("t", payload, 1, properties=Properties(expires_at_ms=desk.router.clock_ms() + ms))
+
+
+def test_what_has_expired_is_done_with_before_any_member_sees_it(desk):
+    """The consumer looks, so no protocol has to; the member's credit is for events that it gets."""
+    consumer = consumer_of(desk, filters=("t",))
+    desk.publish(expiring(desk, b"late", -1), Event("t", b"a", 1), expiring(desk, b"in time", 60_000))
+    member = Reader(credit=2)
+    consumer.attach(member)
+    desk.run()
+    assert [delivery.event.payload for delivery in member.deliveries] == [b"a", b"in time"]
+    assert (consumer.expired, consumer.delivered, consumer.in_flight, member.credit) == (1, 2, 2, 0)
+    assert consumer.dead_lettered == 0
+
+
+def test_what_expires_between_two_deliveries_is_not_delivered_again(desk):
+    consumer = consumer_of(desk, filters=("t",))
+    member = Reader(credit=10)
+    consumer.attach(member)
+    desk.publish(expiring(desk, b"x", 5))
+    [delivery] = member.deliveries
+    desk.tick(1.0)
+    consumer.nack(delivery)
+    desk.run()
+    assert (len(member.deliveries), consumer.expired, consumer.lag().events) == (1, 1, 0)
+
+
+def test_what_expires_may_become_a_dead_letter_with_its_cause(desk):
+    consumer = consumer_of(desk, filters=("t",), dead_letter_expired=True)
+    graves = consumer_of(desk, name="graves", filters=("dead-letter/c",))
+    member, digger = Reader(credit=10), Reader(credit=10)
+    desk.publish(expiring(desk, b"late", -1))
+    consumer.attach(member)
+    graves.attach(digger)
+    desk.run()
+    [grave] = digger.deliveries
+    assert grave.event.payload == b"late" and dict(grave.event.headers)["dead-letter-reason"] == "expired"
+    assert (member.deliveries, consumer.expired, consumer.dead_lettered, consumer.lag().events) == ([], 1, 1, 0)
