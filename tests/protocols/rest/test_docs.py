@@ -17,7 +17,7 @@ TEXT = (ROOT / "docs" / "rest.md").read_text()
 
 def raised_types():
     """(kind, status) of every problem that the code can answer with."""
-    source = "".join(path.read_text() for path in (ROOT / "protocols" / "rest").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "protocols" / "rest").rglob("*.py"))
     raised = re.findall(r'(?:Problem|_refuse|raw_problem)\(\s*(\d{3}), "([a-z-]+)"', source)
     known = {(kind, int(status)) for status, kind in raised}
     known |= {(kind, status) for status, kind in problems.REFUSALS.values()}
@@ -37,7 +37,7 @@ def test_problem_types_are_documented():
 
 def test_what_the_websocket_says_can_be_looked_up():
     """Every text there that has the form of a kind is one."""
-    source = "".join(path.read_text() for path in (ROOT / "protocols" / "websocket").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "protocols" / "websocket").rglob("*.py"))
     said = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source)) | set(PROBLEMS.values())
     known = {found.kind for found in TYPES}
     assert {found.kind for found in ON_WEBSOCKET} <= said

@@ -49,6 +49,7 @@ class Queues(RuleBasedStateMachine):
         self.desk = Desk(self.directory / "data")
         self.expected = {}
         self.number = 0
+        self.straight = set()           # numbers of events that went to a queue by its name, so in another partition
         self.arrivals = 0
         self.member = Reader(0)
 
@@ -104,6 +105,7 @@ class Queues(RuleBasedStateMachine):
     def publish_straight(self, data):
         name = data.draw(st.sampled_from(sorted(self.expected)))
         self.desk.publish(Event(self.queue(name).topic, b"%d" % self.number, 1))
+        self.straight.add(self.number)
         self.come(self.expected[name], self.number)
         self.number += 1
         self.overflow()
@@ -121,11 +123,14 @@ class Queues(RuleBasedStateMachine):
 
     def overflow(self):
         """What is pushed out or expires is only checked not to be there any more: its copies are new events."""
-        for one in self.expected.values():
+        for name, one in self.expected.items():
             limit = one.options.max_length
-            if limit is not None and len(one.ready) > limit:
-                gone = one.ready[:len(one.ready) - limit]
-                del one.ready[:len(gone)]
+            if limit is None or len(one.ready) <= limit:
+                continue
+            if len({number in self.straight for number, _ in one.ready}) == 1:
+                del one.ready[:len(one.ready) - limit]
+            else:
+                self.resync(name)
 
     @precondition(lambda self: any(one.ready for one in self.expected.values()))
     @rule(data=st.data())
