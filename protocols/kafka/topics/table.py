@@ -16,9 +16,11 @@ from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.streams import Stream
 
+OWN_MARK = "$"          # begins the names of the node's own streams, as that of what went straight to queues
+
 
 class Topics:
-    """One per broker. Loop thread only."""
+    """One per broker, without the node's own streams. Loop thread only."""
 
     def __init__(self, router: Router, settings: KafkaSettings) -> None:
         self._router = router
@@ -26,13 +28,10 @@ class Topics:
         self._policy = router.policy
 
     def __iter__(self) -> Iterator[Stream]:
-        return iter(self._router.streams)
-
-    def __len__(self) -> int:
-        return len(self._router.streams.by_name)
+        return (stream for stream in self._router.streams if not stream.name.startswith(OWN_MARK))
 
     def find(self, name: str) -> Stream | None:
-        return self._router.streams.by_name.get(name)
+        return None if name.startswith(OWN_MARK) else self._router.streams.by_name.get(name)
 
     def name_of(self, stream: Stream) -> str:
         return stream.name

@@ -5,8 +5,11 @@ import pytest
 
 from protocols.kafka.settings import KafkaSettings
 from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.queues.options import QueueOptions
 from tests.protocols.kafka.harness import APIS, Broker, Client, batch
 from tests.protocols.mqtt.harness import SlowDisk
+from tests.support.routing import ANA
 
 
 @pytest.fixture
@@ -69,6 +72,21 @@ def test_a_request_is_taken_in_pieces_of_any_size(broker):
     for index in range(len(data)):
         client.raw(data[index:index + 1])
     assert [answer.topics[0].name for answer in client.answers()] == ["orders"] * 3
+
+
+def test_the_streams_of_the_node_itself_are_no_topics(broker):
+    """What went straight to a queue is its queue's: no pattern of a Kafka client reaches it, nor does its name."""
+    client = broker.connect()
+    queue = broker.router.queues.declare("jobs", QueueOptions(), ANA)
+    broker.publish(Event(queue.topic, b"job", 1))
+    assert "$queues" in broker.router.streams.by_name
+    assert "$queues" not in [topic.name for topic in client.ask("Metadata", 1, topics=None).topics]
+    topic, = client.ask("Metadata", 1, topics=[{"name": "$queues"}]).topics
+    assert topic.error_code != 0
+    answer = client.ask("Produce", 9, **client.produce(b"a", topic="$queues"))
+    assert answer.responses[0].partition_responses[0].error_code != 0
+    answer = client.ask("DeleteTopics", 4, topic_names=["$queues"], timeout_ms=1_000)
+    assert answer.responses[0].error_code != 0 and "$queues" in broker.router.streams.by_name
 
 
 def test_before_a_login_a_request_is_small(tmp_path):
