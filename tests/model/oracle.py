@@ -391,7 +391,7 @@ class Oracle:
                     exact = (min(owed.event.qos, share.qos), owed.event.retain and share.retain_as_published,
                              _identifiers(session, [share])) == (qos, retain, identifiers)
                 here = share is None or entries is group.owed
-                fit = (here, exact and owed.must, (owed.again or owed.unread) == dup,
+                fit = (here, exact and owed.must, owed.unread or owed.again == dup,
                        share is None and owed.qos == qos, share is None and owed.must, exact, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries
