@@ -11,7 +11,7 @@ from protocols.fields import FieldRepeated, cookie_of, list_of, one_of, tokens_o
 
 ROOT = Path(__file__).resolve().parents[2]
 READERS = [path for room in ("protocols", "mesh/management", "console") for path in sorted((ROOT / room).rglob("*.py"))
-           if path.name != "fields.py" and "mqtt" not in path.parts]       # there, headers are those of an event
+           if path.name != "fields.py" and not {"mqtt", "amqp091"} & {*path.parts}]      # headers of messages
 # what aiohttp makes of the first line of a field
 SHORTCUTS = {"charset", "content_type", "cookies", "forwarded", "http_range", "if_match", "if_modified_since",
              "if_none_match", "if_range", "if_unmodified_since"}

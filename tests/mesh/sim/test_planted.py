@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.replication import branch, filters, late
-from routing.replicas.replicas import feed, replicas
+from routing.replicas import feed, replicas
 from tests.mesh.sim import scenario
 from tests.mesh.sim.scenario import Scenario
 
