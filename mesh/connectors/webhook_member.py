@@ -304,7 +304,8 @@ class WebhookMember:
             "open_for_s": round(max(self.breaker.until_s - now_s, 0.0), 1) if self.breaker.state is State.OPEN else 0.0,
             "opened": self.breaker.opened, "in_flight": len(self._requests), "held": self._queues.held,
             "waiting_to_retry": self._queues.sleeping, **self.counts,
-            "expired": self.counts["expired"] + (0 if self.consumer is None else self.consumer.expired), "signed": bool(self.resolved.keys),
+            "expired": self.counts["expired"] + (0 if self.consumer is None else self.consumer.expired),
+            "signed": bool(self.resolved.keys),
             "last_status": self.last_status, "last_problem": self.last_problem,
         }
 
