@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 ROUTE_BYTES = 400
 TARGET_BYTES = 150
+NAMED_BYTES = 80            # of each consumer or subscription that a route names: there, and where it is found by that
 CHANGES_KEPT = 16           # a topic that is not used while more wildcard filters come and go has its route made anew
 OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
+
+Entry = Consumer | Subscription
 
 
 class RemoteLane(Protocol):
@@ -61,12 +64,19 @@ class Route:
     def bytes(self) -> int:
         """What it takes in memory, about."""
         subscriptions = sum(len(target.subscriptions) for target in self.direct)
-        return ROUTE_BYTES + len(self.topic) + TARGET_BYTES * len(self.direct) + 8 * (
+        return ROUTE_BYTES + len(self.topic) + TARGET_BYTES * len(self.direct) + NAMED_BYTES * (
             subscriptions + len(self.consumers))
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """Whom it names of the trie."""
+        yield from self.consumers
+        for target in self.direct:
+            yield from target.subscriptions
 
 
 class RouteTable:
-    """Topic → Route. Whoever changes what a route is made of says so by changed()."""
+    """Topic → Route. Whoever changes what a route is made of says so by changed(), or by left()."""
 
     def __init__(self, streams: StreamTable, policy: Policy, limits: Limits) -> None:
         self.trie = FilterTrie()
@@ -76,6 +86,7 @@ class RouteTable:
         self._streams = streams
         self._policy = policy
         self._routes: dict[str, Route] = {}
+        self._topics: dict[Entry, set[str]] = {}        # of the routes that name an entry, and of some that did
         self._changes: deque[str] = deque(maxlen=CHANGES_KEPT)      # wildcard filters, the last of _change_count
         self._change_count = 0
         self._bytes = 0                         # of them, about; those that were dropped one by one included
@@ -89,10 +100,12 @@ class RouteTable:
             if len(topic) <= KEPT_CHARS_MAX:
                 self._bytes += found.bytes
                 if len(self._routes) >= self.limits.match_cache_topics or self._bytes > self.limits.match_cache_bytes:
-                    self._routes.clear()
+                    self._clear()
                     self._bytes = found.bytes
                 found.checked = self._change_count
                 self._routes[topic] = found
+                for entry in found.entries:
+                    self._topics.setdefault(entry, set()).add(topic)
         return found
 
     def _is_good(self, route: Route) -> bool:
@@ -112,13 +125,23 @@ class RouteTable:
         """Those who want a filter are not who they were, or (None) anything may have changed."""
         self.generation += 1
         if pattern is None:
-            self._routes.clear()
-            self._bytes = 0
+            self._clear()
         elif is_wildcard(pattern):                      # routes that it does not touch stay, see _is_good()
             self._change_count += 1
             self._changes.append(pattern)
         else:
             self._routes.pop(pattern, None)
+
+    def left(self, entry: Entry) -> None:
+        """An entry of the trie is no more: no route keeps it, however long its topic is not used."""
+        self.generation += 1
+        for topic in self._topics.pop(entry, ()):
+            self._routes.pop(topic, None)
+
+    def _clear(self) -> None:
+        self._routes.clear()
+        self._topics.clear()
+        self._bytes = 0
 
 
 def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Policy, remote: RemoteLane | None) -> Route:

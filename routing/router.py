@@ -477,7 +477,7 @@ class Router:
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         removed = self.trie.remove(subscription.pattern, subscription)
-        self.routes.changed(subscription.pattern)
+        self.routes.left(subscription)
         return removed
 
     def open_consumer(self, spec: ConsumerSpec, identity: Identity) -> Consumer | Refusal:

@@ -192,7 +192,7 @@ class ConsumerRegistry:
             return False
         for pattern in consumer.filters:
             self._router.trie.remove(pattern, consumer)
-            self._router.routes.changed(pattern)
+        self._router.routes.left(consumer)
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
         self._count(consumer, gone=True)
