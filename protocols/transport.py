@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -37,6 +37,15 @@ class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections_max: int | None = None          # None: as many as the limit of open files allows
 
 
+class WriteBuffers(Protocol):
+    """What the settings of a protocol on sockets say of what a peer has not read."""
+
+    @property
+    def write_buffer_high_bytes(self) -> int: ...
+    @property
+    def write_buffer_low_bytes(self) -> int: ...
+
+
 class SocketListener:
     """What the connections of one listener share. Loop thread only."""
 
@@ -56,6 +65,13 @@ class SocketListener:
         self.refused = 0                        # connections above connections_max
         self._gathering: list[SocketChannel] = []
         self._flush_scheduled = False
+
+    @classmethod
+    def of_protocol(cls, factory: ConnectionFactory, settings: WriteBuffers, turns: Turns) -> SocketListener:
+        """On the running loop, with the bounds of a protocol's own settings."""
+        return cls(factory, SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
+                                           write_buffer_low_bytes=settings.write_buffer_low_bytes),
+                   asyncio.get_running_loop(), turns)
 
     def channel(self) -> SocketChannel:
         """Protocol factory for loop.create_server()."""

@@ -1,13 +1,12 @@
 """AMQP 0-9-1 in a node: one server for all listeners."""
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport import SocketListener
 
 
 class AmqpProtocol(ProtocolServer):
@@ -16,11 +15,7 @@ class AmqpProtocol(ProtocolServer):
     def __init__(self, parts: Parts, settings: AmqpSettings) -> None:
         self.server = AmqpServer(
             parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
-        self._listener = SocketListener(
-            self.server,
-            SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
-                           write_buffer_low_bytes=settings.write_buffer_low_bytes),
-            asyncio.get_running_loop(), parts.router.turns)
+        self._listener = SocketListener.of_protocol(self.server, settings, parts.router.turns)
 
     async def factory(self) -> SocketFactory:
         return self._listener.channel

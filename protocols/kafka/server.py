@@ -1,7 +1,6 @@
 """KafkaServer: Kafka in a node, one server for all listeners."""
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 
 from protocols.kafka.api import find_apis
@@ -9,7 +8,7 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport import SocketListener
 from protocols.wire import ByteChannel
 
 IDLE_CHECK_S = 5.0
@@ -39,11 +38,7 @@ class KafkaServer(ProtocolServer):
         self.open.pop(connection, None)
 
     async def factory(self) -> SocketFactory:
-        settings = self.broker.settings
-        self._listener = SocketListener(
-            self, SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
-                                 write_buffer_low_bytes=settings.write_buffer_low_bytes),
-            asyncio.get_running_loop(), self.broker.router.turns)
+        self._listener = SocketListener.of_protocol(self, self.broker.settings, self.broker.router.turns)
         return self._listener.channel
 
     async def shutdown(self) -> None:

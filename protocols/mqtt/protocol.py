@@ -1,14 +1,13 @@
 """MQTT in a node: one server for all listeners, and for the WebSockets that carry MQTT."""
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 
 from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport import SocketListener
 from protocols.wire import ByteChannel
 
 
@@ -17,11 +16,7 @@ class MqttProtocol(ProtocolServer):
 
     def __init__(self, parts: Parts, settings: MqttSettings) -> None:
         self.server = MqttServer(parts.router, parts.authenticator, settings, version=parts.version)
-        self._listener = SocketListener(
-            self.server,
-            SocketSettings(write_buffer_high_bytes=settings.write_buffer_high_bytes,
-                           write_buffer_low_bytes=settings.write_buffer_low_bytes),
-            asyncio.get_running_loop(), parts.router.turns)
+        self._listener = SocketListener.of_protocol(self.server, settings, parts.router.turns)
 
     def connection(self, channel: ByteChannel, now_s: float) -> MqttConnection:
         return self.server.connection(channel, now_s)

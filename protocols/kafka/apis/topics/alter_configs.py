@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
-from protocols.kafka.apis.topics.altering import alter, row_of
+from protocols.kafka.apis.topics.altering import RESPONSE, alter, row_of
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.topics import configs
 from routing.settings import StreamSettings
@@ -22,15 +22,7 @@ SCHEMA = Schema(33, "AlterConfigs", 0, 2, flexible=2, request="""
         }
     }
     validate_only bool
-""", response="""
-    throttle_time_ms int32
-    responses [] {
-        error_code int16
-        error_message string?
-        resource_type int8
-        resource_name string
-    }
-""")
+""", response=RESPONSE)
 
 
 async def handle(call: Call, request: Message) -> Values:

@@ -11,6 +11,16 @@ from protocols.kafka.topics import configs
 from protocols.kafka.topics.changes import code_for, configure
 from routing.settings import StreamSettings
 
+RESPONSE = """
+    throttle_time_ms int32
+    responses [] {
+        error_code int16
+        error_message string?
+        resource_type int8
+        resource_name string
+    }
+"""
+
 
 async def alter(call: Call, resource: Message, change: Callable[[StreamSettings, list[Message]], StreamSettings], *,
                 validate_only: bool) -> tuple[Code, str | None]:

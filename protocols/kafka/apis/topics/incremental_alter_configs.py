@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
-from protocols.kafka.apis.topics.altering import alter, row_of
+from protocols.kafka.apis.topics.altering import RESPONSE, alter, row_of
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.topics import configs
@@ -23,15 +23,7 @@ SCHEMA = Schema(44, "IncrementalAlterConfigs", 0, 1, flexible=1, request="""
         }
     }
     validate_only bool
-""", response="""
-    throttle_time_ms int32
-    responses [] {
-        error_code int16
-        error_message string?
-        resource_type int8
-        resource_name string
-    }
-""")
+""", response=RESPONSE)
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 
