@@ -28,6 +28,7 @@ from mesh.connectors.webhook_sign import signed
 from routing.consumers.consumer import Consumer
 from routing.consumers.push import Push
 from routing.cursors.cursor import Delivery
+from routing.event import is_expired
 from routing.queues.options import Cause
 from routing.rights.policy import Identity
 from routing.router import Router
@@ -149,7 +150,7 @@ class WebhookMember:
                 break
             delivery = self._queues.take(now_s)
             assert delivery is not None
-            if _expired(delivery, self._router.clock_ms()):
+            if is_expired(delivery.event, self._router.clock_ms()):
                 self.counts["expired"] += 1
                 self._settle(delivery)
                 continue
@@ -317,8 +318,3 @@ def shown_url(url: URL) -> str:
 def _problem(outcome: Outcome) -> str:
     text = f"HTTP {outcome.status} {outcome.text}" if outcome.status else outcome.text
     return "".join(char if char.isprintable() else "?" for char in text[:200])      # a receiver's words in our log
-
-
-def _expired(delivery: Delivery, now_ms: int) -> bool:
-    properties = delivery.event.properties
-    return properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms

@@ -20,7 +20,7 @@ from mesh.replication.bodies import EVENTS_MAX
 from mesh.replication.filters import Selection
 from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, Batch, Problem, Pull, Trouble, Want
 from routing.errors import StorageError
-from routing.event import Event
+from routing.event import Event, is_expired
 from routing.replicas.feed import Feed
 from routing.topic import filter_matches
 
@@ -292,7 +292,7 @@ class Outlet:
             events = [event for event in events if wants(event.topic, event.offset)]
         if any(event.properties is not None for event in events):
             now_ms = self._outlets.clock_ms()
-            kept = [event for event in events if not _is_expired(event, now_ms)]
+            kept = [event for event in events if not is_expired(event, now_ms)]
             self.expired += len(events) - len(kept)
             exports = self._outlets.exports_to(self.node)
             events = [event for event in kept if _may_go(event, exports)] if exports else kept
@@ -357,8 +357,3 @@ def _may_go(event: Event, exports: tuple[str, ...]) -> bool:
     """A dead letter goes no further than its original may."""
     mark = event.properties.dead_letter if event.properties is not None else None
     return mark is None or all(any(filter_matches(pattern, topic) for pattern in exports) for topic in mark.topics)
-
-
-def _is_expired(event: Event, now_ms: int) -> bool:
-    properties = event.properties
-    return properties is not None and properties.expires_at_ms is not None and properties.expires_at_ms <= now_ms

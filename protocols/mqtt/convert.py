@@ -199,11 +199,6 @@ def header_text(value: HeaderValue) -> tuple[str, str]:
 # -- outward ----------------------------------------------------------------------------------------------------
 
 
-def is_expired(event: Event, now_ms: int) -> bool:
-    found = event.properties
-    return found is not None and found.expires_at_ms is not None and found.expires_at_ms <= now_ms
-
-
 def property_bytes(event: Event, now_ms: int, lost: Lost) -> bytes:
     """Encoded MQTT 5 properties of an event, without their length; b"" when it has none.
 

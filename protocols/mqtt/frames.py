@@ -8,7 +8,7 @@ from protocols.mqtt.codec import encode
 from protocols.mqtt.codec.packets import VERSION_5
 from protocols.mqtt.codec.properties import encode_varint
 from protocols.mqtt.sessions.subscriptions import Plan
-from routing.event import Event
+from routing.event import Event, is_expired
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FrameMaker:
         middle = packet_id.to_bytes(2, "big") if qos else b""
         if self.v5:
             now_ms = server.router.clock_ms()
-            if not again and convert.is_expired(event, now_ms):
+            if not again and is_expired(event, now_ms):
                 return None
             found = convert.property_bytes(event, now_ms, server.router.ledger.lost) + plan.id_bytes
             alias = self._alias(event.topic)

@@ -15,14 +15,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from protocols.mqtt import convert
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
 from protocols.mqtt.frames import FrameMaker
 from protocols.mqtt.sessions.session import OutboundId, Place, outbound_id, place_of
 from protocols.mqtt.sessions.subscriptions import Plan
 from routing.cursors.cursor import Delivery
-from routing.event import Event
+from routing.event import Event, is_expired
 from routing.subscription import DirectTarget
 
 if TYPE_CHECKING:
@@ -223,7 +222,7 @@ class Outbound(FrameMaker):
         elif session.unacked and not shared and delivery.attempts == 1:
             self._forget_before(place)
         now_ms = self.connection.server.router.clock_ms()
-        expired = not packet_id and convert.is_expired(event, now_ms)   # [MQTT-3.3.2-5] [MQTT-4.3.3-7]
+        expired = not packet_id and is_expired(event, now_ms)   # [MQTT-3.3.2-5] [MQTT-4.3.3-7]
         if plan is None or expired:
             done.append(delivery)
             return

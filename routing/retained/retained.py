@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from routing.errors import Reason, Refusal
-from routing.event import Event, event_size_bytes
+from routing.event import Event, event_size_bytes, is_expired
 from routing.log.partition import FULL_RETRY_S
 from routing.retained.retained_cursor import RetainedCursor
 from routing.retained.retained_tree import RetainedTree
@@ -315,8 +315,3 @@ class RetainedEvents:
 def is_merged(event: Event) -> bool:
     """It came by a snapshot of another node, so nobody here has got it live."""
     return event.origin is not None and event.origin.stream == RETAINED_ORIGIN
-
-
-def is_expired(event: Event, now_ms: int) -> bool:
-    expires = event.properties.expires_at_ms if event.properties is not None else None
-    return expires is not None and expires <= now_ms
