@@ -17,14 +17,14 @@ def snapshot(consumer: Consumer) -> dict[str, Any]:
     depth = depth_of(consumer)
     options = consumer.spec.queue
     return {
-        "kind": "queue" if options is not None else "consumer", "ready": depth.ready, "unacked": depth.unacked,
-        "limits": limits_of(options, consumer.spec) if options is not None else {},
-        "name": consumer.name, "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
+        "name": consumer.name, "kind": "queue" if options is not None else "consumer",
+        "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
         "user": consumer.identity.user, "filters": list(consumer.filters), "members": len(consumer.members),
         "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
         "lag_seconds": lag.seconds, "lag_state": lag.state, "delivered": consumer.delivered, "acked": consumer.acked,
         "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered, "dropped": consumer.dropped,
-        "expired": consumer.expired,
+        "expired": consumer.expired, "ready": depth.ready, "unacked": depth.unacked,
+        "limits": limits_of(options, consumer.spec) if options is not None else {},
         "cursors": [
             {
                 "stream": cursor.partition.stream, "partition": cursor.partition.index, "position": cursor.position,

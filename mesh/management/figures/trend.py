@@ -23,6 +23,9 @@ class Trend(msgspec.Struct, frozen=True):
     direction: str
 
 
+_WORDS = {"counting": "counting", "never": "never at this rate", "steady": "steady"}
+
+
 class Forecast(msgspec.Struct, frozen=True):
     """kind: "none" (nothing is waiting), "counting", "catches up", "never", "steady".  in_s: when, where it applies.
 
@@ -35,8 +38,7 @@ class Forecast(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        words = {"none": "", "counting": "counting", "never": "never at this rate", "steady": "steady"}
-        said = words.get(self.kind, "")
+        said = _WORDS.get(self.kind, "")
         if self.kind == "catches up" and self.in_s is not None:
             said = f"catches up in {short_duration(self.in_s)}"
         if self.retention_in_s is not None:

@@ -19,22 +19,22 @@ def consumer_rows(router: Router, sampler: Sampler) -> Iterator[dict[str, Any]]:
 
 
 def consumer_row(router: Router, sampler: Sampler, row: dict[str, Any]) -> dict[str, Any]:
-    """row: that of routing/consumers/snapshot.py."""
+    """The row of routing/consumers/snapshot.py, with more in it."""
+    row["state"] = _state(row)
     if not row["lag_events"] and row["lag_state"] == "exact":       # most of 10,000: nothing to foretell
-        return {**row, "state": _state(row), "trend_per_s": None, "trend": None, "forecast": None,
-                "forecast_in_s": None, "retention_in_s": None}
+        row.update(trend_per_s=None, trend=None, forecast=None, forecast_in_s=None, retention_in_s=None)
+        return row
     name = str(row["name"])
     series = sampler.histories.get("consumer", name, "lag_events")
     trend = trend_of(series.recent(WINDOW_S)) if series is not None and row["lag_events"] else None
     exact = row["lag_state"] == "exact"
     forecast = forecast_of(row["lag_events"] or 0, row["lag_seconds"] or 0.0, trend, exact=exact,
                            retention_s=_retention_s(router, row))
-    return {
-        **row, "state": _state(row),
-        "trend_per_s": round(trend.per_s, 3) if trend is not None else None,
-        "trend": trend.direction if trend is not None else None,
-        "forecast": forecast.text or None, "forecast_in_s": forecast.in_s, "retention_in_s": forecast.retention_in_s,
-    }
+    row.update(
+        trend_per_s=round(trend.per_s, 3) if trend is not None else None,
+        trend=trend.direction if trend is not None else None,
+        forecast=forecast.text or None, forecast_in_s=forecast.in_s, retention_in_s=forecast.retention_in_s)
+    return row
 
 
 def _state(row: dict[str, Any]) -> str:

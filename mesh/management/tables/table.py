@@ -160,8 +160,8 @@ def select(rows: Sequence[Row], query: Query, key: str) -> Page:
 
 
 def order_of(query: Query, key: str) -> list[tuple[str, bool]]:
-    """(column, downwards), the key last."""
-    return [*query.sort, (key, False)]
+    """(column, downwards), the key last or where it was asked for: nothing can be alike behind it."""
+    return [*query.sort] if any(column == key for column, _ in query.sort) else [*query.sort, (key, False)]
 
 
 def sort_rows(rows: list[Any], order: Sequence[tuple[str, bool]]) -> None:
@@ -246,7 +246,15 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _rank_of(column: str) -> Callable[[Row], tuple[int, Any]]:
-    return lambda row: _rank(value_at(row, column))
+    def rank(row: Row) -> tuple[int, Any]:
+        value = row.get(column)
+        if type(value) is str:                          # most are plain: 10,000 calls of each sort
+            return (1, value)
+        if type(value) is int:
+            return (0, value)
+        return _rank(value_at(row, column))
+
+    return rank
 
 
 def _behind(rows: list[Row], place: list[Any], order: list[tuple[str, bool]]) -> list[Row]:

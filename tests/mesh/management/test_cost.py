@@ -37,7 +37,9 @@ def work() -> float:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
     before = gc.get_threshold()
-    gc.set_threshold(*GC_THRESHOLDS)            # as a node has them
+    gc.collect()
+    gc.freeze()                                 # as a node does at its start: what other tests left is not its own
+    gc.set_threshold(*GC_THRESHOLDS)
     desk = Desk(tmp_path_factory.mktemp("rows"))
     for number in range(ROWS):
         desk.router.open_consumer(
@@ -49,6 +51,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
     found.close()
     desk.close()
     gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(("query", "kind"), [
