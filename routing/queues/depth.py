@@ -25,8 +25,9 @@ def depth_of(consumer: Consumer) -> Depth:
     exact = True
     unknown = []
     for cursor in consumer.cursors.values():
-        ready += len(cursor.early) + len(cursor.waiting) + len(cursor.again) + len(cursor.delayed)
-        unacked += len(cursor.in_flight)
+        out = len(cursor.in_flight)
+        ready += cursor.held() - out
+        unacked += out
         if cursor.behind:
             cursor.backlog.check(cursor.position)
             if not cursor.backlog.exact:

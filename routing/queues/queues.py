@@ -231,13 +231,15 @@ class Queues:
                     partition.end_offset >= offset for partition, offset in (binding.until or {}).items()):
                 self._router.trie.remove(binding.pattern, consumer)
                 self._router.routes.changed(binding.pattern)
-        for binding in queue.bindings.drop_passed(consumer.has_passed):
-            if consumer.spec.durable:
+        gone = queue.bindings.drop_passed(consumer.has_passed)
+        if consumer.spec.durable:
+            for binding in gone:
                 self._stored.drop(queue.name, binding)
-            if not queue.bindings.has(binding.pattern):
-                self._router.trie.remove(binding.pattern, consumer)
-                self._router.routes.changed(binding.pattern)
-                consumer.interest.remove(binding.pattern)
+        for pattern in dict.fromkeys(binding.pattern for binding in gone):      # several may have had the same filter
+            if not queue.bindings.has(pattern):
+                self._router.trie.remove(pattern, consumer)
+                self._router.routes.changed(pattern)
+                consumer.interest.remove(pattern)
                 consumer.interest.forget_answers()
         if not queue.bindings.is_waiting:
             self._ending.pop(queue, None)

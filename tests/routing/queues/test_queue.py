@@ -89,6 +89,17 @@ def test_unbinding_takes_nothing_away_and_binding_again_starts_anew(desk):
     assert not queue.unbind(Binding("b/#"))
 
 
+def test_bindings_of_one_filter_that_end_together_are_forgotten_together(desk):
+    queue = declared(desk, "q", "a/#")
+    assert queue.bind(Binding("a/#", HeadersMatch("all", (("kind", 1),))), ANA) is None
+    desk.router.publish([Event("a/1", b"a/1", 1)], desk.publisher)      # not committed yet, so both ends are to come
+    assert queue.unbind(Binding("a/#")) and queue.unbind(Binding("a/#", HeadersMatch("all", (("kind", 1),))))
+    desk.run()
+    assert drained(desk, queue) == [b"a/1"]
+    desk.tick(1.0)
+    assert list(queue.consumer.filters) == [queue.topic]
+
+
 def test_unbinding_survives_a_kill_with_what_was_routed(desk):
     queue = declared(desk, "q", "a/#", "b")
     desk.publish("a/1", "b")
