@@ -15,23 +15,24 @@ def snapshot(consumer: Consumer) -> dict[str, Any]:
     """Counts what is not known of its lag from now on: ask again."""
     lag = consumer.lag()
     depth = depth_of(consumer)
-    options = consumer.spec.queue
+    spec = consumer.spec
+    options = spec.queue
     return {
         "name": consumer.name, "kind": "queue" if options is not None else "consumer",
-        "mode": consumer.spec.mode.value, "durable": consumer.spec.durable,
+        "mode": spec.mode.value, "durable": spec.durable,
         "user": consumer.identity.user, "filters": list(consumer.filters), "members": len(consumer.members),
         "paused": consumer.paused, "in_flight": consumer.in_flight, "lag_events": lag.events,
         "lag_seconds": lag.seconds, "lag_state": lag.state, "delivered": consumer.delivered, "acked": consumer.acked,
         "redelivered": consumer.redelivered, "dead_lettered": consumer.dead_lettered, "dropped": consumer.dropped,
         "expired": consumer.expired, "ready": depth.ready, "unacked": depth.unacked,
-        "limits": limits_of(options, consumer.spec) if options is not None else {},
+        "limits": limits_of(options, spec) if options is not None else {},
         "cursors": [
             {
-                "stream": cursor.partition.stream, "partition": cursor.partition.index, "position": cursor.position,
-                "end": cursor.partition.end_offset, "behind": cursor.behind,
+                "stream": partition.stream, "partition": partition.index, "position": cursor.position,
+                "end": partition.end_offset, "behind": cursor.behind,
                 "unacked": len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed),
             }
-            for cursor in consumer.cursors.values()
+            for partition, cursor in consumer.cursors.items()
         ],
     }
 

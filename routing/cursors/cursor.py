@@ -66,6 +66,8 @@ class Cursor:
     def first_unacked(self) -> Event | None:
         """The earliest unacked event in memory. Cost: the in-flight count."""
         best: Event | None = self.waiting[0] if self.waiting else None
+        if not self.in_flight and not self.again and not self.delayed:      # most of many consumers
+            return best
         earliest = self.in_flight[min(self.in_flight)] if self.in_flight else None
         for delivery in (earliest, self.again.first(), self.delayed.first()):
             if delivery is not None and (best is None or delivery.event.offset < best.offset):

@@ -65,11 +65,12 @@ async def test_a_page_of_10000_rows_is_quick_and_holds_up_nobody(tables: Tables,
     async with longest_turn() as turn:
         await tables.page("consumers", query)
     tables.forget("consumers")
+    work_s = work()                             # before and after it: the machine changes from one moment to the next
     before_s = time.process_time()
     page, _ = await tables.page("consumers", query)
     body = await tables.off_loop(len(page.rows), encode_page, "consumers", page, {}, kind)
     took_s = time.process_time() - before_s
-    slower = max(work() / WORK_S, 1.0)
+    slower = max((work_s + work()) / 2 / WORK_S, 1.0)
     assert page.total == ROWS and len(page.rows) == 100 and len(body) > 10_000
     assert turn.cpu_s <= TURN_MAX_S, f"{turn.cpu_s * 1000:.1f} ms"
     assert took_s <= ANSWER_MAX_S * slower, f"{took_s * 1000:.0f} ms on a machine that is {slower:.1f} times slower"
