@@ -6,21 +6,24 @@ from collections.abc import Iterable, Mapping
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
+from protocols.sharedport import SharedPort
 from protocols.transport import SocketListener
 
 
 class AmqpProtocol(ProtocolServer):
-    """See protocols/server.py."""
+    """See protocols/server.py. port: whoever else begins with a header of its own may be served on the listener."""
 
     def __init__(self, parts: Parts, settings: AmqpSettings) -> None:
         self.server = AmqpServer(
             parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
-        self._listener = SocketListener.of_protocol(self.server, settings, parts.router.turns)
+        self.port = SharedPort(self.server, settings.connect_timeout_s)
+        self._listener = SocketListener.of_protocol(self.port, settings, parts.router.turns)
 
     async def factory(self) -> SocketFactory:
         return self._listener.channel
 
     async def shutdown(self) -> None:
+        self.port.shutdown()
         self.server.shutdown()
         await self._listener.closed()
 
@@ -29,6 +32,7 @@ class AmqpProtocol(ProtocolServer):
         return len(self.server.connections)
 
     def tick(self, now_s: float) -> None:
+        self.port.tick(now_s)
         self.server.tick(now_s)
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
