@@ -38,7 +38,7 @@ from mesh.process.reload import reload
 from mesh.protocols import PROTOCOLS
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
-from protocols.rest.http.guard import GuardedRunner
+from protocols.rest.http.server import GuardedRunner
 from protocols.server import SocketFactory
 
 logger = logging.getLogger(__name__)

@@ -32,15 +32,9 @@ from protocols.rest.counters import RestCounters
 from protocols.rest.entry import Entry
 from protocols.rest.http.bodies import BodyMemory, check_expectation, waits_for_continue
 from protocols.rest.http.express import Post
-from protocols.rest.http.guard import (
-    EXPRESS,
-    SHORTCUT,
-    GuardedHandler,
-    GuardedRunner,
-    LingeringResponse,
-    MalformedRequest,
-    check_framing,
-)
+from protocols.rest.http.framing import MalformedRequest, check_framing
+from protocols.rest.http.guard import GuardedHandler, LingeringResponse
+from protocols.rest.http.server import EXPRESS, SHORTCUT, GuardedRunner
 from protocols.rest.problems import Problem, problem_response
 from protocols.rest.publishing.publish import PREFIX, PublishEndpoint
 from protocols.rest.publishing.requests import RequestsEndpoint

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 from protocols.rest.app import RestServer, UpgradeEndpoint
-from protocols.rest.http.guard import GuardedRunner
+from protocols.rest.http.server import GuardedRunner
 from protocols.rest.settings import RestSettings
 from protocols.rest.upgrade import JsonUpgrade
 from protocols.server import Parts, ProtocolServer, SocketFactory

@@ -16,7 +16,8 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from protocols.fields import has, tokens_of
-from protocols.rest.http.guard import MalformedRequest, pace_of
+from protocols.rest.http.framing import MalformedRequest
+from protocols.rest.http.guard import pace_of
 from protocols.rest.problems import Problem
 from protocols.rest.settings import RestSettings
 from routing.fairness.shares import Share

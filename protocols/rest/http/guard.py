@@ -6,7 +6,7 @@ here, each with a test that sends raw bytes:
 - a deadline for the head (408), a bound on the whole head (431), 414 and 431 instead of 400 where they fit;
 - refusals as problem+json in HTTP/1.1, and a lingering close, so that a client that is still sending reads the answer;
 - a broken chunk ends the body for the handler that waits for it (aiohttp leaves it waiting);
-- HTTP/0.9, transfer codings in HTTP/1.0 and stacked transfer codings are refused (RFC 9112 §6.1);
+- HTTP/0.9, transfer codings in HTTP/1.0 and stacked transfer codings are refused (framing.py; RFC 9112 §6.1);
 - a bound on connections; no log line or traceback for a client's fault;
 - what is read is parsed in slices, and requests are handled when the turn of the loop has room for them, each step of
   a handler measured (reads.py, protocols/pace.py).
@@ -19,30 +19,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from aiohttp import hdrs, web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_writer import HttpVersion10
+from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _RequestHandler
+from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from protocols.fields import has, tokens_of
-from protocols.network import network_of_host
-from protocols.pace import Client, Pace
+from protocols.pace import Pace
 from protocols.rest.counters import RestCounters
+from protocols.rest.http.clients import Clients
+from protocols.rest.http.framing import malformed
 from protocols.rest.http.reads import Reads
 from protocols.rest.problems import Problem, problem_response, raw_problem
 from protocols.rest.settings import RestSettings
 from routing.fairness.turns import Turns
 
 log = logging.getLogger(__name__)
-
-WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
-CLIENTS_KEPT = 16_384   # beyond it those without connections are forgotten
-CYCLE_S = 0.0002        # what aiohttp does around a handler, which nobody measures
 
 
 class TakesRequests(Protocol):
@@ -53,6 +47,16 @@ class TakesRequests(Protocol):
         ...
 
 
+class Guards(Protocol):
+    """What a connection needs of the server that accepted it; see server.py."""
+
+    limits: RestSettings
+    counters: RestCounters
+    express: TakesRequests | None
+    turns: Turns
+    clients: Clients
+
+
 class GuardedHandler(RequestHandler):
     """One HTTP connection."""
 
@@ -61,8 +65,8 @@ class GuardedHandler(RequestHandler):
         "_limits", "_lost", "_parked", "last_head", "on_writing", "outcome", "pace", "reads", "session",
     )
 
-    def __init__(self, server: GuardedServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
-        super().__init__(server, loop=loop, **options)
+    def __init__(self, server: Guards, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(cast(web.Server, server), loop=loop, **options)
         self._limits = server.limits
         self._counters = server.counters
         self._clients = server.clients
@@ -78,7 +82,7 @@ class GuardedHandler(RequestHandler):
         self.last_head: object | None = None            # of the last publish request; owned by express.py
         self.session: object | None = None              # who authenticated on this connection; owned by auth.py
         self.pace = Pace(server.turns)
-        self.reads = Reads(server.turns, self, self._parse)
+        self.reads = Reads(server.turns, self._parse, self.begin_next)
         self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -95,6 +99,7 @@ class GuardedHandler(RequestHandler):
         self.reads.client = self.pace.client = client = self._clients.of(transport.get_extra_info("peername"))
         client.connections += 1
         super().connection_made(transport)
+        self.reads.transport = self.transport
         self._arm_head_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -109,6 +114,7 @@ class GuardedHandler(RequestHandler):
         self.reads.drop_later()
         request = self._current_request
         super().connection_lost(exc)
+        self.reads.transport = None
         buffer = getattr(request.content, "_buffer", None) if request is not None else None
         if buffer:
             buffer.clear()                      # of a body that nobody will read
@@ -297,7 +303,7 @@ class GuardedHandler(RequestHandler):
             self._counters.answers[5] += 1
             return problem_response(Problem(500, "internal-error", "internal error"), close=True)
         self._counters.answers[4] += 1
-        problem = _malformed(exc, message or "bad request")
+        problem = malformed(exc, message or "bad request")
         self._counters.problems[problem.kind] += 1
         return LingeringResponse(self, problem)
 
@@ -334,132 +340,9 @@ class LingeringResponse(web.Response):
             await self._connection.linger()
 
 
-class Clients:
-    """Who shares a part of the loop, by address: what all connections of one have had, kept beyond their end."""
-
-    def __init__(self) -> None:
-        self._by_network: dict[str, Client] = {}
-
-    def of(self, peername: object) -> Client:
-        network = network_of_host(str(peername[0])) if isinstance(peername, tuple) else ""
-        client = self._by_network.get(network)
-        if client is None:
-            if len(self._by_network) >= CLIENTS_KEPT:
-                self._by_network = {name: known for name, known in self._by_network.items() if known.connections}
-            client = self._by_network[network] = Client()
-        return client
-
-
-class GuardedServer(web.Server):
-    """Makes a GuardedHandler for each accepted connection."""
-
-    def __init__(
-        self, inner: web.Server, limits: RestSettings, counters: RestCounters, express: TakesRequests | None,
-        turns: Turns,
-    ) -> None:
-        options = {
-            **inner._kwargs,
-            "keepalive_timeout": limits.idle_timeout_s,
-            "lingering_time": limits.linger_s,
-            "max_line_size": limits.head_line_bytes_max,
-            "max_field_size": limits.head_line_bytes_max,
-            "max_headers": limits.head_fields_max,
-            "auto_decompress": False,           # content codings are refused by publish.py, so there is no bomb
-        }
-        super().__init__(
-            inner.request_handler, request_factory=inner.request_factory, handler_cancellation=True, **options,
-        )
-        self.limits = limits
-        self.counters = counters
-        self.express = express
-        self.turns = turns
-        self.clients = Clients()
-
-    def __call__(self) -> GuardedHandler:
-        return GuardedHandler(self, loop=self._loop, **self._kwargs)
-
-
-# A function that an application may carry: it answers the requests that are many, past the application's routing and
-# middleware (15 µs of 65 for a POST), and gives None for every other request.
-Shortcut = Callable[[web.Request], Awaitable[web.StreamResponse] | None]
-SHORTCUT: web.AppKey[Shortcut] = web.AppKey("shortcut", Callable)   # type: ignore[arg-type]  # for its name only
-
-
-EXPRESS: web.AppKey[TakesRequests] = web.AppKey("express", object)     # type: ignore[arg-type]
-
-
-class GuardedRunner(web.AppRunner):
-    """An AppRunner whose connections are guarded; no access log."""
-
-    __slots__ = ("_counters", "_limits", "_turns")
-
-    def __init__(self, app: web.Application, limits: RestSettings, counters: RestCounters, turns: Turns) -> None:
-        super().__init__(app, access_log=None, shutdown_timeout=5.0)
-        self._limits = limits
-        self._counters = counters
-        self._turns = turns
-
-    async def _make_server(self) -> web.Server:
-        express = self.app.get(EXPRESS)
-        server = GuardedServer(await super()._make_server(), self._limits, self._counters, express, self._turns)
-        shortcut = self.app.get(SHORTCUT)
-        if shortcut is not None:
-            server.request_handler = _shortened(shortcut, server.request_handler)
-        server.request_handler = _paced(server.request_handler)
-        return server
-
-
-def _shortened(shortcut: Shortcut, handler: _RequestHandler) -> _RequestHandler:
-    def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
-        return shortcut(cast(web.Request, request)) or handler(request)
-    return handle
-
-
-def _paced(handler: _RequestHandler) -> _RequestHandler:
-    async def handle(request: BaseRequest) -> web.StreamResponse:
-        pace = cast(GuardedHandler, request.protocol).pace
-        await pace.admitted()
-        pace.charge(CYCLE_S)
-        return await pace.run(cast("Coroutine[Any, Any, web.StreamResponse]", handler(request)))
-    return handle
-
-
 def pace_of(request: BaseRequest) -> Pace:
     """For handlers whose work grows: await pace_of(request).rest() between its pieces."""
     return cast(GuardedHandler, request.protocol).pace
-
-
-class MalformedRequest(Problem):
-    """The end of the connection: what follows on it cannot be told apart from this request."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(400, "malformed-request", detail)
-
-
-def check_framing(request: web.Request) -> None:
-    """Raise MalformedRequest for framing that llhttp lets pass.         Source: RFC 9112 §2.3, §6.1; RFC 9110 §9.3.1"""
-    if request.version < HttpVersion10:
-        raise MalformedRequest("HTTP/0.9 is not spoken here")
-    if request.method in WITHOUT_BODY and not request.content.is_eof():
-        raise MalformedRequest(f"{request.method} takes no body here")      # it would lie here while the answer lasts
-    if not has(request.headers, hdrs.TRANSFER_ENCODING):
-        return
-    if request.version == HttpVersion10:
-        raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding")
-    if tokens_of(request.headers, hdrs.TRANSFER_ENCODING) != ["chunked"]:
-        raise MalformedRequest("the only transfer coding is chunked")
-
-
-def _malformed(exc: BaseException | None, message: str) -> Problem:
-    """Status and type for what the parser refused. The texts are llhttp's and aiohttp's; the first line says enough."""
-    text = message.split("\n", 1)[0].rstrip(":")
-    if isinstance(exc, LineTooLong):
-        if isinstance(exc.args[0], bytearray):              # aiohttp keeps the request target in a bytearray
-            return Problem(414, "uri-too-long", "the request target is too long")
-        return Problem(431, "head-too-large", "a header field is too long")
-    if text == "Too many headers received":
-        return Problem(431, "head-too-large", "too many header fields")
-    return Problem(400, "malformed-request", text[:200])
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

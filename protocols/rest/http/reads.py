@@ -4,27 +4,26 @@ A read may bring 256 KiB: that is some ten thousand requests that are nothing, o
 """
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocols.pace import Client
 from protocols.slices import Slices
 from routing.fairness.turns import Turns
 
-if TYPE_CHECKING:
-    from protocols.rest.http.guard import GuardedHandler
-
 
 class Reads(Slices):
     """Of one connection. aiohttp holds it, too, while a body or the queue of requests is full."""
 
-    __slots__ = ("_begins", "_connection", "_parse", "client")
+    __slots__ = ("_begin_next", "_begins", "_parse", "client", "transport")
 
-    def __init__(self, turns: Turns, connection: GuardedHandler, parse: Callable[[bytes], None]) -> None:
+    def __init__(self, turns: Turns, parse: Callable[[bytes], None], begin_next: Callable[[], None]) -> None:
+        """parse: takes one slice.  begin_next: the turn has room for the request that waits."""
         self.client = Client()
         super().__init__(turns)
-        self._connection = connection
+        self.transport: asyncio.Transport | None = None     # while there is one
         self._parse = parse
+        self._begin_next = begin_next
         self._begins = False            # a request waits for its turn
 
     @property
@@ -46,7 +45,7 @@ class Reads(Slices):
     def _begin(self) -> None:
         turns = self._turns
         start_s, start_cpu_s = turns.clock_s(), turns.asked_cpu_s
-        self._connection.begin_next()
+        self._begin_next()
         turns.charge(self, turns.used_s(start_s, start_cpu_s))
 
     def go_on(self) -> float:
@@ -59,15 +58,15 @@ class Reads(Slices):
         self._parse(data)
 
     def _stop_stream(self) -> None:
-        transport = self._connection.transport
+        transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
 
     def _start_stream(self) -> None:
-        transport = self._connection.transport
+        transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.resume_reading()
 
     def buffered_bytes(self) -> int:
-        transport = self._connection.transport
+        transport = self.transport
         return transport.get_write_buffer_size() if transport is not None else 0

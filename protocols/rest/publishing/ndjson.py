@@ -21,7 +21,8 @@ from protocols.pace import Pace
 from protocols.rest.auth import Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.bodies import Account, BodyMemory, plain_parts, too_slow
-from protocols.rest.http.guard import MalformedRequest, pace_of
+from protocols.rest.http.framing import MalformedRequest
+from protocols.rest.http.guard import pace_of
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_body, problem_of
