@@ -41,16 +41,21 @@ class Console:
         self.refused = self._pages.refused
 
     def add_routes(self, routes: web.UrlDispatcher, open_to_all: Callable[[str, str], None],
-                   page: Callable[[str, str], None]) -> None:
-        """open_to_all, page: called with (method, path) of what needs no login, and of what needs the right to view."""
+                   page: Callable[[str, str], None], prefix: str = "") -> None:
+        """open_to_all, page: called with (method, path) of what needs no login, and of what needs the right to view.
+
+        prefix: before the paths of the routes. Links have the base, under whatever prefix a page was asked for.
+        """
         for path, handler in self._handlers():
-            page("GET", _canonical(routes.add_get(self._base + path, handler)))
+            page("GET", _canonical(routes.add_get(prefix + path, handler)))
+        if prefix:
+            open_to_all("GET", _canonical(routes.add_get(prefix, self._home)))
         for method, path, handler in (
             ("GET", "/login", self.login_form), ("POST", "/login", self.login), ("POST", "/logout", self.logout),
             ("POST", "/settings", self.set_zone),
         ):
-            open_to_all(method, _canonical(routes.add_route(method, self._base + path, handler)))
-        add_static(routes, self._base, open_to_all)
+            open_to_all(method, _canonical(routes.add_route(method, prefix + path, handler)))
+        add_static(routes, prefix, open_to_all)
 
     def _handlers(self) -> list[tuple[str, Handler]]:
         found: list[tuple[str, Handler]] = [
@@ -63,6 +68,9 @@ class Console:
         for name in ("nodes", "links", "streams", "consumers"):
             found.append((f"/{name}/{{key:.+}}", self._detail(name)))
         return found
+
+    async def _home(self, request: web.Request) -> web.StreamResponse:
+        return go_to(f"{self._base}/")
 
     # -- pages ------------------------------------------------------------------------------------------------
 
@@ -198,7 +206,8 @@ class Console:
                                         quoted=quote(topic, safe="/"))
 
     async def whoami(self, request: web.Request) -> web.Response:
-        return await self._pages.answer(request, "whoami.html", "Who am I?", "")
+        return await self._pages.answer(request, "whoami.html", "Who am I?", "",
+                                        sessions=(await self._api.get(request, "sessions"))["sessions"])
 
     async def settings(self, request: web.Request) -> web.Response:
         return await self._pages.answer(request, "settings.html", "Settings", "",
@@ -240,7 +249,9 @@ class Console:
 
     def target(self, to: str) -> str:
         """Where to go after the login: a page of ours, whatever was asked for."""
-        own = to.startswith("/") and not to.startswith(("//", "/\\")) and "\r" not in to and "\n" not in to
+        path = to.removeprefix(self._base)
+        own = (to.startswith(f"{self._base}/") and not path.startswith(("//", "/\\"))
+               and not any(mark in to for mark in "\r\n"))
         return to if own else f"{self._base}/"
 
 

@@ -16,7 +16,7 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """key: what names a row.  acts: names of the macros in acts.html that a row may have.
 
-    everywhere: the rows of all nodes are shown as one table.
+    everywhere: the rows of all nodes are shown as one table.  right: what the acts need.
     """
 
     title: str
@@ -26,6 +26,7 @@ class Table(NamedTuple):
     hint: str = ""
     acts: str = ""
     everywhere: bool = False
+    right: str = "operate"
 
 
 class Row(dict[str, Any]):
@@ -113,6 +114,10 @@ TABLES = {
         "Who did what, and who was refused. Each record is chained to the one before; "
         "meshgate audit verify proves it.",
         "outcome=denied · act~consumer"),
+    "logins": Table("Logins", "id", (
+        Column("user", "User", "key"), Column("kind", "In a"), Column("address", "From"),
+        Column("since_ms", "Since", "time"), Column("idle_s", "Last request", "ago"), Column("roles", "Roles", "list")),
+        "Who is logged in to the console of this node.", "user=ana · idle_s>10m", "login", right="administer"),
     "listeners": Table("Listeners", "address", (
         Column("address", "Address", "key"), Column("protocol", "Protocol"), Column("tls", "TLS", "yes")),
         "Where nodes listen.", everywhere=True),

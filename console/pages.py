@@ -1,6 +1,7 @@
 """Drawing a page: templates, what every page has, and a "no" as a page. jinja2, everything escaped."""
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +21,10 @@ MENU: Final = (
     ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
     ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("journey", "Journey"), ("consumers", "Consumers"),
     ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
-    ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("connect", "Connect"),
+    ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("logins", "Logins"),
+    ("connect", "Connect"),
 )
+MENU_RIGHTS: Final = {"audit": "audit", "logins": "administer"}     # who lacks them does not see the entry
 
 
 class Pages:
@@ -34,12 +37,12 @@ class Pages:
             loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         self._templates.globals.update(
-            base=base, menu=MENU, address=address, node=management.node, environment=management.environment,
+            base=base, address=address, node=management.node, environment=management.environment,
             spark=show.spark, chart=show.chart)
         self._templates.filters.update(
             duration=show.duration, size=show.size, number=show.number, ms=show.ms, skew=show.skew, words=show.words,
             trend=show.trend, path=lambda text: quote(str(text), safe=""),
-            query=lambda values: urlencode(values), at=value_at)
+            query=lambda values: urlencode(values), json=lambda value: json.dumps(value), at=value_at)
 
     async def answer(self, request: web.Request, template: str, title: str, live: str, **values: Any) -> web.Response:
         """live: the topics of the stream that keeps the page fresh; "" for none."""
@@ -48,10 +51,16 @@ class Pages:
         now_ms = time.time_ns() / 1e6
         me = await self._api.get(request, "whoami")
         text = self._templates.get_template(template).render(
-            title=title, live=live, me=me, here=request.path, query=request.query_string,
+            title=title, live=live, me=me, menu=menu_for(me["may"]), here=self.here(request),
+            query=request.query_string,
             time=lambda value: show.time_of(value, zone), since=lambda value: show.since_of(value, now_ms),
             zone=zone_name, open_node=self._api.open, **values)
         return page(text)
+
+    def here(self, request: web.Request) -> str:
+        """The path of the page as the browser has it: a proxy may have taken its prefix away."""
+        path = request.path
+        return path if not self._base or path.startswith(f"{self._base}/") else self._base + path
 
     def zone_name(self, request: web.Request) -> str:
         """The time zone that this browser wants, as it wrote it."""
@@ -64,6 +73,10 @@ class Pages:
     def refused(self, refused: Refused) -> web.Response:
         text = self._templates.get_template("refused.html").render(status=refused.status, text=refused.text)
         return page(text, refused.status)
+
+
+def menu_for(may: dict[str, bool]) -> list[tuple[str, str]]:
+    return [(path, name) for path, name in MENU if path not in MENU_RIGHTS or may[MENU_RIGHTS[path]]]
 
 
 def page(text: str, status: int = 200) -> web.Response:

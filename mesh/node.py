@@ -213,7 +213,8 @@ class Node:
         problems = self.problems()
         return {
             "name": self.name, "site": self.config.node.site,
-            "environment": self.config.node.environment, "version": self.version, "state": self.state,
+            "environment": self.config.node.environment, "base_path": self.config.console.base_path,
+            "version": self.version, "state": self.state,
             "healthy": not problems, "problems": problems,
             "damage": damaged_places(self.store), "uptime_s": round(self.uptime_s(), 1),
             "started_ms": self.started_ms, "data": str(Path(self.config.node.data)), "epoch": self.store.epoch,

@@ -68,6 +68,13 @@ def client_acts(client_id: str, node: str = "") -> list[Act]:
     return [Act("kick: close its connection", client_id, "POST", f"{path}/kick{where}", Danger.TOUCHES)]
 
 
+def login_acts(identifier: str, user: str) -> list[Act]:
+    return [
+        Act("end this login", user, "DELETE", f"logins/{quote(identifier, safe='')}"),
+        Act(f"end all logins of {user}", user, "POST", "logins/end", Danger.TOUCHES, {"user": user}),
+    ]
+
+
 def letter_acts(consumer: str, *, running: bool, ids: Sequence[str] = (), node: str = "") -> list[Act]:
     """ids: of these dead letters only."""
     path, where = _paths("deadletters", consumer, node)

@@ -271,7 +271,7 @@ class Dashboard(App[None]):
 
     def command(self, text: str) -> None:
         try:
-            command = parse(text)
+            command = parse(text, str(self.node.get("base_path") or ""))
             if command.name == "quit":
                 self.exit()
             elif command.name == "sort":
@@ -469,7 +469,8 @@ class Dashboard(App[None]):
             return self.client.target.url
         for listener in self.node.get("listeners", ()):
             if listener["protocol"] == "console" and listener["addresses"]:
-                return f"http{'s' if listener['tls'] else ''}://{listener['addresses'][0]}"
+                base_path = self.node.get("base_path") or ""
+                return f"http{'s' if listener['tls'] else ''}://{listener['addresses'][0]}{base_path}"
         return self.client.target.url
 
     # -- acts -------------------------------------------------------------------------------------------------

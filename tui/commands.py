@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 TABLES = ("nodes", "links", "streams", "topics", "consumers", "deadletters", "clients", "webhooks", "policies",
-          "denials", "audit", "listeners")
+          "denials", "audit", "logins", "listeners")
 SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {
@@ -38,8 +38,8 @@ class Command:
     params: dict[str, str] = field(default_factory=dict)
 
 
-def parse(text: str) -> Command:
-    """Raises CommandError."""
+def parse(text: str, base_path: str = "") -> Command:
+    """base_path: what addresses of the node's web console begin with. Raises CommandError."""
     head, _, rest = text.strip().lstrip(":").strip().partition(" ")
     name, slash, key = head.partition("/")
     known = ALIASES.get(name, name)
@@ -49,7 +49,7 @@ def parse(text: str) -> Command:
             raise CommandError(f"there is no {name[:40]}; ? shows what there is")
         known = fitting[0]
     if known == "open":
-        return of_address(rest.strip())
+        return of_address(rest.strip(), base_path)
     if slash and key and known in TABLES:
         node = rest.strip().removeprefix("node=") if rest.strip().startswith("node=") else ""
         return Command(known, unquote(key), params={"node": node} if node else {})
@@ -76,11 +76,11 @@ def event_params(text: str) -> dict[str, str]:
     return found
 
 
-def of_address(address: str) -> Command:
+def of_address(address: str, base_path: str = "") -> Command:
     """The view of an address of the web console, whole or from its path on. Raises CommandError."""
     parts = urlsplit(address)
     query = dict(parse_qsl(parts.query))
-    segments = parts.path.strip("/").split("/", 1)
+    segments = parts.path.removeprefix(base_path).strip("/").split("/", 1)
     name = ALIASES.get(segments[0], segments[0])
     if name not in SCREENS:
         raise CommandError(f"this terminal has no view of {address[:100]}")

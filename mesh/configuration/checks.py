@@ -26,6 +26,7 @@ from routing.topic import TOPIC_LEVELS_MAX, check_filter
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 STREAM_NAME_MAX = 249           # Kafka's limit for a topic name: its clients see a stream as one
 NODE_NAME_MAX = 64
+BASE_PATH_MAX = 200
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 LOGIN_THREADS_MAX = 64
@@ -36,7 +37,7 @@ EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
 def check_config(config: Config) -> list[str]:
     """All problems of a configuration, in the order of the file's tables."""
     return [
-        *_check_node(config), *_check_listeners(config), *_check_streams(config.streams),
+        *_check_node(config), *_check_listeners(config), *_check_console(config), *_check_streams(config.streams),
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
         *check_oidc(config.oidc, config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
@@ -85,6 +86,18 @@ def _check_listeners(config: Config) -> Iterator[str]:
         taken[host, port] = path
         if not is_loopback(host):
             yield from _check_exposed(path, protocol, listener, config.proves(protocol))
+
+
+def _check_console(config: Config) -> Iterator[str]:
+    base = config.console.base_path
+    segments = base.split("/")[1:]
+    if base and (not base.startswith("/") or len(base) > BASE_PATH_MAX or not all(map(_is_segment, segments))):
+        yield ("console.base_path: begins with a slash and ends without one, such as \"/mesh/graz\"; between them "
+               f"letters, digits, dots, dashes and underscores; at most {BASE_PATH_MAX} characters; got {base[:300]!r}")
+
+
+def _is_segment(text: str) -> bool:
+    return _is_name(text, BASE_PATH_MAX) and text.strip(".") != ""
 
 
 def _check_links(config: Config) -> Iterator[str]:

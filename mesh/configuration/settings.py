@@ -47,6 +47,12 @@ class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False                  # true: accept passwords and events in clear text from other machines
 
 
+class ConsoleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The web console and the management API."""
+
+    base_path: str = ""                     # behind a reverse proxy: what stands before our paths, "/mesh/graz"
+
+
 ListenerList: TypeAlias = ListenerSettings | tuple[ListenerSettings, ...] | None
 
 
@@ -133,6 +139,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: tuple[ApiKeySettings, ...] = ()
     jwt: tuple[JwtSettings, ...] = ()
     oidc: OidcSettings | None = None
+    console: ConsoleSettings = ConsoleSettings()
     policies: tuple[Rule, ...] = ()
     consumers: tuple[ConsumerTable, ...] = ()
     links: tuple[LinkTable, ...] = ()

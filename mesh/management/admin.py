@@ -3,6 +3,9 @@
     /healthz /readyz       open to everybody: a probe has no password, and they say little
     /metrics               Prometheus text
     /api/v1/…              api.py
+    /…                     the pages of the console
+
+Each of them also below [console] base_path, for a reverse proxy that does not take its prefix away.
 
 With users, all but the probes needs a login and a right (doors.py). Without users the listener is on loopback only, and
 requests must name this machine in Host and come from no foreign page (Origin): a web page elsewhere could otherwise
@@ -48,7 +51,7 @@ class Management:
         self._node = node
         self.audit = Audit(node.router, node.clock_ms)
         self.sampler = Sampler(node)
-        self.sessions = Sessions(node.router.clock_s, node.clock_ms)
+        self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console.base_path)
         self.live = Live(node, self.sampler)
         self.api = Api(node, self.sampler, self.audit, self.live, self.sessions)
         self.rights = Rights()
@@ -58,9 +61,10 @@ class Management:
         node = self._node
         keeper = Doorkeeper(node.router, node.authenticator)
         inside = Inside(node, self.api, keeper, self.sessions)
-        console = Console(inside)
+        base = node.config.console.base_path
+        console = Console(inside, base)
         answering = Answering(BODY_BYTES_MAX, console.refused)
-        guard = Guard(node, keeper, self.sessions, self.rights, self.api.acts, "")
+        guard = Guard(node, keeper, self.sessions, self.rights, self.api.acts, base)
 
         @web.middleware
         async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -72,27 +76,33 @@ class Management:
 
         app = web.Application(
             client_max_size=BODY_BYTES_MAX, middlewares=[cast(Middleware, answer_problems), cast(Middleware, check)])
-        probes = Probes(node)
-        for path, handler, action in (
-            ("/healthz", probes.healthz, None), ("/readyz", probes.readyz, None),
-            ("/metrics", Metrics(node, lambda: self.live.viewers).answer, Action.VIEW),
-        ):
-            app.router.add_get(path, handler)
-            self.rights.set("GET", path, action)
-        self.api.add_routes(app.router, self.rights, guard)
+        probes, metrics = Probes(node), Metrics(node, lambda: self.live.viewers)
         logins = Logins(keeper, self.sessions)
-        for name in ("login", "logout"):
-            app.router.add_post(f"{PREFIX}/{name}", getattr(logins, name))
-            self.rights.set("POST", f"{PREFIX}/{name}", None)
+        oidc = None
         if node.config.oidc is not None:
             oidc = OidcLogin(node.config.oidc, resolve_secret(node.config.oidc.client_secret), keeper, self.sessions,
                              inside.cookie, console.target)
-            for path, step in (("/login/oidc", oidc.begin), ("/login/oidc/back", oidc.back)):
-                app.router.add_get(path, step)
-                self.rights.set("GET", path, None)
-        console.add_routes(
-            app.router, lambda method, path: self.rights.set(method, path, None),
-            lambda method, path: self.rights.set(method, path, Action.VIEW))
+
+        def add(method: str, path: str, handler: Handler, action: Action | None) -> None:
+            if method == "GET":
+                app.router.add_get(path, handler)           # and HEAD
+            else:
+                app.router.add_route(method, path, handler)
+            self.rights.set(method, path, action)
+
+        for prefix in dict.fromkeys((base, "")):        # a proxy sends its prefix or keeps it; programs here have none
+            add("GET", f"{prefix}/healthz", probes.healthz, None)
+            add("GET", f"{prefix}/readyz", probes.readyz, None)
+            add("GET", f"{prefix}/metrics", metrics.answer, Action.VIEW)
+            self.api.add_routes(app.router, self.rights, guard, prefix)
+            add("POST", f"{prefix}{PREFIX}/login", logins.login, None)
+            add("POST", f"{prefix}{PREFIX}/logout", logins.logout, None)
+            if oidc is not None:
+                add("GET", f"{prefix}/login/oidc", oidc.begin, None)
+                add("GET", f"{prefix}/login/oidc/back", oidc.back, None)
+            console.add_routes(
+                app.router, lambda method, path: self.rights.set(method, path, None),
+                lambda method, path: self.rights.set(method, path, Action.VIEW), prefix)
         return app
 
     def start(self) -> None:

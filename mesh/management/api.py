@@ -18,6 +18,7 @@ from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
 from mesh.management.acts.deadletters import DeadLetterActs
+from mesh.management.acts.logins import LoginActs
 from mesh.management.answers import json_answer
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.figures.tail import Tail
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "deadletters", "clients", "webhooks", "policies", "denials", "listeners"))
-LOCAL: Final = frozenset(("audit", "logins", "whoami", "browse", "journey"))       # what only who logs in here may ask
+LOCAL: Final = frozenset((              # what only who logs in here may ask
+    "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey"))
 
 
 class Api:
@@ -65,7 +67,8 @@ class Api:
             Reads(node, sampler), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
-            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")))
+            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")),
+            LoginActs(sessions, acts, lambda: tables.forget("logins")))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None
@@ -83,8 +86,8 @@ class Api:
             add(hdrs.METH_GET, resource.name, self._table_handler(resource), resource.action)
         add(hdrs.METH_GET, "stream", self.stream, Action.VIEW)
         add(hdrs.METH_GET, "tail", self.tail, Action.VIEW)
-        self._document = document(
-            self._node.version, self.tables.resources.values(), self.endpoints.values(), prefix)
+        self._document = document(self._node.version, self.tables.resources.values(), self.endpoints.values(),
+                                  self._node.config.console.base_path + PREFIX)
         add(hdrs.METH_GET, "openapi.json", self.openapi, Action.VIEW)
         for endpoint in self.endpoints.values():
             path = endpoint.path.replace("}", ":.+}")           # a name may have slashes in it

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 RESTART = "cannot change while the node runs; restart it"
 TABLES_AT_START = (
-    "logins", "oidc", *(spec.name for spec in PROTOCOLS), "link", "mesh", "replicate", "replication")
+    "logins", "oidc", "console", *(spec.name for spec in PROTOCOLS), "link", "mesh", "replicate", "replication")
 LIMITS_AT_START = ("pending_commit_bytes", "tail_cache_bytes", "dedupe_window", "dedupe_bytes")
 
 

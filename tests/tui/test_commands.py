@@ -42,6 +42,11 @@ def test_an_address_of_the_web_console_opens_the_same_view(address: str, command
     assert parse(f"open {address}") == command
 
 
+def test_an_address_under_a_prefix_does_too() -> None:
+    """[console] base_path."""
+    assert parse("open https://ops.example/mesh/links/links?filter=a", "/mesh/links") == Command("links", rest="a")
+
+
 def test_completion() -> None:
     assert completions("co") == ["consumers", "contexts", "context"]
     assert completions("links st", fields=["id", "state", "state_since_ms"]) == ["links state", "links state_since_ms"]

@@ -16,6 +16,7 @@ from tui.views.details import Details
 from tui.views.help import Help
 from tui.views.links import Links
 from tui.views.listeners import Listeners
+from tui.views.logins import Logins
 from tui.views.map import Map
 from tui.views.nodes import Nodes
 from tui.views.policies import Policies
@@ -28,8 +29,8 @@ from tui.views.webhooks import Webhooks
 
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
-        Nodes, Links, Streams, Topics, Consumers, DeadLetters, Clients, Webhooks, Policies, Denials, Audit, Listeners,
-        ContextsView)
+        Nodes, Links, Streams, Topics, Consumers, DeadLetters, Clients, Webhooks, Policies, Denials, Audit, Logins,
+        Listeners, ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {
     "pulse": lambda command: Pulse(),

@@ -17,7 +17,8 @@ from mesh.configuration.address import is_loopback
 from mesh.management.acts.call import IDENTITY
 from mesh.management.doors.local import local_identity
 from mesh.management.doors.logins import token_of
-from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE, Sessions
+from mesh.management.doors.prefix import outer_path
+from mesh.management.doors.sessions import Sessions
 from protocols.fields import cookie_of, has, one_of, tokens_of
 from protocols.origin import origin_allowed
 from protocols.rest.auth import API_KEY, Doorkeeper
@@ -119,7 +120,7 @@ class Guard:
         """Of the cookie. An act by cookie alone must come from our own page, and the browser must say so."""
         if has_login_field(request):
             return None
-        secret = secret_of(request)
+        secret = secret_of(request, self._sessions)
         if not secret or self._sessions.find(secret) is None:
             return None
         if request.method not in SAFE_METHODS and not says_own_page(request):
@@ -144,7 +145,7 @@ class Guard:
         secret = token_of(request)
         by_session = bool(secret)
         if not by_session:
-            secret = secret_of(request)
+            secret = secret_of(request, self._sessions)
             by_session = bool(secret) and self.session_identity(request) is not None
 
         def holds() -> bool:
@@ -157,13 +158,13 @@ class Guard:
     def _to_login(self, request: web.Request) -> web.StreamResponse:
         if has(request.headers, "HX-Request"):
             raise Problem(401, "bad-credentials", "the session has ended: log in again")
-        target = f"{self._base_path}/login?to={quote(request.path_qs, safe='/')}"
+        target = f"{self._base_path}/login?to={quote(outer_path(request, self._base_path), safe='/')}"
         return web.Response(status=303, headers={"Location": target})
 
 
-def secret_of(request: web.Request) -> str:
+def secret_of(request: web.Request, sessions: Sessions) -> str:
     """The secret of a session in a browser, "" without one."""
-    return cookie_of(request.headers, SECURE_COOKIE if request.secure else COOKIE)
+    return cookie_of(request.headers, sessions.cookie(request.secure))
 
 
 def wants_page(request: web.Request) -> bool:

@@ -10,7 +10,7 @@ from aiohttp import web
 from console.management import Refused
 from mesh.management.acts.call import IDENTITY, Call
 from mesh.management.doors.guard import secret_of
-from mesh.management.doors.sessions import COOKIE, SECURE_COOKIE
+from mesh.management.doors.sessions import BROWSER
 from mesh.management.tables.table import QueryError
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
@@ -70,16 +70,16 @@ class Inside:
             identity = await self._keeper.login(request, user, password.encode())
         except Problem as problem:
             raise Refused(problem.status, problem.detail) from problem
-        old = secret_of(request)
+        old = secret_of(request, self._sessions)
         if old:
             self._sessions.close(old)           # a new secret for a new login
-        return self._sessions.open(identity)
+        return self._sessions.open(identity, BROWSER)
 
     def logout(self, request: web.Request) -> None:
-        self._sessions.close(secret_of(request))
+        self._sessions.close(secret_of(request, self._sessions))
 
     def cookie(self, request: web.Request) -> str:
-        return SECURE_COOKIE if request.secure else COOKIE
+        return self._sessions.cookie(request.secure)
 
     def cookie_value(self, request: web.Request, name: str) -> str:
         return cookie_of(request.headers, name)

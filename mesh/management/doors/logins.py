@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from mesh.management.answers import json_answer
-from mesh.management.doors.sessions import IDLE_S, LIFE_S, Sessions
+from mesh.management.doors.sessions import IDLE_S, LIFE_S, TERMINAL, Sessions
 from protocols.fields import one_of
 from protocols.rest.problems import Problem
 
@@ -55,7 +55,7 @@ class Logins:
         if not body.user:
             raise Problem(400, "body-invalid", "a login needs the name of a user")
         identity = await self._keeper.login(request, body.user, body.password.encode("utf-8", "surrogatepass"))
-        secret = self._sessions.open(identity)
+        secret = self._sessions.open(identity, TERMINAL)
         return json_answer({"token": TOKEN_PREFIX + secret, "user": identity.user, "roles": list(identity.roles),
                             "idle_s": IDLE_S, "life_s": LIFE_S})
 

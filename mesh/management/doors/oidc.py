@@ -27,7 +27,7 @@ from protocols.fields import cookie_of
 from protocols.rest.problems import Problem
 
 if TYPE_CHECKING:
-    from mesh.management.doors.sessions import Sessions
+    from mesh.management.doors.sessions import BROWSER, Sessions
     from protocols.rest.auth import Doorkeeper
 
 logger = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class OidcLogin:
             raise Problem(401, "bad-credentials", "the token is not of this login")
         logger.info("user %s logged in by %s from %s", identity.user, self._settings.issuer, identity.address)
         response = web.Response(status=303, headers={"Location": pending.target})
-        response.set_cookie(self._cookie(request), self._sessions.open(identity), path="/", httponly=True,
-                            samesite="Lax", secure=request.secure)
+        response.set_cookie(self._cookie(request), self._sessions.open(identity, BROWSER), path="/",
+                            httponly=True, samesite="Lax", secure=request.secure)
         response.del_cookie(COOKIE, path="/")
         return response
 

@@ -1,14 +1,14 @@
 """Sessions of people in a browser: a login once, then a cookie. Kept in memory: a restart asks for the password again.
 
 The cookie holds 256 random bits; the table keeps their SHA-256 only. It ends after half an hour without a request,
-after twelve hours anyway, at logout, and when the user's rights change (drop()).
+after twelve hours anyway, at logout, when somebody ends it, and when the login behind it does not hold any more.
 """
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,7 @@ SESSIONS_MAX: Final = 1_000             # of a node; then the one that was longe
 SESSIONS_OF_USER_MAX: Final = 20
 COOKIE: Final = "meshgate-session"
 SECURE_COOKIE: Final = "__Host-meshgate-session"
+BROWSER, TERMINAL = "browser", "terminal"       # where somebody has logged in
 
 
 class LoginSession(msgspec.Struct):
@@ -27,6 +28,7 @@ class LoginSession(msgspec.Struct):
 
     id: str
     identity: Identity
+    kind: str
     since_ms: int
     made_s: float
     seen_s: float
@@ -35,12 +37,18 @@ class LoginSession(msgspec.Struct):
 class Sessions:
     """One per node. Loop thread only."""
 
-    def __init__(self, clock_s: Callable[[], float], clock_ms: Callable[[], int]) -> None:
+    def __init__(self, clock_s: Callable[[], float], clock_ms: Callable[[], int], base_path: str = "") -> None:
+        """base_path: two nodes behind one proxy are one host to a browser, and must not take each other's cookie."""
+        self._suffix = base_path.replace("/", "-")
         self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._by_hash: dict[bytes, LoginSession] = {}
 
-    def open(self, identity: Identity) -> str:
+    def cookie(self, secure: bool) -> str:
+        """The name of the cookie; __Host- wants TLS.               Source: RFC 6265bis §4.1.3.2"""
+        return (SECURE_COOKIE if secure else COOKIE) + self._suffix
+
+    def open(self, identity: Identity, kind: str) -> str:
         """Returns the secret for the cookie."""
         secret = secrets.token_urlsafe(32)
         now_s = self._clock_s()
@@ -51,7 +59,7 @@ class Sessions:
         if len(self._by_hash) >= SESSIONS_MAX:
             del self._by_hash[min(self._by_hash, key=lambda one: self._by_hash[one].seen_s)]
         self._by_hash[_hash(secret)] = LoginSession(
-            secrets.token_hex(8), identity, self._clock_ms(), now_s, now_s)
+            secrets.token_hex(8), identity, kind, self._clock_ms(), now_s, now_s)
         return secret
 
     def find(self, secret: str, *, touch: bool = True) -> LoginSession | None:
@@ -69,12 +77,18 @@ class Sessions:
     def close(self, secret: str) -> None:
         self._by_hash.pop(_hash(secret), None)
 
-    def drop(self, ended: Callable[[Identity], bool]) -> int:
-        """End those whose login does not hold any more. Returns how many."""
-        gone = [key for key, session in self._by_hash.items() if ended(session.identity)]
+    def end(self, chosen: Callable[[LoginSession], bool]) -> int:
+        """End those that are chosen. Returns how many."""
+        gone = [key for key, session in self._by_hash.items() if chosen(session)]
         for key in gone:
             del self._by_hash[key]
         return len(gone)
+
+    def row(self, session: LoginSession) -> dict[str, Any]:
+        """For lists: nothing in it lets anybody in."""
+        return {"id": session.id, "user": session.identity.user, "roles": list(session.identity.roles),
+                "address": session.identity.address, "kind": session.kind, "since_ms": session.since_ms,
+                "idle_s": round(self._clock_s() - session.seen_s, 1)}
 
     def __iter__(self) -> Iterator[LoginSession]:
         self._expire(self._clock_s())

@@ -103,8 +103,7 @@ def _listeners(node: Node) -> Iterator[Row]:
 
 def _logins(sessions: Sessions) -> Iterator[Row]:
     for session in sessions:
-        yield {"id": session.id, "user": session.identity.user, "roles": list(session.identity.roles),
-               "address": session.identity.address, "since_ms": session.since_ms}
+        yield sessions.row(session)
 
 
 def _below(params: Mapping[str, str]) -> str:
