@@ -226,10 +226,28 @@ def test_a_page_of_another_site_is_refused_by_what_its_browser_says(node: Node) 
 
 
 
-def test_no_route_is_without_a_right_of_its_own() -> None:
+def test_every_route_that_changes_something_refuses_what_another_site_sends(guarded: Node) -> None:
+    """console.md §6; whatever the rights: a browser sends them along by itself."""
+    document = guarded.get("/api/v1/openapi.json", LOGINS["admin"]).json
+    routes = [(method.upper(), path.replace("{", "").replace("}", "")) for path, methods in document["paths"].items()
+              for method in methods if method != "get"]
+    routes += [("POST", "/login"), ("POST", "/logout"), ("POST", "/settings"), ("POST", "/api/v1/login"),
+               ("POST", "/api/v1/logout")]
+    assert len(routes) > 15
+    for method, path in routes:
+        address = path if path.startswith("/api") or path.count("/") == 1 else f"/api/v1{path}"
+        for foreign in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+                        {"Origin": "https://evil.example"}, {"Origin": "null"}):
+            answer = request(method, guarded.url("console", address), b"", {**LOGINS["admin"], **foreign})
+            assert answer.status == 403 and "foreign-origin" in answer.text, (method, path, foreign, answer.text[:200])
+
+
+@pytest.mark.parametrize("base_path", ["", "/mesh/graz"])
+def test_no_route_is_without_a_right_of_its_own(base_path: str) -> None:
     """Everything that the console listener serves has its line in the table of rights."""
     node = cast(Any, MagicMock())
     node.config.oidc = None
+    node.config.console.base_path = base_path
     node.router.streams.open_internal.return_value.end_offset = 0
     node.router.streams.open_internal.return_value.start_offset = 0
     management = Management(node)
