@@ -23,11 +23,12 @@ import msgspec
 from aiohttp import web
 
 from mesh.identity.auth_settings import OidcSettings
+from mesh.management.doors.sessions import BROWSER
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem
 
 if TYPE_CHECKING:
-    from mesh.management.doors.sessions import BROWSER, Sessions
+    from mesh.management.doors.sessions import Sessions
     from protocols.rest.auth import Doorkeeper
 
 logger = logging.getLogger(__name__)
