@@ -36,10 +36,10 @@ class AmqpProtocol(ProtocolServer):
         self.server.tick(now_s)
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
-        declared = self.server.declared
+        declared = self.server.broker.declared
         gauges = {"connections": self.connections, "queues": len(declared.queues),
                   "exchanges": len(declared.topology.exchanges), "bindings": declared.bindings}
-        return {"amqp": {**gauges, **self.server.counters.snapshot()}}
+        return {"amqp": {**gauges, **self.server.broker.counters.snapshot()}}
 
     def clients(self) -> Iterable[ClientRow]:
         return self.server.clients_snapshot()

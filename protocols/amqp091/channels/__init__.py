@@ -1,1 +1,1 @@
-"""A channel and its methods: declaring, publishing, reading, settling, transactions."""
+"""A channel and its parts: content that comes, deliveries that are unacked, confirms, a transaction."""

@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocols.amqp091.codec import codes, frames
+from protocols.amqp091.channels.confirms import Confirms
+from protocols.amqp091.channels.line import Line
+from protocols.amqp091.channels.peer import Peer
+from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import SoftError
-from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.topology.names import queue_topic
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channels.channel import Channel
-    from protocols.amqp091.connection import AmqpConnection
     from routing.ticket import Ticket
 
-ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 _PUBLISH = (60, 40)
 
 
 class _Note(msgspec.Struct, gc=False):
-    """A message of a batch. index: of its event in the list, -1 when nothing was published for it."""
+    """Messages of a batch that came one behind the other on one channel."""
 
-    channel: Channel
-    tag: int                    # 0: no confirm is owed
-    index: int
-    copies: tuple[str, ...]     # queues that get it besides
+    confirms: Confirms
+    tag: int                    # of the last one, 0: no confirm is owed
+    index: int                  # of the first one's event in the list, -1 when nothing was published for it
+    count: int = 1
+    copies: tuple[str, ...] = ()        # queues that get it besides; then it is one message
     returned: bytes | None = None       # frames for the publisher who wants to know that nobody wanted it
 
 
 class _Batch:
-    __slots__ = ("copied", "copy_of", "notes", "refused", "ticket")
+    __slots__ = ("copied", "copy_of", "notes", "ticket")
 
     def __init__(self, notes: list[_Note], ticket: Ticket | None, copied: Ticket | None, copy_of: list[int]) -> None:
         self.notes = notes
@@ -63,57 +63,73 @@ class _Batch:
 class Publishing:
     """One per connection."""
 
-    __slots__ = ("_batches", "_connection", "_events", "_held", "_notes", "_publisher")
+    __slots__ = ("_batches", "_events", "_fail", "_held", "_last", "_notes", "_peer", "_publisher")
 
-    def __init__(self, connection: AmqpConnection, identity: Identity) -> None:
-        self._connection = connection
-        self._publisher = connection.server.router.publisher(identity)
+    def __init__(self, peer: Peer, fail: Callable[[Line, SoftError], None]) -> None:
+        """fail: ends a channel whose message was not allowed."""
+        self._peer = peer
+        self._fail = fail
+        self._publisher = peer.broker.router.publisher(peer.identity)
         self._events: list[Event] = []
         self._notes: list[_Note] = []
+        self._last: _Note | None = None         # that another message may join
         self._batches: deque[_Batch] = deque()
         self._held = False                      # reading is paused until the disk has caught up
 
     def take_identity(self, identity: Identity) -> None:
-        self._publisher = self._connection.server.router.publisher(identity)
+        self._publisher = self._peer.broker.router.publisher(identity)
 
     # -- in ---------------------------------------------------------------------------------------------------
 
-    def add(self, channel: Channel, tag: int, event: Event | None, copies: tuple[str, ...],
-            returned: bytes | None = None) -> None:
-        """A message of the current read. event: None when nobody can get it at all."""
+    def add(self, confirms: Confirms, tag: int, event: Event) -> None:
+        """A message of the current read that needs no more than its confirm. tag 0: not even that."""
+        last = self._last
+        if last is not None and last.confirms is confirms and (tag == last.tag + 1 if tag else not last.tag):
+            last.tag = tag
+            last.count += 1
+        else:
+            self._last = last = _Note(confirms, tag, len(self._events))
+            self._notes.append(last)
+        self._events.append(event)
+
+    def add_special(self, confirms: Confirms, tag: int, event: Event | None, copies: tuple[str, ...],
+                    returned: bytes | None = None) -> None:
+        """One with copies, or to be returned. event: None when nobody can get it at all."""
+        self._last = None
         index = -1
         if event is not None:
             index = len(self._events)
             self._events.append(event)
-        self._notes.append(_Note(channel, tag, index, copies, returned))
+        self._notes.append(_Note(confirms, tag, index, 1, copies, returned))
 
     def flush(self) -> list[Ticket]:
         """Give the router what this read has brought so far. Returns the tickets of that."""
-        connection = self._connection
-        for channel in connection.channels.values():
-            if channel.acks:
-                channel.flush_acks()
+        peer = self._peer
+        if peer.acks:
+            peer.flush_acks()
         if not self._notes:
             return []
         events, self._events = self._events, []
         notes, self._notes = self._notes, []
-        router = connection.server.router
-        connection.server.counters.published += len(notes)
-        batch = self.publish(events, notes)
+        self._last = None
+        broker = peer.broker
+        batch = self._publish(events, notes)
         returned = [note.returned for note in notes if note.returned is not None]
+        broker.counters.published += len(events) + sum(note.index < 0 for note in notes)
         if returned:
-            connection.server.counters.returned += len(returned)
-            connection.write(b"".join(returned))
+            broker.counters.returned += len(returned)
+            peer.write(b"".join(returned))
         self._batches.append(batch)
         self._watch(batch)
+        router = broker.router
         if router.pressure and not self._held:
             self._held = True
-            connection.hold()
+            peer.hold()
             router.on_relief(self._relieved)
         return [ticket for ticket in (batch.ticket, batch.copied) if ticket is not None]
 
-    def publish(self, events: list[Event], notes: list[_Note]) -> _Batch:
-        router = self._connection.server.router
+    def _publish(self, events: list[Event], notes: list[_Note]) -> _Batch:
+        router = self._peer.broker.router
         ticket = router.publish(events, self._publisher) if events else None
         denied = ticket.refusals if ticket is not None else {}
         copies: list[Event] = []
@@ -136,80 +152,58 @@ class Publishing:
 
     def _relieved(self) -> None:
         self._held = False
-        self._connection.release()
+        self._peer.release()
 
     def close(self) -> None:
         self._notes.clear()
         self._events.clear()
+        self._last = None
 
     # -- confirms ---------------------------------------------------------------------------------------------
 
     def _drain(self, _: Ticket | None = None) -> None:
         """Confirm what is durable, up to the first batch that is not."""
         batches = self._batches
-        confirmed: dict[Channel, int] = {}
+        confirmed: dict[Confirms, int] = {}
         parts: list[bytes] = []
-        error: tuple[Channel, Refusal] | None = None
+        error: tuple[Line, Refusal] | None = None
         while batches and batches[0].done:
             batch = batches.popleft()
             refusals = batch.refusals()
-            if not refusals:
-                for note in batch.notes:
-                    if note.tag:
-                        confirmed[note.channel] = note.tag
-                continue
             for note in batch.notes:
-                refusal = refusals.get(note.index)
-                if refusal is None:
-                    if note.tag:
-                        confirmed[note.channel] = note.tag
-                    continue
-                if note.channel in confirmed:
-                    parts.append(_answer(ACK, note.channel, confirmed.pop(note.channel), multiple=True))
-                error = self._refused(note, refusal, parts) or error
-        for channel, tag in confirmed.items():
-            parts.append(_answer(ACK, channel, tag, multiple=tag != channel.confirmed + 1))
-            channel.confirmed = tag
-        if parts and not self._connection.closed:
-            self._connection.write(b"".join(part for part in parts if part))
+                if refusals:
+                    error = self._answer_each(note, refusals, confirmed, parts) or error
+                elif note.tag:
+                    confirmed[note.confirms] = note.tag
+        parts += [confirms.ack(tag) for confirms, tag in confirmed.items()]
+        if parts and not self._peer.closed:
+            self._peer.write(b"".join(parts))
         if error is not None:
-            self._connection.fail_channel(error[0], _denied(*error))
+            line, refusal = error
+            self._fail(line, SoftError(codes.CODE_OF_REASON[refusal.reason], refusal.text, _PUBLISH))
 
-    def _refused(self, note: _Note, refusal: Refusal, parts: list[bytes]) -> tuple[Channel, Refusal] | None:
-        """A message is not in the log. What was not allowed closes the channel, the rest is a nack."""
-        server = self._connection.server
-        server.counters.dropped["refused"] += 1
-        if refusal.reason in (Reason.STORAGE_FULL, Reason.STORAGE_FAILED):
-            server.storage_full()
-        if refusal.reason in (Reason.NOT_AUTHORIZED, Reason.TOPIC_INVALID, Reason.PAYLOAD_TOO_LARGE):
-            return note.channel, refusal
-        if note.tag:
-            parts.append(_answer(NACK, note.channel, note.tag, multiple=False))
-            note.channel.confirmed = note.tag
-        return None
-
-
-def _denied(channel: Channel, refusal: Refusal) -> SoftError:
-    code = codes.CODE_OF_REASON[refusal.reason]
-    return SoftError(code, refusal.text, _PUBLISH)
-
-
-def _answer(method: bytes, channel: Channel, tag: int, *, multiple: bool) -> bytes:
-    """basic.ack or basic.nack; nothing on a channel that closes."""
-    if channel.closing:
-        return b""
-    if multiple:
-        channel.confirmed = tag
-    return frames.method_frame(channel.number, method + tag.to_bytes(8, "big") + (b"\x01" if multiple else b"\x00"))
-
-
-def return_frames(channel: Channel, code: int, text: str, exchange: str, key: str, properties: bytes, body: bytes,
-                  frame_max: int) -> bytes:
-    """basic.return with its content."""
-    payload = b"".join((
-        b"\x00\x3c\x00\x32", code.to_bytes(2, "big"), pack_short(text), pack_short(exchange), pack_short(key)))
-    return frames.method_frame(channel.number, payload) + frames.content_frames(
-        channel.number, properties, body, frame_max)
+    def _answer_each(self, note: _Note, refusals: dict[int, Refusal], confirmed: dict[Confirms, int],
+                     parts: list[bytes]) -> tuple[Line, Refusal] | None:
+        """Some of a batch are not in the log. What was not allowed closes the channel, the rest is a nack."""
+        confirms = note.confirms
+        error = None
+        for place in range(note.count):
+            tag = note.tag - note.count + 1 + place if note.tag else 0
+            refusal = refusals.get(note.index + place) if note.index >= 0 else None
+            if refusal is None:
+                if tag:
+                    confirmed[confirms] = tag
+                continue
+            if confirms in confirmed:
+                parts.append(confirms.ack(confirmed.pop(confirms)))
+            self._peer.broker.counters.dropped["refused"] += 1
+            if refusal.reason in (Reason.STORAGE_FULL, Reason.STORAGE_FAILED):
+                self._peer.broker.storage_full()
+            if refusal.reason in (Reason.NOT_AUTHORIZED, Reason.TOPIC_INVALID, Reason.PAYLOAD_TOO_LARGE):
+                error = (confirms.line, refusal)
+            elif tag:
+                parts.append(confirms.nack(tag))
+        return error
 
 
 def all_done(tickets: list[Ticket], done: Callable[[], None]) -> None:

@@ -7,42 +7,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from protocols.amqp091.channels import outgoing
+from protocols.amqp091.channels.line import Line
+from protocols.amqp091.channels.window import Holder, Unacked, Window
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.methods import BasicCancel, pack_short
-from routing.cursors.cursor import Delivery
+from routing.cursors.delivery import Delivery
 
 if TYPE_CHECKING:
-    from protocols.amqp091.channels.channel import Channel
     from protocols.amqp091.topology.queue import Queue
     from routing.consumers.consumer import Consumer
 
 _DELIVER = b"\x00\x3c\x00\x3c"
 
 
-class Unacked(msgspec.Struct, gc=False):
-    """A delivery that waits for an ack. reader: whose prefetch it counts to, None for basic.get."""
-
-    queue: Queue
-    delivery: Delivery
-    reader: Reader | None
-
-
-class Reader:
+class Reader(Holder):
     """Member of a consumer of the core."""
 
-    __slots__ = ("_held", "_tag_bytes", "cancelled", "channel", "credit", "identity", "no_ack",
-                 "prefetch", "queue", "tag")
+    __slots__ = ("_held", "_line", "_tag_bytes", "_window", "cancelled", "credit", "no_ack", "queue", "tag")
 
-    def __init__(self, channel: Channel, queue: Queue, tag: str, no_ack: bool) -> None:
-        self.channel = channel
+    def __init__(self, line: Line, window: Window, queue: Queue, tag: str, no_ack: bool) -> None:
+        self._line = line
+        self._window = window
         self.queue = queue
         self.tag = tag
         self.no_ack = no_ack
-        self.identity = channel.identity
-        self.prefetch = channel.prefetch
+        self.identity = line.peer.identity
+        self.prefetch = window.prefetch
         self.credit = 0
         self.cancelled = False
         self._held = 0                              # deliveries that it has not acked
@@ -50,18 +41,16 @@ class Reader:
 
     def refresh(self) -> None:
         """Credit from what is unacked now; the queue is told when it has grown."""
-        channel = self.channel
         if self.cancelled:
             return
-        limit = self.prefetch if self.prefetch and not self.no_ack else channel.connection.server.settings.window
-        credit = max(min(limit - self._held, channel.room()), 0)
+        limit = self.prefetch if self.prefetch and not self.no_ack else self._line.peer.broker.settings.window
+        credit = max(min(limit - self._held, self._window.room()), 0)
         grown = credit > self.credit
         self.credit = credit
         if grown:
             self.queue.core.consumer.ready()
 
     def settled(self, count: int) -> None:
-        """So many of its deliveries are acked, or have gone back."""
         self._held -= count
         if self.cancelled:
             self._leave_if_done()
@@ -69,59 +58,58 @@ class Reader:
     # -- Member -----------------------------------------------------------------------------------------------
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        channel = self.channel
-        connection = channel.connection
-        if connection.closed or channel.closing:
+        line, window = self._line, self._window
+        peer = line.peer
+        if peer.closed or line.closing:
             return                                  # its end gives them back
-        server = connection.server
-        now_ms = server.router.clock_ms()
-        lost = server.router.ledger.lost
+        router = peer.broker.router
+        now_ms = router.clock_ms()
+        lost = router.ledger.lost
         parts: list[bytes] = []
-        number, frame_max = channel.number, connection.frame_max
+        number, frame_max = line.number, peer.frame_max
         queue = self.queue
         for delivery in deliveries:
             event = delivery.event
             exchange, key, raw = outgoing.parts(event, delivery, queue, now_ms, lost)
-            tag = channel.next_tag()
+            tag = window.next_tag()
             parts.append(frames.method_frame(number, b"".join((
                 _DELIVER, self._tag_bytes, tag.to_bytes(8, "big"), b"\x01" if delivery.attempts > 1 else b"\x00",
                 exchange, key))))
             parts.append(frames.content_frames(number, raw, event.payload, frame_max))
             if not self.no_ack:
                 self._held += 1
-                channel.unacked[tag] = Unacked(queue, delivery, self)
-        server.counters.delivered += len(deliveries)
-        connection.write(b"".join(parts))
+                window.unacked[tag] = Unacked(queue, delivery, self)
+        peer.broker.counters.delivered += len(deliveries)
+        peer.write(b"".join(parts))
         if self.no_ack:
             queue.core.ack(deliveries)
-        if channel.prefetch_all or self.no_ack:
-            channel.refresh_credit()
+        if window.prefetch_all or self.no_ack:
+            window.refresh()
 
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
         """The queue is gone: a client that can hear it is told."""
-        channel = self.channel
-        channel.cancelled.pop(self, None)
-        if channel.readers.pop(self.tag, None) is None:
+        self._window.cancelled.pop(self, None)
+        if self._window.holders.pop(self.tag, None) is None:
             return
-        if "consumer_cancel_notify" in channel.connection.capabilities and not channel.closing:
-            channel.send(BasicCancel(self.tag, True))
+        if "consumer_cancel_notify" in self._line.peer.capabilities and not self._line.closing:
+            self._line.send(BasicCancel(self.tag, True))
 
     # -- the end ----------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """The client wants no more. What it holds it may ack yet."""
+        """What it holds the client may ack yet."""
         self.cancelled = True
         self.credit = 0
-        self.channel.cancelled[self] = None
+        self._window.cancelled[self] = None
         self.queue.core.detach(self, keep=True)
         self._leave_if_done()
 
     def _leave_if_done(self) -> None:
         if self._held <= 0:
-            self.channel.cancelled.pop(self, None)
+            self._window.cancelled.pop(self, None)
 
     def end(self) -> None:
-        """The channel is gone: what it holds goes out again, in order."""
+        """What it holds goes out again, in order."""
         if not self.queue.alive:
             return
         if self.cancelled:

@@ -9,11 +9,11 @@ has gone, the answer is unroutable. Source: RabbitMQ, Direct Reply-to.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from protocols.amqp091.channels.channel import Channel
+Deliver: TypeAlias = Callable[[bytes, bytes], None]     # properties, body: to who asked
 
 QUEUE = "amq.rabbitmq.reply-to"
 PREFIX = QUEUE + "."
@@ -25,21 +25,22 @@ class DirectReplies:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._number = 0
-        self._channels: dict[str, Channel] = {}
+        self._askers: dict[str, Deliver] = {}
 
-    def open(self, channel: Channel) -> str:
-        """The name under which answers reach this channel."""
+    def open(self, deliver: Callable[[str], Deliver]) -> str:
+        """The name under which answers reach what deliver makes for that name."""
         self._number += 1
         number = f"{self._number:x}"
         name = f"{PREFIX}{number}.{self._proof(number)}"
-        self._channels[name] = channel
+        self._askers[name] = deliver(name)
         return name
 
     def close(self, name: str) -> None:
-        self._channels.pop(name, None)
+        self._askers.pop(name, None)
 
-    def channel(self, name: str) -> Channel | None:
-        return self._channels.get(name)
+    def asker(self, name: str) -> Deliver | None:
+        """None: it has gone, or there was none."""
+        return self._askers.get(name)
 
     def is_forged(self, name: str) -> bool:
         """This server has never given it out."""

@@ -5,12 +5,11 @@
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from protocols.amqp091 import convert
+from protocols.amqp091 import convert, replies
 from protocols.amqp091.asked import Asked
-from protocols.amqp091.channels import replies
-from protocols.amqp091.channels.publishing import return_frames
+from protocols.amqp091.channels import outgoing
+from protocols.amqp091.channels.channel import Channel
+from protocols.amqp091.channels.content import Incoming
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import HardError, SoftError
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
@@ -22,36 +21,27 @@ from routing.errors import TopicError
 from routing.event import Event
 from routing.topic import check_topic
 
-if TYPE_CHECKING:
-    from protocols.amqp091.channels.channel import Channel, Incoming
-
 PUBLISH = (60, 40)
 TOPICS_CACHED = 50_000
 
 
 def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for."""
-    connection = channel.connection
-    server = connection.server
-    topology = server.declared.topology
+    peer, broker = channel.peer, channel.peer.broker
+    topology = broker.declared.topology
     name, key = incoming.exchange, incoming.key
-    tag = 0
-    if channel.confirm:
-        channel.published += 1
-        tag = channel.published
-    publishing = connection.publishing
-    assert publishing is not None
+    tag = channel.confirms.next_tag()
     plain = topology.plain.get((name, key, incoming.properties))
     if plain is not None and channel.transaction is None:
-        publishing.add(channel, tag, Event(
-            plain.topic, body, 1 if tag or plain.durable else 0, connection.client_id, None, (), plain.properties), ())
+        channel.publishing.add(channel.confirms, tag, Event(
+            plain.topic, body, 1 if tag or plain.durable else 0, peer.client_id, None, (), plain.properties))
         return
     exchange = topology.exchanges.get(name)
     if exchange is None:
-        raise SoftError(codes.NOT_FOUND, f"no exchange '{name}' in vhost '{connection.vhost}'", PUBLISH)
+        raise SoftError(codes.NOT_FOUND, f"no exchange '{name}' in vhost '{peer.vhost}'", PUBLISH)
     if exchange.internal:
         raise SoftError(codes.ACCESS_REFUSED, f"cannot publish to internal exchange '{name}' in vhost "
-                                              f"'{connection.vhost}'", PUBLISH)
+                                              f"'{peer.vhost}'", PUBLISH)
     try:
         content = decode_properties(incoming.properties)
     except HardError as error:
@@ -69,22 +59,25 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     event = None
     if name or targets.queues:
         topic = _topic(channel, name, key)
-        event = convert.event_of(topic, name, key, raw, content, body, connection.client_id,
-                                 bool(tag) or channel.transaction is not None, server.router.clock_ms())
+        event = convert.event_of(topic, name, key, raw, content, body, peer.client_id,
+                                 bool(tag) or channel.transaction is not None, broker.router.clock_ms())
         if targets.queues and not targets.copies and not content.varies and event.properties is not None:
             topology.remember(name, key, raw, Plain(topic, event.properties, content.delivery_mode == convert.DURABLE))
     returned = None
     if incoming.mandatory and not targets.queues and (event is None or not _wanted(channel, event.topic)):
-        returned = return_frames(channel, codes.NO_ROUTE, "NO_ROUTE", name, key, raw, body, connection.frame_max)
+        returned = outgoing.return_frames(
+            channel.number, codes.NO_ROUTE, "NO_ROUTE", name, key, raw, body, peer.frame_max)
     if channel.transaction is not None:
-        channel.transaction.publish(channel, event, targets.copies, returned)
+        channel.transaction.publish(event, targets.copies, returned)
+    elif event is not None and not targets.copies and returned is None:
+        channel.publishing.add(channel.confirms, tag, event)
     else:
-        publishing.add(channel, tag, event, targets.copies, returned)
+        channel.publishing.add_special(channel.confirms, tag, event, targets.copies, returned)
 
 
 def _topic(channel: Channel, exchange: str, key: str) -> str:
     """The very same text for the same exchange and key: the router takes runs of one topic at once."""
-    topology = channel.connection.server.declared.topology
+    topology = channel.peer.broker.declared.topology
     known = topology.topics.get((exchange, key))
     if known is not None:
         return known
@@ -102,20 +95,20 @@ def _topic(channel: Channel, exchange: str, key: str) -> str:
 def _changed(channel: Channel, content: Content, raw: bytes) -> bytes:
     """Check and complete the properties; the bytes as they go on."""
     user = content.user_id
-    if user is not None and user != channel.connection.login_name:
+    if user is not None and user != channel.peer.login_name:
         shown = user if isinstance(user, str) else user.decode("utf-8", "replace")
         raise SoftError(codes.PRECONDITION_FAILED, f"user_id property set to '{shown}' but authenticated user was "
-                                                   f"'{channel.connection.login_name}'", PUBLISH)
+                                                   f"'{channel.peer.login_name}'", PUBLISH)
     if content.reply_to == replies.QUEUE:
-        if channel.reply_name is None:
+        if channel.asker is None:
             raise SoftError(codes.PRECONDITION_FAILED, "fast reply consumer does not exist", PUBLISH)
-        content.reply_to = channel.reply_name
+        content.reply_to = channel.asker.name
         return encode_properties(content)
     return raw
 
 
 def _targets(channel: Channel, exchange: Exchange, key: str, content: Content) -> Targets:
-    topology = channel.connection.server.declared.topology
+    topology = channel.peer.broker.declared.topology
     asked = Asked(content)
     headers = content.headers
     if not headers or ("CC" not in headers and "BCC" not in headers):
@@ -134,23 +127,20 @@ def _targets(channel: Channel, exchange: Exchange, key: str, content: Content) -
 
 def _wanted(channel: Channel, topic: str) -> bool:
     """Somebody who is no queue gets it: a subscriber or consumer of another protocol."""
-    route = channel.connection.server.router.routes.of(topic)
+    route = channel.peer.broker.router.routes.of(topic)
     return bool(route.direct or route.consumers)
 
 
 def _answer(channel: Channel, incoming: Incoming, raw: bytes, body: bytes, tag: int) -> None:
     """An answer by direct reply-to: straight to the channel that asked."""
-    connection = channel.connection
-    server = connection.server
-    publishing = connection.publishing
-    assert publishing is not None
-    target = server.replies.channel(incoming.key)
-    if target is None and server.replies.is_forged(incoming.key):
+    peer, broker = channel.peer, channel.peer.broker
+    target = broker.replies.asker(incoming.key)
+    if target is None and broker.replies.is_forged(incoming.key):
         raise SoftError(codes.ACCESS_REFUSED, "no reply is expected under this name", PUBLISH)
     returned = None
     if target is not None:
-        target.deliver_reply(incoming.key, raw, body)
+        target(raw, body)
     elif incoming.mandatory:
-        returned = return_frames(channel, codes.NO_ROUTE, "NO_ROUTE", "", incoming.key, raw, body,
-                                 connection.frame_max)
-    publishing.add(channel, tag, None, NOWHERE.copies, returned)
+        returned = outgoing.return_frames(channel.number, codes.NO_ROUTE, "NO_ROUTE", "", incoming.key, raw, body,
+                                 peer.frame_max)
+    channel.publishing.add_special(channel.confirms, tag, None, NOWHERE.copies, returned)

@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
-from protocols.amqp091.channels import getting, replies
-from protocols.amqp091.channels.access import check_exclusive
-from protocols.amqp091.channels.declaring import find_queue
+from protocols.amqp091 import replies
+from protocols.amqp091.channels.asker import Asker
+from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.channels.reader import Reader
-from protocols.amqp091.codec import codes, frames
+from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import HardError, SoftError, refused
 from protocols.amqp091.codec.methods import (
     BasicCancel,
@@ -18,39 +17,38 @@ from protocols.amqp091.codec.methods import (
     BasicGet,
     BasicQos,
     BasicQosOk,
-    pack_short,
 )
+from protocols.amqp091.methods import getting
+from protocols.amqp091.methods.access import check_exclusive
+from protocols.amqp091.methods.finding import find_queue
 from routing.errors import Reason
-
-if TYPE_CHECKING:
-    from protocols.amqp091.channels.channel import Channel
 
 PRIORITY_LIMIT = 1 << 31
 
 
 def consume(channel: Channel, method: BasicConsume) -> None:
-    connection = channel.connection
+    peer = channel.peer
     tag = method.consumer_tag
-    if tag in channel.readers or (tag and tag == channel.reply_tag and channel.reply_name is not None):
+    if tag in channel.window.holders or (tag and channel.asker is not None and tag == channel.asker.tag):
         raise HardError(codes.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'", method.id)
     tag = tag or "amq.ctag-" + secrets.token_urlsafe(16)
     if method.queue == replies.QUEUE:
         _consume_replies(channel, method, tag)
         return
     queue = find_queue(channel, method.queue)
-    check_exclusive(channel, queue)
-    if len(channel.readers) >= connection.server.settings.consumers_max:
+    check_exclusive(channel.peer, queue)
+    if len(channel.window.holders) >= peer.broker.settings.consumers_max:
         raise HardError(codes.RESOURCE_ERROR, "too many consumers on a channel", method.id)
     priority = method.arguments.get("x-priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or not -PRIORITY_LIMIT <= priority < PRIORITY_LIMIT:
         raise SoftError(codes.PRECONDITION_FAILED, "invalid arg 'x-priority'")
-    reader = Reader(channel, queue, tag, method.no_ack)
+    reader = Reader(channel.line, channel.window, queue, tag, method.no_ack)
     refusal = queue.core.attach(reader, priority=priority, exclusive=method.exclusive)
     if refusal is not None and refusal.reason is Reason.CONFLICT:
-        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{connection.vhost}' in exclusive use")
+        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{peer.vhost}' in exclusive use")
     if refusal is not None:
         raise refused(refusal, method.id)
-    channel.readers[tag] = reader
+    channel.window.holders[tag] = reader
     if not method.nowait:
         channel.send(BasicConsumeOk(tag))
     reader.refresh()
@@ -59,41 +57,22 @@ def consume(channel: Channel, method: BasicConsume) -> None:
 def _consume_replies(channel: Channel, method: BasicConsume, tag: str) -> None:
     if not method.no_ack:
         raise SoftError(codes.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
-    if channel.reply_name is not None:
+    if channel.asker is not None:
         raise SoftError(codes.PRECONDITION_FAILED, "reply consumer already set")
-    channel.reply_name = channel.connection.server.replies.open(channel)
-    channel.reply_tag = tag
+    channel.asker = Asker(channel.line, channel.window, tag)
     if not method.nowait:
         channel.send(BasicConsumeOk(tag))
-
-
-def deliver_reply(channel: Channel, name: str, properties: bytes, body: bytes) -> None:
-    """An answer by direct reply-to."""
-    connection = channel.connection
-    if connection.closed or channel.closing:
-        return
-    server = connection.server
-    if connection.channel.buffered_bytes() > server.settings.write_buffer_high_bytes * 4:
-        server.counters.dropped["slow requester"] += 1          # nothing is kept for it anywhere
-        return
-    tag = channel.next_tag()
-    payload = b"".join((
-        b"\x00\x3c\x00\x3c", pack_short(channel.reply_tag), tag.to_bytes(8, "big"), b"\x00", b"\x00",
-        pack_short(name)))
-    connection.write(frames.method_frame(channel.number, payload) + frames.content_frames(
-        channel.number, properties, body, connection.frame_max))
-    server.counters.delivered += 1
 
 
 def cancel(channel: Channel, method: BasicCancel) -> None:
     """What it has not acked stays with the client, which may ack it yet."""
     tag = method.consumer_tag
-    reader = channel.readers.pop(tag, None)
-    if reader is not None:
-        reader.cancel()
-    elif channel.reply_name is not None and tag == channel.reply_tag:
-        channel.connection.server.replies.close(channel.reply_name)
-        channel.reply_name = None
+    holder = channel.window.holders.pop(tag, None)
+    if holder is not None:
+        holder.cancel()
+    elif channel.asker is not None and tag == channel.asker.tag:
+        channel.asker.close()
+        channel.asker = None
     if not method.nowait:
         channel.send(BasicCancelOk(tag))
 
@@ -106,19 +85,19 @@ def qos(channel: Channel, method: BasicQos) -> None:
     if method.prefetch_size:
         raise HardError(codes.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})", method.id)
     if method.global_:
-        channel.prefetch_all = method.prefetch_count
+        channel.window.prefetch_all = method.prefetch_count
     else:
-        channel.prefetch = method.prefetch_count
-        for reader in channel.readers.values():
-            reader.prefetch = method.prefetch_count
+        channel.window.prefetch = method.prefetch_count
+        for holder in channel.window.holders.values():
+            holder.prefetch = method.prefetch_count
     channel.send(BasicQosOk())
-    channel.refresh_credit()
+    channel.window.refresh()
 
 
 def get(channel: Channel, method: BasicGet) -> None:
     queue = find_queue(channel, method.queue)
-    check_exclusive(channel, queue)
+    check_exclusive(channel.peer, queue)
     if queue.core.exclusive is not None:
-        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{channel.connection.vhost}' in "
+        raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{channel.peer.vhost}' in "
                                               "exclusive use")
     getting.get(channel, queue, method)

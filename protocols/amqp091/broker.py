@@ -1,0 +1,52 @@
+"""What all connections of a node share: the core, what is declared, settings, counters. Knows no connection."""
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.amqp091.counters import Counters, LogLimit
+from protocols.amqp091.replies import DirectReplies
+from protocols.amqp091.settings import AmqpSettings
+from protocols.amqp091.topology.declared import Declared
+from protocols.server import Authenticator
+from routing.errors import Refusal
+from routing.fairness.shares import Share
+from routing.rights.policy import Identity
+from routing.router import Router
+
+BLOCKED_S = 2.0             # after the disk has refused something, publishers are asked to wait so long
+
+
+class Broker:
+    """Made once per tenant. Loop thread only."""
+
+    def __init__(self, router: Router, authenticator: Authenticator, settings: AmqpSettings, *, version: str = "",
+                 node: str = "") -> None:
+        self.router = router
+        self.settings = settings
+        self.authenticator = authenticator
+        self.version = version              # of the product
+        self.node = node
+        self.counters = Counters()
+        self.log_limit = LogLimit(settings.log_lines_per_s)
+        self.declared = Declared(router, settings)
+        self.replies = DirectReplies()
+        self.stopping = False
+        self.blocked = False                # clients have been told that the disk is full
+        self._full_until_s = 0.0
+        self._connections = Share("AMQP connections", lambda: router.limits.user_share)
+
+    def admit(self, identity: Identity) -> Refusal | None:
+        """A login that has succeeded: is there room for one more connection of this user?"""
+        return self._connections.take(identity.user, self.settings.connections_max)
+
+    def left(self, identity: Identity, owner: Any) -> None:
+        """Called once for each that was admitted: it holds nothing any more. owner: of its exclusive queues."""
+        self._connections.give(identity.user)
+        self.declared.connection_gone(owner)
+
+    def storage_full(self) -> None:
+        """The disk did not take a message."""
+        self._full_until_s = self.router.clock_s() + BLOCKED_S
+
+    def is_full(self, now_s: float) -> bool:
+        return now_s < self._full_until_s

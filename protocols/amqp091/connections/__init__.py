@@ -1,0 +1,1 @@
+"""One connection: its handshake, its frames, its end."""

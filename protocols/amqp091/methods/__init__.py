@@ -1,0 +1,1 @@
+"""What the methods of clients do on a channel."""

@@ -1,0 +1,75 @@
+"""Answers of a client to deliveries: ack, nack, reject, recover. Tags are those of the channel."""
+from __future__ import annotations
+
+from protocols.amqp091.channels.channel import Channel
+from protocols.amqp091.channels.window import Unacked, unknown
+from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
+from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
+
+_ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
+
+
+def ack(channel: Channel, tag: int, multiple: bool) -> None:
+    """They are done with. In a transaction they are when it is committed."""
+    if channel.transaction is not None:
+        channel.transaction.settle(channel.window.meant(tag, multiple, _ACK), True, False)
+        return
+    if not multiple:
+        held = channel.window.unacked.pop(tag, None)
+        if held is None:
+            raise unknown(tag, _ACK)
+        _acked(channel, held)
+    else:
+        for one in channel.window.take(tag, multiple, _ACK):
+            _acked(channel, one)
+    if channel.window.prefetch_all:
+        channel.window.refresh()
+
+
+def _acked(channel: Channel, held: Unacked) -> None:
+    deliveries = channel.peer.acks.get(held.queue)
+    if deliveries is None:
+        deliveries = channel.peer.acks[held.queue] = []
+    deliveries.append(held.delivery)
+    holder = held.holder
+    if holder is not None:
+        holder.settled(1)
+        holder.refresh()
+
+
+def nack(channel: Channel, method: BasicNack) -> None:
+    _turn_down(channel, method.delivery_tag, method.multiple, method.requeue, _NACK)
+
+
+def reject(channel: Channel, method: BasicReject) -> None:
+    _turn_down(channel, method.delivery_tag, False, method.requeue, _REJECT)
+
+
+def _turn_down(channel: Channel, tag: int, multiple: bool, requeue: bool, method: tuple[int, int]) -> None:
+    if channel.transaction is not None:
+        channel.transaction.settle(channel.window.meant(tag, multiple, method), False, requeue)
+        return
+    give_back(channel, channel.window.take(tag, multiple, method), requeue)
+
+
+def give_back(channel: Channel, held: list[Unacked], requeue: bool) -> None:
+    """To their old places in their queues, or, when they are not wanted back, to where those send such."""
+    for one in held:
+        if one.holder is not None:
+            one.holder.settled(1)
+        if requeue:
+            one.queue.core.nack([one.delivery])
+        else:
+            one.queue.core.reject([one.delivery])
+    channel.window.refresh()
+
+
+def recover(channel: Channel, method: BasicRecover | BasicRecoverAsync) -> None:
+    """Everything unacked of the channel goes out again, to whomever."""
+    if not method.requeue:
+        raise HardError(NOT_IMPLEMENTED, "requeue=false", method.id)
+    held = list(channel.window.unacked.values())
+    channel.window.unacked.clear()
+    give_back(channel, held, True)
+    if isinstance(method, BasicRecover):
+        channel.send(BasicRecoverOk())
