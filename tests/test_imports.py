@@ -114,9 +114,6 @@ CIRCLES_LEFT = [        # to be shorter with every change, never longer
      "protocols.mqtt.sessions.session", "protocols.mqtt.sessions.shared", "protocols.mqtt.sessions.steps",
      "protocols.mqtt.sessions.subscribe", "protocols.mqtt.sessions.subscriptions", "protocols.mqtt.sessions.unsent",
      "protocols.mqtt.sys"},
-    {"mesh.replication.branch", "mesh.replication.departures", "mesh.replication.destination",
-     "mesh.replication.handover", "mesh.replication.intake", "mesh.replication.late", "mesh.replication.needs"},
-    {"mesh.replication.hold", "mesh.replication.origin", "mesh.replication.outlets"},
 ]
 
 

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mesh.replication.destination import Flow, State
 from mesh.replication.filters import History, stop_of
-from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, Want
+from mesh.replication.messages import BY_TIME, EARLIEST, Want
+from mesh.replication.pulling import Pulling
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
 
 if TYPE_CHECKING:
-    from mesh.replication.intake import Intake
     from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
-Needs = dict[str, Want]         # filter → where its history must begin: EARLIEST, BY_TIME or an offset
-
+LATE_MS: Final = 1_000          # a filter that counted sooner after the wish was not late: questions take their time
 
 class LiveNote(msgspec.Struct, array_like=True):
     """Stored with the live flow. timed: (filter, ms) of back-fills by time that are done; late: see Branch.late."""
@@ -47,13 +46,13 @@ class BackfillNote(msgspec.Struct, array_like=True):
 
 
 class Branch:
-    def __init__(self, intake: Intake, origin: OriginPartition) -> None:
+    def __init__(self, pulling: Pulling, origin: OriginPartition) -> None:
         self.origin = origin
-        self.live = Flow(intake, origin, 0)
+        self.live = Flow(pulling, self, origin, 0)
         self.backfill: Flow | None = None
         self.backfilled = 0                     # events
         self.late: list[Want] = []              # wanted by time before `until`, where the live flow begins to bring it
-        self._intake = intake
+        self._pulling = pulling
         self._next_number = 1
         self._timed: dict[str, int] = {}        # filter → back-filled from this time on, ever since it counts
         self._timed_under_way: list[tuple[str, int]] = []
@@ -62,13 +61,13 @@ class Branch:
     def open(self) -> None:
         """Bring the flows back as they are stored."""
         history = self.stored_history()
-        self._intake.replicas.open(self.origin, 0, lambda floor: self.live.opened(floor, history))
-        for origin, number in self._intake.replicas.flows_of(self.origin.node, self.origin.stream):
+        self._pulling.replicas.open(self.origin, 0, lambda floor: self.live.opened(floor, history))
+        for origin, number in self._pulling.replicas.flows_of(self.origin.node, self.origin.stream):
             if number and origin == self.origin:
                 self._reopen(number)
 
     def stored_history(self) -> History:
-        note = self._intake.replicas.get_note(self.origin, 0)
+        note = self._pulling.replicas.get_note(self.origin, 0)
         if not note:
             return History()
         stored = msgspec.msgpack.decode(note, type=LiveNote)
@@ -79,24 +78,24 @@ class Branch:
         return History(stored.intervals, stored.horizon)
 
     def _reopen(self, number: int) -> None:
-        replicas = self._intake.replicas
+        replicas = self._pulling.replicas
         self._next_number = max(self._next_number, number + 1)
         flow = self._stored_backfill(number)
         if flow is None:
             replicas.forget(self.origin, number)        # the crash came before it began
             return
         history = flow.history
-        self._intake.add(flow)
+        self._pulling.add(flow)
         replicas.open(self.origin, number, lambda floor: flow.opened(floor, history))
 
     def _stored_backfill(self, number: int) -> Flow | None:
         """It stands in self.backfill from here on. None: it had not begun, or another one is there."""
-        replicas = self._intake.replicas
+        replicas = self._pulling.replicas
         note = replicas.get_note(self.origin, number)
         if not note or replicas.floor(self.origin, number) is None or self.backfill is not None:
             return None
         stored = msgspec.msgpack.decode(note, type=BackfillNote)
-        flow = self.backfill = Flow(self._intake, self.origin, number, [], stored.excludes)
+        flow = self.backfill = Flow(self._pulling, self, self.origin, number, [], stored.excludes)
         flow.filters.history = History(stored.intervals)
         self._timed_under_way = stored.timed
         return flow
@@ -104,7 +103,7 @@ class Branch:
     def restore(self) -> None:
         """For missing() only: what is stored, without anything that is pulled."""
         self.live.filters.history = self.stored_history()
-        for origin, number in self._intake.replicas.flows_of(self.origin.node, self.origin.stream):
+        for origin, number in self._pulling.replicas.flows_of(self.origin.node, self.origin.stream):
             if number and origin == self.origin:
                 self._stored_backfill(number)
 
@@ -112,7 +111,7 @@ class Branch:
         for flow in (self.live, self.backfill):
             if flow is not None:
                 flow.close(forget=forget)
-                self._intake.drop(flow)
+                self._pulling.drop(flow)
 
     def flows(self) -> list[Flow]:
         return [self.live] if self.backfill is None else [self.live, self.backfill]
@@ -127,15 +126,22 @@ class Branch:
             self._compact()
             note = LiveNote(
                 flow.history.intervals, flow.history.horizon, self._next_number, sorted(self._timed.items()), self.late)
-        return self._intake.replicas.put_note(self.origin, flow.number, msgspec.msgpack.encode(note))
+        return self._pulling.replicas.put_note(self.origin, flow.number, msgspec.msgpack.encode(note))
 
     def _compact(self) -> None:
         history = self.live.history
-        if history.compact(self.live.first, self._intake.limits.history_max):
+        if history.compact(self.live.first, self._pulling.limits.history_max):
             log.warning("%s: too many changes of filters to remember; history below offset %d cannot be brought any "
                         "more ([replication] history_max)", self.origin.text, history.horizon)
 
     # -- back-fills -------------------------------------------------------------------------------------------
+
+    def counts(self, asked: Want, since: int, *, first: bool) -> None:
+        """See destination.Owner."""
+        now_ms = self._pulling.clock_ms() + self._pulling.skew_ms(self.origin.node)
+        if asked.since == BY_TIME and not first and now_ms - asked.since_ms > LATE_MS:
+            self.add_late(asked, since)
+        self._pulling.on_counts(self.origin.node)
 
     def add_late(self, asked: Want, since: int) -> None:
         """The live flow brings a filter from offset `since` on, though it was wanted earlier. Stored with its note."""
@@ -203,7 +209,7 @@ class Branch:
 
     @property
     def stored_floor(self) -> int:
-        return self._intake.replicas.floor(self.origin, 0) or 0
+        return self._pulling.replicas.floor(self.origin, 0) or 0
 
     def _is_coming(self, need: Want, wants: list[Want]) -> bool:
         """Do the wants of a back-fill reach back as far?"""
@@ -221,14 +227,16 @@ class Branch:
         if live.history.horizon:
             excludes.extend(Want(want.filter, 0, live.history.horizon) for want in due)
         self._timed_under_way = [(want.filter, want.since_ms) for want in due if want.since == BY_TIME]
-        flow = self.backfill = Flow(self._intake, self.origin, number, due, excludes)
-        self._intake.add(flow)
+        flow = self.backfill = Flow(self._pulling, self, self.origin, number, due, excludes)
+        self._pulling.add(flow)
         self.put_note(live)                     # with the number: none is ever used twice
-        self._intake.replicas.open(self.origin, number, lambda floor: flow.opened(floor, History()))
+        self._pulling.replicas.open(self.origin, number, lambda floor: flow.opened(floor, History()))
         log.info("%s: history of %d filters is asked for, up to offset %d", self.origin.text, len(due), live.floor)
 
     def done(self, flow: Flow) -> None:
         """The back-fill has all it was for."""
+        if self.backfill is not flow:
+            return
         self._met(self._timed_under_way)
         self.late = [want for want in self.late if (want.filter, want.since_ms) not in self._timed_under_way]
         self._finish(flow, flow.floor)
@@ -240,9 +248,9 @@ class Branch:
         self.backfill = None
         self._timed_under_way = []
         flow.close(forget=True)
-        self._intake.drop(flow)
+        self._pulling.drop(flow)
         self.put_note(self.live)                # one commit: the history has it, the flow is gone
-        self._intake.replicas.forget(self.origin, flow.number)
+        self._pulling.replicas.forget(self.origin, flow.number)
 
     def has(self, begin: Want, stop: int | None) -> bool:
         """Is whatever was wanted of a filter in our log: from there on without a gap, up to stop and the live flow?"""
@@ -258,16 +266,4 @@ class Branch:
     def is_fresh(self) -> bool:
         """True when the partition was never pulled, as far as we know yet."""
         live = self.live
-        return live.state in (State.OPENING, State.ASKING) and self._intake.replicas.floor(self.origin, 0) is None
-
-
-def latest(pattern: str) -> Want:
-    return Want(pattern)
-
-
-def earliest(pattern: str) -> Want:
-    return Want(pattern, EARLIEST)
-
-
-def by_time(pattern: str, since_ms: int) -> Want:
-    return Want(pattern, BY_TIME, since_ms=min(max(0, since_ms), TIME_MAX_MS))
+        return live.state in (State.OPENING, State.ASKING) and self._pulling.replicas.floor(self.origin, 0) is None

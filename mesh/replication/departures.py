@@ -20,8 +20,8 @@ from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
 
 if TYPE_CHECKING:
-    from mesh.replication.intake import Overlay
     from mesh.replication.needs import HistoryNeeds
+    from mesh.replication.overlay import Overlay
     from routing.consumers.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket

@@ -19,19 +19,19 @@ from __future__ import annotations
 import enum
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody
 from mesh.replication.filters import History
 from mesh.replication.flowfilters import FlowFilters
 from mesh.replication.messages import UNKNOWN, Batch, Close, Problem, Pull, Trouble, Want
+from mesh.replication.pulling import Pulling
 from mesh.replication.roundtrip import RoundTrip
 from routing.errors import Refusal
 from routing.event import Event, OriginPartition
 
 if TYPE_CHECKING:
-    from mesh.replication.intake import Intake
     from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
@@ -52,16 +52,32 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+class Owner(Protocol):
+    """The Branch that a flow belongs to."""
+
+    def put_note(self, flow: Flow) -> Ticket:
+        """Store its filters."""
+        ...
+
+    def counts(self, asked: Want, since: int, *, first: bool) -> None:
+        """A live flow knows from where a new filter counts, first: as it begins."""
+        ...
+
+    def done(self, flow: Flow) -> None:
+        """A back-fill has all it was for."""
+        ...
+
+
 class Flow:
     """See the module's head. Loop thread only."""
 
-    def __init__(self, intake: Intake, origin: OriginPartition, number: int, asks: list[Want] | None = None,
-                 excludes: list[Want] | None = None) -> None:
+    def __init__(self, pulling: Pulling, owner: Owner, origin: OriginPartition, number: int,
+                 asks: list[Want] | None = None, excludes: list[Want] | None = None) -> None:
         """number: 0 live, above it a back-fill, whose asks are fixed and have an end."""
         self.origin = origin
         self.number = number
         self.state = State.OPENING
-        self.filters = FlowFilters(origin, number, asks or [], excludes or [], intake.caches)
+        self.filters = FlowFilters(origin, number, asks or [], excludes or [], pulling.caches)
         self.expected = 0                       # RUNNING: next offset to take
         self.floor = 0
         self.end = 0                            # of the origin's partition, as last heard
@@ -76,8 +92,9 @@ class Flow:
         self.trouble = ""                       # last Problem or refusal, "" when it has passed
         self.reachable = True
         self.trip = RoundTrip()
-        self._intake = intake
-        self._token = intake.rng.getrandbits(63)
+        self._owner = owner
+        self._pulling = pulling
+        self._token = pulling.rng.getrandbits(63)
         self._attempt = 1
         self._told = 0                          # version of the filters that the origin is known to have
         self._sequence = 0
@@ -92,7 +109,7 @@ class Flow:
         self._ask_due_s = 0.0
         self._ack_due_s: float | None = None
         self._gap_since_s: float | None = None
-        self.heard_s = self._pulled_s = self._progress_s = intake.clock_s()
+        self.heard_s = self._pulled_s = self._progress_s = pulling.clock_s()
         self._pause_s = PAUSE_S
         self._resume_s = 0.0
         self._reach = 0                         # no partition of ours holds an event of the flow at or behind it
@@ -136,18 +153,18 @@ class Flow:
         else:
             self.state = State.RUNNING
             self.floor = self.expected = self._published = floor
-            self._reach = self._intake.replicas.reach(self.origin, self.number)
+            self._reach = self._pulling.replicas.reach(self.origin, self.number)
             if self.number:
                 self.filters.forget_asks()
         self.filters.rebuild(self.floor)
         if self._sync_wanted:
-            self._intake.sync_soon()
+            self._pulling.on_sync()
         self.pull(ask=True)
 
     def close(self, *, forget: bool) -> None:
         """Nothing more of it."""
         if self.state not in (State.CLOSED, State.OPENING):
-            self._intake.send(self.origin.node, Close(self._token, forget), PRIORITY_GOSSIP)
+            self._pulling.send(self.origin.node, Close(self._token, forget), PRIORITY_GOSSIP)
         self.state = State.CLOSED
         self.filters.let_go()
         self._held.clear()
@@ -198,13 +215,13 @@ class Flow:
                 return
             if ticket.refusals:
                 self.trouble = next(iter(ticket.refusals.values())).text
-                self._intake.later(PAUSE_S, self._note)
+                self._pulling.later(PAUSE_S, self._note)
                 return
             self._noting = False
             self.pull(ask=True)
             self._drain()
 
-        self._intake.put_note(self).on_done(stored)
+        self._owner.put_note(self).on_done(stored)
 
     # -- what the origin sends ----------------------------------------------------------------------------------
 
@@ -223,7 +240,7 @@ class Flow:
         if wrong:
             self._distrust(wrong)
             return
-        now_s = self.heard_s = self._intake.clock_s()
+        now_s = self.heard_s = self._pulling.clock_s()
         self.trouble = ""
         self.end, self.first, self.lag_ms = max(self.end, batch.end), max(self.first, batch.first), batch.lag_ms
         self._told = max(self._told, batch.version)
@@ -257,7 +274,7 @@ class Flow:
             else:
                 break
         if self._sync_wanted and not self._noting:
-            self._intake.sync_soon()
+            self._pulling.on_sync()
 
     def _take(self, batch: Batch) -> None:
         """One batch that is plausible by itself: is it the next, and was it looked at in the right way?"""
@@ -269,13 +286,13 @@ class Flow:
                 if batch.next > batch.start and len(self._later) < LATER_MAX:
                     self._later.setdefault(batch.start, batch)
                 if batch.attempt == self._attempt and self._gap_since_s is None:
-                    self._gap_since_s = self._intake.clock_s()
+                    self._gap_since_s = self._pulling.clock_s()
             return
         if batch.version < self.filters.taken_version:         # of before a rewind: what follows it is on its way
             return
         resolved = dict(batch.resolved)
         if self.filters.is_stale(batch, resolved):
-            self._gap_since_s = self._gap_since_s or self._intake.clock_s()
+            self._gap_since_s = self._gap_since_s or self._pulling.clock_s()
             return
         patterns = self.filters.answered(batch.version)
         if patterns:                            # they count from where nothing was looked at without them
@@ -292,14 +309,14 @@ class Flow:
             return
         self.state = State.RUNNING
         self.floor = self.expected = self._published = batch.start
-        self._intake.replicas.start(self.origin, self.number, batch.start)
+        self._pulling.replicas.start(self.origin, self.number, batch.start)
         self._resolve(self.filters.answered(batch.version), resolved, first=True)
         self._held.appendleft(batch)
 
     def _resolve(self, patterns: list[str], resolved: dict[str, int], *, first: bool = False) -> None:
         for asked in self.filters.resolve(patterns, resolved):
             if not self.number:
-                self._intake.filter_counts(self.origin, asked, resolved[asked.filter], first=first)
+                self._owner.counts(asked, resolved[asked.filter], first=first)
         self._note()
 
     def _accept(self, batch: Batch) -> None:
@@ -323,14 +340,14 @@ class Flow:
         if events or batch.done:
             self._publish(events, len(batch.body))
         if self._ack_due_s is None and batch.next > batch.start:
-            self._ack_due_s = self._intake.clock_s() + ACK_S
+            self._ack_due_s = self._pulling.clock_s() + ACK_S
 
     # -- into our log -----------------------------------------------------------------------------------------
 
     def _publish(self, events: list[Event], size: int) -> None:
         self._outstanding += 1
         self._published = next_offset = self.expected
-        self._progress_s = self._intake.clock_s()
+        self._progress_s = self._pulling.clock_s()
 
         def done(refusal: Refusal | None) -> None:
             self._outstanding -= 1
@@ -344,21 +361,21 @@ class Flow:
             self._unacked_bytes += size
             if self.number and self.floor >= self.filters.stop() and not self._noting:
                 self.state = State.DONE
-                self._intake.flow_done(self)
-            elif self._unacked_bytes * 4 >= self._intake.window_bytes():
+                self._owner.done(self)
+            elif self._unacked_bytes * 4 >= self._pulling.window_bytes():
                 self.pull(ask=False)
             elif self._ack_due_s is None:
-                self._ack_due_s = self._intake.clock_s() + ACK_S
+                self._ack_due_s = self._pulling.clock_s() + ACK_S
 
-        self._intake.replicas.publish(
-            self.origin, self.number, events, next_offset, self._intake.publishers.of(self.origin.node), done)
+        self._pulling.replicas.publish(
+            self.origin, self.number, events, next_offset, self._pulling.publishers.of(self.origin.node), done)
         if events:
-            self._intake.published()
+            self._pulling.on_published()
 
     def _distrust(self, why: str) -> None:
         """The origin said what cannot be: nothing of it is used, and after a pause it is asked again."""
         self.refused += 1
-        self._intake.count_refusal(self.origin, why)
+        self._pulling.count_refusal(self.origin, why)
         if self.state is State.RUNNING:
             self._break(why)
         else:
@@ -371,13 +388,13 @@ class Flow:
         self.state = State.BROKEN
         self._held.clear()
         self._later.clear()
-        self._resume_s = self._intake.clock_s() + self._pause_s
+        self._resume_s = self._pulling.clock_s() + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
 
     def _mend(self) -> None:
         self.state = State.RUNNING
-        self.floor = self.expected = self._published = self._intake.replicas.restart(self.origin, self.number)
-        self._reach = self._intake.replicas.reach(self.origin, self.number)
+        self.floor = self.expected = self._published = self._pulling.replicas.restart(self.origin, self.number)
+        self._reach = self._pulling.replicas.reach(self.origin, self.number)
         self.filters.rebuild(self.floor)
         if self._noting:                        # its answer found us broken
             self._note()
@@ -398,7 +415,7 @@ class Flow:
             return
         if self.state is State.ASKING and not self.filters.has_asks:
             return
-        now_s = self._pulled_s = self._intake.clock_s()
+        now_s = self._pulled_s = self._pulling.clock_s()
         self._sequence += 1
         self._ack_due_s = None
         self._unacked_bytes = 0
@@ -408,9 +425,9 @@ class Flow:
             self._ask_due_s = now_s + self.trip.timeout_s
         start, confirmed = (UNKNOWN, 0) if self.state is State.ASKING else (self.expected, self.floor)
         wants = self.filters.wants(self.floor) if self._told < self.filters.version else None
-        self._intake.send(self.origin.node, Pull(
+        self._pulling.send(self.origin.node, Pull(
             self._token, self._sequence, ask, self.number, self.origin.stream, self.origin.index, self.origin.epoch,
-            self._attempt, start, confirmed, self._intake.window_bytes(), self.filters.version,
+            self._attempt, start, confirmed, self._pulling.window_bytes(), self.filters.version,
             round((self.trip.smooth_s or 0.0) * 1000), wants, self.filters.excludes if wants is not None else [],
             list(self.filters.only) if wants is not None else [],
         ), PRIORITY_GOSSIP)
@@ -433,7 +450,7 @@ class Flow:
         elif not self._asked and not self.at_end and now_s - self.heard_s >= self.trip.timeout_s:
             self.heard_s = now_s
             self.pull(ask=True)
-        elif now_s - self._pulled_s >= self._intake.limits.keepalive_s:
+        elif now_s - self._pulled_s >= self._pulling.limits.keepalive_s:
             self.pull(ask=True)
         elif self._ack_due_s is not None and now_s >= self._ack_due_s:
             self.pull(ask=False)

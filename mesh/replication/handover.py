@@ -16,32 +16,31 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.replication.arrived import IN, Arrived
 from mesh.replication.borders import may_enter
 from mesh.replication.departures import Departures, Send
-from mesh.replication.messages import Export, ExportAsk, Step, Want
-from mesh.replication.positions import Moved, Need, later, place
+from mesh.replication.messages import Export, ExportAsk, Step
+from mesh.replication.positions import Moved, later, place
 from routing.errors import StorageError
-from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
 from routing.state import decode_stored
 
 if TYPE_CHECKING:
-    from mesh.replication.intake import Overlay
     from mesh.replication.needs import HistoryNeeds
+    from mesh.replication.overlay import Overlay
     from routing.consumers.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
-IN: Final = "handover/in/"
 LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is silent so long is not waited for
 RESTART_S: Final = 5.0          # after a start, until the links are up
 ASK_AGAIN_S: Final = 0.5
@@ -90,7 +89,8 @@ class Handover:
     """Loop thread only."""
 
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, history: HistoryNeeds) -> None:
+                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, history: HistoryNeeds,
+                 arrived: Arrived) -> None:
         self.moved_in = 0
         self._router = router
         self._overlay = overlay
@@ -102,8 +102,8 @@ class Handover:
         self._history = history
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
-        self._catching_up: dict[str, Moved] = {}                # placed; some of its events are still on their way here
-        self.departures = Departures(router, overlay, send, clock_s, clock_ms, history, self._catching_up)
+        self._arrived = arrived
+        self.departures = Departures(router, overlay, send, clock_s, clock_ms, history, arrived.by_name)
 
     def start(self) -> None:
         state = self._router.state
@@ -119,7 +119,7 @@ class Handover:
                 self._begin(consumer, since_ms)
                 self._incoming[name].after_start(source)
             elif (moved := decode_stored(key, value, Moved, "handover")) is not None:
-                self._catching_up[name] = moved
+                self._arrived.by_name[name] = moved
                 self._resume(consumer)
         self._router.registry.on_opened.append(self._opened)
 
@@ -259,7 +259,7 @@ class Handover:
             return
         del self._incoming[consumer.name]
         assert entry.moved is not None
-        self._catching_up[consumer.name] = entry.moved
+        self._arrived.by_name[consumer.name] = entry.moved
         self.moved_in += 1
         log.info("consumer %s goes on here, it came from node %s", consumer.name, entry.source)
         if consumer.name in self.departures.gone:
@@ -268,33 +268,6 @@ class Handover:
             self._send(entry.source, ExportAsk(
                 entry.request, consumer.name, consumer.identity.user, Step.DONE), PRIORITY_GOSSIP)
         self._resume(consumer)
-
-    def needs(self, origins: Collection[OriginPartition]) -> dict[OriginPartition, list[Want]]:
-        """History that placed consumers may lack here, of these partitions and of those that they name."""
-        found: dict[OriginPartition, list[Want]] = {}
-        for moved in self._catching_up.values():
-            for need in moved.needs(self._router, origins, self._history.skew_ms):
-                found.setdefault(need.origin, []).append(need.begin)
-        return found
-
-    def has_all(self, origins: Collection[OriginPartition], is_met: Callable[[Need], bool]) -> None:
-        """is_met(need): whatever is wanted of it is in our log."""
-        for name, moved in list(self._catching_up.items()):
-            consumer = self._router.registry.by_name.get(name)
-            if consumer is None or all(
-                is_met(need) for need in moved.needs(self._router, origins, self._history.skew_ms)
-                if need.begin.filter in consumer.filters
-            ):
-                del self._catching_up[name]
-                self._router.state.delete(IN + name)
-
-    def published(self) -> None:
-        """Events of other nodes were put into our log: consumers that came from elsewhere may have had them there."""
-        for name in self._catching_up:
-            consumer = self._router.registry.by_name.get(name)
-            if consumer is not None:
-                for cursor in consumer.cursors.values():
-                    cursor.repeats_below = max(cursor.repeats_below, cursor.partition.next_offset)
 
     # -- the old node -----------------------------------------------------------------------------------------
 

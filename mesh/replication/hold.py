@@ -22,7 +22,6 @@ from routing.errors import Reason, Refusal
 from routing.log.retention import expired_count
 
 if TYPE_CHECKING:
-    from mesh.replication.origin import Outlet
     from routing.log.partition import Partition
     from routing.router import Router
 
@@ -101,25 +100,24 @@ class Hold:
 
     # -- what destinations say --------------------------------------------------------------------------------
 
-    def confirmed(self, outlet: Outlet) -> None:
-        """A Pull came: the destination lives, and has everything below outlet.confirmed."""
-        destination = self.destinations.get(outlet.node)
+    def confirmed(self, node: str, place: Place, selection: Selection, confirmed: int) -> None:
+        """A Pull came: the destination lives, wants this of the flow, and has everything below an offset."""
+        destination = self.destinations.get(node)
         if destination is None:
             if len(self.destinations) >= DESTINATIONS_MAX:
                 return
-            destination = self.destinations[outlet.node] = Destination(outlet.node, self._steady_ms())
+            destination = self.destinations[node] = Destination(node, self._steady_ms())
         destination.seen_ms = self._steady_ms()
-        place = outlet.partition.origin_name, outlet.partition.index, outlet.flow
         held = destination.flows.get(place)
         if held is None:
             if len(destination.flows) >= FLOWS_MAX:
                 return
             held = destination.flows[place] = Held(-1, Selection(()), 0.0, 0)
         held.heard_s = self._clock_s()
-        if held.taken is not outlet.selection:
-            self._take_filters(destination, place, held, outlet.selection)
-        if held.confirmed != outlet.confirmed:
-            held.confirmed = outlet.confirmed
+        if held.taken is not selection:
+            self._take_filters(destination, place, held, selection)
+        if held.confirmed != confirmed:
+            held.confirmed = confirmed
             destination.dirty = True
 
     def _take_filters(self, destination: Destination, place: Place, held: Held, selection: Selection) -> None:
@@ -139,12 +137,11 @@ class Hold:
         held.filters_bytes = len(data)
         self._router.state.put(_filters_key(destination.node, place), data)
 
-    def closed(self, outlet: Outlet) -> None:
+    def closed(self, node: str, place: Place, selection: Selection) -> None:
         """The flow is not pulled now. What it wants stays in memory only if it is little."""
-        destination = self.destinations.get(outlet.node)
-        held = destination.flows.get((outlet.partition.stream, outlet.partition.index, outlet.flow)) \
-            if destination is not None else None
-        if held is not None and held.taken is outlet.selection:
+        destination = self.destinations.get(node)
+        held = destination.flows.get(place) if destination is not None else None
+        if held is not None and held.taken is selection:
             held.taken = None
             if held.filters_bytes > AWAY_BYTES_MAX:
                 held.selection = self._everything

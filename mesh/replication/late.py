@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.replication.branch import Needs, by_time, earliest
 from mesh.replication.filters import strip_prefix
 from mesh.replication.messages import EARLIEST, Want
+from mesh.replication.wants import Needs, by_time, earliest
 from mesh.topology.covering import Covering
 from routing.filter_trie import FilterTrie
 from routing.topic import filter_covers, filters_intersect
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LATE_MS: Final = 1_000          # a filter that counted sooner after the wish was not late: questions take their time
 NOTES_MAX: Final = 10_000       # per node; beyond it they are joined, which brings more than was wanted, never less
 WITHDRAWN: Final = -1           # instead of a time: nobody wants it, but it lingers
 STATE_PREFIX: Final = "wanted/"

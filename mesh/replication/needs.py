@@ -7,23 +7,26 @@ And the other way round, for a consumer that goes elsewhere: what it was still t
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mesh.replication.branch import Branch, Needs, by_time, earliest
+from mesh.replication.arrived import Arrived
+from mesh.replication.branch import Branch
 from mesh.replication.filters import strip_prefix
-from mesh.replication.late import may_hold
+from mesh.replication.late import Wishes, may_hold
 from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
 from mesh.replication.positions import NO_MORE, Missing, Need
+from mesh.replication.pulling import Pulling
 from mesh.replication.settings import From
+from mesh.replication.wants import Needs, by_time, earliest
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
 
 if TYPE_CHECKING:
-    from mesh.replication.intake import Intake, Overlay
+    from mesh.replication.overlay import Overlay
     from mesh.replication.settings import ReplicateSettings
     from routing.consumers.consumer import Consumer
     from routing.router import Router
@@ -34,9 +37,14 @@ Placed = dict[OriginPartition, list[Want]]      # history that consumers from el
 class HistoryNeeds:
     """Filters are as they are written here, with the prefix of the link; of() and Branch have the origin's own."""
 
-    def __init__(self, intake: Intake, router: Router, overlay: Overlay,
-                 replicate: Sequence[ReplicateSettings]) -> None:
-        self._intake = intake
+    def __init__(self, pulling: Pulling, branches: Mapping[OriginPartition, Branch], wishes: Wishes, arrived: Arrived,
+                 router: Router, overlay: Overlay, replicate: Sequence[ReplicateSettings]) -> None:
+        """branches: of all partitions that are pulled now."""
+        self.skew_ms = pulling.skew_ms
+        self._pulling = pulling
+        self._branches = branches
+        self._wishes = wishes
+        self._arrived = arrived
         self._router = router
         self._overlay = overlay
         self._replicate = replicate
@@ -55,11 +63,11 @@ class HistoryNeeds:
 
     def placed(self) -> Placed:
         """Of single partitions."""
-        return {} if self._intake.handover is None else self._intake.handover.needs(self._intake.branches.keys())
+        return self._arrived.needs(self._branches.keys())
 
     def of(self, branch: Branch, everywhere: Needs, placed: Placed) -> list[Want]:
         """What Branch.plan takes: of each filter the first of a kind."""
-        _, prefix = self._intake.border(branch.origin.node)
+        _, prefix = self._pulling.border(branch.origin.node)
         found: dict[tuple[str, int], Want] = {}
         for need in (*everywhere.values(), *placed.get(branch.origin, ())):
             bare = strip_prefix(need.filter, prefix)
@@ -78,10 +86,10 @@ class HistoryNeeds:
         if origin.node == self._overlay.me.name or need.stop == NO_MORE or (
                 node is not None and node.epoch != origin.epoch):
             return True                                 # our own log, or one that is no more
-        branch = self._intake.branches.get(origin)
+        branch = self._branches.get(origin)
         if branch is None:
             return need.stop is not None and need.begin.since >= need.stop
-        bare = strip_prefix(need.begin.filter, self._intake.border(origin.node)[1])
+        bare = strip_prefix(need.begin.filter, self._pulling.border(origin.node)[1])
         return bare is None or bare[:1] == "$" or not self._may_hold(origin, bare) or branch.has(
             msgspec.structs.replace(need.begin, filter=bare), need.stop)
 
@@ -92,26 +100,26 @@ class HistoryNeeds:
             return [earliest(pattern) for pattern in consumer.filters]
         if isinstance(start, dict):
             return [by_time(pattern, start["time_ms"]) for pattern in consumer.filters]
-        return [by_time(pattern, self._intake.wishes.moment_ms(pattern)) for pattern in consumer.filters]
+        return [by_time(pattern, self._wishes.moment_ms(pattern)) for pattern in consumer.filters]
 
     def wanted_since(self, begins: list[Want]) -> None:
         """For one that came from elsewhere: what we never had anything of is wanted from there on."""
         for want in begins:
             if want.since == BY_TIME:
-                self._intake.wishes.lower(want.filter, want.since_ms)
+                self._wishes.lower(want.filter, want.since_ms)
             else:
-                self._intake.wishes.lower_unseen(want.filter, 0)
-        self._intake.sync_soon()
+                self._wishes.lower_unseen(want.filter, 0)
+        self._pulling.on_sync()
 
     def missing(self, patterns: list[str]) -> Missing:
         """For one that goes elsewhere: what of these filters lies below the live flow and is not here yet."""
         everywhere, placed = self.everywhere(), self.placed()
 
         def of_origin(origin: OriginPartition) -> list[Want]:
-            _, prefix = self._intake.border(origin.node)
-            branch = self._intake.branches.get(origin)
+            _, prefix = self._pulling.border(origin.node)
+            branch = self._branches.get(origin)
             if branch is None:                          # the node is away since our start: as it is stored
-                branch = Branch(self._intake, origin)
+                branch = Branch(self._pulling, origin)
                 branch.restore()
             coming = branch.missing(self.of(branch, everywhere, placed))
             counting = Covering(branch.live.history.open())
@@ -124,7 +132,7 @@ class HistoryNeeds:
                              if filter_covers(want.filter, bare))
                 if not counting.covers(bare) and self._may_hold(origin, bare):      # the node may not know of it yet
                     found.append(Want(pattern, BY_TIME, branch.stored_floor,
-                                      max(0, self._intake.wishes.moment_ms(pattern) + self.skew_ms(origin.node))))
+                                      max(0, self._wishes.moment_ms(pattern) + self.skew_ms(origin.node))))
             return found[:WANTS_MAX]
 
         return of_origin
@@ -134,8 +142,3 @@ class HistoryNeeds:
         node = self._overlay.nodes.get(origin.node)
         return node is None or any(
             may_hold(stream.captures, bare) for stream in node.streams if stream.name == origin.stream)
-
-    def skew_ms(self, name: str) -> int:
-        """Of a node: its clock less ours, 0 when it is not in sight."""
-        node = self._overlay.nodes.get(name)
-        return round(node.skew_ms or 0) if node is not None else 0

@@ -25,7 +25,8 @@ from routing.replicas.feed import Feed
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:
-    from mesh.replication.outlets import Outlets
+    from mesh.replication.hold import Place
+    from mesh.replication.sending import Sending
     from routing.log.partition import Partition
 
 log = logging.getLogger(__name__)
@@ -54,12 +55,12 @@ class Parcel:
 class Outlet:
     """See the module's head. Loop thread only."""
 
-    def __init__(self, outlets: Outlets, node: str, partition: Partition, pull: Pull) -> None:
+    def __init__(self, sending: Sending, node: str, partition: Partition, pull: Pull) -> None:
         self.node = node
         self.partition = partition
         self.token = pull.token
         self.flow = pull.flow
-        self.heard_s = outlets.clock_s()
+        self.heard_s = sending.clock_s()
         self.sent = 0                           # next offset of the last batch that was sent
         self.confirmed = 0                      # durable there
         self.events = 0
@@ -72,7 +73,7 @@ class Outlet:
         self.exports: tuple[str, ...] = ()      # of the link that led there when the filters were taken
         self.trouble = ""
         self.is_open = True
-        self._outlets = outlets
+        self._sending = sending
         self._attempt = 0
         self._sequence = 0
         self._version = 0
@@ -91,14 +92,19 @@ class Outlet:
         self._probe_s = PROBE_LEAST_S
         self._said_s = self.heard_s
         self._scheduled = False
-        self.selection = Selection((), memory=outlets.caches)
-        self.feed = Feed(outlets.router, partition, 0, self._wants, self.wake)
+        self.selection = Selection((), memory=sending.caches)
+        self.feed = Feed(sending.router, partition, 0, self._wants, self.wake)
+
+    @property
+    def place(self) -> Place:
+        """What it is at the destination's side of hold.py."""
+        return self.partition.origin_name, self.partition.index, self.flow
 
     def close(self) -> None:
         self.is_open = False
         self.feed.close()
         self.selection.let_go()
-        self.selection = Selection((), memory=self._outlets.caches)     # no collection has to free what it wanted
+        self.selection = Selection((), memory=self._sending.caches)     # no collection has to free what it wanted
         self._waiting = self._unsent = None
         self._resolved, self._times, self._told = {}, {}, []
 
@@ -116,7 +122,7 @@ class Outlet:
         times = self._new_times(pull)
         if len(times) > TIMES_AT_ONCE:
             self._looking_up = True
-            self._outlets.look_up(self, self._look_up(times, pull))
+            self._sending.look_up(self, self._look_up(times, pull))
         else:
             self._take(pull)
 
@@ -146,19 +152,19 @@ class Outlet:
             return                                      # overtaken by a later one
         end = self.partition.end_offset
         if pull.start > end or (pull.start < 0 and pull.start != UNKNOWN) or not 0 <= pull.confirmed <= end:
-            self._outlets.send(self.node, Problem(
+            self._sending.send(self.node, Problem(
                 self.token, Trouble.BAD_PULL, f"from {pull.start}, but this log ends at {end}"), PRIORITY_DATA)
             return
         if pull.version > self._version:
             if pull.wants is None:
-                self._outlets.send(self.node, Problem(self.token, Trouble.UNKNOWN_FLOW), PRIORITY_DATA)
+                self._sending.send(self.node, Problem(self.token, Trouble.UNKNOWN_FLOW), PRIORITY_DATA)
                 return
             self._take_wants(pull, pull.wants)
         self._sequence = pull.sequence
-        self.heard_s = self._outlets.clock_s()
+        self.heard_s = self._sending.clock_s()
         self._acknowledged = pull.start
         self._probe_s = max(PROBE_LEAST_S, 2 * pull.rtt_ms / 1000)
-        self._window = min(pull.window_bytes, self._outlets.limits.window_bytes)
+        self._window = min(pull.window_bytes, self._sending.limits.window_bytes)
         self.hold = pull.hold
         self._position(pull)
         if pull.ask:
@@ -180,7 +186,7 @@ class Outlet:
         while self._under_way and self._under_way[0].next <= pull.confirmed:
             self._under_way_bytes -= self._under_way.popleft().size
         if self.hold and pull.start != UNKNOWN:
-            self._outlets.confirmed(self)
+            self._sending.hold.confirmed(self.node, self.place, self.selection, self.confirmed)
 
     def _take_wants(self, pull: Pull, wants: list[Want]) -> None:
         """A new version of the filters. Those without a since get one, and keep it until the destination says it."""
@@ -199,10 +205,10 @@ class Outlet:
                 self._told.append((want.filter, since))
             resolved.append(Want(want.filter, since, want.until))
         self._times.clear()
-        self.exports = self._outlets.exports_to(self.node)
+        self.exports = self._sending.exports_to(self.node)
         only = [patterns for patterns in (pull.only, self.exports) if patterns]
         self.selection.let_go()
-        self.selection = Selection(resolved, pull.excludes, only, self._outlets.caches)
+        self.selection = Selection(resolved, pull.excludes, only, self._sending.caches)
         if self.feed.position > self.sent:
             self.feed.position = self.sent              # what was looked at and not sent counts by the new filters
         self._unsent = None
@@ -244,15 +250,15 @@ class Outlet:
                 break
             if budget <= 0:
                 self._scheduled = True
-                self._outlets.next_turn(self)
+                self._sending.next_turn(self)
                 return
             before = self.feed.position
             try:
                 events, _ = self.feed.take(
-                    max_events=EVENTS_MAX, max_bytes=self._outlets.limits.batch_bytes, max_scanned=budget)
+                    max_events=EVENTS_MAX, max_bytes=self._sending.limits.batch_bytes, max_scanned=budget)
             except StorageError as error:
                 self.trouble = str(error)
-                self._outlets.stalled(self)
+                self._sending.stalled(self)
                 break
             budget -= max(self.feed.position - before, 1)
             events = self._filter(events, before)
@@ -291,15 +297,15 @@ class Outlet:
             wants = self.selection.wants_event
             events = [event for event in events if wants(event.topic, event.offset)]
         if any(event.properties is not None for event in events):
-            now_ms = self._outlets.clock_ms()
+            now_ms = self._sending.clock_ms()
             kept = [event for event in events if not is_expired(event, now_ms)]
             self.expired += len(events) - len(kept)
-            exports = self._outlets.exports_to(self.node)
+            exports = self._sending.exports_to(self.node)
             events = [event for event in kept if _may_go(event, exports)] if exports else kept
         return events
 
     def _parcel(self, events: list[Event]) -> Parcel:
-        body = self._outlets.encoder.encode(events) if events else b""
+        body = self._sending.encoder.encode(events) if events else b""
         position = max(self.feed.position, self.sent)
         first_ms = events[0].timestamp_ms if events else 0
         return Parcel(self._draw(position, body, first_ms), position, len(body) + FRAME_BYTES, len(events), first_ms)
@@ -307,7 +313,7 @@ class Outlet:
     def _draw(self, position: int, body: bytes, first_ms: int) -> Batch:
         end = max(self.partition.end_offset, position)
         first_ms = next((parcel.first_ms for parcel in self._under_way if parcel.first_ms), first_ms)
-        lag_ms = min(max(0, self._outlets.clock_ms() - first_ms), TIME_MAX_MS) if first_ms else 0
+        lag_ms = min(max(0, self._sending.clock_ms() - first_ms), TIME_MAX_MS) if first_ms else 0
         return Batch(
             self.token, self._attempt, self._version, self._echo, self.sent, position, self.partition.start_offset,
             end, position >= self.selection.stop(), self._lost_untold, self._told, lag_ms, body,
@@ -319,8 +325,8 @@ class Outlet:
         assert batch is not None
         if self._echo != batch.echo:
             batch = msgspec.structs.replace(batch, echo=self._echo)
-        if not self._outlets.send(self.node, batch, PRIORITY_DATA):
-            self._outlets.stalled(self)
+        if not self._sending.send(self.node, batch, PRIORITY_DATA):
+            self._sending.stalled(self)
             return False
         if parcel is self._unsent:
             self._unsent = None
@@ -334,7 +340,7 @@ class Outlet:
             self.events += parcel.events
             self.bytes += len(batch.body)
             self.sent = batch.next
-        self._said_s = self._outlets.clock_s()
+        self._said_s = self._sending.clock_s()
         return True
 
     # -- time -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 from mesh.publishers import Publishers
 from mesh.replication.handover import Handover
-from mesh.replication.intake import Intake, Overlay
+from mesh.replication.intake import Intake
 from mesh.replication.messages import (
     BadMessage,
     Batch,
@@ -28,6 +28,7 @@ from mesh.replication.messages import (
     encode,
 )
 from mesh.replication.outlets import Outlets
+from mesh.replication.overlay import Overlay
 from mesh.replication.retained import RetainedOutlet
 from mesh.replication.settings import ReplicationConfig
 from mesh.replication.view import View
@@ -43,8 +44,9 @@ class Replication:
         self.outlets = Outlets(router, overlay, self._send, clock_s, clock_ms, settings.limits)
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_ms, settings.limits)
-        self.handover = self.intake.handover = Handover(
-            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs)
+        self.handover = Handover(
+            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs,
+            self.intake.arrived)
         self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
         self._started = False
 
@@ -64,11 +66,11 @@ class Replication:
             self.counts["bad messages"] += 1
             return
         if isinstance(message, Batch):
-            self.intake.on_batch(source, message)
+            self.intake.pulling.on_batch(source, message)
         elif isinstance(message, Pull):
             self.outlets.on_pull(source, message)
         elif isinstance(message, Problem):
-            self.intake.on_problem(source, message)
+            self.intake.pulling.on_problem(source, message)
         elif isinstance(message, Close):
             self.outlets.on_close(source, message)
         elif isinstance(message, RetainedAsk):

@@ -110,7 +110,7 @@ class _Question:
 
 
 class Flows(Protocol):
-    """What of intake.py is used here. Filters and topics are in the other node's own terms."""
+    """What of peers.py is used here. Filters and topics are in the other node's own terms."""
 
     def border(self, node: str) -> tuple[tuple[str, ...], str]:
         """Imports and prefix of the link that leads there."""

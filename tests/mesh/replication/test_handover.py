@@ -113,7 +113,7 @@ def test_history_that_was_still_on_its_way_to_the_old_node_comes_to_the_new_one(
     world.run(12)
     assert lyon.replication.handover.moved_in == 1 and (batches or moment_s < 1)
     assert sorted({*seen, *got(second)}) == sorted(expected)
-    assert not lyon.replication.handover.needs(()), "and it has caught up"
+    assert not lyon.replication.intake.arrived.needs(()), "and it has caught up"
     fresh = [delivery.event.payload for delivery in second.deliveries if delivery.attempts == 1]
     assert not set(fresh) & set(seen) and len(fresh) == len(set(fresh)), "twice without a mark"
     write(world, cloud)

@@ -44,7 +44,7 @@ def leave(node, reader):
 
 
 def catching_up(node):
-    return list(node.replication.handover._catching_up)
+    return list(node.replication.intake.arrived.by_name)
 
 
 def test_a_stream_that_cannot_hold_the_filter_keeps_nobody_from_having_caught_up():

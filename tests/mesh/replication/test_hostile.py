@@ -9,11 +9,11 @@ import pytest
 
 from mesh.replication import hold
 from mesh.replication.bodies import BodyEncoder
-from mesh.replication.intake import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
 from mesh.replication.lookups import LookUps
 from mesh.replication.messages import BY_TIME, Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
 from mesh.replication.origin import TIMES_AT_ONCE
 from mesh.replication.settings import ReplicationSettings
+from mesh.replication.syncing import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
 from routing.event import Event
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check
@@ -218,7 +218,7 @@ def test_a_node_that_is_gone_before_all_of_it_was_followed_is_let_go_of():
     cloud.subscribe("#")
     world.run(2)
     cloud.router.call_soon = call_soon
-    assert 100 <= len(intake.branches) < PARTITIONS_MAX and not intake._syncing
+    assert 100 <= len(intake.branches) < PARTITIONS_MAX and not intake.syncing.is_busy
     cloud.do(lambda: intake.nodes_changed({"graz"}))            # as the overlay tells it
     world.cuts.clear()
     cloud.do(lambda: intake.nodes_changed({"graz"}))

@@ -104,7 +104,7 @@ class Life:
                 assert number == 0, "a back-fill that never ended"
                 branch = destination.replication.intake.branches.get(key)
                 if branch is None:
-                    history = Branch(destination.replication.intake, key).stored_history()
+                    history = Branch(destination.replication.intake.pulling, key).stored_history()
                 else:
                     history = branch.live.history
                 histories[key.stream, key.index] = Selection(history.intervals)
