@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.publishers import Publishers
-from mesh.replication.handover import Handover
-from mesh.replication.intake import Intake
+from mesh.replication.incoming.intake import Intake
 from mesh.replication.messages import (
     BadMessage,
     Batch,
@@ -27,7 +26,8 @@ from mesh.replication.messages import (
     decode,
     encode,
 )
-from mesh.replication.outlets import Outlets
+from mesh.replication.moving.handover import Handover
+from mesh.replication.outgoing.outlets import Outlets
 from mesh.replication.overlay import Overlay
 from mesh.replication.retained import RetainedOutlet
 from mesh.replication.settings import ReplicationConfig

@@ -5,13 +5,13 @@ from collections import Counter as Counts
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mesh.replication.hold import Forecast
 from mesh.replication.lag import Counter, Lag
+from mesh.replication.outgoing.hold import Forecast
 
 if TYPE_CHECKING:
-    from mesh.replication.destination import Flow
-    from mesh.replication.intake import Intake
-    from mesh.replication.outlets import Outlets
+    from mesh.replication.incoming.flow import Flow
+    from mesh.replication.incoming.intake import Intake
+    from mesh.replication.outgoing.outlets import Outlets
     from routing.router import Router
 
 RATE_S: Final = 5.0             # rates are of the last so many seconds

@@ -7,13 +7,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from mesh.replication import hold
 from mesh.replication.bodies import BodyEncoder
-from mesh.replication.lookups import LookUps
+from mesh.replication.incoming.syncing import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
 from mesh.replication.messages import BY_TIME, Batch, Problem, Pull, RetainedAsk, Trouble, Want, decode, encode
-from mesh.replication.origin import TIMES_AT_ONCE
+from mesh.replication.outgoing import hold
+from mesh.replication.outgoing.lookups import LookUps
+from mesh.replication.outgoing.outlet import TIMES_AT_ONCE
 from mesh.replication.settings import ReplicationSettings
-from mesh.replication.syncing import OPEN_COST, PARTITIONS_MAX, SYNC_STEP
 from routing.event import Event
 from routing.settings import StreamSettings
 from tests.mesh.replication.harness import World, check

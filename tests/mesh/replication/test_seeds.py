@@ -5,8 +5,8 @@ import errno
 
 import pytest
 
-from mesh.replication.branch import Branch
 from mesh.replication.filters import Selection
+from mesh.replication.incoming.branch import Branch
 from mesh.replication.settings import ReplicationSettings
 from routing.consumers.consumer import ConsumerSpec
 from routing.settings import StreamSettings

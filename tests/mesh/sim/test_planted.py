@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.replication import branch, filters, late
+from mesh.replication import filters
+from mesh.replication.incoming import branch, late
 from routing.replicas import feed, replicas
 from tests.mesh.sim import scenario
 from tests.mesh.sim.scenario import Scenario

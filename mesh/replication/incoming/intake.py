@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from mesh.publishers import Publishers
-from mesh.replication.arrived import Arrived
-from mesh.replication.branch import Branch
-from mesh.replication.late import Wishes
+from mesh.replication.incoming.arrived import Arrived
+from mesh.replication.incoming.branch import Branch
+from mesh.replication.incoming.late import Wishes
+from mesh.replication.incoming.needs import HistoryNeeds
+from mesh.replication.incoming.peers import Peers
+from mesh.replication.incoming.pulling import Pulling
+from mesh.replication.incoming.syncing import Syncing
 from mesh.replication.messages import Message
-from mesh.replication.needs import HistoryNeeds
-from mesh.replication.peers import Peers
-from mesh.replication.pulling import Pulling
 from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import ReplicationConfig
-from mesh.replication.syncing import Syncing
 from mesh.topology.interest import OwnInterest
 from routing.consumers.consumer import Consumer
 from routing.event import OriginPartition

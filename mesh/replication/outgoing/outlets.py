@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import exports_of
 from mesh.replication.messages import Close, Message, Problem, Pull, Trouble
-from mesh.replication.origin import Outlet
-from mesh.replication.sending import Sending
+from mesh.replication.outgoing.outlet import Outlet
+from mesh.replication.outgoing.sending import Sending
 from mesh.replication.settings import ReplicationSettings
 from routing.errors import TopicError
 from routing.fairness.shares import Share

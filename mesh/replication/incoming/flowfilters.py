@@ -3,7 +3,7 @@
     asked ──(the origin says from where it counts)──► fresh ──(the origin is told so)──► counts ──► gone
 
 Every change is a new version, which the next Pull tells. A batch says under which version it was looked at; is_stale()
-says whether it may be taken in spite of an older one. See destination.py for the rules that this keeps.
+says whether it may be taken in spite of an older one. See flow.py for the rules that this keeps.
 """
 from __future__ import annotations
 

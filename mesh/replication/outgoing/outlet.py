@@ -25,8 +25,8 @@ from routing.replicas.feed import Feed
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:
-    from mesh.replication.hold import Place
-    from mesh.replication.sending import Sending
+    from mesh.replication.outgoing.hold import Place
+    from mesh.replication.outgoing.sending import Sending
     from routing.log.partition import Partition
 
 log = logging.getLogger(__name__)

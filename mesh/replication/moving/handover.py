@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.frames import PRIORITY_GOSSIP
-from mesh.replication.arrived import IN, Arrived
 from mesh.replication.borders import may_enter
-from mesh.replication.departures import Departures, Send
+from mesh.replication.incoming.arrived import IN, Arrived
 from mesh.replication.messages import Export, ExportAsk, Step
-from mesh.replication.positions import Moved, later, place
+from mesh.replication.moving.departures import Departures, Send
+from mesh.replication.moving.positions import Moved, later, place
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
 from routing.state import decode_stored
 
 if TYPE_CHECKING:
-    from mesh.replication.needs import HistoryNeeds
+    from mesh.replication.incoming.needs import HistoryNeeds
     from mesh.replication.overlay import Overlay
     from routing.consumers.consumer import Consumer
     from routing.router import Router

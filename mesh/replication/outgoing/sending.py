@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 from mesh.replication.bodies import BodyEncoder
 from mesh.replication.borders import exports_of
 from mesh.replication.caches import CacheMemory
-from mesh.replication.hold import Hold
-from mesh.replication.lookups import LookUps
 from mesh.replication.messages import Message
+from mesh.replication.outgoing.hold import Hold
+from mesh.replication.outgoing.lookups import LookUps
 from mesh.replication.settings import ReplicationSettings
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.replication.destination import Flow, State
 from mesh.replication.filters import History, stop_of
+from mesh.replication.incoming.flow import Flow, State
+from mesh.replication.incoming.pulling import Pulling
 from mesh.replication.messages import BY_TIME, EARLIEST, Want
-from mesh.replication.pulling import Pulling
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
@@ -137,7 +137,7 @@ class Branch:
     # -- back-fills -------------------------------------------------------------------------------------------
 
     def counts(self, asked: Want, since: int, *, first: bool) -> None:
-        """See destination.Owner."""
+        """See flow.Owner."""
         now_ms = self._pulling.clock_ms() + self._pulling.skew_ms(self.origin.node)
         if asked.since == BY_TIME and not first and now_ms - asked.since_ms > LATE_MS:
             self.add_late(asked, since)

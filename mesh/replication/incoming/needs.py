@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mesh.replication.arrived import Arrived
-from mesh.replication.branch import Branch
 from mesh.replication.filters import strip_prefix
-from mesh.replication.late import Wishes, may_hold
+from mesh.replication.incoming.arrived import Arrived
+from mesh.replication.incoming.branch import Branch
+from mesh.replication.incoming.late import Wishes, may_hold
+from mesh.replication.incoming.pulling import Pulling
+from mesh.replication.incoming.wants import Needs, by_time, earliest
 from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
-from mesh.replication.positions import NO_MORE, Missing, Need
-from mesh.replication.pulling import Pulling
+from mesh.replication.moving.positions import NO_MORE, Missing, Need
 from mesh.replication.settings import From
-from mesh.replication.wants import Needs, by_time, earliest
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers

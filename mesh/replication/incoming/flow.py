@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody
 from mesh.replication.filters import History
-from mesh.replication.flowfilters import FlowFilters
+from mesh.replication.incoming.flowfilters import FlowFilters
+from mesh.replication.incoming.pulling import Pulling
+from mesh.replication.incoming.roundtrip import RoundTrip
 from mesh.replication.messages import UNKNOWN, Batch, Close, Problem, Pull, Trouble, Want
-from mesh.replication.pulling import Pulling
-from mesh.replication.roundtrip import RoundTrip
 from routing.errors import Refusal
 from routing.event import Event, OriginPartition
 

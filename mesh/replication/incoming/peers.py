@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mesh.replication.branch import Branch
 from mesh.replication.filters import Selection, strip_prefix
-from mesh.replication.late import may_hold
-from mesh.replication.pulling import Pulling
+from mesh.replication.incoming.branch import Branch
+from mesh.replication.incoming.late import may_hold
+from mesh.replication.incoming.pulling import Pulling
 from mesh.topology.covering import Covering
 from routing.event import OriginPartition
 

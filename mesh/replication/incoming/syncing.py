@@ -11,15 +11,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from mesh.replication.branch import Branch
 from mesh.replication.filters import strip_prefix
-from mesh.replication.late import Wishes, may_hold
+from mesh.replication.incoming.branch import Branch
+from mesh.replication.incoming.late import Wishes, may_hold
+from mesh.replication.incoming.needs import HistoryNeeds
+from mesh.replication.incoming.peers import Peer, Peers
+from mesh.replication.incoming.pulling import Pulling
+from mesh.replication.incoming.wants import Needs, latest
 from mesh.replication.messages import Want
-from mesh.replication.needs import HistoryNeeds
-from mesh.replication.peers import Peer, Peers
-from mesh.replication.pulling import Pulling
 from mesh.replication.retained import RetainedIntake
-from mesh.replication.wants import Needs, latest
 from mesh.topology.covering import Covering
 from mesh.topology.interest import OwnInterest
 from mesh.topology.pace import Bucket

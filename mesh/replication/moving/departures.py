@@ -13,14 +13,14 @@ import msgspec
 from mesh.link.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_leave
 from mesh.replication.messages import Export, ExportAsk, Message, Step
-from mesh.replication.positions import Moved, describe
+from mesh.replication.moving.positions import Moved, describe
 from routing.consumers.members import Mode
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
 
 if TYPE_CHECKING:
-    from mesh.replication.needs import HistoryNeeds
+    from mesh.replication.incoming.needs import HistoryNeeds
     from mesh.replication.overlay import Overlay
     from routing.consumers.consumer import Consumer
     from routing.router import Router

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.replication.filters import strip_prefix
+from mesh.replication.incoming.wants import Needs, by_time, earliest
 from mesh.replication.messages import EARLIEST, Want
-from mesh.replication.wants import Needs, by_time, earliest
 from mesh.topology.covering import Covering
 from routing.filter_trie import FilterTrie
 from routing.topic import filter_covers, filters_intersect

@@ -1,0 +1,1 @@
+"""Durable consumers that are opened at another node and go on there."""
