@@ -3,7 +3,8 @@
     links state=blocked      a screen, with a filter            sort -lag_events         order of the screen
     consumers/billing        the details of one                 can-i ana publish a/b    asks the rules
     browse plant/# from=1h   stored events                      tail plant/#             events as they come
-    open http://…/links?…    the view of a web address          context graz             another node
+    journey events:0:17      who got it, who not, and why       context graz             another node
+    open http://…/links?…    the view of a web address
 """
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 TABLES = ("nodes", "links", "streams", "topics", "consumers", "deadletters", "clients", "webhooks", "policies",
           "denials", "audit", "logins", "listeners")
-SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "can-i", "contexts", "help")
+SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "journey", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {
     "": "pulse", "overview": "pulse", "home": "pulse", "topology": "map", "m": "map", "n": "nodes", "l": "links",
     "s": "streams", "to": "topics", "c": "consumers", "co": "consumers", "dl": "deadletters", "cl": "clients",
-    "w": "webhooks", "p": "policies", "d": "denials", "a": "audit", "b": "browse", "t": "tail", "ctx": "contexts",
-    "?": "help", "q": "quit", "q!": "quit", "cani": "can-i",
+    "w": "webhooks", "p": "policies", "d": "denials", "a": "audit", "b": "browse", "t": "tail", "j": "journey",
+    "ctx": "contexts", "?": "help", "q": "quit", "q!": "quit", "cani": "can-i",
 }
 EVENT_PARAMS = ("from", "until", "match")
 
@@ -53,6 +54,8 @@ def parse(text: str, base_path: str = "") -> Command:
     if slash and key and known in TABLES:
         node = rest.strip().removeprefix("node=") if rest.strip().startswith("node=") else ""
         return Command(known, unquote(key), params={"node": node} if node else {})
+    if known == "journey" and not is_event_id(rest.strip()):
+        known = "browse"                # look for it first
     if known in ("browse", "tail"):
         return Command(known, rest=rest.strip(), params=event_params(rest))
     return Command(known, rest=rest.strip())
@@ -76,6 +79,12 @@ def event_params(text: str) -> dict[str, str]:
     return found
 
 
+def is_event_id(text: str) -> bool:
+    """stream:partition:offset"""
+    stream, partition, offset = [*text.rsplit(":", 2), "", ""][:3]
+    return bool(stream) and partition.isdecimal() and offset.isdecimal()
+
+
 def of_address(address: str, base_path: str = "") -> Command:
     """The view of an address of the web console, whole or from its path on. Raises CommandError."""
     parts = urlsplit(address)
@@ -92,7 +101,10 @@ def of_address(address: str, base_path: str = "") -> Command:
         words = [query.get(one, "") for one in ("user", "action", "topic")]
         more = [f"{one}={query[one]}" for one in ("roles", "client_id") if query.get(one)]
         return Command(name, rest=" ".join(word for word in (*words, *more) if word))
-    if name in ("browse", "tail"):
+    if name == "journey" and is_event_id(query.get("id", "")):
+        return Command(name, rest=query["id"])
+    if name in ("browse", "tail", "journey"):
+        name = "tail" if name == "tail" else "browse"
         return Command(name, params={one: query[one] for one in ("filter", *EVENT_PARAMS) if query.get(one)})
     return Command(name, rest=query.get("filter", ""),
                    params={one: query[one] for one in ("sort", "after") if query.get(one)})

@@ -83,7 +83,36 @@ def tables() -> dict[str, list[dict[str, Any]]]:
                      "action": "publish", "topic": "orders/1", "rule": "no rule allows it"}],
         "audit": [{"id": 12, "time_ms": NOW_MS - 5_000, "user": "ana", "address": "10.0.0.1", "act": "consumer.pause",
                    "target": "billing", "outcome": "done", "reason": "night"}],
+        "logins": [{"id": "0f3a", "user": "ana", "kind": "browser", "address": "10.0.0.1:50112", "roles": ["operator"],
+                    "since_ms": NOW_MS - 600_000, "idle_s": 4.0}],
         "listeners": [{"address": "127.0.0.1:1883", "protocol": "mqtt", "tls": False}],
+    }
+
+
+def journey() -> dict[str, Any]:
+    reader = {"name": "billing", "user": "ana", "protocol": "mqtt", "outcome": "acked", "why": ""}
+    return {
+        "id": "events:0:2", "event": event(2),
+        "origin": {"node": "plant-graz", "stream": "events", "partition": 0, "offset": 17},
+        "legs": [
+            {"node": "plant-graz", "site": "works-graz", "state": "answered", "age_s": 0.0, "is_origin": True,
+             "stored": {"stream": "events", "partition": 0, "offset": 17, "topic": "plant/graz/lamp"},
+             "entry": {"protocol": "mqtt", "user": "press", "client_id": "press-1", "rule": "presses"},
+             "destinations": [
+                 {"node": "cloud-eu", "outcome": "taken", "why": "", "by_link": "cloud-eu"},
+                 {"node": "plant-lyon", "outcome": "behind", "why": "by 3 records; plant-lyon cannot be reached",
+                  "by_link": None}],
+             "readers": [], "outcomes": {"no match": 2}, "live": {"matching": 1, "denied": []}, "refused": []},
+            {"node": "cloud-eu", "site": "aws-eu", "state": "answered", "age_s": 0.0, "is_origin": False,
+             "stored": {"stream": "events", "partition": 0, "offset": 2, "topic": "plant/graz/lamp"},
+             "destinations": [], "readers": [
+                 reader, {**reader, "name": "wall-display", "outcome": "denied", "why": "rule no-displays"},
+                 {**reader, "name": "archive", "outcome": "waiting", "why": "for a member with room"}],
+             "outcomes": {}, "live": {"matching": 0, "denied": []}, "refused": [
+                 {"user": "eve", "client_id": "x", "protocol": "mqtt", "filter": "plant/#", "rule": "no rule allows it",
+                  "time": "2026-11-30T04:59:00Z"}]},
+            {"node": "plant-lyon", "state": "no answer", "age_s": None},
+        ],
     }
 
 
@@ -111,6 +140,7 @@ class FakeNode:
         self.overview = overview()
         self.browse: dict[str, Any] = {"events": [event(1), event(2)], "scanned": 2, "remaining": 0, "done": True,
                                        "cursor": None}
+        self.journey = journey()
         self.status: dict[str, Any] = {"name": "cloud-eu", "site": "aws-eu", "environment": "production", "listeners": [
             {"protocol": "console", "addresses": ["10.0.0.1:8090"], "tls": True}]}
         self.answered: list[dict[str, Any]] = [{"node": "cloud-eu", "state": "answered", "age_s": 0.0}]
@@ -186,7 +216,7 @@ class FakeNode:
         if path in self.tables:
             return web.json_response(self._page(path, params))
         found = {"overview": self.overview, "status": self.status, "whoami": self.whoami,
-                 "browse": self.browse}.get(path)
+                 "browse": self.browse, "journey": self.journey}.get(path)
         if path.startswith("deadletters/"):
             found = {"consumer": "billing", "dead_letters": self.letters, "next": None, "groups": [], "redrive": None}
         if path == "history":
@@ -198,7 +228,7 @@ class FakeNode:
         """Filters and orders as the node does; whole pages only."""
         from mesh.management.tables.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
-               "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
+               "logins": "id", "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
         page = select(self.tables[name], parse_query(params, key), key)
         across = params.get("scope") == "mesh"
         rows = [{**row, "at": "cloud-eu"} for row in page.rows] if across else page.rows

@@ -25,7 +25,7 @@ async def test_the_first_screen_says_what_is_wrong_since_when_and_what_to_do(nod
         assert "▸ ⊠ broken   for 2 m 10 s: the link to plant-lyon is blocked" in at.text
         assert "events to plant-lyon wait in the log · look at the receiver" in at.text
         assert "88,140 published" in at.text and "1,284.5" in at.text
-        await at.press("j", "enter")
+        await at.press("down", "enter")
         await at.until("consumers › billing", "lag_events", "6,000")
         await at.press("escape")
         await at.until("Pulse")
@@ -216,3 +216,40 @@ async def test_hold_help_again_and_quit(node: FakeNode) -> None:
         await at.until("Consumers")
         await at.press("q")
     assert not at.app.is_running
+
+
+async def test_the_journey_of_an_event_names_who_got_it_and_who_did_not_and_why(node: FakeNode) -> None:
+    async with terminal(node, size=(120, 40), first="browse plant/#") as at:
+        await at.until("plant/graz/lamp", "j journey")
+        await at.press("down", "j")
+        await at.until("Journey › events:0:2", "at 2 of 3 nodes", "△ plant-lyon: no answer")
+        assert ("GET", "journey", {"id": "events:0:2"}) in node.seen
+        for line in ("over mqtt from press, client press-1; let in by rule presses", "○ acked", "⊠ denied",
+                     "rule no-displays", "waiting",
+                     "by 3 records; plant-lyon cannot be reached", "at subscribing to plant/#", "2 more want other"):
+            assert line in at.text, line
+        await at.press("Y")
+        assert at.app.clipboard == f"{node.url}/journey?id=events%3A0%3A2"
+        await at.press("escape")
+        await at.until("Browse")
+        await at.press("enter", "j")
+        await at.until("Journey › events:0:2")
+
+
+async def test_j_asks_for_an_event_where_there_is_none_and_looks_for_one_by_topic(node: FakeNode) -> None:
+    async with terminal(node, first="pulse") as at:
+        await at.until("● live")
+        await at.press("j")
+        await at.type("plant/# match=on")
+        await at.press("enter")
+        await at.until("Browse", "match on")
+        at.app.command("deadletters/billing")
+        await at.until("rejected")
+        await at.press("j")
+        await at.until("Journey › events:0:3")
+
+
+async def test_a_journey_that_is_not_what_it_should_be_is_said(node: FakeNode) -> None:
+    node.journey["legs"] = "none"
+    async with terminal(node, first="journey events:0:2") as at:
+        await at.until("not what this version expects")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui.show import spark
-from tui.views.consumers import Consumers
-from tui.views.links import Links
+from tui.views.mesh.links import Links
+from tui.views.readers.consumers import Consumers
 from tui.widgets.columns import GAP, Column, lay_out, natural_widths, row_pieces
 from tui.widgets.digits import digits
 from tui.widgets.drawing import Edge, Spot, draw, keys, matrix

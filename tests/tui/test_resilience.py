@@ -113,7 +113,7 @@ async def test_an_answer_of_another_version_is_one_line(node: FakeNode, answer: 
     node._page = lambda name, params: answer        # type: ignore[assignment, method-assign, return-value]
     async with terminal(node, first="consumers") as at:
         await at.until("⊠", "again in") if not _whole(answer) else await at.until("● live")
-        await at.press("j", "enter", "x", "z", "s", "escape", "escape")
+        await at.press("down", "enter", "x", "z", "s", "escape", "escape")
         assert at.app.is_running
 
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tui.commands import TABLES, Command
-from tui.views.audit import Audit
-from tui.views.browse import Browse, Tail
-from tui.views.can_i import USAGE, CanI
-from tui.views.clients import Clients
-from tui.views.consumers import Consumers
 from tui.views.contexts import ContextsView
-from tui.views.deadletters import DeadLetters, Letters
-from tui.views.denials import Denials
 from tui.views.details import Details
+from tui.views.events.browse import Browse, Tail
+from tui.views.events.journey import Journey
+from tui.views.events.streams import Streams
+from tui.views.events.topics import Topics
 from tui.views.help import Help
-from tui.views.links import Links
-from tui.views.listeners import Listeners
-from tui.views.logins import Logins
-from tui.views.map import Map
-from tui.views.nodes import Nodes
-from tui.views.policies import Policies
-from tui.views.pulse import Pulse
-from tui.views.streams import Streams
+from tui.views.mesh.links import Links
+from tui.views.mesh.listeners import Listeners
+from tui.views.mesh.map import Map
+from tui.views.mesh.nodes import Nodes
+from tui.views.mesh.pulse import Pulse
+from tui.views.readers.clients import Clients
+from tui.views.readers.consumers import Consumers
+from tui.views.readers.deadletters import DeadLetters, Letters
+from tui.views.readers.webhooks import Webhooks
+from tui.views.rules.audit import Audit
+from tui.views.rules.can_i import USAGE, CanI
+from tui.views.rules.denials import Denials
+from tui.views.rules.logins import Logins
+from tui.views.rules.policies import Policies
 from tui.views.table import TableView
-from tui.views.topics import Topics
 from tui.views.view import View
-from tui.views.webhooks import Webhooks
 
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
@@ -37,6 +38,7 @@ OTHERS: dict[str, Callable[[Command], View]] = {
     "map": lambda command: Map(),
     "browse": lambda command: Browse(command.params),
     "tail": lambda command: Tail(command.params),
+    "journey": lambda command: Journey(command.rest),
     "can-i": lambda command: CanI(command.rest),
     "help": lambda command: Help(screens()),
 }
@@ -46,7 +48,7 @@ def screens() -> dict[str, str]:
     """Name → what it shows, in the order of the help."""
     return {view.NAME: view.ABOUT for view in (Pulse, Map)} | {
         name: view.ABOUT for name, view in TABLE_VIEWS.items()} | {
-        "browse": Browse.ABOUT, "tail": Tail.ABOUT, "can-i": f"{CanI.ABOUT} {USAGE}"}
+        "browse": Browse.ABOUT, "tail": Tail.ABOUT, "journey": Journey.ABOUT, "can-i": f"{CanI.ABOUT} {USAGE}"}
 
 
 def view_for(command: Command) -> View:

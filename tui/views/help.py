@@ -12,11 +12,11 @@ KEYS = (
             ("ctrl+p", "palette"), ("q", "quit"))),
     ("Look", (("/", "filter; enter takes it, esc lets it go"), ("z", "only problems"),
               ("s S", "sort by the next column; turn"), ("w", "wide: all columns, ← → move"),
-              ("n b", "next page; back"), ("d", "describe"), ("l", "tail its topics"),
+              ("n b", "next page; back"), ("d", "describe"), ("l", "tail its topics"), ("j", "journey of the event"),
               ("p", "hold the picture still"), ("r", "ask now"))),
     ("Do", (("x", "acts: all that changes something is there"), ("c", "can-i"), ("y", "copy"),
             ("Y", "copy the address; it opens the same view in a browser"))),
-    ("Move", (("↑ ↓ k j", "by lines"), ("pgup pgdn", "by pages"), ("home end g G", "to the ends"))),
+    ("Move", (("↑ ↓", "by lines"), ("pgup pgdn", "by pages"), ("home end g G", "to the ends"))),
 )
 
 

@@ -116,6 +116,10 @@ class View(Lines, can_focus=True):
         """The filter of what the cursor is on, for `l` and `b`; "" when it has none."""
         return ""
 
+    def event_id(self) -> str:
+        """The id of the event that the cursor is on, for `j`; "" when there is none."""
+        return ""
+
     def question(self) -> str:
         """The beginning of a :can-i about what the cursor is on."""
         return "can-i "

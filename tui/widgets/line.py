@@ -18,7 +18,9 @@ SEVERITIES = {"broken": BAD, "warning": WARN, "notice": NOTE}
 STATES = {
     "up": GOOD, "current": GOOD, "ready": GOOD, "done": GOOD, "ok": GOOD, "closed": GOOD, "waiting": GOOD,
     "delivering": GOOD, "reached": GOOD, "connected": GOOD, "here": GOOD, "live": GOOD,
+    "acked": GOOD, "taken": GOOD, "passed": GOOD,
     "throttled": WARN, "behind": WARN, "draining": WARN, "half-open": WARN, "counting": WARN, "held back": WARN,
+    "in flight": WARN,
     "down": BAD, "blocked": BAD, "failed": BAD, "open": BAD, "not permitted": BAD, "denied": BAD, "unreachable": BAD,
     "broken": BAD, "not served": BAD,
     "paused": NOTE,

@@ -60,6 +60,9 @@ class Events(TableView):
     def topics(self) -> str:
         return str(self.value("topic") or "")
 
+    def event_id(self) -> str:
+        return str(self.value("id") or "")
+
     def subject(self) -> str:
         return str(self.value("payload") or self.value("topic") or "")
 

@@ -79,6 +79,9 @@ class Event(View):
         payload = self.event.get("payload_base64") or self.event.get("payload")
         return payload if isinstance(payload, str) else json.dumps(payload)
 
+    def event_id(self) -> str:
+        return str(self.event["id"])
+
     def topics(self) -> str:
         return str(self.event["topic"])
 

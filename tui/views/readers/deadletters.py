@@ -8,7 +8,7 @@ from urllib.parse import quote
 from tui import show
 from tui.acts import Act, letter_acts
 from tui.text import clean
-from tui.views.browse import Events, payload_of
+from tui.views.events.browse import Events, payload_of
 from tui.views.table import TableView
 from tui.views.view import View
 from tui.widgets.columns import Column
@@ -97,6 +97,10 @@ class Letters(TableView):
 
     def topics(self) -> str:
         return str(self.value("topic") or "")
+
+    def event_id(self) -> str:
+        """Of the event that was given up, where it lies; the dead letter is a copy of it."""
+        return str(self.value("original") or "")
 
     def enter(self) -> None:
         if self.row is not None:

@@ -1,0 +1,1 @@
+"""Screens of who reads: consumers, clients, webhooks, what was given up on."""

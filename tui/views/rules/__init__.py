@@ -1,0 +1,1 @@
+"""Screens of who may do what, and of who did."""
