@@ -117,8 +117,8 @@ class Journey(View):
             lines += _field("", f"{show.number(unmatched)} more want other topics", width, DIM)
         live = leg.get("live") or {}
         if live.get("matching"):
-            lines += _field("live", f"{show.number(live['matching'])} now subscribed to its topic; what they got is not "
-                                    "written down", width, DIM)
+            lines += _field("live", f"{show.number(live['matching'])} now subscribed to its topic; what they got is not"
+                                    " written down", width, DIM)
         for one in live.get("denied") or ():
             lines += _outcome("live", "denied", str(one.get("client_id") or one.get("user")), f"rule {one['rule']}",
                               width)
