@@ -587,7 +587,7 @@ class Consumer:
         for partition, position in positions.items():
             cursor = self.cursors.get(partition)
             if cursor is None:
-                cursor = self.cursors[partition] = Cursor(partition, position)
+                cursor = self.cursors[partition] = Cursor(partition, position, owed=self.spec.is_owed)
             cursor.restart(position)
             for since in self.interest.fresh.values():
                 since.pop(partition, None)

@@ -117,7 +117,7 @@ def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
                     consumer.ready()
                     return False
                 reads += 1
-                event = cursor.partition.event(offset)
+                event = cursor.event(offset)
             del cursor.again[offset]
             if event is None:                           # retention has taken it
                 consumer.lost_to_retention(1)

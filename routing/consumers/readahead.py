@@ -36,12 +36,12 @@ def read(consumer: ReadsAhead, cursor: Cursor, appetite: int, scanned_max: int) 
 
     appetite: deliveries that members would take now. Returns the records looked at.
     """
-    if cursor.position < cursor.partition.start_offset:         # retention was faster than the reader
-        consumer.lost_to_retention(cursor.partition.start_offset - cursor.position)
-        cursor.backlog.restart(cursor.partition.start_offset)
+    if cursor.position < cursor.start_offset and not cursor.owed:       # retention was faster than the reader
+        consumer.lost_to_retention(cursor.start_offset - cursor.position)
+        cursor.backlog.restart(cursor.start_offset)
     wanted = min(READ_EVENTS, appetite)
-    found = cursor.partition.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max,
-                                  patterns=consumer.interest.patterns)
+    found = cursor.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max,
+                        patterns=consumer.interest.patterns)
     cursor.position = found.next_offset
     cursor.behind = found.next_offset < cursor.partition.end_offset
     events = found.events

@@ -236,7 +236,8 @@ class ConsumerRegistry:
             for partition in self._router.streams.holding(
                     consumer.filters, consumer.spec.streams, changed):
                 if partition not in consumer.cursors:
-                    consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+                    consumer.cursors[partition] = Cursor(
+                        partition, partition.start_offset, owed=consumer.spec.is_owed)
                     consumer.touch()
 
     def _reading(self, streams: list[Stream]) -> Iterable[Consumer]:
@@ -399,7 +400,8 @@ class ConsumerRegistry:
         for stored in place.cursors:
             partition = streams.partition(stored.stream, stored.partition)
             if partition is not None:
-                consumer.cursors[partition] = self._stored.cursor(partition, stored, place.attached)
+                consumer.cursors[partition] = self._stored.cursor(
+                    partition, stored, place.attached, owed=state.spec.is_owed)
         for pattern, found in filters.items():
             placed = ((streams.partition(stream, index), offset) for stream, index, offset in found.since)
             since = {partition: offset for partition, offset in placed if partition in consumer.cursors
@@ -415,7 +417,8 @@ class ConsumerRegistry:
                 self._router.trie.add(pattern, consumer)
         for partition in streams.holding(consumer.filters, state.spec.streams):
             if partition not in consumer.cursors:
-                consumer.cursors[partition] = Cursor(partition, partition.start_offset)
+                consumer.cursors[partition] = Cursor(
+                        partition, partition.start_offset, owed=consumer.spec.is_owed)
         consumer.rules_changed()                        # they may have changed meanwhile
         self._count(consumer)
         return consumer

@@ -33,3 +33,8 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_s: float | None = None          # deleted when nobody was attached for so long
     push: Push | None = None                # a webhook; see routing/consumers/push.py
     queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters
+
+    @property
+    def is_owed(self) -> bool:
+        """What it has not settled outlives the retention of a stream."""
+        return self.queue is not None

@@ -144,8 +144,8 @@ class StoredConsumers:
             place = self._state.read(CURSORS + name, Place, "place of a consumer")
             yield state, place or Place(state.cursors, state.attached), filters.get(name, {})
 
-    def cursor(self, partition: Partition, stored: CursorState, attached: bool) -> Cursor:
-        """The cursor that was stored."""
+    def cursor(self, partition: Partition, stored: CursorState, attached: bool, *, owed: bool = False) -> Cursor:
+        """The cursor that was stored. owed: it is a queue's."""
         wanted = stored.position
         if stored.at_tail:
             wanted = max(wanted, self._ends.get((partition.stream, partition.index), 0))
@@ -153,12 +153,12 @@ class StoredConsumers:
         if position < wanted:
             log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
                       partition.stream, partition.index, partition.end_offset, wanted)
-        cursor = Cursor(partition, position)
+        cursor = Cursor(partition, position, owed=owed)
         cursor.tail_stored = stored.at_tail and position >= partition.end_offset
         cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
         cursor.ahead = {offset for offset in stored.ahead if position <= offset < partition.end_offset}
         for offset, attempts in stored.attempts():
-            event = partition.event(offset) if offset < position else None
+            event = cursor.event(offset) if offset < position else None
             if event is not None:
                 cursor.again[offset] = Delivery(event, attempts + 1)
         return cursor

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 class Backlog:
     """Owned by its Cursor; loop thread only."""
 
-    __slots__ = ("_floor", "_rewrites", "counted_to", "epoch", "events", "exact", "first_ms", "looked_to", "partition")
+    __slots__ = ("_floor", "_rewrites", "counted_to", "epoch", "events", "exact", "first_ms", "looked_to", "owed",
+                 "partition")
 
-    def __init__(self, partition: Partition, position: int) -> None:
+    def __init__(self, partition: Partition, position: int, *, owed: bool = False) -> None:
+        """owed: as of the cursor."""
         self.partition = partition
+        self.owed = owed
         self.epoch = 0                          # another one whenever what was counted does not count any more
         self.restart(position)
 
+    def _start_offset(self) -> int:
+        return self.partition.lowest_offset if self.owed else self.partition.start_offset
+
     def restart(self, position: int) -> None:
         """Nothing is known of what stands from position on."""
-        self._floor = self.partition.start_offset
+        self._floor = self._start_offset()
         self._rewrites = self.partition.rewrites
         self.epoch += 1
         position = max(position, self._floor)
@@ -44,7 +50,7 @@ class Backlog:
 
     def check(self, position: int) -> None:
         """Start anew when retention or compaction has taken away what was counted."""
-        if self.partition.rewrites != self._rewrites or position < self.partition.start_offset != self._floor:
+        if self.partition.rewrites != self._rewrites or position < self._start_offset() != self._floor:
             self.restart(position)
 
     @property

@@ -144,7 +144,9 @@ class Counting:
                 total = sum(len(share.interest.patterns) for share in members)
                 patterns = {pattern for share in members for pattern in share.interest.patterns} if (
                     total <= PATTERNS_MAX) else None
-            tally = partition.tally(place, until=until, max_scanned=PIECE_SCANNED, patterns=patterns)
+            owed = any(share.cursor.owed for share in members)
+            tally = partition.tally(place, until=until, max_scanned=PIECE_SCANNED, patterns=patterns,
+                                    owed=owed)
         except StorageError:
             for share in members:
                 self._put(share.cursor, share.interest)
@@ -236,7 +238,7 @@ def look(cursor: Cursor, interest: Interest) -> int:
     partition = cursor.partition
     count_all = not backlog.exact
     start = backlog.counted_to if count_all else backlog.looked_to
-    found = partition.scan(
+    found = cursor.scan(
         start, interest.wants, max_events=PIECE_SCANNED if count_all else 1, max_scanned=PIECE_SCANNED,
         patterns=interest.patterns)
     wanted = [event for event in found.events if interest.wants_event(event) and event.offset not in cursor.passed_by]

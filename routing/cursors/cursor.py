@@ -8,7 +8,7 @@ delivered), again (to be delivered once more), delayed (the same, but later) or 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from routing.cursors.backlog import Backlog
@@ -17,22 +17,24 @@ from routing.cursors.returned import Returned, bare
 from routing.event import Event
 
 if TYPE_CHECKING:
-    from routing.log.partition import Partition
+    from routing.log.partition import Partition, Scan
 
 
 class Cursor:
     """State of one consumer in one partition. Owned by its Consumer; loop thread only."""
 
     __slots__ = (
-        "again", "ahead", "backlog", "behind", "delayed", "early", "in_flight", "partition",
+        "again", "ahead", "backlog", "behind", "delayed", "early", "in_flight", "owed", "partition",
         "passed_by", "position", "repeats_below",
         "tail_stored", "waiting")
 
-    def __init__(self, partition: Partition, position: int) -> None:
+    def __init__(self, partition: Partition, position: int, *, owed: bool = False) -> None:
+        """owed: of a queue, for which the log keeps what retention takes (routing/log/kept)."""
         self.partition = partition
+        self.owed = owed
         self.position = position
         self.behind = position < partition.end_offset
-        self.backlog = Backlog(partition, position)     # what of it is wanted, while behind
+        self.backlog = Backlog(partition, position, owed=owed)          # what of it is wanted, while behind
         self.repeats_below = 0                          # below it an event may have been delivered before a crash
         self.tail_stored = False                        # the stored state says that it has looked at everything
         self.waiting: deque[Event] = deque()
@@ -43,6 +45,27 @@ class Cursor:
 
         self.early: dict[int, int] = {}                 # ready, and before its turn: offset → priority
         self.passed_by: set[int] = set()                # taken early: not again when the reader comes there
+
+    # -- what stands in the log -------------------------------------------------------------------------------
+
+    @property
+    def start_offset(self) -> int:
+        """The first offset that can be read."""
+        return self.partition.lowest_offset if self.owed else self.partition.start_offset
+
+    def event(self, offset: int) -> Event | None:
+        """The committed event at offset, None when there is none (any more)."""
+        return self.partition.event(offset, owed=True) if self.owed else self.partition.event(offset)
+
+    def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
+             patterns: Collection[str] | None = None) -> Scan:
+        """As Partition.scan()."""
+        if self.owed:
+            return self.partition.scan(
+                offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns, owed=True)
+        return self.partition.scan(offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns)
+
+    # -- where it stands --------------------------------------------------------------------------------------
 
     @property
     def next_wanted(self) -> int:
@@ -150,7 +173,7 @@ class Cursor:
         self.ahead.clear()
         self.early.clear()
         self.passed_by.clear()
-        self.position = max(position, self.partition.start_offset)
+        self.position = max(position, self.start_offset)
         self.behind = self.position < self.partition.end_offset
         self.backlog.restart(self.position)
         self.repeats_below = 0

@@ -4,6 +4,7 @@ before_write after_write before_sync after_sync     each commit, in this order
 in_roll after_roll                                  between sealing a segment and using the next
 in_compaction                                       before and after each change of names
 in_delete                                           after each file of a stream that is deleted
+in_lifting                                          before and after what is owed to queues has its names
 at_index_save                                       before and while sidecars are written
 """
 from __future__ import annotations

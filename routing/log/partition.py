@@ -26,6 +26,8 @@ from routing.log.committing.offsets import (
 )
 from routing.log.fetch import Answer, Fetched, Fetcher, OutOfRange
 from routing.log.handles import OpenSegments
+from routing.log.kept.kept import Kept
+from routing.log.kept.owed import Owed
 from routing.log.producing.door import Ask, RawDoor
 from routing.log.producing.markers import build_marker
 from routing.log.producing.producers import ProducerTable
@@ -118,9 +120,10 @@ def _ignore_settled(partition: Partition, offset: int, topics: set[str] | None) 
 
 class Partition:
     def __init__(
-        self, owner: Owner, settings: StreamSettings, index: int, segments: list[Segment], tail_budget: TailBudget
+        self, owner: Owner, settings: StreamSettings, index: int, segments: list[Segment], tail_budget: TailBudget,
+        kept: list[Segment] | None = None,
     ) -> None:
-        """segments: as recovered, in order, at least one; the last is active."""
+        """segments: as recovered, in order, at least one; the last is active. kept: those of kept/, the same."""
         self.stream = settings.name
         self.index = index
         self.origin_name = settings.name                # of its stream, as other nodes know it
@@ -161,8 +164,12 @@ class Partition:
         self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers)
         self._fetcher = Fetcher(segments, self._reader, owner)
         self._upkeep = Upkeep(self, owner)
+        self.kept = Kept(self, owner, kept or [], self.decoder)      # what queues are owed from before start_offset
+        for segment in self.kept.segments:
+            segment.on_damage = self.found_damage
         for segment in segments:
             self._adopt(segment)
+        for segment in (*self.kept.segments, *segments):
             for damage in segment.damage:
                 self.found_damage(damage)
 
@@ -172,6 +179,12 @@ class Partition:
     def start_offset(self) -> int:
         """The first offset that can be read."""
         return max(self.segments[0].base_offset, self.trimmed_to)
+
+    @property
+    def lowest_offset(self) -> int:
+        """The first offset that a queue can read: what retention has taken, and queues still owe, stands there."""
+        kept_from = self.kept.start_offset
+        return self.start_offset if kept_from is None else max(min(kept_from, self.start_offset), self.trimmed_to)
 
     @property
     def size_bytes(self) -> int:
@@ -454,19 +467,28 @@ class Partition:
     # ------------------------------------------------------------------------------------------------ read
 
     def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
-             patterns: Collection[str] | None = None) -> Scan:
+             patterns: Collection[str] | None = None, owed: bool = False) -> Scan:
         """The wanted events from offset on. Ends after max_events, after about max_scanned looked at, or at the tail.
 
         wanted is asked at most once per topic. Blocks and segments without a wanted topic are not read.
         patterns: filters of which one matches whatever is wanted; with them that is known without asking.
+        owed: for a queue, which reads what was kept for it before the start, too.
         """
-        offset = max(offset, self.start_offset)
         verdicts = Verdicts(wanted, patterns)
         events: list[Event] = []
         scanned = 0
+        if owed and offset < self.start_offset:
+            offset = max(offset, self.lowest_offset)
+            until = min(self.kept.end_offset, self.start_offset)
+            if offset < until:
+                offset, scanned = self.kept.reader.scan(offset, until, verdicts, events, max_events, max_scanned)
+                if offset < until or len(events) >= max_events or scanned >= max_scanned:
+                    return Scan(events, offset, scanned)
+        offset = max(offset, self.start_offset)
         in_files = min(self._cache.first_offset, self.end_offset)
         if offset < in_files:
-            offset, scanned = self._reader.scan(offset, in_files, verdicts, events, max_events, max_scanned)
+            offset, more = self._reader.scan(offset, in_files, verdicts, events, max_events, max_scanned - scanned)
+            scanned += more
             if offset < in_files:
                 return Scan(events, offset, scanned)
         if offset >= self.end_offset:
@@ -496,8 +518,8 @@ class Partition:
 
         While a node starts nobody would try again: it is to start with what can be read.
         """
-        self._reader.patient = patient
-        for segment in self.segments:
+        self._reader.patient = self.kept.reader.patient = patient
+        for segment in (*self.kept.segments, *self.segments):
             segment.pages.patient = patient
 
     def read(self, offset: int, max_bytes: int) -> list[bytes]:
@@ -521,13 +543,19 @@ class Partition:
             return Fetched(b"", offset)
         return self._fetcher.fetch(offset, end_offset, max_bytes, done)
 
-    def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None) -> Tally:
+    def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None,
+              owed: bool = False) -> Tally:
         """How often each topic stands in the committed events from offset on, as far as one step goes.
 
         It ends before until, at the end of a block, or after about max_scanned events that had to be looked at.
-        patterns: only topics that one of these filters matches are asked for.
+        patterns: only topics that one of these filters matches are asked for. owed: as in scan().
         """
         probes = probes_of(patterns) if patterns is not None else None
+        if owed and offset < self.start_offset:
+            offset = max(offset, self.lowest_offset)
+            end = min(self.kept.end_offset, self.start_offset, until)
+            if offset < end:
+                return self.kept.reader.tally(offset, end, max_scanned, probes)
         return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned, probes)
 
     def count(self, offset: int, wanted: Callable[[str], bool]) -> int:
@@ -554,11 +582,11 @@ class Partition:
         """The first offset with the greatest timestamp of all, and that; None when the partition is empty. KIP-734."""
         return self.find_time(max(segment.max_timestamp for segment in self.segments))
 
-    def event(self, offset: int) -> Event | None:
-        """The committed event at offset, None when there is none (any more)."""
-        if not self.start_offset <= offset < self.end_offset:
+    def event(self, offset: int, *, owed: bool = False) -> Event | None:
+        """The committed event at offset, None when there is none (any more). owed: as in scan()."""
+        if not (self.lowest_offset if owed else self.start_offset) <= offset < self.end_offset:
             return None
-        events = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1).events
+        events = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1, owed=owed).events
         return events[0] if events and events[0].offset == offset else None
 
     def fresh_decoder(self) -> Decoder:
@@ -622,6 +650,15 @@ class Partition:
         self._owner.later(work)
         return ticket
 
+    def remove_oldest(self, count: int) -> None:
+        """Remove the oldest segments and their files. For kept.py."""
+        self._upkeep.remove_oldest(count)
+
+    def lift(self, owed: Owed) -> None:
+        """This is what queues owe below kept.asked_below: what stands there may go."""
+        if not self._upkeep.is_busy and self.failed is None:
+            self.kept.lift(owed)
+
     def drop_segments(self, gone: list[Segment]) -> None:
         """Take the oldest segments off the list; their files are the caller's business."""
         assert self.segments[:len(gone)] == gone
@@ -656,6 +693,7 @@ class Partition:
 
     def let_go(self) -> None:
         """Close the files as they are."""
+        self.kept.let_go()
         for segment in self.segments:
             self._owner.open_segments.forget(segment)
 
@@ -674,5 +712,5 @@ class Partition:
                 drop_reservation(active.fs, active.directory)
             except OSError as error:
                 log.error("%s: cannot be closed cleanly: %s; it will be read at the next start", active.path(), error)
-        for segment in self.segments:
+        for segment in (*self.kept.segments, *self.segments):
             segment.close()

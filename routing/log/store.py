@@ -26,6 +26,8 @@ from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadW
 from routing.log.crash import crash_point
 from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
+from routing.log.kept.lifting import DIRECTORY as KEPT_DIRECTORY
+from routing.log.kept.restore import restore_kept
 from routing.log.partition import Commit, Partition
 from routing.log.records.decode import Decoder
 from routing.log.recovery.recovery import recover_partition
@@ -153,9 +155,10 @@ class LocalStore:
                     self._fs, path, decoder, synced_groups=settings.durability is Durability.FSYNC,
                     steady_ms=self.steady_ms(), bounds=bounds,
                 )
+                kept = restore_kept(self._fs, path, decoder, segments[0].base_offset)
             except OSError as error:
                 raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
-            partition = Partition(self, settings, index, segments, self._tail_budget)
+            partition = Partition(self, settings, index, segments, self._tail_budget, kept)
             for damage in missing:
                 partition.found_damage(damage)
             if bounds is not None:
@@ -230,11 +233,11 @@ class LocalStore:
         if not self._fs.exists(directory):
             return
         for partition in self._fs.names(directory):
-            path = directory / partition
-            for file in self._fs.names(path):
-                self._fs.remove(path / file)
-                crash_point("in_delete")
-            self._fs.remove_directory(path)
+            for path in (directory / partition / KEPT_DIRECTORY, directory / partition):
+                for file in self._fs.names(path) if self._fs.exists(path) else ():
+                    self._fs.remove(path / file)
+                    crash_point("in_delete")
+                self._fs.remove_directory(path)
         self._fs.remove_directory(directory)
         self._fs.sync_directory(directory.parent)
 

@@ -18,8 +18,6 @@ from routing.log.compaction import (
     SWAP,
     TOMBSTONE_KEEP_MS,
     Cleaned,
-    CleaningFailed,
-    Source,
     clean,
     put_in_place,
     remove_segment,
@@ -29,11 +27,13 @@ from routing.log.producing.producers import ProducerTable
 from routing.log.recovery.recovery import any_batch, read_segment
 from routing.log.retention import expired_count, should_roll
 from routing.log.segments.index import IndexBuilder
+from routing.log.segments.rewriting import CleaningFailed, Source
 from routing.log.segments.segment import Segment
 from routing.log.segments.sidecars import LOG
 
 if TYPE_CHECKING:
     from routing.errors import Refusal
+    from routing.log.kept.kept import Kept as KeptEvents
     from routing.log.records.decode import Decoder
     from routing.settings import StreamSettings
 
@@ -68,6 +68,7 @@ class Kept(Protocol):
     producers: ProducerTable
     end_offset: int
     owed_from: int | None
+    kept: KeptEvents
 
     @property
     def is_synced(self) -> bool: ...
@@ -154,8 +155,9 @@ class Upkeep:
         if self._unsettled is not None and steady_ms >= self._not_before_ms:
             settle, self._unsettled = self._unsettled, None
             self._owner.later(settle)
-        if not self._cleaning:
+        if not self._cleaning and not partition.kept.is_busy:
             self._retain(steady_ms)
+            partition.kept.settled(partition.owed_from)
             if partition.settings.compact and steady_ms >= self._not_before_ms:
                 self._compact(steady_ms)
         return should_roll(partition.segments[-1], partition.settings, steady_ms)
@@ -165,11 +167,28 @@ class Upkeep:
     def _retain(self, steady_ms: int) -> None:
         partition = self._partition
         count = expired_count(partition.segments, partition.settings, steady_ms, partition.trimmed_to)
-        for floor in (partition.held_from, partition.owed_from):
-            while count and floor is not None and partition.segments[count - 1].next_offset > floor:
-                count -= 1
-        if not count:
-            return
+        count = self._free_of(count, partition.held_from)
+        free = self._free_of(count, partition.owed_from)
+        if free < count:
+            partition.kept.ask(partition.segments[free:count])
+            count = free
+        if count:
+            self.remove_oldest(count)
+
+    def _free_of(self, count: int, floor: int | None) -> int:
+        """How many of the oldest segments end at or before a place."""
+        while count and floor is not None and self._partition.segments[count - 1].next_offset > floor:
+            count -= 1
+        return count
+
+    @property
+    def is_busy(self) -> bool:
+        """The list of segments must stay as it is."""
+        return self._cleaning
+
+    def remove_oldest(self, count: int) -> None:
+        """Of the log: the list at once, the files as soon as it is noted that they are meant to be missing."""
+        partition = self._partition
         gone = partition.segments[:count]
         partition.drop_segments(gone)
         log.info(
@@ -188,6 +207,7 @@ class Upkeep:
                     remove_segment(segment.fs, segment.directory, segment.base_offset)
                 except OSError as error:
                     log.warning("%s: cannot be deleted: %s; it comes back at the next start", segment.path(), error)
+                    return              # and those after it, too, so that there is no hole
 
         self._owner.later(delete)
 

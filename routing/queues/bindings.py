@@ -115,6 +115,11 @@ class Bindings:
                 del self._special[key]
         return gone
 
+    def takers(self, pattern: str) -> tuple[Callable[[Event], bool], ...] | None:
+        """What the bindings of a filter that were committed say of an event, for another thread, too. None: yes."""
+        bindings = self._by_pattern.get(pattern)
+        return tuple(binding.takes for binding in bindings) if bindings is not None else None
+
     def has(self, pattern: str) -> bool:
         """Is there any binding of this filter, one that has ended included?"""
         return pattern in self._by_pattern

@@ -59,13 +59,12 @@ def _ready(consumer: Consumer, cursor: Cursor, offset: int, limit: int, scanned_
     """What is ready in one partition from an offset on; where to go on, None: at its end; and what it cost."""
     if limit <= 0 or scanned_max <= 0:
         return [], offset, 0
-    partition = cursor.partition
     held = {place: delivery for table in (cursor.again, cursor.delayed) for place, delivery in table.items()}
     events: list[Event] = []
     for place in sorted(place for place in held if place >= offset)[:limit + 1]:
         if len(events) == limit:
             return events, place, len(events)
-        event = partition.event(place) if held[place].is_bare else held[place].event
+        event = cursor.event(place) if held[place].is_bare else held[place].event
         if event is not None:
             events.append(event)
     cost = len(events)
@@ -80,8 +79,8 @@ def _ready(consumer: Consumer, cursor: Cursor, offset: int, limit: int, scanned_
     if len(events) == limit or cost >= scanned_max:
         return events, start, cost
     interest = consumer.interest
-    found = partition.scan(start, interest.wants, max_events=limit - len(events), max_scanned=scanned_max - cost,
-                           patterns=interest.patterns)
+    found = cursor.scan(start, interest.wants, max_events=limit - len(events), max_scanned=scanned_max - cost,
+                        patterns=interest.patterns)
     events += [event for event in found.events if interest.wants_event(event) and event.offset not in cursor.ahead]
-    done = found.next_offset >= partition.end_offset
+    done = found.next_offset >= cursor.partition.end_offset
     return events, None if done else found.next_offset, cost + found.scanned

@@ -1,22 +1,27 @@
-"""Debts: what durable queues still owe to readers from segments whose time is over. Retention leaves it.
+"""Debts: what queues still owe to readers from segments whose time is over. Retention leaves it.
 
-For each partition that has sealed segments the lowest place that a durable queue has not settled is worked out, some
-queues at a time, and told to the partition (owed_from). A partition whose events go straight to queues keeps nothing
-else: its retention is settled by its queues, so that the disk comes back after acks.
+For each partition that has sealed segments, or keeps events of old ones, the lowest place that a queue has not settled
+is worked out, some queues at a time, and told to the partition (owed_from). Where retention would take more than that,
+it asks (kept.asked_below) and is told exactly what is owed there: that is lifted out of the old segments, and they go
+(routing/log/kept). A partition whose events go straight to queues keeps nothing else: its retention is settled by its
+queues, so that the disk comes back after acks.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from routing.log.kept.owed import Owed, Want
+
 if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
     from routing.cursors.cursor import Cursor
     from routing.log.partition import Partition
     from routing.queues.queue import Queue
 
 EVERY_S = 1.0               # between two passes
 STEP_QUEUES = 1_000         # looked at in one tick: some 2 ms
+STEP_PLACES = 20_000        # unacked events of those that are asked about, in one tick: some 2 ms
 
 
 def owed_from(cursor: Cursor) -> int | None:
@@ -34,24 +39,36 @@ def owed_from(cursor: Cursor) -> int | None:
     return min(found, default=None)
 
 
+def tell(owed: Owed, consumer: Consumer, cursor: Cursor, queue: Queue) -> int:
+    """Add what a queue owes of a partition. Returns about how many places that were."""
+    for table in (cursor.in_flight, cursor.again, cursor.delayed, cursor.early):
+        owed.add_offsets(table)
+    owed.add_offsets([event.offset for event in cursor.waiting])
+    cost = cursor.held()
+    if cursor.behind and cursor.position < owed.below:
+        done = frozenset(cursor.ahead | cursor.passed_by)
+        cost += len(done)
+        for pattern in consumer.interest.patterns:
+            owed.add_want(pattern, Want(cursor.position, done, queue.bindings.takers(pattern)))
+            cost += 1
+    return cost
+
+
 class Debts:
     """Of all queues."""
 
-    def __init__(self, partitions: Callable[[], Iterable[Partition]], queues: Callable[[], Iterable[Queue]],
-                 straight: str) -> None:
-        """straight: the stream of events that go straight to queues, those that are not durable too."""
-        self._straight = straight
+    def __init__(self, partitions: Callable[[], Iterable[Partition]], queues: Callable[[], Iterable[Queue]]) -> None:
         self._partitions = partitions
         self._queues = queues
         self._floors: dict[Partition, int] = {}         # of the pass that is under way
+        self._owed: dict[Partition, Owed] = {}          # what is asked about, of the pass that is under way
         self._left: Iterator[Queue] | None = None
         self._next_s = 0.0
 
     def started(self) -> None:
-        """Nothing goes before the first pass is over."""
-        if any(True for _ in self._queues()):
-            for partition in self._partitions():
-                partition.owed_from = partition.start_offset
+        """There are queues now: nothing goes before the next pass is over."""
+        for partition in self._partitions():
+            partition.owed_from = partition.lowest_offset
 
     def tick(self, now_s: float) -> None:
         if self._left is None:
@@ -59,27 +76,42 @@ class Debts:
                 return
             self._next_s = now_s + EVERY_S
             self._floors = {partition: partition.end_offset for partition in self._partitions()
-                            if partition.segment_count > 1}
+                            if partition.segment_count > 1 or partition.kept.segments}
+            self._owed = {partition: Owed(below) for partition in self._floors
+                          if (below := partition.kept.asked_below) is not None}
             queues = any(True for _ in self._queues())
             for partition in self._partitions():
                 if partition not in self._floors:       # nothing could go now, nor before the next pass
-                    partition.owed_from = partition.start_offset if queues else None
+                    partition.owed_from = partition.lowest_offset if queues else None
             if not self._floors:
                 return
             self._left = iter(list(self._queues()))
-        step = list(islice(self._left, STEP_QUEUES))
-        for queue in step:
-            self._look_at(queue)
-        if len(step) < STEP_QUEUES:
-            self._left = None
-            for partition, floor in self._floors.items():
-                partition.owed_from = floor
+        places = 0
+        for number, queue in enumerate(self._left):
+            places += self._look_at(queue)
+            if number >= STEP_QUEUES or places >= STEP_PLACES:
+                return
+        self._left = None
+        for partition, floor in self._floors.items():
+            partition.owed_from = floor
+        for partition, owed in self._owed.items():
+            partition.lift(owed)
+        self._owed = {}
 
-    def _look_at(self, queue: Queue) -> None:
-        durable = queue.consumer.spec.durable
+    def _look_at(self, queue: Queue) -> int:
+        if queue.is_deleted:
+            return 0
+        places = 0
         for partition, cursor in queue.consumer.cursors.items():
             floor = self._floors.get(partition)
-            if floor is not None and (durable or partition.stream == self._straight):
-                owed = owed_from(cursor)
-                if owed is not None and owed < floor:
-                    self._floors[partition] = max(owed, partition.start_offset)     # what was trimmed is gone
+            if floor is None:
+                continue
+            owed = owed_from(cursor)
+            if owed is None:
+                continue
+            if owed < floor:
+                self._floors[partition] = max(owed, partition.lowest_offset)    # what was trimmed is gone
+            asked = self._owed.get(partition)
+            if asked is not None and owed < asked.below:
+                places += tell(asked, queue.consumer, cursor, queue)
+        return places

@@ -179,7 +179,7 @@ class LettingGo:
         if returned is not None:
             if not returned.is_bare:
                 return returned
-            event = cursor.partition.event(returned.event.offset)
+            event = cursor.event(returned.event.offset)
             return Delivery(event, returned.attempts) if event is not None else returned
         if not cursor.waiting and cursor.behind:
             read(self._consumer, cursor, READ_AHEAD, READ_SCANNED)

@@ -74,8 +74,8 @@ class Priorities:
                 return
             interest = self._consumer.interest
             offset = max(offset, cursor.next_wanted)
-            found = partition.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
-                                   patterns=interest.patterns)
+            found = cursor.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
+                                patterns=interest.patterns)
             gone: set[int] = set()
             for event in found.events:
                 priority = self._priority(event)
@@ -109,7 +109,7 @@ class Priorities:
     def next(self) -> tuple[Cursor, Delivery] | None:
         """Take out the first one."""
         for cursor, offset in self._entries():
-            event = cursor.partition.event(offset)
+            event = cursor.event(offset)
             if event is not None:
                 return cursor, Delivery(event)
         return None
@@ -136,13 +136,13 @@ class Priorities:
         lowest = max(entry[0] for entry in there)
         _, _, cursor, offset = min((entry for entry in there if entry[0] == lowest), key=lambda entry: entry[1])
         del cursor.early[offset]
-        event = cursor.partition.event(offset)
+        event = cursor.event(offset)
         return (cursor, Delivery(event)) if event is not None else self.last()
 
     def events(self, limit: int) -> list[Event]:
         """The first of them, which stay."""
         there = sorted((entry for entry in self._heap if entry[3] in entry[2].early), key=lambda entry: entry[:2])
-        found = [cursor.partition.event(offset) for _, _, cursor, offset in there[:limit]]
+        found = [cursor.event(offset) for _, _, cursor, offset in there[:limit]]
         return [event for event in found if event is not None]
 
     def clear(self) -> None:

@@ -73,7 +73,7 @@ class Queues:
         self._stored = StoredBindings(router.state)
         self._debts = Debts(
             lambda: (partition for stream in router.streams for partition in stream.partitions),
-            lambda: self.by_name.values(), STRAIGHT_STREAM)
+            lambda: self.by_name.values())
         self._ending: dict[Queue, None] = {}            # with a binding that has ended, or begun and not come up yet
 
     @property
@@ -117,6 +117,8 @@ class Queues:
             return consumer
         if not options.temporary:
             self._open_stream()
+        if not self.by_name:
+            self._debts.started()
         queue = self._adopt(consumer)
         self._follow(queue, queue.topic, from_start=False)
         consumer.checkpoint()
@@ -252,7 +254,7 @@ class Queues:
             since[partition] = 0 if from_start else partition.next_offset
             if partition not in consumer.cursors:
                 start = partition.start_offset if from_start else partition.next_offset
-                consumer.cursors[partition] = Cursor(partition, start)
+                consumer.cursors[partition] = Cursor(partition, start, owed=True)
                 consumer.touch()
         if pattern not in consumer.interest.patterns:
             consumer.interest.add(pattern)
@@ -285,7 +287,8 @@ class Queues:
                 queue.bindings.add(binding)
             queue.restored()
             self._ending[queue] = None
-        self._debts.started()
+        if self.by_name:
+            self._debts.started()
 
     def _adopt(self, consumer: Consumer) -> Queue:
         assert consumer.spec.queue is not None
@@ -300,7 +303,7 @@ class Queues:
                 STRAIGHT_STREAM, (f"{QUEUE_TOPICS}#",), segment_bytes=STRAIGHT_SEGMENT_BYTES,
                 retention_bytes=0))                     # what its queues have settled goes, see debts.py
             for partition in streams.by_name[STRAIGHT_STREAM].partitions:
-                partition.owed_from = partition.start_offset
+                partition.owed_from = partition.lowest_offset
             self._stored.mark()
             self._router.routes.changed()
 

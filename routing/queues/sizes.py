@@ -11,7 +11,7 @@ from routing.event import Event
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
-    from routing.log.partition import Partition
+    from routing.cursors.cursor import Cursor
 
 STEP_SCANNED = 512          # records of one step: some 2 ms where each has a topic of its own
 
@@ -23,7 +23,7 @@ class Sizes:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._left: list[tuple[Partition, int, int]] = []       # to be read: from here, to there
+        self._left: list[tuple[Cursor, int, int]] = []       # to be read: from here, to there
         self.bytes = 0
 
     @property
@@ -42,15 +42,15 @@ class Sizes:
         for cursor in self._consumer.cursors.values():
             self.bytes += sum(len(delivery.event.payload) for delivery in cursor.again.values())
             if cursor.position < cursor.partition.end_offset:
-                self._left.append((cursor.partition, cursor.position, cursor.partition.end_offset))
+                self._left.append((cursor, cursor.position, cursor.partition.end_offset))
 
     def step(self) -> None:
         """Read some more of what was there at the start."""
-        partition, offset, end = self._left.pop()
+        cursor, offset, end = self._left.pop()
         interest = self._consumer.interest
-        found = partition.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
-                               patterns=interest.patterns)
+        found = cursor.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
+                            patterns=interest.patterns)
         self.bytes += sum(len(event.payload) for event in found.events
                           if event.offset < end and interest.wants_event(event))
         if found.next_offset < end:
-            self._left.append((partition, found.next_offset, end))
+            self._left.append((cursor, found.next_offset, end))

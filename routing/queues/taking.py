@@ -144,7 +144,7 @@ def _first(cursor: Cursor) -> Delivery | None:
     """Take out what is to be delivered first."""
     returned: Any = cursor.again.first()
     if returned is not None:
-        event = cursor.partition.event(returned.event.offset) if returned.is_bare else returned.event
+        event = cursor.event(returned.event.offset) if returned.is_bare else returned.event
         del cursor.again[returned.event.offset]
         return Delivery(event, returned.attempts) if event is not None else _first(cursor)
     return Delivery(cursor.waiting.popleft()) if cursor.waiting else None

@@ -131,6 +131,7 @@ class NodeCollector(Collector):
                 ("start_offset", "First offset that is kept"), ("end_offset", "Behind the last durable event"),
                 ("size_bytes", "On disk"), ("segments", "Files"), ("failed", "1 once writing has failed"),
                 ("damage", "Places that cannot be read"),
+                ("kept_events", "Taken by retention, and owed to a queue"), ("kept_bytes", "On disk, of those"),
             )
         }
         for partition in self._node.store.partitions:
@@ -141,6 +142,8 @@ class NodeCollector(Collector):
             families["segments"].add_metric(place, partition.segment_count)
             families["failed"].add_metric(place, int(partition.failed is not None))
             families["damage"].add_metric(place, len(partition.damage))
+            families["kept_events"].add_metric(place, partition.kept.events)
+            families["kept_bytes"].add_metric(place, partition.kept.size_bytes)
         yield from families.values()
         yield _gauge("meshgate_commit_pending_bytes", "Waiting for the disk", router.store.pending_bytes)
 

@@ -20,6 +20,7 @@ def partition_snapshot(partition: Partition) -> Values:
     return {
         "partition": partition.index, "start_offset": partition.start_offset, "end_offset": partition.end_offset,
         "next_offset": partition.next_offset, "size_bytes": partition.size_bytes, "segments": partition.segment_count,
+        "kept_events": partition.kept.events, "kept_bytes": partition.kept.size_bytes,
         "failed": partition.failed.text if partition.failed is not None else None,
         "damage": [str(damage) for damage in partition.damage],
     }
@@ -33,6 +34,8 @@ def stream_snapshot(stream: Stream) -> Values:
         "name": stream.name, "capture": list(settings.capture), "partitions": len(partitions),
         "events": sum(part["end_offset"] - part["start_offset"] for part in partitions),
         "size_bytes": sum(part["size_bytes"] for part in partitions),
+        "kept_events": sum(part["kept_events"] for part in partitions),
+        "kept_bytes": sum(part["kept_bytes"] for part in partitions),
         "durability": settings.durability.value, "compact": settings.compact,
         "retention_ms": settings.retention_ms, "retention_bytes": settings.retention_bytes,
         "failed": failed[0] if failed else None, "detail": partitions,

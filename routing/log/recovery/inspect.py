@@ -14,6 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.errors import StorageError
 from routing.log.fs import FileSystem, RealFileSystem
+from routing.log.kept.lifting import DIRECTORY, KEPT
 from routing.log.records.batch import CODEC_MASK, BatchError
 from routing.log.records.decode import Decoder, Record, plain_batch, records
 from routing.log.recovery.findings import Finding, root_of, verify_directory, verify_root
@@ -39,6 +40,7 @@ def verify(path: Path, fs: FileSystem | None = None) -> Iterator[Finding]:
         for base, following in pairwise([*bases, None]):
             assert base is not None
             yield from _verify_segment(disk, directory, base, following)
+        yield from _verify_kept(disk, directory / DIRECTORY)
 
 
 def dump(path: Path, *, offset: int = 0, count: int | None = None, headers: bool = True) -> Iterator[str]:
@@ -145,6 +147,26 @@ def _verify_segment(fs: FileSystem, directory: Path, base: int, following: int |
             yield Finding("ok", path, end, next_offset, f"{count} records")
     finally:
         segment.close()
+
+
+def _verify_kept(fs: FileSystem, directory: Path) -> Iterator[Finding]:
+    """What queues are owed of segments that retention has taken: each file must be whole."""
+    for name in fs.names(directory) if fs.exists(directory) else ():
+        base = base_of(name, KEPT)
+        if base is None:
+            continue
+        segment = Segment(fs, directory, base, suffix=KEPT)
+        segment.size, segment.next_offset = segment.file().size(), OFFSET_MAX
+        count = end = 0
+        try:
+            for found in segment.batches(0, base):
+                count, end = count + _count_records(found), found.header.next_offset
+            for damage in segment.damage:
+                yield Finding("damage", str(segment.path()), damage.position, damage.first_offset, str(damage))
+            if not segment.damage:
+                yield Finding("ok", str(segment.path()), segment.size, end, f"{count} records kept for queues")
+        finally:
+            segment.close()
 
 
 def _count_records(found: Found) -> int:

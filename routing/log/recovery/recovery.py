@@ -23,7 +23,6 @@ from routing.event import Event
 from routing.log.catalog import Bounds
 from routing.log.committing.offsets import RESERVED, read_reservation
 from routing.log.committing.offsets import UNKNOWN as UNKNOWN_RESERVATION
-from routing.log.compaction import empty_batch
 from routing.log.fs import FileSystem
 from routing.log.producing.markers import kind_of
 from routing.log.records.batch import CONTROL_MASK, FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
@@ -33,6 +32,7 @@ from routing.log.recovery.inventory import OFFSET_MAX, take_stock
 from routing.log.segments.damage import READ_BYTES, Damage
 from routing.log.segments.index import RELATIVE_OFFSET_MAX, IndexBuilder
 from routing.log.segments.mark import UNKNOWN, Mark
+from routing.log.segments.rewriting import empty_batch
 from routing.log.segments.segment import Segment
 
 log = logging.getLogger(__name__)
