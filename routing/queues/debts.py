@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from routing.log.kept.owed import Owed, Want
+from routing.queues.owing import Owing, Want
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
@@ -39,7 +39,7 @@ def owed_from(cursor: Cursor) -> int | None:
     return min(found, default=None)
 
 
-def tell(owed: Owed, consumer: Consumer, cursor: Cursor, queue: Queue) -> int:
+def tell(owed: Owing, consumer: Consumer, cursor: Cursor, queue: Queue) -> int:
     """Add what a queue owes of a partition. Returns about how many places that were."""
     for table in (cursor.in_flight, cursor.again, cursor.delayed, cursor.early):
         owed.add_offsets(table)
@@ -61,7 +61,7 @@ class Debts:
         self._partitions = partitions
         self._queues = queues
         self._floors: dict[Partition, int] = {}         # of the pass that is under way
-        self._owed: dict[Partition, Owed] = {}          # what is asked about, of the pass that is under way
+        self._owed: dict[Partition, Owing] = {}          # what is asked about, of the pass that is under way
         self._left: Iterator[Queue] | None = None
         self._next_s = 0.0
 
@@ -77,7 +77,7 @@ class Debts:
             self._next_s = now_s + EVERY_S
             self._floors = {partition: partition.end_offset for partition in self._partitions()
                             if partition.segment_count > 1 or partition.kept.segments}
-            self._owed = {partition: Owed(below) for partition in self._floors
+            self._owed = {partition: Owing(below) for partition in self._floors
                           if (below := partition.kept.asked_below) is not None}
             queues = any(True for _ in self._queues())
             for partition in self._partitions():

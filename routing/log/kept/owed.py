@@ -1,73 +1,37 @@
-"""Owed: what queues have not settled of the older part of a partition, as the keeper thread can ask it.
+"""Owed: what queues have not settled of the older part of a partition, as the keeper thread asks it.
 
-Made on the loop by whoever knows the queues (routing/queues/debts.py), then asked on another thread, so everything in
-it stands still or may change without harm. It may say more than is owed: that costs some disk. It never says less.
+Made on the loop by whoever knows the queues (routing/queues/owing.py), then asked on another thread. It may say more
+than is owed: that costs some disk. It never says less.
 """
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from routing.event import Event
-from routing.filter_trie import FilterTrie
-
-Takes = Callable[[Event], bool]
+if TYPE_CHECKING:
+    from routing.event import Event
 
 
-class Want(msgspec.Struct, frozen=True, eq=False):
-    """What one queue still has to read by one of its filters.
-
-    position: it has read up to here. done: offsets from there on that are settled already. takes: does one of these
-    say yes, the event is its own; None: the filter is enough.
-    """
-
-    position: int
-    done: frozenset[int]
-    takes: tuple[Takes, ...] | None
-
-
-class Owed:
-    """below: offsets from there on are not asked for."""
-
-    def __init__(self, below: int) -> None:
-        self.below = below
-        self.patterns: dict[str, None] = {}
-        self._offsets: set[int] = set()
-        self._sorted: list[int] | None = None
-        self._wants = FilterTrie()
-
-    def add_offsets(self, offsets: Iterable[int]) -> None:
-        """These are owed, whatever they are."""
-        below = self.below
-        self._offsets.update([offset for offset in offsets if offset < below])
-        self._sorted = None
-
-    def add_want(self, pattern: str, want: Want) -> None:
-        self.patterns[pattern] = None
-        self._wants.add(pattern, want)
+class Owed(Protocol):
+    @property
+    def below(self) -> int:
+        """Offsets from there on are not asked for."""
+        ...
 
     @property
-    def is_empty(self) -> bool:
-        return not self._offsets and not self.patterns
+    def patterns(self) -> Collection[str]:
+        """Filters of which one matches whatever may_want()."""
+        ...
 
-    # -- asked on the keeper thread ---------------------------------------------------------------------------
+    @property
+    def is_empty(self) -> bool: ...
 
-    def may_want(self, topic: str) -> bool:
-        return bool(self.patterns) and bool(self._wants.match(topic))
+    def may_want(self, topic: str) -> bool: ...
 
     def takes(self, event: Event) -> bool:
         """Some queue still wants this event of a topic that may be wanted."""
-        offset = event.offset
-        for want in self._wants.match(event.topic):
-            if offset >= want.position and offset not in want.done and (
-                    want.takes is None or any(takes(event) for takes in want.takes)):
-                return True
-        return False
+        ...
 
     def between(self, start: int, end: int) -> list[int]:
         """The offsets in [start, end) that are owed whatever they are, in order."""
-        if self._sorted is None:
-            self._sorted = sorted(self._offsets)
-        return self._sorted[bisect_left(self._sorted, start):bisect_left(self._sorted, end)]
+        ...
