@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
-	strace:strace curl:curl kcat:kcat tmux:tmux java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium
+	strace:strace curl:curl kcat:kcat tmux:tmux javac:default-jdk-headless mvn:maven node:nodejs npm:npm chromium:chromium
 PYTEST_ARGS ?=
 # Tests mostly wait: for a node, a disk, a peer. One file stays with one worker, and so do the brokers it started; files
 # go in their order, because the slow ones (e2e, faults) come first in it.

@@ -37,6 +37,7 @@ class Broker:
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
         self.answers = Share("fetched bytes that wait for their clients", lambda: router.limits.user_share)
+        self.sessions = Share("partitions in fetch sessions", lambda: router.limits.user_share)
         self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py
         self.cluster_id = settings.cluster_id or _cluster_id(getattr(router.store, "epoch", ""))
         self._second = -1

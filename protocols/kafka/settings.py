@@ -32,6 +32,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # fetch
     fetch_bytes_max: int = 8 * 1024 * 1024          # of one answer, whatever is asked for; one batch always fits
     fetch_wait_max_s: float = 60.0                  # a longer max_wait is cut to this
+    session_partitions_max: int = 500_000           # in fetch sessions, some 200 bytes each, with a share per user
     answers_bytes_max: int = 256 * 1024 * 1024      # fetched and not yet taken by sockets, with a share per user
 
     # groups

@@ -1,4 +1,4 @@
-"""Apache Kafka's own console tools (4.0) against a node: topics, producer, consumer, groups and their reset, offsets,
+"""Apache Kafka's own console tools (4.4) against a node: topics, producer, consumer, groups and their reset, offsets,
 records deleted, log dirs.
 """
 from __future__ import annotations

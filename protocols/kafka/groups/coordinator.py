@@ -38,7 +38,7 @@ class Coordinator:
     def __init__(self, router: Router, topics: Topics, settings: KafkaSettings, timers: Timers,
                  new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self.by_id: dict[str, Group] = {}
-        self.offsets = Offsets(router)
+        self.offsets = Offsets(router, timers)
         self.mirror = Mirror(router, topics, self.offsets, timers, self._consumer_deleted)
         self._router = router
         self._topics = topics

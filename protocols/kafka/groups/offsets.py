@@ -1,14 +1,17 @@
 """Offsets: how far groups have read, durable before it is acked. By group, topic and partition."""
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from protocols.kafka.runtime.timers import Timers
 from routing.router import Router
 from routing.ticket import Ticket
 
 OFFSET_PREFIX = "kafka-offset/"
+DELETED_PER_TURN = 100
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True):
@@ -21,21 +24,32 @@ class Committed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Offsets:
-    """One per coordinator. Loop thread only."""
+    """One per coordinator. Loop thread only. A topic that is deleted takes its offsets with it: one that is made again
+    under its name begins anew, and so do its readers.                                  Source: Kafka, KIP-516
+    """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, timers: Timers) -> None:
+        self._router = router
         self._state = router.state
-        self._groups: dict[str, dict[tuple[str, int], Committed]] = {}
+        self._timers = timers
+        self._by_topic: dict[str, dict[str, dict[int, Committed]]] = {}     # topic, group, partition
+        self._topics_of: dict[str, set[str]] = {}                           # of a group; perhaps some that are gone
+        self._gone: deque[tuple[str, str, int]] = deque()                   # whose records are to be deleted
         for key, committed in router.state.decoded(OFFSET_PREFIX, Committed, "an offset of a Kafka group"):
-            group_id, topic, partition = _place(key)
-            self._groups.setdefault(group_id, {})[topic, partition] = committed
+            self._set(*_place(key), committed)
+        router.on_streams.append(self._forget_deleted)
+        timers.call_at(router.clock_s(), self._forget_deleted)              # once all streams are open
+
+    def _set(self, group_id: str, topic: str, partition: int, committed: Committed) -> None:
+        self._by_topic.setdefault(topic, {}).setdefault(group_id, {})[partition] = committed
+        self._topics_of.setdefault(group_id, set()).add(topic)
 
     def groups(self) -> list[str]:
         """Those that have committed."""
-        return list(self._groups)
+        return list(self._topics_of)
 
     def commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> Ticket:
-        self._groups.setdefault(group_id, {})[topic, partition] = committed
+        self._set(group_id, topic, partition, committed)
         return self._state.put(_key(group_id, topic, partition), msgspec.msgpack.encode(committed))
 
     def record(self, group_id: str, topic: str, partition: int, committed: Committed) -> dict[str, bytes]:
@@ -48,28 +62,49 @@ class Offsets:
         for key, value in records.items():
             if key.startswith(OFFSET_PREFIX):
                 group_id, topic, partition = _place(key)
-                self._groups.setdefault(group_id, {})[topic, partition] = msgspec.msgpack.decode(value, type=Committed)
+                self._set(group_id, topic, partition, msgspec.msgpack.decode(value, type=Committed))
                 groups.add(group_id)
+        if groups:
+            self._forget_deleted()                                          # a topic may have gone meanwhile
         return groups
 
     def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
-        return self._groups.get(group_id, {}).get((topic, partition))
+        return self._by_topic.get(topic, {}).get(group_id, {}).get(partition)
 
     def of(self, group_id: str) -> Iterator[tuple[str, int, Committed]]:
-        for (topic, partition), committed in sorted(self._groups.get(group_id, {}).items()):
-            yield topic, partition, committed
+        for topic in sorted(self.topics(group_id)):
+            for partition, committed in sorted(self._by_topic[topic][group_id].items()):
+                yield topic, partition, committed
 
     def topics(self, group_id: str) -> set[str]:
-        return {topic for topic, _ in self._groups.get(group_id, {})}
+        return {topic for topic in self._topics_of.get(group_id, ()) if self._by_topic.get(topic, {}).get(group_id)}
 
     def delete(self, group_id: str, topic: str, partition: int) -> Ticket | None:
         """None: there was none."""
-        found = self._groups.get(group_id, {}).pop((topic, partition), None)
+        found = self._by_topic.get(topic, {}).get(group_id, {}).pop(partition, None)
         return None if found is None else self._state.delete(_key(group_id, topic, partition))
 
     def delete_group(self, group_id: str) -> None:
-        for topic, partition in self._groups.pop(group_id, {}):
-            self._state.delete(_key(group_id, topic, partition))
+        for topic in self._topics_of.pop(group_id, ()):
+            for partition in self._by_topic.get(topic, {}).pop(group_id, {}):
+                self._state.delete(_key(group_id, topic, partition))
+
+    def _forget_deleted(self) -> None:
+        """Offsets of topics that are not there: gone for readers at once, from the disk some at a time."""
+        streams, before = self._router.streams.by_name, len(self._gone)
+        for topic in [topic for topic in self._by_topic if topic not in streams]:
+            for group_id, committed in self._by_topic.pop(topic).items():
+                self._gone.extend((group_id, topic, partition) for partition in committed)
+        if self._gone and not before:
+            self._delete_some()
+
+    def _delete_some(self) -> None:
+        for _ in range(min(DELETED_PER_TURN, len(self._gone))):
+            group_id, topic, partition = self._gone.popleft()
+            if self.get(group_id, topic, partition) is None:                # else the topic is there again, and read
+                self._state.delete(_key(group_id, topic, partition))
+        if self._gone:
+            self._timers.call_at(self._router.clock_s(), self._delete_some)
 
 
 def _place(key: str) -> tuple[str, str, int]:

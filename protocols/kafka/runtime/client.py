@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from protocols.kafka.log.sessions import Session
 from protocols.kafka.logins.exchange import Exchange
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
@@ -15,6 +16,7 @@ class Client(Protocol):
     software: str                       # what ApiVersions said: name and version
     mechanism: str                      # of a login that was announced (SaslHandshake); "": none
     exchange: Exchange | None           # a login of several steps that is under way
+    fetch_session: Session | None
 
     @property
     def identity(self) -> Identity:
@@ -40,6 +42,9 @@ class Client(Protocol):
 
     def hold_answer(self, size: int) -> None:
         """So many fetched bytes go to this client: they count to its user's share until the socket has taken them."""
+
+    def keep_session(self, session: Session | None) -> bool:
+        """Keep a fetch session, or what has become of it, instead of another one. False: there is no room, so none."""
 
     def end_after_answer(self) -> None:
         """Close once what is being answered has been sent."""

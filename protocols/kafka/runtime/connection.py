@@ -19,6 +19,7 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import Header, read_header, response_frame, skip_tags
 from protocols.kafka.codec.write import Out
+from protocols.kafka.log.sessions import Session
 from protocols.kafka.logins.exchange import Exchange
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
@@ -61,6 +62,9 @@ class KafkaConnection(Share):
         self.software = ""
         self.mechanism = ""
         self.exchange: Exchange | None = None
+        self.fetch_session: Session | None = None
+        self._session_held = 0                  # partitions in it, in the share of
+        self._session_user = ""
         self.client_id = ""
         self._opened_ms = broker.router.clock_ms()
         self.last_request_s = now_s
@@ -124,6 +128,19 @@ class KafkaConnection(Share):
         self._answer_bytes += size
         self._answer_user = self._identity.user
         self._broker.answers.add(self._answer_user, size)
+
+    def keep_session(self, session: Session | None) -> bool:
+        sessions, settings = self._broker.sessions, self._broker.settings
+        sessions.give(self._session_user, self._session_held)
+        self._session_held, self._session_user = 0, self._identity.user
+        if session is not None:
+            wanted = len(session.partitions)
+            if sessions.take(self._session_user, settings.session_partitions_max, wanted) is None:
+                self._session_held = wanted
+            else:
+                session = None
+        self.fetch_session = session
+        return session is not None
 
     def _give_answers(self) -> None:
         """What was fetched is with the socket, but for what its buffer may hold anyway."""
@@ -211,6 +228,7 @@ class KafkaConnection(Share):
                 slot.task.cancel()
         self._hold(0)
         self._give_answers()
+        self.keep_session(None)
         broker = self._broker
         for timer in (self._login_timer, self._expiry):
             broker.timers.cancel(timer)

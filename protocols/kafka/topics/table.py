@@ -26,6 +26,8 @@ class Topics:
         self._router = router
         self._settings = settings
         self._policy = router.policy
+        self._by_id: dict[bytes, Stream] | None = None          # made when it is asked for
+        router.on_streams.append(self._changed)
 
     def __iter__(self) -> Iterator[Stream]:
         return (stream for stream in self._router.streams if not stream.name.startswith(OWN_MARK))
@@ -41,7 +43,13 @@ class Topics:
         return stream.incarnation
 
     def by_id(self, topic_id: bytes) -> Stream | None:
-        return next((stream for stream in self if self.id_of(stream) == topic_id), None)
+        if self._by_id is None:
+            self._by_id = {self.id_of(stream): stream for stream in self}
+        return self._by_id.get(topic_id)
+
+    def _changed(self) -> None:
+        """Streams were made, changed or deleted."""
+        self._by_id = None
 
     def refuse_more(self, user: str) -> Refusal | None:
         """Whether this user may have one more: there is a ceiling, and a share of it for each."""

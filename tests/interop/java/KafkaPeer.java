@@ -130,6 +130,7 @@ public class KafkaPeer {
         Map<String, Object> found = with(options);
         found.put("auto.offset.reset", "earliest");
         found.put("metadata.max.age.ms", 500);
+        found.put("allow.auto.create.topics", false);
         if (group != null) {
             found.put("group.id", group);
             found.put("group.protocol", protocol);
@@ -420,8 +421,8 @@ public class KafkaPeer {
         String topic = topic(2);
         Collection<String> found = new ConcurrentLinkedQueue<>();
         Member member = new Member(consumer(protocol, unique("group")), topic, found);
-        produce(topic, "old", 20);
-        until(() -> found.size() == 20, "the old one is read");
+        produce(topic, "old", 40);                  // more than later: its position is behind the end then
+        until(() -> found.size() == 40, "the old one is read");
         try (Admin admin = Admin.create(with())) {
             var before = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).topicId();
             admin.deleteTopics(List.of(topic)).all().get();
@@ -431,7 +432,13 @@ public class KafkaPeer {
             check(!before.equals(after), "the id of a topic comes again");
         }
         produce(topic, "new", 20);
-        until(() -> found.containsAll(labels("new", 20)), "the new one is read");
+        until(() -> found.containsAll(labels("new", 20)), new Object() {
+            @Override
+            public String toString() {
+                return "the new one is read: " + found.size() + " so far, " + member.partitions + " " + member.wrong
+                       + " " + Arrays.asList(member.getStackTrace());
+            }
+        });
         member.leave();
     }
 

@@ -22,7 +22,7 @@ def broker(tmp_path):
 def test_the_versions_are_these():
     """A golden list: a change of it is a change for clients."""
     assert {name: (schema.listed_from, schema.first, schema.last) for name, schema in APIS.items()} == {
-        "Produce": (0, 3, 11), "Fetch": (4, 4, 12), "ListOffsets": (1, 1, 10), "Metadata": (0, 0, 13),
+        "Produce": (0, 3, 11), "Fetch": (4, 4, 17), "ListOffsets": (1, 1, 10), "Metadata": (0, 0, 13),
         "OffsetCommit": (2, 2, 9), "OffsetFetch": (1, 1, 9), "FindCoordinator": (0, 0, 6), "JoinGroup": (0, 0, 9),
         "Heartbeat": (0, 0, 4), "LeaveGroup": (0, 0, 5), "SyncGroup": (0, 0, 5), "DescribeGroups": (0, 0, 6),
         "ListGroups": (0, 0, 5), "SaslHandshake": (0, 0, 1), "ApiVersions": (0, 0, 4), "CreateTopics": (2, 2, 7),
@@ -32,7 +32,8 @@ def test_the_versions_are_these():
         "DescribeLogDirs": (1, 1, 5), "SaslAuthenticate": (0, 0, 2), "CreatePartitions": (0, 0, 3),
         "DeleteGroups": (0, 0, 2), "ElectLeaders": (0, 0, 2), "IncrementalAlterConfigs": (0, 0, 1),
         "ListPartitionReassignments": (0, 0, 0), "OffsetDelete": (0, 0, 0), "DescribeCluster": (0, 0, 2),
-        "DescribeTransactions": (0, 0, 0), "ListTransactions": (0, 0, 1), "DescribeTopicPartitions": (0, 0, 0),
+        "DescribeProducers": (0, 0, 0), "DescribeTransactions": (0, 0, 0), "ListTransactions": (0, 0, 1),
+        "DescribeTopicPartitions": (0, 0, 0),
     }
 
 
