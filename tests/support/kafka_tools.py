@@ -50,7 +50,8 @@ def dump_log(*files: Path, options: tuple[str, ...] = (), gaps: bool = False) ->
     gaps: records are missing on purpose, as after compaction, which it points out there too.
     """
     done = subprocess.run(
-        ["java", "-cp", f"{JARS}/*", "org.apache.kafka.tools.DumpLogSegments", *options, "--files", ",".join(map(str, files))],
+        ["java", "-cp", f"{JARS}/*", "org.apache.kafka.tools.DumpLogSegments", *options, "--files",
+         ",".join(map(str, files))],
         capture_output=True, text=True, timeout=120)
     output = done.stdout + "\n".join(line for line in done.stderr.splitlines() if not line.startswith("SLF4J"))
     assert done.returncode == 0, output
