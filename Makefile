@@ -71,7 +71,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
-peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp
+peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -93,6 +93,15 @@ $(PEERS)/node/.stamp: tests/interop/node/package.json tests/interop/node/package
 	@if command -v npm >/dev/null 2>&1; then \
 	  cp $^ $(@D)/ && npm ci --silent --prefix $(@D) && touch $@; \
 	else echo "no npm: the MQTT.js interop test is skipped"; fi
+
+# RabbitMQ's Java client and its PerfTest.
+$(PEERS)/rabbitmq/.stamp: tests/interop/rabbitmq_tools/pom.xml | $(PEERS)/apt.stamp
+	@mkdir -p $(@D)
+	@if command -v mvn >/dev/null 2>&1; then \
+	  rm -f $(@D)/*.jar; \
+	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven-rabbitmq.log 2>&1 \
+	    && touch $@ || { tail -20 $(PEERS)/maven-rabbitmq.log; exit 1; }; \
+	else echo "no Maven: the tests with RabbitMQ's Java client are skipped"; fi
 
 # Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
 $(PEERS)/kafka/.stamp: tests/interop/kafka_tools/pom.xml | $(PEERS)/apt.stamp

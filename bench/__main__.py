@@ -63,7 +63,7 @@ def run_row(row: Row, running: list[brokers.Broker], rounds: int,
             quick: bool) -> tuple[dict[str, Figures], dict[str, str]]:
     """Medians per broker, and what failed. Rounds alternate, so that a slow moment of the machine hits all alike."""
     has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link,
-           "http": lambda one: one.has_http}
+           "http": lambda one: one.has_http, "amqp": lambda one: one.has_amqp}
     takers = [broker for broker in running if has.get(row.needs, lambda one: one.has_log)(broker)]
     samples: dict[str, list[Figures]] = {broker.name: [] for broker in takers}
     failures: dict[str, str] = {}

@@ -39,12 +39,14 @@ class Broker:
     has_log = False
     has_http = False                    # events can be published over HTTP
     has_link = False                    # two of them can be linked, see pairs.py
+    has_amqp = False                    # AMQP 0-9-1, on amqp_port
 
     def __init__(self, root: Path) -> None:
         self.root = root / self.name
         self.port = free_port()
         self.http_port = 0
         self.console_port = 0
+        self.amqp_port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._pids: list[int] = []
 
@@ -126,11 +128,13 @@ class Meshgate(Broker):
     has_log = True
     has_http = True
     has_link = True
+    has_amqp = True
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.http_port = free_port()
         self.console_port = free_port()
+        self.amqp_port = free_port()
 
     @classmethod
     def installed(cls) -> bool:
@@ -143,7 +147,8 @@ class Meshgate(Broker):
         config.write_text(
             f'[node]\nname = "bench"\ndata = "{self.root}/data"\n\n[listeners]\n'
             f'mqtt = {{ bind = "127.0.0.1:{self.port}" }}\nhttp = {{ bind = "127.0.0.1:{self.http_port}" }}\n'
-            f'console = {{ bind = "127.0.0.1:{self.console_port}" }}\n')
+            f'console = {{ bind = "127.0.0.1:{self.console_port}" }}\n'
+            f'amqp = {{ bind = "127.0.0.1:{self.amqp_port}" }}\n')
         start = "import sys; from mesh.cli import main; sys.exit(main())"
         return [sys.executable, "-c", start, "up", "--config", str(config)]
 
@@ -191,10 +196,12 @@ class Nats(Broker):
 class RabbitMq(Broker):
     name = "rabbitmq"
     has_http = True
+    has_amqp = True
     configuration = "mqtt plugin, prefetch 65535, anonymous user guest, classic queues, schedulers without busy wait"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.amqp_port = free_port()
         self._epmd_port = free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
 
@@ -205,7 +212,7 @@ class RabbitMq(Broker):
     def command(self) -> list[str]:
         (self.root / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
         (self.root / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{free_port()}\nmqtt.listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}\nmqtt.listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "mqtt.allow_anonymous = true\nmqtt.default_user = guest\nmqtt.default_pass = guest\n"
             "mqtt.prefetch = 65535\nmqtt.tcp_listen_options.nodelay = true\nloopback_users.guest = true\n"
             "vm_memory_high_watermark.relative = 0.6\ndisk_free_limit.absolute = 100MB\n")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import (
+    rows_amqp091,
     rows_batch,
     rows_connections,
     rows_console,
@@ -35,12 +36,14 @@ class Row:
     columns: tuple[tuple[str, str], ...]
     main: str = "rate"
     higher: bool = True
-    needs: str = ""                     # "log", "mesh": the node only; "v5": MQTT 5; "link": brokers with a bridge
+    needs: str = ""                     # "log", "mesh": the node only; "v5", "link", "http", "amqp": who has it
     rounds: int = 3                     # alternating over the brokers; the median is shown
 
 
 FLOW = (("rate", "msg/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("cpu_us", "CPU µs"), ("load_us", "load µs"),
         ("lost", "lost"))
+AMQP = (("rate", "msg/s"), ("cpu_us", "CPU µs"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
+        ("slow_cpu_us", "slow CPU µs"))
 V5 = flood_row("e", qos=1, publishers=1, subscribers=1, version=5)
 
 ROWS = (
@@ -80,6 +83,12 @@ ROWS = (
         rounds=1),
     Row("ws", "WebSocket fan-out, 1 → 100 (deliveries)", rows_ws.fan_out,
         (("rate", "events/s"), ("cpu_us", "CPU µs"), ("load_us", "load µs"), ("lost", "lost")), needs="log"),
+    Row("amqp091-1-1", "AMQP 0-9-1 durable with confirms, 1 → 1 (PerfTest)",
+        rows_amqp091.row("bench-1", durable=True, pairs=1), AMQP, needs="amqp"),
+    Row("amqp091-4-4", "AMQP 0-9-1 durable with confirms, 4 → 4 (PerfTest)",
+        rows_amqp091.row("bench-4", durable=True, pairs=4), AMQP, needs="amqp"),
+    Row("amqp091-transient", "AMQP 0-9-1 transient without confirms, 1 → 1 (PerfTest)",
+        rows_amqp091.row("bench-t", durable=False, pairs=1), AMQP, needs="amqp"),
     Row("link", "across a link: QoS 1 in here, out there (NATS: stored here, sourced there)", rows_mesh.across,
         (("rate", "msg/s"), ("alone", "one alone"), ("ratio_alone", "of alone"), ("p50_ms", "p50 ms"),
          ("p99_ms", "p99 ms"), ("added_p99_ms", "added p99"), ("cpu_us", "CPU µs"), ("load_us", "load µs"),
@@ -145,6 +154,10 @@ TARGETS = (
     Target("ndjson", "rate", 100_000, unit="events/s"),
     Target("sse-slow", "kib", 64, at_most=True, unit="KiB"),
     Target("console", "cpu_percent", 5, at_most=True, unit="% of a core"),
+    Target("amqp091-1-1", "rate", 2, "rabbitmq"),
+    Target("amqp091-1-1", "p99_ms", 1, "rabbitmq", at_most=True),
+    Target("amqp091-4-4", "rate", 2, "rabbitmq"),
+    Target("amqp091-transient", "rate", 2, "rabbitmq"),
     Target("link", "ratio_alone", 0.5),
     Target("link", "rate", 4, "mosquitto"),
     Target("link", "rate", 1, "nats"),

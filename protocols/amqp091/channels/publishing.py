@@ -92,6 +92,18 @@ class Publishing:
             self._notes.append(last)
         self._events.append(event)
 
+    def add_run(self, confirms: Confirms, events: list[Event]) -> None:
+        """Some of the same kind, one behind the other."""
+        tag = confirms.skip(len(events))
+        last = self._last
+        if last is not None and last.confirms is confirms and (tag == last.tag + len(events) if tag else not last.tag):
+            last.tag = tag
+            last.count += len(events)
+        else:
+            self._last = _Note(confirms, tag, len(self._events), len(events))
+            self._notes.append(self._last)
+        self._events += events
+
     def add_special(self, confirms: Confirms, tag: int, event: Event | None, copies: tuple[str, ...],
                     returned: bytes | None = None) -> None:
         """One with copies, or to be returned. event: None when nobody can get it at all."""

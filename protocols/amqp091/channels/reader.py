@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.amqp091.channels import outgoing
+from protocols.amqp091.channels.envelopes import Envelopes
 from protocols.amqp091.channels.line import Line
 from protocols.amqp091.channels.window import Holder, Unacked, Window
-from protocols.amqp091.codec import frames
-from protocols.amqp091.codec.methods import BasicCancel, pack_short
+from protocols.amqp091.codec.methods import BasicCancel
 from routing.cursors.delivery import Delivery
 
 if TYPE_CHECKING:
     from protocols.amqp091.topology.queue import Queue
     from routing.consumers.consumer import Consumer
 
-_DELIVER = b"\x00\x3c\x00\x3c"
-
 
 class Reader(Holder):
     """Member of a consumer of the core."""
 
-    __slots__ = ("_held", "_line", "_tag_bytes", "_window", "cancelled", "credit", "no_ack", "queue", "tag")
+    __slots__ = ("_envelopes", "_held", "_line", "_window", "cancelled", "credit", "no_ack", "queue", "tag")
 
     def __init__(self, line: Line, window: Window, queue: Queue, tag: str, no_ack: bool) -> None:
         self._line = line
@@ -37,7 +34,7 @@ class Reader(Holder):
         self.credit = 0
         self.cancelled = False
         self._held = 0                              # deliveries that it has not acked
-        self._tag_bytes = pack_short(tag)
+        self._envelopes = Envelopes(line, queue, tag)
 
     def refresh(self) -> None:
         """Credit from what is unacked now; the queue is told when it has grown."""
@@ -62,23 +59,17 @@ class Reader(Holder):
         peer = line.peer
         if peer.closed or line.closing:
             return                                  # its end gives them back
-        router = peer.broker.router
-        now_ms = router.clock_ms()
-        lost = router.ledger.lost
         parts: list[bytes] = []
-        number, frame_max = line.number, peer.frame_max
-        queue = self.queue
+        envelopes, unacked, queue, keeps = self._envelopes, window.unacked, self.queue, not self.no_ack
+        tag = window.tag
         for delivery in deliveries:
-            event = delivery.event
-            exchange, key, raw = outgoing.parts(event, delivery, queue, now_ms, lost)
-            tag = window.next_tag()
-            parts.append(frames.method_frame(number, b"".join((
-                _DELIVER, self._tag_bytes, tag.to_bytes(8, "big"), b"\x01" if delivery.attempts > 1 else b"\x00",
-                exchange, key))))
-            parts.append(frames.content_frames(number, raw, event.payload, frame_max))
-            if not self.no_ack:
-                self._held += 1
-                window.unacked[tag] = Unacked(queue, delivery, self)
+            tag += 1
+            envelopes.put(parts, tag, delivery)
+            if keeps:
+                unacked[tag] = Unacked(queue, delivery, self)
+        window.tag = tag
+        if keeps:
+            self._held += len(deliveries)
         peer.broker.counters.delivered += len(deliveries)
         peer.write(b"".join(parts))
         if self.no_ack:

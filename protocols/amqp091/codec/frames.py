@@ -86,16 +86,19 @@ def method_frame(channel: int, payload: bytes) -> bytes:
     return b"%b%b\xce" % (_HEAD.pack(METHOD, channel, len(payload)), payload)
 
 
+def content_head(channel: int, properties: bytes, body_bytes: int) -> bytes:
+    """The content header frame. properties: flags and values as they stand in it."""
+    return b"%b%b\xce" % (_CONTENT_HEAD.pack(HEADER, channel, len(properties) + 12, 60, 0, body_bytes), properties)
+
+
 def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:
     """Header and body frames. properties: flags and values as they stand in a content header."""
-    head = _CONTENT_HEAD.pack(HEADER, channel, len(properties) + 12, 60, 0, len(body))
     size = len(body)
+    head = content_head(channel, properties, size)
     room = frame_max - OVERHEAD_BYTES
     if size <= room:
-        if not size:
-            return b"%b%b\xce" % (head, properties)
-        return b"%b%b\xce%b%b\xce" % (head, properties, _HEAD.pack(BODY, channel, size), body)
-    parts = [head, properties, b"\xce"]
+        return b"%b%b%b\xce" % (head, _HEAD.pack(BODY, channel, size), body) if size else head
+    parts = [head]
     for start in range(0, size, room):
         piece = body[start:start + room]
         parts += (_HEAD.pack(BODY, channel, len(piece)), piece, b"\xce")

@@ -33,6 +33,7 @@ from protocols.amqp091.codec.methods import (
     decode_method,
 )
 from protocols.amqp091.connections.heart import Due, Heart
+from protocols.amqp091.connections.intake import Intake
 from protocols.amqp091.connections.openchannels import OpenChannels
 from protocols.amqp091.connections.opening import Opening, refusal_text
 from protocols.amqp091.connections.states import EXPECTED, State
@@ -43,13 +44,11 @@ from routing.rights.policy import Identity
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 64             # frames between two questions whether the turn is over
-
 
 class AmqpConnection:
     """ConnectionHandler of protocols/wire.py."""
 
-    __slots__ = ("_admitted", "_broker", "_cutter", "_heart", "_left", "_opening", "_publishing", "channels",
+    __slots__ = ("_admitted", "_broker", "_heart", "_intake", "_left", "_opening", "_publishing", "channels",
                  "connected_ms", "peer", "state")
 
     def __init__(self, broker: Broker, stream: ByteChannel, now_s: float,
@@ -63,8 +62,8 @@ class AmqpConnection:
         self.connected_ms = 0
         self._opening = Opening(self.peer, self._decided)
         self._heart = Heart(self.peer, now_s)
+        self._intake = Intake(self.peer, self.channels, self._frame)
         self._publishing: Publishing | None = None  # once the login is accepted
-        self._cutter = frames.Cutter(self.peer.frame_max)
         self._admitted = False                      # counts among the connections of its user
 
     @property
@@ -78,7 +77,7 @@ class AmqpConnection:
             return
         self._heart.last_in_s = now_s
         self._broker.counters.bytes_in += len(data)
-        joined = self._cutter.join(data)
+        joined = self._intake.join(data)
         if joined is None:
             return
         try:
@@ -96,7 +95,7 @@ class AmqpConnection:
                 if not frames.PROTOCOL_HEADER.startswith(data):
                     self._wrong_header()
                 else:
-                    self._cutter.keep(data, 8)
+                    self._intake.keep(data, 8)
                 return
             if data[:8] != frames.PROTOCOL_HEADER:
                 self._wrong_header()
@@ -104,22 +103,7 @@ class AmqpConnection:
             position = 8
             self.state = State.START
             self._opening.start()
-        count = 0
-        cut, peer = self._cutter, self.peer
-        while not peer.closed:
-            count += 1
-            if peer.held or (count % LOOK_EVERY == 0 and peer.stream.over()):
-                if position < len(data):
-                    self._broker.counters.bytes_in -= len(data) - position
-                    peer.stream.put_back(data[position:])
-                return
-            found = cut.next(data, position)
-            if isinstance(found, int):
-                if position < len(data):
-                    cut.keep(data[position:], found)
-                return
-            position = found.end + 1
-            self._frame(found, data)
+        self._intake.read(data, position)
 
     def _wrong_header(self) -> None:
         """We tell what we speak, and close.                                          Source: AMQP 0-9-1 §4.2.2"""
@@ -153,7 +137,8 @@ class AmqpConnection:
             frame_while_closing(channel, frame, data)
             return
         try:
-            frame_in(channel, frame, data)
+            plain = frame_in(channel, frame, data)
+            self._intake.repeats.frame(channel, frame, data, plain)
         except SoftError as error:
             self._fail_channel(channel.line, error)
 
@@ -193,7 +178,7 @@ class AmqpConnection:
         elif isinstance(method, ConnectionTuneOk):
             tuned = self._opening.tune(method)
             self.channels.maximum = tuned.channel_max
-            self.peer.frame_max = self._cutter.frame_max = tuned.frame_max
+            self.peer.frame_max = tuned.frame_max
             self._heart.interval_s = tuned.heartbeat_s
             self.state = State.VHOST
         elif isinstance(method, ConnectionOpen):

@@ -9,16 +9,17 @@ from protocols.amqp091.codec import codes, frames, methods
 from protocols.amqp091.codec.codes import HardError, SoftError
 from protocols.amqp091.codec.methods import Method, basic, decode_method
 from protocols.amqp091.methods import bindings, consuming, exchanges, messages, queues, settling, transactions
+from protocols.amqp091.topology.topology import Plain
 
 
-def frame_in(channel: Channel, frame: frames.Frame, data: bytes) -> None:
-    """Not for a channel that closes. Raises SoftError and HardError."""
+def frame_in(channel: Channel, frame: frames.Frame, data: bytes) -> Plain | None:
+    """Not for a channel that closes. Returns what messages.take() does. Raises SoftError and HardError."""
     kind, _, position, end = frame
     if kind == frames.METHOD:
         if channel.assembly.waits:
             raise HardError(codes.UNEXPECTED_FRAME, "a method where content was expected")
         _method(channel, data, position, end)
-        return
+        return None
     if kind == frames.BODY:
         whole = channel.assembly.piece(data, position, end)
     elif kind == frames.HEADER:
@@ -26,8 +27,7 @@ def frame_in(channel: Channel, frame: frames.Frame, data: bytes) -> None:
     else:
         raise HardError(codes.FRAME_ERROR if kind != frames.HEARTBEAT else codes.UNEXPECTED_FRAME,
                         f"a frame of type {kind} does not belong to a channel")
-    if whole is not None:
-        messages.take(channel, *whole)
+    return messages.take(channel, *whole) if whole is not None else None
 
 
 def _method(channel: Channel, data: bytes, position: int, end: int) -> None:

@@ -25,8 +25,11 @@ PUBLISH = (60, 40)
 TOPICS_CACHED = 50_000
 
 
-def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
-    """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for."""
+def take(channel: Channel, incoming: Incoming, body: bytes) -> Plain | None:
+    """A message has come whole. Raises SoftError for what RabbitMQ closes the channel for.
+
+    Returns what it comes to where that holds for every other one with the same exchange, key and properties.
+    """
     peer, broker = channel.peer, channel.peer.broker
     topology = broker.declared.topology
     name, key = incoming.exchange, incoming.key
@@ -35,7 +38,7 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     if plain is not None and channel.transaction is None:
         channel.publishing.add(channel.confirms, tag, Event(
             plain.topic, body, 1 if tag or plain.durable else 0, peer.client_id, None, (), plain.properties))
-        return
+        return plain
     exchange = topology.exchanges.get(name)
     if exchange is None:
         raise SoftError(codes.NOT_FOUND, f"no exchange '{name}' in vhost '{peer.vhost}'", PUBLISH)
@@ -50,7 +53,7 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
     raw = _changed(channel, content, incoming.properties)
     if not name and key.startswith(replies.PREFIX):
         _answer(channel, incoming, raw, body, tag)
-        return
+        return None
     targets = _targets(channel, exchange, key, content)
     if content.raw_headers is not None and content.headers and "BCC" in content.headers:
         content.raw_headers = without_field(content.raw_headers, "BCC")
@@ -73,6 +76,7 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> None:
         channel.publishing.add(channel.confirms, tag, event)
     else:
         channel.publishing.add_special(channel.confirms, tag, event, targets.copies, returned)
+    return None
 
 
 def _topic(channel: Channel, exchange: str, key: str) -> str:

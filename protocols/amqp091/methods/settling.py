@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from protocols.amqp091.channels.channel import Channel
-from protocols.amqp091.channels.window import Unacked, unknown
+from protocols.amqp091.channels.window import Holder, Unacked, unknown
+from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
 
@@ -24,6 +25,45 @@ def ack(channel: Channel, tag: int, multiple: bool) -> None:
             _acked(channel, one)
     if channel.window.prefetch_all:
         channel.window.refresh()
+
+
+ACK_FRAME_BYTES = 21
+ACKS_MAX = 64               # of one run, between two questions whether the turn is over
+
+
+def take_acks(channel: Channel, data: bytes, position: int) -> tuple[int, int]:
+    """basic.ack frames that stand one behind the other from position on, each of one tag that is known.
+
+    Returns how many they are, and where the next frame is. What is not so simple is left to ack().
+    """
+    if channel.transaction is not None:
+        return 0, position
+    head = data[position:position + 11]             # type, channel, size, class and method
+    unacked, acks = channel.window.unacked, channel.peer.acks
+    available = len(data) - ACK_FRAME_BYTES
+    holders: dict[Holder, int] = {}
+    count = 0
+    while position <= available and count < ACKS_MAX and data.startswith(head, position):
+        if data[position + 20] != frames.FRAME_END or data[position + 19] & 1:
+            break
+        held = unacked.pop(int.from_bytes(data[position + 11:position + 19], "big"), None)
+        if held is None:
+            break
+        deliveries = acks.get(held.queue)
+        if deliveries is None:
+            acks[held.queue] = [held.delivery]
+        else:
+            deliveries.append(held.delivery)
+        if held.holder is not None:
+            holders[held.holder] = holders.get(held.holder, 0) + 1
+        count += 1
+        position += ACK_FRAME_BYTES
+    for holder, number in holders.items():
+        holder.settled(number)
+        holder.refresh()
+    if count and channel.window.prefetch_all:
+        channel.window.refresh()
+    return count, position
 
 
 def _acked(channel: Channel, held: Unacked) -> None:

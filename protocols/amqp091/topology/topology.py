@@ -64,9 +64,11 @@ class Topology:
         self._routes: dict[tuple[str, str], Targets] = {}
         self.topics: dict[tuple[str, str], str] = {}            # of exchange and key
         self.plain: dict[tuple[str, str, bytes], Plain] = {}
+        self.version = 0                                        # of what was worked out
 
     def changed(self) -> None:
         """What was worked out may not hold any more."""
+        self.version += 1
         self._routes.clear()
         self.plain.clear()
 

@@ -8,6 +8,7 @@ from protocols.amqp091.codec.tables import Table
 
 PUBLISH = b"\x00\x3c\x00\x28"           # as they begin
 ACK = b"\x00\x3c\x00\x50"
+ACK_SIZED = b"\x00\x00\x00\x0d" + ACK       # with the size of the payload before it
 
 
 @method(60, 10, "basic.qos", "lhb")
