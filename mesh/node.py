@@ -16,6 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mesh.administration.administration import Administration
+from mesh.administration.book import STREAM as SECURITY_STREAM
+from mesh.administration.book import Book
+from mesh.administration.effective import Base, Place, Rights
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_webhooks
@@ -96,6 +100,9 @@ class Node:
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
         self.router.logins.renew = self.authenticator.renewal.renew
         self.router.logins.renew_owner = self.authenticator.renewal.renew_owner
+        self.administration = Administration(
+            Book(self.router.streams.open_internal(SECURITY_STREAM), self.router.request_turn),
+            Place(self.name, config.node.site), clock_ms, self._take_rights)
         self.redrives = Redrives(self.router)
         parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.redrives, self.name,
                       version, self.addresses)
@@ -115,6 +122,13 @@ class Node:
         self.files: OpenFiles | None = None
         self._clock_noted_s = time.monotonic()
 
+    def _take_rights(self, base: Base, rights: Rights) -> None:
+        """Users, keys, rules and link peers as they are from now on; every login is looked at by all of them."""
+        self.authenticator.tokens.replace(rights.keys, base.config.jwt)
+        self.authenticator.replace(rights.users)
+        self.router.apply_rules(rights.rules)
+        self.links.apply(rights.links)
+
     def _from_thread(self, work: Callable[[], None]) -> None:
         """What a thread has for the loop: events that are durable now, a login that was checked."""
         self.watch.begin()
@@ -133,6 +147,7 @@ class Node:
             server.tick(now_s)
         self.links.tick(now_s)
         self.mesh.tick(now_s)
+        self.administration.tick(self.clock_ms())
 
     def maintain(self) -> None:
         """Once a second: retention, compaction, rolling by age."""

@@ -35,6 +35,8 @@ class Neighbour(Protocol):
     @property
     def console(self) -> tuple[str, ...]: ...   # what may be asked of our management API here: "view", "operate"
     @property
+    def administer(self) -> bool: ...       # are managed users, keys and policies taken from it?
+    @property
     def rtt_s(self) -> float | None: ...    # smoothed; None until it was measured
     @property
     def skew_ms(self) -> float | None: ...  # the peer's wall clock minus ours

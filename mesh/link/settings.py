@@ -34,6 +34,7 @@ class LinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     imports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="import")
     prefix: str = ""                        # put before the topic of what enters here
     console: tuple[Asked, ...] = VIEW       # what people at the other end, or behind it, may ask of this node
+    administer: bool = False                # take managed users, keys and policies from the neighbour
     paused: bool = False
     insecure: bool = False                  # true: send a token in clear text to another machine
 
@@ -55,6 +56,7 @@ class LinkPeerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     imports: tuple[str, ...] = msgspec.field(default=EVERYTHING, name="import")
     prefix: str = ""
     console: tuple[Asked, ...] = VIEW
+    administer: bool = False                # take managed users, keys and policies from it
     paused: bool = False
 
     def __repr__(self) -> str:

@@ -26,6 +26,9 @@ from mesh.management.journey.journey import Journeys
 from mesh.management.mesh_api import MeshApi
 from mesh.management.openapi import document
 from mesh.management.reads import Reads
+from mesh.management.security.documents_api import DocumentsApi
+from mesh.management.security.drafts_api import DraftsApi
+from mesh.management.security.rows import security_resources
 from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
 from mesh.management.tables.table import Page, QueryError, Row
@@ -44,8 +47,10 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "deadletters", "clients", "webhooks", "policies", "denials", "listeners"))
+SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts")
 LOCAL: Final = frozenset((              # what only who logs in here may ask
-    "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey"))
+    "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey",
+    *(name for name in SECURITY if name != "policies")))
 
 
 class Api:
@@ -55,7 +60,8 @@ class Api:
         self._live = live
         self._tail = Tail(node, live)
         self.acts = acts = Acts(audit)
-        self.tables = tables = Tables(resources(node, sampler, audit, sessions), node.router.clock_s)
+        self.tables = tables = Tables(
+            [*resources(node, sampler, audit, sessions), *security_resources(node)], node.router.clock_s)
         self._node = node
         self._document: Values = {}
         self.asking = Asking(node, self._action_for_others, self._serve)
@@ -68,7 +74,8 @@ class Api:
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")),
-            LoginActs(sessions, acts, lambda: tables.forget("logins")))
+            LoginActs(sessions, acts, lambda: tables.forget("logins")),
+            DocumentsApi(node, acts, self._security_changed), DraftsApi(node, acts, self._security_changed))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None
@@ -96,6 +103,10 @@ class Api:
     def close(self) -> None:
         self.asking.close()
         self.tables.close()
+
+    def _security_changed(self) -> None:
+        for name in SECURITY:
+            self.tables.forget(name)
 
     # -- tables -----------------------------------------------------------------------------------------------
 
@@ -183,7 +194,7 @@ class Api:
         if resource is not None and method == "GET":
             return resource.action if path not in LOCAL else None
         endpoint = self.endpoints.get((method, path))
-        return endpoint.action if endpoint is not None and path not in LOCAL else None
+        return endpoint.action if endpoint is not None and path.partition("/")[0] not in LOCAL else None
 
     async def _serve(self, method: str, path: str, call: Call) -> Values:
         query = {name: text for name, text in call.query.items() if name not in ("node", "scope")}

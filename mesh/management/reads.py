@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mesh.identity.users import AUTHENTICATED
 from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
 from mesh.management.browse import Browser, parse_search
 from mesh.management.figures.attention import overview
@@ -97,7 +98,8 @@ class Reads:
         except ValueError:
             names = ", ".join(one.value for one in Action)
             raise Problem(400, "body-invalid", f"action is one of {names}") from None
-        user, roles = body.get("user", ""), body.get("roles", [])
+        user = body.get("user", "")
+        roles = body["roles"] if "roles" in body else self._roles_of(user, call.identity)
         client_id, topic = body.get("client_id", ""), body.get("topic", "")
         if not all(isinstance(text, str) for text in (user, client_id, topic)) or not (
                 isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
@@ -107,6 +109,17 @@ class Reads:
         return {"user": identity.user, "roles": roles, "action": action.value, "topic": topic,
                 "allowed": answer.decision.allowed, "rule": answer.decision.rule, "runner_up": answer.runner_up,
                 "change": answer.change.text if answer.change is not None else None}
+
+    def _roles_of(self, user: object, asking: Identity) -> list[str]:
+        """Those that a user or the user of a key has on this node: for himself, and for who administers."""
+        if user == asking.user:
+            return list(asking.roles)
+        if not self._node.router.policy.decide(asking, Action.ADMINISTER).allowed:
+            return []
+        rights = self._node.administration.rights
+        known = [(one.name, one.roles) for one in rights.users]
+        known += [(one.user, one.roles) for one in rights.keys.values()]
+        return next(([*roles, AUTHENTICATED] for name, roles in known if name == user), [])
 
 
 def rights_of(node: Node, identity: Identity) -> dict[str, Any]:

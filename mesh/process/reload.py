@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from mesh.administration.effective import Base
 from mesh.configuration.config import load_config, stream_settings
 from mesh.configuration.effective import warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside, resolve_webhooks
@@ -20,12 +21,10 @@ from mesh.configuration.settings import Config, ListenerSettings
 from mesh.connectors.webhooks import Prepared as Webhooks
 from mesh.identity.apikeys import ApiKey, resolve_api_keys
 from mesh.identity.first_admin import first_admin
-from mesh.identity.rules import rules_of
 from mesh.identity.users import User
 from mesh.link.prepare import PreparedLinks
 from mesh.protocols import PROTOCOLS
 from routing.errors import ConfigError, StorageError
-from routing.rights.permissions import RuleSet
 
 if TYPE_CHECKING:
     from mesh.node import Node
@@ -43,8 +42,15 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
 
     Reading and checking a file with 10,000 users and rules takes a second, so that is a thread's work.
     """
+    async with node.administration.lock:
+        await _reload(node, path, data)
+
+
+async def _reload(node: Node, path: Path | None, data: str | None) -> None:
     try:
         new = await asyncio.to_thread(prepare, node.config, path, data)
+        base = Base(new.config, new.users + first_admin(new.config, new.users, node.data)[0], new.keys, new.links)
+        rights = await node.administration.combined(base)
         node.router.apply_streams(stream_settings(new.config))      # first: the one step that the world can refuse
     except (ConfigError, StorageError) as error:
         node.reloads["refused"] += 1
@@ -54,15 +60,12 @@ async def reload(node: Node, path: Path | None, data: str | None) -> None:
         return
     config = new.config
     node.router.apply_limits(config.limits)
-    node.authenticator.tokens.replace(new.keys, config.jwt)
+    node.administration.take_base(base, rights)
     node.authenticator.tokens.prefetch()        # key sets in files are read again, too
-    node.authenticator.replace(new.users + first_admin(config, new.users, node.data)[0])
-    node.router.apply_rules(new.rules)          # behind users and keys: every login is looked at by all of them
     listeners = (item for _, item in config.listeners.all())
     for listener, settings, context in zip(node.listeners, listeners, new.contexts):
         if context is not None:
             await listener.reload(settings.tls, context)
-    node.links.apply(new.links)
     node.webhooks.apply(new.webhooks)
     node.config = config
     node.reloads["ok"] += 1
@@ -79,7 +82,6 @@ class Changes(NamedTuple):
     config: Config
     users: list[User]
     keys: dict[str, ApiKey]
-    rules: RuleSet
     contexts: list[ssl.SSLContext | None]
     links: PreparedLinks
     webhooks: Webhooks
@@ -97,7 +99,7 @@ def prepare(current: Config, path: Path | None, data: str | None) -> Changes:
     if problems:
         raise ConfigError("\n".join(problems))
     users, contexts = resolve_outside(config)
-    return Changes(config, users, resolve_api_keys(config.api_keys), RuleSet(rules_of(config)), contexts,
+    return Changes(config, users, resolve_api_keys(config.api_keys), contexts,
                    resolve_links(config), resolve_webhooks(config), list(warnings_of(config)))
 
 

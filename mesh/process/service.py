@@ -17,10 +17,12 @@ from typing import Any
 
 import msgspec
 
+from mesh.administration.effective import Base
 from mesh.configuration.config import load_config
 from mesh.configuration.effective import warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
+from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.first_admin import first_admin
 from mesh.management.admin import Management
 from mesh.management.figures.sampler import resident_bytes
@@ -131,7 +133,8 @@ class Service:
         links = resolve_links(self._config)
         node = Node(self._config, users, self._data, meshgate_version())
         generated, password = first_admin(self._config, users, self._data)
-        node.authenticator.replace(users + generated)
+        base = Base(self._config, users + generated, resolve_api_keys(self._config.api_keys), links)
+        node.administration.start(base)
         node.router.logins.changed_at_start()
         node.listeners, node.files = listeners, self._files
         self._management = management = Management(node)
@@ -139,7 +142,6 @@ class Service:
             "console": await self._console_factory(node, management), "link": node.links.accept,
             **{spec.name: await node.protocols[spec.name].factory() for spec in PROTOCOLS if spec.listens},
         }
-        node.links.apply(links)
         for listener, context in zip(listeners, contexts):
             await listener.open(factories[listener.protocol], context)
         if any(listener.protocol == "console" for listener in listeners):

@@ -21,12 +21,15 @@ SERVER = "meshgate"             # instead of aiohttp's, which tells versions
 class Problem(Exception):
     """Raised by a handler of this package, answered by the middleware in app.py."""
 
-    def __init__(self, status: int, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, kind: str, detail: str, headers: dict[str, str] | None = None,
+                 members: dict[str, object] | None = None) -> None:
+        """members: more of the answer than RFC 9457 has names for (§3.2)."""
         super().__init__(detail)
         self.status = status
         self.kind = kind            # last segment of the type URI
         self.detail = detail
         self.headers = headers
+        self.members = members or {}
 
 
 # Reason → status, last segment of the type URI. RFC 9110 §15, RFC 6585, RFC 4918 §11.5 (507).
@@ -89,7 +92,7 @@ def problem_response(problem: Problem, *, close: bool = False) -> web.Response:
     headers = problem_headers(problem.status)
     if problem.headers:
         headers.update(problem.headers)
-    body = problem_body(problem.status, problem.kind, problem.detail)
+    body = msgspec.json.encode({**problem.members, **_members(problem.status, problem.kind, problem.detail)})
     response = web.Response(status=problem.status, body=body, headers=headers)
     if close:
         response.force_close()

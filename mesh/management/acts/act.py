@@ -9,7 +9,7 @@ refused for want of right is in the audit trail, too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -31,7 +31,7 @@ class Act(msgspec.Struct, frozen=True):
     name: str
     target: str
     preview: Values
-    perform: Callable[[], Values]
+    perform: Callable[[], Values | Awaitable[Values]]
     before: object = None
     after: object = None
 
@@ -60,12 +60,27 @@ class Acts:
                 call.identity, act.name, act.target, reason=reason, before=act.before, after=act.after, via=via)
         except AuditRefused as error:
             raise problem_of(error.refusal) from error
-        answer = {**act.perform(), "audit": number}
+        done = act.perform()
+        if isinstance(done, Awaitable):
+            done = await self._done(call.identity, act, done, via)
+        answer = {**done, "audit": number}
         if call.key:
             self._answers[place] = answer
             if len(self._answers) > KEYS_MAX:
                 self._answers.popitem(last=False)
         return answer
+
+    async def _done(self, identity: Identity, act: Act, under_way: Awaitable[Values], via: str) -> Values:
+        """What takes longer may fail after its record is written: then there is another one that says so."""
+        try:
+            return await under_way
+        except Problem as problem:
+            try:
+                await self._audit.record(
+                    identity, act.name, act.target, outcome="failed", reason=problem.detail, via=via)
+            except AuditRefused:
+                pass
+            raise
 
     async def forwarded(self, call: Call, what: str, target: str) -> None:
         """Another node is asked to do it; what came of it is in its own trail. Raises Problem."""

@@ -31,6 +31,7 @@ class Call(msgspec.Struct, frozen=True):
     body: Values = {}
     reason: str = ""                # of an act, where the body does not have it
     key: str = ""                   # idempotency key
+    match: str = ""                 # If-Match: the version that the caller has seen
 
     @property
     def dry_run(self) -> bool:
@@ -81,7 +82,8 @@ async def call_of(request: web.Request) -> Call:
         raise Problem(400, "query-invalid", f"an Idempotency-Key has at most {KEY_CHARACTERS_MAX} characters")
     body = {} if request.method in ("GET", "HEAD") else await body_of(request)
     query = {name: request.query[name] for name in request.query}
-    return Call(request[IDENTITY], dict(request.match_info), query, body, reason, key)
+    match = (one_of(request.headers, "If-Match") or "").strip().strip('"')
+    return Call(request[IDENTITY], dict(request.match_info), query, body, reason, key, match)
 
 
 async def body_of(request: web.Request) -> Values:

@@ -12,7 +12,7 @@ import msgspec
 
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.deadletter_rows import deadletter_rows
-from mesh.management.tables.snapshots import denial_rows, policies_snapshot, stream_rows
+from mesh.management.tables.snapshots import denial_rows, stream_rows
 from mesh.management.tables.table import QueryError
 from mesh.management.tables.topics import TopicCounts
 from routing.errors import TopicError
@@ -77,7 +77,6 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
                  lambda: deadletter_rows(router, node.redrives), order="-waiting"),
         Resource("clients", "client_id", "Clients of all protocols, and MQTT sessions that are away.", node.clients),
         Resource("webhooks", "consumer", "Consumers that push to a URL.", node.webhooks.snapshot),
-        Resource("policies", "name", "The rules in force.", lambda: policies_snapshot(router)),
         Resource("denials", "id", "The latest denials, newest first.", lambda: denial_rows(router), order="-id",
                  extra=lambda: {"counts": [
                      {"protocol": protocol, "action": action, "count": count}

@@ -53,16 +53,6 @@ def denial_rows(router: Router) -> Iterator[Values]:
         yield {**denial, "time": rfc3339(int(denial["time_ms"]))}
 
 
-def policies_snapshot(router: Router) -> list[Values]:
-    return [
-        {
-            "name": rule.name, "allow": [action.value for action in rule.allow],
-            "deny": [action.value for action in rule.deny], "to": list(rule.to), "topics": list(rule.topics),
-        }
-        for rule in router.policy.rules
-    ]
-
-
 def failed_partitions(store: LocalStore) -> list[str]:
     """Why the node is not healthy: one line per partition that stopped, internal ones too. Empty when all is well."""
     return [

@@ -1,0 +1,215 @@
+"""The book of managed documents: what is in force, what was before, what is being drafted. Durable, one per node.
+
+    $security/0, compacted by topic:   doc/KIND/NAME → Stored      revision/NUMBER → Revision
+                                       draft/NAME → Draft          conflict/KIND/NAME → Conflict
+
+All that one apply writes is one batch: it is on disk as a whole or not at all, and counts only then.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mesh.administration.documents import Body, Key, Stored
+from mesh.administration.versions import Conflict
+from routing.event import Event
+from routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from routing.errors import Refusal
+    from routing.log.partition import Partition
+
+log = logging.getLogger(__name__)
+
+STREAM: Final = "$security"
+SCAN_STEP: Final = 1_000
+REVISIONS_KEPT: Final = 1_000           # that can be shown and brought back
+DOCUMENTS_MAX: Final = 20_000           # deleted ones included, which other nodes have to be told of
+DRAFTS_MAX: Final = 100
+CHANGES_MAX: Final = 1_000              # of one draft
+VALUE_BYTES_MAX: Final = 512 * 1024     # of one draft, document or revision
+CONFLICTS_KEPT: Final = 200
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is to become of a document. body None: delete it.  version: the one that its author has seen, "": none."""
+
+    kind: str
+    name: str
+    body: Body | None
+    version: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.name
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """Changes that nobody has applied yet. shadow: it runs beside the rules in force, and differences are counted."""
+
+    name: str
+    changes: tuple[Change, ...]
+    author: str
+    time_ms: int
+    reason: str = ""
+    shadow: bool = False
+    simulated_ms: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One document in a revision."""
+
+    before: Stored | None
+    after: Stored
+
+    @property
+    def key(self) -> Key:
+        return self.after.key
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """One apply. number: of this node, without gaps.  source: the node that it came from, "" for this one."""
+
+    number: int
+    time_ms: int
+    author: str
+    reason: str
+    steps: tuple[Step, ...]
+    source: str = ""
+
+
+class BookRefused(Exception):
+    """The disk would not take it, so nothing was changed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
+class Book:
+    """Loop thread only. Reads see what is on disk."""
+
+    def __init__(self, partition: Partition, request_turn: Callable[[], None]) -> None:
+        self.documents: dict[Key, Stored] = {}
+        self.revisions: dict[int, Revision] = {}
+        self.drafts: dict[str, Draft] = {}
+        self.conflicts: dict[Key, Conflict] = {}
+        self.revision = 0                       # of the last apply
+        self._partition = partition
+        self._request_turn = request_turn
+        self._load()
+
+    def _load(self) -> None:
+        found: dict[str, bytes] = {}
+        offset = self._partition.start_offset
+        while offset < self._partition.end_offset:
+            scanned = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
+            for event in scanned.events:
+                found.pop(event.topic, None)
+                if event.payload:
+                    found[event.topic] = event.payload
+            offset = scanned.next_offset
+        for place, payload in found.items():
+            self._take(place, payload)
+
+    def _take(self, place: str, payload: bytes) -> None:
+        """One value of the log. What cannot be read is reported and passed over: it must not keep a node down."""
+        what = place.partition("/")[0]
+        try:
+            if what == "doc":
+                stored = msgspec.msgpack.decode(payload, type=Stored)
+                self.documents[stored.key] = stored
+            elif what == "revision":
+                revision = msgspec.msgpack.decode(payload, type=Revision)
+                self.revisions[revision.number] = revision
+                self.revision = max(self.revision, revision.number)
+            elif what == "draft":
+                draft = msgspec.msgpack.decode(payload, type=Draft)
+                self.drafts[draft.name] = draft
+            elif what == "conflict":
+                conflict = msgspec.msgpack.decode(payload, type=Conflict)
+                self.conflicts[conflict.kept.key] = conflict
+        except msgspec.MsgspecError as error:
+            log.error("stored %s cannot be read and is left alone: %s", place, error)
+
+    def current(self, key: Key) -> Stored | None:
+        """None: there is none, and there never was."""
+        return self.documents.get(key)
+
+    def version_of(self, key: Key) -> str:
+        """What a change of it has to name; "" where there is no document (any more)."""
+        stored = self.documents.get(key)
+        return stored.version if stored is not None and stored.body is not None else ""
+
+    def alive(self, kind: str = "") -> Iterator[Stored]:
+        """Documents that are not deleted."""
+        return iter([stored for stored in self.documents.values()
+                     if stored.body is not None and kind in ("", stored.kind)])
+
+    # -- changes ----------------------------------------------------------------------------------------------
+
+    async def apply(self, steps: tuple[Step, ...], conflicts: Iterable[Conflict], *, author: str, reason: str,
+                    time_ms: int, source: str = "", draft: str = "") -> Revision:
+        """Store a revision with its documents; draft: the one that it was, which goes. Raises BookRefused."""
+        revision = Revision(self.revision + 1, time_ms, author, reason, steps, source)
+        conflicts = list(conflicts)
+        values: dict[str, Any] = {f"doc/{step.after.kind}/{step.after.name}": step.after for step in steps}
+        values[f"revision/{revision.number}"] = revision
+        values.update({f"conflict/{one.kept.kind}/{one.kept.name}": one for one in conflicts})
+        old = revision.number - REVISIONS_KEPT
+        for place, there in ((f"draft/{draft}", draft in self.drafts), (f"revision/{old}", old in self.revisions)):
+            if there:
+                values[place] = None
+        settled = [step.key for step in steps if not source and step.key in self.conflicts]
+        values.update({f"conflict/{kind}/{name}": None for kind, name in settled})
+        for conflict in self._too_many(len(conflicts)):
+            values.setdefault(f"conflict/{conflict[0]}/{conflict[1]}", None)
+            settled.append(conflict)
+        await self._store(values)
+        self.revision = revision.number
+        self.revisions[revision.number] = revision
+        self.revisions.pop(old, None)
+        self.drafts.pop(draft, None)
+        for step in steps:
+            self.documents[step.key] = step.after
+        for key in settled:                     # somebody has looked at it and said what it should be
+            self.conflicts.pop(key, None)
+        self.conflicts.update({one.kept.key: one for one in conflicts})
+        return revision
+
+    def _too_many(self, more: int) -> list[Key]:
+        count = max(len(self.conflicts) + more - CONFLICTS_KEPT, 0)
+        return sorted(self.conflicts, key=lambda key: self.conflicts[key].time_ms)[:count]
+
+    async def put_draft(self, draft: Draft) -> None:
+        """Raises BookRefused."""
+        await self._store({f"draft/{draft.name}": draft})
+        self.drafts[draft.name] = draft
+
+    async def drop_draft(self, name: str) -> None:
+        """Raises BookRefused."""
+        await self._store({f"draft/{name}": None})
+        self.drafts.pop(name, None)
+
+    async def settle(self, key: Key) -> None:
+        """Somebody has looked at a conflict. Raises BookRefused."""
+        await self._store({f"conflict/{key[0]}/{key[1]}": None})
+        self.conflicts.pop(key, None)
+
+    async def _store(self, values: Mapping[str, Any]) -> None:
+        """All of them, or none. None deletes."""
+        events = [Event(topic=place, payload=b"" if value is None else msgspec.msgpack.encode(value))
+                  for place, value in values.items()]
+        ticket = Ticket(events)
+        self._partition.append(events, ticket)
+        ticket.part_done()
+        self._request_turn()
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
+        await asyncio.shield(stored)
+        if ticket.refusals:
+            raise BookRefused(next(iter(ticket.refusals.values())))

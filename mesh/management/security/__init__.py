@@ -1,0 +1,1 @@
+"""Security in the management API: managed documents, drafts, revisions, conflicts."""
