@@ -194,7 +194,9 @@ class Api:
         if resource is not None and method == "GET":
             return resource.action if path not in LOCAL else None
         endpoint = self.endpoints.get((method, path))
-        return endpoint.action if endpoint is not None and path.partition("/")[0] not in LOCAL else None
+        if endpoint is not None and endpoint.action in (Action.AUDIT, Action.ADMINISTER):
+            return None
+        return endpoint.action if endpoint is not None and path not in LOCAL else None
 
     async def _serve(self, method: str, path: str, call: Call) -> Values:
         query = {name: text for name, text in call.query.items() if name not in ("node", "scope")}
