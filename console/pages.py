@@ -3,16 +3,19 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlencode
 
-import jinja2
 from aiohttp import web
 
 from console import show
 from console.management import Management, Refused
 from console.static import address
+
+if TYPE_CHECKING:
+    import jinja2
 
 CONTENT_POLICY: Final = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
                          "img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
@@ -33,16 +36,22 @@ class Pages:
     def __init__(self, management: Management, base: str) -> None:
         self._api = management
         self._base = base
-        self._templates = jinja2.Environment(
+
+    @cached_property
+    def _templates(self) -> jinja2.Environment:
+        import jinja2  # late: with the first page
+
+        templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        self._templates.globals.update(
-            base=base, address=address, node=management.node, environment=management.environment,
+        templates.globals.update(
+            base=self._base, address=address, node=self._api.node, environment=self._api.environment,
             spark=show.spark, chart=show.chart)
-        self._templates.filters.update(
+        templates.filters.update(
             duration=show.duration, size=show.size, number=show.number, ms=show.ms, skew=show.skew, words=show.words,
             trend=show.trend, path=lambda text: quote(str(text), safe=""),
             query=lambda values: urlencode(values), json=lambda value: json.dumps(value), at=value_at)
+        return templates
 
     async def answer(self, request: web.Request, template: str, title: str, live: str, **values: Any) -> web.Response:
         """live: the topics of the stream that keeps the page fresh; "" for none."""

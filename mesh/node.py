@@ -60,7 +60,7 @@ class Node:
     def __init__(self, config: Config, users: list[User], data: DataDirectory, version: str) -> None:
         loop = asyncio.get_running_loop()
 
-        self.watch = LoopWatch(loop.call_soon)
+        self.watch = LoopWatch(loop.call_soon, watching=False)
 
         def call_on_loop(work: Callable[[], None]) -> None:
             loop.call_soon_threadsafe(self._from_thread, work)

@@ -37,7 +37,13 @@ def add_passwd(parser: argparse.ArgumentParser) -> None:
 
 
 def run_up(options: argparse.Namespace) -> int:
-    from mesh.process.service import run_node  # late: the other commands should not pay for loading a whole node
+    import gc
+
+    from mesh.process.lean import import_aiohttp  # late: the other commands should not pay for loading a whole node
+
+    gc.disable()                    # a start makes next to no garbage: until freeze_start()
+    import_aiohttp()
+    from mesh.process.service import run_node
 
     return run_node(options.config, options.data, options.log_format, options.log_level)
 

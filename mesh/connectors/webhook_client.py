@@ -42,24 +42,23 @@ class Outcome:
         return 200 <= self.status < 300
 
 
-def tls_context(ca: str | None) -> ssl.SSLContext:
+def tls_context(ca: str) -> ssl.SSLContext:
     """The system's authorities, and those of the configuration. Raises OSError, ssl.SSLError."""
     context = ssl.create_default_context()
-    if ca is not None:
-        context.load_verify_locations(ca)
+    context.load_verify_locations(ca)
     return context
 
 
 class WebhookClient:
-    """Of one webhook. close() must be called."""
+    """Of one webhook. close() must be called. tls: None for one that needs none."""
 
-    def __init__(self, guard: Guard, settings: WebhookSettings, tls: ssl.SSLContext, names: Names, *,
+    def __init__(self, guard: Guard, settings: WebhookSettings, tls: ssl.SSLContext | None, names: Names, *,
                  connections: int, timeout_s: float) -> None:
         self._guard = guard
         self._settings = settings
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=settings.connect_timeout_s)
         connector = aiohttp.TCPConnector(
-            resolver=NamesResolver(names, guard.check_address), use_dns_cache=False, limit=connections, ssl=tls,
+            resolver=NamesResolver(names, guard.check_address), use_dns_cache=False, limit=connections, ssl=tls or True,
             socket_factory=self._socket)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,

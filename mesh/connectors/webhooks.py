@@ -13,6 +13,8 @@ import ssl
 from collections import Counter
 from typing import Any
 
+from yarl import URL
+
 from mesh.connectors.webhook_client import WebhookClient, tls_context
 from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_member import WebhookMember, shown_url
@@ -20,6 +22,7 @@ from mesh.connectors.webhook_secrets import Resolved, check_push, resolve
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.process.limits import outgoing_sockets_max
 from mesh.process.names import Names
+from mesh.process.tls import system_trust
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.push import Push
 from routing.errors import ConfigError, Reason, Refusal
@@ -41,7 +44,7 @@ class Prepared:
         self.consumers = consumers
         self.guard = Guard(settings.allow)
         try:
-            self.tls: ssl.SSLContext = tls_context(settings.ca)
+            self._own = tls_context(settings.ca) if settings.ca is not None else None
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"webhooks.ca: {settings.ca}: {error}") from error
         for index, table in enumerate(consumers):
@@ -51,6 +54,9 @@ class Prepared:
                 if problem is not None:
                     raise ConfigError(f"consumers[{index}]: {problem}")
                 self.resolve(f"consumers[{index}]", push)
+
+    def tls(self, url: URL) -> ssl.SSLContext | None:
+        return None if url.scheme != "https" else self._own or system_trust()
 
     def problem_of(self, push: Push, *, declared: bool) -> str | None:
         try:
@@ -181,7 +187,7 @@ class Webhooks:
     def _serve(self, consumer: Consumer, push: Push, resolved: Resolved) -> None:
         prepared = self._prepared
         url = prepared.guard.check_url(push.url)
-        client = WebhookClient(prepared.guard, prepared.settings, prepared.tls, self._names,
+        client = WebhookClient(prepared.guard, prepared.settings, prepared.tls(url), self._names,
                                connections=min(push.max_in_flight, self._sockets_max), timeout_s=push.timeout_s)
         member = WebhookMember(
             self._router, consumer, push, url, resolved, client, prepared.settings, self._node, self._closed,

@@ -20,14 +20,11 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
-from jwt.exceptions import PyJWTError
 
 from mesh.identity.auth_settings import JwtSettings
 from mesh.process.names import Names
 from mesh.process.resolver import NamesResolver
+from mesh.process.tls import system_trust
 from routing.errors import ConfigError, Reason, Refusal
 
 logger = logging.getLogger(__name__)
@@ -36,9 +33,6 @@ SET_BYTES_MAX = 256 * 1024      # of the largest issuers: some 10 KiB
 KEYS_MAX = 64
 COOLDOWN_S = 10.0               # between two fetches
 WAITING_MAX = 2_000             # logins that wait for one fetch; what is beyond is refused
-RSA_BITS_MIN = 2_048            # RFC 7518 §3.3
-SECRET_BYTES_MIN = 32           # RFC 7518 §3.2
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 Fetch = Callable[[], Awaitable[bytes]]
 
@@ -83,38 +77,12 @@ def _parse_key(member: object, allowed: tuple[str, ...]) -> Key | None:
     kid = member.get("kid")
     if kid is not None and not isinstance(kid, str):
         return None
-    try:
-        key, fitting = _load(member)
-    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
-        return None
+    from mesh.identity.jwk import load_key  # late: most nodes have no issuer
+
+    key, fitting = load_key(member)
     named = member.get("alg")
     algorithms = frozenset(name for name in fitting if name in allowed and named in (None, name))
     return Key(kid, key, algorithms) if algorithms else None
-
-
-def _load(member: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
-    """The key, and the algorithms that a key of its type can do."""
-    kind = member.get("kty")
-    if kind == "oct":
-        secret = HMACAlgorithm.from_jwk(member)
-        return secret, ("HS256", "HS384", "HS512") if len(secret) >= SECRET_BYTES_MIN else ()
-    if kind == "RSA":
-        key: Any = _public(RSAAlgorithm.from_jwk(member))
-        strong = isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS_MIN
-        return key, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512") if strong else ()
-    if kind == "EC":
-        key = _public(ECAlgorithm.from_jwk(member))
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        name = _CURVES.get(key.curve.name)
-        return key, (name,) if name is not None else ()
-    if kind == "OKP":
-        return _public(OKPAlgorithm.from_jwk(member)), ("EdDSA",)
-    return None, ()
-
-
-def _public(key: Any) -> Any:
-    """A set that was published with its private halves by mistake still has the public ones."""
-    return key.public_key() if hasattr(key, "private_bytes") else key
 
 
 class KeySource:
@@ -237,7 +205,8 @@ def check_file(path: str, settings: JwtSettings) -> None:
 async def _get(url: str, timeout_s: float, names: Names) -> bytes:
     """One GET on one socket: no redirect, no proxy of the environment, no more than SET_BYTES_MAX of it."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    connector = aiohttp.TCPConnector(resolver=NamesResolver(names), use_dns_cache=False, limit=1)
+    trust = await asyncio.to_thread(system_trust)
+    connector = aiohttp.TCPConnector(resolver=NamesResolver(names), use_dns_cache=False, limit=1, ssl=trust)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False) as session,
         session.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response,

@@ -12,11 +12,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-import jwt
 import msgspec
-from jwt.exceptions import PyJWTError
 
 from mesh.identity.apikeys import ApiKey, hash_key, is_key
 from mesh.identity.auth_settings import JwtSettings, user_problem
@@ -29,8 +28,6 @@ ROLES_MAX = 128
 PROVEN_MAX = 4_096              # tokens whose signature was checked; a check costs 35 to 150 µs
 NAME_THREADS = 2                # for the hosts of issuers: of their own, whatever webhooks and links wait for
 TIME_MAX = 2**40                # seconds; beyond it is no date
-
-_jws = jwt.PyJWS()
 
 
 class TokenUser(msgspec.Struct, frozen=True):
@@ -78,6 +75,9 @@ class Tokens:
         """Take those of a new configuration. Key sets of issuers that did not change stay."""
         self._keys = keys
         before, self._issuers = self._issuers, {}
+        if issuers := tuple(issuers):
+            import_module("mesh.identity.jws")      # now, so that the first login does not wait for it
+            import_module("mesh.identity.jwk")
         for settings in issuers:
             kept = before.get(settings.issuer)
             if kept is not None and kept.settings == settings:
@@ -154,13 +154,15 @@ class Tokens:
             self._proven.move_to_end(digest)
             done(proven[2])
             return None
+        from mesh.identity import jws  # late: most nodes have no issuer; see replace()
+
         try:
-            header = _jws.get_unverified_header(token)
+            header = jws.unverified_header(token)
             issuer, algorithm, kid, issued_s = self._whose(header, token)
         except _Bad as error:
             done(_bad(str(error)))
             return None
-        except (PyJWTError, ValueError, RecursionError):
+        except jws.NotAToken:
             done(_bad("not a JSON Web Token"))
             return None
         source = issuer.source
@@ -201,7 +203,9 @@ class Tokens:
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or (kid is not None and not isinstance(kid, str)):
             raise _Bad("not a JSON Web Token")
-        claims = _claims(_jws.decode_complete(token, options={"verify_signature": False})["payload"])
+        from mesh.identity import jws
+
+        claims = _claims(jws.unverified_payload(token))
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
@@ -211,12 +215,14 @@ class Tokens:
         return issuer, algorithm, kid, claims.get("iat")
 
     def _verify(self, token: bytes, settings: JwtSettings, key: Key, algorithm: str) -> TokenUser | Refusal:
+        from mesh.identity import jws
+
         try:
-            claims = _claims(_jws.decode(token, key.key, algorithms=[algorithm]))
+            claims = _claims(jws.verified_payload(token, key.key, algorithm))
             return _user(claims, settings, self._clock_ms() / 1000)
         except _Bad as error:
             return _bad(str(error))
-        except (PyJWTError, ValueError, TypeError, RecursionError):
+        except jws.NotAToken:
             return _bad("the signature of the token is wrong")
 
 

@@ -4,6 +4,7 @@ Sources: RFC 9106 (argon2), OWASP Password Storage (19 MiB, 2 passes).
 """
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterable
 
@@ -51,12 +52,11 @@ def cost_of(stored: str) -> tuple[int, int, int]:
 
 
 def decoy_like(stored: str | None) -> str:
-    """A hash of nothing in particular that costs as much to verify as the stored one."""
-    if stored is None:
-        return HASHER.hash(secrets.token_hex(16))
-    time_cost, memory_cost, parallelism = cost_of(stored)
-    hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism)
-    return hasher.hash(secrets.token_hex(16))
+    """The hash of no password, without computing one, that costs as much to verify as the stored one."""
+    time_cost, memory_cost, parallelism = (
+        (HASHER.time_cost, HASHER.memory_cost, HASHER.parallelism) if stored is None else cost_of(stored))
+    salt, digest = (base64.b64encode(secrets.token_bytes(size)).rstrip(b"=").decode() for size in (16, 32))
+    return f"$argon2id$v=19$m={memory_cost},t={time_cost},p={parallelism}${salt}${digest}"
 
 
 def resolve_users(users: Iterable[UserSettings]) -> list[User]:

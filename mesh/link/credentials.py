@@ -16,12 +16,7 @@ import hmac
 import logging
 from collections.abc import Iterable
 
-import jwt
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mesh.configuration.secret import resolve_secret
 from mesh.link.settings import EVERY_NODE, LinkPeerTable
@@ -113,6 +108,8 @@ def _prove(
 
 
 def _prove_by_jwt(entry: PeerEntry, key: str, node: str, token: str | None, now_ms: int) -> Admission | str:
+    import jwt  # late: few links have a JWT; _algorithm() has loaded it before
+
     if not token:
         return "no JWT"
     table = entry.table
@@ -160,6 +157,12 @@ def _resolve(index: int, table: LinkPeerTable) -> PeerEntry:
 
 def _algorithm(key: str) -> str:
     """What this key verifies. Raises ConfigError."""
+    import jwt  # noqa: F401  # now, so that the first link does not wait for it
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     if not key.startswith("-----BEGIN"):
         if len(key.encode()) < JWT_SECRET_BYTES_MIN:
             raise ConfigError(f"a shared secret needs at least {JWT_SECRET_BYTES_MIN} bytes")

@@ -71,13 +71,16 @@ class LoopWatch:
     """One per loop; loop thread only, but for look()."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], *,
-                 clock_s: Callable[[], float] = time.monotonic, cpu_s: Callable[[], float] = time.thread_time) -> None:
+                 clock_s: Callable[[], float] = time.monotonic, cpu_s: Callable[[], float] = time.thread_time,
+                 watching: bool = True) -> None:
+        """watching: False until start_looking(), while the node starts and nobody is served."""
         self.turns_s = Histogram()
         self.turns_cpu_s = Histogram()
         self.turns: Turns | None = None             # whose worst slice is told
         self._call_soon = call_soon
         self._clock_s = clock_s
         self._cpu_s = cpu_s
+        self._watching = watching
         self._marking = False
         self._ordered = False                       # work for the next turn, since the last mark
         self._began_s = clock_s()                   # the turn, or the pause
@@ -101,7 +104,7 @@ class LoopWatch:
 
     def begin(self, late_s: float = 0.0) -> None:
         """Work is being done in this turn, or was ordered for the next. late_s: the turn has lasted so long already."""
-        if not self._marking:
+        if not self._marking and self._watching:
             self._marking = True
             self._began_s = self._clock_s() - late_s
             self._call_soon(self._mark)
@@ -179,6 +182,8 @@ class LoopWatch:
     # -- the thread -------------------------------------------------------------------------------------------
 
     def start_looking(self) -> None:
+        self._watching = True
+        self._asked_cpu_s = self._cpu_s()
         threading.Thread(target=self._look_for_ever, name="loop watch", daemon=True).start()
 
     def _look_for_ever(self) -> None:

@@ -30,6 +30,7 @@ from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
 from mesh.process.clockfile import write_note
 from mesh.process.datadir import ADMIN, DataDirectory
+from mesh.process.lean import warm_up
 from mesh.process.limits import OpenFiles, freeze_start, tune_process
 from mesh.process.listener import Listener
 from mesh.process.localsocket import LocalSocket
@@ -45,6 +46,7 @@ from protocols.server import SocketFactory
 
 logger = logging.getLogger(__name__)
 
+WARM = ("routing.log.producing.crecords", "jinja2")     # the first produce, the first page
 TICK_S = 0.05               # timers of consumers: ack timeouts and redelivery are this exact
 MEMORY_S = 5.0              # free memory goes back to the machine
 MAINTAIN_S = 1.0            # retention, rolling by age, compaction
@@ -107,7 +109,7 @@ class Service:
             logger.warning("stream %s is on disk but in no [[streams]]: its events are kept and not served", stream)
         for stream in node.store.missing():
             logger.error("stream %s was in this data directory and is missing", stream)
-        logger.info("node %s is ready after %.1f s", node.name, node.uptime_s())
+        logger.info("node %s is ready after %.1f s, %.2f s of CPU", node.name, node.uptime_s(), time.process_time())
         await self._stop.wait()
         await self._shut_down(node)
 
@@ -155,6 +157,7 @@ class Service:
         node.webhooks.start()
         management.start()
         freeze_start()
+        warm_up(WARM)
         node.watch.watch_collections()
         node.watch.start_looking()
         self._every(node, "tick", TICK_S, lambda: node.tick(time.monotonic()))

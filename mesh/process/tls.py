@@ -5,6 +5,7 @@ TLS 1.2 and 1.3, the defaults of the ssl module (no compression, no renegotiatio
 from __future__ import annotations
 
 import ssl
+from functools import cache
 
 from mesh.configuration.settings import TlsSettings
 from routing.errors import ConfigError
@@ -31,6 +32,16 @@ def make_context(tls: TlsSettings, protocols: tuple[str, ...] = ()) -> ssl.SSLCo
             raise ConfigError(f"{tls.client_ca}: {_reason(error)}") from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+@cache
+def system_trust() -> ssl.SSLContext:
+    """For dialling, with the authorities of the system and nothing else.
+
+    Made once, since reading them takes 60 ms of CPU; on a thread where a loop runs. Whoever dials by aiohttp names it:
+    aiohttp's own default trusts nobody here, see lean.py.
+    """
+    return ssl.create_default_context()
 
 
 def client_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from mesh.identity.auth_settings import OidcSettings
 from mesh.management.doors.sessions import BROWSER
+from mesh.process.tls import system_trust
 from protocols.fields import cookie_of
 from protocols.rest.problems import Problem
 
@@ -149,8 +150,9 @@ class OidcLogin:
     async def _ask(self, method: str, url: str, form: dict[str, str]) -> bytes:
         """The body of a 200. Raises Problem."""
         limit = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+        way = aiohttp.TCPConnector(ssl=await asyncio.to_thread(system_trust))
         try:
-            async with aiohttp.ClientSession(timeout=limit) as session, session.request(
+            async with aiohttp.ClientSession(timeout=limit, connector=way) as session, session.request(
                     method, url, data=form or None, allow_redirects=False,
                     headers={"Accept": "application/json"}) as answer:
                 raw = await answer.content.read(ANSWER_BYTES_MAX)

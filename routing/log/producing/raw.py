@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import msgspec
-from aiokafka.errors import CorruptRecordException
-from aiokafka.record._crecords.default_records import DefaultRecordBatch
 
 from routing.event import Event
 from routing.log.records.batch import (
@@ -38,6 +37,9 @@ from routing.log.records.decode import Decoder, Seen, records
 from routing.log.records.encode import encode_headers
 from routing.log.records.fields import ESCAPE, TOPIC, stored_name
 from routing.log.records.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from routing.log.producing.crecords import DefaultRecordBatch
 
 OWN_HEADERS = b"meshgate-"
 PAD_BYTES = 64
@@ -139,10 +141,14 @@ def _plain(batch: bytes, codec: int, bytes_max: int) -> bytes:
 
 
 def _read(plain: bytes) -> DefaultRecordBatch:
+    from routing.log.producing.crecords import DefaultRecordBatch  # late, see there
+
     return DefaultRecordBatch(memoryview(plain + bytes(PAD_BYTES))[:len(plain)])
 
 
 def _check_records(plain: bytes, header: BatchHeader, terms: Terms) -> None:
+    from routing.log.producing.crecords import CorruptRecordException
+
     base, count = header.base_offset, header.record_count
     try:
         # Read once where that is little to hold, and once for each question where it is much.
