@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocols.amqp.spec import AMQP10
 from protocols.amqp091.spec import AMQP
 from protocols.kafka.spec import KAFKA
 from protocols.mqtt.spec import MQTT
@@ -16,4 +17,5 @@ PROTOCOLS: tuple[ProtocolSpec[Any], ...] = (
     HTTP,
     KAFKA,
     AMQP,
+    AMQP10,
 )

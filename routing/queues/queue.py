@@ -148,6 +148,12 @@ class Queue:
             else:
                 self.consumer.nack(delivery, delay_s)
 
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Ready again, each at its old place, as if it had not been delivered: it does not count (AMQP 1.0 released)."""
+        for delivery in deliveries:
+            delivery.attempts -= 1
+            self.consumer.nack(delivery, 0.0)
+
     def reject(self, deliveries: Iterable[Delivery], cause: Cause = Cause.REJECTED) -> None:
         """Never again from this queue: to the dead letters, with a line of history, or gone where there are none."""
         for delivery in deliveries:

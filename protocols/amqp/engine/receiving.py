@@ -1,0 +1,230 @@
+"""ReceivingLink: the peer sends, we receive. Credit, multi-frame and aborted transfers. AMQP 1.0 §2.6. Sans-IO.
+
+States are those of sending.py.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from protocols.amqp.codec.composite import Composite
+from protocols.amqp.codec.conditions import (
+    MESSAGE_SIZE,
+    NOT_ALLOWED,
+    RESOURCE_LIMIT,
+    TRANSFER_LIMIT,
+    ConnectionFault,
+    DecodeFault,
+    LinkFault,
+)
+from protocols.amqp.codec.performatives import (
+    FIRST,
+    RECEIVER,
+    SETTLED,
+    Attach,
+    Coordinator,
+    Detach,
+    Error,
+    Flow,
+    Target,
+    TransactionalState,
+    Transfer,
+)
+from protocols.amqp.engine import serial
+from protocols.amqp.engine.seams import SessionSide, TargetNode
+from protocols.amqp.engine.sending import LinkState
+
+
+class Incoming(msgspec.Struct):
+    """A delivery that has come whole, or is on its way."""
+
+    link: Any                           # ReceivingLink
+    delivery_id: int
+    tag: bytes
+    settled: bool
+    txn_id: bytes | None = None
+    message_format: int = 0
+    resumed: bool = False
+
+    def answer(self, state: Composite) -> None:
+        """What became of it. Nothing is said of one that was settled."""
+        self.link.answer(self, state)
+
+
+class ReceivingLink:
+    """See the module's head."""
+
+    role = RECEIVER
+
+    __slots__ = ("_frames", "_incoming", "_partial", "_window", "attach", "credit", "delivery_count", "handle", "name",
+                 "node", "second", "session", "state", "unanswered")
+
+    def __init__(self, session: SessionSide, attach: Attach) -> None:
+        self.session = session
+        self.attach = attach
+        self.name = attach.link_name
+        self.handle = attach.handle
+        self.node: TargetNode | None = None
+        self.state = LinkState.WAITING
+        self.credit = 0
+        self.delivery_count = attach.initial_delivery_count or 0
+        self.second = bool(attach.rcv_settle_mode)      # we wait for the sender to settle
+        self.unanswered = 0
+        self._window = session.connection.container.link_credit
+        self._incoming: Incoming | None = None          # of which more frames are to come
+        self._frames: list[bytes] = []
+        self._partial = 0
+
+    @property
+    def is_attached(self) -> bool:
+        return self.state is LinkState.ATTACHED
+
+    @property
+    def is_waiting(self) -> bool:
+        """Its node has not decided, and the peer has not gone."""
+        return self.state is LinkState.WAITING and not self.session.ended
+
+    # -- attaching --------------------------------------------------------------------------------------------
+
+    def accept(self, node: TargetNode, target: Target | Coordinator | None, *,
+               properties: dict[Any, Any] | None = None, capabilities: tuple[str, ...] = ()) -> None:
+        if self.state is not LinkState.WAITING or self.session.ended:
+            node.detach(closed=True)
+            return
+        self.node = node
+        self.state = LinkState.ATTACHED
+        attach = self.attach
+        self.session.send(Attach(
+            self.name, self.handle, RECEIVER, attach.snd_settle_mode, attach.rcv_settle_mode or FIRST, attach.source,
+            target, max_message_size=self.session.connection.container.message_bytes_max,
+            offered_capabilities=capabilities, properties=properties))
+        self.credit = self._window
+        self._grant()
+
+    def refuse(self, fault: LinkFault) -> None:
+        """Attach without a target, then detach with the reason.                                  Source: §2.6.3"""
+        if self.state is LinkState.WAITING and not self.session.ended:
+            self.session.send(Attach(self.name, self.handle, RECEIVER, source=self.attach.source))
+            self.state = LinkState.ATTACHED
+            self.fail(fault)
+
+    # -- credit -----------------------------------------------------------------------------------------------
+
+    def flow(self, flow: Flow) -> None:
+        """The sender's view of the link.                                                          Source: §2.6.7"""
+        if flow.delivery_count is not None:
+            passed = serial.distance(self.delivery_count, flow.delivery_count)
+            if passed > 0:                              # it has given credit up
+                self.delivery_count = flow.delivery_count
+                self.credit = max(self.credit - passed, 0)
+        if self.is_attached and (flow.echo or self.credit < self._window // 2):
+            self.credit = self._window
+            self._grant()
+
+    def _grant(self) -> None:
+        self.session.flow_of_link(self.handle, self.delivery_count, self.credit, drain=False, available=None,
+                                  echo=False)
+
+    # -- transfers --------------------------------------------------------------------------------------------
+
+    def transfer(self, transfer: Transfer, payload: bytes) -> None:
+        """One frame.                                                                    Source: §2.6.14, §2.7.5"""
+        incoming = self._incoming
+        if incoming is None:
+            if self.credit <= 0:
+                raise LinkFault(TRANSFER_LIMIT, "a transfer without credit")
+            if transfer.delivery_id is None or transfer.delivery_tag is None:
+                raise ConnectionFault("amqp:decode-error", "the first transfer of a delivery has no id or no tag")
+            if len(transfer.delivery_tag) > 32:
+                raise DecodeFault("a delivery-tag has at most 32 bytes")
+            self.delivery_count = (self.delivery_count + 1) & serial.MASK
+            self.credit -= 1
+            incoming = Incoming(self, transfer.delivery_id, transfer.delivery_tag, False, None,
+                                transfer.message_format or 0, bool(transfer.resume))
+        elif transfer.delivery_id is not None and transfer.delivery_id != incoming.delivery_id:
+            raise LinkFault(NOT_ALLOWED, "another delivery begins before the last one has come whole")
+        if transfer.settled or self.attach.snd_settle_mode == SETTLED:
+            incoming.settled = True
+        if type(transfer.state) is TransactionalState:
+            incoming.txn_id = transfer.state.txn_id
+        if transfer.aborted:
+            self._drop()
+            self._refill()
+            return
+        if transfer.more:
+            self._incoming = incoming
+            self._keep(payload)
+            return
+        if self._frames:
+            self._keep(payload)
+            payload = b"".join(self._frames)
+            self._drop()
+        elif len(payload) > self.session.connection.container.message_bytes_max:
+            raise LinkFault(MESSAGE_SIZE, "the message is larger than max-message-size")
+        self._incoming = None
+        node = self.node
+        assert node is not None
+        if not incoming.settled:
+            self.unanswered += 1
+        node.take(incoming, payload)
+        if self.credit <= self._window >> 1:
+            self._refill()
+
+    def _keep(self, payload: bytes) -> None:
+        """A part of a message. All parts on a connection together have a bound."""
+        connection = self.session.connection
+        self._partial += len(payload)
+        connection.partial_bytes += len(payload)
+        self._frames.append(payload)
+        if self._partial > connection.container.message_bytes_max:
+            raise LinkFault(MESSAGE_SIZE, "the message is larger than max-message-size")
+        if connection.partial_bytes > connection.container.partial_bytes_max:
+            raise LinkFault(RESOURCE_LIMIT, "too many messages that have not come whole")
+
+    def _drop(self) -> None:
+        self.session.connection.partial_bytes -= self._partial
+        self._partial = 0
+        self._frames = []
+        self._incoming = None
+
+    def _refill(self) -> None:
+        """Credit anew, when half of it is used; not for what waits for an answer: that would have no bound."""
+        credit = self._window - min(self.unanswered, self._window)
+        if self.is_attached and credit > self.credit and self.credit <= self._window >> 1:
+            self.credit = credit
+            self._grant()
+
+    def answer(self, incoming: Incoming, state: Composite) -> None:
+        """Called by Incoming.answer()."""
+        if incoming.settled:
+            return
+        self.unanswered -= 1
+        if self.is_attached and not self.session.ended:
+            self.session.answer(incoming.delivery_id, state, settled=not self.second)
+            if self.credit <= self._window >> 1:
+                self._refill()
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def fail(self, fault: LinkFault) -> None:
+        """Detach for good, with the reason."""
+        if self.state is LinkState.ATTACHED and not self.session.ended:
+            self.session.send(Detach(self.handle, True, Error(fault.condition, fault.text[:1000], fault.info)))
+            self.let_go(closed=True)
+
+    def detached(self, detach: Detach) -> None:
+        if self.state is LinkState.ATTACHED:
+            self.let_go(closed=bool(detach.closed))
+            self.session.send(Detach(self.handle, detach.closed))
+        elif self.state is LinkState.WAITING:
+            self.refuse(LinkFault(NOT_ALLOWED, "detached before it was attached"))
+            self.state = LinkState.DETACHED
+
+    def let_go(self, *, closed: bool) -> None:
+        self._drop()
+        self.state = LinkState.DETACHED
+        node, self.node = self.node, None
+        self.session.forget(self)
+        if node is not None:
+            node.detach(closed=closed)

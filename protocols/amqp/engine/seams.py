@@ -1,0 +1,113 @@
+"""What the parts of the engine ask of each other, and of what stands behind links. No import goes back up.
+
+    Connection ─► Session ─► SendingLink   ─► SourceNode       we send: a queue, a subscription, answers
+        │            └─────► ReceivingLink ─► TargetNode       we receive: a queue, a topic, a coordinator
+        └─► Container       decides who may open, and what an attach is attached to
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from protocols.amqp.codec.composite import Composite
+from protocols.amqp.codec.conditions import AmqpFault, LinkFault
+
+if TYPE_CHECKING:
+    from protocols.amqp.codec.performatives import Attach, Open
+
+
+class SourceNode(Protocol):
+    """What a SendingLink sends from. Called on the loop's thread; may raise LinkFault, which detaches the link."""
+
+    def credit_changed(self) -> None:
+        """link.room() is not what it was."""
+
+    def settle(self, held: Any, state: Composite | None, *, settled: bool) -> None:
+        """The receiver has said what becomes of a delivery. state None: settled without one.
+
+        held: what was given to link.send(). settled False: it wants to hear that we have settled, too: link.settled().
+        """
+
+    def drain(self) -> None:
+        """Send all there is, as far as credit goes, then call link.drained()."""
+
+    def detach(self, *, closed: bool) -> None:
+        """The link is gone: closed for good, or only detached, also by losing the connection."""
+
+
+class TargetNode(Protocol):
+    """What a ReceivingLink receives for. May raise LinkFault."""
+
+    def take(self, delivery: Any, message: bytes) -> None:
+        """A message has come whole. delivery: an engine.receiving.Incoming."""
+
+    def detach(self, *, closed: bool) -> None: ...
+
+
+class SessionSide(Protocol):
+    """What a link asks of its session."""
+
+    connection: ConnectionSide
+    channel: int
+    ended: bool
+
+    def send(self, performative: Composite) -> None: ...
+    def room(self) -> int: ...
+    def send_delivery(self, link: Any, start: bytes, tag: bytes, message: bytes, held: Any, *, settled: bool,
+                      message_format: int) -> None: ...
+    def flow_of_link(self, handle: int, delivery_count: int, credit: int, *, drain: bool, available: int | None,
+                     echo: bool) -> None: ...
+    def forget(self, link: Any) -> None: ...
+    def answer(self, delivery_id: int, state: Composite, *, settled: bool) -> None: ...
+
+
+class ConnectionSide(Protocol):
+    """What sessions and links ask of their connection."""
+
+    @property
+    def container(self) -> Container: ...
+    @property
+    def paused(self) -> bool: ...
+    @property
+    def frame_max(self) -> int: ...
+
+    container_id: str
+    partial_bytes: int
+    closed: bool
+
+    def write_frame(self, channel: int, body: bytes) -> None: ...
+    def answers_wait(self, session: Any) -> None: ...
+    def fail_link(self, link: Any, fault: AmqpFault) -> None: ...
+
+
+class Container(Protocol):
+    """Behind a connection: this node."""
+
+    @property
+    def session_window(self) -> int: ...
+    @property
+    def handles_max(self) -> int: ...
+    @property
+    def link_credit(self) -> int: ...
+    @property
+    def message_bytes_max(self) -> int: ...
+    @property
+    def partial_bytes_max(self) -> int: ...
+
+    def opened(self, connection: Any, open: Open) -> None:
+        """open has come. Calls connection.accept_open() or connection.refuse_open()."""
+
+    def attach_source(self, link: Any, attach: Attach) -> None:
+        """A receiver wants to read. Calls link.accept() or link.refuse(), now or later. May raise LinkFault."""
+
+    def attach_target(self, link: Any, attach: Attach) -> None: ...
+    def before_settlement(self, connection: Any) -> None:
+        """A performative other than transfer comes: what was received before it counts before it."""
+
+    def count(self, name: str, number: int = 1) -> None:
+        """For the metrics."""
+
+
+class Refuses(Protocol):
+    """A link that a fault ends."""
+
+    def fail(self, fault: LinkFault) -> None: ...

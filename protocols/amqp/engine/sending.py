@@ -1,0 +1,167 @@
+"""SendingLink: we send, the peer receives. Credit, drain, settlement. AMQP 1.0 §2.6. Sans-IO.
+
+    attach ──► WAITING ── accept() ──► ATTACHED ── detach of either side ──► DETACHED
+                  └────── refuse() ───────────────────────────────────────────▲
+"""
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from protocols.amqp.codec import hot
+from protocols.amqp.codec.composite import Composite
+from protocols.amqp.codec.conditions import LinkFault
+from protocols.amqp.codec.performatives import FIRST, MIXED, SENDER, SETTLED, Attach, Detach, Error, Flow, Source
+from protocols.amqp.engine import serial
+from protocols.amqp.engine.seams import SessionSide, SourceNode
+
+
+class LinkState(enum.Enum):
+    WAITING = "waits for its node"
+    ATTACHED = "attached"
+    DETACHED = "detached"
+
+
+class SendingLink:
+    """See the module's head. tags are numbers of eight bytes, of their own on each link."""
+
+    role = SENDER
+
+    __slots__ = ("_start", "_tag", "attach", "credit", "delivery_count", "draining", "handle", "name", "node",
+                 "receiver_settles", "session", "settle_mode", "state", "unsettled")
+
+    def __init__(self, session: SessionSide, attach: Attach) -> None:
+        self.session = session
+        self.attach = attach
+        self.name = attach.link_name
+        self.handle = attach.handle             # ours is the same number as the peer's: both are free at the same time
+        self.node: SourceNode | None = None
+        self.state = LinkState.WAITING
+        self.credit = 0
+        self.delivery_count = 0
+        self.draining = False
+        self.unsettled = 0                      # deliveries of it in the session's table
+        self.settle_mode = attach.snd_settle_mode if attach.snd_settle_mode is not None else MIXED
+        self.receiver_settles = attach.rcv_settle_mode or FIRST
+        self._start = hot.transfer_head(self.handle)
+        self._tag = 0
+
+    @property
+    def is_attached(self) -> bool:
+        return self.state is LinkState.ATTACHED
+
+    @property
+    def presettled(self) -> bool:
+        """The peer wants all deliveries settled."""
+        return self.settle_mode == SETTLED
+
+    @property
+    def is_waiting(self) -> bool:
+        """Its node has not decided, and the peer has not gone."""
+        return self.state is LinkState.WAITING and not self.session.ended
+
+    # -- attaching --------------------------------------------------------------------------------------------
+
+    def accept(self, node: SourceNode, source: Source | None, *, properties: dict[Any, Any] | None = None,
+               capabilities: tuple[str, ...] = ()) -> None:
+        """source: what of the wishes applies, which is how the peer learns of it."""
+        if self.state is not LinkState.WAITING or self.session.ended:
+            node.detach(closed=True)
+            return
+        self.node = node
+        self.state = LinkState.ATTACHED
+        attach = self.attach
+        self.session.send(Attach(
+            self.name, self.handle, SENDER, attach.snd_settle_mode, attach.rcv_settle_mode, source, attach.target,
+            initial_delivery_count=0, max_message_size=self.session.connection.container.message_bytes_max,
+            offered_capabilities=capabilities, properties=properties))
+        if self.credit or self.draining:
+            self._told()
+
+    def refuse(self, fault: LinkFault) -> None:
+        """Attach without a source, then detach with the reason.                                  Source: §2.6.3"""
+        if self.state is LinkState.WAITING and not self.session.ended:
+            self.session.send(Attach(self.name, self.handle, SENDER, target=self.attach.target,
+                                     initial_delivery_count=0))
+            self.state = LinkState.ATTACHED
+            self.fail(fault)
+
+    # -- credit -----------------------------------------------------------------------------------------------
+
+    def flow(self, flow: Flow) -> None:
+        """The receiver's view of the link.                                                        Source: §2.6.7"""
+        if flow.link_credit is not None:
+            seen = flow.delivery_count if flow.delivery_count is not None else 0
+            self.credit = max(serial.distance(self.delivery_count, serial.after(seen, flow.link_credit)), 0)
+        self.draining = bool(flow.drain)
+        if self.state is LinkState.ATTACHED:
+            self._told()
+            if flow.echo and not self.draining:
+                self.tell()
+
+    def _told(self) -> None:
+        assert self.node is not None
+        self.node.credit_changed()
+        if self.draining and self.is_attached:
+            self.node.drain()
+
+    def room(self) -> int:
+        """Deliveries that may go now: what the receiver, the session and the socket take."""
+        if self.state is not LinkState.ATTACHED or self.session.connection.paused:
+            return 0
+        return min(self.credit, self.session.room())
+
+    def drained(self) -> None:
+        """Nothing is left to send: give the credit back.                                          Source: §2.6.7"""
+        if self.draining and self.is_attached:
+            self.delivery_count = serial.after(self.delivery_count, self.credit)
+            self.credit = 0
+            self.draining = False
+            self.session.flow_of_link(self.handle, self.delivery_count, 0, drain=True, available=0, echo=False)
+            assert self.node is not None
+            self.node.credit_changed()
+
+    def tell(self) -> None:
+        """Our view of the link."""
+        self.session.flow_of_link(self.handle, self.delivery_count, self.credit, drain=self.draining, available=None,
+                                  echo=False)
+
+    # -- deliveries -------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes, held: Any, *, settled: bool, message_format: int = 0) -> None:
+        """One message, for which there is room(). held: comes back by node.settle(), unless it is settled."""
+        self._tag += 1
+        self.delivery_count = (self.delivery_count + 1) & serial.MASK
+        self.credit -= 1
+        self.session.send_delivery(self, self._start, self._tag.to_bytes(8, "big"), message, held, settled=settled,
+                                   message_format=message_format)
+
+    def settled(self, delivery_id: int, state: Composite | None) -> None:
+        """We have settled, too (second receiver settle mode).                                     Source: §2.6.12"""
+        self.session.connection.write_frame(
+            self.session.channel, hot.disposition(SENDER, delivery_id, delivery_id, True, state))
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def fail(self, fault: LinkFault) -> None:
+        """Detach for good, with the reason."""
+        if self.state is LinkState.ATTACHED and not self.session.ended:
+            self.session.send(Detach(self.handle, True, Error(fault.condition, fault.text[:1000], fault.info)))
+            self.let_go(closed=True)
+
+    def detached(self, detach: Detach) -> None:
+        """By the peer: answered in kind."""
+        if self.state is LinkState.ATTACHED:
+            self.let_go(closed=bool(detach.closed))
+            self.session.send(Detach(self.handle, detach.closed))
+        elif self.state is LinkState.WAITING:           # before we have answered its attach
+            self.refuse(LinkFault("amqp:not-allowed", "detached before it was attached"))
+            self.state = LinkState.DETACHED
+
+    def let_go(self, *, closed: bool) -> None:
+        self.state = LinkState.DETACHED
+        self.credit = 0
+        node, self.node = self.node, None
+        self.session.forget(self)
+        if node is not None:
+            node.detach(closed=closed)

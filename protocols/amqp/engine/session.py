@@ -1,0 +1,308 @@
+"""Session: windows, handles, deliveries and their dispositions. AMQP 1.0 §2.5, §2.6. Sans-IO.
+
+    begin ──► MAPPED ── end of the peer: answered ──────────────► gone
+                 └───── fault: end with the reason ──► ENDED ── end of the peer ──► gone
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from protocols.amqp.codec import hot
+from protocols.amqp.codec.composite import Composite, encode_composite
+from protocols.amqp.codec.conditions import (
+    FRAMING_ERROR,
+    HANDLE_IN_USE,
+    UNATTACHED_HANDLE,
+    WINDOW_VIOLATION,
+    ConnectionFault,
+    LinkFault,
+    SessionFault,
+)
+from protocols.amqp.codec.performatives import (
+    RECEIVER,
+    SENDER,
+    Accepted,
+    Attach,
+    Begin,
+    Detach,
+    Disposition,
+    End,
+    Error,
+    Flow,
+    Modified,
+    Rejected,
+    Released,
+    TransactionalState,
+)
+from protocols.amqp.engine import serial
+from protocols.amqp.engine.receiving import ReceivingLink
+from protocols.amqp.engine.seams import ConnectionSide
+from protocols.amqp.engine.sending import LinkState, SendingLink
+
+OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
+_OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)
+_TRANSFER_BYTES = 64                # more than the performative of a transfer takes
+
+
+class Unsettled(msgspec.Struct, gc=False):
+    """A delivery that the peer has not settled. held: of whoever sent it."""
+
+    link: Any
+    held: Any
+
+
+class Session:
+    """See the module's head. Our channel has the number of the peer's."""
+
+    __slots__ = ("_answers", "_incoming_left", "_next_delivery", "_next_incoming", "_next_outgoing", "_remote_window",
+                 "_unsettled_max", "_waiting", "channel", "connection", "ended", "links", "unsettled")
+
+    def __init__(self, connection: ConnectionSide, channel: int, begin: Begin, *, unsettled_max: int) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.ended = False
+        self.links: dict[int, SendingLink | ReceivingLink] = {}         # by handle, those that end included
+        self.unsettled: dict[int, Unsettled] = {}                       # deliveries that we have sent, by id
+        self._unsettled_max = unsettled_max
+        self._next_incoming = begin.next_outgoing_id
+        self._incoming_left = connection.container.session_window
+        self._next_outgoing = 0
+        self._next_delivery = 0
+        self._remote_window = begin.incoming_window
+        self._waiting: deque[bytes] = deque()                           # frames beyond the peer's window
+        self._answers: list[tuple[int, int, Composite, bool]] = []      # first, last, state, settled
+        self.send(Begin(channel, 0, self._incoming_left, OUTGOING_WINDOW, connection.container.handles_max - 1))
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    def send(self, performative: Composite) -> None:
+        self.connection.write_frame(self.channel, encode_composite(performative))
+
+    def room(self) -> int:
+        """Deliveries that may go now."""
+        if self._waiting or self.ended:
+            return 0
+        return min(self._remote_window, self._unsettled_max - len(self.unsettled))
+
+    def send_delivery(self, link: Any, start: bytes, tag: bytes, message: bytes, held: Any, *, settled: bool,
+                      message_format: int) -> None:
+        """In one frame or several.                                                               Source: §2.6.14"""
+        number = self._next_delivery
+        self._next_delivery = (number + 1) & serial.MASK
+        if not settled:
+            self.unsettled[number] = Unsettled(link, held)
+            link.unsettled += 1
+        room = self.connection.frame_max - 8 - _TRANSFER_BYTES
+        if len(message) <= room:
+            self._out(hot.transfer(start, number, tag, settled, False, message_format) + message)
+            return
+        self._out(hot.transfer(start, number, tag, settled, True, message_format) + message[:room])
+        for position in range(room, len(message), room):
+            more = position + room < len(message)
+            self._out(hot.transfer_more(start, more) + message[position:position + room])
+
+    def _out(self, body: bytes) -> None:
+        if self._remote_window <= 0 or self._waiting:
+            self._waiting.append(body)
+            return
+        self._remote_window -= 1
+        self._next_outgoing = (self._next_outgoing + 1) & serial.MASK
+        self.connection.write_frame(self.channel, body)
+
+    def flow_of_link(self, handle: int, delivery_count: int, credit: int, *, drain: bool, available: int | None,
+                     echo: bool) -> None:
+        self._refill_window()
+        self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW, handle,
+                       delivery_count, credit, available, drain or None, echo or None))
+
+    def _refill_window(self) -> None:
+        self._incoming_left = self.connection.container.session_window
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def answer(self, delivery_id: int, state: Composite, *, settled: bool) -> None:
+        """The disposition of a delivery that came; neighbours with the same one go in one frame."""
+        answers = self._answers
+        if answers:
+            first, last, known, done = answers[-1]
+            if state is known and done is settled and delivery_id == (last + 1) & serial.MASK:
+                answers[-1] = (first, delivery_id, known, done)
+                return
+        else:
+            self.connection.answers_wait(self)
+        answers.append((delivery_id, delivery_id, state, settled))
+
+    def flush_answers(self) -> None:
+        """Called by the connection at the end of a batch."""
+        answers, self._answers = self._answers, []
+        if not self.ended:
+            for first, last, state, settled in answers:
+                self.connection.write_frame(
+                    self.channel, hot.disposition(RECEIVER, first, last, settled, state))
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def transfer(self, data: bytes, position: int, end: int) -> None:
+        """position: behind the descriptor."""
+        transfer, start = hot.decode_transfer(data, position, end)
+        self._next_incoming = (self._next_incoming + 1) & serial.MASK
+        self._incoming_left -= 1
+        if self._incoming_left < 0:
+            raise SessionFault(WINDOW_VIOLATION, "more transfers than the window has room for")
+        link = self.links.get(transfer.handle)
+        if link is None:
+            raise SessionFault(UNATTACHED_HANDLE, f"no link has handle {transfer.handle}")
+        if type(link) is not ReceivingLink:
+            raise LinkFaultOf(link, LinkFault("amqp:not-allowed", "a transfer on a link that is for receiving"))
+        if link.state is LinkState.ATTACHED:
+            try:
+                link.transfer(transfer, data[start:end])
+            except LinkFault as fault:
+                raise LinkFaultOf(link, fault) from None
+        if self._incoming_left <= self.connection.container.session_window >> 1 and not self.ended:
+            self._refill_window()
+            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
+
+    def flow(self, flow: Flow) -> None:
+        """Windows, and one link's credit.                                                  Source: §2.5.6, §2.6.7"""
+        was_closed = self.room() <= 0
+        begin = flow.next_incoming_id if flow.next_incoming_id is not None else 0
+        self._remote_window = serial.distance(self._next_outgoing, serial.after(begin, flow.incoming_window))
+        if flow.incoming_window >= OUTGOING_WINDOW:     # the edge of serial arithmetic: without bound
+            self._remote_window = OUTGOING_WINDOW
+        while self._waiting and self._remote_window > 0:
+            self._remote_window -= 1
+            self._next_outgoing = (self._next_outgoing + 1) & serial.MASK
+            self.connection.write_frame(self.channel, self._waiting.popleft())
+        if flow.handle is not None:
+            link = self.links.get(flow.handle)
+            if link is None:
+                raise SessionFault(UNATTACHED_HANDLE, f"no link has handle {flow.handle}")
+            if link.state is not LinkState.DETACHED:
+                try:
+                    link.flow(flow)
+                except LinkFault as fault:
+                    raise LinkFaultOf(link, fault) from None
+        elif flow.echo:
+            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
+        if was_closed:
+            self.has_room()
+
+    def has_room(self) -> None:
+        """The window, the table or the socket takes more."""
+        for link in list(self.links.values()):
+            if type(link) is SendingLink and link.credit > 0 and link.node is not None:
+                link.node.credit_changed()
+
+    def disposition(self, found: Disposition) -> None:
+        """What became of deliveries.                                                       Source: §2.6.12, §2.7.6"""
+        last = found.last if found.last is not None else found.first
+        if found.role is SENDER:
+            return                                      # the second settle mode's last word: nothing is kept for it
+        state = found.state
+        if not found.settled and not isinstance(state, _OUTCOMES):
+            return                                      # received, or nothing at all
+        was_full = len(self.unsettled) >= self._unsettled_max
+        for number in self._numbers(found.first, last):
+            one = self.unsettled.pop(number, None)
+            if one is None:
+                continue                                # of a link that has gone
+            link = one.link
+            link.unsettled -= 1
+            if link.node is not None:
+                link.node.settle(one.held, state, settled=bool(found.settled))
+            if not found.settled:
+                link.settled(number, state)
+        if was_full:
+            self.has_room()
+
+    def _numbers(self, first: int, last: int) -> Iterable[int]:
+        """The deliveries from first to last that are there to be settled, in their order."""
+        if first == last:
+            return (first,)
+        span = serial.distance(first, last)
+        if span < 0:
+            return ()
+        if span <= len(self.unsettled):
+            return [(first + step) & serial.MASK for step in range(span + 1)]
+        return [number for number in self.unsettled if 0 <= serial.distance(first, number) <= span]
+
+    # -- links ------------------------------------------------------------------------------------------------
+
+    def attach(self, attach: Attach) -> None:
+        container = self.connection.container
+        if attach.handle >= container.handles_max:
+            raise ConnectionFault(FRAMING_ERROR, f"handle {attach.handle} is above handle-max")     # §2.7.2
+        if attach.handle in self.links:
+            raise SessionFault(HANDLE_IN_USE, f"handle {attach.handle} is in use")
+        link: SendingLink | ReceivingLink
+        if attach.role is RECEIVER:
+            link = self.links[attach.handle] = SendingLink(self, attach)
+            attach_to = container.attach_source
+        else:
+            if attach.initial_delivery_count is None:
+                raise ConnectionFault("amqp:invalid-field", "a sender's attach has an initial-delivery-count")
+            link = self.links[attach.handle] = ReceivingLink(self, attach)
+            attach_to = container.attach_target
+        try:
+            attach_to(link, attach)
+        except LinkFault as fault:
+            if link.state is LinkState.WAITING:
+                link.refuse(fault)
+            else:
+                raise LinkFaultOf(link, fault) from None
+
+    def detach(self, detach: Detach) -> None:
+        link = self.links.pop(detach.handle, None)
+        if link is None:
+            raise SessionFault(UNATTACHED_HANDLE, f"no link has handle {detach.handle}")
+        if link.state is not LinkState.DETACHED:
+            link.detached(detach)
+
+    def forget(self, link: Any) -> None:
+        """A link is no more: answers to its deliveries do not count."""
+        if link.role is SENDER and link.unsettled:
+            for number in [number for number, one in self.unsettled.items() if one.link is link]:
+                del self.unsettled[number]
+            link.unsettled = 0
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def fail(self, fault: SessionFault) -> None:
+        if not self.ended:
+            self._let_go()
+            self.send(End(Error(fault.condition, fault.text[:1000], fault.info)))
+
+    def end(self) -> None:
+        """By the peer."""
+        if not self.ended:
+            self.flush_answers()
+            self._let_go()
+            self.send(End())
+
+    def lost(self) -> None:
+        """The connection has gone."""
+        if not self.ended:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.ended = True
+        self._waiting.clear()
+        for link in list(self.links.values()):
+            if link.state is LinkState.ATTACHED:
+                link.let_go(closed=False)
+            link.state = LinkState.DETACHED
+        self.unsettled.clear()
+
+
+class LinkFaultOf(LinkFault):
+    """A LinkFault, with the link that it ends."""
+
+    def __init__(self, link: SendingLink | ReceivingLink, fault: LinkFault) -> None:
+        super().__init__(fault.condition, fault.text, fault.info)
+        self.link = link
+

@@ -1,0 +1,1 @@
+"""What stands behind links: queues, topics, transactions, management."""

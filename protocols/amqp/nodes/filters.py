@@ -1,0 +1,37 @@
+"""Filters of a source: which of them are understood, and what they ask. AMQP 1.0 §3.5.8; apache.org's registry.
+
+They are told by their descriptor, not by the key, which every client writes its own way. What is not understood is left
+out of the answer: that is how a receiver learns of it.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from protocols.amqp.codec.conditions import INVALID_FIELD, LinkFault
+from protocols.amqp.codec.types import Described
+from routing.queues.predicates import Predicate
+
+SELECTOR = frozenset((0x0000468C00000004, "apache.org:selector-filter:string"))
+
+
+class Filters(NamedTuple):
+    """applied: as the client wrote them. predicate: what a binding asks."""
+
+    applied: dict[Any, Any]
+    selector: str | None = None
+    predicate: Predicate | None = None
+
+
+def filters_of(asked: dict[Any, Any] | None) -> Filters:
+    """Raises LinkFault: a filter that is understood and wrong."""
+    applied: dict[Any, Any] = {}
+    selector = None
+    for key, value in (asked or {}).items():
+        if not isinstance(value, Described):
+            continue
+        if value.descriptor in SELECTOR:
+            if not isinstance(value.value, str):
+                raise LinkFault(INVALID_FIELD, "a selector is a string")
+            raise LinkFault(INVALID_FIELD, "selectors are not served yet")
+        del key
+    return Filters(applied, selector, None)

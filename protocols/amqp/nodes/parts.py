@@ -1,0 +1,26 @@
+"""Parts: what the server keeps for one connection that has logged in."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protocols.amqp.nodes.transactions import Transactions
+from protocols.amqp.nodes.work import Work
+from protocols.amqp.settings import Amqp10Settings
+from routing.queues.queue import Queue
+from routing.router import Router
+
+
+class Parts:
+    """dynamic: queues and topics that were made for this connection, and go with it at the latest."""
+
+    __slots__ = ("dynamic_queues", "dynamic_topics", "links", "transactions", "work")
+
+    def __init__(self, router: Router, connection: Any, settings: Amqp10Settings,
+                 count: Callable[[str, int], None]) -> None:
+        self.work = Work(router, connection, count)
+        self.transactions = Transactions(
+            router, self.work, count_max=settings.transactions_max, bytes_max=settings.transaction_bytes_max)
+        self.dynamic_queues: dict[str, Queue] = {}      # by the name that the client knows
+        self.dynamic_topics: dict[str, None] = {}
+        self.links = 0

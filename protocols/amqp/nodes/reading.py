@@ -1,0 +1,147 @@
+"""QueueReader: a receiver's link as member of a queue. What it holds goes back when the link goes. §3.4 (outcomes).
+
+    accepted                        done                released, no state       ready again, not counted
+    rejected                        dead letter         modified                 the same; counted when it says failed,
+    undeliverable-here              dead letter                                  a dead letter when undeliverable here
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protocols.amqp import convert
+from protocols.amqp.codec.composite import Composite
+from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
+from protocols.amqp.codec.performatives import Accepted, Modified, Rejected, TransactionalState
+from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.nodes.addresses import address_of
+from protocols.amqp.nodes.work import Work
+from routing.consumers.consumer import Consumer
+from routing.cursors.delivery import Delivery
+from routing.queues.queue import Queue
+from routing.rights.policy import Identity
+from routing.router import Router
+
+
+class QueueReader:
+    """Member of a consumer of the core, and SourceNode of a link."""
+
+    __slots__ = ("_default", "_is_member", "_on_detach", "_presettled", "_router", "_transactions", "_work", "credit",
+                 "identity", "link", "queue")
+
+    def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
+                 transactions: Any, *, default_outcome: Composite | None = None,
+                 on_detach: Callable[[bool], None] | None = None) -> None:
+        """default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
+        self.link = link
+        self.queue = queue
+        self.identity = identity
+        self.credit = 0
+        self._presettled = link.presettled
+        self._router = router
+        self._work = work
+        self._transactions = transactions
+        self._default = default_outcome
+        self._on_detach = on_detach
+        self._is_member = False
+
+    def joined(self) -> None:
+        """It is a member now."""
+        self._is_member = True
+
+    # -- SourceNode -------------------------------------------------------------------------------------------
+
+    def credit_changed(self) -> None:
+        credit = self.link.room()
+        grown = credit > self.credit
+        self.credit = credit
+        if grown:
+            self.queue.consumer.ready()
+
+    def drain(self) -> None:
+        link = self.link
+        if link.credit <= 0:
+            link.drained()
+            return
+
+        def idle() -> None:
+            if link.is_attached and link.draining:
+                link.session.connection.cork()          # type: ignore[attr-defined]
+                link.drained()
+                link.session.connection.uncork()        # type: ignore[attr-defined]
+
+        if self.queue.is_deleted:
+            idle()
+        else:
+            self.queue.when_idle(idle)
+
+    def settle(self, held: Delivery, state: Composite | None, *, settled: bool) -> None:
+        if type(state) is Accepted:
+            self._work.acked(self.queue, held)
+            return
+        if type(state) is TransactionalState:
+            self._transactions.settle(state.txn_id, self, held, state.outcome)
+            return
+        self.conclude(held, state)
+
+    def conclude(self, held: Delivery, state: Composite | None) -> None:
+        """Outside of a transaction, or when it is committed."""
+        queue = self.queue
+        if queue.is_deleted:
+            return
+        if state is None:
+            state = self._default
+        if type(state) is Accepted:
+            self._work.acked(queue, held)
+        elif type(state) is Rejected:
+            queue.reject([held])
+        elif type(state) is Modified:
+            if state.message_annotations:
+                self._router.ledger.lost("amqp10", "event", "annotations of modified")
+            if state.undeliverable_here:
+                queue.reject([held])
+            elif state.delivery_failed:
+                queue.nack([held])
+            else:
+                queue.put_back([held])
+        else:
+            queue.put_back([held])
+
+    def detach(self, *, closed: bool) -> None:
+        """What it holds goes out again, counted."""
+        self.credit = 0
+        self._work.flush()
+        if self._is_member and not self.queue.is_deleted:
+            self.queue.detach(self)
+        on_detach, self._on_detach = self._on_detach, None
+        if on_detach is not None:
+            on_detach(closed)
+
+    # -- Member -----------------------------------------------------------------------------------------------
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        link = self.link
+        if not link.is_attached:
+            return                                      # its end gives them back
+        connection: Any = link.session.connection
+        router = self._router
+        now_ms = router.clock_ms()
+        lost = router.ledger.lost
+        settled = self._presettled
+        connection.cork()
+        for delivery in deliveries:
+            link.send(convert.outward(delivery.event, delivery.attempts - 1, now_ms, lost, address_of), delivery,
+                      settled=settled)
+        if link.draining and link.credit <= 0:
+            link.drained()
+        connection.uncork()
+        connection.container.count("delivered", len(deliveries))
+        if settled:
+            self.queue.ack(deliveries)
+        self.credit = link.room()
+
+    def consumer_closed(self, consumer: Consumer, reason: str) -> None:
+        self._is_member = False
+        link = self.link
+        if link.is_attached:
+            link.session.connection.fail_link(link, LinkFault(RESOURCE_DELETED, reason))

@@ -1,0 +1,86 @@
+"""MessageTarget: a sender's link that publishes, to one place or to where each message says (anonymous terminus)."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from protocols.amqp import convert
+from protocols.amqp.codec.conditions import DECODE_ERROR, RESOURCE_DELETED, UNAUTHORIZED, DecodeFault, LinkFault
+from protocols.amqp.codec.performatives import Error, Rejected
+from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.nodes.work import Work
+from routing.queues.queue import Queue
+from routing.router import Router
+
+
+class Destination(NamedTuple):
+    """queue: to be looked at whether it is there, None for topics. internal: the right was asked already."""
+
+    topic: str
+    queue: Queue | None = None
+    internal: bool = False
+
+
+class MessageTarget:
+    """TargetNode of a link."""
+
+    __slots__ = ("_destination", "_link", "_on_detach", "_reply_topic", "_resolve", "_router",
+                 "_transactions", "_work")
+
+    def __init__(self, link: ReceivingLink, router: Router, work: Work, transactions: Any,
+                 destination: Destination | None, resolve: Callable[[str], Destination],
+                 reply_topic: convert.ReplyTo, on_detach: Callable[[bool], None] | None = None) -> None:
+        """destination None: each message says where it goes. resolve: raises LinkFault."""
+        self._link = link
+        self._router = router
+        self._work = work
+        self._transactions = transactions
+        self._destination = destination
+        self._resolve = resolve
+        self._reply_topic = reply_topic
+        self._on_detach = on_detach
+
+    def take(self, delivery: Incoming, message: bytes) -> None:
+        connection: Any = self._link.session.connection
+        identity = connection.identity
+        try:
+            found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
+                                 now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
+        except DecodeFault as fault:
+            self._reject(delivery, DECODE_ERROR, fault.text)
+            return
+        if found.user_id is not None and found.user_id != identity.user.encode() and not self._is_open(identity.user):
+            self._reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
+            return
+        destination = self._destination
+        if destination is None:
+            try:
+                destination = self._resolve(found.to or "")
+            except LinkFault as fault:
+                self._reject(delivery, fault.condition, fault.text)
+                return
+        elif destination.queue is not None and destination.queue.is_deleted:
+            raise LinkFault(RESOURCE_DELETED, "the queue was deleted")
+        event = found.event
+        event.topic = destination.topic
+        if delivery.txn_id is not None:
+            self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal)
+        else:
+            self._work.add(event, delivery, internal=destination.internal)
+
+    def _is_open(self, user: str) -> bool:
+        """Nobody logs in here, so nobody can be somebody else."""
+        return user == "anonymous"
+
+    def _reject(self, delivery: Incoming, condition: str, text: str) -> None:
+        connection: Any = self._link.session.connection
+        connection.container.count("rejected", 1)
+        self._work.flush()                              # answers go out in order
+        delivery.answer(Rejected(Error(condition, text[:1000])))
+        connection.flush_answers()
+
+    def detach(self, *, closed: bool) -> None:
+        on_detach, self._on_detach = self._on_detach, None
+        if on_detach is not None:
+            on_detach(closed)
+

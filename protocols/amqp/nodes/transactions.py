@@ -1,0 +1,192 @@
+"""Transactions: messages and answers that count when they are committed, and then together. AMQP 1.0 §4.
+
+    declare ─► txn-id ─► transfers and dispositions with transactional-state ─► discharge ┬ commit: publish, then ack
+                                                                                          └ fail, or lost: nothing
+What was answered in a transaction that is rolled back goes out again, counted.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from protocols.amqp import convert
+from protocols.amqp.codec.composite import Composite, composed
+from protocols.amqp.codec.conditions import (
+    CONDITION_OF_REASON,
+    DECODE_ERROR,
+    RESOURCE_LIMIT,
+    ROLLED_BACK,
+    UNKNOWN_TRANSACTION,
+    DecodeFault,
+    LinkFault,
+)
+from protocols.amqp.codec.performatives import (
+    ACCEPTED,
+    Declare,
+    Declared,
+    Discharge,
+    Error,
+    Modified,
+    Rejected,
+    TransactionalState,
+)
+from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.nodes.work import Work, when_all
+from routing.cursors.delivery import Delivery
+from routing.event import Event, event_size_bytes
+from routing.router import Router
+from routing.ticket import Ticket
+
+_FAILED = Modified(True)
+
+
+class Holder(Protocol):
+    """Who has handed out a delivery: nodes/reading.py."""
+
+    def conclude(self, held: Delivery, state: Composite | None) -> None: ...
+
+
+class Transaction:
+    """What is not committed."""
+
+    __slots__ = ("bytes", "error", "events", "internal", "settled")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.events: list[Event] = []
+        self.internal: list[Event] = []
+        self.settled: list[tuple[Holder, Delivery, Composite | None]] = []
+        self.error: Error | None = None                 # it cannot be committed any more
+
+
+class Transactions:
+    """Of one connection."""
+
+    def __init__(self, router: Router, work: Work, *, count_max: int, bytes_max: int) -> None:
+        self._router = router
+        self._work = work
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._number = 0
+        self._open: dict[bytes, Transaction] = {}
+
+    def declare(self) -> bytes:
+        if len(self._open) >= self._count_max:
+            raise LinkFault(RESOURCE_LIMIT, f"{len(self._open)} transactions are open on this connection")
+        self._number += 1
+        txn_id = self._number.to_bytes(8, "big")
+        self._open[txn_id] = Transaction()
+        return txn_id
+
+    def publish(self, txn_id: bytes, event: Event, delivery: Incoming, *, internal: bool) -> None:
+        """A message of a transaction. It is answered now: that it has come; not that it is on disk."""
+        transaction = self._open.get(txn_id)
+        if transaction is None:
+            raise LinkFault(UNKNOWN_TRANSACTION, "there is no such transaction")
+        size = event_size_bytes(event)
+        transaction.bytes += size
+        self._bytes += size
+        if self._bytes > self._bytes_max:
+            self._forget(txn_id)
+            raise LinkFault(RESOURCE_LIMIT, "the transactions of this connection are too large")
+        (transaction.internal if internal else transaction.events).append(event)
+        delivery.answer(TransactionalState(txn_id, ACCEPTED))
+
+    def settle(self, txn_id: bytes, holder: Holder, held: Delivery, outcome: Composite | None) -> None:
+        """An answer of a transaction. One of a transaction that is not there counts for nothing: it goes out again."""
+        transaction = self._open.get(txn_id)
+        if transaction is None:
+            holder.conclude(held, _FAILED)
+        else:
+            transaction.settled.append((holder, held, outcome))
+
+    def discharge(self, txn_id: bytes, *, fail: bool, done: Callable[[Composite], None]) -> None:
+        """done hears the outcome of the discharge."""
+        transaction = self._forget(txn_id)
+        if transaction is None:
+            done(Rejected(Error(UNKNOWN_TRANSACTION, "there is no such transaction")))
+        elif fail:
+            self._roll_back(transaction)
+            done(ACCEPTED)
+        else:
+            self._commit(transaction, done)
+
+    def _commit(self, transaction: Transaction, done: Callable[[Composite], None]) -> None:
+        router = self._router
+        tickets: list[Ticket] = []
+        if transaction.events:
+            tickets.append(router.publish(transaction.events, self._work.publisher))
+        if transaction.internal:
+            tickets.append(router.publish(transaction.internal, router.internal))
+
+        def published() -> None:
+            refusals = [refusal for ticket in tickets for refusal in ticket.refusals.values()]
+            if refusals:
+                self._roll_back(transaction)
+                text = f"{ROLLED_BACK}: {refusals[0].text}"
+                done(Rejected(Error(CONDITION_OF_REASON[refusals[0].reason], text[:1000])))
+                return
+            for holder, held, outcome in transaction.settled:
+                holder.conclude(held, outcome if outcome is not None else ACCEPTED)
+            self._work.flush()
+            done(ACCEPTED)
+
+        when_all(tickets, published)
+
+    def _roll_back(self, transaction: Transaction) -> None:
+        for holder, held, _ in transaction.settled:
+            holder.conclude(held, _FAILED)
+
+    def _forget(self, txn_id: bytes) -> Transaction | None:
+        transaction = self._open.pop(txn_id, None)
+        if transaction is not None:
+            self._bytes -= transaction.bytes
+        return transaction
+
+    def close(self) -> None:
+        """The connection has gone: nothing of it counts. What it held goes back with the links."""
+        self._open.clear()
+        self._bytes = 0
+
+
+class CoordinatorTarget:
+    """TargetNode of a link to the coordinator. What it has declared and not discharged goes with it.    §4.2"""
+
+    __slots__ = ("_declared", "_link", "_transactions", "_work")
+
+    def __init__(self, link: ReceivingLink, transactions: Transactions, work: Work) -> None:
+        self._link = link
+        self._transactions = transactions
+        self._work = work
+        self._declared: dict[bytes, None] = {}
+
+    def take(self, delivery: Incoming, message: bytes) -> None:
+        connection: Any = self._link.session.connection
+        try:
+            asked = composed(convert.value_of(message))
+        except DecodeFault as fault:
+            raise LinkFault(DECODE_ERROR, fault.text) from None
+        if isinstance(asked, Declare):
+            if asked.global_id is not None:
+                raise LinkFault("amqp:not-implemented", "there are no distributed transactions here")
+            txn_id = self._transactions.declare()
+            self._declared[txn_id] = None
+            delivery.answer(Declared(txn_id))
+            connection.flush_answers()
+        elif isinstance(asked, Discharge):
+            self._declared.pop(asked.txn_id, None)
+            self._work.flush()
+
+            def done(outcome: Composite) -> None:
+                delivery.answer(outcome)
+                connection.flush_answers()
+
+            self._transactions.discharge(asked.txn_id, fail=bool(asked.fail), done=done)
+        else:
+            raise LinkFault(DECODE_ERROR, "a coordinator takes declare and discharge")
+
+    def detach(self, *, closed: bool) -> None:
+        for txn_id in self._declared:
+            self._transactions.discharge(txn_id, fail=True, done=lambda outcome: None)
+        self._declared.clear()

@@ -1,0 +1,169 @@
+"""Work: what one connection has under way between its links and the core. Messages in, answers out, acks in.
+
+    transfers of one read ─► add() ─► flush(): one Router.publish() ─► Ticket done ─► dispositions, in order
+    dispositions of one read ─► acked() ─► flush(): one ack per queue
+
+Accepted is said when the message is on disk. Loop thread only.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from protocols.amqp.codec.composite import Composite
+from protocols.amqp.codec.conditions import CONDITION_OF_REASON
+from protocols.amqp.codec.performatives import ACCEPTED, RELEASED, Error, Rejected
+from protocols.amqp.engine.receiving import Incoming
+from routing.cursors.delivery import Delivery
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.publisher import Publisher
+from routing.queues.queue import Queue
+from routing.rights.policy import Identity
+from routing.router import Router
+from routing.ticket import Ticket
+
+
+class Reading(Protocol):
+    """What this needs of the connection."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def flush_answers(self) -> None: ...
+    def cork(self) -> None: ...
+    def uncork(self) -> None: ...
+
+
+class _Batch(msgspec.Struct):
+    deliveries: list[Incoming]
+    ticket: Ticket
+
+
+class Work:
+    """One per connection."""
+
+    __slots__ = ("_batches", "_connection", "_count", "_deliveries", "_events", "_held", "_internal", "_publisher",
+                 "_router", "acks")
+
+    def __init__(self, router: Router, connection: Reading, count: Callable[[str, int], None]) -> None:
+        self._router = router
+        self._connection = connection
+        self._count = count
+        self._publisher = router.publisher(connection.identity)
+        self._events: list[Event] = []
+        self._deliveries: list[Incoming] = []
+        self._internal: list[tuple[Event, Incoming]] = []
+        self._batches: deque[_Batch] = deque()
+        self._held = False                              # reading is paused until the disk has caught up
+        self.acks: dict[Queue, list[Delivery]] = {}
+
+    @property
+    def publisher(self) -> Publisher:
+        return self._publisher
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def add(self, event: Event, delivery: Incoming, *, internal: bool = False) -> None:
+        """A message of the current read. internal: the right to send it was asked already."""
+        if internal:
+            self._internal.append((event, delivery))
+        else:
+            self._events.append(event)
+            self._deliveries.append(delivery)
+
+    def acked(self, queue: Queue, delivery: Delivery) -> None:
+        found = self.acks.get(queue)
+        if found is None:
+            found = self.acks[queue] = []
+        found.append(delivery)
+
+    def flush(self) -> None:
+        """Give the core what this read has brought so far."""
+        if self.acks:
+            acks, self.acks = self.acks, {}
+            for queue, acked in acks.items():
+                if not queue.is_deleted:
+                    queue.ack(acked)
+        if self._events:
+            events, self._events = self._events, []
+            deliveries, self._deliveries = self._deliveries, []
+            self._publish(events, deliveries, self._publisher)
+        if self._internal:
+            pairs, self._internal = self._internal, []
+            self._publish([event for event, _ in pairs], [delivery for _, delivery in pairs], self._router.internal)
+
+    def _publish(self, events: list[Event], deliveries: list[Incoming], publisher: Publisher) -> None:
+        router = self._router
+        self._count("received", len(events))
+        ticket = router.publish(events, publisher)
+        self._batches.append(_Batch(deliveries, ticket))
+        if ticket.done:
+            self._drain()
+        else:
+            ticket.on_done(self._drain)
+        if router.pressure and not self._held:
+            self._held = True
+            self._connection.hold()
+            router.on_relief(self._relieved)
+
+    def _relieved(self) -> None:
+        self._held = False
+        self._connection.release()
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def _drain(self, _: Ticket | None = None) -> None:
+        """Answer what is durable, up to the first batch that is not."""
+        batches = self._batches
+        self._connection.cork()
+        while batches and batches[0].ticket.done:
+            batch = batches.popleft()
+            refusals = batch.ticket.refusals
+            if not refusals:
+                for delivery in batch.deliveries:
+                    if not delivery.settled:
+                        delivery.link.answer(delivery, ACCEPTED)
+                continue
+            for index, delivery in enumerate(batch.deliveries):
+                refusal = refusals.get(index)
+                if refusal is not None:
+                    self._count("rejected", 1)
+                delivery.answer(ACCEPTED if refusal is None else outcome_of(refusal))
+        self._connection.flush_answers()
+        self._connection.uncork()
+
+    def take_identity(self, identity: Identity) -> None:
+        self._publisher = self._router.publisher(identity)
+
+    def close(self) -> None:
+        """The connection is gone: what has come whole counts, and so do its acks."""
+        self.flush()
+
+
+def outcome_of(refusal: Refusal) -> Composite:
+    """What a sender hears of a message that is not in the log: released where trying again may help."""
+    if refusal.reason in (Reason.STORAGE_FULL, Reason.BUSY, Reason.SHUTTING_DOWN):
+        return RELEASED
+    return Rejected(Error(CONDITION_OF_REASON[refusal.reason], refusal.text[:1000]))
+
+
+def when_all(tickets: list[Any], done: Callable[[], None]) -> None:
+    """Call done once all are complete, maybe at once."""
+    left = [ticket for ticket in tickets if not ticket.done]
+    if not left:
+        done()
+        return
+
+    def one(_: Ticket) -> None:
+        left.pop()
+        if not left:
+            done()
+
+    for ticket in list(left):
+        ticket.on_done(one)

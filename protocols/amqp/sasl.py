@@ -1,0 +1,137 @@
+"""Logins: SASL mechanisms, from bytes of the client to an identity or a refusal. AMQP 1.0 §5.3. Sans-IO.
+
+    ANONYMOUS     where nobody has to log in                                                        RFC 4505
+    PLAIN         authorization id, user, password, between NULs; a token is a password             RFC 4616
+    EXTERNAL      with a client certificate                                                         RFC 4422
+    OAUTHBEARER   a token                                                                           RFC 7628
+    XOAUTH2       the same as Google and Azure's go-amqp write it
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protocols.server import Authenticator
+from routing.errors import Reason, Refusal
+from routing.rights.policy import Identity
+
+PROTOCOL = "amqp10"
+Done = Callable[["Identity | Refusal | bytes"], None]
+_BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
+_UNKNOWN = Refusal(Reason.BAD_CREDENTIALS, "the mechanism was not offered")
+_INVALID_TOKEN = b'{"status":"invalid_token"}'
+_BEARER = "bearer "
+
+
+class Login:
+    """The exchange of one connection."""
+
+    def __init__(self, authenticator: Authenticator, address: str, certificate: str | None, *,
+                 plain: bool) -> None:
+        """certificate: common name of the client's. plain: passwords may come over this connection."""
+        self._authenticator = authenticator
+        self._address = address
+        self._certificate = certificate
+        self._mechanism = ""
+        self._refused: Refusal | None = None            # a token was; the client has to take note
+        self._give_up: Callable[[], None] | None = None
+        offered = []
+        if certificate is not None:
+            offered.append("EXTERNAL")
+        if plain:
+            offered += ["PLAIN", "OAUTHBEARER", "XOAUTH2"]
+        if authenticator.open or not offered:
+            offered.append("ANONYMOUS")
+        self.mechanisms = tuple(offered)
+
+    def nobody(self, done: Done) -> bool:
+        """Log in without SASL. False: that is not allowed here."""
+        if not self._authenticator.open:
+            return False
+        self._ask(None, None, done)
+        return True
+
+    def begin(self, mechanism: str, response: bytes | None, done: Done) -> None:
+        if self._mechanism or mechanism not in self.mechanisms:
+            done(_UNKNOWN)
+            return
+        self._mechanism = mechanism
+        if response is None and mechanism in ("PLAIN", "OAUTHBEARER", "XOAUTH2"):
+            done(b"")                                   # the initial response comes after an empty challenge
+            return
+        self._look(response or b"", done)
+
+    def step(self, response: bytes, done: Done) -> None:
+        if self._refused is not None:
+            done(self._refused)
+        elif not self._mechanism:
+            done(_UNKNOWN)
+        else:
+            self._look(response, done)
+
+    def give_up(self) -> None:
+        """The client has gone."""
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up()
+
+    def _look(self, response: bytes, done: Done) -> None:
+        if self._mechanism == "ANONYMOUS":
+            self._ask(None, None, done)
+        elif self._mechanism == "EXTERNAL":
+            self._ask(_text(response), None, done, self._certificate)
+        elif self._mechanism == "PLAIN":
+            parts = response.split(b"\0")
+            user = _text(parts[1]) if len(parts) == 3 else None
+            if user is None or _text(parts[0]) not in ("", user):
+                done(_BAD)
+            else:
+                self._ask(user, parts[2], done)
+        else:
+            self._token(response, done)
+
+    def _token(self, response: bytes, done: Done) -> None:
+        found = token_of(response)
+        if found is None:
+            done(_BAD)
+            return
+
+        def answered(answer: Identity | Refusal | bytes) -> None:
+            if isinstance(answer, Refusal) and self._mechanism == "OAUTHBEARER":
+                self._refused = answer
+                done(_INVALID_TOKEN)                                                        # RFC 7628 §3.2.2
+            else:
+                done(answer)
+
+        self._ask(found[0] or None, found[1], answered)
+
+    def _ask(self, user: str | None, password: bytes | None, done: Done, certificate: str | None = None) -> None:
+        def answered(answer: Identity | Refusal) -> None:
+            self._give_up = None
+            done(answer)
+
+        self._give_up = self._authenticator.authenticate(
+            user or None, password, PROTOCOL, "", self._address, answered, certificate)
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def token_of(response: bytes) -> tuple[str, bytes] | None:
+    """User and token of an OAUTHBEARER or XOAUTH2 response; None: it is none."""
+    text = _text(response)
+    if text is None:
+        return None
+    user, token = "", None
+    for part in text.split("\x01"):
+        name, equals, value = part.partition("=")
+        if name == "user" and equals:
+            user = value
+        elif name == "auth" and value[:len(_BEARER)].lower() == _BEARER:
+            token = value[len(_BEARER):].encode()
+        elif part.startswith("n,a="):
+            user = part[4:].rstrip(",")
+    return (user, token) if token else None

@@ -1,0 +1,196 @@
+"""Amqp10Server: the AMQP 1.0 connections of one node, whatever listener they came by. Host of engine/connection.py.
+
+The node calls connection() for each new byte stream and tick() every 50 to 100 ms. Loop thread only.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from protocols.amqp.codec.conditions import CONNECTION_FORCED, INVALID_FIELD, ConnectionFault
+from protocols.amqp.codec.performatives import Attach, Open
+from protocols.amqp.codec.types import Symbol
+from protocols.amqp.counters import Counters, LogLimit
+from protocols.amqp.engine.connection import Connection
+from protocols.amqp.nodes import dynamic
+from protocols.amqp.nodes.attaching import Attaching
+from protocols.amqp.nodes.parts import Parts
+from protocols.amqp.sasl import Login
+from protocols.amqp.settings import Amqp10Settings
+from protocols.server import Authenticator
+from protocols.wire import ByteChannel
+from routing.errors import Refusal
+from routing.fairness.shares import Share
+from routing.rights.policy import Identity
+from routing.router import Router
+
+ROUND_S = 0.5               # every connection is looked at once in so long, or a little more
+LOOKS = 10                  # every connection is looked at once in so many ticks
+CAPABILITIES = ("ANONYMOUS-RELAY", "SHARED-SUBS")
+SOLE_CONNECTION = "sole-connection-for-container"
+FAILED = Symbol("amqp:connection-establishment-failed")
+
+
+class Amqp10Server:
+    """See the module's head. Made once per tenant."""
+
+    def __init__(self, router: Router, authenticator: Authenticator, settings: Amqp10Settings, *, version: str = "",
+                 node: str = "") -> None:
+        self.router = router
+        self.bounds = settings
+        self.authenticator = authenticator
+        self.counters = Counters()
+        self.connections: dict[Connection, None] = {}
+        self.stopping = False
+        self._version = version
+        self._node = node or "meshgate"
+        self._attaching = Attaching(router, settings)
+        self._log_limit = LogLimit(settings.log_lines_per_s)
+        self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share)
+        self._sole: dict[str, Connection] = {}          # container id → who has it for itself
+        self._next_round_s = 0.0
+        self._to_look_at: list[Connection] = []
+
+    # -- bounds -----------------------------------------------------------------------------------------------
+
+    @property
+    def session_window(self) -> int:
+        return self.bounds.session_window
+
+    @property
+    def handles_max(self) -> int:
+        return self.bounds.handles_max
+
+    @property
+    def link_credit(self) -> int:
+        return self.bounds.link_credit
+
+    @property
+    def partial_bytes_max(self) -> int:
+        return self.bounds.partial_bytes_max
+
+    @property
+    def message_bytes_max(self) -> int:
+        return self.router.limits.payload_bytes_max + self.bounds.sections_bytes_max
+
+    # -- connections ------------------------------------------------------------------------------------------
+
+    def connection(self, channel: ByteChannel, now_s: float) -> Connection:
+        """The handler of a new byte stream."""
+        connection = Connection(self, channel, now_s, self.router.clock_s)
+        self.connections[connection] = None
+        self.counters.values["connections_opened"] += 1
+        return connection
+
+    def login(self, connection: Connection) -> Login:
+        channel = connection.channel
+        return Login(self.authenticator, channel.address, channel.tls_identity, plain=True)
+
+    def logged_in(self, connection: Connection, identity: Identity) -> Refusal | None:
+        """A login that has succeeded: is there room for one more connection of this user?"""
+        refusal = self._share.take(identity.user, self.bounds.connections_max)
+        if refusal is None:
+            connection.take_identity(identity)
+            connection.parts = Parts(self.router, connection, self.bounds, self.count)
+            self.router.logins.add(connection)
+        return refusal
+
+    def opened(self, connection: Connection, open: Open) -> None:
+        bounds = self.bounds
+        properties: dict[Any, Any] = {
+            Symbol("product"): "Meshgate", Symbol("version"): self._version or "0", Symbol("platform"): "Python",
+        }
+        if bounds.identify_as:
+            product, _, version = bounds.identify_as.rpartition(" ")
+            properties[Symbol("product")], properties[Symbol("version")] = product, version
+        offered = list(CAPABILITIES)
+        sole = SOLE_CONNECTION in open.desired_capabilities
+        if sole:
+            offered.append(SOLE_CONNECTION)
+        answer = Open(
+            self._node, None, bounds.frame_bytes_max, bounds.sessions_max - 1,
+            int(bounds.idle_timeout_s * 500) or None, offered_capabilities=tuple(offered), properties=properties)
+        if not open.container_id or open.container_id in self._sole or (sole and any(
+                other.is_open and other.container_id == open.container_id for other in self.connections)):
+            properties[FAILED] = True
+            connection.refuse_open(answer, ConnectionFault(
+                INVALID_FIELD, "the container id is in use", {Symbol("invalid-field"): Symbol("container-id")}))
+            return
+        if sole:
+            self._sole[open.container_id] = connection
+        identity = msgspec.structs.replace(connection.identity, client_id=open.container_id)
+        connection.take_identity(identity)
+        connection.parts.work.take_identity(identity)
+        connection.accept_open(answer, self.router.clock_ms())
+
+    def attach_source(self, link: Any, attach: Attach) -> None:
+        self._attaching.source(link, attach)
+
+    def attach_target(self, link: Any, attach: Attach) -> None:
+        self._attaching.target(link, attach)
+
+    def before_settlement(self, connection: Connection) -> None:
+        connection.parts.work.flush()
+
+    def read_over(self, connection: Connection) -> None:
+        connection.parts.work.flush()
+        connection.flush_answers()
+
+    def left(self, connection: Connection) -> None:
+        """It is over: called once its links have let go, maybe more than once."""
+        parts: Parts | None = connection.parts
+        if parts is None:
+            return
+        connection.parts = None
+        parts.work.close()
+        parts.transactions.close()
+        dynamic.drop_all(self.router, parts)
+        self.router.logins.discard(connection)
+        self._share.give(connection.identity.user)
+        if self._sole.get(connection.container_id) is connection:
+            del self._sole[connection.container_id]
+
+    def gone(self, connection: Connection) -> None:
+        self.connections.pop(connection, None)
+
+    def count(self, name: str, number: int = 1) -> None:
+        self.counters.values[name] += number
+
+    def may_log(self) -> bool:
+        return self._log_limit.allows(self.router.clock_s())
+
+    # -- the node ---------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Time-outs and signs of life: a part of the connections each time. now_s: monotonic seconds."""
+        if not self._to_look_at and now_s >= self._next_round_s:
+            self._next_round_s = now_s + ROUND_S
+            self._to_look_at = list(self.connections)
+        part = -(-len(self.connections) // LOOKS)
+        for _ in range(min(part, len(self._to_look_at))):
+            self._to_look_at.pop().look(now_s)
+
+    def shutdown(self) -> None:
+        """Say goodbye to everybody and take nobody in any more."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.fail(ConnectionFault(CONNECTION_FORCED, "the node shuts down"))
+
+    def kick(self, client_id: str) -> bool:
+        """Close the connections of a client; False when there is none."""
+        found = [one for one in self.connections if one.is_open and one.container_id == client_id]
+        for connection in found:
+            connection.fail(ConnectionFault(CONNECTION_FORCED, "closed by an operator"))
+        return bool(found)
+
+    def clients_snapshot(self) -> list[dict[str, Any]]:
+        """For the management API."""
+        return [{
+            "client_id": one.container_id, "user": one.identity.user, "connected": True, "address": one.address,
+            "protocol_version": "1.0", "connected_since_ms": one.connected_ms, "sessions": len(one.sessions),
+            "subscriptions": sum(len(session.links) for session in one.sessions.values()),
+            "in_flight": sum(len(session.unsettled) for session in one.sessions.values()),
+            "write_buffer_bytes": one.channel.buffered_bytes(),
+            "product": str((one.open.properties or {}).get("product", ""))[:100],
+        } for one in self.connections if one.is_open]
