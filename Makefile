@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
-	strace:strace curl:curl kcat:kcat tmux:tmux javac:default-jdk-headless mvn:maven node:nodejs npm:npm chromium:chromium
+	strace:strace curl:curl kcat:kcat tmux:tmux javac:default-jdk-headless mvn:maven node:nodejs npm:npm chromium:chromium \
+	gcc:gcc python3-config:python3-dev
 PYTEST_ARGS ?=
 # Tests mostly wait: for a node, a disk, a peer. One file stays with one worker, and so do the brokers it started; files
 # go in their order, because the slow ones (e2e, faults) come first in it.
@@ -71,7 +72,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
-peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp
+peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -102,6 +103,12 @@ $(PEERS)/rabbitmq/.stamp: tests/interop/rabbitmq_tools/pom.xml | $(PEERS)/apt.st
 	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven-rabbitmq.log 2>&1 \
 	    && touch $@ || { tail -20 $(PEERS)/maven-rabbitmq.log; exit 1; }; \
 	else echo "no Maven: the tests with RabbitMQ's Java client are skipped"; fi
+
+# Qpid proton comes as source only, and is built: so it is no part of the `test` extra.
+$(PEERS)/proton.stamp: Makefile | $(PEERS)/apt.stamp $(VENV)/bin/python
+	@mkdir -p $(@D)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'python-qpid-proton==0.40.0' >$(PEERS)/proton.log 2>&1 \
+	  && touch $@ || echo "proton cannot be built here (see $(PEERS)/proton.log); its tests are skipped"
 
 # Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
 $(PEERS)/kafka/.stamp: tests/interop/kafka_tools/pom.xml | $(PEERS)/apt.stamp

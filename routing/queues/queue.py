@@ -149,7 +149,7 @@ class Queue:
                 self.consumer.nack(delivery, delay_s)
 
     def put_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Ready again, each at its old place, as if it had not been delivered: it does not count (AMQP 1.0 released)."""
+        """Ready again, each at its old place, as if never delivered: it does not count (AMQP 1.0 released)."""
         for delivery in deliveries:
             delivery.attempts -= 1
             self.consumer.nack(delivery, 0.0)

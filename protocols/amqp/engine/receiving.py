@@ -85,6 +85,10 @@ class ReceivingLink:
         """Its node has not decided, and the peer has not gone."""
         return self.state is LinkState.WAITING and not self.session.ended
 
+    @property
+    def is_gone(self) -> bool:
+        return self.state is LinkState.DETACHED
+
     # -- attaching --------------------------------------------------------------------------------------------
 
     def accept(self, node: TargetNode, target: Target | Coordinator | None, *,

@@ -60,6 +60,10 @@ class SendingLink:
         """Its node has not decided, and the peer has not gone."""
         return self.state is LinkState.WAITING and not self.session.ended
 
+    @property
+    def is_gone(self) -> bool:
+        return self.state is LinkState.DETACHED
+
     # -- attaching --------------------------------------------------------------------------------------------
 
     def accept(self, node: SourceNode, source: Source | None, *, properties: dict[Any, Any] | None = None,

@@ -13,6 +13,7 @@ from protocols.amqp.codec.conditions import (
     NOT_IMPLEMENTED,
     RESOURCE_LIMIT,
     RESOURCE_LOCKED,
+    STOLEN,
     UNAUTHORIZED,
     LinkFault,
     refused,
@@ -64,7 +65,7 @@ class Attaching:
         """A receiver wants to read."""
         connection: Any = link.session.connection
         source = attach.source
-        self._count_link(connection)
+        self._admit(link, connection)
         if source is None:
             self._unsubscribe(link, attach, connection)
             return
@@ -180,7 +181,7 @@ class Attaching:
         """A sender wants to send."""
         connection: Any = link.session.connection
         target = attach.target
-        self._count_link(connection)
+        self._admit(link, connection)
         parts: Parts = connection.parts
         if isinstance(target, Coordinator):
             link.accept(CoordinatorTarget(link, parts.transactions, parts.work), Coordinator(COORDINATOR_CAPABILITIES))
@@ -270,9 +271,18 @@ class Attaching:
             raise refused(made)
         return made
 
-    def _count_link(self, connection: Any) -> None:
-        if sum(len(session.links) for session in connection.sessions.values()) > self._settings.links_max:
+    def _admit(self, link: SendingLink | ReceivingLink, connection: Any) -> None:
+        """A connection has a bound of links, and of two with one name and direction the newer takes over.   §2.6.1"""
+        parts: Parts = connection.parts
+        count = sum(len(session.links) for session in connection.sessions.values())
+        if count > self._settings.links_max:
             raise LinkFault(RESOURCE_LIMIT, f"a connection has at most {self._settings.links_max} links")
+        if len(parts.names) > 2 * count + 64:           # with those that have gone
+            parts.names = {key: one for key, one in parts.names.items() if not one.is_gone}
+        other = parts.names.get((link.role, link.name))
+        parts.names[link.role, link.name] = link
+        if other is not None and other.is_attached:
+            other.fail(LinkFault(STOLEN, "another link of this name has been attached"))
 
 
 class _Handle:

@@ -14,7 +14,7 @@ from routing.router import Router
 class Parts:
     """dynamic: queues and topics that were made for this connection, and go with it at the latest."""
 
-    __slots__ = ("dynamic_queues", "dynamic_topics", "links", "transactions", "work")
+    __slots__ = ("dynamic_queues", "dynamic_topics", "names", "transactions", "work")
 
     def __init__(self, router: Router, connection: Any, settings: Amqp10Settings,
                  count: Callable[[str, int], None]) -> None:
@@ -23,4 +23,4 @@ class Parts:
             router, self.work, count_max=settings.transactions_max, bytes_max=settings.transaction_bytes_max)
         self.dynamic_queues: dict[str, Queue] = {}      # by the name that the client knows
         self.dynamic_topics: dict[str, None] = {}
-        self.links = 0
+        self.names: dict[tuple[bool, str], Any] = {}    # links, by direction and name
