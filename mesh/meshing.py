@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mesh.administration.messages import is_administration
 from mesh.direct import DirectLane, is_direct
 from mesh.publishers import Publishers
 from mesh.questions import is_asking
@@ -42,6 +43,7 @@ class Meshing:
         self.direct = DirectLane(
             me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)
         self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication, publishers)
+        self.on_administration: Callable[[str, bytes], None] = lambda source, body: None      # administration/spread.py
         self.on_asking: Callable[[str, bytes], None] = lambda source, body: None      # set by mesh/management/across
         self._router = router
         self._clock_s = clock_s
@@ -152,6 +154,8 @@ class Meshing:
             self.direct.on_message(source, body)
         elif is_asking(body):
             self.on_asking(source, body)
+        elif is_administration(body):
+            self.on_administration(source, body)
         else:
             self.replication.on_message(source, body)
 

@@ -20,6 +20,7 @@ from mesh.administration.administration import Administration
 from mesh.administration.book import STREAM as SECURITY_STREAM
 from mesh.administration.book import Book
 from mesh.administration.effective import Base, Place, Rights
+from mesh.administration.spread import Spread
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_webhooks
@@ -117,6 +118,8 @@ class Node:
         self.links = LinkManager(
             Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), turns=self.router.turns)
+        self.spread = Spread(self.administration, self.mesh.overlay, time.monotonic)
+        self.mesh.on_administration = self.spread.on_message
         self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
         self.files: OpenFiles | None = None
@@ -148,6 +151,7 @@ class Node:
         self.links.tick(now_s)
         self.mesh.tick(now_s)
         self.administration.tick(self.clock_ms())
+        self.spread.tick(now_s)
 
     def maintain(self) -> None:
         """Once a second: retention, compaction, rolling by age."""

@@ -8,6 +8,7 @@ All that one apply writes is one batch: it is on disk as a whole or not at all, 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -95,6 +96,7 @@ class Book:
 
     def __init__(self, partition: Partition, request_turn: Callable[[], None]) -> None:
         self.documents: dict[Key, Stored] = {}
+        self.marks: dict[Key, int] = {}         # of each document: other versions have other ones; see spread.py
         self.revisions: dict[int, Revision] = {}
         self.drafts: dict[str, Draft] = {}
         self.conflicts: dict[Key, Conflict] = {}
@@ -122,7 +124,7 @@ class Book:
         try:
             if what == "doc":
                 stored = msgspec.msgpack.decode(payload, type=Stored)
-                self.documents[stored.key] = stored
+                self._put(stored)
             elif what == "revision":
                 revision = msgspec.msgpack.decode(payload, type=Revision)
                 self.revisions[revision.number] = revision
@@ -135,6 +137,10 @@ class Book:
                 self.conflicts[conflict.kept.key] = conflict
         except msgspec.MsgspecError as error:
             log.error("stored %s cannot be read and is left alone: %s", place, error)
+
+    def _put(self, stored: Stored) -> None:
+        self.documents[stored.key] = stored
+        self.marks[stored.key] = mark_of(stored)
 
     def current(self, key: Key) -> Stored | None:
         """None: there is none, and there never was."""
@@ -164,7 +170,7 @@ class Book:
         for place, there in ((f"draft/{draft}", draft in self.drafts), (f"revision/{old}", old in self.revisions)):
             if there:
                 values[place] = None
-        settled = [step.key for step in steps if not source and step.key in self.conflicts]
+        settled = [step.key for step in steps if self._settles(step.after, source)]
         values.update({f"conflict/{kind}/{name}": None for kind, name in settled})
         for conflict in self._too_many(len(conflicts)):
             values.setdefault(f"conflict/{conflict[0]}/{conflict[1]}", None)
@@ -175,11 +181,19 @@ class Book:
         self.revisions.pop(old, None)
         self.drafts.pop(draft, None)
         for step in steps:
-            self.documents[step.key] = step.after
+            self._put(step.after)
         for key in settled:                     # somebody has looked at it and said what it should be
             self.conflicts.pop(key, None)
         self.conflicts.update({one.kept.key: one for one in conflicts})
         return revision
+
+    def _settles(self, after: Stored, source: str) -> bool:
+        """Whoever made this version knew of both sides of the conflict, and said what it should be."""
+        conflict = self.conflicts.get(after.key)
+        if conflict is None:
+            return False
+        lost = conflict.gave_way
+        return not source or (after.rank > conflict.kept.rank and after.seen.get(lost.node, 0) >= lost.number)
 
     def _too_many(self, more: int) -> list[Key]:
         count = max(len(self.conflicts) + more - CONFLICTS_KEPT, 0)
@@ -213,3 +227,9 @@ class Book:
         await asyncio.shield(stored)
         if ticket.refusals:
             raise BookRefused(next(iter(ticket.refusals.values())))
+
+
+def mark_of(stored: Stored) -> int:
+    """128 bits of a version."""
+    text = repr((stored.key, stored.rank)).encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.sha256(text).digest()[:16], "big")

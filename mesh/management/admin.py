@@ -33,6 +33,7 @@ from mesh.management.doors.sessions import Sessions
 from mesh.management.figures.live import Live
 from mesh.management.figures.metrics import Metrics
 from mesh.management.figures.sampler import Sampler
+from mesh.management.security.trail import Trail
 from protocols.rest.auth import Doorkeeper
 from routing.rights.policy import Action
 
@@ -50,6 +51,7 @@ class Management:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.audit = Audit(node.router, node.clock_ms)
+        self._trail = Trail(self.audit, node.administration, node.spread)
         self.sampler = Sampler(node)
         self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console.base_path)
         self.live = Live(node, self.sampler)

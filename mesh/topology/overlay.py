@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from mesh.link.frames import HOPS_MAX, PRIORITY_DIRECT, Gossip, Relay
+from mesh.link.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
 from mesh.link.neighbour import Neighbour
 from mesh.topology.flood import Peer, Timer, lines_of
 from mesh.topology.gossip import Exchange
@@ -91,6 +91,18 @@ class Overlay:
             self.counts["unroutable"] += 1
             return False
         return self._put(peers, Relay(to, self.me.name, HOPS_MAX, priority, body))
+
+    def neighbours(self) -> list[Neighbour]:
+        """Links that are up."""
+        return [peer.neighbour for peer in self._peers.values()]
+
+    def behind(self, neighbour: Neighbour) -> dict[str, str]:
+        """Nodes that are reached by a neighbour now, with their sites; itself included."""
+        return {name: node.site for name, node in self.nodes.items() if node.next_hop == neighbour.node}
+
+    def send_beside(self, neighbour: Neighbour, body: bytes) -> bool:
+        """To the node at the other end of a link, by that link alone: what two neighbours tell each other."""
+        return neighbour.send(Relay(neighbour.node, self.me.name, 0, PRIORITY_GOSSIP, body), PRIORITY_GOSSIP)
 
     def set_interest(self, filters: tuple[str, ...]) -> None:
         """What this node wants; aggregated and capped by the caller (OwnInterest)."""

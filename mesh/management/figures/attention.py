@@ -42,7 +42,7 @@ def attention(node: Node, sampler: Sampler) -> list[Item]:
     """Bounded; the rest of a kind is summed up in its last item."""
     known: list[dict[str, Any]] = node.mesh.snapshot()["nodes"]
     items = [*_log(node), *_links(node, sampler, known), *_nodes(node, sampler, known), *_disk(node),
-             *_consumers(node, sampler), *_webhooks(node), *_configuration(node), *_clock(node)]
+             *_consumers(node, sampler), *_webhooks(node), *_configuration(node), *_security(node), *_clock(node)]
     items.sort(key=lambda item: (SEVERITIES.index(item.severity), item.since_ms or 0, item.subject))
     return items[:ITEMS_MAX]
 
@@ -70,6 +70,21 @@ def _log(node: Node) -> Iterator[Item]:
         place = text.partition(":")[0]
         yield Item("broken", "log", place, f"the log of {text}", "publishers to it are refused; readers go on",
                    "look at the disk and the node's log lines, then restart the node", "/streams")
+
+
+def _security(node: Node) -> Iterator[Item]:
+    administration = node.administration
+    if administration.problem:
+        yield Item("broken", "security", node.name, f"{node.name}: {administration.problem}",
+                   "everybody who administers",
+                   f"at the node's own machine: meshgate policy list --config FILE of {node.name}", "/policies")
+    conflicts = administration.book.conflicts
+    if conflicts:
+        what = "document was" if len(conflicts) == 1 else "documents were"
+        yield Item("warning", "security", node.name,
+                   f"{len(conflicts)} managed {what} changed at two nodes at the same time, and one change gave way",
+                   "whoever made the other one", "meshgate policy conflicts, then set it as it should be", "/policies",
+                   min(one.time_ms for one in conflicts.values()))
 
 
 def _clock(node: Node) -> Iterator[Item]:
