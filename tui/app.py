@@ -18,7 +18,6 @@ from tui.views.table import TableView
 from tui.views.view import View
 from tui.widgets.chrome import Bar
 from tui.widgets.palette import THEMES
-from tui.widgets.prompt import Prompt
 
 
 class Dashboard(Doing):
@@ -85,13 +84,13 @@ class Dashboard(Doing):
     def on_view_say(self, message: View.Say) -> None:
         self.say(message.text, message.severity)
 
-    def on_prompt_done(self, message: Prompt.Done) -> None:
+    def prompt_done(self, sign: str, text: str) -> None:
         self.close_prompt()
-        if message.sign == ":":
-            if message.text.strip():
-                self.command(message.text)
+        if sign == ":":
+            if text.strip():
+                self.command(text)
         elif isinstance(self.view, TableView):
-            self.view.ask(filter=message.text.strip())
+            self.view.ask(filter=text.strip())
 
     # -- the palette ------------------------------------------------------------------------------------------
 

@@ -76,6 +76,10 @@ class Shell(App[None]):
         """How what was typed in the prompt could go on."""
         raise NotImplementedError
 
+    def prompt_done(self, sign: str, text: str) -> None:
+        """What was typed behind ":" or "/", once enter has taken it."""
+        raise NotImplementedError
+
     def ask_login(self, problem: str) -> object:
         """Who are you? problem: why we ask."""
         raise NotImplementedError
@@ -86,7 +90,7 @@ class Shell(App[None]):
         yield Bar(self._header_rows, "header")
         yield Container(id="body")
         yield Bar(self._hint_rows, "hints")
-        yield Prompt(self.complete)
+        yield Prompt(self.complete, self.prompt_done)
         yield Static(id="small", markup=False)
 
     def on_mount(self) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -20,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_peer
 from tests.mesh.management.test_api import CONFIG, PASSWORDS
 from tests.support.node import COMMAND, HOST, ROOT, Node, meshgate
 from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt
@@ -140,52 +138,6 @@ def test_login_contexts_get_and_logout(tmp_path: Path) -> None:
         assert "needs a terminal" in run("tui", code=1)
     finally:
         node.kill9()
-
-
-def tmux(*arguments: str, socket: Path) -> str:
-    return subprocess.run(["tmux", "-S", str(socket), *arguments], capture_output=True, text=True, check=True,
-                          timeout=30).stdout
-
-
-@pytest.mark.parametrize(("term", "width", "height"), [
-    ("xterm-256color", 80, 24), ("screen", 160, 50)])
-def test_in_a_real_terminal(mesh: tuple[Node, Node], tmp_path: Path, term: str, width: int, height: int) -> None:
-    """tmux: every screen, by keys; the picture has the size of the terminal and nothing else is written over it."""
-    require_peer(shutil.which("tmux"), "tmux")
-    cloud, _ = mesh
-    socket = tmp_path / "tmux"
-    command = f"{' '.join(COMMAND)} tui --url {cloud.url('console')}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(tmp_path), "LANG": "C.UTF-8"}
-    subprocess.run(["tmux", "-S", str(socket), "-u", "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y",
-                    str(height), f"TERM={term} {command}; echo ended $?; sleep 60"],
-                   check=True, env=environment, timeout=30)
-
-    def picture() -> str:
-        return "\n".join(f"{line}  " for line in tmux("capture-pane", "-p", socket=socket).splitlines())
-
-    def sees(*wanted: str) -> None:
-        wait_until(lambda: all(piece in picture() for piece in wanted), f"{wanted}", also=picture)
-
-    def keys(*names: str) -> None:
-        tmux("send-keys", *names, socket=socket)
-    try:
-        sees("● live", "Pulse", "cloud-eu")
-        for command, title, wanted in (
-            (":map", "Map", "sender ↓"), (":links", "Links", "plant-graz"), (":nodes", "Nodes", "this node"),
-            (":consumers", "Consumers", "reader-0"), (":streams", "Streams", "events"), (":topics", "Topics", "plant"),
-            (":browse plant/# from=1h", "Browse", "celsius"), (":clients", "Clients", "reader-1"),
-            (":policies", "Policies", "no users"), (":denials", "Denials", "Nothing was denied"),
-            (":deadletters", "Dead letters", "gave an event up"), (":can-i ana publish a", "Can I?", "allowed"),
-            (":audit", "Audit", "Nobody did"), (":help", "Help", "palette"),
-        ):
-            keys(command, "Enter")
-            sees(f"\n {title}  ", wanted, "? keys")
-        assert len(picture().splitlines()) <= height
-        keys("q")
-        sees("ended 0")
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            tmux("kill-server", socket=socket)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -27,8 +27,9 @@ class Dialog(ModalScreen[Any]):
     Dialog { align: center middle; background: $background 60%; }
     Dialog > Vertical { width: 72; max-width: 95%; height: auto; max-height: 90%; padding: 0 1;
                         border: round $accent; background: $surface; }
-    Dialog OptionList { height: auto; max-height: 14; border: none; background: $surface; padding: 0; }
-    Dialog Input { border: none; height: 1; padding: 0; background: $panel; margin: 0 0 1 0; }
+    Dialog OptionList { height: auto; max-height: 14; background: $surface; padding: 0; }
+    Dialog OptionList, Dialog OptionList:focus { border: none; }
+    Dialog Input, Dialog Input:focus { border: none; height: 1; padding: 0; background: $panel; margin: 0 0 1 0; }
     Dialog .problem { color: $error; height: auto; }
     Dialog .quiet { color: $foreground 70%; height: auto; }
     Dialog .head { text-style: bold; height: auto; }

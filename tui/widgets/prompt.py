@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
@@ -34,13 +33,18 @@ class _Field(Input):
         Binding("up", "past(-1)", show=False), Binding("down", "past(1)", show=False),
     ]
 
-    def __init__(self, complete: Callable[[str], list[str]]) -> None:
+    def __init__(self, complete: Callable[[str], list[str]], taken: Callable[[str], None]) -> None:
         super().__init__(id="field", suggester=_First(complete), max_length=CHARACTERS_MAX, select_on_focus=False)
         self._find = complete
+        self._taken = taken
         self._offers: list[str] = []
         self._chosen = -1
         self.history: list[str] = []
         self._place = 0
+
+    async def action_submit(self) -> None:
+        """At once, not by a message: what is typed behind enter is for the screen that it leads to."""
+        self._taken(self.value)
 
     def action_complete(self, step: int) -> None:
         if not self._offers or self.value != self._offers[self._chosen]:
@@ -63,7 +67,7 @@ class _Field(Input):
 
 
 class Prompt(Horizontal):
-    """open(sign, text) … Done or Left."""
+    """open(sign, text), and done(sign, text) when enter takes it."""
 
     DEFAULT_CSS = """
     Prompt { height: 1; display: none; background: $panel; }
@@ -71,26 +75,16 @@ class Prompt(Horizontal):
     Prompt > #field { border: none; height: 1; padding: 0; background: $panel; width: 1fr; }
     """
 
-    class Done(Message):
-        """enter.  sign: ":" or "/"."""
-
-        def __init__(self, sign: str, text: str) -> None:
-            super().__init__()
-            self.sign = sign
-            self.text = text
-
-    class Left(Message):
-        """esc."""
-
-    def __init__(self, complete: Callable[[str, str], list[str]]) -> None:
-        """complete: (sign, what was typed) → whole lines."""
+    def __init__(self, complete: Callable[[str, str], list[str]], done: Callable[[str, str], None]) -> None:
+        """complete: (sign, what was typed) → whole lines.  sign: ":" or "/"."""
         super().__init__(id="prompt")
         self.sign = ":"
         self._complete = complete
+        self._done = done
 
     def compose(self) -> ComposeResult:
         yield Static(":", id="sign", markup=False)
-        yield _Field(lambda text: self._complete(self.sign, text))
+        yield _Field(lambda text: self._complete(self.sign, text), self._taken)
 
     @property
     def field(self) -> _Field:
@@ -112,9 +106,7 @@ class Prompt(Horizontal):
         self.display = False
         self.field.value = ""
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        text = self.field.value
+    def _taken(self, text: str) -> None:
         if self.sign == ":":
             self.field.remember(text.strip())
-        self.post_message(self.Done(self.sign, text))
+        self._done(self.sign, text)

@@ -1,0 +1,178 @@
+"""The dashboard as an operator uses it: a real terminal before three real nodes, everything by keys."""
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mesh.management.test_admin import durable_session
+from tests.mesh.management.test_deadletters import buried
+from tests.support.loopthread import LoopThread
+from tests.support.node import HOST, Node
+from tests.support.node import http as ask
+from tests.support.tcpproxy import TcpProxy
+from tests.support.wait import wait_until
+from tests.tui.tmux import Tmux
+
+LISTENERS = ("mqtt", "http", "console", "link")
+CHANGE_MAX_S = 2.0
+SCREENS = (
+    ("map", "Map", "sender ↓"), ("nodes", "Nodes", "this node"), ("links", "Links", "plant-graz"),
+    ("streams", "Streams", "events"), ("topics", "Topics", "orders"), ("consumers", "Consumers", "billing"),
+    ("deadletters", "Dead letters", "spoiled"), ("clients", "Clients", "mqtt"), ("webhooks", "Webhooks", ""),
+    ("policies", "Policies", "no users"), ("denials", "Denials", "Nothing was denied"), ("audit", "Audit", ""),
+    ("logins", "Logins", "Nobody"), ("listeners", "Listeners", f"{HOST}:"),
+    ("browse orders/# from=1h", "Browse", "bad-"),
+    ("tail none/#", "Tail", "Waiting"), ("can-i ana publish a", "Can I?", "allowed"), ("contexts", "Contexts", ""),
+    ("help", "Help", "palette"),
+)
+
+
+class Mesh:
+    """A cloud; Graz and Lyon dial it, Graz through a proxy that can cut the line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cloud = Node(folder / "cloud", name="cloud-eu", site="aws-eu", listeners=LISTENERS)
+        self._loop = LoopThread("proxy")
+        self._loop.start()
+        self._line = TcpProxy(self.cloud.ports["link"])
+        self._loop.wait(self._line.start())
+        self.graz = self._plant(folder, "plant-graz", self._line.port)
+        self.lyon = self._plant(folder, "plant-lyon", self.cloud.ports["link"])
+        for node in self.nodes:
+            node.start()
+        wait_until(lambda: len(self.cloud.get("/api/v1/nodes?filter=hops>=0").json["nodes"]) == 3, "they have met")
+
+    def _plant(self, folder: Path, name: str, port: int) -> Node:
+        return Node(folder / name, name=name, site=f"works-{name[6:]}", listeners=LISTENERS,
+                    extra=f'[[links]]\nto = "ws://{HOST}:{port}"')
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.cloud, self.graz, self.lyon
+
+    def cut(self) -> None:
+        self._loop.call(lambda: self._line.refuse())
+        self._loop.call(self._line.cut)
+
+    def mend(self) -> None:
+        self._loop.call(self._line.resume)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill9()
+        self._loop.wait(self._line.stop())
+        self._loop.stop()
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    made = Mesh(tmp_path_factory.mktemp("mesh"))
+    durable_session(made.cloud, "billing", "plant/#")
+    buried(made.cloud, "spoiled", [b"bad-1", b"bad-2"])
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(("term", "size"), [
+    ("xterm-256color", (80, 24)), ("xterm-16color", (120, 40)), ("screen", (160, 50))])
+def test_every_screen_by_keys(mesh: Mesh, tmp_path: Path, term: str, size: tuple[int, int]) -> None:
+    """The picture has the size of the terminal, no line runs over, and 16 colours are 16 colours."""
+    with Tmux(tmp_path, f"tui --url {mesh.cloud.url('console')}", size=size, term=term) as terminal:
+        terminal.sees("● live", "Pulse", "cloud-eu")
+        for command, title, wanted in SCREENS:
+            terminal.command(command)
+            terminal.sees(f"\n {title}  ", wanted, "? keys")
+            picture = terminal.picture().splitlines()
+            assert len(picture) <= size[1] and max(map(len, picture)) <= size[0] + 2, command
+            assert "Traceback" not in "".join(picture) and "cannot be shown" not in "".join(picture), command
+            many = re.search(r"\x1b\[[0-9;]*[34]8;[25];", terminal.colours()) is not None
+            assert many == (term == "xterm-256color"), command
+        terminal.command("consumers")
+        terminal.sees("\n Consumers  ", "mqtt/billing", "▸")
+        for key in ("s", "S", "w", "Right", "Left", "w", "z", "z", "n", "b", "p", "p", "r", "y", "Y", "PageDown",
+                    "PageUp", "Home", "End", "Up", "Down"):
+            terminal.keys(key)
+            terminal.sees("\n Consumers  ", "? keys")
+        terminal.keys("d")
+        terminal.sees("consumers › ", "lag_events")
+        terminal.keys("Escape")
+        terminal.sees("\n Consumers  ", "● live")
+        terminal.keys("q")
+        terminal.sees("ended 0")
+
+
+@pytest.mark.measured
+def test_a_cut_link_is_seen_within_two_seconds_on_the_map_and_in_the_links(mesh: Mesh, tmp_path: Path) -> None:
+    with Tmux(tmp_path, f"tui map --url {mesh.cloud.url('console')}") as terminal:
+        terminal.sees("○ plant-graz", "○ plant-lyon", "● live", without="⊠")
+        try:
+            began_s = time.monotonic()
+            mesh.cut()
+            terminal.sees("◌ plant-graz", "○ plant-lyon")
+            assert time.monotonic() - began_s <= CHANGE_MAX_S
+            terminal.command("links")
+            terminal.sees("⊠ down")
+        finally:
+            mesh.mend()
+        terminal.sees("○ up", without="⊠")
+        terminal.command("map")
+        terminal.sees("○ plant-graz", without="◌ plant-graz")
+
+
+def test_a_consumer_is_paused_its_lag_grows_and_it_goes_on(mesh: Mesh, tmp_path: Path) -> None:
+    with Tmux(tmp_path, f"tui consumers --url {mesh.cloud.url('console')}") as terminal:
+        terminal.sees("mqtt/billing", "● live")
+        terminal.keys("/", "billing", "Enter")
+        terminal.sees("/ billing", without="spoiled")
+        terminal.keys("x")
+        terminal.sees("1  pause  (can be undone)")
+        terminal.keys("Enter")
+        terminal.sees("for the audit trail")                    # the preview
+        terminal.keys("-l", "service")
+        terminal.keys("Enter")
+        terminal.sees("‖ paused")
+        for number in range(20):
+            mesh.graz.publish("plant/graz/t", str(number).encode())
+        terminal.sees(" 20 ")
+        terminal.keys("x")
+        terminal.sees("1  resume")
+        terminal.keys("Enter")
+        terminal.sees("for the audit trail")
+        terminal.keys("Enter")
+        terminal.sees("mqtt/billing", "● live", without="‖ paused")
+    records = mesh.cloud.get("/api/v1/audit?limit=2").json["audit"]
+    assert [(one["act"], one["target"]) for one in records] == [
+        ("consumer.resume", "mqtt/billing"), ("consumer.pause", "mqtt/billing")]
+    assert records[1]["reason"] == "service"
+
+
+def test_a_dead_letter_is_redriven_and_its_journey_says_so(mesh: Mesh, tmp_path: Path) -> None:
+    url, json_type = mesh.cloud.url("http", "/v1/consumers/spoiled"), {"Content-Type": "application/json"}
+    with Tmux(tmp_path, f"tui deadletters/spoiled --url {mesh.cloud.url('console')}") as terminal:
+        terminal.sees("bad-1", "bad-2", "delivery limit reached")
+        terminal.keys("x")
+        terminal.sees("redrive this one")
+        terminal.keys("Enter")
+        terminal.sees("for the audit trail")
+        terminal.keys("Enter")
+        terminal.sees("bad-2", without="bad-1")
+        event = ask("POST", url + "/pull", json.dumps({"wait_s": 20}).encode(), json_type).json["events"][0]
+        terminal.command("browse orders/# from=1h")
+        terminal.sees("Browse", "bad-1", "bad-2")
+        terminal.keys("Home", "j")
+        terminal.sees("Journey › events:0:", "orders/guest/spoiled-0", "over http", "spoiled (anonymous")
+        terminal.keys("Escape")
+        terminal.sees("Browse", "bad-2", without="Journey")     # before a key behind it makes it an alt
+        terminal.command(f"journey {event['id']}")
+        terminal.sees(f"Journey › {event['id']}  ", "in flight")
+        answer = ask("POST", url + "/ack", json.dumps({"tokens": [event["token"]]}).encode(), json_type)
+        assert answer.status == 200, answer.text
+        terminal.keys("r")
+        terminal.sees("○ acked", without="in flight")
+        terminal.keys("c", "ana publish orders/1", "Enter")
+        terminal.sees("Can I?", "allowed", "no users are configured")
