@@ -20,8 +20,7 @@ WARM_S = 5                      # lines that do not count
 UNCONFIRMED = 1_000             # per publisher
 PREFETCH = 1_000                # per consumer
 PACED_RATE = 1_000              # msg/s of the latency run, all publishers together
-LINE = re.compile(r"time: ?([\d.]+) ?s,.*?sent: ?([\d.,]+) msg/s.*?received: ?([\d.,]+) msg/s"
-                  r"(?:.*?(?:consumer latency|latency)[^:]*: ?([\d./]+) ?[µu]s)?")
+LINE = re.compile(r"time:? ?([\d.]+) ?s,.*?received: ?([\d.,]+) msg/s(?:.*?consumer latency: ?([\d./]+) ?[µu]s)?")
 
 Run = Callable[[Broker, bool], dict[str, float]]
 
@@ -60,9 +59,9 @@ def _measure(broker: Broker, queue: str, options: list[str], seconds: int) -> di
                 begun_cpu_s = broker.cpu_s()
                 continue
             cpu_s = broker.cpu_s()
-            rates.append(_number(found[3]))
-            if found[4]:
-                steps = [float(one) for one in found[4].split("/")]
+            rates.append(_number(found[2]))
+            if found[3]:
+                steps = [float(one) for one in found[3].split("/")]
                 p50s.append(steps[1])
                 p99s.append(steps[4])
     if len(rates) < 2:

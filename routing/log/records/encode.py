@@ -1,7 +1,8 @@
 """Events -> RecordBatch v2: the hot path of every publish. Called by partition.py once per group commit.
 
-An event with nothing but topic, payload, QoS, publisher and content type, at most 63 ms after the first of its batch,
-takes the short way. Its record is six pieces for one join; all but payload and deltas come ready-made from a cache:
+An event with nothing but topic, payload, QoS, publisher, content type, priority and what its protocol wrote beside
+(native), at most 63 ms after the first of its batch, takes the short way. Its record is six pieces for one join; all
+but payload and deltas come ready-made from a cache:
 
     size                      | attributes, timestamp delta | offset delta | key, value length | value | headers
     └─ by topic and payload length                                         └── the same ─────┘         └─ by topic …
@@ -23,16 +24,18 @@ _SHAPE_BYTES = 250
 _SHAPES_MAX = 1024                  # payload lengths remembered per entry
 _SHAPE_LENGTH_MAX = 4096            # longer payloads differ too much in length, and cost more than their frame
 _CONTENT_TYPE_CHARS_MAX = 128       # longer ones are not worth an entry
+_NATIVE_BYTES_MAX = 256
 _NULL = encode_varint(-1)
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))    # attributes and a timestamp delta of one byte
 _STRETCHES = (64, 8192, VARINTS_MAX)        # up to these counts an offset delta has one, two, three bytes
 
-Group = tuple[str, int, OriginPartition | None, int, str]   # publisher, QoS, origin, flow, content type
+Shared = str | Properties           # the content type, or all properties where many events have the same
+Group = tuple[str, int, OriginPartition | None, int, Shared]        # publisher, QoS, origin, flow
 Shape = tuple[bytes, bytes, int]    # the size, what stands between offset delta and value, and the record's bytes
 
 
 class Entry:
-    """What records of one topic, QoS, publisher, origin and content type share: key, headers, and shapes by length."""
+    """What records of one topic, QoS, publisher, origin and properties share: key, headers, and shapes by length."""
 
     __slots__ = ("header_part", "header_size", "key_part", "shapes")
 
@@ -90,13 +93,13 @@ class Encoder:
                 part = events[count:_STRETCHES[stretch] if count < VARINTS_MAX else None]
             topic = publisher = origin = properties = None
             qos = flow = -1
-            content_type: str | None = ""
+            shared: Shared | None = ""
             for event in part:
                 if event.properties is not properties:
                     properties = event.properties
-                    other_type = _content_type(properties)
-                    if other_type != content_type:
-                        content_type = other_type
+                    other = _shared(properties)
+                    if other != shared:
+                        shared = other
                         publisher = None
                 if event.timestamp_ms != timestamp:
                     timestamp = event.timestamp_ms
@@ -104,7 +107,7 @@ class Encoder:
                     delta = timestamp - base_timestamp
                     lead = _LEADS[delta] if 0 <= delta < len(_LEADS) else b""
                 if (
-                    event.headers or content_type is None or event.key is not None or event.retain
+                    event.headers or shared is None or event.key is not None or event.retain
                     or not lead or count >= VARINTS_MAX or (tombstones and not event.payload)
                 ):
                     record = self._record(event, count, timestamp - base_timestamp, tombstones)
@@ -117,10 +120,10 @@ class Encoder:
                     ):
                         publisher, qos, origin, flow = event.publisher, event.qos, event.origin, event.flow
                         topic = None
-                        entries = self._entries_of(event, content_type)
+                        entries = self._entries_of(event, shared)
                     if event.topic is not topic:
                         topic = event.topic
-                        entry = entries.get(topic) or self._new_entry(event, content_type)
+                        entry = entries.get(topic) or self._new_entry(event, shared)
                         header_part = entry.header_part
                         shapes = entry.shapes[stretch]
                     payload = event.payload
@@ -142,18 +145,18 @@ class Encoder:
         )
         return batch, count
 
-    def _entries_of(self, event: Event, content_type: str) -> dict[str, Entry]:
-        group = event.publisher, event.qos, event.origin, event.flow, content_type
+    def _entries_of(self, event: Event, shared: Shared) -> dict[str, Entry]:
+        group = event.publisher, event.qos, event.origin, event.flow, shared
         entries = self._entries.get(group)
         if entries is None:
             entries = self._entries[group] = {}
         return entries
 
-    def _new_entry(self, event: Event, content_type: str) -> Entry:
+    def _new_entry(self, event: Event, shared: Shared) -> Entry:
         entry = Entry(event)
         if len(event.topic) <= KEPT_CHARS_MAX:
-            self._take(_ENTRY_BYTES + 3 * len(event.topic))
-            self._entries_of(event, content_type)[event.topic] = entry
+            self._take(_ENTRY_BYTES + 3 * len(event.topic) + 2 * entry.header_size)
+            self._entries_of(event, shared)[event.topic] = entry
         return entry
 
     def _take(self, size: int) -> None:
@@ -183,20 +186,23 @@ class Encoder:
         return varint(len(body)) + body
 
 
-def _content_type(properties: Properties | None) -> str | None:
-    """The content type, "" for none; None when there is more than that, or it is the empty text."""
+def _shared(properties: Properties | None) -> Shared | None:
+    """What an entry may be kept for: "" for no properties; None when there is something of this event alone."""
     if properties is None:
         return ""
     if (
         properties.expires_at_ms is not None or properties.reply_to is not None or properties.correlation is not None
-        or properties.message_id is not None or properties.dedupe_id is not None or properties.priority is not None
-        or properties.payload_is_text
+        or properties.message_id is not None or properties.dedupe_id is not None or properties.payload_is_text
         or properties.mqtt_packet_id is not None or properties.dead_letter is not None
-        or properties.null_key or properties.null_payload or properties.native is not None
+        or properties.null_key or properties.null_payload
     ):
         return None
-    found = properties.content_type
-    return found if found and len(found) <= _CONTENT_TYPE_CHARS_MAX else None
+    found, native = properties.content_type, properties.native
+    if found is not None and len(found) > _CONTENT_TYPE_CHARS_MAX:
+        return None
+    if native is not None or properties.priority is not None or not found:
+        return properties if native is None or len(native.data) <= _NATIVE_BYTES_MAX else None
+    return found
 
 
 def _key_part(event: Event) -> bytes:

@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.event import DeadLetter, Event, OriginPartition, Properties
+from routing.event import DeadLetter, Event, Native, OriginPartition, Properties
 from routing.log.records.batch import (
     HEADER_BYTES,
     BatchError,
@@ -126,11 +126,16 @@ def test_a_plain_event_is_these_bytes():
     assert DefaultRecordBatch(bytearray(batch)).validate_crc()
 
 
-def test_events_with_nothing_but_a_content_type_take_the_short_way_and_are_the_same_bytes():
+def test_events_with_nothing_but_what_many_share_take_the_short_way_and_are_the_same_bytes():
     """One after the other, in every order, with events that have more or nothing between them."""
     kinds = [None, Properties(), Properties(content_type="text/x"), Properties(content_type="a/b"),
              Properties(content_type=""), Properties(content_type="text/x", priority=1),
-             Properties(content_type="x" * 129), Properties(payload_is_text=True), Properties(mqtt_packet_id=1)]
+             Properties(content_type="x" * 129), Properties(payload_is_text=True), Properties(mqtt_packet_id=1),
+             Properties(native=Native("a", b"1")), Properties(native=Native("a", b"2")),
+             Properties(native=Native("b", b"1")),
+             Properties(native=Native("a", b"1" * 257)), Properties(native=Native("a", b"1"), priority=3),
+             Properties(native=Native("a", b"1"), content_type="text/x"),
+             Properties(native=Native("a", b"1"), message_id="m")]
     chosen = [kinds[(index * index + index // 9) % len(kinds)] for index in range(200)]
     events = [Event(f"t/{index % 2}", b"p", 1, f"c{index % 3 // 2}", properties=properties, timestamp_ms=NOW)
               for index, properties in enumerate(chosen)]
