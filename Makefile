@@ -3,6 +3,7 @@
 #   make demo    a node, two protocols, a kill -9, and nothing is lost        make test    every test
 #   make up      run a node with the defaults                                 make bench   against the peers
 #   make lint    ruff and mypy                                                make peers   the programs tests talk to
+#   make soak    the long forms of the tests (hours; SOAK=short: minutes)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -20,10 +21,10 @@ export npm_config_update_notifier = false
 export npm_config_fund = false
 export npm_config_audit = false
 
-.PHONY: help demo up test fairness bench lint peers screenshots clean
+.PHONY: help demo up test fairness soak bench lint peers screenshots clean
 
 help:
-	@sed -n '3,5p' Makefile | cut -c3-
+	@sed -n '3,6p' Makefile | cut -c3-
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo
@@ -36,6 +37,10 @@ test: $(VENV)/.installed-test peers
 
 fairness: $(VENV)/.installed-test
 	MESHGATE_SOAK=1 $(BIN)/python -m pytest tests/fairness -s $(PYTEST_ARGS)
+
+# The long forms, some hours, with one table at the end; SOAK=short takes a quarter of an hour.
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.soak $(if $(filter short,$(SOAK)),--short) $(ARGS)
 
 bench: $(VENV)/.installed-test peers
 	$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,1 @@
+"""The long forms of what the suite does in short: `make soak`."""
