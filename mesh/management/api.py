@@ -17,6 +17,7 @@ from mesh.management.acts.act import Acts
 from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
+from mesh.management.acts.queues import QueueActs
 from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.acts.logins import LoginActs
 from mesh.management.answers import json_answer
@@ -72,6 +73,7 @@ class Api:
             journeys,
             Reads(node, sampler), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
+            QueueActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),

@@ -25,6 +25,7 @@ from protocols.rest.consumers.consumers import ConsumersEndpoint
 from protocols.rest.consumers.deadletters import DeadLettersEndpoint
 from protocols.rest.consumers.pull import Pullers
 from protocols.rest.consumers.pulling import PullingEndpoint
+from protocols.rest.consumers.queues import QueuesEndpoint
 from protocols.rest.contract.asyncapi import AsyncApiEndpoint
 from protocols.rest.contract.openapi import OpenApiEndpoint
 from protocols.rest.cors import is_preflight
@@ -80,6 +81,7 @@ class RestServer:
         self._sse = SseEndpoint(router, doorkeeper, settings, self.counters)
         self.pullers = Pullers(router, settings)
         self._consumers = ConsumersEndpoint(router, doorkeeper, settings, memory, self.pullers)
+        self._queues = QueuesEndpoint(self._consumers)
         self._pulling = PullingEndpoint(self._consumers, self.counters)
         self.replies = replies = replies if replies is not None else Replies(router, "local")
         self._requests = RequestsEndpoint(router, doorkeeper, settings, self.counters, memory, replies)
@@ -130,11 +132,13 @@ class RestServer:
         router.add_delete(path, consumers.delete)
         for word in ("pause", "resume", "seek"):
             router.add_post(f"{path}/{word}", getattr(consumers, word), expect_handler=self._expect)
+        router.add_get(f"{path}/events", self._queues.browse, allow_head=False)
+        router.add_post(f"{path}/purge", self._queues.purge, expect_handler=self._expect)
         router.add_get(f"{path}/dead-letters", self._dead_letters.list, allow_head=False)
         router.add_post(f"{path}/redrive", self._dead_letters.redrive, expect_handler=self._expect)
         router.add_get(f"{path}/redrive", self._dead_letters.progress, allow_head=False)
         router.add_delete(f"{path}/redrive", self._dead_letters.cancel)
-        for word in ("pull", "ack", "nack", "extend"):
+        for word in ("pull", "ack", "nack", "reject", "extend"):
             router.add_post(f"{path}/{word}", getattr(pulling, word), expect_handler=self._expect)
 
     def _shortcut(self, request: web.Request) -> Awaitable[web.StreamResponse] | None:

@@ -108,6 +108,12 @@ class Side(Protocol):
     def handle_deadline(self, now_s: float) -> None:
         """Called with every deadline of the consumer: whatever of it is the queue's is to be asked for again."""
 
+    def refuse_member(self) -> Refusal | None:
+        """Why nobody can attach now."""
+        ...
+
+    def attached(self) -> None: ...
+
     def detached(self, member: Member) -> None: ...
 
     def dead_letters(self, event: Event, cause: Cause) -> list[Letter]:
@@ -173,6 +179,11 @@ class Consumer:
             return Refusal(Reason.CONFLICT, f"consumer {self.name} is exclusive and has a reader")
         if not self._registry.rights.may_attach(member.identity, self):
             return Refusal(Reason.NOT_AUTHORIZED, f"a rule denies user {member.identity.user} part of {self.name}")
+        if self.side is not None:
+            refusal = self.side.refuse_member()
+            if refusal is not None:
+                return refusal
+            self.side.attached()
         self.members.add(member, priority)
         self.detached_since_s = None
         self._begin_delivery()

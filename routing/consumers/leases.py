@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from routing.consumers.settle import let_go
 from routing.cursors.cursor import Delivery
+from routing.queues.options import Cause
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer, Member
@@ -60,6 +61,26 @@ def nack_place(consumer: Consumer, partition: Partition, offset: int, attempt: i
     if delivery.attempts != attempt:
         return Answer.STALE
     consumer.nack(delivery, delay_s)
+    return Answer.DONE
+
+
+def reject_place(consumer: Consumer, partition: Partition, offset: int, attempt: int) -> Answer:
+    """Never again from this consumer: to its dead letters. Only the latest attempt may say so."""
+    cursor = consumer.cursors.get(partition)
+    if cursor is None:
+        return Answer.STALE
+    delivery = cursor.in_flight.get(offset)
+    if delivery is not None and delivery.attempts == attempt:
+        consumer.reject(delivery)
+        return Answer.DONE
+    coming = cursor.again.get(offset) or cursor.delayed.get(offset)     # the node was started again meanwhile
+    event = cursor.event(offset) if coming is not None and coming.attempts == attempt + 1 else None
+    if coming is None or event is None:
+        return Answer.STALE
+    cursor.again.take(offset)
+    cursor.delayed.take(offset)
+    consumer.to_dead_letters(cursor, Delivery(event, coming.attempts), Cause.REJECTED)
+    consumer.touch()
     return Answer.DONE
 
 

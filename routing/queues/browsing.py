@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from routing.cursors.cursor import Cursor
 
 LIMIT_MAX = 1_000           # events of a page
+STEP_EVENTS = 16            # read at a time: between them it is looked how large they are
+BYTES_MAX = 1024 * 1024     # of payload, and what one step more brings
 SCANNED_MAX = 2_048         # records looked at for a page: some 8 ms where each has a topic of its own
 
 
@@ -32,15 +34,16 @@ def browse(consumer: Consumer, limit: int, after: str) -> Page:
     cursors = list(consumer.cursors.values())
     events: list[Event] = []
     scanned_max = SCANNED_MAX
+    size = 0
     while number < len(cursors):
-        found, next_offset, scanned = _ready(consumer, cursors[number], offset, limit - len(events), scanned_max)
+        step = min(limit - len(events), STEP_EVENTS)
+        found, next_offset, scanned = _ready(consumer, cursors[number], offset, step, scanned_max)
         events += found
+        size += sum(len(event.payload) for event in found)
         scanned_max -= scanned
-        if next_offset is not None:
-            return Page(events, f"{number}:{next_offset}")
-        number, offset = number + 1, 0
-        if number < len(cursors) and (len(events) >= limit or scanned_max <= 0):
-            return Page(events, f"{number}:0")
+        number, offset = (number, next_offset) if next_offset is not None else (number + 1, 0)
+        if number < len(cursors) and (len(events) >= limit or scanned_max <= 0 or size >= BYTES_MAX):
+            return Page(events, f"{number}:{offset}")
     return Page(events, None)
 
 

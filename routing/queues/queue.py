@@ -93,15 +93,11 @@ class Queue:
 
         exclusive: refused while there is another member, and as long as it stays others are. Reason.CONFLICT.
         """
-        if self.exclusive is not None:
-            return Refusal(Reason.CONFLICT, f"queue {self.name} has an exclusive consumer")
-        if exclusive and self.consumer.members.all:
+        if exclusive and self.exclusive is None and self.consumer.members.all:
             return Refusal(Reason.CONFLICT, f"queue {self.name} has consumers, so that none can be exclusive")
         refusal = self.consumer.attach(member, priority)
-        if refusal is None:
-            self.used = True
-            if exclusive:
-                self.exclusive = member
+        if refusal is None and exclusive:
+            self.exclusive = member
         return refusal
 
     def detach(self, member: Member, *, keep: bool = False) -> None:
@@ -250,6 +246,14 @@ class Queue:
 
     def handle_deadline(self, now_s: float) -> None:
         self._letting_go.handle_deadline()
+
+    def refuse_member(self) -> Refusal | None:
+        if self.exclusive is None:
+            return None
+        return Refusal(Reason.CONFLICT, f"queue {self.name} has an exclusive consumer")
+
+    def attached(self) -> None:
+        self.used = True
 
     def detached(self, member: Member) -> None:
         if self.exclusive is member:

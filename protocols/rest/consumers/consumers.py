@@ -17,6 +17,7 @@ from aiohttp import web
 from protocols.event_json import rfc3339
 from protocols.location import OFFSET_MAX
 from protocols.rest.auth import Doorkeeper, Session
+from protocols.rest.consumers.declaring import QueueBody, check_queue, declare, fill_sample, filters_of, queue_json
 from protocols.rest.consumers.pull import Pullers
 from protocols.rest.http.bodies import BodyMemory
 from protocols.rest.http.guard import pace_of
@@ -65,6 +66,7 @@ class ConsumerBody(msgspec.Struct, forbid_unknown_fields=True):
     dead_letter_expired: bool = False
     expires_s: float | None = None
     push: StrictPush | None = None
+    queue: QueueBody | None = None
 
 
 class SeekBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,7 +149,10 @@ class ConsumersEndpoint:
             refusal = self.router.shares.consumers.refuse(session.identity.user, self.settings.consumers_max)
             if refusal is not None:
                 raise problem_of(refusal)
-        consumer = self.router.open_consumer(spec, session.identity)
+        if body.queue is not None:
+            consumer: Consumer | Refusal = declare(self.router, spec, body.queue, session.identity)
+        else:
+            consumer = self.router.open_consumer(spec, session.identity)
         if isinstance(consumer, Refusal):
             raise problem_of(consumer)
         if known is None:
@@ -163,7 +168,9 @@ class ConsumersEndpoint:
 
     def _spec(self, name: str, body: ConsumerBody, known: Consumer | None) -> ConsumerSpec:
         settings = self.settings
-        if not body.filters or len(body.filters) > settings.consumer_filters_max:
+        if body.queue is not None:
+            check_queue(body)
+        if not (body.filters or body.queue is not None) or len(body.filters) > settings.consumer_filters_max:
             raise _bad(f"filters: 1 to {settings.consumer_filters_max} topic filters")
         timeout_s = body.ack_timeout_s if body.ack_timeout_s is not None else settings.ack_timeout_s
         _within("ack_timeout_s", timeout_s, 0.1, settings.ack_timeout_max_s)
@@ -175,7 +182,8 @@ class ConsumersEndpoint:
         if body.expires_s is not None:
             _within("expires_s", body.expires_s, 1, SECONDS_MAX)
         if body.dead_letter_topic is not None:
-            _check_dead_letter_topic(body.dead_letter_topic)
+            template = body.dead_letter_topic
+            _check_dead_letter_topic(fill_sample(template) if body.queue is not None else template)
         for stream in body.streams:
             if stream not in self.router.streams.by_name:
                 raise Problem(404, "not-found", f"there is no stream {stream[:200]}")
@@ -273,13 +281,19 @@ class ConsumersEndpoint:
     def shown(self, consumer: Consumer) -> dict[str, Any]:
         """What GET says of a consumer."""
         spec, state = consumer.spec, snapshot(consumer)
+        options = spec.queue
+        queue = self.router.queues.get(consumer.name)
+        dead_letter_topic = spec.dead_letter_topic or f"dead-letter/{consumer.name}"
         return {
-            "name": consumer.name, "filters": list(consumer.filters), "mode": spec.mode.value,
+            "name": consumer.name, "kind": state["kind"],
+            "filters": list(consumer.filters) if queue is None else filters_of(queue), "mode": spec.mode.value,
             "streams": list(spec.streams), "user": consumer.identity.user, "paused": consumer.paused,
             "max_in_flight": spec.max_in_flight, "ack_timeout_s": spec.ack_timeout_s,
             "max_deliveries": spec.max_deliveries, "backoff_initial_s": spec.backoff_initial_s,
             "backoff_max_s": spec.backoff_max_s, "expires_s": spec.expires_s,
-            "dead_letter_topic": spec.dead_letter_topic or f"dead-letter/{consumer.name}",
+            "dead_letter_topic": dead_letter_topic if options is None else options.dead_letter,
+            "queue": queue_json(queue) if queue is not None else None,
+            "ready": state["ready"], "unacked": state["unacked"],
             "dead_letter_expired": spec.dead_letter_expired,
             "push": msgspec.to_builtins(spec.push) if spec.push is not None else None,
             "time": rfc3339(self.router.clock_ms()),

@@ -25,7 +25,7 @@ from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
 from protocols.rest.publishing.cloud import CloudEventLines, batch_pieces, wants_batch
 from routing.consumers.consumer import Consumer
-from routing.consumers.leases import Answer, ack_place, extend_place, nack_place
+from routing.consumers.leases import Answer, ack_place, extend_place, nack_place, reject_place
 from routing.cursors.cursor import Delivery
 from routing.log.partition import Partition
 
@@ -137,6 +137,15 @@ class PullingEndpoint:
         return json_response(await self._settle(
             request, consumer, body.tokens, "nacked", lambda partition, token: nack_place(
                 consumer, partition, token.offset, token.attempt, body.delay_s)))
+
+    async def reject(self, request: web.Request) -> web.StreamResponse:
+        """Never again from this consumer: to its dead letters; a queue without any lets them go for good."""
+        session = await self._consumers.session(request)
+        consumer = self._pulled(request, session)
+        body = await json_body(request, TokensBody, session, self._settings, self._consumers.memory)
+        return json_response(await self._settle(
+            request, consumer, body.tokens, "rejected", lambda partition, token: reject_place(
+                consumer, partition, token.offset, token.attempt)))
 
     async def extend(self, request: web.Request) -> web.StreamResponse:
         """More time, counted from now."""

@@ -1,4 +1,4 @@
-"""OpenAPI: durable consumers, pulling, dead letters."""
+"""OpenAPI: durable consumers, queues, pulling, dead letters."""
 from __future__ import annotations
 
 from protocols.cloudevents import BATCH_MEDIA_TYPE
@@ -30,6 +30,10 @@ _LIMIT = query("limit", "At most.", {"type": "integer", "minimum": 1, "maximum":
 _PREFER = field("Prefer", "respond-async: 202 before it is on disk.")
 
 
+_WORDS = {"ack": "Done", "nack": "Not done: again later", "reject": "Never again: to the dead letters",
+          "extend": "More time, from now"}
+
+
 def consumer_paths() -> Paths:
     one = json_answer(ref("Consumer"), "The consumer.")
     paths: Paths = {
@@ -48,6 +52,12 @@ def consumer_paths() -> Paths:
             "seek", "Read on from elsewhere", json_answer(ref("Sought"), "events: how many there are from there on."),
             ("position-invalid", "position-lost", *STORE), body=json_body(ref("SeekBody")))},
         f"{BASE}/pull": {"post": _pull()},
+        f"{BASE}/events": {"get": _of(
+            "browse", "What is ready, taken by nobody", json_answer(
+                obj({"events": array(ref("EventJson")), "next": nullable("string")}), "A page; may be empty."),
+            ("query-invalid",), [query("after", "The next of the page before.", TEXT), _LIMIT])},
+        f"{BASE}/purge": {"post": _of(
+            "purge", "Forget what is ready", json_answer(obj({"purged": INTEGER}), "What is unacked stays."), STORE)},
         f"{BASE}/dead-letters": {"get": _of(
             "listDeadLetters", "Those that were not redriven", json_answer(ref("DeadLetters"), "A page."),
             ("query-invalid",), [query("after", "The id of a dead letter.", TEXT), _LIMIT])},
@@ -62,13 +72,13 @@ def consumer_paths() -> Paths:
     for word in ("pause", "resume"):
         paths[f"{BASE}/{word}"] = {"post": _of(word, f"{word.capitalize()} it, over restarts", one, STORE)}
     for word, done, shape in (("ack", "acked", "TokensBody"), ("nack", "nacked", "NackBody"),
-                              ("extend", "extended", "ExtendBody")):
+                              ("reject", "rejected", "TokensBody"), ("extend", "extended", "ExtendBody")):
         answer = obj({done: INTEGER, "stale": array(TEXT)})
         answers = json_answer(answer, "stale: tokens that changed nothing.")
         if word == "ack":
             answers |= json_answer(answer, "Taken, on disk soon.", 202)
         paths[f"{BASE}/{word}"] = {"post": _of(
-            word, {"ack": "Done", "nack": "Not done: again later", "extend": "More time, from now"}[word], answers,
+            word, _WORDS[word], answers,
             ("token-invalid", *STORE), [_PREFER] if word == "ack" else [], body=json_body(ref(shape)))}
     return paths
 

@@ -65,10 +65,12 @@ def _written() -> dict[str, Part]:
 
 def _consumer() -> Part:
     return obj({
-        "name": TEXT, "filters": array(TEXT), "mode": {"enum": ["exclusive", "shared", "failover", "key-shared"]},
+        "name": TEXT, "kind": {"enum": ["consumer", "queue"]}, "filters": array(TEXT),
+        "mode": {"enum": ["exclusive", "shared", "failover", "key-shared"]},
         "streams": array(TEXT), "user": TEXT, "paused": BOOLEAN, "max_in_flight": INTEGER,
         "ack_timeout_s": nullable("number"), "max_deliveries": nullable("integer"), "backoff_initial_s": NUMBER,
-        "backoff_max_s": NUMBER, "expires_s": nullable("number"), "dead_letter_topic": TEXT,
+        "backoff_max_s": NUMBER, "expires_s": nullable("number"),
+        "dead_letter_topic": nullable("string"), "queue": nullable("object"), "ready": INTEGER, "unacked": INTEGER,
         "dead_letter_expired": BOOLEAN, "expired": INTEGER, "push": nullable("object"),
         "time": TEXT, "lag": obj({"events": INTEGER, "seconds": NUMBER, "state": COUNT_STATE}),
         "readers": INTEGER, "in_flight": INTEGER, "delivered": INTEGER, "acked": INTEGER,

@@ -255,3 +255,21 @@ def test_no_route_is_without_a_right_of_its_own(base_path: str) -> None:
               if route.resource is not None and route.method != "HEAD"]
     assert len(routes) > 50
     assert [route for route in routes if not management.rights.known(*route)] == []
+
+
+def test_a_queue_is_looked_into_and_purged(node: Node) -> None:
+    made = request("PUT", node.url("http", "/v1/consumers/heap"), json.dumps({"filters": ["heap/#"], "queue": {}}).encode(),
+                   {"Content-Type": "application/json"})
+    assert made.status == 201, made.text
+    for number in range(5):
+        assert node.publish("heap/x", str(number).encode()).status == 200
+    page = node.get("/api/v1/consumers/heap/events?limit=2").json
+    assert [event["payload"] for event in page["events"]] == ["0", "1"] and page["next"]
+    rest = node.get(f"/api/v1/consumers/heap/events?after={page['next']}").json
+    assert [event["payload"] for event in rest["events"]] == ["2", "3", "4"] and rest["next"] is None
+    assert node.get("/api/v1/consumers/heap/events?after=nowhere").status == 400
+    assert act(node, "consumers/heap/purge", {"dry_run": True}).json["ready"] == 5
+    assert act(node, "consumers/heap/purge", {"reason": "test"}).json["purged"] == 5
+    row, = node.get("/api/v1/consumers?filter=name=heap").json["consumers"]
+    assert (row["kind"], row["ready"]) == ("queue", 0)
+    assert node.get("/api/v1/audit?filter=act=consumer.purge").json["audit"][0]["target"] == "heap"
