@@ -17,9 +17,9 @@ from mesh.management.acts.act import Acts
 from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
-from mesh.management.acts.queues import QueueActs
 from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.acts.logins import LoginActs
+from mesh.management.acts.queues import QueueActs
 from mesh.management.answers import json_answer
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.figures.tail import Tail

@@ -21,6 +21,7 @@ from protocols.mqtt.codec.packets import Publish, Will
 from protocols.mqtt.codec.properties import PropertyDict, encode_binary, encode_text, encode_varint
 from routing.errors import TopicError
 from routing.event import Event, Headers, HeaderValue, Properties
+from routing.queues.options import QUEUE_TOPICS
 from routing.rights.policy import REPLY_PREFIX
 from routing.topic import check_topic, is_wildcard
 
@@ -47,8 +48,10 @@ def check_publish_topic(topic: str) -> None:
 
 
 def is_internal(topic: str) -> bool:
-    """$SYS and our own $-topics: published by the node alone. Anybody may answer a request (routing/replies.py)."""
-    return topic[:1] == "$" and not topic.startswith(REPLY_PREFIX)
+    """$SYS and our own $-topics: published by the node alone. Anybody may answer a request (routing/replies.py), and
+    send straight to a queue.
+    """
+    return topic[:1] == "$" and not topic.startswith((REPLY_PREFIX, QUEUE_TOPICS))
 
 
 def publish_to_event(publish: Publish, topic: str, publisher: str, now_ms: int, keep_packet_id: bool) -> Event:

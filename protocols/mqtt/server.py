@@ -41,7 +41,7 @@ from protocols.mqtt.sessions.session import (
     stored_subscription,
     subscription_key,
 )
-from protocols.mqtt.sessions.subscriptions import MqttSubscription, Plan
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, Plan, Share
 from protocols.mqtt.sessions.unsent import LargeFrames, Unsent
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.sys import SysTopics
@@ -98,7 +98,7 @@ class MqttServer:
         self.topics: dict[bytes, str] = {}          # checked topics by their bytes; see plain_topic()
         self.new_client_id = new_client_id
         self._authenticator = authenticator
-        self._groups: Counter[tuple[str, str]] = Counter()      # (group, filter) → sessions that subscribe to it
+        self._groups: Counter[Share] = Counter()            # sessions that subscribe to it
         self._dirty: set[Session] = set()           # QoS 2 state to be stored by and by
         self._next_save_s = 0.0
         self._stopping = False
@@ -395,19 +395,20 @@ class MqttServer:
 
     # -- share groups -----------------------------------------------------------------------------------------
 
-    def share_joined(self, share: tuple[str, str]) -> None:
+    def share_joined(self, share: Share) -> None:
         self._groups[share] += 1
 
     @property
     def shared_subscriptions(self) -> int:
         return self._groups.total()
 
-    def share_left(self, share: tuple[str, str]) -> None:
+    def share_left(self, share: Share) -> None:
         """One session less; the group ends with its last."""
         self._groups[share] -= 1
         if self._groups[share] <= 0:
             del self._groups[share]
-            self.router.delete_consumer(shared.group_name(share))
+            if not share.is_queue:
+                self.router.delete_consumer(shared.group_name(share))
 
     # -- stored state -----------------------------------------------------------------------------------------
 

@@ -1,13 +1,15 @@
 """A session's seat in a share group: $share/<group>/<filter>.                         Source: MQTT 5 §4.8.2
 
-The group is one consumer in shared mode, whose members are the sessions that are connected. A seat has no credit of
-its own: it draws on that of its connection, so the client's Receive Maximum holds for all its subscriptions together.
+The group is one consumer in shared mode, whose members are the sessions that are connected. "$queue/<name>" is a seat
+at the queue of that name, beside readers of any protocol; the queue outlives its members, and QoS is 1 at most. A seat
+has no credit of its own: it draws on that of its connection, so the client's Receive Maximum holds for all its
+subscriptions together.
 """
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.mqtt.sessions.subscriptions import Plan
+from protocols.mqtt.sessions.subscriptions import Plan, Share
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.members import Mode
 from routing.cursors.cursor import Delivery
@@ -22,14 +24,14 @@ SHARE_PREFIX = "mqtt-share/"        # never the consumer of a client id, which b
 IN_FLIGHT_MAX = 100_000         # of a whole group; each member has its own, smaller window
 
 
-def group_name(share: tuple[str, str]) -> str:
-    """Name of the group's consumer."""
-    return f"{SHARE_PREFIX}{share[0]}/{share[1]}"
+def group_name(share: Share) -> str:
+    """Name of the group's consumer, or the queue."""
+    return share.group if share.is_queue else f"{SHARE_PREFIX}{share.group}/{share.filter}"
 
 
-def group_spec(share: tuple[str, str], durable: bool) -> ConsumerSpec:
+def group_spec(share: Share, durable: bool) -> ConsumerSpec:
     """durable: as soon as one member's session is."""
-    return ConsumerSpec(group_name(share), (share[1],), Mode.SHARED, durable=durable, max_in_flight=IN_FLIGHT_MAX)
+    return ConsumerSpec(group_name(share), (share.filter,), Mode.SHARED, durable=durable, max_in_flight=IN_FLIGHT_MAX)
 
 
 class SharedMember:

@@ -16,7 +16,7 @@ from protocols.mqtt.codec.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.sessions import shared
 from protocols.mqtt.sessions.retained import answer_subscription
 from protocols.mqtt.sessions.steps import Steps
-from protocols.mqtt.sessions.subscriptions import MqttSubscription, parse_share, text_bytes
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, Share, parse_share, text_bytes
 from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.subscription import Subscription
@@ -192,6 +192,8 @@ def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> 
     share = subscription.share
     assert share is not None and session is not None
     server = connection.server
+    if share.is_queue:
+        return _enter_queue(connection, subscription, share)
     name = shared.group_name(share)
     known = server.router.consumers.get(name)
     durable = session.persistent or (known is not None and known.spec.durable)
@@ -202,14 +204,29 @@ def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> 
     if isinstance(group, Refusal):
         return group
     group.keep_untracked()
+    refusal = _take_seat(connection, subscription, group)
+    if refusal is not None and known is None:
+        server.router.delete_consumer(name)
+    return refusal
+
+
+def _enter_queue(connection: MqttConnection, subscription: MqttSubscription, share: Share) -> Refusal | None:
+    """Its topic must be allowed, and what it is bound to, unless it is the client's own."""
+    router = connection.server.router
+    queue = router.queues.get(share.group)
+    if queue is None or queue.topic != share.filter:
+        return Refusal(Reason.NOT_FOUND, f"there is no queue {share.group}")
+    refusal = router.check_subscribe(connection.out().identity, share.filter)
+    return refusal or _take_seat(connection, subscription, queue.consumer)
+
+
+def _take_seat(connection: MqttConnection, subscription: MqttSubscription, group: Consumer) -> Refusal | None:
     outbound = connection.out()
     member = shared.SharedMember(outbound, group, subscription)
     outbound.shared.append(member)
     refusal = group.attach(member)
     if refusal is not None:
         outbound.shared.remove(member)
-        if known is None:
-            server.router.delete_consumer(name)
         return refusal
     subscription.member = member
     return None

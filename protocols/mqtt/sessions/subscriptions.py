@@ -6,12 +6,14 @@ by another consumer, and each has its own Plan.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from protocols.mqtt.codec.packets import FilterRequest
 from protocols.mqtt.convert import subscription_id_bytes
 from routing.errors import TopicError
 from routing.filter_trie import FilterTrie
+from routing.queues.options import QUEUE_TOPICS
 from routing.subscription import Subscription
 from routing.topic import KEPT_CHARS_MAX, filter_matches
 
@@ -40,14 +42,14 @@ class MqttSubscription:
     __slots__ = ("answered_until", "direct", "had_more", "identifier", "member", "no_local", "pattern", "plan", "qos",
                  "retain_as_published", "retain_handling", "share")
 
-    def __init__(self, request: FilterRequest, identifier: int | None, share: tuple[str, str] | None) -> None:
+    def __init__(self, request: FilterRequest, identifier: int | None, share: Share | None) -> None:
         self.pattern = request.pattern                      # as the client wrote it
-        self.qos = request.qos
+        self.qos = request.qos if share is None or not share.is_queue else min(request.qos, 1)
         self.no_local = request.no_local
         self.retain_as_published = request.retain_as_published
         self.retain_handling = request.retain_handling
         self.identifier = identifier
-        self.share = share                                  # (group, filter) of a $share subscription
+        self.share = share                                  # of a $share subscription, and of a queue's
         self.plan = Plan(self.qos, self.retain_as_published,
                          subscription_id_bytes([identifier]) if identifier is not None else b"")
         self.had_more = False                               # it took the place of one with QoS 1 or 2
@@ -57,7 +59,7 @@ class MqttSubscription:
 
     @property
     def filter(self) -> str:
-        return self.share[1] if self.share is not None else self.pattern
+        return self.share.filter if self.share is not None else self.pattern
 
     @property
     def guaranteed(self) -> bool:
@@ -68,19 +70,28 @@ class MqttSubscription:
         return (self.qos > 0 or self.had_more) and self.share is None and not self.pattern.startswith("$")
 
 
-def parse_share(pattern: str) -> tuple[str, str] | None:
-    """(group, filter) of "$share/group/filter"; None for any other filter. Raises TopicError.
+class Share(NamedTuple):
+    """Of "$share/group/filter"; or "$queue/name", whose members share the queue of that name: filter is that topic."""
+
+    group: str
+    filter: str
+    is_queue: bool = False
+
+
+def parse_share(pattern: str) -> Share | None:
+    """None for a filter that is not shared. Raises TopicError.
 
     Sources: [MQTT-4.8.2-1] [MQTT-4.8.2-2]
     """
     if pattern != "$share" and not pattern.startswith("$share/"):
-        return None
+        is_queue = pattern.startswith(QUEUE_TOPICS) and "+" not in pattern and "#" not in pattern
+        return Share(unquote(pattern.removeprefix(QUEUE_TOPICS)), pattern, True) if is_queue else None
     parts = pattern.split("/", 2)
     if len(parts) < 3 or not parts[1] or not parts[2]:
         raise TopicError("a shared subscription is $share/<group>/<filter>")
     if "+" in parts[1] or "#" in parts[1]:
         raise TopicError("the name of a share group must not contain + or #")
-    return parts[1], parts[2]
+    return Share(parts[1], parts[2])
 
 
 class SubscriptionSet:

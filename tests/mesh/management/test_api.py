@@ -258,8 +258,8 @@ def test_no_route_is_without_a_right_of_its_own(base_path: str) -> None:
 
 
 def test_a_queue_is_looked_into_and_purged(node: Node) -> None:
-    made = request("PUT", node.url("http", "/v1/consumers/heap"), json.dumps({"filters": ["heap/#"], "queue": {}}).encode(),
-                   {"Content-Type": "application/json"})
+    body = json.dumps({"filters": ["heap/#"], "queue": {}}).encode()
+    made = request("PUT", node.url("http", "/v1/consumers/heap"), body, {"Content-Type": "application/json"})
     assert made.status == 201, made.text
     for number in range(5):
         assert node.publish("heap/x", str(number).encode()).status == 200

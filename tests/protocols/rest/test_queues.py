@@ -163,7 +163,8 @@ async def test_what_makes_no_queue_is_400_and_makes_none(tmp_path, body):
 
 
 async def test_a_filter_that_may_not_be_read_makes_no_queue(tmp_path):
-    rules = (Rule(allow=(Action.CONNECT, Action.SUBSCRIBE, Action.PUBLISH), to=("user:ana",), topics=("a/#", "$queue/#")),)
+    allowed = (Action.CONNECT, Action.SUBSCRIBE, Action.PUBLISH)
+    rules = (Rule(allow=allowed, to=("user:ana",), topics=("a/#", "$queue/#")),)
     async with stand(tmp_path, rules=rules, users=[("ana", "pw", ())]) as it:
         work = QueueClient(it, "work", headers={"Authorization": basic("ana", "pw")})
         assert (await work.declare(403, filters=["a/1", "b"]))["type"] == "/problems/not-authorized"
