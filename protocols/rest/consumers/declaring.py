@@ -18,7 +18,6 @@ from routing.queues.options import Overflow, QueueOptions
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
-    from protocols.rest.consumers.consumers import ConsumerBody
     from routing.queues.queue import Queue
     from routing.router import Router
 
@@ -41,8 +40,8 @@ class QueueBody(msgspec.Struct, forbid_unknown_fields=True):
 NOT_OF_QUEUES = {"mode": Mode.SHARED, "start": "latest", "streams": [], "push": None, "dead_letter_expired": False}
 
 
-def check_queue(body: ConsumerBody) -> None:
-    """Raises Problem (400) for options that queues do not have."""
+def check_queue(body: msgspec.Struct) -> None:
+    """body: of the PUT. Raises Problem (400) for options that queues do not have."""
     for name, usual in NOT_OF_QUEUES.items():
         if getattr(body, name) != usual:
             raise Problem(400, "body-invalid", f"{name}: a queue has none; see docs/queues.md")
