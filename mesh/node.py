@@ -21,6 +21,8 @@ from mesh.administration.book import STREAM as SECURITY_STREAM
 from mesh.administration.book import Book
 from mesh.administration.effective import Base, Place, Rights
 from mesh.administration.spread import Spread
+from mesh.administration.usage_log import KEPT_BYTES, KEPT_MS, UsageLog
+from mesh.administration.usage_log import STREAM as USAGE_STREAM
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_webhooks
@@ -104,6 +106,10 @@ class Node:
         self.administration = Administration(
             Book(self.router.streams.open_internal(SECURITY_STREAM), self.router.request_turn),
             Place(self.name, config.node.site), clock_ms, self._take_rights)
+        self.usage = UsageLog(
+            self.router.streams.open_internal(USAGE_STREAM, compact=False, retention_ms=KEPT_MS,
+                                              retention_bytes=KEPT_BYTES),
+            self.router.usage, clock_ms, self.router.request_turn)
         self.redrives = Redrives(self.router)
         parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.redrives, self.name,
                       version, self.addresses)
@@ -152,6 +158,7 @@ class Node:
         self.mesh.tick(now_s)
         self.administration.tick(self.clock_ms())
         self.spread.tick(now_s)
+        self.usage.tick()
 
     def maintain(self) -> None:
         """Once a second: retention, compaction, rolling by age."""

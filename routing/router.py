@@ -38,6 +38,7 @@ from routing.retained.retained import RETAINED_STREAM, RetainedEvents
 from routing.rights.logins import Logins
 from routing.rights.permissions import RuleSet
 from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
+from routing.rights.usage import Usage
 from routing.route import Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
@@ -96,6 +97,7 @@ class Router:
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
+        self.usage = policy.usage = Usage(policy.decide, clock_ms)
         self.shares = Shares(lambda: self.limits.user_share)
         policy.cache_bytes_max = limits.policy_cache_bytes
         self.registry = ConsumerRegistry(self)
@@ -204,6 +206,7 @@ class Router:
             while end < count and events[end].topic is topic:
                 end += 1
             route = publisher.routes.get(topic) or self._admit(topic, publisher)
+            publisher.uses[topic] = publisher.uses.get(topic, 0) + end - start
             if isinstance(route, Refusal):
                 self.policy.count_denial(publisher.identity, Action.PUBLISH, end - start)
                 for index in range(start, end):
@@ -281,6 +284,9 @@ class Router:
 
     def _admit(self, topic: str, publisher: Publisher) -> Route | Refusal:
         """First event of a topic from this publisher: ask the policy, find the route, remember both."""
+        self.usage.begin(publisher)
+        if len(publisher.uses) >= TOPICS_CACHED:
+            self.usage.move(publisher)
         refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
         if refusal is not None:     # publish() counts each event, this one too
             self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
@@ -334,6 +340,7 @@ class Router:
         if publisher.generation != self.routes.generation:
             self._refresh(publisher)
         route = publisher.routes.get(topic) or self._admit(topic, publisher)
+        publisher.uses[topic] = publisher.uses.get(topic, 0) + count
         if isinstance(route, Refusal):
             self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
             self.refused[route.reason] += count
@@ -532,6 +539,7 @@ class Router:
         self.registry.tick(now_s)
         self.queues.tick()
         self.replicas.tick(now_s)
+        self.usage.tick(now_s)
         self.state.retry(now_s)
         self.transactions.tick(now_s)
         if self.retained.retry(now_s):

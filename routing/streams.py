@@ -131,9 +131,11 @@ class StreamTable:
         for partition in stream.partitions:
             partition.settings = settings
 
-    def open_internal(self, name: str, *, compact: bool = True) -> Partition:
-        """The one partition of a stream of the node itself. Nobody captures it, and retention leaves it alone."""
-        return self._open(StreamSettings(name, compact=compact, segment_bytes=INTERNAL_SEGMENT_BYTES))[0]
+    def open_internal(self, name: str, *, compact: bool = True, retention_ms: int | None = None,
+                      retention_bytes: int | None = None) -> Partition:
+        """The one partition of a stream of the node itself. Nobody captures it; unless told, it is kept for ever."""
+        return self._open(StreamSettings(name, compact=compact, segment_bytes=INTERNAL_SEGMENT_BYTES,
+                                         retention_ms=retention_ms, retention_bytes=retention_bytes))[0]
 
     def _open(self, settings: StreamSettings) -> list[Partition]:
         partitions = self._store.open_stream(settings)

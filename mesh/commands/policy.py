@@ -1,7 +1,7 @@
 """`meshgate policy …`: rules and everything else that is managed on a running node, drafts, history, can-i.
 
     list · show NAME · set NAME FILE · delete NAME · draft NAME FILE · drafts · apply DRAFT · history · rollback NUMBER
-    conflicts · can-i USER ACTION TOPIC
+    conflicts · can-i USER ACTION TOPIC · simulate DRAFT · usage · learn USER
 
 FILE is JSON, "-" standard input: of `set` a document, of `draft` {"changes": [{"kind", "name", "document"}, …]}.
 """
@@ -28,6 +28,7 @@ from mesh.commands.managed import (
     print_json,
     show_table,
 )
+from mesh.commands.table import format_table
 
 TABLES = {
     "list": ("policies", ["name", "source", "state", "allow", "deny", "to", "topics", "until"]),
@@ -85,7 +86,20 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("topic", nargs="?", default="", help="a topic or filter")
     ask.add_argument("--role", action="append", default=None, help="instead of those that the user has")
     ask.add_argument("--client-id", default="")
+    ask.add_argument("--draft", default=None, help="by the rules that this draft would make")
     ask.set_defaults(run=run_can_i)
+    simulate = add("simulate", "what a draft would have done to what people did; 0: nothing, 1: something")
+    simulate.add_argument("name", metavar="DRAFT")
+    simulate.set_defaults(run=run_simulate)
+    usage = add("usage", "which rule decided how often, and which was never needed")
+    usage.set_defaults(run=run_usage)
+    learn = add("learn", "the smallest rules that allow what a user did")
+    learn.add_argument("name", metavar="USER")
+    learn.set_defaults(run=lambda options: print_json(msgspec.convert(Client(options).json(
+        "/api/v1/learn", "POST", msgspec.json.encode({"user": options.name, "hours": options.hours or 168.0})),
+        Values)["documents"]))
+    for one in (simulate, usage, learn):
+        one.add_argument("--hours", type=float, default=None, help="how far back")
 
 
 def run_show(options: argparse.Namespace) -> int:
@@ -118,6 +132,8 @@ def run_draft(options: argparse.Namespace) -> int:
 def run_can_i(options: argparse.Namespace) -> int:
     body: Values = {"user": "" if options.who == "-" else options.who, "action": options.what,
                     "topic": options.topic, "client_id": options.client_id}
+    if options.draft is not None:
+        body["draft"] = options.draft
     if options.role is not None:
         body["roles"] = options.role
     answer = Client(options).json("/api/v1/can-i", "POST", msgspec.json.encode(body))
@@ -130,6 +146,37 @@ def run_can_i(options: argparse.Namespace) -> int:
             if found.get(label):
                 print(f"{'next would decide' if label == 'runner_up' else 'to change that'}: {found[label]}")
     return 0 if found["allowed"] else 1
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    path = f"/api/v1/drafts/{quote(options.name, safe='')}/simulate"
+    body = {} if options.hours is None else {"hours": options.hours}
+    found = msgspec.convert(Client(options).json(path, "POST", msgspec.json.encode(body)), Values)
+    if options.json:
+        print_json(found)
+    changes = 0
+    for name in ("newly_denied", "newly_allowed", "narrowed"):
+        part = msgspec.convert(found[name], Values)
+        changes += int(str(part["uses"]))
+        if options.json:
+            continue
+        print(f"{name.replace('_', ' ')}: {part['uses']} uses, {part['clients']} clients, {part['events']} events")
+        for row in msgspec.convert(part["rows"], list[Values])[:20]:
+            print(f"  {row['user']} {row['action']} {row['topic']} ({row['protocol']}, {row['count']}): {row['rule']}")
+    if not options.json and found["dead_rules"]:
+        print(f"would decide nothing any more: {', '.join(msgspec.convert(found['dead_rules'], list[str]))}")
+    return int(changes > 0)
+
+
+def run_usage(options: argparse.Namespace) -> int:
+    params = {} if options.hours is None else {"hours": str(options.hours)}
+    found = get(Client(options), "usage", params)
+    if options.json:
+        return print_json(found)
+    print(format_table(["rule", "uses", "events"], [[row["rule"], row["uses"], row["events"]]
+                                                    for row in msgspec.convert(found["rules"], list[Values])]))
+    print(f"never needed: {', '.join(msgspec.convert(found['unused'], list[str])) or '–'}")
+    return 0
 
 
 def _json(file: str) -> Values:

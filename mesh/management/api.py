@@ -30,6 +30,7 @@ from mesh.management.reads import Reads
 from mesh.management.security.documents_api import DocumentsApi
 from mesh.management.security.drafts_api import DraftsApi
 from mesh.management.security.rows import security_resources
+from mesh.management.security.simulation_api import SimulationApi
 from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
 from mesh.management.tables.table import Page, QueryError, Row
@@ -69,6 +70,7 @@ class Api:
         self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
         journeys = Journeys(node, self.collector)
         sampler.on_sample.append(journeys.entries.second)
+        drafts = DraftsApi(node, acts, self._security_changed)
         parts = (
             journeys,
             Reads(node, sampler), MeshApi(node.mesh),
@@ -77,7 +79,7 @@ class Api:
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
-            DocumentsApi(node, acts, self._security_changed), DraftsApi(node, acts, self._security_changed))
+            DocumentsApi(node, acts, self._security_changed), drafts, SimulationApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None

@@ -7,10 +7,11 @@ from mesh.identity.users import AUTHENTICATED
 from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
 from mesh.management.browse import Browser, parse_search
 from mesh.management.figures.attention import overview
+from mesh.management.security.refusals import as_problems
 from mesh.management.tables.table import QueryError
 from protocols.event_json import parse_rfc3339
-from protocols.rest.problems import Problem
-from routing.rights.policy import Action, Identity
+from protocols.rest.problems import Problem, problem_of
+from routing.rights.policy import Action, Identity, Policy
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler
@@ -29,7 +30,7 @@ class Reads:
 
     def endpoints(self) -> list[Endpoint]:
         time = "A time as RFC 3339 has it, with its zone."
-        ask = {"user": TEXT, "roles": NAMES, "client_id": TEXT, "topic": TEXT,
+        ask = {"user": TEXT, "roles": NAMES, "client_id": TEXT, "topic": TEXT, "draft": TEXT,
                "action": {"type": "string", "enum": [action.value for action in Action]}}
         return [
             Endpoint("GET", "status", Action.VIEW, "The node: name, state, listeners, counts.", self.status),
@@ -105,10 +106,27 @@ class Reads:
                 isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
             raise Problem(400, "body-invalid", "user, client_id and topic are texts, roles a list of texts")
         identity = Identity(user or "anonymous", tuple(roles), client_id=client_id)
-        answer = self._node.router.policy.can_i(identity, action, topic)
+        policy = await self._policy_of(body.get("draft"), call.identity)
+        answer = policy.can_i(identity, action, topic)
         return {"user": identity.user, "roles": roles, "action": action.value, "topic": topic,
                 "allowed": answer.decision.allowed, "rule": answer.decision.rule, "runner_up": answer.runner_up,
                 "change": answer.change.text if answer.change is not None else None}
+
+    async def _policy_of(self, draft: object, asking: Identity) -> Policy:
+        """That in force, or the one that a draft would make. Raises Problem."""
+        node = self._node
+        if draft is None:
+            return node.router.policy
+        refusal = node.router.policy.refuse(asking, Action.ADMINISTER, "", node.clock_ms())
+        if refusal is not None:
+            raise problem_of(refusal)
+        found = node.administration.book.drafts.get(draft) if isinstance(draft, str) else None
+        if found is None:
+            raise Problem(404, "not-found", f"there is no draft {str(draft)[:200]}")
+        async with node.administration.lock:
+            with as_problems():
+                prepared = await node.administration.prepare(found.changes, author=found.author, reason=found.reason)
+        return Policy(prepared.rights.rules)
 
     def _roles_of(self, user: object, asking: Identity) -> list[str]:
         """Those that a user or the user of a key has on this node: for himself, and for who administers."""

@@ -240,6 +240,7 @@ class Service:
             timer.cancel()
         node.authenticator.close()
         self._data.forget_listening()
+        node.usage.stop()
         node.router.close()
         write_note(self._data.root, node.clock.note())
         logger.info("node %s has stopped", node.name)

@@ -22,6 +22,7 @@ from routing.rights.rules import Action as Action
 from routing.rights.rules import Decision as Decision
 from routing.rights.rules import Identity as Identity
 from routing.rights.rules import Rule as Rule
+from routing.rights.usage import Usage
 
 DENIALS_KEPT = 1_000            # the denial log is a window for operators, the counters are for ever
 DENIAL_TEXT_MAX = 512           # characters of each text in it: 2 MiB at most
@@ -32,12 +33,13 @@ _ENTRY_BYTES = 300              # of a decision or of an identity's permissions,
 class Policy:
     """The rule set of a tenant, with its denial log."""
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule] | RuleSet = ()) -> None:
         self.denials: deque[dict[str, str | int]] = deque(maxlen=DENIALS_KEPT)
         self.denied: Counter[tuple[str, str]] = Counter()       # (protocol, action) → count
         self._denials_listed = 0                                # the number of the next one
         self.misfits: Counter[str] = Counter()                  # %u or %c → denials of names that fit no rule with it
         self.cache_bytes_max = CACHE_BYTES
+        self.usage: Usage | None = None                         # set by the router: who used which right
         self._set = RuleSet(())
         self._permissions: dict[tuple[str, tuple[str, ...], str], Permissions] = {}
         self._decisions: dict[tuple[Permissions, Action, str], Decision] = {}
@@ -97,6 +99,8 @@ class Policy:
     def refuse(self, identity: Identity, action: Action, topic: str, now_ms: int) -> Refusal | None:
         """Decide; on a denial count and log it and return the Refusal for the client."""
         decision = self.decide(identity, action, topic)
+        if self.usage is not None:
+            self.usage.note(identity, action, topic, decision, int(action is not Action.PUBLISH))
         if decision.allowed:
             return None
         rule = self._explained(identity, decision.rule)

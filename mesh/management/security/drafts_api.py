@@ -109,6 +109,8 @@ class DraftsApi:
             for one in body.changes])
         with as_problems():
             administration.check(list(changes))
+        if body.shadow and not call.dry_run:
+            self._node.usage.close_bucket()             # what happened before it was made is none of its business
         draft = Draft(name, changes, call.identity.user, self._node.clock_ms(), body.reason[:500], body.shadow)
         if len(msgspec.msgpack.encode(draft)) > VALUE_BYTES_MAX:
             raise Problem(413, "payload-too-large", f"a draft has at most {VALUE_BYTES_MAX} bytes")

@@ -1,0 +1,118 @@
+"""The usage record: who used which right, how often. In memory, one bucket at a time; who stores it takes it from here.
+
+    Policy.refuse() ── once per decision that is asked for ──► note()
+    Router.publish() ── Publisher.uses: topic → events, one addition per run ──► tick(): by what rule, into the bucket
+
+A publisher is known to the record from its first event of a topic on. One that did nothing for a while is forgotten and
+asked anew by its next event, so the record holds nobody alive. Distinct uses of a bucket are bounded; what is beyond it
+is counted and left out.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from routing.rights.rules import Action, Decision, Identity
+
+USES_MAX: Final = 50_000            # distinct ones in a bucket: some 25 MB at the most
+DRAIN_S: Final = 5.0                # publishers are asked what they did so often
+STEP: Final = 500                   # uses moved into the bucket in one turn of the loop: 1 to 2 ms
+TEXT_MAX: Final = 512               # characters of a topic or name in a use
+
+
+class Publisher(Protocol):
+    """routing/publisher.py, as far as it is looked at here."""
+
+    identity: Identity
+    generation: int
+    uses: dict[str, int]
+
+
+class Use(NamedTuple):
+    """Who did what, and which rule decided. roles: as they were then."""
+
+    user: str
+    roles: tuple[str, ...]
+    client_id: str
+    protocol: str
+    action: Action
+    topic: str
+    allowed: bool
+    rule: str
+
+
+class Tally:
+    """How often, from when to when (wall clock)."""
+
+    __slots__ = ("count", "first_ms", "last_ms")
+
+    def __init__(self, first_ms: int) -> None:
+        self.count = 0
+        self.first_ms = self.last_ms = first_ms
+
+
+class Usage:
+    """One per tenant. Loop thread only."""
+
+    def __init__(self, decide: Callable[[Identity, Action, str], Decision], clock_ms: Callable[[], int]) -> None:
+        self.uses: dict[Use, Tally] = {}        # of the bucket that is open
+        self.left_out = 0
+        self._decide = decide
+        self._clock_ms = clock_ms
+        self._publishers: dict[Publisher, None] = {}
+        self._due: list[Publisher] = []
+        self._due_s = 0.0
+
+    def note(self, identity: Identity, action: Action, topic: str, decision: Decision, count: int) -> None:
+        """count 0: it is a use, and its events are counted otherwise."""
+        if identity.user[:1] == "$":                    # the node itself, and other nodes
+            return
+        use = Use(identity.user[:TEXT_MAX], identity.roles, identity.client_id[:TEXT_MAX], identity.protocol, action,
+                  topic[:TEXT_MAX], decision.allowed, decision.rule)
+        now_ms = self._clock_ms()
+        tally = self.uses.get(use)
+        if tally is None:
+            if len(self.uses) >= USES_MAX:
+                self.left_out += max(count, 1)
+                return
+            tally = self.uses[use] = Tally(now_ms)
+        tally.count += count
+        tally.last_ms = now_ms
+
+    def begin(self, publisher: Publisher) -> None:
+        """It publishes; from now on it is asked what it did."""
+        self._publishers[publisher] = None
+
+    def tick(self, now_s: float) -> None:
+        """Some of what publishers did, into the bucket. Every 50 ms."""
+        if not self._due:
+            if now_s < self._due_s:
+                return
+            self._due_s = now_s + DRAIN_S
+            self._due = list(self._publishers)
+        moved = 0
+        while self._due and moved < STEP:
+            moved += self.move(self._due.pop()) + 1
+
+    def drain(self) -> None:
+        """All of it, now: before a bucket is closed by who stops the node or asks for the record."""
+        for publisher in list(self._publishers):
+            self.move(publisher)
+        self._due = []
+
+    def move(self, publisher: Publisher) -> int:
+        """What it did, into the bucket. Returns how many uses that are."""
+        uses, publisher.uses = publisher.uses, {}
+        if not uses:
+            self._publishers.pop(publisher, None)
+            publisher.generation = -1                   # its next event asks anew, and begin() is called
+            return 0
+        identity = publisher.identity
+        for topic, count in uses.items():
+            self.note(identity, Action.PUBLISH, topic, self._decide(identity, Action.PUBLISH, topic), count)
+        return len(uses)
+
+    def take(self) -> dict[Use, Tally]:
+        """Close the bucket: what is in it is the caller's, and another one is open."""
+        found, self.uses = self.uses, {}
+        return found
