@@ -23,6 +23,8 @@ ZONE_COOKIE: Final = "meshgate-zone"
 MENU: Final = (
     ("", "Overview"), ("topology", "Topology"), ("nodes", "Nodes"), ("links", "Links"), ("streams", "Streams"),
     ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("journey", "Journey"), ("consumers", "Consumers"),
+    ("queues", "Queues"), ("exchanges", "Exchanges"),
+    ("bindings", "Bindings"), ("groups", "Kafka groups"), ("transactions", "Transactions"),
     ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
     ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("logins", "Logins"),
     ("connect", "Connect"),

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,12 @@ class Node:
     def clients(self) -> list[dict[str, Any]]:
         """Of all protocols, sessions that are away included."""
         return [{**client, "protocol": name} for name, server in self.protocols.items() for client in server.clients()]
+
+    def protocol_rows(self, table: str) -> Iterator[dict[str, Any]]:
+        """What the protocols have of their own: rows of a table of the management API."""
+        for name, server in self.protocols.items():
+            for row in server.table(table):
+                yield {**row, "protocol": name}
 
     def kick(self, client_id: str) -> bool:
         """Close a client's connection; False when there is none."""

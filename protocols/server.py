@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -115,6 +115,12 @@ class ProtocolServer(ABC):
     def clients(self) -> Iterable[ClientRow]:
         """One row per client, or session that is away. Keys: client_id, user, connected, address, protocol_version,
         connected_since_ms, subscriptions, in_flight, queued, write_buffer_bytes; and what else there is to say.
+        """
+        return ()
+
+    def table(self, name: str) -> Iterable[Mapping[str, Any]]:
+        """Rows of a table of the management API that shows what only this protocol has: exchanges, groups. Drawn from
+        in steps, so a generator may go over many. Empty for a name that it does not know.
         """
         return ()
 

@@ -52,6 +52,17 @@ def consumer_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
     ]
 
 
+def queue_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
+    path, where = _paths("consumers", name, node)
+    first = Act("resume", name, "POST", f"{path}/resume{where}") if paused else Act(
+        "pause", name, "POST", f"{path}/pause{where}")
+    return [
+        first,
+        Act("purge: forget what is ready", name, "POST", f"{path}/purge{where}", Danger.LOSES),
+        Act("delete, with all that is in it", name, "DELETE", f"{path}{where}", Danger.LOSES),
+    ]
+
+
 def link_acts(identifier: str, state: str, node: str = "") -> list[Act]:
     path, where = _paths("links", identifier, node)
     first = (Act("resume", identifier, "POST", f"{path}/resume{where}") if state == "paused"

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-TABLES = ("nodes", "links", "streams", "topics", "consumers", "deadletters", "clients", "webhooks", "policies",
-          "denials", "audit", "logins", "listeners")
+TABLES = ("nodes", "links", "streams", "topics", "consumers", "queues", "exchanges", "bindings", "groups",
+          "transactions", "deadletters", "clients", "webhooks", "policies", "denials", "audit", "logins", "listeners")
 SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "journey", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {
     "": "pulse", "overview": "pulse", "home": "pulse", "topology": "map", "m": "map", "n": "nodes", "l": "links",
     "s": "streams", "to": "topics", "c": "consumers", "co": "consumers", "dl": "deadletters", "cl": "clients",
-    "w": "webhooks", "p": "policies", "d": "denials", "a": "audit", "b": "browse", "t": "tail", "j": "journey",
-    "ctx": "contexts", "?": "help", "q": "quit", "q!": "quit", "cani": "can-i",
+    "qu": "queues", "w": "webhooks", "p": "policies", "d": "denials", "a": "audit", "b": "browse", "t": "tail",
+    "j": "journey", "ctx": "contexts", "?": "help", "q": "quit", "q!": "quit", "cani": "can-i",
 }
 EVENT_PARAMS = ("from", "until", "match")
 

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
-    "links", "streams", "consumers", "deadletters", "clients", "webhooks", "policies", "denials", "listeners"))
+    "links", "streams", "consumers", "queues", "exchanges", "bindings", "groups", "transactions", "deadletters",
+    "clients", "webhooks", "policies", "denials", "listeners"))
 SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts")
 LOCAL: Final = frozenset((              # what only who logs in here may ask
     "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey",

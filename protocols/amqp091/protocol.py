@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
+from protocols.amqp091.topology.shown import binding_rows, exchange_rows
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
 from protocols.sharedport import SharedPort
 from protocols.transport import SocketListener
@@ -43,6 +45,11 @@ class AmqpProtocol(ProtocolServer):
 
     def clients(self) -> Iterable[ClientRow]:
         return self.server.clients_snapshot()
+
+    def table(self, name: str) -> Iterable[Mapping[str, Any]]:
+        topology = self.server.broker.declared.topology
+        return {"exchanges": exchange_rows, "bindings": binding_rows}[name](topology) if name in (
+            "exchanges", "bindings") else ()
 
     def kick(self, client_id: str) -> bool:
         return self.server.kick(client_id)

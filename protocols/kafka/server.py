@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from protocols.kafka.api import find_apis
 from protocols.kafka.broker import Broker
+from protocols.kafka.groups.shown import group_rows
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
@@ -66,6 +68,9 @@ class KafkaServer(ProtocolServer):
 
     def clients(self) -> Iterable[ClientRow]:
         return [connection.row() for connection in self.open]
+
+    def table(self, name: str) -> Iterable[Mapping[str, Any]]:
+        return group_rows(self.broker.groups) if name == "groups" else ()
 
     def kick(self, client_id: str) -> bool:
         """Close the connections of a client id."""

@@ -16,9 +16,10 @@ from tests.mesh.management.test_api import CONFIG, LOGINS, PASSWORDS
 from tests.support.node import HOST, Node
 from tests.support.rawmqtt import open_mqtt
 
-PAGES = ("", "topology", "nodes", "links", "streams", "browse", "consumers", "webhooks", "clients", "policies", "can-i",
-         "denials", "audit", "logins", "listeners", "connect", "whoami", "settings", "help", "topics", "topics?flat=1",
-         "topics?under=plant", "tail", "journey", "journey?filter=%23", "deadletters", "nodes/test-1", "streams/events",
+PAGES = ("", "topology", "nodes", "links", "streams", "browse", "consumers", "webhooks", "clients", "policies",
+         "can-i", "denials", "queues", "exchanges", "bindings", "groups", "transactions", "audit", "logins",
+         "listeners", "connect", "whoami", "settings", "help", "topics", "topics?flat=1", "topics?under=plant",
+         "tail", "journey", "journey?filter=%23", "deadletters", "nodes/test-1", "streams/events",
          "browse?filter=%23", "can-i?action=publish&topic=a", "consumers?filter=lag_events%3E1&sort=-name")
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 SECRET = "the payload that a viewer must not see"

@@ -69,6 +69,18 @@ def tables() -> dict[str, list[dict[str, Any]]]:
                      "failed": None}],
         "consumers": [consumer("billing", 6_000), consumer("archive"), consumer("wall-display", paused=True,
                                                                                  state="paused")],
+        "queues": [{**consumer("jobs", 40), "state": "unread", "ready": 40, "unacked": 0, "members": 0,
+                    "bound_to": ["orders/#"], "topic": "$queue/jobs", "limits": {}, "expired": 0, "dropped": 0}],
+        "exchanges": [{"name": "orders", "type": "topic", "durable": True, "auto_delete": False, "internal": False,
+                       "alternate": None, "user": "ana", "bindings": 1, "incoming": 0, "arguments": ""}],
+        "bindings": [{"id": "orders/0/jobs", "source": "orders", "destination": "jobs", "to": "queue", "key": "eu.#",
+                      "arguments": ""}],
+        "groups": [{"group": "sales-etl", "state": "Stable", "user": "ana", "protocol_type": "consumer",
+                    "assignor": "range", "generation": 3, "members": 2, "topics": ["sales"], "lag_events": 12,
+                    "lag_seconds": 0.4, "lag_state": "exact"}],
+        "transactions": [{"transactional_id": "till-7", "state": "ongoing", "user": "ana", "producer_id": 1_000,
+                          "epoch": 2, "timeout_s": 60.0, "places": ["sales/0"], "partitions": 1, "age_s": 4.2,
+                          "began_ms": NOW_MS - 4_200}],
         "topics": [{"topic": "plant", "level": "plant", "events": 0, "below": 140, "topics": 3, "streams": ["events"]}],
         "deadletters": [{"consumer": "billing", "topic": "dead-letter/billing", "waiting": 2, "given_up": 2,
                          "max_deliveries": 5, "user": "ana", "redrive": None, "state": "waiting"}],
@@ -228,7 +240,8 @@ class FakeNode:
         """Filters and orders as the node does; whole pages only."""
         from mesh.management.tables.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
-               "logins": "id", "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
+               "logins": "id", "bindings": "id", "groups": "group", "transactions": "transactional_id",
+               "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
         page = select(self.tables[name], parse_query(params, key), key)
         across = params.get("scope") == "mesh"
         rows = [{**row, "at": "cloud-eu"} for row in page.rows] if across else page.rows

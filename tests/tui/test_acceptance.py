@@ -18,13 +18,15 @@ from tests.support.tcpproxy import TcpProxy
 from tests.support.wait import wait_until
 from tests.tui.tmux import Tmux
 
-LISTENERS = ("mqtt", "http", "console", "link")
+LISTENERS = ("mqtt", "http", "console", "link", "amqp")
 CHANGE_MAX_S = 2.0
 SCREENS = (
     ("map", "Map", "sender ↓"), ("nodes", "Nodes", "this node"), ("links", "Links", "plant-graz"),
     ("streams", "Streams", "events"), ("topics", "Topics", "orders"), ("consumers", "Consumers", "billing"),
     ("deadletters", "Dead letters", "spoiled"), ("clients", "Clients", "mqtt"), ("webhooks", "Webhooks", ""),
     ("policies", "Policies", "no users"), ("denials", "Denials", "Nothing was denied"), ("audit", "Audit", ""),
+    ("queues", "Queues", "There is no queue"), ("exchanges", "Exchanges", "amq.topic"), ("bindings", "Bindings", ""),
+    ("groups", "Kafka groups", "No Kafka"), ("transactions", "Transactions", "No producer"),
     ("logins", "Logins", "Nobody"), ("listeners", "Listeners", f"{HOST}:"),
     ("browse orders/# from=1h", "Browse", "bad-"),
     ("tail none/#", "Tail", "Waiting"), ("can-i ana publish a", "Can I?", "allowed"), ("contexts", "Contexts", ""),

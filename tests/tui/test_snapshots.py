@@ -23,6 +23,7 @@ SCREENS = {                                     # command → what is there once
     "clients": "press-1", "webhooks": "orders-hook", "policies": "tills", "denials": "eve", "audit": "consumer.pause",
     "listeners": "127.0.0.1:1883", "browse plant/# from=1h": "that is all", "tail plant/#": "04:59:02",
     "journey events:0:2": "at 2 of 3 nodes",
+    "queues": "△ unread", "exchanges": "topic", "bindings": "eu.#", "groups": "sales-etl", "transactions": "till-7",
     "logins": "browser", "can-i ana publish pos/1": "allowed",
     "links/plant-lyon%3A7420": "no acknowledgement", "help": "Look",
 }

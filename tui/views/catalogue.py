@@ -19,6 +19,9 @@ from tui.views.mesh.pulse import Pulse
 from tui.views.readers.clients import Clients
 from tui.views.readers.consumers import Consumers
 from tui.views.readers.deadletters import DeadLetters, Letters
+from tui.views.readers.exchanges import Bindings, Exchanges
+from tui.views.readers.groups import Groups, Transactions
+from tui.views.readers.queues import Queues
 from tui.views.readers.webhooks import Webhooks
 from tui.views.rules.audit import Audit
 from tui.views.rules.can_i import USAGE, CanI
@@ -30,7 +33,8 @@ from tui.views.view import View
 
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
-        Nodes, Links, Streams, Topics, Consumers, DeadLetters, Clients, Webhooks, Policies, Denials, Audit, Logins,
+        Nodes, Links, Streams, Topics, Consumers, Queues, Exchanges, Bindings, Groups, Transactions, DeadLetters,
+        Clients, Webhooks, Policies, Denials, Audit, Logins,
         Listeners, ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {

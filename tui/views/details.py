@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tui import show
-from tui.acts import Act, client_acts, consumer_acts, link_acts
+from tui.acts import Act, client_acts, consumer_acts, link_acts, queue_acts
 from tui.api.errors import ApiError, Fault
 from tui.text import clean, fit, width_of
 from tui.views.view import View, message_lines
@@ -25,8 +25,9 @@ HISTORIES = {
     "consumers": ("consumer", (("lag_events", "Events behind"), ("lag_seconds", "Seconds behind"),
                                ("acked_s", "Acked per second"))),
 }
-KEYS = {"links": "id", "clients": "client_id", "denials": "id", "audit": "id", "webhooks": "consumer"}
-TOPICS = {"links": "links", "consumers": "consumers", "streams": "streams", "nodes": "topology"}
+KEYS = {"links": "id", "clients": "client_id", "denials": "id", "audit": "id", "webhooks": "consumer", "bindings": "id",
+        "groups": "group", "transactions": "transactional_id", "logins": "id"}
+TOPICS = {"links": "links", "consumers": "consumers", "streams": "streams", "queues": "consumers", "nodes": "topology"}
 NAME_WIDTH = 26
 
 
@@ -158,6 +159,8 @@ class Details(View):
         row = self.row
         if row is None:
             return []
+        if self.kind == "queues":
+            return queue_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
         if self.kind in ("consumers", "webhooks"):
             return consumer_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
         if self.kind == "links":

@@ -12,6 +12,7 @@ import msgspec
 
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.deadletter_rows import deadletter_rows
+from mesh.management.tables.queue_rows import queue_rows, transaction_rows
 from mesh.management.tables.snapshots import denial_rows, stream_rows
 from mesh.management.tables.table import QueryError
 from mesh.management.tables.topics import TopicCounts
@@ -73,6 +74,14 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
                              ("flat", "1: all topics instead of the next level."))),
         Resource("consumers", "name", "Durable and live readers of all protocols, with their lag.",
                  lambda: consumer_rows(router, sampler)),
+        Resource("queues", "name", "Queues: what is ready and unacked, who reads, what is bound, limits.",
+                 lambda: queue_rows(router, sampler)),
+        Resource("exchanges", "name", "Exchanges of AMQP 0-9-1.", lambda: node.protocol_rows("exchanges")),
+        Resource("bindings", "id", "Bindings of exchanges, to queues and to exchanges.",
+                 lambda: node.protocol_rows("bindings")),
+        Resource("groups", "group", "Kafka groups: state, members, lag.", lambda: group_rows(node)),
+        Resource("transactions", "transactional_id", "Transactional ids of producers, and what is open.",
+                 lambda: transaction_rows(router)),
         Resource("deadletters", "consumer", "Consumers that gave events up, and how many wait to be looked at.",
                  lambda: deadletter_rows(router, node.redrives), order="-waiting"),
         Resource("clients", "client_id", "Clients of all protocols, and MQTT sessions that are away.", node.clients),
@@ -92,6 +101,16 @@ def _since(sampler: Sampler, kind: str, rows: list[dict[str, Any]], key: str) ->
     """Each row with the moment from which its state holds."""
     for row in rows:
         yield {**row, "state_since_ms": sampler.since_ms(kind, str(row[key]))}
+
+
+def group_rows(node: Node) -> Iterator[Row]:
+    """With the lag of the consumer that has the group's name and follows its commits."""
+    for row in node.protocol_rows("groups"):
+        consumer = node.router.consumers.get(row["group"])
+        lag = consumer.lag() if consumer is not None and not consumer.closed else None
+        yield {**row, "lag_events": lag.events if lag is not None else None,
+               "lag_seconds": lag.seconds if lag is not None else None,
+               "lag_state": lag.state if lag is not None else "exact"}
 
 
 def _listeners(node: Node) -> Iterator[Row]:
