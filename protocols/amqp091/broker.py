@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.amqp091.counters import Counters, LogLimit
+from protocols.amqp091.delays import Delays
 from protocols.amqp091.replies import DirectReplies
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
@@ -30,6 +31,7 @@ class Broker:
         self.log_limit = LogLimit(settings.log_lines_per_s)
         self.declared = Declared(router, settings)
         self.replies = DirectReplies()
+        self.delays = Delays(router, self.declared)
         self.stopping = False
         self.blocked = False                # clients have been told that the disk is full
         self._full_until_s = 0.0

@@ -33,6 +33,7 @@ class AmqpServer:
         self._next_round_s = 0.0
         self._to_look_at: list[AmqpConnection] = []
         self.broker.declared.restore()
+        self.broker.delays.restore()
         router.queues.resolvers[DEAD_LETTER_SCHEME] = DeadLetters(self.broker.declared).letters
 
     def connection(self, channel: ByteChannel, now_s: float) -> AmqpConnection:

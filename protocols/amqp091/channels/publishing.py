@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from routing.ticket import Ticket
 
 _PUBLISH = (60, 40)
+NOWHERE = -1                    # index of a message for which nothing is published; below it: of one of the node's own
 
 
 class _Note(msgspec.Struct, gc=False):
@@ -33,10 +34,11 @@ class _Note(msgspec.Struct, gc=False):
 
     confirms: Confirms
     tag: int                    # of the last one, 0: no confirm is owed
-    index: int                  # of the first one's event in the list, -1 when nothing was published for it
+    index: int                  # of the first one's event in the list; below 0: it is not there
     count: int = 1
     copies: tuple[str, ...] = ()        # queues that get it besides; then it is one message
     returned: bytes | None = None       # frames for the publisher who wants to know that nobody wanted it
+    inner: Event | None = None          # published by the node, whose rights were not those of the publisher
 
 
 class _Batch:
@@ -46,7 +48,7 @@ class _Batch:
         self.notes = notes
         self.ticket = ticket
         self.copied = copied
-        self.copy_of = copy_of          # index of each copy → index of its event
+        self.copy_of = copy_of          # index of each copy → index of its note
 
     @property
     def done(self) -> bool:
@@ -108,11 +110,16 @@ class Publishing:
                     returned: bytes | None = None) -> None:
         """One with copies, or to be returned. event: None when nobody can get it at all."""
         self._last = None
-        index = -1
+        index = NOWHERE
         if event is not None:
             index = len(self._events)
             self._events.append(event)
         self._notes.append(_Note(confirms, tag, index, 1, copies, returned))
+
+    def add_inner(self, confirms: Confirms, tag: int, event: Event) -> None:
+        """One that the node publishes for itself: the publisher's rights were asked for already."""
+        self._last = None
+        self._notes.append(_Note(confirms, tag, NOWHERE - 1 - len(self._notes), inner=event))
 
     def flush(self) -> list[Ticket]:
         """Give the router what this read has brought so far. Returns the tickets of that."""
@@ -147,7 +154,10 @@ class Publishing:
         copies: list[Event] = []
         copy_of: list[int] = []
         for note in notes:
-            if note.copies and note.index not in denied:
+            if note.inner is not None:
+                copies.append(note.inner)
+                copy_of.append(note.index)
+            elif note.copies and note.index not in denied:
                 event = events[note.index]
                 for name in note.copies:
                     copies.append(Event(queue_topic(name), event.payload, event.qos, event.publisher, event.key,
@@ -201,7 +211,7 @@ class Publishing:
         error = None
         for place in range(note.count):
             tag = note.tag - note.count + 1 + place if note.tag else 0
-            refusal = refusals.get(note.index + place) if note.index >= 0 else None
+            refusal = refusals.get(note.index + place) if note.index != NOWHERE else None
             if refusal is None:
                 if tag:
                     confirmed[confirms] = tag

@@ -20,15 +20,16 @@ class Transaction:
         self._bytes = 0
         self._bytes_max = bytes_max
         self._taken: set[int] = set()
-        self.events: list[tuple[Event | None, tuple[str, ...], bytes | None]] = []      # as for Publishing.add()
+        self.events: list[tuple[Event | None, tuple[str, ...], bytes | None, bool]] = []    # as publish() got them
         self.settled: list[tuple[list[int], bool, bool]] = []           # tags, acked, requeue
 
-    def publish(self, event: Event | None, copies: tuple[str, ...], returned: bytes | None) -> None:
-        """Raises HardError 506: it holds too much."""
+    def publish(self, event: Event | None, copies: tuple[str, ...], returned: bytes | None, *,
+                inner: bool = False) -> None:
+        """inner: as for Publishing.add_inner(). Raises HardError 506: it holds too much."""
         self._bytes += (len(event.payload) if event is not None else 0) + EVENT_BYTES
         if self._bytes > self._bytes_max:
             raise HardError(RESOURCE_ERROR, "the transaction is too large", (60, 40))
-        self.events.append((event, copies, returned))
+        self.events.append((event, copies, returned, inner))
 
     def settle(self, tags: list[int], acked: bool, requeue: bool) -> None:
         tags = [tag for tag in tags if tag not in self._taken]

@@ -8,6 +8,7 @@ from protocols.amqp091.codec.codes import (
     RESOURCE_ERROR,
     HardError,
     SoftError,
+    refused,
 )
 from protocols.amqp091.codec.methods import (
     ExchangeDeclare,
@@ -19,7 +20,7 @@ from protocols.amqp091.methods import access
 from protocols.amqp091.methods.finding import check_reserved, no_exchange, when_stored
 from protocols.amqp091.topology.arguments import check_same
 from protocols.amqp091.topology.exchange import Exchange
-from protocols.amqp091.topology.matching import TYPES
+from protocols.amqp091.topology.matching import DELAYED, DELAYED_TYPE, TYPES
 from protocols.amqp091.topology.names import fanout_filter
 
 
@@ -35,10 +36,12 @@ def exchange_declare(channel: Channel, method: ExchangeDeclare) -> None:
             raise no_exchange(channel, name)
     elif known is not None:
         check_same("exchange", name, vhost, {
-            "type": method.type, "durable": method.durable, "auto_delete": method.auto_delete,
+            "type": method.type, DELAYED_TYPE: method.arguments.get(DELAYED_TYPE),
+            "durable": method.durable, "auto_delete": method.auto_delete,
             "internal": method.internal, "alternate-exchange": method.arguments.get("alternate-exchange"),
         }, {
-            "type": known.type, "durable": known.durable, "auto_delete": known.auto_delete,
+            "type": known.type, DELAYED_TYPE: known.arguments.get(DELAYED_TYPE),
+            "durable": known.durable, "auto_delete": known.auto_delete,
             "internal": known.internal, "alternate-exchange": known.arguments.get("alternate-exchange"),
         }, method.id)
     else:
@@ -49,7 +52,13 @@ def exchange_declare(channel: Channel, method: ExchangeDeclare) -> None:
 
 def _make_exchange(channel: Channel, method: ExchangeDeclare) -> None:
     broker = channel.peer.broker
-    if method.type not in TYPES:                # x-delayed-message included, as of a RabbitMQ without that plugin
+    if method.type == DELAYED:
+        if method.arguments.get(DELAYED_TYPE) not in TYPES:
+            raise SoftError(PRECONDITION_FAILED, "Invalid argument, 'x-delayed-type' must be an existing exchange type")
+        refusal = broker.delays.open()
+        if refusal is not None:
+            raise refused(refusal, method.id)
+    elif method.type not in TYPES:
         raise SoftError(PRECONDITION_FAILED, f"unknown exchange type '{method.type}'")
     alternate = method.arguments.get("alternate-exchange")
     if alternate is not None and not isinstance(alternate, str):

@@ -11,9 +11,11 @@ from protocols.amqp091.channels import outgoing
 from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.channels.content import Incoming
 from protocols.amqp091.codec import codes
-from protocols.amqp091.codec.codes import HardError, SoftError
+from protocols.amqp091.codec.codes import HardError, SoftError, refused
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
 from protocols.amqp091.codec.tables import without_field
+from protocols.amqp091.delays import delay_of
+from protocols.amqp091.methods import access
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.names import topic_of
 from protocols.amqp091.topology.topology import NOWHERE, Plain, Targets
@@ -54,6 +56,11 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> Plain | None:
     if not name and key.startswith(replies.PREFIX):
         _answer(channel, incoming, raw, body, tag)
         return None
+    if exchange.delays and delay_of(content):
+        if content.expiration is not None:
+            convert.expiration_ms(content.expiration)       # it counts from when the message is due
+        _hold_back(channel, incoming, raw, body, tag)
+        return None
     targets = _targets(channel, exchange, key, content)
     if content.raw_headers is not None and content.headers and "BCC" in content.headers:
         content.raw_headers = without_field(content.raw_headers, "BCC")
@@ -77,6 +84,20 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> Plain | None:
     else:
         channel.publishing.add_special(channel.confirms, tag, event, targets.copies, returned)
     return None
+
+
+def _hold_back(channel: Channel, incoming: Incoming, raw: bytes, body: bytes, tag: int) -> None:
+    """A delayed message: the right to publish is asked for now, where it goes when it is due."""
+    peer, broker = channel.peer, channel.peer.broker
+    access.check_publish(peer, _topic(channel, incoming.exchange, incoming.key))
+    refusal = broker.delays.open()
+    if refusal is not None:
+        raise refused(refusal, PUBLISH)
+    kept = broker.delays.event(incoming.exchange, incoming.key, raw, body, peer.client_id)
+    if channel.transaction is not None:
+        channel.transaction.publish(kept, (), None, inner=True)
+    else:
+        channel.publishing.add_inner(channel.confirms, tag, kept)
 
 
 def _topic(channel: Channel, exchange: str, key: str) -> str:

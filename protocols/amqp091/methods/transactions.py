@@ -41,8 +41,11 @@ def select(channel: Channel, method: TxSelect) -> None:
 def commit(channel: Channel, method: TxCommit) -> None:
     """Publish, and when that is durable ack, and answer."""
     transaction = _of(channel, method.id)
-    for event, copies, returned in transaction.events:
-        channel.publishing.add_special(channel.confirms, 0, event, copies, returned)
+    for event, copies, returned, inner in transaction.events:
+        if inner and event is not None:
+            channel.publishing.add_inner(channel.confirms, 0, event)
+        else:
+            channel.publishing.add_special(channel.confirms, 0, event, copies, returned)
     settled = list(transaction.settled)
     transaction.clear()
     tickets = channel.publishing.flush()

@@ -14,7 +14,7 @@ from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.topology import names
 from protocols.amqp091.topology.arguments import QueueOptions, options_of
 from protocols.amqp091.topology.exchange import Exchange
-from protocols.amqp091.topology.matching import TYPES, Binding
+from protocols.amqp091.topology.matching import Binding
 from protocols.amqp091.topology.queue import Queue, make
 from protocols.amqp091.topology.stored import StoredTopology, table
 from protocols.amqp091.topology.topology import Topology
@@ -47,8 +47,7 @@ class Declared:
     def restore(self) -> None:
         """Bring back what was stored. Called once."""
         for exchange in self._stored.exchanges():
-            if exchange.type in TYPES:
-                self.topology.add_exchange(exchange)
+            self.topology.add_exchange(exchange)
         for name, stored in self._stored.queues():
             found = self.router.queues.get(names.core_name(name))
             if found is None:

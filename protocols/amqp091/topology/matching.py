@@ -233,6 +233,8 @@ def _hash(text: str) -> int:
 
 
 TYPES = ("direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash")
+DELAYED = "x-delayed-message"       # any of them, which x-delayed-type says, whose messages may wait: see delays.py
+DELAYED_TYPE = "x-delayed-type"
 
 
 def matcher_of(type_: str, arguments: Table) -> Matcher:

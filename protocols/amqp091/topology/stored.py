@@ -12,7 +12,7 @@ import msgspec
 
 from protocols.amqp091.codec.tables import Table, decode_table, encode_table
 from protocols.amqp091.topology.exchange import Exchange
-from protocols.amqp091.topology.matching import Binding, canonical
+from protocols.amqp091.topology.matching import DELAYED, DELAYED_TYPE, TYPES, Binding, canonical
 
 if TYPE_CHECKING:
     from routing.state import StateTable
@@ -78,8 +78,10 @@ class StoredTopology:
 
     def exchanges(self) -> Iterator[Exchange]:
         for name, found in self._state.decoded(EXCHANGE, StoredExchange, "exchange"):
-            yield Exchange(name, found.type, True, found.auto_delete, found.internal, table(found.arguments),
-                           found.user)
+            arguments = table(found.arguments)
+            kind = arguments.get(DELAYED_TYPE) if found.type == DELAYED else found.type
+            if kind in TYPES:                           # else of a version that knew more
+                yield Exchange(name, found.type, True, found.auto_delete, found.internal, arguments, found.user)
 
     def queues(self) -> Iterator[tuple[str, StoredQueue]]:
         yield from self._state.decoded(QUEUE, StoredQueue, "queue")

@@ -201,7 +201,7 @@ class _Walk:
 
 def filter_of(exchange: Exchange, key: str) -> tuple[str, bool]:
     """The topic filter that wants what a binding wants, and whether it wants nothing else."""
-    kind = exchange.type
+    kind = exchange.kind
     if kind == "direct":
         return names.direct_filter(exchange.name, key), True
     if kind == "fanout":
