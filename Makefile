@@ -77,7 +77,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
-peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp
+peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp $(PEERS)/jms/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -114,6 +114,15 @@ $(PEERS)/proton.stamp: Makefile | $(PEERS)/apt.stamp $(VENV)/bin/python
 	@mkdir -p $(@D)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'python-qpid-proton==0.40.0' >$(PEERS)/proton.log 2>&1 \
 	  && touch $@ || echo "proton cannot be built here (see $(PEERS)/proton.log); its tests are skipped"
+
+# Qpid JMS.
+$(PEERS)/jms/.stamp: tests/interop/jms/pom.xml | $(PEERS)/apt.stamp
+	@mkdir -p $(@D)
+	@if command -v mvn >/dev/null 2>&1; then \
+	  rm -f $(@D)/*.jar; \
+	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven-jms.log 2>&1 \
+	    && touch $@ || { tail -20 $(PEERS)/maven-jms.log; exit 1; }; \
+	else echo "no Maven: the tests with Qpid JMS are skipped"; fi
 
 # Apache Kafka's own kafka-dump-log reads our segments: the jars of kafka-tools and what they need, by Maven.
 $(PEERS)/kafka/.stamp: tests/interop/kafka_tools/pom.xml | $(PEERS)/apt.stamp

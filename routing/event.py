@@ -66,6 +66,7 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     native: Native | None = None            # None: nothing that the other fields do not say
     null_key: bool = False                  # a Kafka record without key: neither the topic nor the empty key
     null_payload: bool = False              # a Kafka record without value, which is not the empty one; payload is b""
+    deliver_at_ms: int | None = None        # wall clock: consumers and queues deliver it no earlier
 
 
 _NULL_KEY, _NULL_PAYLOAD = Properties(null_key=True), Properties(null_payload=True)

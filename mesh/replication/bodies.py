@@ -318,6 +318,8 @@ def _check_fields(fields: Fields) -> None:
     if own is not None:
         if own.expires_at_ms is not None and not -TIME_MAX_MS <= own.expires_at_ms <= TIME_MAX_MS:
             raise BadBody("a time of expiry that is none")
+        if own.deliver_at_ms is not None and not -TIME_MAX_MS <= own.deliver_at_ms <= TIME_MAX_MS:
+            raise BadBody("a time of delivery that is none")
         if own.priority is not None and not 0 <= own.priority <= 9:
             raise BadBody(f"a priority of {own.priority}")
         if own.mqtt_packet_id is not None:

@@ -58,7 +58,6 @@ class Incoming(msgspec.Struct):
     event: Event
     user_id: bytes | None = None
     to: str | None = None
-    delivery_time_ms: int | None = None     # wall clock: not to be delivered before
 
 
 def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: ReplyTo) -> Incoming:
@@ -95,13 +94,13 @@ def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: R
         priority=min(header.priority, PRIORITY_MAX) if header.priority is not None else None,
         payload_is_text=sections.kind == VALUE and data[sections.value[0]] in (0xA1, 0xB1),
         native=Native(NATIVE, native),
+        deliver_at_ms=delivery_time,
     )
     qos = 0 if settled and not header.durable else 1
     event = Event("", payload, qos, publisher, key, headers, properties)
     user_id = found[1] if size > 1 else None
     to = found[2] if size > 2 else None
-    return Incoming(event, user_id if isinstance(user_id, bytes) else None, to if isinstance(to, str) else None,
-                    delivery_time)
+    return Incoming(event, user_id if isinstance(user_id, bytes) else None, to if isinstance(to, str) else None)
 
 
 def _native(data: bytes, sections: Sections, header: Header) -> tuple[bytes, bytes]:

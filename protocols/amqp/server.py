@@ -27,7 +27,7 @@ from routing.router import Router
 
 ROUND_S = 0.5               # every connection is looked at once in so long, or a little more
 LOOKS = 10                  # every connection is looked at once in so many ticks
-CAPABILITIES = ("ANONYMOUS-RELAY", "SHARED-SUBS")
+CAPABILITIES = ("ANONYMOUS-RELAY", "DELAYED_DELIVERY", "SHARED-SUBS")
 SOLE_CONNECTION = "sole-connection-for-container"
 FAILED = Symbol("amqp:connection-establishment-failed")
 

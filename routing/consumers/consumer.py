@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from routing.ticket import Ticket
 
 
+DELAY_MAX_S = 3600.0        # an event that is to be delivered later is looked at again after so long
+
+
 class Member(Protocol):
     """A reader attached to a consumer, such as an MQTT session."""
 
@@ -447,13 +450,14 @@ class Consumer:
         count = len(deliveries)
         self._payload_bytes = size // count
         in_flight = cursor.in_flight
-        dead_letters = may_expire = False
+        dead_letters = may_expire = early = False
         for delivery in deliveries:
             event = delivery.event
             in_flight[event.offset] = delivery
             if event.properties is not None:
                 dead_letters = dead_letters or event.properties.dead_letter is not None
                 may_expire = may_expire or event.properties.expires_at_ms is not None
+                early = early or event.properties.deliver_at_ms is not None
         if deliveries[0].event.offset < cursor.repeats_below:
             for delivery in deliveries:
                 if delivery.event.offset < cursor.repeats_below and delivery.attempts == 1:
@@ -465,12 +469,34 @@ class Consumer:
         self.delivered += count
         member.credit -= count
         self.touch()
+        if early:
+            deliveries = self._due(cursor, member, deliveries)
         if may_expire:
             deliveries = self._unexpired(cursor, member, deliveries)
         if dead_letters:
             deliveries = self._readable(member, deliveries)
         if deliveries:
             member.deliver(self, deliveries)
+
+    def _due(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without those that are not to be delivered yet: they wait, and the others go before them."""
+        now_ms = self._registry.clock_ms()
+        left: list[Delivery] = []
+        for delivery in deliveries:
+            event = delivery.event
+            at_ms = event.properties.deliver_at_ms if event.properties is not None else None
+            if at_ms is None or at_ms <= now_ms:
+                left.append(delivery)
+                continue
+            self.delivered -= 1
+            member.credit += 1
+            settle.let_go(self, cursor, event)
+            later = cursor.returned(event, delivery.attempts, self.returned_bytes_max)
+            cursor.delayed[event.offset] = later
+            self.later(min((at_ms - now_ms) / 1000, DELAY_MAX_S), cursor, later)
+        if len(left) < len(deliveries):
+            self.ready()
+        return left
 
     def _unexpired(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
         """Without those whose time is over: they are done with, or dead letters."""

@@ -10,6 +10,7 @@ from zlib import crc32
 import msgspec
 
 from routing.event import Event, HeaderValue
+from routing.queues.selecting.selector import matches
 from routing.topic import filter_matches
 
 PAIRS_MAX = 128             # of one header predicate
@@ -54,16 +55,25 @@ class HashMatch(msgspec.Struct, frozen=True, tag="hash", array_like=True):
         return any(start <= bucket < end for start, end in self.ranges)
 
 
+class SelectorMatch(msgspec.Struct, frozen=True, tag="selector", array_like=True):
+    """A condition in the SQL-92 of JMS, see selecting/selector.py. Its text has been checked."""
+
+    text: str
+
+    def matches(self, event: Event) -> bool:
+        return matches(self.text, event)
+
+
 class AllMatch(msgspec.Struct, frozen=True, tag="every", array_like=True):
     """Several predicates at once."""
 
-    predicates: tuple[HeadersMatch | TopicsMatch | HashMatch, ...]
+    predicates: tuple[HeadersMatch | TopicsMatch | HashMatch | SelectorMatch, ...]
 
     def matches(self, event: Event) -> bool:
         return all(predicate.matches(event) for predicate in self.predicates)
 
 
-Predicate: TypeAlias = HeadersMatch | TopicsMatch | HashMatch | AllMatch
+Predicate: TypeAlias = HeadersMatch | TopicsMatch | HashMatch | SelectorMatch | AllMatch
 
 
 def hash_of(what: str, event: Event) -> int:

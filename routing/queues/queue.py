@@ -24,8 +24,10 @@ from routing.queues.depth import Depth, depth_of
 from routing.queues.letting_go import LettingGo
 from routing.queues.memory import Memory
 from routing.queues.options import Cause, QueueOptions
+from routing.queues.predicates import Predicate
 from routing.queues.priorities import Priorities
 from routing.queues.purging import purge
+from routing.queues.selecting.members import Selecting, Selective
 from routing.queues.taking import Taking
 from routing.queues.templates import Letter
 from routing.rights.policy import Identity
@@ -70,6 +72,7 @@ class Queue:
         self._priorities = Priorities(consumer, highest) if highest is not None else None
         self._letting_go = LettingGo(consumer, self.options, queues.clocks, self._priorities)
         self._taking = Taking(consumer, self._priorities)
+        self._selecting: Selecting | None = None
         consumer.side = self
         consumer.interest.judge = self
 
@@ -98,6 +101,17 @@ class Queue:
         refusal = self.consumer.attach(member, priority)
         if refusal is None and exclusive:
             self.exclusive = member
+        return refusal
+
+    def attach_selecting(self, member: Selective, predicate: Predicate) -> Refusal | None:
+        """A member that takes only what the predicate wants, as far as its demand goes, before the others."""
+        if self.options.single_active:
+            return Refusal(Reason.CONFLICT, f"queue {self.name} has one active consumer, so that none can select")
+        refusal = self.attach(member)
+        if refusal is None:
+            if self._selecting is None:
+                self._selecting = Selecting(self.consumer)
+            self._selecting.add(member, predicate)
         return refusal
 
     def detach(self, member: Member, *, keep: bool = False) -> None:
@@ -129,6 +143,14 @@ class Queue:
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call once nothing is ready any more (AMQP 1.0 drain): all that was published before is delivered."""
         self.when_current(lambda: self._taking.when_idle(call))
+
+    def when_looked_through(self, member: Selective, call: Callable[[], None]) -> None:
+        """The same for a member that selects: nothing that it wants is ready any more."""
+        def current() -> None:
+            if self._selecting is not None:
+                self._selecting.when_idle(member, call)
+
+        self.when_current(current)
 
     # -- answers ----------------------------------------------------------------------------------------------
 
@@ -219,6 +241,8 @@ class Queue:
     def hand_out(self) -> None:
         if self._priorities is not None:
             self._priorities.hand_out()
+        if self._selecting is not None:
+            self._selecting.hand_out()
 
     def settled(self, size: int) -> None:
         self._letting_go.settled(size)
@@ -258,6 +282,8 @@ class Queue:
     def detached(self, member: Member) -> None:
         if self.exclusive is member:
             self.exclusive = None
+        if self._selecting is not None:
+            self._selecting.remove(member)
         if self.options.auto_delete and self.used and not self.consumer.members.all:
             self._queues.delete_later(self)
 

@@ -4,6 +4,7 @@ Rights are asked before it is looked whether something is there, so that a refus
 """
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -38,13 +39,14 @@ from protocols.amqp.nodes.browsing import QueueBrowser
 from protocols.amqp.nodes.filters import Filters, filters_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
-from protocols.amqp.nodes.subscriptions import Wish, find_subscription, open_subscription, wish_of
+from protocols.amqp.nodes.subscriptions import PREFIX, Wish, find_subscription, open_subscription, wish_of
 from protocols.amqp.nodes.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
 from protocols.amqp.settings import Amqp10Settings
 from routing.errors import Reason, Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
+from routing.queues.predicates import Predicate
 from routing.queues.queue import Queue
 from routing.rights.policy import INTERNAL, Action, Identity
 from routing.router import Router
@@ -84,8 +86,6 @@ class Attaching:
             raise LinkFault(NOT_IMPLEMENTED, "there is nothing to read at this address")
 
     def _queue_source(self, link: SendingLink, source: Source, place: Place, found: Filters, connection: Any) -> None:
-        if found.selector is not None:                  # a selector on a queue needs a member with a filter of its own
-            raise LinkFault(NOT_IMPLEMENTED, "a queue is read without selector here; a topic may be read with one")
         own = connection.parts.dynamic_queues.get(place.name)
         if own is not None:
             queue, identity = own, INTERNAL
@@ -95,9 +95,10 @@ class Attaching:
         if source.distribution_mode == "copy":
             if own is None and not self._router.rights.may_attach(identity, queue.consumer):
                 raise _denied(self._router, identity, Action.SUBSCRIBE, queue.topic)
-            link.accept(QueueBrowser(link, queue, self._router), _echo(source, found))
+            link.accept(QueueBrowser(link, queue, self._router, found.predicate), _echo(source, found))
             return
-        self._join(link, queue, identity, connection, _echo(source, found), default=source.default_outcome)
+        self._join(link, queue, identity, connection, _echo(source, found), default=source.default_outcome,
+                   predicate=found.predicate)
 
     def _topic_source(self, link: SendingLink, attach: Attach, source: Source, place: Place, found: Filters,
                       connection: Any) -> None:
@@ -105,7 +106,7 @@ class Attaching:
         if pattern.startswith(TEMPORARY_TOPIC):
             if pattern not in connection.parts.dynamic_topics:
                 raise LinkFault(UNAUTHORIZED, "a temporary topic is read by the connection that made it")
-            queue = self._temporary_subscription(pattern)
+            queue = self._temporary_subscription(pattern, found.predicate)
             self._join(link, queue, INTERNAL, connection, _echo(source, found), default=source.default_outcome)
             return
         wish = wish_of(attach, source, connection.container_id)
@@ -113,16 +114,16 @@ class Attaching:
         self._join(link, queue, connection.identity, connection, _echo(source, found), wish,
                    default=source.default_outcome)
 
-    def _temporary_subscription(self, pattern: str) -> Queue:
+    def _temporary_subscription(self, pattern: str, predicate: Predicate | None) -> Queue:
         made = self._router.queues.declare(
-            f"{pattern.removeprefix('$')}", QueueOptions(temporary=True, auto_delete=True), INTERNAL, durable=False)
+            PREFIX + secrets.token_hex(8), QueueOptions(temporary=True, auto_delete=True), INTERNAL, durable=False)
         if isinstance(made, Refusal):
             raise refused(made)
-        made.bind(Binding(pattern), INTERNAL)
+        made.bind(Binding(pattern, predicate), INTERNAL)
         return made
 
     def _join(self, link: SendingLink, queue: Queue, identity: Identity, connection: Any, echo: Source,
-              wish: Wish | None = None, *, default: Any = None) -> None:
+              wish: Wish | None = None, *, default: Any = None, predicate: Predicate | None = None) -> None:
         """Make the link a member. The answer waits until what was declared is on disk."""
         parts: Parts = connection.parts
         router = self._router
@@ -132,14 +133,17 @@ class Attaching:
                 router.queues.delete(queue.name, reason="the subscription was closed")
 
         reader = QueueReader(link, queue, identity, router, parts.work, parts.transactions,
-                             default_outcome=default, on_detach=gone)
+                             default_outcome=default, on_detach=gone, selects=predicate is not None)
 
         def attach() -> None:
             if not link.is_waiting:
                 return
             if queue.is_deleted:
                 raise LinkFault(NOT_FOUND, "the queue was deleted")
-            refusal = queue.attach(reader, exclusive=wish is not None and not wish.shared)
+            if predicate is not None:
+                refusal = queue.attach_selecting(reader, predicate)
+            else:
+                refusal = queue.attach(reader, exclusive=wish is not None and not wish.shared)
             if refusal is not None and refusal.reason is Reason.CONFLICT:
                 raise LinkFault(RESOURCE_LOCKED, refusal.text)
             if refusal is not None:

@@ -8,6 +8,7 @@ from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.addresses import address_of
+from routing.queues.predicates import Predicate
 from routing.queues.queue import Queue
 from routing.router import Router
 
@@ -17,9 +18,10 @@ PAGE = 100              # events looked at in one turn
 class QueueBrowser:
     """SourceNode of a link. What comes to the queue after the end was reached is seen with the next credit."""
 
-    __slots__ = ("_after", "_connection", "_current", "_ended", "_link", "_queue", "_router", "_scheduled")
+    __slots__ = ("_after", "_connection", "_current", "_ended", "_link", "_predicate", "_queue", "_router",
+                 "_scheduled")
 
-    def __init__(self, link: SendingLink, queue: Queue, router: Router) -> None:
+    def __init__(self, link: SendingLink, queue: Queue, router: Router, predicate: Predicate | None = None) -> None:
         self._link = link
         self._queue = queue
         self._router = router
@@ -28,6 +30,7 @@ class QueueBrowser:
         self._current = False                           # what was published before the attach is in the queue
         self._scheduled = False
         self._ended = False
+        self._predicate = predicate
         queue.when_current(self._is_current)
 
     def _is_current(self) -> None:
@@ -66,6 +69,8 @@ class QueueBrowser:
             self._after = page.next
             now_ms = self._router.clock_ms()
             for event in page.events[:room]:
+                if self._predicate is not None and not self._predicate.matches(event):
+                    continue
                 link.send(convert.outward(event, 0, now_ms, self._router.ledger.lost, address_of), None,
                           settled=link.presettled)
             if page.next is not None:

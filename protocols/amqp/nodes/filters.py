@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, LinkFault
 from protocols.amqp.codec.types import Described
-from routing.queues.predicates import Predicate
+from routing.queues.predicates import Predicate, SelectorMatch
+from routing.queues.selecting.selector import SelectorError, check
 
 SELECTOR = frozenset((0x0000468C00000004, "apache.org:selector-filter:string"))
 
@@ -18,7 +19,6 @@ class Filters(NamedTuple):
     """applied: as the client wrote them. predicate: what a binding asks."""
 
     applied: dict[Any, Any]
-    selector: str | None = None
     predicate: Predicate | None = None
 
 
@@ -32,6 +32,10 @@ def filters_of(asked: dict[Any, Any] | None) -> Filters:
         if value.descriptor in SELECTOR:
             if not isinstance(value.value, str):
                 raise LinkFault(INVALID_FIELD, "a selector is a string")
-            raise LinkFault(INVALID_FIELD, "selectors are not served yet")
-        del key
-    return Filters(applied, selector, None)
+            try:
+                check(value.value)
+            except SelectorError as error:
+                raise LinkFault(INVALID_FIELD, f"the selector is wrong: {error}") from None
+            selector = value.value
+            applied[key] = value
+    return Filters(applied, SelectorMatch(selector) if selector else None)

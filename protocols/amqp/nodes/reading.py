@@ -26,17 +26,20 @@ from routing.router import Router
 class QueueReader:
     """Member of a consumer of the core, and SourceNode of a link."""
 
-    __slots__ = ("_default", "_is_member", "_on_detach", "_presettled", "_router", "_transactions", "_work", "credit",
-                 "identity", "link", "queue")
+    __slots__ = ("_default", "_is_member", "_on_detach", "_presettled", "_router", "_selects", "_transactions", "_work",
+                 "credit", "demand", "identity", "link", "queue")
 
     def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
                  transactions: Any, *, default_outcome: Composite | None = None,
-                 on_detach: Callable[[bool], None] | None = None) -> None:
-        """default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
+                 on_detach: Callable[[bool], None] | None = None, selects: bool = False) -> None:
+        """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
+        default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
         self.link = link
         self.queue = queue
         self.identity = identity
         self.credit = 0
+        self.demand = 0
+        self._selects = selects
         self._presettled = link.presettled
         self._router = router
         self._work = work
@@ -52,9 +55,15 @@ class QueueReader:
     # -- SourceNode -------------------------------------------------------------------------------------------
 
     def credit_changed(self) -> None:
-        credit = self.link.room()
-        grown = credit > self.credit
-        self.credit = credit
+        room = self.link.room()
+        if self._selects:
+            grown = room > self.demand
+            self.demand = room
+            if grown and self.link.draining:
+                self.drain()
+        else:
+            grown = room > self.credit
+            self.credit = room
         if grown:
             self.queue.consumer.ready()
 
@@ -65,6 +74,8 @@ class QueueReader:
             return
 
         def idle() -> None:
+            if self._selects and link.credit > 0 and link.room() <= 0:
+                return                                  # the window is closed, not the queue empty: see above
             if link.is_attached and link.draining:
                 link.session.connection.cork()          # type: ignore[attr-defined]
                 link.drained()
@@ -72,6 +83,8 @@ class QueueReader:
 
         if self.queue.is_deleted:
             idle()
+        elif self._selects:
+            self.queue.when_looked_through(self, idle)
         else:
             self.queue.when_idle(idle)
 
@@ -109,7 +122,7 @@ class QueueReader:
 
     def detach(self, *, closed: bool) -> None:
         """What it holds goes out again, counted."""
-        self.credit = 0
+        self.credit = self.demand = 0
         self._work.flush()
         if self._is_member and not self.queue.is_deleted:
             self.queue.detach(self)
@@ -138,7 +151,10 @@ class QueueReader:
         connection.container.count("delivered", len(deliveries))
         if settled:
             self.queue.ack(deliveries)
-        self.credit = link.room()
+        if self._selects:
+            self.demand = link.room()
+        else:
+            self.credit = link.room()
 
     def consumer_closed(self, consumer: Consumer, reason: str) -> None:
         self._is_member = False

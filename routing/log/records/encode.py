@@ -193,6 +193,7 @@ def _shared(properties: Properties | None) -> Shared | None:
     if (
         properties.expires_at_ms is not None or properties.reply_to is not None or properties.correlation is not None
         or properties.message_id is not None or properties.dedupe_id is not None or properties.payload_is_text
+        or properties.deliver_at_ms is not None
         or properties.mqtt_packet_id is not None or properties.dead_letter is not None
         or properties.null_key or properties.null_payload
     ):

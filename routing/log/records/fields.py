@@ -20,6 +20,7 @@ QOS = b"meshgate-qos"
 CLIENT = b"meshgate-client"
 RETAIN = b"meshgate-retain"
 EXPIRES = b"meshgate-expires"
+DELIVER_AT = b"meshgate-deliver-at"
 CONTENT_TYPE = b"content-type"
 REPLY_TO = b"reply-to"
 CORRELATION = b"correlation-id"
@@ -90,6 +91,8 @@ def _property_headers(properties: Properties) -> Iterator[RawHeader]:
         yield MQTT_ID, b"%d" % properties.mqtt_packet_id
     if properties.dead_letter is not None:
         yield DEAD_LETTER, msgspec.json.encode(properties.dead_letter)
+    if properties.deliver_at_ms is not None:
+        yield DELIVER_AT, b"%d" % properties.deliver_at_ms
     if properties.native is not None:
         yield NATIVE, properties.native.kind.encode() + b"\0" + properties.native.data
 
@@ -252,6 +255,7 @@ def _native(value: bytes) -> Native | None:
 _dead_letters = msgspec.json.Decoder(DeadLetter)
 _PROPERTIES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
     EXPIRES: ("expires_at_ms", _number),
+    DELIVER_AT: ("deliver_at_ms", _number),
     CONTENT_TYPE: ("content_type", _text),
     REPLY_TO: ("reply_to", _text),
     PRIORITY: ("priority", _number),
