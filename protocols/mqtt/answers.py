@@ -14,7 +14,7 @@ from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
     from protocols.mqtt.outbound import Outbound
-    from protocols.mqtt.sessions.shared import SharedMember
+    from protocols.mqtt.sessions.subscriptions import Seat
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
 
@@ -43,7 +43,7 @@ def _puback_slowly(outbound: Outbound, packet_ids: Iterable[int]) -> None:
         delivery = outbound.in_flight.pop(packet_id, None)
         if delivery is not None:                            # an unknown id is harmless: its ack crossed a reconnect
             if outbound.session.owned.pop(packet_id, None) is not None:
-                outbound.connection.server.save_qos2_soon(outbound.session)
+                outbound.broker.save_qos2_soon(outbound.session)
             done.append(delivery)
     settle(outbound, done)
 
@@ -53,7 +53,7 @@ def settle(outbound: Outbound, done: list[Delivery], *, checkpoint: bool = False
     if credit:
         outbound.give_back(len(done))
     by_consumer: dict[Consumer, list[Delivery]] = {}
-    seats: dict[SharedMember, int] = {}
+    seats: dict[Seat, int] = {}
     for delivery in done:
         if delivery.member is not None:                     # else the session alone had it
             consumer = outbound.consumer if delivery.member is outbound else delivery.member.consumer
@@ -100,7 +100,7 @@ def pubrec(outbound: Outbound, packet_ids: Iterable[int]) -> None:
         connection.write_stored(frame, packets.PUBREL, len(released), ticket)
 
     if session.persistent:
-        connection.server.save_qos2(session).on_done(write)
+        outbound.broker.save_qos2(session).on_done(write)
     else:
         write(None)
 
@@ -113,7 +113,7 @@ def pubrec_refused(outbound: Outbound, packet_id: int) -> None:
     outbound.session.owned.pop(packet_id, None)
     delivery = outbound.in_flight.pop(packet_id)
     assert delivery is not None
-    outbound.connection.server.save_qos2_soon(outbound.session)
+    outbound.broker.save_qos2_soon(outbound.session)
     settle(outbound, [delivery])
 
 
@@ -129,5 +129,5 @@ def pubcomp(outbound: Outbound, packet_ids: Iterable[int]) -> None:
         elif packet_id in outbound.in_flight:
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBCOMP for a publish that was not released")
     outbound.give_back(count)
-    outbound.connection.server.save_qos2_soon(session)
+    outbound.broker.save_qos2_soon(session)
     outbound.ready()

@@ -13,7 +13,7 @@ import enum
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from protocols.errors import ProtocolViolation
 from protocols.mqtt import answers, handshake
@@ -43,7 +43,7 @@ from routing.event import Event
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.mqtt.server import Begun, MqttServer
+    from protocols.mqtt.broker import Broker
     from protocols.mqtt.sessions.session import Session
     from routing.ticket import Ticket
 
@@ -67,15 +67,62 @@ _NEXT = {
 }
 
 
+class Begun(NamedTuple):
+    """How a connection got its session."""
+
+    present: bool                               # it goes on with one from before
+    ticket: Ticket | None                       # to wait for before CONNACK; None: what it promises is durable
+    unchanged: bool                             # the terms are the durable ones, but for the time that it was away
+
+
+class Door(Protocol):
+    """Who lets a client in, gives it a session, and takes it back: MqttServer of server.py."""
+
+    new_client_id: Callable[[], str]
+
+    def authenticate(self, connection: MqttConnection, connect: Connect, client_id: str) -> Callable[[], None] | None:
+        """connection.decided() gets the answer, perhaps within this call. Returns what gives up the wait."""
+        ...
+
+    def begin(self, connection: MqttConnection, connect: Connect, client_id: str, identity: Identity) -> Begun:
+        """Raises ProtocolViolation with the code for CONNACK."""
+        ...
+
+    def leave(self, connection: MqttConnection, with_will: bool) -> None: ...
+
+
 class MqttConnection:
     """ConnectionHandler of protocols/wire.py."""
 
-    __slots__ = ("_connect", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s", "_next_due_s",
-                 "_opened_s", "_pauses", "_reader", "_slow", "_state", "address", "channel", "closed", "connected_ms",
-                 "due", "outbound", "server", "session", "terms", "version")
+    __slots__ = (
+        "_connect",
+        "_door",
+        "_early",
+        "_early_bytes",
+        "_give_up_login",
+        "_inbound",
+        "_last_in_s",
+        "_next_due_s",
+        "_opened_s",
+        "_pauses",
+        "_reader",
+        "_slow",
+        "_state",
+        "address",
+        "broker",
+        "channel",
+        "closed",
+        "connected_ms",
+        "due",
+        "outbound",
+        "session",
+        "terms",
+        "version",
+    )
 
-    def __init__(self, server: MqttServer, channel: ByteChannel, now_s: float) -> None:
-        self.server = server
+    def __init__(self, broker: Broker, door: Door, channel: ByteChannel, now_s: float) -> None:
+        self.broker = broker
+        self._door = door
         self.channel = channel
         self.due = Due(self.handle_deadline)
         self.address = channel.address
@@ -86,7 +133,7 @@ class MqttConnection:
         self.connected_ms = 0
         self.closed = False                         # nothing may be written, nothing more is read
         self._state = State.CONNECTING
-        self._reader = PacketReader(self, server.settings.pre_auth_bytes_max, server.topics)
+        self._reader = PacketReader(self, broker.settings.pre_auth_bytes_max, broker.topics)
         self._inbound: Inbound | None = None        # once it publishes
         self._connect: Connect | None = None        # while it is being decided
         self._give_up_login: Callable[[], None] | None = None       # frees its place among those who log in
@@ -96,7 +143,7 @@ class MqttConnection:
         self._slow = False                          # the socket's write buffer is over its high-water mark
         self._opened_s = now_s
         self._last_in_s = now_s
-        self._next_due_s = now_s + server.settings.connect_timeout_s
+        self._next_due_s = now_s + broker.settings.connect_timeout_s
 
     @property
     def accepted(self) -> bool:
@@ -109,7 +156,7 @@ class MqttConnection:
         if self.closed:
             return
         self._last_in_s = now_s
-        self.server.counters.bytes_in += len(data)
+        self.broker.counters.bytes_in += len(data)
         self._read(data)
 
     def _read(self, data: bytes) -> None:
@@ -127,7 +174,7 @@ class MqttConnection:
 
     def _later(self, data: bytes) -> None:
         """It comes again by receive_data(), in a turn of ours."""
-        self.server.counters.bytes_in -= len(data)
+        self.broker.counters.bytes_in -= len(data)
         self.channel.put_back(data)
 
     def over(self) -> bool:
@@ -165,22 +212,22 @@ class MqttConnection:
             self._early = []
         self._early.append(data)
         self._early_bytes += len(data)
-        if self._state is State.DECIDING and self._early_bytes > self.server.settings.pre_auth_bytes_max:
+        if self._state is State.DECIDING and self._early_bytes > self.broker.settings.pre_auth_bytes_max:
             raise ProtocolViolation(reasons.PACKET_TOO_LARGE, "too much was sent before the CONNACK")
 
     # -- calls of the reader ----------------------------------------------------------------------------------
 
     def plain_topic(self, raw: bytes) -> str | None:
-        return self.server.plain_topic(raw)
+        return self.broker.plain_topic(raw)
 
     def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
-        self.server.counters.packets_in[packets.PUBLISH] += len(events)
+        self.broker.counters.packets_in[packets.PUBLISH] += len(events)
         self._in().publishes(events, raw_ids)
 
     def _in(self) -> Inbound:
         if self._inbound is None:
             assert self.session is not None
-            self._inbound = Inbound(self, self.session)
+            self._inbound = Inbound(self.broker, self, self.session)
         return self._inbound
 
     def out(self) -> Outbound:
@@ -188,13 +235,13 @@ class MqttConnection:
         if self.outbound is None:
             assert self.session is not None and self.terms is not None
             self.outbound = Outbound(
-                self, self.session, self.terms.window, self.terms.aliases_max, self.terms.packet_bytes_max)
+                self.broker, self, self.session, self.terms.window, self.terms.aliases_max, self.terms.packet_bytes_max)
             if self._slow:
                 self.outbound.pause()
         return self.outbound
 
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
-        self.server.counters.packets_in[kind] += len(packet_ids)
+        self.broker.counters.packets_in[kind] += len(packet_ids)
         if kind == packets.PUBREL:
             if self._inbound is not None:
                 self._inbound.flush()
@@ -209,11 +256,11 @@ class MqttConnection:
     def packet(self, first: int, data: bytes, position: int, end: int) -> None:
         """One packet the long way."""
         kind = first >> 4
-        self.server.counters.packets_in[kind] += 1
+        self.broker.counters.packets_in[kind] += 1
         if self._state is not State.OPEN:
             self._first_packet(first, data, position, end)
             return
-        packet = decode.decode_packet(first, data, position, end, self.version, self.server.settings)
+        packet = decode.decode_packet(first, data, position, end, self.version, self.broker.settings)
         if isinstance(packet, Publish):
             self._in().publish(packet)
         elif isinstance(packet, PingRequest):
@@ -228,7 +275,7 @@ class MqttConnection:
             if packet.kind == packets.PUBREC and packet.code >= 0x80:
                 answers.pubrec_refused(self.out(), packet.packet_id)
             else:
-                self.server.counters.packets_in[packet.kind] -= 1       # acks() counts it
+                self.broker.counters.packets_in[packet.kind] -= 1       # acks() counts it
                 self.acks(packet.kind, (packet.packet_id,))
         elif isinstance(packet, Subscribe):
             subscribe.subscribe(self, packet)
@@ -258,14 +305,14 @@ class MqttConnection:
             raise ProtocolViolation(reasons.UNSUPPORTED_PROTOCOL_VERSION, "MQTT 3.1.1 and 5.0 are spoken here")
         if first & 15:
             raise ProtocolViolation(reasons.MALFORMED_PACKET, "wrong flags in CONNECT")
-        connect = decode.decode_connect(data, position, end, self.server.settings)      # [MQTT-3.1.4-1]
+        connect = decode.decode_connect(data, position, end, self.broker.settings)      # [MQTT-3.1.4-1]
         if not connect.client_id and version == VERSION_3_1_1 and not connect.clean_start:
             raise ProtocolViolation(reasons.CLIENT_ID_NOT_VALID, "an empty client id needs clean session 1")
-        self.terms = handshake.negotiate(connect, self.server.settings)
+        self.terms = handshake.negotiate(connect, self.broker.settings)
         self._connect = connect
         self._to(State.DECIDING)
-        client_id = connect.client_id or self.server.new_client_id()                    # [MQTT-3.1.3-6]
-        self._give_up_login = self.server.authenticate(self, connect, client_id)        # [MQTT-3.1.4-2]
+        client_id = connect.client_id or self._door.new_client_id()                    # [MQTT-3.1.3-6]
+        self._give_up_login = self._door.authenticate(self, connect, client_id)        # [MQTT-3.1.4-2]
 
     def decided(self, client_id: str, answer: Identity | Refusal) -> None:
         """The authenticator's answer; may come within authenticate()."""
@@ -277,7 +324,7 @@ class MqttConnection:
             self.fail(reasons.CODE_OF_REASON[answer.reason], answer.text)
             return
         try:
-            begun = self.server.begin(self, connect, client_id, answer)
+            begun = self._door.begin(self, connect, client_id, answer)
         except ProtocolViolation as violation:
             self.fail(violation.wire_code, violation.text)
             return
@@ -285,7 +332,7 @@ class MqttConnection:
             self._accept(connect, client_id, begun.present)
             return
         self._to(State.STORING)
-        self._reader.packet_bytes_max = self.server.settings.packet_bytes_max
+        self._reader.packet_bytes_max = self.broker.settings.packet_bytes_max
         self.pause_reading()
         begun.ticket.on_done(partial(self._stored, connect, client_id, begun))
 
@@ -309,13 +356,13 @@ class MqttConnection:
 
     def _accept(self, connect: Connect, client_id: str, session_present: bool) -> None:
         assert self.terms is not None
-        packet = handshake.connack(connect, self.terms, client_id, session_present, self.server.settings)
+        packet = handshake.connack(connect, self.terms, client_id, session_present, self.broker.settings)
         if not self._takes(packet):
             self.fail(reasons.PACKET_TOO_LARGE, "the client does not take a CONNACK of its size")
             return
         self._to(State.OPEN)
-        self.connected_ms = self.server.router.clock_ms()
-        self._reader.accepted(self.version, client_id, self.server.settings.packet_bytes_max)
+        self.connected_ms = self.broker.router.clock_ms()
+        self._reader.accepted(self.version, client_id, self.broker.settings.packet_bytes_max)
         self.write(packet, packets.CONNACK)                             # [MQTT-3.2.0-1] [MQTT-3.2.0-2]
         self._set_timer()
         if session_present:
@@ -328,18 +375,18 @@ class MqttConnection:
         due_s = self._due_s()
         if due_s is not None and due_s < self._next_due_s:
             self._next_due_s = due_s
-            self.server.deadlines.add(due_s, self.due)
+            self.broker.deadlines.add(due_s, self.due)
 
     # -- time -------------------------------------------------------------------------------------------------
 
     def _due_s(self) -> float | None:
         if not self.accepted:
-            return self._opened_s + self.server.settings.connect_timeout_s
+            return self._opened_s + self.broker.settings.connect_timeout_s
         if self.terms is None or not self.terms.keep_alive_s:
             return None
         heard_s = self._last_in_s
         if self._inbound is not None and self._inbound.held:        # it is we who do not listen
-            heard_s = self.server.router.clock_s()
+            heard_s = self.broker.router.clock_s()
         return heard_s + 1.5 * self.terms.keep_alive_s                                  # [MQTT-3.1.2-22]
 
     def handle_deadline(self, now_s: float) -> float | None:
@@ -365,7 +412,7 @@ class MqttConnection:
             if kind not in (packets.CONNACK, packets.DISCONNECT):       # the last word, if it is one of those
                 self.fail(reasons.PACKET_TOO_LARGE, f"the client does not take a {packets.NAMES[kind].upper()}")
             return
-        counters = self.server.counters
+        counters = self.broker.counters
         counters.packets_out[kind] += count
         if kind == packets.PUBLISH:
             counters.publishes_out += count
@@ -396,8 +443,8 @@ class MqttConnection:
             self.write(part, packets.PUBLISH, 0)
             small = []
         self.write(b"".join(small), packets.PUBLISH, 0)
-        self.server.counters.packets_out[packets.PUBLISH] += count
-        self.server.counters.publishes_out += count
+        self.broker.counters.packets_out[packets.PUBLISH] += count
+        self.broker.counters.publishes_out += count
 
     def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None:
         """Send what had to wait for the state table; if that could not store, nothing may be promised any more."""
@@ -426,12 +473,12 @@ class MqttConnection:
         if self.closed:
             return
         if self._state is State.OPEN:
-            self.server.counters.violations[code] += 1
+            self.broker.counters.violations[code] += 1
             self._note(f"0x{code:02x} {text}")
             if self.version == VERSION_5:
                 self.write(self._disconnect_packet(code, text), packets.DISCONNECT)
         else:                                       # [MQTT-3.14.0-1] no DISCONNECT before CONNACK
-            self.server.counters.refused[code] += 1
+            self.broker.counters.refused[code] += 1
             self._note(f"CONNECT refused, 0x{code:02x} {text}")
             limit = self.terms.packet_bytes_max if self.terms is not None else None
             answer = handshake.refusal(self.version, code, text, limit)
@@ -449,7 +496,7 @@ class MqttConnection:
 
     def _close_quietly(self, why: str) -> None:
         self._note(f"closed, {why}")
-        self.server.counters.refused[0] += 1
+        self.broker.counters.refused[0] += 1
         self._end(with_will=True)
 
     def _disconnect(self, packet: Disconnect) -> None:
@@ -459,7 +506,7 @@ class MqttConnection:
         if isinstance(expiry_s, int):
             if expiry_s and not self.session.expiry_s:
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the session was begun with an expiry of 0")
-            self.session.expiry_s = min(expiry_s, self.server.settings.session_expiry_max_s)
+            self.session.expiry_s = min(expiry_s, self.broker.settings.session_expiry_max_s)
         self._end(with_will=packet.code != reasons.SUCCESS)                             # [MQTT-3.14.4-3]
 
     def _end(self, with_will: bool) -> None:
@@ -472,7 +519,7 @@ class MqttConnection:
         if self._connect is not None and self._give_up_login is not None:
             self._give_up_login()
         self._early = self._connect = self._give_up_login = None
-        self.server.leave(self, with_will)
+        self._door.leave(self, with_will)
 
     def eof(self) -> None:
         """The socket is gone. Without a DISCONNECT that is a failure: the will is due."""
@@ -523,7 +570,7 @@ class MqttConnection:
 
     def _note(self, text: str) -> None:
         """One log line about this connection, unless there are too many of them."""
-        if self.server.log_limit.allows(self._last_in_s):
+        if self.broker.log_limit.allows(self._last_in_s):
             log.info("! %s: %s", self._who(), text)
 
     def _who(self) -> str:

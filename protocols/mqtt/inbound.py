@@ -21,8 +21,8 @@ from routing.event import Event
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
-    from protocols.mqtt.connection import MqttConnection
-    from protocols.mqtt.sessions.session import Session
+    from protocols.mqtt.broker import Broker
+    from protocols.mqtt.sessions.session import Line, Session
     from routing.ticket import Ticket
 
 
@@ -41,13 +41,14 @@ class _Batch:
 
 
 class Inbound:
-    __slots__ = ("_aliases", "_batches", "_events", "_ids", "_outstanding", "_plain", "_raw_ids", "connection",
-                 "held", "publisher", "session")
+    __slots__ = ("_aliases", "_batches", "_events", "_ids", "_outstanding", "_plain", "_raw_ids", "broker",
+                 "connection", "held", "publisher", "session")
 
-    def __init__(self, connection: MqttConnection, session: Session) -> None:
+    def __init__(self, broker: Broker, connection: Line, session: Session) -> None:
+        self.broker = broker
         self.connection = connection
         self.session = session
-        self.publisher = connection.server.router.publisher(session.identity)
+        self.publisher = broker.router.publisher(session.identity)
         self._events: list[Event] = []              # of the current read
         self._plain = True                          # nothing among _events but what the reader calls plain
         self._raw_ids: list[bytes] = []
@@ -70,7 +71,6 @@ class Inbound:
 
     def publish(self, publish: Publish) -> None:
         """One PUBLISH that is not plain."""
-        connection = self.connection
         topic = self._topic(publish)
         if convert.is_internal(topic):
             self._refuse_internal(publish, topic)
@@ -78,7 +78,7 @@ class Inbound:
         convert.check_publish_topic(topic)
         if publish.qos == 2 and not self._is_new(publish.packet_id, topic, publish.payload):
             return
-        now_ms = connection.server.router.clock_ms()
+        now_ms = self.broker.router.clock_ms()
         try:
             event = convert.publish_to_event(
                 publish, topic, self.session.client_id, now_ms, self.session.persistent)
@@ -99,7 +99,7 @@ class Inbound:
         alias = publish.properties.get(properties.TOPIC_ALIAS)
         if not isinstance(alias, int):
             return publish.topic
-        if not 0 < alias <= self.connection.server.settings.topic_alias_max:    # [MQTT-3.3.2-9] [MQTT-3.2.2-17]
+        if not 0 < alias <= self.broker.settings.topic_alias_max:    # [MQTT-3.3.2-9] [MQTT-3.2.2-17]
             raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, f"topic alias {alias} is not allowed")
         if self._aliases is None:                           # [MQTT-3.3.2-12] all from 1 to the maximum are taken
             self._aliases = {}
@@ -119,7 +119,7 @@ class Inbound:
         answered without being stored must be the event that is stored.
         """
         open_ids = self.session.open_ids
-        if packet_id in self.session.recovered and not self.connection.server.confirm(
+        if packet_id in self.session.recovered and not self.broker.confirm(
                 self.session, packet_id, topic, payload):
             open_ids.discard(packet_id)
         if open_ids.is_received(packet_id):
@@ -129,7 +129,7 @@ class Inbound:
         return packet_id not in self._ids and packet_id not in open_ids.waiting     # there, the answer is on its way
 
     def _refuse_internal(self, publish: Publish, topic: str) -> None:
-        router = self.connection.server.router
+        router = self.broker.router
         router.policy.record_denial(
             self.session.identity, Action.PUBLISH, topic, "$-topics are the node's own", router.clock_ms())
         if publish.qos == 0:
@@ -140,7 +140,7 @@ class Inbound:
         """Answer a QoS 1 or 2 PUBLISH with an error, in its turn. MQTT 3.1.1 has no word for it: close."""
         if self.connection.version != VERSION_5:
             raise ProtocolViolation(code, text)
-        self.connection.server.counters.dropped["refused"] += 1
+        self.broker.counters.dropped["refused"] += 1
         self.flush()
         kind = packets.PUBACK if publish.qos == 1 else packets.PUBREC
         self._later(self.connection.ack_packet(kind, publish.packet_id, code, text))
@@ -153,7 +153,7 @@ class Inbound:
         """Give the router what this read has brought so far."""
         if not self._events:
             return
-        maximum = self.connection.server.settings.receive_maximum
+        maximum = self.broker.settings.receive_maximum
         waiting = self._outstanding + len(self._raw_ids) + len(self._ids)
         too_many = waiting > maximum and self.connection.version == VERSION_5
         if too_many:
@@ -167,10 +167,10 @@ class Inbound:
         events, raw_ids, ids = self._events, self._raw_ids, self._ids
         self._events = []
         connection = self.connection
-        server = connection.server
-        server.counters.publishes_in += len(events)
-        router = server.router
-        plain = self._plain and server.settings.packet_bytes_max <= router.limits.payload_bytes_max
+        broker = self.broker
+        broker.counters.publishes_in += len(events)
+        router = broker.router
+        plain = self._plain and broker.settings.packet_bytes_max <= router.limits.payload_bytes_max
         self._plain = True
         if raw_ids or ids:
             self._raw_ids = []
@@ -184,7 +184,7 @@ class Inbound:
         elif events:
             ticket = router.publish(events, self.publisher, plain=plain)
             if ticket.refusals:
-                server.dropped(self.session.identity, "refused", len(ticket.refusals))
+                broker.dropped(self.session.identity, "refused", len(ticket.refusals))
         if router.pressure and not self.held:
             self.held = True
             connection.pause_reading()
@@ -243,10 +243,10 @@ class Inbound:
                 session.open_ids.received(packet_id)
         for event in batch.events:
             if event.qos == 2:
-                self.connection.server.qos2_durable(session, event)
+                self.broker.qos2_durable(session, event)
         self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
 
-    def _current(self) -> MqttConnection:
+    def _current(self) -> Line:
         """Where the client is now: it may have come back meanwhile and have sent a QoS 2 PUBLISH again.
 
         Before its CONNACK nothing may be sent; it gets its answer when its PUBLISH is read.
@@ -291,7 +291,7 @@ class Inbound:
                     parts.append(encode.ack(kind, packet_id))
                 else:
                     session.open_ids.received(packet_id)
-                    self.connection.server.qos2_durable(session, event)
+                    self.broker.qos2_durable(session, event)
                     self._pubrec(encode.ack(kind, packet_id), parts)
                 continue
             last = refusal
@@ -301,7 +301,7 @@ class Inbound:
             elif self.connection.version == VERSION_5:
                 code = reasons.puback_code(refusal.reason)
                 parts.append(self.connection.ack_packet(kind, packet_id, code, refusal.text))
-        self.connection.server.dropped(session.identity, "refused", dropped)
+        self.broker.dropped(session.identity, "refused", dropped)
         return last
 
     def pubrel(self, packet_ids: tuple[int, ...]) -> None:
@@ -327,6 +327,6 @@ class Inbound:
             connection.write_stored(frame, packets.PUBCOMP, len(known), ticket)
 
         if session.persistent:
-            connection.server.save_qos2(session).on_done(write)
+            self.broker.save_qos2(session).on_done(write)
         else:
             write(None)

@@ -11,9 +11,10 @@ other packets go out whatever the credit: [MQTT-4.9.0-3] [MQTT-3.3.4-10].
 """
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
@@ -25,11 +26,17 @@ from routing.event import Event, is_expired
 from routing.subscription import DirectTarget
 
 if TYPE_CHECKING:
-    from protocols.mqtt.connection import MqttConnection
-    from protocols.mqtt.sessions.session import Session
-    from protocols.mqtt.sessions.shared import SharedMember
+    from protocols.mqtt.broker import Broker
+    from protocols.mqtt.sessions.retained import RetainedAnswers
+    from protocols.mqtt.sessions.session import Line, Session
+    from protocols.mqtt.sessions.subscriptions import Seat
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+STEP_EVENTS: Final = 200        # retained ones of one client in one turn of the loop, some 3 ms
+STEP_LOOKS: Final = 800         # places in their table, where little matches
 
 _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription has gone while it was in flight
 _AT_LEAST_ONCE = Plan(1, False, b"")        # the same, with the QoS that it was sent with
@@ -41,12 +48,13 @@ def _has_extras(event: Event) -> bool:
 
 
 class Outbound(FrameMaker):
-    __slots__ = ("_again", "_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight",
-                 "inbox", "inbox_scheduled", "next_id", "session", "shared", "window")
+    __slots__ = ("_again", "_held", "_must_store", "_paused", "_unsent", "connection", "consumer", "credit", "exactly",
+                 "in_flight", "inbox", "inbox_scheduled", "next_id", "session", "shared", "window")
 
-    def __init__(self, connection: MqttConnection, session: Session, window: int, aliases_max: int,
+    def __init__(self, broker: Broker, connection: Line, session: Session, window: int, aliases_max: int,
                  packet_bytes_max: int | None) -> None:
-        super().__init__(connection, session.identity, aliases_max, packet_bytes_max)
+        super().__init__(broker, connection.version, session.identity, aliases_max, packet_bytes_max)
+        self.connection = connection
         self.session = session
         self.consumer: Consumer | None = None               # set by attach()
         self.window = window
@@ -55,7 +63,7 @@ class Outbound(FrameMaker):
         self.inbox_scheduled = False
         self.in_flight: dict[int, Delivery | None] = {}
         self.exactly: set[int] = set()                      # ids in flight with QoS 2, before PUBREC
-        self.shared: list[SharedMember] = []
+        self.shared: list[Seat] = []
         self.next_id = 0
         self._again: deque[int] = deque()                   # owned ids that wait to be sent again
         self._held = 0
@@ -69,13 +77,13 @@ class Outbound(FrameMaker):
         """Send what the direct lane has put into the inbox, or drop it when the socket is slow."""
         inbox, self.inbox = self.inbox, []
         connection = self.connection
-        server = connection.server
+        broker = self.broker
         if connection.closed:
             return
         count = sum([len(run) for run, _, _ in inbox])
         held = connection.channel.buffered_bytes()
-        if held and not server.unsent.takes(self, held):
-            server.dropped(self.identity, "slow subscriber", count)
+        if held and not broker.unsent.takes(connection.channel, held):
+            broker.dropped(self.identity, "slow subscriber", count)
             return
         parts: list[bytes] = []
         shared = False
@@ -97,7 +105,7 @@ class Outbound(FrameMaker):
                 if frame is not None:
                     parts.append(frame)
         if shared:
-            connection.write_shared(parts, count, server.settings.shared_frame_bytes_max)
+            connection.write_shared(parts, count, broker.settings.shared_frame_bytes_max)
         else:
             connection.write_publishes(parts, count)
 
@@ -110,7 +118,7 @@ class Outbound(FrameMaker):
         v5 = self.v5
         topic = run[0].topic.encode()
         end = b"\0" if v5 else b""                          # no properties
-        shared_max = -1 if alone else self.connection.server.settings.shared_frame_bytes_max
+        shared_max = -1 if alone else self.broker.settings.shared_frame_bytes_max
         size = -1
         head = b""
         shared = False
@@ -124,7 +132,7 @@ class Outbound(FrameMaker):
                     append(head)
                     append(payload)
                 else:
-                    append(self.connection.server.large_frames.frame(event, v5, head))
+                    append(self.broker.large_frames.frame(event, v5, head))
                     shared = True
                 continue
             frame = event.mqtt5_frame if v5 else event.mqtt4_frame
@@ -221,7 +229,7 @@ class Outbound(FrameMaker):
             plan = _AS_PUBLISHED                                                        # [MQTT-3.10.4-3]
         elif session.unacked and not shared and delivery.attempts == 1:
             self._forget_before(place)
-        now_ms = self.connection.server.router.clock_ms()
+        now_ms = self.broker.router.clock_ms()
         expired = not packet_id and is_expired(event, now_ms)   # [MQTT-3.3.2-5] [MQTT-4.3.3-7]
         if plan is None or expired:
             done.append(delivery)
@@ -269,7 +277,7 @@ class Outbound(FrameMaker):
         """
         if self._must_store:
             self._must_store = False
-            ticket = self.connection.server.save_qos2(self.session)
+            ticket = self.broker.save_qos2(self.session)
             self._unsent.append((ticket, parts, count))
             ticket.on_done(self._stored)
         elif self._unsent:
@@ -309,7 +317,54 @@ class Outbound(FrameMaker):
     def pump_retained(self) -> None:
         """Go on with the retained events of new subscriptions, if there are any."""
         if self.session.retained:
-            self.connection.server.retained_turns.go_on(self)
+            self.broker.retained_turns.go_on(self)
+
+    def step_retained(self) -> bool:
+        """Send some of the retained events. False: nothing more can be sent for now."""
+        answers = self.session.retained
+        if not answers or self.session.connection is not self.connection:
+            return False
+        try:
+            return self._step(answers)
+        except Exception:                       # a fault of ours: this connection dies, the node lives
+            log.exception("client %r: a fault of ours while sending retained events", self.identity.client_id)
+            self.connection.fail(reasons.UNSPECIFIED_ERROR, "internal error")
+            return False
+
+    def _step(self, answers: RetainedAnswers) -> bool:
+        broker, session = self.broker, self.session
+        retained = broker.router.retained
+        if self.connection.closed or self._paused:
+            return False
+        if self.connection.channel.buffered_bytes() > broker.settings.write_buffer_high_bytes:
+            broker.stalled.add(self)                    # the server's tick comes back to it
+            return False
+        pattern, answer = answers.first(retained, broker.router.clock_s())
+        if answer is None:
+            if pattern:
+                broker.stalled.add(self)
+            return False
+        subscription = session.subscriptions.by_pattern.get(pattern)
+        if subscription is None:
+            answers.drop(pattern)
+            return bool(answers)
+        if subscription.qos and self.credit <= 0:                                   # [MQTT-3.3.4-9]
+            return False
+        most = min(STEP_EVENTS, self.credit) if subscription.qos else STEP_EVENTS
+        cursor = answer.cursor
+        events = retained.take(cursor, session.identity, most, STEP_LOOKS)
+        if subscription.no_local:
+            events = [event for event in events if event.publisher != session.client_id]
+        parts, sent = self.take_retained(events, Plan(subscription.qos, True, subscription.plan.id_bytes))
+        if sent < len(events):
+            cursor.back_to(events[sent].topic)
+        answers.moved(answer, retained, subscription)
+        self.write_retained(parts)                          # QoS 2 ids are stored there, and this with them
+        if session.persistent and any(min(event.qos, subscription.qos) == 0 for event in events[:sent]):
+            broker.save_qos2(session)                       # at most once, over a crash too
+        else:
+            broker.save_qos2_soon(session)
+        return bool(answers)
 
     def take_retained(self, events: list[Event], plan: Plan) -> tuple[list[bytes], int]:
         """Frames of retained events, in order, as credit allows and one write takes; and how many are dealt with.
@@ -320,7 +375,7 @@ class Outbound(FrameMaker):
         size = done = 0
         for event in events:
             qos = min(event.qos, plan.qos)
-            if (qos and self.credit <= 0) or size >= self.connection.server.settings.write_buffer_high_bytes:
+            if (qos and self.credit <= 0) or size >= self.broker.settings.write_buffer_high_bytes:
                 break
             done += 1
             packet_id = self._new_id() if qos else 0
@@ -365,7 +420,7 @@ class Outbound(FrameMaker):
             self.in_flight[packet_id] = owned = Delivery(delivery.event, delivery.attempts)
             session.owned[packet_id] = owned, _AS_PUBLISHED if packet_id in self.exactly else _AT_LEAST_ONCE
         if taken:
-            self.connection.server.save_qos2(session)       # in the commit of what the consumer knows
+            self.broker.save_qos2(session)       # in the commit of what the consumer knows
             consumer.ack(taken)
             consumer.checkpoint()
 
@@ -422,7 +477,7 @@ class Outbound(FrameMaker):
         self.attach()
         if session.retained:
             session.retained.release()
-            self.connection.server.retained_turns.add(self)
+            self.broker.retained_turns.add(self)
 
     def _send_again(self) -> None:
         """What the session alone has, as far as the client's Receive Maximum of today goes."""
@@ -431,7 +486,7 @@ class Outbound(FrameMaker):
         while self._again and self.credit > 0:                                          # [MQTT-3.3.4-9]
             packet_id = self._again.popleft()
             delivery, plan = session.owned[packet_id]
-            may_read = self.connection.server.router.rights.may_read(session.identity, delivery.event.topic)
+            may_read = self.broker.router.rights.may_read(session.identity, delivery.event.topic)
             retain = plan.retain_as_published and delivery.event.retain
             frame = self.frame(delivery.event, plan.qos, retain, plan, packet_id, True) if may_read else None
             if frame is None:                               # too large now, or the rules have changed meanwhile

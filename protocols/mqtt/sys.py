@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 from routing.event import Event
 
 if TYPE_CHECKING:
-    from protocols.mqtt.server import MqttServer
+    from protocols.mqtt.broker import Broker
 
 PREFIX = "$SYS/broker/"
 
 
-def figures(server: MqttServer, version: str, uptime_s: float) -> dict[str, str]:
+def figures(broker: Broker, version: str, uptime_s: float) -> dict[str, str]:
     """Topic below $SYS/broker/ → value."""
-    counters = server.counters
-    router = server.router
-    sessions = server.sessions.values()
+    counters = broker.counters
+    router = broker.router
+    sessions = broker.sessions.values()
     connected = sum(session.connection is not None for session in sessions)
     return {
         "version": f"Meshgate {version}".strip(),
         "uptime": f"{int(uptime_s)} seconds",
         "clients/connected": str(connected),
-        "clients/disconnected": str(len(server.sessions) - connected),
-        "clients/total": str(len(server.sessions)),
-        "clients/maximum": str(server.clients_maximum),
-        "clients/expired": str(server.sessions_expired),
+        "clients/disconnected": str(len(broker.sessions) - connected),
+        "clients/total": str(len(broker.sessions)),
+        "clients/maximum": str(broker.clients_maximum),
+        "clients/expired": str(broker.sessions_expired),
         "messages/received": str(sum(counters.packets_in)),
         "messages/sent": str(sum(counters.packets_out)),
         "publish/messages/received": str(counters.publishes_in),
@@ -37,7 +37,7 @@ def figures(server: MqttServer, version: str, uptime_s: float) -> dict[str, str]
         "bytes/received": str(counters.bytes_in),
         "bytes/sent": str(counters.bytes_out),
         "subscriptions/count": str(sum(len(session.subscriptions) for session in sessions)),
-        "shared_subscriptions/count": str(server.shared_subscriptions),
+        "shared_subscriptions/count": str(broker.shared_subscriptions),
         "retained messages/count": str(router.retained.tree.count),
     }
 
@@ -53,13 +53,13 @@ class SysTopics:
         self._next_s = now_s
         self._last: dict[str, str] = {}
 
-    def due(self, server: MqttServer, now_s: float) -> list[Event]:
+    def due(self, broker: Broker, now_s: float) -> list[Event]:
         """Events to publish now; mostly none."""
-        interval_s = server.settings.sys_interval_s
+        interval_s = broker.settings.sys_interval_s
         if interval_s <= 0 or now_s < self._next_s:
             return []
         self._next_s = now_s + interval_s
-        values = figures(server, self._version, now_s - self._started_s)
+        values = figures(broker, self._version, now_s - self._started_s)
         changed = [(name, value) for name, value in values.items() if self._last.get(name) != value]
         self._last = values
         return [Event(PREFIX + name, value.encode(), 0, retain=True) for name, value in changed]

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from protocols.errors import MalformedPacket, ProtocolViolation
 from protocols.mqtt.codec import packets, properties, reasons
+from protocols.mqtt.codec.filters import parse_share
 from protocols.mqtt.codec.packets import (
     VERSION_3_1,
     VERSION_3_1_1,
@@ -30,7 +31,6 @@ from protocols.mqtt.codec.packets import (
     Will,
 )
 from protocols.mqtt.codec.properties import PropertyDict, decode_binary, decode_properties, decode_text
-from protocols.mqtt.sessions.subscriptions import parse_share
 from protocols.mqtt.settings import MqttSettings
 from routing.errors import TopicError, TopicLimitError
 from routing.topic import check_filter

@@ -18,22 +18,25 @@ Outbound: an id stands for one place in the log until PUBREC, from then on for n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from protocols.mqtt.codec.filters import parse_share
 from protocols.mqtt.codec.packets import FilterRequest, Will
 from protocols.mqtt.codec.properties import USER_PROPERTY, PropertyDict
 from protocols.mqtt.sessions.open_ids import Blocks, OpenIds
-from protocols.mqtt.sessions.subscriptions import MqttSubscription, Plan, SubscriptionSet, parse_share
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, Plan, SubscriptionSet
 from routing.cursors.cursor import Delivery
 from routing.event import Event
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.handshake import Terms
     from protocols.mqtt.sessions.retained import RetainedAnswers
+    from protocols.wire import ByteChannel
     from routing.consumers.consumer import Consumer
+    from routing.ticket import Ticket
 
 SESSION_PREFIX = "mqtt/session/"
 SUBSCRIPTION_PREFIX = "mqtt/subscription/"
@@ -88,6 +91,48 @@ class StoredQos2(msgspec.Struct, array_like=True):
     outbound: list[OutboundId]
 
 
+class WayOut(Protocol):
+    """What goes out to the client that is connected: Outbound of outbound.py."""
+
+    in_flight: dict[int, Delivery | None]
+
+    def outbound_ids(self) -> Iterable[OutboundId]:
+        """QoS 2 ids in flight, to be stored."""
+        ...
+
+    def step_retained(self) -> bool:
+        """Send some of the retained events. False: nothing more can be sent for now."""
+        ...
+
+
+class Line(Protocol):
+    """The connection that a session has while its client is there: MqttConnection of connection.py."""
+
+    version: int
+    connected_ms: int
+    closed: bool
+    terms: Terms | None
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def channel(self) -> ByteChannel: ...
+    @property
+    def accepted(self) -> bool: ...
+    @property
+    def outbound(self) -> WayOut | None: ...
+    def write(self, data: bytes, kind: int, count: int = 1) -> None: ...
+    def write_publishes(self, parts: list[bytes], count: int) -> None: ...
+    def write_shared(self, parts: list[bytes], count: int, size_max: int) -> None: ...
+    def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None: ...
+    def ack_packet(self, kind: int, packet_id: int, code: int, text: str) -> bytes: ...
+    def fail(self, code: int, text: str) -> None: ...
+    def taken_over(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def describe(self) -> str: ...
+
+
 class Session:
     """State of one client id. connection is None while the client is away."""
 
@@ -101,7 +146,7 @@ class Session:
         self.client_id = client_id
         self.identity = identity
         self.since_ms = since_ms
-        self.connection: MqttConnection | None = None
+        self.connection: Line | None = None
         self.expiry_s = 0
         self.persistent = False                             # stored; set when the session begins
         self.kept: bytes | None = None                      # stored(0), when that is durable, else None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.mqtt.sessions.subscriptions import Plan, Share
+from protocols.mqtt.codec.filters import Share
+from protocols.mqtt.sessions.names import group_name
+from protocols.mqtt.sessions.subscriptions import Plan
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.members import Mode
 from routing.cursors.cursor import Delivery
@@ -20,13 +22,7 @@ if TYPE_CHECKING:
     from protocols.mqtt.sessions.subscriptions import MqttSubscription
     from routing.consumers.consumer import Consumer
 
-SHARE_PREFIX = "mqtt-share/"        # never the consumer of a client id, which begins with "mqtt/"
 IN_FLIGHT_MAX = 100_000         # of a whole group; each member has its own, smaller window
-
-
-def group_name(share: Share) -> str:
-    """Name of the group's consumer, or the queue."""
-    return share.group if share.is_queue else f"{SHARE_PREFIX}{share.group}/{share.filter}"
 
 
 def group_spec(share: Share, durable: bool) -> ConsumerSpec:
@@ -111,7 +107,7 @@ class SharedMember:
             outbound.own(packet_id, Delivery(delivery.event, delivery.attempts),
                          Plan(qos, plan.retain_as_published, plan.id_bytes))
         if entries and outbound.session.persistent:
-            outbound.connection.server.save_qos2(outbound.session)
+            outbound.broker.save_qos2(outbound.session)
 
     def _detach(self) -> None:
         self._gone()

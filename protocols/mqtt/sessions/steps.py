@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from protocols.mqtt.codec import reasons
-from routing.fairness.turns import Share
+from routing.fairness.turns import Share, Turns
 
 if TYPE_CHECKING:
-    from protocols.mqtt.connection import MqttConnection
+    from protocols.mqtt.sessions.session import Line
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Steps(Share, Generic[T]):
     __slots__ = ("_connection", "_end", "_items", "_one", "_turns")
 
-    def __init__(self, connection: MqttConnection, items: Iterable[T], one: Callable[[T], None],
+    def __init__(self, connection: Line, turns: Turns, items: Iterable[T], one: Callable[[T], None],
                  end: Callable[[], None]) -> None:
         """one: called with each item, in order; end: behind the last. Neither is called once the connection is over."""
         super().__init__()
@@ -31,7 +31,7 @@ class Steps(Share, Generic[T]):
         self._items = iter(items)
         self._one = one
         self._end = end
-        self._turns = connection.server.router.turns
+        self._turns = turns
 
     def start(self) -> None:
         """Within a slice of the connection."""

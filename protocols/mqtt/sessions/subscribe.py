@@ -7,29 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from protocols.mqtt.codec import encode, packets, reasons
+from protocols.mqtt.codec.filters import Share, parse_share, text_bytes
 from protocols.mqtt.codec.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.sessions import shared
-from protocols.mqtt.sessions.retained import answer_subscription
+from protocols.mqtt.sessions.names import group_name
+from protocols.mqtt.sessions.retained_begin import answer_subscription
+from protocols.mqtt.sessions.session import Line, Session
 from protocols.mqtt.sessions.steps import Steps
-from protocols.mqtt.sessions.subscriptions import MqttSubscription, Share, parse_share, text_bytes
+from protocols.mqtt.sessions.subscriptions import MqttSubscription
 from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.subscription import Subscription
 
 if TYPE_CHECKING:
-    from protocols.mqtt.connection import MqttConnection
-    from protocols.mqtt.sessions.session import Session
+    from protocols.mqtt.broker import Broker
+    from protocols.mqtt.outbound import Outbound
     from protocols.mqtt.settings import MqttSettings
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
 
 
-def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
+class Subscriber(Line, Protocol):
+    """The connection of a client that subscribes: MqttConnection of connection.py."""
+
+    session: Session | None
+
+    @property
+    def broker(self) -> Broker: ...
+    @property
+    def outbound(self) -> Outbound | None: ...
+    def out(self) -> Outbound: ...
+
+
+def subscribe(connection: Subscriber, packet: Subscribe) -> None:
     """Answer a SUBSCRIBE: a code for each filter in order, then retained events.
 
     Sources: [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.9.3-1]. The SUBACK of a persistent session waits
@@ -37,7 +52,7 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     """
     session = connection.session
     assert session is not None
-    kept, server, router = session, connection.server, connection.server.router
+    kept, broker, router = session, connection.broker, connection.broker.router
     codes: list[int] = []
     consumers: dict[Consumer, None] = {}
     tickets: dict[Ticket, None] = {}                # one for each turn that it took
@@ -54,7 +69,7 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
         codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
         answer_subscription(kept, answer, router.retained, router.clock_s(), is_new=known is None)
         if kept.persistent:
-            tickets[server.save_subscription(kept, answer)] = None
+            tickets[broker.save_subscription(kept, answer)] = None
             consumer = answer.member.consumer if answer.member is not None else kept.consumer
             if consumer is not None:
                 consumers[consumer] = None
@@ -76,7 +91,7 @@ def subscribe(connection: MqttConnection, packet: Subscribe) -> None:
             kept.retained.release()
             connection.out().pump_retained()
 
-    Steps(connection, packet.filters, one, end).start()
+    Steps(connection, router.turns, packet.filters, one, end).start()
 
 
 def _when_stored(tickets: list[Ticket], finish: Callable[[Ticket | None], None]) -> None:
@@ -91,27 +106,27 @@ def _when_stored(tickets: list[Ticket], finish: Callable[[Ticket | None], None])
     tickets[-1].on_done(done)
 
 
-def _refused_code(connection: MqttConnection, refusal: Refusal) -> int:
-    connection.server.counters.dropped["subscribe refused"] += 1
+def _refused_code(connection: Subscriber, refusal: Refusal) -> int:
+    connection.broker.counters.dropped["subscribe refused"] += 1
     if connection.version != packets.VERSION_5:
         return reasons.V3_SUBACK_FAILURE
     return reasons.suback_code(refusal.reason)
 
 
-def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifier: int | None,
+def _subscribe_one(connection: Subscriber, request: FilterRequest, identifier: int | None,
                    known: MqttSubscription | None) -> MqttSubscription | Refusal:
     """Put one subscription into effect, in the place of one with the same filter.        [MQTT-3.8.4-3]"""
     session = connection.session
     assert session is not None
     if known is None:
-        refusal = _refuse_more(session, request.pattern, connection.server.settings)
+        refusal = _refuse_more(session, request.pattern, connection.broker.settings)
         if refusal is not None:
             return refusal
     share = parse_share(request.pattern)
     subscription = MqttSubscription(request, identifier, share)
     subscription.had_more = known is not None and known.guaranteed
     if known is not None and _stays(known, subscription):
-        refusal = connection.server.router.check_subscribe(session.identity, subscription.filter)
+        refusal = connection.broker.router.check_subscribe(session.identity, subscription.filter)
         if refusal is not None:                             # the rules have changed meanwhile
             return refusal
         _take_place(known, subscription)
@@ -123,7 +138,7 @@ def _subscribe_one(connection: MqttConnection, request: FilterRequest, identifie
     if known is not None:
         _leave_lane(connection, known)
     elif share is not None:
-        connection.server.share_joined(share)
+        connection.broker.share_joined(share)
     session.subscriptions.add(subscription)
     return subscription
 
@@ -156,12 +171,12 @@ def _take_place(known: MqttSubscription, new: MqttSubscription) -> None:
         new.direct.options = new
 
 
-def enter(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
+def enter(connection: Subscriber, subscription: MqttSubscription) -> Refusal | None:
     """Take a subscription into its lane: from here on what matches is for this session [MQTT-4.5.0-1]."""
     if subscription.share is not None:
         return _enter_group(connection, subscription)
     outbound = connection.out()
-    router = connection.server.router
+    router = connection.broker.router
     if not subscription.guaranteed:
         subscription.direct = Subscription(subscription.pattern, outbound, subscription, subscription.no_local)
         return router.subscribe(subscription.direct)
@@ -172,14 +187,14 @@ def enter(connection: MqttConnection, subscription: MqttSubscription) -> Refusal
     return consumer.add_filter(subscription.pattern, outbound.identity)
 
 
-def _own_consumer(connection: MqttConnection) -> Consumer | Refusal:
+def _own_consumer(connection: Subscriber) -> Consumer | Refusal:
     session = connection.session
     assert session is not None
     if session.consumer is None:
-        settings = connection.server.settings
+        settings = connection.broker.settings
         spec = ConsumerSpec(
             session.consumer_name, durable=session.persistent, max_in_flight=settings.in_flight_max)
-        consumer = connection.server.router.open_consumer(spec, session.identity)
+        consumer = connection.broker.router.open_consumer(spec, session.identity)
         if isinstance(consumer, Refusal):
             return consumer
         session.consumer = consumer
@@ -187,32 +202,32 @@ def _own_consumer(connection: MqttConnection) -> Consumer | Refusal:
     return session.consumer
 
 
-def _enter_group(connection: MqttConnection, subscription: MqttSubscription) -> Refusal | None:
+def _enter_group(connection: Subscriber, subscription: MqttSubscription) -> Refusal | None:
     session = connection.session
     share = subscription.share
     assert share is not None and session is not None
-    server = connection.server
+    broker = connection.broker
     if share.is_queue:
         return _enter_queue(connection, subscription, share)
-    name = shared.group_name(share)
-    known = server.router.consumers.get(name)
+    name = group_name(share)
+    known = broker.router.consumers.get(name)
     durable = session.persistent or (known is not None and known.spec.durable)
     spec = shared.group_spec(share, durable)
     if known is not None:                                   # who joins changes nothing else
         spec = msgspec.structs.replace(known.spec, durable=durable)
-    group = server.router.open_consumer(spec, session.identity)
+    group = broker.router.open_consumer(spec, session.identity)
     if isinstance(group, Refusal):
         return group
     group.keep_untracked()
     refusal = _take_seat(connection, subscription, group)
     if refusal is not None and known is None:
-        server.router.delete_consumer(name)
+        broker.router.delete_consumer(name)
     return refusal
 
 
-def _enter_queue(connection: MqttConnection, subscription: MqttSubscription, share: Share) -> Refusal | None:
+def _enter_queue(connection: Subscriber, subscription: MqttSubscription, share: Share) -> Refusal | None:
     """Its topic must be allowed, and what it is bound to, unless it is the client's own."""
-    router = connection.server.router
+    router = connection.broker.router
     queue = router.queues.get(share.group)
     if queue is None or queue.topic != share.filter:
         return Refusal(Reason.NOT_FOUND, f"there is no queue {share.group}")
@@ -220,7 +235,7 @@ def _enter_queue(connection: MqttConnection, subscription: MqttSubscription, sha
     return refusal or _take_seat(connection, subscription, queue.consumer)
 
 
-def _take_seat(connection: MqttConnection, subscription: MqttSubscription, group: Consumer) -> Refusal | None:
+def _take_seat(connection: Subscriber, subscription: MqttSubscription, group: Consumer) -> Refusal | None:
     outbound = connection.out()
     member = shared.SharedMember(outbound, group, subscription)
     outbound.shared.append(member)
@@ -232,11 +247,11 @@ def _take_seat(connection: MqttConnection, subscription: MqttSubscription, group
     return None
 
 
-def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
+def unsubscribe(connection: Subscriber, packet: Unsubscribe) -> None:
     """Answer an UNSUBSCRIBE.    [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1]"""
     session = connection.session
     assert session is not None
-    kept, server = session, connection.server
+    kept, broker = session, connection.broker
     codes: list[int] = []
     tickets: dict[Ticket, None] = {}
     gone: list[str] = []                            # filters of the session's consumer
@@ -253,9 +268,9 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
             kept.retained.drop(pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
-            server.share_left(subscription.share)
+            broker.share_left(subscription.share)
         if kept.persistent:
-            tickets[server.forget_subscription(kept, pattern)] = None
+            tickets[broker.forget_subscription(kept, pattern)] = None
 
     def end() -> None:
         if gone and connection.outbound is not None:
@@ -263,14 +278,14 @@ def unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:
         unsuback = encode.unsuback(packet.packet_id, codes, connection.version)
         _when_stored(list(tickets), lambda ticket: connection.write_stored(unsuback, packets.UNSUBACK, 1, ticket))
 
-    Steps(connection, packet.patterns, one, end).start()
+    Steps(connection, broker.router.turns, packet.patterns, one, end).start()
 
 
-def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> None:
+def _leave_lane(connection: Subscriber, subscription: MqttSubscription) -> None:
     session = connection.session
     assert session is not None
     if subscription.direct is not None:
-        connection.server.router.unsubscribe(subscription.direct)
+        connection.broker.router.unsubscribe(subscription.direct)
         subscription.direct = None
     if subscription.member is not None:
         subscription.member.unsubscribed()                                              # [MQTT-3.10.4-3]
@@ -278,41 +293,41 @@ def _leave_lane(connection: MqttConnection, subscription: MqttSubscription) -> N
         session.consumer.remove_filter(subscription.pattern)
 
 
-def resume(connection: MqttConnection) -> None:
+def resume(connection: Subscriber) -> None:
     """The session goes on over a new connection: what was unanswered first, then all lanes."""
     session = connection.session
     assert session is not None
     if not (session.subscriptions.by_pattern or session.released or session.owned or session.retained):
         return
     if session.consumer is not None:                        # tell it who reads now; roles may have changed
-        consumer = connection.server.router.open_consumer(session.consumer.spec, session.identity)
+        consumer = connection.broker.router.open_consumer(session.consumer.spec, session.identity)
         if not isinstance(consumer, Refusal):
             session.consumer = consumer                     # a new one, if an operator deleted it meanwhile
             consumer.keep_untracked()
     connection.out().begin()
-    kept, server = session, connection.server
+    kept, broker = session, connection.broker
 
     def one(subscription: MqttSubscription) -> None:
         if enter(connection, subscription) is None:
             return
         kept.subscriptions.remove(subscription.pattern)     # the rules have changed meanwhile
         if kept.persistent:
-            server.forget_subscription(kept, subscription.pattern)
+            broker.forget_subscription(kept, subscription.pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
-            server.share_left(subscription.share)
+            broker.share_left(subscription.share)
 
-    Steps(connection, list(session.subscriptions.by_pattern.values()), one, lambda: None).start()
+    Steps(connection, broker.router.turns, list(session.subscriptions.by_pattern.values()), one, lambda: None).start()
 
 
-def leave_all(connection: MqttConnection) -> None:
+def leave_all(connection: Subscriber) -> None:
     """The connection is over: out of the direct lane and of all groups. The session's consumer keeps its filters."""
     session = connection.session
     if session is None or connection.outbound is None:
         return
     for subscription in session.subscriptions.by_pattern.values():
         if subscription.direct is not None:
-            connection.server.router.unsubscribe(subscription.direct)
+            connection.broker.router.unsubscribe(subscription.direct)
             subscription.direct = None
     for member in list(connection.outbound.shared):         # also those that have unsubscribed and owe an answer
         member.leave()

@@ -6,19 +6,15 @@ by another consumer, and each has its own Plan.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote
+from typing import Protocol
 
+from protocols.mqtt.codec.filters import Share, text_bytes
 from protocols.mqtt.codec.packets import FilterRequest
 from protocols.mqtt.convert import subscription_id_bytes
-from routing.errors import TopicError
+from routing.consumers.consumer import Consumer, Member
 from routing.filter_trie import FilterTrie
-from routing.queues.options import QUEUE_TOPICS
 from routing.subscription import Subscription
 from routing.topic import KEPT_CHARS_MAX, filter_matches
-
-if TYPE_CHECKING:
-    from protocols.mqtt.sessions.shared import SharedMember
 
 LINEAR_MAX = 16             # more filters than this are kept in a trie as well
 PLANS_MAX = 1_000           # topics whose plan is kept, per session; an idle one keeps none
@@ -34,6 +30,17 @@ class Plan:
         self.retain_as_published = retain_as_published
         self.id_bytes = id_bytes
         self.simple = not retain_as_published and not id_bytes
+
+
+class Seat(Member, Protocol):
+    """A session's place in a share group, while it is connected: SharedMember of shared.py."""
+
+    consumer: Consumer
+    subscription: MqttSubscription
+
+    def unsubscribed(self) -> None: ...
+    def answered(self, count: int) -> None: ...
+    def leave(self) -> None: ...
 
 
 class MqttSubscription:
@@ -55,7 +62,7 @@ class MqttSubscription:
         self.had_more = False                               # it took the place of one with QoS 1 or 2
         self.answered_until = 0                             # offset of retained events that it has got, see retained.py
         self.direct: Subscription | None = None             # its entry in the direct lane, while connected
-        self.member: SharedMember | None = None             # of the group's consumer, while connected
+        self.member: Seat | None = None             # of the group's consumer, while connected
 
     @property
     def filter(self) -> str:
@@ -68,30 +75,6 @@ class MqttSubscription:
         So does one that was there and is of QoS 0 now: what waits for it must not be lost [MQTT-3.8.4-4].
         """
         return (self.qos > 0 or self.had_more) and self.share is None and not self.pattern.startswith("$")
-
-
-class Share(NamedTuple):
-    """Of "$share/group/filter"; or "$queue/name", whose members share the queue of that name: filter is that topic."""
-
-    group: str
-    filter: str
-    is_queue: bool = False
-
-
-def parse_share(pattern: str) -> Share | None:
-    """None for a filter that is not shared. Raises TopicError.
-
-    Sources: [MQTT-4.8.2-1] [MQTT-4.8.2-2]
-    """
-    if pattern != "$share" and not pattern.startswith("$share/"):
-        is_queue = pattern.startswith(QUEUE_TOPICS) and "+" not in pattern and "#" not in pattern
-        return Share(unquote(pattern.removeprefix(QUEUE_TOPICS)), pattern, True) if is_queue else None
-    parts = pattern.split("/", 2)
-    if len(parts) < 3 or not parts[1] or not parts[2]:
-        raise TopicError("a shared subscription is $share/<group>/<filter>")
-    if "+" in parts[1] or "#" in parts[1]:
-        raise TopicError("the name of a share group must not contain + or #")
-    return Share(parts[1], parts[2])
 
 
 class SubscriptionSet:
@@ -178,10 +161,6 @@ class SubscriptionSet:
                 if subscription.share is None:
                     self._trie.add(subscription.pattern, subscription)
         return self._trie.match(topic)
-
-
-def text_bytes(pattern: str) -> int:
-    return len(pattern) if pattern.isascii() else len(pattern.encode())
 
 
 def _merge(matching: list[MqttSubscription]) -> Plan | None:

@@ -8,12 +8,9 @@ whoever holds most loses first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from protocols.wire import ByteChannel
 from routing.event import Event
-
-if TYPE_CHECKING:
-    from protocols.mqtt.outbound import Outbound
 
 PART = 0.25         # of what the others leave: with so much for each, n sockets hold n/(n + 4) of the bound at most
 
@@ -26,31 +23,31 @@ class Unsent:
         self.total = 0
         self._bytes_max = bytes_max
         self._each_max = each_max
-        self._of: dict[Outbound, int] = {}
+        self._of: dict[ByteChannel, int] = {}
 
     def __len__(self) -> int:
         return len(self._of)
 
-    def takes(self, outbound: Outbound, held: int) -> bool:
+    def takes(self, channel: ByteChannel, held: int) -> bool:
         """May more be written to a socket that holds so many bytes, above 0?"""
-        others = self.total - self._of.get(outbound, 0)
-        self._of[outbound] = held
+        others = self.total - self._of.get(channel, 0)
+        self._of[channel] = held
         self.total = others + held
         return held <= min(self._each_max, PART * (self._bytes_max - others))
 
-    def forget(self, outbound: Outbound) -> None:
+    def forget(self, channel: ByteChannel) -> None:
         """It is gone, or has taken everything."""
-        self.total -= self._of.pop(outbound, 0)
+        self.total -= self._of.pop(channel, 0)
 
     def look_again(self) -> None:
         """Sockets go on by themselves. Called every tick."""
-        for outbound in list(self._of):
-            held = outbound.connection.channel.buffered_bytes()
+        for channel in list(self._of):
+            held = channel.buffered_bytes()
             if held:
-                self.total += held - self._of[outbound]
-                self._of[outbound] = held
+                self.total += held - self._of[channel]
+                self._of[channel] = held
             else:
-                self.forget(outbound)
+                self.forget(channel)
 
 
 class LargeFrames:

@@ -94,11 +94,11 @@ def test_a_channel_that_tells_nothing_of_its_buffer_is_asked_by_the_tick(broker)
     slow.channel.high = 10**9                       # never calls pause_writing()
     slow.channel.stuck = True
     slow.subscribe(("kept/#", 0))
-    assert broker.server.stalled
+    assert broker.server.broker.stalled
     slow.channel.unstick()
     broker.tick(0.1)
     assert len([one for one in slow.take() if one.kind == PUBLISH]) == 40
-    assert not broker.server.stalled
+    assert not broker.server.broker.stalled
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -183,5 +183,5 @@ def test_a_flood_of_bad_connections_is_no_flood_of_log_lines(broker, caplog):
     for _ in range(200):
         broker.client().feed(b"GET / HTTP/1.1\r\n\r\n")
     assert 0 < len(caplog.records) <= 20
-    assert broker.server.log_limit.suppressed >= 180
+    assert broker.server.broker.log_limit.suppressed >= 180
     assert broker.server.counters.refused[0x82] == 200

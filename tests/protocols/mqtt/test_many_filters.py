@@ -6,9 +6,10 @@ import random
 import msgspec
 import pytest
 
+from protocols.mqtt.codec.filters import parse_share
 from protocols.mqtt.codec.packets import FilterRequest
 from protocols.mqtt.sessions.session import SESSION_PREFIX, SUBSCRIPTION_PREFIX, StoredSubscription, subscription_key
-from protocols.mqtt.sessions.subscriptions import MqttSubscription, SubscriptionSet, parse_share
+from protocols.mqtt.sessions.subscriptions import MqttSubscription, SubscriptionSet
 from protocols.mqtt.settings import MqttSettings
 from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.topic import filter_matches

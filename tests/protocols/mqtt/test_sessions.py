@@ -156,7 +156,7 @@ def test_a_session_expires(broker, crash):
     assert broker.server.sessions == {}
     assert broker.router.consumers == {}
     assert left_in_state(broker) == []
-    assert broker.server.sessions_expired == 1
+    assert broker.server.broker.sessions_expired == 1
     if crash:
         broker.store.close()
 

@@ -57,14 +57,14 @@ def test_room_comes_back_when_they_read_on_or_leave(small):
     writer = small.client("writer")
     for _ in range(200):
         writer.publish("flood", b"x" * 1_000)
-    assert len(small.server.unsent) == 20 and small.server.unsent.total > 300 * KIB
+    assert len(small.server.broker.unsent) == 20 and small.server.broker.unsent.total > 300 * KIB
     for client in clients[:10]:
         client.lose()
-    assert len(small.server.unsent) == 10
+    assert len(small.server.broker.unsent) == 10
     for client in clients[10:]:
         client.channel.unstick()
     small.tick(0.1)
-    assert len(small.server.unsent) == small.server.unsent.total == 0
+    assert len(small.server.broker.unsent) == small.server.broker.unsent.total == 0
     clients[10].take()
     writer.publish("flood", b"again")
     assert clients[10].payloads() == [b"again"]
@@ -88,5 +88,5 @@ def test_a_large_event_is_one_frame_for_all(broker, version):
     for reader in readers:
         assert [(one.topic, len(one.payload)) for one in reader.take() if one.kind == PUBLISH] == [
             ("b", 1), ("a", 100_000), ("b", 1)]
-    assert not broker.server.large_frames._frames
+    assert not broker.server.broker.large_frames._frames
     assert broker.server.counters.publishes_out == 9
