@@ -6,7 +6,8 @@ Position, the `id:` of an SSE event, which a client hands back as Last-Event-ID:
 
     byte 0      1, the version
     1..4        tag of the log's epoch, so that an id from a wiped log is noticed
-    5..8        wall clock at the start of the reader, seconds: where a partition that is not named here begins
+    5..8        wall clock at the start of the reader, seconds: where a partition that is not named here begins.
+                Rounded down to START_STEP_S, so that readers that start at about the same time have the same ids
     then        per stream: length of the name, name, number of partitions, and per partition (0, 1, …) the next
                 offset to read, as a LEB128 varint
     last 4      CRC-32 of everything before
@@ -23,6 +24,7 @@ Vector = dict[str, list[int]]       # stream → next offset to read per partiti
 
 VERSION = 1
 OFFSET_MAX = 2**63 - 1              # offsets are signed 64-bit in Kafka's record format
+START_STEP_S = 600
 POSITION_TEXT_MAX = 8_000           # fits in one header field of 8,190 bytes: some 400 partitions
 _FIXED = 9                          # version, epoch, time
 _CRC = 4
@@ -69,11 +71,12 @@ class PositionWriter:
     """Encodes the positions of one reader: what does not change is prepared once."""
 
     def __init__(self, tag: bytes, time_s: int, vector: Vector) -> None:
-        """vector belongs to the caller, who moves the offsets in it."""
+        """time_s: see start_time_s(). vector belongs to the caller, who moves the offsets in it."""
         self._tag = tag
         self._time_s = time_s
         self._vector = vector
         self._single: list[int] | None = None
+        self._head = b""
         if len(vector) == 1:
             (stream, offsets), = vector.items()
             if len(offsets) == 1:
@@ -81,14 +84,34 @@ class PositionWriter:
                 self._head = _fixed(tag, time_s) + bytes((len(stream),)) + stream.encode() + b"\1"
                 self._head_crc = zlib.crc32(self._head)
 
-    def text(self) -> str:
+    @property
+    def single(self) -> list[int] | None:
+        """The offsets of the one stream, when that has one partition: [next offset]. Else None."""
         offsets = self._single
-        if offsets is None or len(self._vector) != 1:
+        return offsets if offsets is not None and len(offsets) == 1 and len(self._vector) == 1 else None
+
+    @property
+    def head(self) -> bytes:
+        """What all positions in the same single partition have in common: readers with one head have the same ids."""
+        return self._head
+
+    def text(self) -> str:
+        offsets = self.single
+        if offsets is None:
             return encode_position(self._tag, self._time_s, self._vector)
+        return self.text_at(offsets[0])
+
+    def text_at(self, offset: int) -> str:
+        """In a single partition, the position before this offset."""
         tail = bytearray()
-        _put_varint(tail, offsets[0])
+        _put_varint(tail, offset)
         crc = zlib.crc32(tail, self._head_crc).to_bytes(_CRC, "big")
         return _to_base64url(self._head + tail + crc)
+
+
+def start_time_s(now_ms: int) -> int:
+    """What the positions of a reader say that starts now."""
+    return now_ms // (1000 * START_STEP_S) * START_STEP_S
 
 
 def decode_position(text: str) -> tuple[bytes, int, Vector]:

@@ -15,30 +15,29 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from routing.fairness.turns import Share, Turns
+from routing.fairness.turns import Payer, Share, Turns
 
 T = TypeVar("T")
 EXPECTED_FIRST_S = 0.001       # of a step of which nothing is known: most take less
 USUAL_DECAY = 0.95              # of the longest step, per step
 
 
-class Client:
-    """What all connections of one client have had together: fifty of them get no more of the loop than one."""
+class Client(Payer):
+    """Pays for all connections of one client together: fifty of them get no more of the loop than one."""
 
-    __slots__ = ("connections", "tag")
+    __slots__ = ("connections",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.connections = 0
-        self.tag = 0.0              # see Share
 
 
 class Pace(Share):
     """Of one coroutine at a time. Loop thread only."""
 
-    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_cpu_s", "began_s", "client")
+    __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_cpu_s", "began_s")
 
     def __init__(self, turns: Turns) -> None:
-        self.client = Client()
         super().__init__()
         self.began_s = 0.0                  # of the step that is under way
         self.began_cpu_s = 0.0              # or before, see Turns.used_s()
@@ -46,14 +45,6 @@ class Pace(Share):
         self._usual_s = EXPECTED_FIRST_S    # of a step that works
         self._turns = turns
         self._waits: asyncio.Future[None] | None = None
-
-    @property
-    def tag(self) -> float:         # of all that the client does
-        return self.client.tag
-
-    @tag.setter
-    def tag(self, tag: float) -> None:
-        self.client.tag = tag
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> Paced[T]:
         """The coroutine as an awaitable that is measured."""

@@ -20,7 +20,7 @@ answers, that is from ANSWER_BYTES_MAX in its write buffer until that has draine
 """
 from __future__ import annotations
 
-from routing.fairness.turns import Share, Turns
+from routing.fairness.turns import NOTE_S, Share, Turns
 
 SLICE_BYTES_START = 4 * 1024        # 2,048 of the smallest MQTT packets: some milliseconds
 SLICE_BYTES_MIN = 64
@@ -30,6 +30,7 @@ MEASURED_BYTES = 4 * 1024           # from here on a slice is worth the microsec
 CAUSED_MAX = 100.0                  # times its own time: more is not foreseen for one slice
 SHORTEST_S = 1e-6                   # of a slice, or its causes had no measure
 SHRINK_MAX = 8                      # of one step
+_NOT_BEGUN = float("inf")
 
 _HANDLER, _ANSWERS = 1, 2           # who holds the delivery
 
@@ -52,7 +53,7 @@ class Slices(Share):
         self._blocked = False           # the write buffer is over its high-water mark
         self._held = 0                  # _HANDLER | _ANSWERS
         self._stopped = False           # the stream is not read
-        self._start_s = float("inf")    # of the slice
+        self._start_s = _NOT_BEGUN      # of the slice
         self._start_cpu_s = 0.0
 
     # -- what a stream does -----------------------------------------------------------------------------------
@@ -172,10 +173,13 @@ class Slices(Share):
         size = len(data)
         measured = size >= MEASURED_BYTES or self._suspect
         self._start_cpu_s = turns.ask_cpu_s() if measured else turns.asked_cpu_s
-        self._start_s = turns.clock_s()
+        self._start_s = start_s = turns.clock_s()
         self._deliver(data)
-        self._last_s = seconds = turns.used_s(self._start_s, self._start_cpu_s)
-        self._start_s = float("inf")
+        seconds = turns.clock_s() - start_s
+        if seconds > NOTE_S:
+            seconds = turns.used_s(start_s, self._start_cpu_s)
+        self._last_s = seconds
+        self._start_s = _NOT_BEGUN
         if self._caused_ratio:
             foreseen_s = seconds * self._caused_ratio
             turns.charge(self, seconds, foreseen_s)

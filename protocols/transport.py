@@ -200,7 +200,7 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
             return
         self._in_slice = True
         try:
-            handler.receive_data(data, self._turns.clock_s())
+            handler.receive_data(data, self._start_s)
         finally:
             self._in_slice = False
         if self._direct and self._pending is not None:

@@ -1,6 +1,6 @@
 """How long the turns of the event loop take, in time and in CPU time, and who held one for too long.
 
-    work begins ──► begin() ── call_soon ──► mark ──► mark ──► … ──► a turn in which nothing was done: no more marks
+    work begins ──► begin() ── call_soon ──► mark ──► mark ──► … ──► a turn in which little was done: no more marks
                                               └ a turn ┘
 
 uvloop has no hook for a turn. So while there is work, a callback marks the beginning of each turn; the time between
@@ -98,8 +98,9 @@ class LoopWatch:
     def call_soon(self, work: Callable[[], None]) -> None:
         """Like the loop's; the turn that does the work is watched."""
         self._call_soon(work)
-        self._ordered = True
-        if not self._marking:
+        if self._marking:
+            self._ordered = True                    # behind the mark
+        else:
             self.begin()
 
     def begin(self, late_s: float = 0.0) -> None:
@@ -122,7 +123,7 @@ class LoopWatch:
             took_s = self.turns.worst_s             # it began before the turn was known to be one
         if took_s >= EMPTY_S:
             self._turn(took_s, self._cpu_of(took_s))
-        elif not self._ordered:
+        if took_s < FINE_S and not self._ordered:
             self._marking = False
             return
         self._ordered = False

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from protocols.encoded_events import EncodedEvents
-from protocols.location import PositionWriter, Vector, epoch_tag
+from protocols.location import PositionWriter, Vector, epoch_tag, start_time_s
 from protocols.websocket.json_messages import answer, binary, event_start
 from routing.consumers.consumer import Consumer
 from routing.cursors.cursor import Delivery
@@ -90,7 +90,7 @@ class JsonSubscription:
         self._dropped = consumer.dropped
         if not self.durable:
             tag = epoch_tag(self._router.store.epoch)
-            self._position = PositionWriter(tag, self._router.clock_ms() // 1000, vector)
+            self._position = PositionWriter(tag, start_time_s(self._router.clock_ms()), vector)
         self.credit = self._room()
 
     def position(self) -> str | None:

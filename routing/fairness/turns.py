@@ -40,13 +40,24 @@ CHARGE_SLICES_MAX = 4       # one slice counts as at most so many in the queue's
 NOTE_S = 0.0005             # below this no turn is watched: a callback per turn would cost more than the work
 
 
-class Share:
-    """Something that waits for its part of the loop: a connection, a request, a job. Base class."""
+class Payer:
+    """Who is charged."""
 
-    __slots__ = ("queued", "tag")
+    __slots__ = ("tag",)
 
     def __init__(self) -> None:
         self.tag = 0.0              # loop time that it has been given; see Turns
+
+
+class Share(Payer):
+    """Something that waits for its part of the loop: a connection, a request, a job. Base class."""
+
+    __slots__ = ("payer", "queued")
+
+    def __init__(self, payer: Payer | None = None) -> None:
+        """payer: who is charged for it, together with other shares; None: it pays for itself."""
+        super().__init__()
+        self.payer = payer          # not itself: a circle would be left to the collector
         self.queued = False
 
     def describe(self) -> str:
@@ -104,7 +115,7 @@ class Turns:
         """
         if not self._heap:
             return self.spent_s < self.turn_s
-        return share.tag <= self.tag and self.spent_s < 2 * self.turn_s
+        return (share.payer or share).tag <= self.tag and self.spent_s < 2 * self.turn_s
 
     def ask_cpu_s(self) -> float:
         """For the start of a piece of work that may be long."""
@@ -132,18 +143,23 @@ class Turns:
 
     def charge(self, share: Share, seconds: float, foreseen_s: float = 0.0) -> None:
         """Share has had the loop for so long. foreseen_s: and will have caused so much at the end of the turn."""
-        self.spent_s += seconds + foreseen_s
+        self.spent_s = spent_s = self.spent_s + seconds + foreseen_s
         self._foreseen_s += foreseen_s
-        if seconds > self.worst_s:
-            self.worst, self.worst_s = share, seconds
-        tag = share.tag if share.tag > self.tag else self.tag
-        bound_s = CHARGE_SLICES_MAX * self.slice_s
-        share.tag = tag = tag + (seconds if seconds < bound_s else bound_s)
+        payer = share.payer or share
+        tag = payer.tag
+        if tag < self.tag:
+            tag = self.tag
+        if seconds + foreseen_s > NOTE_S:       # most slices are small: what they do has to cost little
+            if seconds > self.worst_s:
+                self.worst, self.worst_s = share, seconds
+            self._served[share] = self._served.get(share, 0.0) + seconds
+            tag += min(seconds, CHARGE_SLICES_MAX * self.slice_s)
+        else:
+            tag += seconds
+        payer.tag = tag
         if tag > self._tag_max:
             self._tag_max = tag
-        if seconds + foreseen_s > NOTE_S:
-            self._served[share] = self._served.get(share, 0.0) + seconds
-        if not self._noted and self.spent_s > NOTE_S:
+        if spent_s > NOTE_S and not self._noted:
             self._noted = True
             self._call_soon(self._next_turn)
 
@@ -179,11 +195,12 @@ class Turns:
         if share.queued:
             return
         share.queued = True
-        was_idle = share.tag < self.tag
+        payer = share.payer or share
+        was_idle = payer.tag < self.tag
         if was_idle:
-            share.tag = self.tag
+            payer.tag = self.tag
         self._sequence += 1
-        heappush(self._heap, (share.tag, not was_idle, self._sequence, share))
+        heappush(self._heap, (payer.tag, not was_idle, self._sequence, share))
         if not self._noted:
             self._noted = True
             self._call_soon(self._next_turn)

@@ -134,7 +134,7 @@ async def test_fifty_connections_of_one_client_get_no_more_than_one_of_another(w
     tasks = []
     for number in range(51):
         pace = Pace(turns)
-        pace.client = other if number == 50 else one
-        tasks.append(asyncio.create_task(drive(pace, work(pace.client is other, pace, 100 if number == 50 else 10))))
+        pace.payer = other if number == 50 else one
+        tasks.append(asyncio.create_task(drive(pace, work(pace.payer is other, pace, 100 if number == 50 else 10))))
     await asyncio.gather(*tasks)
     assert sum(order[150:350]) > 60, "about half of the turns are the other one's"

@@ -61,8 +61,9 @@ class GuardedHandler(RequestHandler):
     """One HTTP connection."""
 
     __slots__ = (
-        "_body", "_clients", "_counted", "_counters", "_discarding", "_express", "_head_bytes", "_head_handle",
-        "_limits", "_lost", "_parked", "last_head", "on_writing", "outcome", "pace", "reads", "session",
+        "_body", "_client", "_clients", "_counted", "_counters", "_discarding", "_express", "_head_bytes",
+        "_head_handle", "_limits", "_lost", "_parked", "last_head", "lines_at_once",
+        "on_writing", "outcome", "pace", "reads", "session",
     )
 
     def __init__(self, server: Guards, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
@@ -70,6 +71,7 @@ class GuardedHandler(RequestHandler):
         self._limits = server.limits
         self._counters = server.counters
         self._clients = server.clients
+        self._client = Client()                         # of nobody yet
         self._body: StreamReader = EMPTY_PAYLOAD        # body of the newest request; at its end the next head begins
         self._head_bytes = 0                            # of a head that has not ended yet
         self._head_handle: asyncio.TimerHandle | None = None
@@ -81,6 +83,7 @@ class GuardedHandler(RequestHandler):
         self.outcome: object | None = None              # of a request that was resumed; owned by express.py
         self.last_head: object | None = None            # of the last publish request; owned by express.py
         self.session: object | None = None              # who authenticated on this connection; owned by auth.py
+        self.lines_at_once = 0                          # of a body of lines, what was right last; owned by ndjson.py
         self.pace = Pace(server.turns)
         self.reads = Reads(server.turns, self._parse, self.begin_next)
         self.on_writing: Callable[[bool], None] | None = None   # called with True when the socket is full, then False
@@ -96,8 +99,9 @@ class GuardedHandler(RequestHandler):
         self._counted = True
         self._counters.connections += 1
         self._counters.connections_opened += 1
-        self.reads.client = self.pace.client = client = self._clients.of(transport.get_extra_info("peername"))
-        client.connections += 1
+        self._client = self._clients.of(transport.get_extra_info("peername"))
+        self._client.connections += 1
+        self.reads.payer = self.pace.payer = self._client
         super().connection_made(transport)
         self.reads.transport = self.transport
         self._arm_head_timer()
@@ -106,7 +110,7 @@ class GuardedHandler(RequestHandler):
         if self._counted:
             self._counted = False
             self._counters.connections -= 1
-            self.pace.client.connections -= 1
+            self._client.connections -= 1
         self._disarm_head_timer()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)

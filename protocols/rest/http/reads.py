@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from protocols.pace import Client
 from protocols.slices import Slices
 from routing.fairness.turns import Turns
 
@@ -15,24 +14,15 @@ from routing.fairness.turns import Turns
 class Reads(Slices):
     """Of one connection. aiohttp holds it, too, while a body or the queue of requests is full."""
 
-    __slots__ = ("_begin_next", "_begins", "_parse", "client", "transport")
+    __slots__ = ("_begin_next", "_begins", "_parse", "transport")
 
     def __init__(self, turns: Turns, parse: Callable[[bytes], None], begin_next: Callable[[], None]) -> None:
         """parse: takes one slice.  begin_next: the turn has room for the request that waits."""
-        self.client = Client()
         super().__init__(turns)
         self.transport: asyncio.Transport | None = None     # while there is one
         self._parse = parse
         self._begin_next = begin_next
         self._begins = False            # a request waits for its turn
-
-    @property
-    def tag(self) -> float:             # of all that the client does
-        return self.client.tag
-
-    @tag.setter
-    def tag(self, tag: float) -> None:
-        self.client.tag = tag
 
     def begin(self) -> None:
         """There is a request, and the one before it is done."""

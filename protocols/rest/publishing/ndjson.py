@@ -22,7 +22,7 @@ from protocols.rest.auth import Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.bodies import Account, BodyMemory, plain_parts, too_slow
 from protocols.rest.http.framing import MalformedRequest
-from protocols.rest.http.guard import pace_of
+from protocols.rest.http.guard import GuardedHandler, pace_of
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_body, problem_of
@@ -96,7 +96,7 @@ class NdjsonEndpoint:
     ) -> None:
         items = Items(session.identity.user)
         count = 0
-        size = _GroupSize(self._settings.ndjson_group_bytes, self._router.turns)
+        size = _GroupSize(self._settings.ndjson_group_bytes, self._router.turns, request.protocol)
         async for lines in self._groups(request, account, size):
             if self._router.pressure:
                 await self._relief()
@@ -112,7 +112,7 @@ class NdjsonEndpoint:
             self._counters.events_in += len(events)
             self._counters.payload_bytes_in += len(lines)
             ticket = self._router.publish(events, session.publisher, plain=plain)
-            size.end(len(found))
+            size.end(len(found), len(lines))
             held = len(lines) + LINE_BYTES * len(found)
             account.hold(LINE_BYTES * len(found))
             answers.any = True
@@ -164,15 +164,20 @@ class NdjsonEndpoint:
 class _GroupSize:
     """How many lines go together: what about a slice has time for, by what the last ones took."""
 
-    def __init__(self, bytes_max: int, turns: Turns) -> None:
+    def __init__(self, bytes_max: int, turns: Turns, connection: object) -> None:
+        """connection: remembers for the next request what was right for this one."""
         self._bytes_max = bytes_max
         self._turns = turns
-        self._lines = GROUP_LINES_START
+        self._connection = connection if isinstance(connection, GuardedHandler) else None
+        self._lines = (self._connection.lines_at_once if self._connection else 0) or GROUP_LINES_START
+        self._line_bytes = 0            # mean of the last group; 0: not known
         self._since_s = self._since_cpu_s = 0.0
 
     def bytes(self, part: bytes, start: int) -> int:
-        """How far to look for the end of the last line."""
+        """How far to look for the end of the last line. What it counts is about what is taken then."""
         size = min(len(part) - start, self._bytes_max)
+        if self._line_bytes:
+            size = min(size, self._lines * self._line_bytes)
         lines = part.count(b"\n", start, start + size)
         return size if lines <= self._lines else max(size * self._lines // lines, 1)
 
@@ -180,12 +185,16 @@ class _GroupSize:
         self._since_cpu_s = self._turns.ask_cpu_s()
         self._since_s = self._turns.clock_s()
 
-    def end(self, lines: int) -> None:
+    def end(self, lines: int, size: int) -> None:
+        """A group of so many lines and bytes is with the router."""
+        self._line_bytes = size // max(lines, 1) + 1
         seconds, aim_s = self._turns.used_s(self._since_s, self._since_cpu_s), self._turns.aim_s()
         if seconds > aim_s:
             self._lines = max(min(self._lines, int(lines * aim_s / seconds)), GROUP_LINES_MIN)
         elif seconds < aim_s / 2 and lines >= self._lines // 2:
             self._lines = min(2 * self._lines, GROUP_LINES_MAX)
+        if self._connection is not None:
+            self._connection.lines_at_once = self._lines
 
 
 class _Answers:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocols.encoded_events import EncodedEvents
-from protocols.location import PositionWriter, Vector, epoch_tag
+from protocols.location import PositionWriter, Vector, epoch_tag, start_time_s
 from protocols.rest.counters import RestCounters
+from protocols.rest.reading.frames import Frames, Group, frame
 from protocols.rest.settings import RestSettings
 from routing.consumers.consumer import Consumer
 from routing.cursors.cursor import Delivery
+from routing.event import Event
 from routing.rights.policy import Identity
 from routing.router import Router
 
@@ -40,7 +41,7 @@ class SseReader:
     """A Member (see routing/consumers/members.py). Made for one request; close() must be called."""
 
     def __init__(self, router: Router, identity: Identity, vector: Vector, transport: asyncio.WriteTransport, *,
-                 chunked: bool, settings: RestSettings, counters: RestCounters, cache: EncodedEvents) -> None:
+                 chunked: bool, settings: RestSettings, counters: RestCounters, frames: Frames) -> None:
         self.identity = identity
         self.credit = CREDIT_FIRST
         self.vector = vector
@@ -51,8 +52,11 @@ class SseReader:
         self._chunked = chunked
         self._settings = settings
         self._counters = counters
-        self._cache = cache
-        self._position = PositionWriter(epoch_tag(router.store.epoch), router.clock_ms() // 1000, vector)
+        self._frames = frames
+        self._position = PositionWriter(epoch_tag(router.store.epoch), start_time_s(router.clock_ms()), vector)
+        self._group: Group | None = None                # of the readers with the same ids
+        self._only: Partition | None = None             # the partition of the group, and of the reader
+        self._offsets: list[int] = []                   # its offset in the vector
         self._sent_position = ""
         self._consumer: Consumer | None = None
         self._unacked: list[Delivery] = []              # written, not drained
@@ -166,18 +170,36 @@ class SseReader:
         """Add pending events to chunk until it holds sse_batch_bytes. Returns the deliveries that are in it."""
         room = self._settings.sse_batch_bytes
         taken: list[Delivery] = []
-        while self._pending and room > 0:
-            delivery = self._pending.popleft()
+        pending, group, payload_bytes = self._pending, self._group, 0
+        while pending and room > 0:
+            delivery = pending.popleft()
             taken.append(delivery)
             event = delivery.event
-            if event.partition is not None:
-                self._advance(event.partition, event.offset + 1)
-            line = self._cache.of(event)
-            room -= len(line)
-            self._counters.events_out += 1
-            self._counters.payload_bytes_out += len(event.payload)
-            chunk += (self._id_line(), b"data: ", line, b"\n\n")
+            offset = event.offset
+            if group is not None and event.partition is self._only and offset >= self._offsets[0]:
+                self._offsets[0] = offset + 1
+                text = group.kept.get(offset) or group.of(event, self._position)
+            else:
+                text = self._frame(event)
+                group = self._group
+            room -= len(text)
+            payload_bytes += len(event.payload)
+            chunk.append(text)
+        self._counters.events_out += len(taken)
+        self._counters.payload_bytes_out += payload_bytes
+        self._sent_position = self._position.text()
         return taken
+
+    def _frame(self, event: Event) -> bytes:
+        """The frame of one event, wherever it comes from. From the next one on its partition may have a group."""
+        partition = event.partition
+        if partition is not None:
+            self._advance(partition, event.offset + 1)
+            single = self._position.single
+            if single is not None:
+                self._only, self._offsets = partition, single
+                self._group = self._frames.group(partition, self._position)
+        return frame(self._position.text(), self._frames.lines.of(event))
 
     def _resize_window(self, size: int, count: int) -> None:
         """Credit for about sse_batch_bytes, growing at most twofold at a time, so that one surprise stays small."""
@@ -217,6 +239,7 @@ class SseReader:
         offsets = self.vector.setdefault(partition.stream, [])
         while len(offsets) <= partition.index:          # a stream or partition that came with a reload
             offsets.append(0)
+            self._group = None
         if position > offsets[partition.index]:
             offsets[partition.index] = position
 

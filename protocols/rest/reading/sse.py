@@ -10,7 +10,6 @@ import secrets
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
 from protocols.fields import one_of
 from protocols.location import Vector
@@ -20,6 +19,7 @@ from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.problems import SERVER, Problem, problem_of
 from protocols.rest.publishing.cloud import CloudEventLines, wants_documents
 from protocols.rest.publishing.convert import percent_decoded
+from protocols.rest.reading.frames import Frames
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.reading.reader import CREDIT_MAX, SseReader
 from protocols.rest.settings import RestSettings
@@ -39,8 +39,8 @@ class SseEndpoint:
         self._doorkeeper = doorkeeper
         self._settings = settings
         self._counters = counters
-        self._caches = {                        # by "as CloudEvents"
-            False: EncodedEvents(event_json), True: EncodedEvents(CloudEventLines(router))}
+        self._frames = {                        # by "as CloudEvents"
+            False: Frames(event_json), True: Frames(CloudEventLines(router))}
         self._readers: set[SseReader] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -55,13 +55,13 @@ class SseEndpoint:
             raise Problem(503, "too-many-readers", "no more SSE readers are taken now")
         partitions = self._router.streams.holding(filters)
         vector = start_vector(start, partitions, self._router.store.epoch)
-        cache = self._caches[as_cloud or wants_documents(request)]
+        frames = self._frames[as_cloud or wants_documents(request)]
         share = self._router.shares.streams
         refusal = share.take(session.identity.user, self._settings.sse_readers_max)
         if refusal is not None:
             raise Problem(503, "too-many-readers", refusal.text)
         try:
-            return await self._serve(request, session.identity, filters, vector, cache)
+            return await self._serve(request, session.identity, filters, vector, frames)
         finally:
             share.give(session.identity.user)
 
@@ -73,7 +73,7 @@ class SseEndpoint:
 
     async def _serve(
         self, request: web.Request, identity: Identity, filters: tuple[str, ...], vector: Vector,
-        cache: EncodedEvents,
+        frames: Frames,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={
             hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
@@ -91,7 +91,7 @@ class SseEndpoint:
         start = [(stream, index, offset) for stream, offsets in vector.items() for index, offset in enumerate(offsets)]
         reader = SseReader(
             self._router, identity, vector, transport, chunked=chunked, settings=self._settings,
-            counters=self._counters, cache=cache)
+            counters=self._counters, frames=frames)
         try:
             await response.prepare(request)
             await response.write(reader.greet(filters))
@@ -137,10 +137,10 @@ class SseEndpoint:
         self._share()
 
     def _share(self) -> None:
-        for cache in self._caches.values():
-            cache.sharing = len(self._readers) > 1
+        for frames in self._frames.values():
+            frames.lines.sharing = len(self._readers) > 1
             if not self._readers:
-                cache.clear()
+                frames.clear()
 
     def _tick(self) -> None:
         self._sweep = None

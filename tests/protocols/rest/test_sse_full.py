@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import asyncio
 
-from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
 from protocols.rest.counters import RestCounters
+from protocols.rest.reading.frames import Frames
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.reading.reader import FAST_SOCKET_BYTES, SseReader
 from protocols.rest.settings import RestSettings
@@ -39,7 +39,7 @@ async def test_a_full_socket_gets_no_more_even_when_events_grow(tmp_path):
     start = [(stream, index, offset) for stream, offsets in vector.items() for index, offset in enumerate(offsets)]
     transport = Transport()
     reader = SseReader(desk.router, ANA, vector, transport, chunked=False, settings=RestSettings(),
-                       counters=RestCounters(), cache=EncodedEvents(event_json))
+                       counters=RestCounters(), frames=Frames(event_json))
     transport.reader = reader
     consumer = desk.router.open_consumer(
         ConsumerSpec("sse/x", ("#",), start=start, durable=False, max_in_flight=1024), ANA)
@@ -82,7 +82,7 @@ async def test_the_kernel_holds_little_for_a_reader_that_takes_nothing_and_more_
 
     desk = Desk(tmp_path)
     reader = SseReader(desk.router, ANA, {}, Wire(), chunked=True, settings=RestSettings(), counters=RestCounters(),
-                       cache=EncodedEvents(event_json))
+                       frames=Frames(event_json))
     reader.bound_socket(32_768)
     reader.writing(True)
     desk.now_s += 5.0
