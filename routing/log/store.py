@@ -345,11 +345,10 @@ class LocalStore:
         if tasks:
             self._pace.begun(now_s)
         for task in tasks:
-            self._writer.submit(lambda task=task: self._run(task))      # type: ignore[misc]
+            self._writer.submit(task.run, lambda task=task: self._ran(task))    # type: ignore[misc]
 
-    def _run(self, task: Commit) -> None:
+    def _ran(self, task: Commit) -> None:
         """On a writer thread. The loop is called once for all that is done by the time it comes."""
-        task.run()
         self._done.append(task)
         if not self._done_called:
             self._done_called = True        # two threads may both get here; one call too many does no harm

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -20,47 +21,79 @@ COMMITTERS_MAX = 16
 class Writer(Protocol):
     """Runs functions, each once."""
 
-    def submit(self, work: Callable[[], None]) -> None: ...
+    def submit(self, work: Callable[[], None], told: Callable[[], None] | None = None) -> None:
+        """Run work, and told behind it."""
+
     def close(self) -> None: ...
 
 
+_Task = tuple[Callable[[], None], Callable[[], None] | None]
+
+
 class ParallelWriter:
-    """Threads that run what they are given at the same time; they are started when they are needed."""
+    """Threads that run what they are given at the same time; they are started when they are needed.
+
+    The thread that was busy last comes first, so that a node with little to do has one thread that does it all: to wake
+    another one for each commit costs twice the context switches.
+    """
 
     def __init__(self, name: str, threads_max: int = COMMITTERS_MAX) -> None:
         self._name = name
         self._threads_max = threads_max
         self._threads: list[threading.Thread] = []
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._unfinished = 0
-        self._lock = threading.Lock()       # of the count
+        self._queues: list[SimpleQueue[_Task | None]] = []      # of each thread
+        self._idle: list[SimpleQueue[_Task | None]] = []        # of those that wait, the latest at the end
+        self._waiting: deque[_Task] = deque()                   # for a thread
+        self._lock = threading.Lock()                           # of the last two
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """One thread only may call this."""
+    def submit(self, work: Callable[[], None], told: Callable[[], None] | None = None) -> None:
+        """told is called when the thread is free again: what is submitted because of it may have the same thread."""
+        task = work, told
         with self._lock:
-            self._unfinished += 1
-            start = self._unfinished > len(self._threads) and len(self._threads) < self._threads_max
-        if start:
-            thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._queue.put(work)
+            if self._idle:
+                queue = self._idle.pop()
+            elif len(self._threads) < self._threads_max:
+                queue = self._start()
+            else:
+                self._waiting.append(task)
+                return
+        queue.put(task)
+
+    def _start(self) -> SimpleQueue[_Task | None]:
+        queue: SimpleQueue[_Task | None] = SimpleQueue()
+        thread = threading.Thread(
+            target=self._run, args=(queue,), name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        self._queues.append(queue)
+        thread.start()
+        return queue
 
     def close(self) -> None:
         """Run what is waiting, then end."""
-        for _ in self._threads:
-            self._queue.put(None)
+        for queue in self._queues:
+            queue.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            try:
-                work()
-            except Exception:
-                log.exception("a task of the log failed")
-            with self._lock:
-                self._unfinished -= 1
+    def _run(self, queue: SimpleQueue[_Task | None]) -> None:
+        while (task := queue.get()) is not None:
+            following: _Task | None = task
+            while following is not None:
+                work, told = following
+                _run(work)
+                with self._lock:
+                    following = self._waiting.popleft() if self._waiting else None
+                    if following is None:
+                        self._idle.append(queue)
+                if told is not None:
+                    _run(told)
+
+
+def _run(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception:
+        log.exception("a task of the log failed")
 
 
 class ThreadWriter(ParallelWriter):
@@ -76,8 +109,10 @@ class InlineWriter:
     def __init__(self, name: str) -> None:
         pass
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None], told: Callable[[], None] | None = None) -> None:
         work()
+        if told is not None:
+            told()
 
     def close(self) -> None:
         pass

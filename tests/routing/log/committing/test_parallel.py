@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from routing.event import Event
 from routing.log.committing.workers import ParallelWriter, ThreadWriter
@@ -115,3 +116,28 @@ def test_threads_are_started_as_they_are_needed_and_one_keeps_order():
     one.submit(lambda: order.append(50))
     one.close()
     assert order == list(range(51))
+
+
+def test_one_thread_does_what_comes_one_after_the_other():
+    """However many threads there are: each other one that is woken costs two context switches."""
+    pool, threads, gate = ParallelWriter("pool", 4), [], threading.Event()
+    for _ in range(4):
+        pool.submit(lambda: gate.wait(DEADLINE_S))
+    gate.set()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while len(pool._idle) < 4 and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+    for _ in range(50):
+        told = threading.Event()
+        pool.submit(lambda: threads.append(threading.get_ident()), told.set)
+        assert told.wait(DEADLINE_S)
+    pool.close()
+    assert len(threads) == 50 and len(set(threads)) == 1
+
+
+def test_no_task_is_left_behind_when_threads_become_free_at_the_same_time():
+    pool, seen = ParallelWriter("pool", 3), []
+    for number in range(20_000):
+        pool.submit(lambda number=number: seen.append(number), lambda: None)
+    pool.close()
+    assert len(seen) == 20_000
