@@ -27,7 +27,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from protocols.pace import Pace
+from protocols.pace import Client, Pace
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.clients import Clients
 from protocols.rest.http.framing import malformed
