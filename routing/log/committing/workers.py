@@ -89,6 +89,18 @@ class ParallelWriter:
                     _run(told)
 
 
+def one_behind_the_other(work: Callable[[], None], told: Callable[[], None] | None) -> Callable[[], None]:
+    """A task as one function, for writers that have no threads."""
+    if told is None:
+        return work
+
+    def both() -> None:
+        work()
+        told()
+
+    return both
+
+
 def _run(work: Callable[[], None]) -> None:
     try:
         work()
@@ -110,9 +122,7 @@ class InlineWriter:
         pass
 
     def submit(self, work: Callable[[], None], told: Callable[[], None] | None = None) -> None:
-        work()
-        if told is not None:
-            told()
+        one_behind_the_other(work, told)()
 
     def close(self) -> None:
         pass

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from routing.event import Event
+from routing.log.committing.workers import one_behind_the_other
 from routing.log.store import LocalStore
 from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
@@ -41,7 +42,8 @@ class LaterWriter:
         self._life = node.life
         self._free_s = 0.0
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None], told: Callable[[], None] | None = None) -> None:
+        work = one_behind_the_other(work, told)
         node = self._node
         start_s = max(self._free_s, node.world.now_s)
         self._free_s = start_s + node.world.rng.uniform(0.0001, node.disk_s)

@@ -10,6 +10,7 @@ import struct
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from routing.errors import Reason, Refusal
+from routing.log.committing.workers import one_behind_the_other
 from routing.rights.policy import ANONYMOUS, Identity
 from tests.support import rawmqtt
 from tests.support.rawmqtt import (  # noqa: F401    the tests import them from here
@@ -69,8 +70,8 @@ class SlowDisk:
     def __call__(self, name):
         return self
 
-    def submit(self, work):
-        self.waiting.append(work)
+    def submit(self, work, told=None):
+        self.waiting.append(one_behind_the_other(work, told))
 
     def close(self):
         while self.waiting:
