@@ -5,6 +5,8 @@ import asyncio
 import json
 from contextlib import contextmanager
 
+from routing.log.committing.workers import one_behind_the_other
+
 from .stand import DEADLINE_S
 
 
@@ -78,7 +80,8 @@ class HeldWriter:
         for work in waiting:
             work()
 
-    def submit(self, work):
+    def submit(self, work, told=None):
+        work = one_behind_the_other(work, told)
         if self._held:
             self._waiting.append(work)
         else:
