@@ -30,6 +30,7 @@ from mesh.configuration.settings import Config
 from mesh.connectors.webhooks import Webhooks
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.identity import Authenticator
+from mesh.identity.node_key import NodeKey
 from mesh.identity.remembered import Remembered
 from mesh.identity.rules import rules_of
 from mesh.identity.tokens import Tokens
@@ -80,6 +81,9 @@ class Node:
         self.started_ms = clock_ms()
         self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
         self.reload_problem: str | None = None
+        # Told of the configuration before and after a reload (None: it was refused), and why it was.
+        self.on_reload: list[Callable[[Config, Config | None, str], None]] = []
+        self.key = NodeKey(data.root)
         self.policy = Policy(rules_of(config))
         self.disk = RealFileSystem(log_spares())
         gather = Gather(config.limits.commit_gather_ms / 1000, time.monotonic, loop.call_later)

@@ -101,6 +101,7 @@ class Authenticator:
         self._handed_over = 0
         self._cost_s = COST_FIRST_S
         self.outcomes: Counter[tuple[str, str]] = Counter()         # (protocol, "ok" | reason) → logins
+        self.on_refused: list[Callable[[Identity, str], None]] = []     # told of who was not let in, and why
         self._users: dict[str, User] = {}
         self._decoy = decoy_like(None)
         self.renewal = Renewal(lambda: self._users, self.tokens, policy)
@@ -324,6 +325,8 @@ class Authenticator:
         shown = msgspec.structs.replace(identity, user=identity.user[:USER_BYTES_MAX])
         self._policy.record_denial(shown, Action.CONNECT, "", refusal.reason.value, self._clock_ms())
         self._count(identity, refusal.reason.value)
+        for told in self.on_refused:
+            told(shown, refusal.reason.value)
         done(refusal)
 
     def _count(self, identity: Identity, outcome: str) -> None:

@@ -50,12 +50,12 @@ class Management:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.audit = Audit(node.router, node.clock_ms)
-        self._trail = Trail(self.audit, node.administration, node.spread)
+        self.audit = Audit(node.router, node.clock_ms, node.key, node.name)
         self.sampler = Sampler(node)
         self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console.base_path)
         self.live = Live(node, self.sampler)
-        self.api = Api(node, self.sampler, self.audit, self.live, self.sessions)
+        self._trail = Trail(self.audit, node, self.sessions)
+        self.api = Api(node, self.sampler, self.audit, self.live, self.sessions, self._trail.viewed)
         self.rights = Rights()
         self._sampling: asyncio.Task[None] | None = None
 
@@ -109,9 +109,11 @@ class Management:
 
     def start(self) -> None:
         self._sampling = asyncio.get_running_loop().create_task(self.sampler.run())
+        self.sampler.on_sample.append(self.audit.heads.tick)
         self.sampler.on_sample.append(lambda: self.api.tables.tidy(self._node.router.clock_s()))
 
     async def close(self) -> None:
+        self.audit.heads.stop()
         if self._sampling is not None:
             self._sampling.cancel()
         self.api.close()

@@ -5,6 +5,7 @@ tables are tables/resources.py, their query language tables/table.py, the acts a
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -37,7 +38,7 @@ from mesh.management.tables.table import Page, QueryError, Row
 from mesh.management.tables.taken import Tables
 from protocols.fields import list_of
 from protocols.rest.problems import Problem
-from routing.rights.policy import Action
+from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
     from mesh.management.acts.audit import Audit
@@ -59,8 +60,11 @@ LOCAL: Final = frozenset((              # what only who logs in here may ask
 class Api:
     """One per node. Handlers for aiohttp; table() and call() for the pages of the console: the same answers."""
 
-    def __init__(self, node: Node, sampler: Sampler, audit: Audit, live: Live, sessions: Sessions) -> None:
+    def __init__(self, node: Node, sampler: Sampler, audit: Audit, live: Live, sessions: Sessions,
+                 viewed: Callable[[Identity, str, str], None]) -> None:
+        """viewed: told of who (how, filter) is shown payloads."""
         self._live = live
+        self._viewed = viewed
         self._tail = Tail(node, live)
         self.acts = acts = Acts(audit)
         self.tables = tables = Tables(
@@ -73,8 +77,8 @@ class Api:
         sampler.on_sample.append(journeys.entries.second)
         drafts = DraftsApi(node, acts, self._security_changed)
         parts = (
-            journeys,
-            Reads(node, sampler), MeshApi(node.mesh),
+            audit, journeys,
+            Reads(node, sampler, viewed), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             QueueActs(node, acts, lambda: tables.forget("consumers")),
             ConnectionActs(node, acts, tables.forget),
@@ -225,4 +229,5 @@ class Api:
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they are stored."""
         assert self._guard is not None
+        self._viewed(request[IDENTITY], "tail", request.query.get("filter", ""))
         return await self._tail.answer(request, request[IDENTITY], self._guard.alive(request))

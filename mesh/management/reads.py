@@ -1,6 +1,7 @@
 """Reads of the management API that are no tables: the overview, histories, browsing, who may do what."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mesh.identity.users import AUTHENTICATED
@@ -23,7 +24,9 @@ NAMES: Values = {"type": "array", "items": {"type": "string"}}
 class Reads:
     """One per node."""
 
-    def __init__(self, node: Node, sampler: Sampler) -> None:
+    def __init__(self, node: Node, sampler: Sampler, viewed: Callable[[Identity, str, str], None]) -> None:
+        """viewed: told of who (how, filter) is shown payloads."""
+        self._viewed = viewed
         self._node = node
         self._sampler = sampler
         self._browser = Browser(node.router)
@@ -67,6 +70,7 @@ class Reads:
         return rights_of(self._node, call.identity)
 
     async def browse(self, call: Call) -> Values:
+        self._viewed(call.identity, "browse", call.query.get("filter", ""))
         try:
             return await self._browser.page(parse_search(call.query), call.query.get("cursor", ""), call.identity)
         except QueryError as error:

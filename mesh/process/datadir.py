@@ -3,6 +3,7 @@
     <data>/admin.hash      argon2id hash of the generated admin password, mode 0600
     <data>/listening.json  {"pid", "name", "listeners": {"mqtt": ["127.0.0.1:1883"]}}; gone after a clean stop
     <data>/logins, logins.key      what is remembered of logins, mode 0600; see mesh/identity/remembered.py
+    <data>/node.key, node.pub      the node's own key; see mesh/identity/node_key.py
     <data>/lock, epoch, streams/    the log; owned by routing/log/store.py, which keeps a second node out
 """
 from __future__ import annotations

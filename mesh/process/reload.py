@@ -57,6 +57,8 @@ async def _reload(node: Node, path: Path | None, data: str | None) -> None:
         node.reload_problem = str(error)
         for line in str(error).splitlines():
             logger.error("configuration refused, the old one stays: %s", line)
+        for told in node.on_reload:
+            told(node.config, None, str(error))
         return
     config = new.config
     node.router.apply_limits(config.limits)
@@ -67,7 +69,9 @@ async def _reload(node: Node, path: Path | None, data: str | None) -> None:
         if context is not None:
             await listener.reload(settings.tls, context)
     node.webhooks.apply(new.webhooks)
-    node.config = config
+    before, node.config = node.config, config
+    for told in node.on_reload:
+        told(before, config, "")
     node.reloads["ok"] += 1
     node.reload_problem = None
     logger.info("configuration taken: %d streams, %d users, %d policies",

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mesh.identity.node_key import NodeKey
+from mesh.management.acts.call import Call, Endpoint, Values
 from mesh.management.acts.chain import digest
+from mesh.management.acts.heads import STREAM as HEADS_STREAM
+from mesh.management.acts.heads import Head, Heads, as_values
 from routing.event import Event
-from routing.rights.policy import Identity
+from routing.rights.policy import Action, Identity
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -41,11 +45,17 @@ class AuditRefused(Exception):
 class Audit:
     """One per node. Loop thread only."""
 
-    def __init__(self, router: Router, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, router: Router, clock_ms: Callable[[], int], key: NodeKey, node: str) -> None:
         self._router = router
         self._clock_ms = clock_ms
         self._partition = router.streams.open_internal(STREAM, compact=False)
         self._head = self._last_hash()
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[int]] = set()
+        self.heads = Heads(router.streams.open_internal(HEADS_STREAM, compact=False), key, node, clock_ms,
+                           router.clock_s, router.request_turn)
+        if self._partition.end_offset:      # the node was killed before the last one was signed
+            self.heads.moved(self._partition.end_offset, self._head)
 
     def _last_hash(self) -> str:
         end = self._partition.end_offset
@@ -58,23 +68,40 @@ class Audit:
         values = {
             "time_ms": self._clock_ms(), "user": identity.user, "roles": list(identity.roles), "via": via,
             "address": identity.address, "act": act, "target": target[:TEXT_CHARACTERS_MAX], "outcome": outcome,
-            "reason": reason[:TEXT_CHARACTERS_MAX], "before": before, "after": after, "previous": self._head,
+            "reason": reason[:TEXT_CHARACTERS_MAX], "before": before, "after": after,
         }
-        payload = _encoder.encode(values)
-        event = Event(topic=act, payload=payload)
-        before_head, self._head = self._head, digest(payload)
-        ticket = Ticket([event])
-        self._partition.append([event], ticket)
-        ticket.part_done()
-        self._router.request_turn()
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
-        await stored
-        if ticket.refusals:
-            if self._head == digest(payload):
-                self._head = before_head
-            raise AuditRefused(ticket.refusals[0])
-        return event.offset
+        task = asyncio.get_running_loop().create_task(self._append(act, values))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)       # who asked may go; what is under way is finished
+
+    async def _append(self, act: str, values: dict[str, Any]) -> int:
+        """One at a time: none is chained to one that the disk then refuses."""
+        async with self._turn:
+            event = Event(topic=act, payload=_encoder.encode({**values, "previous": self._head}))
+            ticket = Ticket([event])
+            self._partition.append([event], ticket)
+            ticket.part_done()
+            self._router.request_turn()
+            stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
+            await stored
+            if ticket.refusals:
+                raise AuditRefused(ticket.refusals[0])
+            self._head = digest(event.payload)
+            self.heads.moved(event.offset + 1, self._head)
+            return event.offset
+
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint("GET", "audit/head", Action.AUDIT, "The signed head of the audit trail, to be kept elsewhere.",
+                         self._answer_head)]
+
+    async def _answer_head(self, call: Call) -> Values:
+        return as_values(self.signed_head())
+
+    def signed_head(self) -> Head:
+        """Of what is on disk now."""
+        return self.heads.sign(self._partition.end_offset, self._head)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The newest records, oldest first, each with its id."""

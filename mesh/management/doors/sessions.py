@@ -43,6 +43,7 @@ class Sessions:
         self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._by_hash: dict[bytes, LoginSession] = {}
+        self.on_open: list[Callable[[Identity, str], None]] = []        # told of who has logged in, and where
 
     def cookie(self, secure: bool) -> str:
         """The name of the cookie; __Host- wants TLS.               Source: RFC 6265bis §4.1.3.2"""
@@ -60,6 +61,8 @@ class Sessions:
             del self._by_hash[min(self._by_hash, key=lambda one: self._by_hash[one].seen_s)]
         self._by_hash[_hash(secret)] = LoginSession(
             secrets.token_hex(8), identity, kind, self._clock_ms(), now_s, now_s)
+        for told in self.on_open:
+            told(identity, kind)
         return secret
 
     def find(self, secret: str, *, touch: bool = True) -> LoginSession | None:

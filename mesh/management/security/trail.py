@@ -1,59 +1,124 @@
-"""What nobody asked this node's API for and is on record all the same: documents that came from other nodes.
+"""What is no act of the API and is on record all the same: logins and failed ones, reloads, who looked at payloads,
+documents that came from other nodes.
 
-In the background: what has happened at another node is not undone because this one's disk is full. What waits is
-bounded; beyond it a record is left out, and the log says so.
+In the background: what has happened is not undone because the disk is full. What waits is bounded, and so is what
+strangers can make the node write; beyond it a record is left out, and the log says so.
 """
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mesh.administration.documents import differences
+from mesh.configuration.effective import effective
 from mesh.management.acts.audit import Audit, AuditRefused
+from mesh.topology.pace import Bucket
+from routing.errors import Reason
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from mesh.administration.administration import Administration
     from mesh.administration.book import Revision
-    from mesh.administration.spread import Spread
+    from mesh.configuration.settings import Config
+    from mesh.management.doors.sessions import Sessions
+    from mesh.node import Node
 
 logger = logging.getLogger(__name__)
 
 WAITING_MAX: Final = 1_000
+FAILURES_BURST: Final = 60.0        # failed logins that are told one by one …
+FAILURES_PER_S: Final = 1.0         # … and then; the others are counted in the next one
+VIEW_EVERY_S: Final = 600.0
+VIEWS_MAX: Final = 10_000
 NAMED_MAX: Final = 100              # documents in one record; a revision has them all
 
 
 class Trail:
-    def __init__(self, audit: Audit, administration: Administration, spread: Spread) -> None:
+    def __init__(self, audit: Audit, node: Node, sessions: Sessions) -> None:
         self._audit = audit
+        self._clock_s = node.router.clock_s
         self._tasks: set[asyncio.Task[None]] = set()
-        administration.on_applied.append(self._applied)
-        spread.on_unasked = self._unasked
+        self._failures = Bucket(FAILURES_BURST, FAILURES_PER_S, self._clock_s())
+        self._failures_untold = 0
+        self._viewed: dict[tuple[str, str], float] = {}
+        node.administration.on_applied.append(self._applied)
+        node.spread.on_unasked = self._unasked
+        node.on_reload.append(self._reloaded)
+        node.authenticator.on_refused.append(self._login_failed)
+        sessions.on_open.append(self._logged_in)
+
+    def _logged_in(self, identity: Identity, kind: str) -> None:
+        self._write(identity, "login", kind, "done", "", None, via="api")
+
+    def _login_failed(self, identity: Identity, reason: str) -> None:
+        if reason == Reason.BUSY.value:                 # nobody knows whether the password was right
+            return
+        if not self._failures.take(1, self._clock_s()):
+            self._failures_untold += 1
+            return
+        untold, self._failures_untold = self._failures_untold, 0
+        more = f"; {untold} more before it were not written down" if untold else ""
+        self._write(identity, "login", identity.protocol, "failed", reason + more, None, via=identity.protocol)
+
+    def _reloaded(self, before: Config, after: Config | None, problem: str) -> None:
+        changed = config_differences(effective(before), effective(after)) if after is not None else None
+        self._write(Identity("$file"), "configuration.reload", "", "done" if after is not None else "refused", problem,
+                    changed, via="file")
+
+    def viewed(self, identity: Identity, how: str, filters: str) -> None:
+        """Somebody is shown payloads: once for each filter within a while, however many pages he turns."""
+        if identity.revoked:
+            return
+        now_s, key = self._clock_s(), (identity.user, f"{how} {filters}")
+        if now_s - self._viewed.get(key, -VIEW_EVERY_S) < VIEW_EVERY_S:
+            return
+        if len(self._viewed) >= VIEWS_MAX:
+            self._viewed.clear()
+        self._viewed[key] = now_s
+        self._write(identity, f"payload.{how}", filters or "#", "done", "", None, via="api")
 
     def _applied(self, revision: Revision) -> None:
         if revision.source:
             named = [{"kind": step.after.kind, "name": step.after.name, "by": step.after.author,
                       "changes": differences(step.before.body if step.before else None, step.after.body)}
                      for step in revision.steps[:NAMED_MAX]]
-            self._write(f"{revision.author}@{revision.source}", "documents.taken", f"revision {revision.number}",
-                        "done", revision.reason, named)
+            self._write(Identity(f"{revision.author}@{revision.source}", protocol="link"), "documents.taken",
+                        f"revision {revision.number}", "done", revision.reason, named, via="link")
 
     def _unasked(self, neighbour: str, count: int) -> None:
-        self._write(f"@{neighbour}", "documents.taken", f"{count} documents", "denied",
-                    "this node takes no documents over that link", None)
+        self._write(Identity(f"@{neighbour}", protocol="link"), "documents.taken", f"{count} documents", "denied",
+                    "this node takes no documents over that link", None, via="link")
 
-    def _write(self, user: str, act: str, target: str, outcome: str, reason: str, after: object) -> None:
+    def _write(self, who: Identity, act: str, target: str, outcome: str, reason: str, after: object, *,
+               via: str) -> None:
         if len(self._tasks) >= WAITING_MAX:
-            logger.error("no room for the audit record %s %s by user %s", act, target, user)
+            logger.error("no room for the audit record %s %s by user %s", act, target, who.user)
             return
-        task = asyncio.get_running_loop().create_task(self._record(user, act, target, outcome, reason, after))
+        task = asyncio.get_running_loop().create_task(self._record(who, act, target, outcome, reason, after, via))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record(self, user: str, act: str, target: str, outcome: str, reason: str, after: object) -> None:
+    async def _record(self, who: Identity, act: str, target: str, outcome: str, reason: str, after: object,
+                      via: str) -> None:
         try:
-            await self._audit.record(Identity(user, protocol="link"), act, target, outcome=outcome, reason=reason,
-                                     after=after, via="link")
+            await self._audit.record(who, act, target, outcome=outcome, reason=reason, after=after, via=via)
         except AuditRefused as error:
-            logger.error("audit record %s %s by user %s could not be written: %s", act, target, user, error)
+            logger.error("audit record %s %s by user %s could not be written: %s", act, target, who.user, error)
+
+
+def config_differences(before: object, after: object, path: str = "") -> dict[str, list[object]]:
+    """Path of a setting → [before, after], of those that differ. Lists of tables are told as a whole, by number."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        found: dict[str, list[object]] = {}
+        for name in sorted({*before, *after}):
+            found.update(config_differences(before.get(name), after.get(name), f"{path}.{name}" if path else str(name)))
+            if len(found) >= NAMED_MAX:
+                break
+        return found
+    if before == after:
+        return {}
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        gone = [one for one in before if one not in after][:NAMED_MAX]
+        return {path: [gone, [one for one in after if one not in before][:NAMED_MAX]]}
+    return {path: [before, after]}

@@ -66,7 +66,7 @@ def test_acts_are_on_record_before_they_are_done_and_the_chain_outlives_a_kill(t
     copy = tmp_path / "copy"
     shutil.copytree(node.data, copy, ignore=shutil.ignore_patterns("*.sock"))
     done = meshgate("audit", "verify", str(copy))
-    assert (done.returncode, done.stdout.decode().split(":")[0]) == (0, "3 records hold")
+    assert (done.returncode, done.stdout.decode().split(":")[0]) == (0, "3 records hold"), done.stdout
     log, = (copy / "streams" / "%24audit" / "0").glob("*.log")
     raw = log.read_bytes()
     assert raw.count(b"to resume") == 1
