@@ -1,4 +1,4 @@
-"""The node's own key: Ed25519, made when it first signs something. What it signs can be proven to anybody, also offline.
+"""The node's own key: Ed25519, made when it first signs. What it signs can be proven to anybody, also offline.
 
     <data>/node.key     private, PKCS 8 in PEM, mode 0600
     <data>/node.pub     public, 64 hexadecimal digits: to be kept elsewhere by who wants to prove things later
