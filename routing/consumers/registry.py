@@ -46,7 +46,8 @@ CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy one
 ENDS_S = 5.0                # how often the ends are stored up to which quiet consumers have read
 WOKEN_PER_TICK = 500        # consumers whose timers are seen to in one tick; the others come with the next
 WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not in this one
-EXPIRY_CHECK_S = 1.0
+EXPIRY_CHECK_S = 1.0        # of who is attached, no more often
+EXPIRED_PER_TICK = 50       # consumers that nobody wants any more, deleted in one tick
 
 
 class Core(DoorIn, Protocol):
@@ -95,7 +96,7 @@ class ConsumerRegistry:
         self._next_ends_s = 0.0
         self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
         self._stored = StoredConsumers(router.state)
-        self._next_expiry_s = 0.0
+        self._expiries: list[tuple[float, int, Consumer]] = []      # heap; looked at again if attached meanwhile
         self._untracked_place = -(1 << 62)
 
     # -- open and delete --------------------------------------------------------------------------------------
@@ -119,6 +120,7 @@ class ConsumerRegistry:
         consumer = self.by_name.get(spec.name)
         if consumer is None:
             consumer = self._create(spec, identity)
+            self.expires(consumer)
             self._opened(consumer)
             return consumer
         if consumer.identity is INTERNAL and identity is not INTERNAL:
@@ -310,15 +312,13 @@ class ConsumerRegistry:
         self.counting.tick()
         self.accounts.tick()
         self._wake(now_s)
+        self._expire(now_s)
         stalled, self._stalled = self._stalled, {}
         for consumer in stalled:
             consumer.ready()
         if now_s < self._next_checkpoint_s:
             return
         self._checkpoint_some(now_s)
-        if now_s >= self._next_expiry_s:
-            self._next_expiry_s = now_s + EXPIRY_CHECK_S
-            self._expire(now_s)
 
     def wake_at(self, consumer: Consumer, due_s: float) -> None:
         """Have its handle_deadline() called then, or before."""
@@ -338,11 +338,28 @@ class ConsumerRegistry:
                 if next_s is not None:
                     self.wake_at(consumer, max(next_s, now_s + WAKE_AGAIN_S))
 
+    def expires(self, consumer: Consumer, since_s: float | None = None) -> None:
+        """Look at it when it would expire if nobody attached from since_s on, by default from now on."""
+        limit = consumer.spec.expires_s
+        if limit is not None and not consumer.closed:
+            self._timer_number += 1
+            due_s = (self.clock_s() if since_s is None else since_s) + limit
+            heappush(self._expiries, (due_s, self._timer_number, consumer))
+
     def _expire(self, now_s: float) -> None:
-        for consumer in list(self.by_name.values()):
+        deleted = looked = 0
+        while self._expiries and self._expiries[0][0] <= now_s and deleted < EXPIRED_PER_TICK and (
+                looked < WOKEN_PER_TICK):
+            _, _, consumer = heappop(self._expiries)
+            looked += 1
             since, limit = consumer.detached_since_s, consumer.spec.expires_s
-            if limit is not None and since is not None and now_s - since >= limit:
+            if limit is None or consumer.closed:
+                continue
+            if since is not None and now_s - since >= limit:
+                deleted += 1
                 self.delete(consumer.name, "nobody was attached for so long that it expired")
+            else:
+                self.expires(consumer, since if since is not None else now_s + max(EXPIRY_CHECK_S - limit, 0.0))
 
     # -- stored state -----------------------------------------------------------------------------------------
 
@@ -396,6 +413,7 @@ class ConsumerRegistry:
         consumer.paused = state.paused
         consumer.generation = state.generation
         self.by_name[consumer.name] = consumer
+        self.expires(consumer)
         streams = self._router.streams
         for stored in place.cursors:
             partition = streams.partition(stored.stream, stored.partition)

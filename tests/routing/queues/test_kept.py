@@ -246,6 +246,7 @@ def test_the_power_fails_at_any_operation_of_retention_and_nothing_is_lost(tmp_p
         again.close()
 
 
+@pytest.mark.timeout(6_000 if SOAK else 300)
 def test_one_in_a_hundred_is_unacked_and_all_of_them_come_while_the_disk_is_freed(tmp_path):
     """100,000 unacked of 10,000,000 in the long form."""
     count = 10_000_000 if SOAK else 30_000

@@ -1,7 +1,11 @@
 """What many queues cost those that have nothing to do with them. Ratios of CPU time."""
+import gc
+import os
 import time
 
 import pytest
+
+from mesh.process.limits import GC_THRESHOLDS
 
 from routing.event import Event
 from routing.queues.bindings import Binding
@@ -50,4 +54,48 @@ def test_ten_thousand_queues(tmp_path):
     before = time.process_time()
     desk.router.apply_streams([StreamSettings("events", ("#",)), StreamSettings("new", ("n/#",))])
     assert time.process_time() - before < 0.050
+    desk.close()
+
+
+class Turns:
+    """The longest turn, in CPU seconds."""
+
+    def __init__(self):
+        self.worst_s = 0.0
+
+    def __call__(self, work):
+        before = time.process_time()
+        work()
+        self.worst_s = max(self.worst_s, time.process_time() - before)
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(1_200)
+def test_a_hundred_thousand_queues_are_declared_kept_and_expire_without_a_long_turn(tmp_path):
+    """10,000 in the suite. Half of them expire, which is no sweep."""
+    count = 100_000 if os.environ.get("MESHGATE_SOAK") == "1" else 10_000
+    desk = Desk(tmp_path / "data")
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    turns = Turns()
+    try:
+        for number in range(count):
+            turns(lambda number=number: desk.router.queues.declare(
+                f"q{number}", QueueOptions(), ANA, expires_s=60.0 if number % 2 else None))
+            if number % 100 == 0:
+                while desk.queue:
+                    turns(desk.queue.popleft())
+        while len(desk.router.queues.by_name) > count // 2:
+            desk.now_s, desk.now_ms = desk.now_s + 0.5, desk.now_ms + 500
+            turns(lambda: desk.router.tick(desk.now_s))
+            while desk.queue:
+                turns(desk.queue.popleft())
+        assert turns.worst_s < 0.020
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+    assert all(int(name[1:]) % 2 == 0 for name in desk.router.queues.by_name)
+    desk.publish(Event("$queue/q2", b"1", 1))
+    assert desk.router.queues.get("q2").depth().ready == 1
     desk.close()
