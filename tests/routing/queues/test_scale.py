@@ -6,7 +6,6 @@ import time
 import pytest
 
 from mesh.process.limits import GC_THRESHOLDS
-
 from routing.event import Event
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
