@@ -50,6 +50,7 @@ from routing.router import Router
 
 TLS_HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86
 WEBSOCKET_PATHS = ("/mqtt", "/")    # Mosquitto and EMQX serve /mqtt, many clients default to /
+AMQP_WEBSOCKET_PATHS = ("/amqp",)
 
 
 class UpgradeEndpoint(Protocol):
@@ -67,13 +68,15 @@ class RestServer:
         self, router: Router, authenticator: Authenticator, settings: RestSettings,
         websocket: UpgradeEndpoint | None = None, json_websocket: JsonUpgrade | None = None,
         replies: Replies | None = None, version: str = "0", redrives: Redrives | None = None,
+        amqp_websocket: UpgradeEndpoint | None = None,
     ) -> None:
         self.counters = RestCounters()
         self._authenticator = authenticator
         self._settings = settings
         self._turns = router.turns
         self._entry = Entry(settings, authenticator)
-        self._websocket = websocket
+        self._streams_over = [(paths, endpoint) for paths, endpoint in (
+            (WEBSOCKET_PATHS, websocket), (AMQP_WEBSOCKET_PATHS, amqp_websocket)) if endpoint is not None]
         self._json_websocket = json_websocket
         doorkeeper = self._doorkeeper = Doorkeeper(router, authenticator, self._entry.count_user)
         self.memory = memory = BodyMemory(router.shares.bodies, settings.bodies_bytes_max)
@@ -107,10 +110,10 @@ class RestServer:
         router.add_get("/v1/retained/{filter:(?s:.*)}", self._retained.get, allow_head=False)
         router.add_post("/v1/requests/{topic:(?s:.*)}", self._requests.post, expect_handler=self._expect)
         self._add_consumer_routes(router)
-        if self._websocket is not None:
-            self._entry.websocket_paths |= frozenset(WEBSOCKET_PATHS)
-            for path in WEBSOCKET_PATHS:
-                router.add_get(path, self._websocket.handle, allow_head=False)
+        for paths, endpoint in self._streams_over:
+            self._entry.websocket_paths |= frozenset(paths)
+            for path in paths:
+                router.add_get(path, endpoint.handle, allow_head=False)
         if self._json_websocket is not None:
             self._entry.websocket_paths |= {JSON_WEBSOCKET_PATH}
             WebSocketRoute(self._json_websocket, self._doorkeeper, self._authenticator).add_routes(router)
@@ -172,7 +175,7 @@ class RestServer:
         self._sse.shutdown()
         self.pullers.shutdown()
         self.redrives.shutdown()
-        for upgrade in (self._websocket, self._json_websocket):
+        for upgrade in (*(endpoint for _, endpoint in self._streams_over), self._json_websocket):
             if upgrade is not None:
                 await upgrade.shutdown()
         if self._runner is not None:

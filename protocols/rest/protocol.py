@@ -15,6 +15,7 @@ class _WebSockets(Protocol):
     """protocols/websocket/protocol.py."""
 
     mqtt: UpgradeEndpoint
+    amqp: UpgradeEndpoint
     json: JsonUpgrade
 
 
@@ -25,7 +26,7 @@ class RestProtocol(ProtocolServer):
         websockets = cast(_WebSockets, parts.servers["websocket"])
         self.server = RestServer(
             parts.router, parts.authenticator, settings, websockets.mqtt, websockets.json, parts.replies, parts.version,
-            parts.redrives)
+            parts.redrives, websockets.amqp)
         self._runner = GuardedRunner(self.server.make_app(), settings, self.server.counters, parts.router.turns)
 
     async def factory(self) -> SocketFactory:

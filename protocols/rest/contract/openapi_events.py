@@ -153,6 +153,9 @@ def other_paths() -> Paths:
         "mqtt", "websocket", "MQTT over WebSocket, subprotocol mqtt", no_answer(101), handshake, login=False)
     document = {"type": "object", "properties": {"info": {"type": "object"}}}
     return {
+        "/amqp": {"get": operation(
+            "amqp", "websocket", "AMQP 0-9-1 and 1.0 over WebSocket, subprotocol amqp", no_answer(101), handshake,
+            login=False)},
         "/mqtt": {"get": mqtt}, "/": {"get": {**mqtt, "operationId": "mqttAtRoot"}},
         "/v1/ws": {"get": operation(
             "websocket", "websocket", "The JSON protocol over WebSocket", no_answer(101),

@@ -7,6 +7,7 @@ import time
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from protocols.rest.app import AMQP_WEBSOCKET_PATHS
 from protocols.rest.contract.asyncapi import TOPICS_MAX, document
 from protocols.rest.contract.openapi import described, routes_of
 from protocols.rest.problem_types import TYPES
@@ -28,7 +29,7 @@ RULES = (Rule(allow=(Action.CONNECT,), to=("*",)),
 
 
 def whole(it):
-    """With both WebSocket endpoints, as in a node."""
+    """With the WebSocket endpoints of a node."""
     return MqttOverWebSocket(None, WebSocketSettings(), time.monotonic, None)
 
 
@@ -43,6 +44,7 @@ async def test_every_route_is_described_and_nothing_else(tmp_path):
     async with stand(tmp_path, websocket=whole) as it:
         it.rest._json_websocket = JsonOverWebSocket(
             it.router, Replies(it.router, "n"), WebSocketSettings(), time.monotonic, "n")
+        it.rest._streams_over.append((AMQP_WEBSOCKET_PATHS, whole(it)))
         served = {(method.lower(), path) for method, path in routes_of(it.rest.make_app())}
         known = {(method, path) for path, methods in described().items() for method in methods}
         assert served - known == set(), "describe it in openapi_events.py or openapi_consumers.py"
