@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "key": ("key", "add_key", "managed API keys: list, new, rotate, revoke"),
     "audit": ("audit", "add_audit", "who did what; and the proof that nothing of it was changed"),
     "clock": ("clock", "add_clock", "whether it trusts the wall clock; confirm a jump"),
+    "import": ("importing", "add_import", "take over exchanges, queues and bindings of RabbitMQ"),
     "log": ("log", "add_log", "verify or dump a log, also that of a running node"),
 }
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.support.mosquitto import listens
@@ -35,13 +36,14 @@ class RabbitMq:
         cookie.write_text(os.urandom(12).hex())
         cookie.chmod(0o400)
         self._epmd = ServerProcess([EPMD, "-port", str(names), "-address", "127.0.0.1"], folder / "epmd.log", folder)
-        self.process = ServerProcess([str(SERVER)], folder / "rabbitmq.log", folder, {
+        self._environment = {
             "HOME": str(folder), "ERL_EPMD_PORT": str(names), "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"test{self.port}@localhost", "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
             "RABBITMQ_LOG_BASE": f"{folder}/log", "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins", "RABBITMQ_PID_FILE": f"{folder}/pid",
             "RABBITMQ_DIST_PORT": str(free_port()), "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"})
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"}
+        self.process = ServerProcess([str(SERVER)], folder / "rabbitmq.log", folder, self._environment)
 
     def start(self) -> RabbitMq:
         self._epmd.start()
@@ -53,6 +55,13 @@ class RabbitMq:
 
         wait_until(up, "RabbitMQ listens", also=self.process.log_tail)
         return self
+
+    def control(self, *arguments: str) -> str:
+        """What rabbitmqctl says."""
+        done = subprocess.run([str(SERVER.with_name("rabbitmqctl")), "-q", *arguments], capture_output=True, text=True,
+                              timeout=120, env={**os.environ, **self._environment}, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def stop(self) -> None:
         self.process.kill9()
