@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocols.amqp091.blocking import Blocking
 from protocols.amqp091.counters import Counters, LogLimit
 from protocols.amqp091.delays import Delays
 from protocols.amqp091.replies import DirectReplies
@@ -13,8 +14,6 @@ from routing.errors import Refusal
 from routing.fairness.shares import Share
 from routing.rights.policy import Identity
 from routing.router import Router
-
-BLOCKED_S = 2.0             # after the disk has refused something, publishers are asked to wait so long
 
 
 class Broker:
@@ -34,7 +33,7 @@ class Broker:
         self.delays = Delays(router, self.declared)
         self.stopping = False
         self.blocked = False                # clients have been told that the disk is full
-        self._full_until_s = 0.0
+        self._blocking = Blocking()
         self._connections = Share("AMQP connections", lambda: router.limits.user_share)
 
     def admit(self, identity: Identity) -> Refusal | None:
@@ -48,7 +47,8 @@ class Broker:
 
     def storage_full(self) -> None:
         """The disk did not take a message."""
-        self._full_until_s = self.router.clock_s() + BLOCKED_S
+        self._blocking.full(self.router.clock_s())
 
     def is_full(self, now_s: float) -> bool:
-        return now_s < self._full_until_s
+        """Publishers are to wait."""
+        return self._blocking.is_blocked(now_s)
