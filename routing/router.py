@@ -45,6 +45,7 @@ from routing.state import STATE_STREAM, StateTable
 from routing.streams import Stream, StreamTable
 from routing.subscription import DirectTarget, Sink, Subscription
 from routing.ticket import Ticket
+from routing.together.step import Steps
 from routing.topic import KEPT_CHARS_MAX
 from routing.transactions import Transactions
 
@@ -111,12 +112,14 @@ class Router:
         self.lifecycle.start(settings)
         self.transactions = Transactions(self)
         self.queues = Queues(self)
+        self.together = Steps(self)
         self.queues.prepare()
         self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
         self.registry.restore()
         self.queues.restore()
         self.replicas.restore()
         self.transactions.restore()
+        self.together.restore()
         self.streams.started()
 
     # -- reload -----------------------------------------------------------------------------------------------
@@ -303,7 +306,7 @@ class Router:
     def _take_special(self, ticket: Ticket, index: int, event: Event, route: Route, publisher: Publisher,
                       appends: dict[Partition, list[Event]]) -> bool:
         """The rarer path: key, headers, dedupe id, retain, big payload. False: nothing more to do for the event."""
-        refusal = self._refuse_size(event)
+        refusal = self.refuse_size(event)
         if refusal is not None:
             return self._refuse(ticket, index, refusal)
         dedupe_id = event.properties.dedupe_id if event.properties is not None else None
@@ -321,7 +324,7 @@ class Router:
             appends.setdefault(partition, []).append(event)
         return True
 
-    def _refuse_size(self, event: Event) -> Refusal | None:
+    def refuse_size(self, event: Event) -> Refusal | None:
         if len(event.payload) > self.limits.payload_bytes_max:
             text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"
             return Refusal(Reason.PAYLOAD_TOO_LARGE, text)
@@ -332,7 +335,7 @@ class Router:
 
     def refuse_later(self, event: Event, identity: Identity) -> Refusal | None:
         """What publish() would say today to an event that is to be published later, such as a will."""
-        return self._refuse_size(event) or self.policy.refuse(
+        return self.refuse_size(event) or self.policy.refuse(
             identity, Action.PUBLISH, event.topic, self.clock_ms())
 
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
@@ -538,6 +541,7 @@ class Router:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
         self.queues.tick()
+        self.together.tick(now_s)
         self.replicas.tick(now_s)
         self.usage.tick(now_s)
         self.state.retry(now_s)

@@ -23,6 +23,8 @@ from routing.event import Event
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.cursors.delivery import Delivery
     from routing.ticket import Ticket
 
 _PUBLISH = (60, 40)
@@ -147,6 +149,27 @@ class Publishing:
             router.on_relief(self._relieved)
         return [ticket for ticket in (batch.ticket, batch.copied) if ticket is not None]
 
+    def together(self, items: list[tuple[Event | None, tuple[str, ...], bytes | None, bool]],
+                 settled: list[tuple[Consumer, list[Delivery]]]) -> list[Ticket]:
+        """Publish what a transaction holds and ack these deliveries: all of it or nothing, whenever the node is killed.
+
+        items: as Transaction.events. Returns the tickets of that and of what came before.
+        """
+        tickets = self.flush()
+        events = [event for event, _, _, inner in items if event is not None and not inner]
+        copies = [event for event, _, _, inner in items if event is not None and inner]
+        for event, names, _, _ in items:
+            if event is not None:
+                copies += [_copy(event, name) for name in names]
+        broker = self._peer.broker
+        tickets.append(broker.router.together.commit(events, self._publisher, settled, copies))
+        broker.counters.published += len(items)
+        returned = [frames for _, _, frames, _ in items if frames is not None]
+        if returned:
+            broker.counters.returned += len(returned)
+            self._peer.write(b"".join(returned))
+        return tickets
+
     def _publish(self, events: list[Event], notes: list[_Note]) -> _Batch:
         router = self._peer.broker.router
         ticket = router.publish(events, self._publisher) if events else None
@@ -160,8 +183,7 @@ class Publishing:
             elif note.copies and note.index not in denied:
                 event = events[note.index]
                 for name in note.copies:
-                    copies.append(Event(queue_topic(name), event.payload, event.qos, event.publisher, event.key,
-                                        event.headers, event.properties))
+                    copies.append(_copy(event, name))
                     copy_of.append(note.index)
         copied = router.publish(copies, router.internal) if copies else None
         return _Batch(notes, ticket, copied, copy_of)
@@ -226,6 +248,12 @@ class Publishing:
             elif tag:
                 parts.append(confirms.nack(tag))
         return error
+
+
+def _copy(event: Event, queue: str) -> Event:
+    """The same, straight to a queue."""
+    return Event(queue_topic(queue), event.payload, event.qos, event.publisher, event.key, event.headers,
+                 event.properties)
 
 
 def all_done(tickets: list[Ticket], done: Callable[[], None]) -> None:

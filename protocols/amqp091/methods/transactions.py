@@ -20,6 +20,8 @@ from protocols.amqp091.codec.methods import (
     TxSelectOk,
 )
 from protocols.amqp091.methods.settling import give_back
+from routing.consumers.consumer import Consumer
+from routing.cursors.delivery import Delivery
 
 
 def confirm_select(channel: Channel, method: ConfirmSelect) -> None:
@@ -39,16 +41,11 @@ def select(channel: Channel, method: TxSelect) -> None:
 
 
 def commit(channel: Channel, method: TxCommit) -> None:
-    """Publish, and when that is durable ack, and answer."""
+    """Publish and ack in one step, and answer when that is durable. What is given back is so afterwards."""
     transaction = _of(channel, method.id)
-    for event, copies, returned, inner in transaction.events:
-        if inner and event is not None:
-            channel.publishing.add_inner(channel.confirms, 0, event)
-        else:
-            channel.publishing.add_special(channel.confirms, 0, event, copies, returned)
     settled = list(transaction.settled)
+    tickets = channel.publishing.together(list(transaction.events), _acked(channel, settled))
     transaction.clear()
-    tickets = channel.publishing.flush()
 
     def finish() -> None:
         if channel.closing:
@@ -62,6 +59,17 @@ def commit(channel: Channel, method: TxCommit) -> None:
         channel.send(TxCommitOk())
 
     channel.peer.after(lambda done: all_done(tickets, done), finish)
+
+
+def _acked(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> list[tuple[Consumer, list[Delivery]]]:
+    """The deliveries that are acked, by the consumer that they came from."""
+    found: dict[Consumer, list[Delivery]] = {}
+    for tags, acked, _ in settled:
+        for tag in tags if acked else ():
+            held = channel.window.unacked.get(tag)
+            if held is not None:
+                found.setdefault(held.queue.core.consumer, []).append(held.delivery)
+    return list(found.items())
 
 
 def _settle(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> None:

@@ -1,0 +1,165 @@
+"""Steps: publish events and settle deliveries together, or neither, whenever the node is killed. Router.together.
+
+    may it all be published? ─► intent on disk ─► settle, publish ─► all durable ─► answer; the intent goes with the
+         no: refused             = decided                                          consumers' places, in one batch
+
+Once decided it is done, by the next start where this one was killed. What cannot be published then (a full disk, a full
+queue) is tried again until it can. Source: the intent of a two-phase commit with one coordinator.
+"""
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from routing.consumers.leases import ack_place
+from routing.errors import Reason, Refusal
+from routing.event import Event
+from routing.rights.policy import Action
+from routing.ticket import Ticket
+from routing.together.intents import Intents, Place, mark
+
+if TYPE_CHECKING:
+    from routing.consumers.consumer import Consumer
+    from routing.consumers.registry import ConsumerRegistry
+    from routing.cursors.delivery import Delivery
+    from routing.publisher import Publisher
+    from routing.rights.policy import Policy
+    from routing.route import RouteTable
+    from routing.state import StateTable
+    from routing.streams import StreamTable
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0               # after something could not be published
+STEPS_MAX = 10_000          # decided and not done; beyond it new ones are refused
+
+_FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that this event goes to is full")
+_TOO_MANY = Refusal(Reason.QUOTA_EXCEEDED, "too many transactions wait for the disk", 1)
+
+
+class Core(Protocol):
+    """The part of the router that steps need."""
+
+    clock_ms: Callable[[], int]
+    internal: Publisher
+    policy: Policy
+    published: int
+    registry: ConsumerRegistry
+    routes: RouteTable
+    state: StateTable
+    streams: StreamTable
+
+    def publish(self, events: list[Event], publisher: Publisher) -> Ticket: ...
+    def refuse_size(self, event: Event) -> Refusal | None: ...
+
+
+class Steps:
+    """One per router."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._intents = Intents(core.state)
+        self._again: dict[str, tuple[list[Event], list[Place], Ticket | None]] = {}
+        self._again_s = 0.0
+
+    def commit(self, events: list[Event], publisher: Publisher,
+               settled: Iterable[tuple[Consumer, list[Delivery]]], copies: Iterable[Event] = ()) -> Ticket:
+        """Acks the deliveries and publishes the events, or does neither.
+
+        copies: published, too, with the node's rights, as the publisher was allowed what they are copies of.
+
+        The ticket is done when all of it is durable. A refusal stands at the index of its event, or at 0: then nothing
+        was done. Deliveries of events that no stream captures are acked, too, but not stored.
+        """
+        answer = Ticket(events)
+        settled = [(consumer, list(deliveries)) for consumer, deliveries in settled]
+        refusals = self._refusals(events, publisher)
+        if len(self._intents) >= STEPS_MAX:
+            refusals = {0: _TOO_MANY}
+        if refusals:
+            answer.refusals.update(refusals)
+            answer.part_done()
+            return answer
+        now_ms = self._core.clock_ms()
+        everything = [*events, *copies]
+        for event in everything:
+            event.timestamp_ms = event.timestamp_ms or now_ms
+        intent = secrets.token_hex(8)
+        marked = mark(intent, everything)
+        places: list[Place] = [
+            (consumer.name, delivery.event.partition.stream, delivery.event.partition.index, delivery.event.offset)
+            for consumer, deliveries in settled if consumer.spec.durable
+            for delivery in deliveries if delivery.event.partition is not None and delivery.event.partition.index >= 0]
+
+        def decided(ticket: Ticket) -> None:
+            if ticket.refusals:
+                self._intents.drop(intent)
+                answer.refusals[0] = next(iter(ticket.refusals.values()))
+                answer.part_done()
+                return
+            for consumer, deliveries in settled:
+                consumer.ack(deliveries)
+            self._core.published += len(marked)
+            self._do(intent, marked, places, answer)
+
+        self._intents.put(intent, marked, places).on_done(decided)
+        return answer
+
+    def _refusals(self, events: list[Event], publisher: Publisher) -> dict[int, Refusal]:
+        found: dict[int, Refusal] = {}
+        core = self._core
+        for index, event in enumerate(events):
+            refusal = core.refuse_size(event)
+            if refusal is None:
+                refusal = core.policy.refuse(publisher.identity, Action.PUBLISH, event.topic, core.clock_ms())
+            if refusal is None and not all(gate.admit(event) for gate in core.routes.of(event.topic).gates):
+                refusal = _FULL
+            if refusal is not None:
+                found[index] = refusal
+        return found
+
+    def _do(self, intent: str, events: list[Event], places: list[Place], answer: Ticket | None) -> None:
+        """It is decided."""
+        core = self._core
+        consumers: dict[Consumer, None] = {}
+        for name, stream, index, offset in places:
+            consumer, partition = core.registry.by_name.get(name), core.streams.partition(stream, index)
+            if consumer is not None and partition is not None:
+                ack_place(consumer, partition, offset)  # for good: somebody else may have got it meanwhile
+                consumers[consumer] = None
+
+        def published(ticket: Ticket) -> None:
+            if ticket.refusals:
+                left = [events[number] for number in sorted(ticket.refusals)]
+                log.warning("a transaction waits: %d events cannot be published now: %s", len(left),
+                            next(iter(ticket.refusals.values())).text)
+                self._again[intent] = left, places, answer
+                return
+            for consumer in consumers:
+                if not consumer.closed:
+                    core.registry.checkpoint(consumer)
+            self._intents.drop(intent)                  # in the batch that has the places of the consumers
+            if answer is not None:
+                answer.part_done()
+
+        if events:
+            core.publish(events, core.internal).on_done(published)
+        else:
+            published(Ticket(()))
+
+    def tick(self, now_s: float) -> None:
+        """Called every 50 ms."""
+        if self._again and now_s >= self._again_s:
+            self._again_s = now_s + AGAIN_S
+            again, self._again = self._again, {}
+            for intent, (events, places, answer) in again.items():
+                self._do(intent, events, places, answer)
+
+    def restore(self) -> None:
+        """After consumers and queues are restored, and the dedupe ids of the log's tail."""
+        for intent, events, places in list(self._intents.read()):
+            log.info("a transaction that was decided before the start is done now: %d events, %d acks",
+                     len(events), len(places))
+            self._do(intent, events, places, None)
