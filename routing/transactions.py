@@ -207,6 +207,16 @@ class Transactions:
             stream: self._desk.streams.by_name[stream].incarnation for stream, _ in fresh}
         return self._begin(transactional_id, found)
 
+    def unsettled(self) -> set[str]:
+        """Keys of the records that wait for the end of a transaction: they count, or not, once it is over."""
+        keys: set[str] = set()
+        for found in self.by_id.values():
+            if found.pending:
+                keys.update(found.pending)
+        for records in self._told.values():
+            keys.update(records)
+        return keys
+
     def add_state(self, transactional_id: str, producer_id: int, epoch: int, records: Mapping[str, bytes]) -> Ticket:
         """Records of the state table that are to be stored if it commits, such as offsets of a group; none: begin only.
         """

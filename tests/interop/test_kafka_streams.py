@@ -33,7 +33,8 @@ class App:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", str(SOURCE), bootstrap(node), name, str(state)],
+                ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", str(SOURCE), bootstrap(node), name,
+                 str(state)],
                 stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
 
     def said(self):
@@ -101,7 +102,8 @@ def test_counts_are_right_through_kills_of_the_node_and_the_state_comes_back_fro
         counts, windows = (Table(node, f"{name}.{kind}") for kind in ("counts", "windows"))
         sent = lines("first", 0)
         write(producer, name, sent[:LINES // 2])
-        wait_until(lambda: sum(counts.read().values()) > 0, "the first counts", deadline_s=STREAMS_DEADLINE_S, also=app.said)
+        wait_until(lambda: sum(counts.read().values()) > 0, "the first counts", deadline_s=STREAMS_DEADLINE_S,
+                   also=app.said)
         node.kill9()
         node.start()
         write(producer, name, sent[LINES // 2:])

@@ -80,7 +80,7 @@ class Mirror:
         for topic, index, committed in self._offsets.of(group_id):
             stream = self._topics.find(topic)
             if stream is not None and index < len(stream.partitions):
-                wanted[stream.partitions[index]] = committed.offset
+                wanted[stream.partitions[index]] = max(committed.offset, 0)
         if not wanted:
             return
         consumer = self._consumer(group_id, identity, wanted)

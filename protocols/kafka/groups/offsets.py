@@ -56,6 +56,10 @@ class Offsets:
         """What is stored of an offset, for a transaction to store when it commits: then take() hears of it."""
         return {_key(group_id, topic, partition): msgspec.msgpack.encode(committed)}
 
+    def unsettled(self) -> set[tuple[str, str, int]]:
+        """Groups, topics and partitions whose next offsets wait for the end of a transaction."""
+        return {_place(key) for key in self._router.transactions.unsettled() if key.startswith(OFFSET_PREFIX)}
+
     def take(self, records: Mapping[str, bytes]) -> set[str]:
         """A transaction has stored these records, of whatever kind. Returns the groups whose offsets are among them."""
         groups = set()

@@ -37,7 +37,7 @@ public class WordCount {
             .groupByKey(Grouped.as("words"));
         words.count(Materialized.as("totals")).toStream()
             .to(name + ".counts", Produced.with(Serdes.String(), Serdes.Long()));
-        words.windowedBy(TimeWindows.ofSizeWithNoGrace(Duration.ofMinutes(1))).count(Materialized.as("minutes")).toStream()
+        words.windowedBy(TimeWindows.ofSizeAndGrace(Duration.ofMinutes(1), Duration.ofDays(1))).count(Materialized.as("minutes")).toStream()
             .map((window, count) -> KeyValue.pair(window.key() + "@" + window.window().start(), count))
             .to(name + ".windows", Produced.with(Serdes.String(), Serdes.Long()));
 

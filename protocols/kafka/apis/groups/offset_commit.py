@@ -1,7 +1,8 @@
 """OffsetCommit (8), versions 2 to 9: how far a group has read, by a member or from outside. Acked when it is on disk.
 
-From outside (generation -1) only while the group has no members. Metadata comes back as it was. The retention time of
-versions 2 to 4 is not looked at, as on Kafka since 2.1: offsets go with their group.
+From outside (generation -1) only while the group has no members. An offset below 0 is kept like any other, as on Kafka:
+kafkajs resets a group by it, and its members begin where they begin without an offset. Metadata comes back as it was.
+The retention time of versions 2 to 4 is not looked at, as on Kafka since 2.1: offsets go with their group.
 """
 from __future__ import annotations
 
@@ -59,8 +60,6 @@ async def handle(call: Call, request: Message) -> Values:
                 row["error_code"] = Code.UNKNOWN_TOPIC_OR_PARTITION
             elif len((asked.committed_metadata or "").encode()) > call.broker.settings.offset_metadata_bytes_max:
                 row["error_code"] = Code.OFFSET_METADATA_TOO_LARGE
-            elif asked.committed_offset < 0:
-                row["error_code"] = Code.INVALID_COMMIT_OFFSET_SIZE
             else:
                 waiting.append((row, call.broker.groups.offsets.commit(
                     request.group_id, topic.name, asked.partition_index, Committed(

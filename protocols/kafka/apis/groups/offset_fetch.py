@@ -1,6 +1,8 @@
 """OffsetFetch (9), versions 1 to 9: how far a group has read; from version 8 on of several groups in one request.
 
-Of a partition without an offset it says -1, which is no error. Only topics that the user may read are told of.
+With require_stable an offset whose successor waits for the end of a transaction is error 88: who reads on behind a
+producer that is gone would else read twice. Of a partition without an offset it says -1, which is no error. Only topics
+that the user may read are told of.
                                                                                 Sources: KIP-447, KIP-709, KIP-848
 """
 from __future__ import annotations
@@ -59,17 +61,19 @@ SCHEMA = Schema(9, "OffsetFetch", 1, 9, flexible=6, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
+    unsettled = call.broker.groups.offsets.unsettled() if request.require_stable else set()
     if call.version < 8:
-        topics, code = await _of_group(call, request.group_id, request.topics)
+        topics, code = await _of_group(call, request.group_id, request.topics, unsettled)
         return {"topics": topics, "error_code": code}
     groups: list[dict[str, Any]] = []
     for group in request.groups:
-        topics, code = await _of_group(call, group.group_id, group.topics)
+        topics, code = await _of_group(call, group.group_id, group.topics, unsettled)
         groups.append({"group_id": group.group_id, "topics": topics, "error_code": code})
     return {"groups": groups}
 
 
-async def _of_group(call: Call, group_id: str, asked: list[Message] | None) -> tuple[list[dict[str, Any]], Code]:
+async def _of_group(call: Call, group_id: str, asked: list[Message] | None, unsettled: set[tuple[str, str, int]]
+                    ) -> tuple[list[dict[str, Any]], Code]:
     groups = call.broker.groups
     if not (groups.may_use(call.identity, group_id) or groups.may_see(call.identity, group_id)):
         return [], Code.GROUP_AUTHORIZATION_FAILED
@@ -86,6 +90,10 @@ async def _of_group(call: Call, group_id: str, asked: list[Message] | None) -> t
                 else {**_row(index, None), "error_code": Code.TOPIC_AUTHORIZATION_FAILED}
                 for index in entry.partition_indexes)
             await call.rest()
+    for name, partitions in rows.items():
+        for row in partitions if unsettled else ():
+            if (group_id, name, row["partition_index"]) in unsettled and not row["error_code"]:
+                row["error_code"] = Code.UNSTABLE_OFFSET_COMMIT         # the client asks again
     return [{"name": name, "partitions": partitions} for name, partitions in rows.items()], Code.NONE
 
 
