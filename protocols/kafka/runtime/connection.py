@@ -85,9 +85,8 @@ class KafkaConnection(Share):
         self._answer_bytes = 0                  # fetched, and not yet taken by the socket
         self._answer_user = ""
         self._expiry: Timer | None = None
-        self._login_timer: Timer | None = None
-        if not broker.authenticator.open:       # else nobody logs in: a client may look around first, and ask later
-            self._login_timer = broker.timers.call_at(now_s + broker.settings.login_timeout_s, self._login_too_late)
+        self._login_timer: Timer | None = broker.timers.call_at(
+            now_s + broker.settings.login_timeout_s, self._login_too_late)
 
     # -- Client -----------------------------------------------------------------------------------------------
 
@@ -317,6 +316,9 @@ class KafkaConnection(Share):
         except MalformedRequest as error:
             self.fail(str(error))
             return
+        if self._login_timer is not None and broker.authenticator.open:
+            broker.timers.cancel(self._login_timer)     # nobody logs in here: one that has asked anything may be idle
+            self._login_timer = None
         broker.counters[f"requests.{api.schema.name}"] += 1
         slot = _Slot()
         self._slots.append(slot)
