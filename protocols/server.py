@@ -52,6 +52,17 @@ class Authenticator(Protocol):
         """
 
 
+    def knows(self, username: str) -> bool:
+        """Is there a user of this name, in the configuration or made at run time?"""
+
+    def proven(self, username: str, good: bool, protocol: str, client_id: str, address: str,
+               done: Callable[[Identity | Refusal], None]) -> None:
+        """A protocol has checked a proof for itself (SCRAM): may the user connect? A bad one is like a wrong password.
+
+        done hears it at once: the same refusal for a user who is not known, is locked out or has given a bad proof.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A bound address of one of the node's listeners."""

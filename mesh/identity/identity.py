@@ -26,7 +26,7 @@ from mesh.configuration.units import format_duration
 from mesh.identity.auth_settings import USER_BYTES_MAX, LoginSettings, user_problem
 from mesh.identity.lockout import Lockout, network_of
 from mesh.identity.remembered import Remembered
-from mesh.identity.renewal import CERTIFICATE, PASSWORD, Renewal
+from mesh.identity.renewal import CERTIFICATE, PASSWORD, SCRAM, Renewal
 from mesh.identity.tokens import Tokens, TokenUser
 from mesh.identity.turns import Turns
 from mesh.identity.users import AUTHENTICATED, User, cost_of, decoy_like, verify_password
@@ -151,6 +151,25 @@ class Authenticator:
         else:
             return self._by_password(identity, password, done)
         return None
+
+    def knows(self, username: str) -> bool:
+        return username in self._users
+
+    def proven(self, username: str, good: bool, protocol: str, client_id: str, address: str, done: Done) -> None:
+        """A protocol has checked a proof for itself: admit the user, or count a failure as that of a password."""
+        now_s, network = self._now_s(), network_of(address)
+        identity = Identity(username, (), protocol=protocol, client_id=client_id, address=address, proof=SCRAM)
+        user = self._users.get(username)
+        if math.ceil(self._lockout.locked_s(username, network, now_s)):
+            self._refuse(identity, _BAD, done)
+        elif good and user is not None:
+            self._lockout.forget(username, network)
+            self._admit(identity, user.roles, done)
+        else:
+            if self._lockout.fail(username, network, now_s):
+                logger.warning("user %r from %s is locked out after repeated failures", username[:USER_BYTES_MAX],
+                               network)
+            self._refuse(identity, _BAD, done)
 
     def close(self) -> None:
         self.tokens.close()

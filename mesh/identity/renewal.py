@@ -2,6 +2,7 @@
 
     proof           as long as
     password        the user is there and has a password: a new one drops nobody who is connected
+    scram           the user is there
     certificate     (whoever has the certificate; roles are those of [[users]])
     key:…           the key is there, for this user, and has not expired
     jwt:…           the issuer is trusted
@@ -20,7 +21,7 @@ from mesh.identity.tokens import Tokens
 from mesh.identity.users import AUTHENTICATED, User
 from routing.rights.policy import ANONYMOUS, Action, Identity, Policy
 
-CERTIFICATE, PASSWORD = "certificate", "password"
+CERTIFICATE, PASSWORD, SCRAM = "certificate", "password", "scram"
 KEY, JWT = "key:", "jwt:"
 
 
@@ -58,6 +59,8 @@ class Renewal:
         proof, user = identity.proof, self._users().get(identity.user)
         if proof == PASSWORD:
             return (*user.roles, AUTHENTICATED) if user is not None and user.password_hash is not None else None
+        if proof == SCRAM:
+            return (*user.roles, AUTHENTICATED) if user is not None else None
         if proof == CERTIFICATE:
             return (*(user.roles if user is not None else ()), AUTHENTICATED)
         if proof.startswith(KEY):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.kafka.groups.coordinator import Coordinator
-from protocols.kafka.logins.exchange import Logins
+from protocols.kafka.logins.logins import Logins
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
@@ -32,7 +32,7 @@ class Broker:
         self.settings = settings
         self.counters: Counter[str] = Counter()
         self.timers = Timers()
-        self.logins = Logins(authenticator)
+        self.logins = Logins(router, authenticator)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)

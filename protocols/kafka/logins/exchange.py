@@ -90,22 +90,3 @@ def _token_of(data: bytes) -> bytes | None:
         if key == b"auth" and value[:len(_BEARER)].lower() == _BEARER.encode():
             return value[len(_BEARER):].strip()
     return None
-
-
-class Logins:
-    """The mechanisms of a broker."""
-
-    refused = REFUSED
-
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
-        self._makers: dict[str, Callable[[Authenticator, str, str], Exchange]] = {
-            "PLAIN": Plain, "OAUTHBEARER": OauthBearer}
-
-    @property
-    def mechanisms(self) -> tuple[str, ...]:
-        return tuple(self._makers)
-
-    def begin(self, mechanism: str, client_id: str, address: str) -> Exchange:
-        """mechanism: one of mechanisms."""
-        return self._makers[mechanism](self._authenticator, client_id, address)

@@ -61,6 +61,14 @@ class Users:
             self.waiting.append(lambda: done(answer))
 
 
+    def knows(self, username):
+        return self.passwords is None or username in self.passwords
+
+    def proven(self, username, good, protocol, client_id, address, done):
+        done(Identity(username, (), protocol=protocol, client_id=client_id, address=address)
+             if good and self.knows(username) else Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong"))
+
+
 class SlowDisk:
     """A writer that works when told to."""
 
