@@ -154,8 +154,8 @@ def test_apaches_tool_sets_a_scram_password_and_kafka_python_and_aiokafka_use_it
         "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=root "
         "password=secret;\n")
     done = java("org.apache.kafka.tools.ConfigCommand", "--bootstrap-server", address(guarded), "--command-config",
-                str(settings), "--alter", "--add-config", "SCRAM-SHA-256=[iterations=8192,password=tool]", "--entity-type",
-                "users", "--entity-name", "kim")
+                str(settings), "--alter", "--add-config", "SCRAM-SHA-256=[iterations=8192,password=tool]",
+                "--entity-type", "users", "--entity-name", "kim")
     assert done.returncode == 0, done.stdout + done.stderr
     common = {"bootstrap_servers": address(guarded), "security_protocol": "SASL_SSL",
               "sasl_mechanism": "SCRAM-SHA-256", "sasl_plain_username": "kim", "sasl_plain_password": "tool"}
