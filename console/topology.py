@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -26,6 +26,8 @@ LANE: Final = 22                # between lines below the boxes
 ROWS_MAX: Final = 8             # nodes of a site above each other; then a second column of it
 WORST: Final = ("down", "blocked", "throttled", "paused", "up")
 SQUARES_PER_ROW: Final = 12
+PILL_HEIGHT: Final = 18
+PILL_ROOM: Final = PILL_HEIGHT / 2 + 2      # from its middle to what stands above or below it
 
 
 class Box:
@@ -191,10 +193,13 @@ def draw(nodes: list[dict[str, Any]], links: list[dict[str, Any]], own: str, *, 
     if len(sites) > FOLD_ABOVE:
         titles = []
     at = {box.key: box for box in boxes}
+    wires = [_wire(edge, at[edge.left], at[edge.right], lanes.get((edge.left, edge.right))) for edge in edges]
+    wires = _apart(wires, boxes, height)
+    width = max([width, *(wire.right + MARGIN for wire in wires)])
     parts = [Markup('<svg class="topology" viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" height="{:.0f}" '
                     'aria-label="{}">').format(width, height, width, height, summary(boxes, edges))]
     parts += [Markup('<text class="site" x="{:.0f}" y="24">{}</text>').format(x, title) for title, x in titles]
-    parts += [_edge(edge, at[edge.left], at[edge.right], base, lanes.get((edge.left, edge.right))) for edge in edges]
+    parts += [_edge(edge, wire, base) for edge, wire in zip(edges, wires)]
     parts += [_box(box, base) for box in boxes]
     parts.append(Markup("</svg>"))
     return Markup("").join(parts)
@@ -225,16 +230,29 @@ def _around(x1: float, y1: float, x2: float, y2: float, lane: float) -> str:
             f"V{y2 + turn:.0f}Q{b:.0f} {y2:.0f} {b + turn:.0f} {y2:.0f}H{x2:.0f}")
 
 
-def _edge(edge: Edge, left: Box, right: Box, base: str, lane: float | None) -> Markup:
+class Wire(NamedTuple):
+    """Where an edge goes: the path, and its pill (text "": none) by its left middle.  right: how far both reach."""
+
+    path: str
+    pill_x: float
+    pill_y: float
+    pill_width: float
+    text: str
+    right: float
+
+
+def _wire(edge: Edge, left: Box, right: Box, lane: float | None) -> Wire:
     """From the nearer sides of two boxes. Its pill never stands on a box.  lane: y of the way below the boxes."""
     if left.x > right.x:
         left, right = right, left
     y1, y2 = left.y + left.height / 2, right.y + right.height / 2
+    reach = 0.0
     if left.x == right.x:                       # same column: bow out to the right
         x1 = x2 = left.x + left.width
         bow = min(24 + abs(y2 - y1) / 6, GAP - 40)
         path = f"M{x1:.0f} {y1:.0f}C{x1 + bow:.0f} {y1:.0f} {x2 + bow:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
         pill_x, pill_y = x1 + bow * 0.72, y1 + (y2 - y1) * 0.35
+        reach = x1 + bow
     elif lane is not None:
         x1, x2 = left.x + left.width, right.x
         path = _around(x1, y1, x2, y2, lane)
@@ -244,21 +262,45 @@ def _edge(edge: Edge, left: Box, right: Box, base: str, lane: float | None) -> M
         middle = (x1 + x2) / 2
         path = f"M{x1:.0f} {y1:.0f}C{middle:.0f} {y1:.0f} {middle:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
         pill_x, pill_y = x1 + GAP * 0.35, y1 + (y2 - y1) * 0.15
+    text = {"down": "down", "blocked": "blocked", "paused": "‖ paused", "throttled": "held back"}.get(edge.state, "")
+    if edge.backlog_s and edge.backlog_s >= 1:
+        text = f"{text} {edge.backlog_s:.0f} s".strip()
+    wide = CHARACTER * len(text) * 0.9 + 12 if text else 0.0
+    return Wire(path, pill_x, pill_y, wide, text, max(reach, pill_x + wide if text else 0.0))
+
+
+def _apart(wires: list[Wire], boxes: list[Box], height: float) -> list[Wire]:
+    """No pill on another one or on a box: each goes up or down to the nearest free place beside its wire."""
+    taken = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes]
+    found = []
+    for wire in wires:
+        if wire.text:
+            right = wire.pill_x + wire.pill_width
+            spans = [(top - PILL_ROOM, bottom + PILL_ROOM) for x1, top, x2, bottom in taken
+                     if x1 < right and wire.pill_x < x2]
+            places = [wire.pill_y, *(edge for span in spans for edge in span)]
+            free = [y for y in places if TOP <= y <= height - PILL_ROOM
+                    and not any(top < y < bottom for top, bottom in spans)]
+            wire = wire._replace(pill_y=min(free, key=lambda y: abs(y - wire.pill_y), default=wire.pill_y))
+            half = PILL_HEIGHT / 2
+            taken.append((wire.pill_x, wire.pill_y - half, right, wire.pill_y + half))
+        found.append(wire)
+    return found
+
+
+def _edge(edge: Edge, wire: Wire, base: str) -> Markup:
     state = edge.state
     weight = min(1 + 1.35 * math.log10(1 + edge.bytes_s / 100), 8)
     speed = min(int(math.log10(1 + edge.bytes_s / 100)), 4) if edge.bytes_s and state == "up" else 0
     title = f"{edge.left} – {edge.right}: {state}"
-    text = {"down": "down", "blocked": "blocked", "paused": "‖ paused", "throttled": "held back"}.get(state, "")
-    if edge.backlog_s and edge.backlog_s >= 1:
-        text = f"{text} {edge.backlog_s:.0f} s".strip()
     pill = Markup("")
-    if text:
-        wide = CHARACTER * len(text) * 0.9 + 12
+    if wire.text:
         pill = Markup('<rect class="pill" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="18" rx="9"/>'
                       '<text class="pill-text" x="{:.0f}" y="{:.0f}">{}</text>').format(
-                          pill_x, pill_y - 9, wide, pill_x + 6, pill_y + 4, text)
+                          wire.pill_x, wire.pill_y - PILL_HEIGHT / 2, wire.pill_width,
+                          wire.pill_x + 6, wire.pill_y + 4, wire.text)
     inner = Markup('<title>{}</title><path class="wire" d="{}" stroke-width="{:.1f}"/>{}').format(
-        title, path, weight, pill)
+        title, wire.path, weight, pill)
     classes = f"edge {state} flow{speed}"
     if edge.url:
         return Markup('<a class="{}" href="{}/{}" aria-label="{}">{}</a>').format(classes, base, edge.url, title, inner)

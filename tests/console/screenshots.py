@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from console.topology import draw
+from tests.console.test_topology import mesh
 from tests.support.chromium import Chromium, Page
 from tests.support.node import HOST, Node
 from tests.support.rawmqtt import SESSION_EXPIRY, open_mqtt
 from tests.support.wait import wait_until
 
+MESHES = ((1, 1), (3, 3), (12, 4), (40, 6), (100, 9))       # nodes, sites: simulated, fed to the same drawing
 LISTENERS = ("mqtt", "http", "console", "link")
 PICTURES = (                                    # file, page, colour scheme
     ("console-overview", "/", "light"),
@@ -33,6 +37,8 @@ def main(folder: Path) -> None:
                 page = browser.open(nodes[0].url("console", "/"))
                 for name, path, scheme in PICTURES:
                     picture(page, nodes[0].url("console", path), scheme, folder / f"{name}.png")
+                for count, sites in MESHES:
+                    simulated(page, nodes[0].url("console", "/topology"), count, sites, folder)
         finally:
             for node in nodes:
                 node.kill9()
@@ -78,6 +84,25 @@ def picture(page: Page, url: str, scheme: str, file: Path) -> None:
     page.wait("document.getElementById('freshness').textContent === '● live'")
     time.sleep(2.5)
     file.write_bytes(base64.b64decode(page.send("Page.captureScreenshot", {"format": "png"})["data"]))
+    print(file)
+
+
+def simulated(page: Page, url: str, count: int, sites: int, folder: Path) -> None:
+    """The drawing of so many nodes on the real page, cut to the drawing; large ones in the dark theme."""
+    rows, links = mesh(count, sites)
+    drawn = str(draw(rows, links, "a-rather-long-name-000"))
+    page.send("Emulation.setEmulatedMedia", {"features": [
+        {"name": "prefers-color-scheme", "value": "dark" if count > 12 else "light"}]})
+    page.evaluate(f"location.href = '{url}?nodes={count}'; true")
+    page.wait(f"location.search === '?nodes={count}' && document.readyState === 'complete'")
+    page.evaluate("document.getElementById('pause').click(); true")
+    page.evaluate("document.body.classList.remove('stale'); document.querySelector('svg.topology').replaceWith("
+                  f"new DOMParser().parseFromString({json.dumps(drawn)}, 'text/html').querySelector('svg')); true")
+    box = page.evaluate("(one => ({x: one.x, y: one.y, width: one.width, height: one.height, scale: 1}))("
+                        "document.querySelector('svg.topology').closest('.scroll').getBoundingClientRect())")
+    raw = page.send("Page.captureScreenshot", {"format": "png", "clip": box, "captureBeyondViewport": True})["data"]
+    file = folder / f"topology-{count}.png"
+    file.write_bytes(base64.b64decode(raw))
     print(file)
 
 

@@ -1,6 +1,7 @@
 """The pages of a real node as a browser without JavaScript reads them: rights, login, headers, hostile names."""
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import re
@@ -15,6 +16,7 @@ from console.static import ROOT as STATIC
 from tests.mesh.management.test_api import CONFIG, LOGINS, PASSWORDS
 from tests.support.node import HOST, Node
 from tests.support.rawmqtt import open_mqtt
+from tests.support.sse import CurlSse
 
 PAGES = ("", "topology", "nodes", "links", "streams", "browse", "consumers", "webhooks", "clients", "policies",
          "can-i", "denials", "queues", "exchanges", "bindings", "groups", "transactions", "audit", "logins",
@@ -172,6 +174,37 @@ def test_a_viewer_sees_no_payload_and_no_control_and_an_operator_has_the_control
         audit.login("viewer")
         for page in ("audit", "logins"):
             assert audit.send("GET", f"/{page}")[0] == 403 and f'href="/{page}"' not in seen["viewer"]
+
+
+def test_a_viewer_gets_no_payload_byte_from_any_route_of_the_api(guarded: Node) -> None:
+    """Every GET of the OpenAPI document, with names that there are; as text, as base64, and as CSV."""
+    where = guarded.get("/api/v1/browse?filter=%23", LOGINS["admin"]).json["events"]
+    secret = next(event for event in where if event["topic"] == "orders/guest/1")
+    identifier = f"{secret['stream']}:{secret['partition']}:{secret['offset']}"
+    document = guarded.get("/api/v1/openapi.json", LOGINS["viewer"]).json
+    paths = [path for path, methods in document["paths"].items() if "get" in methods]
+    assert len(paths) > 30
+    answered = 0
+    for path in paths:
+        address = path if path.startswith("/api/v1") else f"/api/v1{path}"
+        if address.endswith(("/stream", "/tail")):
+            continue
+        for name in ("{name}", "{id}"):
+            address = address.replace(name, "guest")
+        for query in (f"filter=%23&id={identifier}", "filter=&limit=1000", "filter=&format=csv", "match=payload",
+                      f"origin={quote(identifier)}", f"id={identifier}"):
+            answer = guarded.get(f"{address}?{query}", LOGINS["viewer"])
+            answered += answer.status == 200
+            for text in (SECRET.encode(), base64.b64encode(SECRET.encode())[:-4], SECRET[4:20].encode()):
+                assert text not in answer.body, (address, query)
+    assert answered > 60
+    field = f"Authorization: {LOGINS['viewer']['Authorization']}"
+    with CurlSse(guarded.url("console", "/api/v1/tail?filter=orders/%23"), "-H", field) as stream:
+        guarded.post("/v1/events/orders/guest/2", SECRET.encode(), LOGINS["guest"])
+        event = stream.next()
+        while "orders/guest/2" not in event.data:
+            event = stream.next()
+        assert SECRET not in stream.text and base64.b64encode(SECRET.encode()).decode()[:-4] not in stream.text
 
 
 def test_names_that_clients_choose_are_text(plain: Node) -> None:

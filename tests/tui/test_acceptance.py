@@ -11,14 +11,11 @@ import pytest
 
 from tests.mesh.management.test_admin import durable_session
 from tests.mesh.management.test_deadletters import buried
-from tests.support.loopthread import LoopThread
-from tests.support.node import HOST, Node
+from tests.support.node import HOST
 from tests.support.node import http as ask
-from tests.support.tcpproxy import TcpProxy
-from tests.support.wait import wait_until
+from tests.support.threenodes import ThreeNodes
 from tests.tui.tmux import Tmux
 
-LISTENERS = ("mqtt", "http", "console", "link", "amqp")
 CHANGE_MAX_S = 2.0
 SCREENS = (
     ("map", "Map", "sender ↓"), ("nodes", "Nodes", "this node"), ("links", "Links", "plant-graz"),
@@ -34,46 +31,9 @@ SCREENS = (
 )
 
 
-class Mesh:
-    """A cloud; Graz and Lyon dial it, Graz through a proxy that can cut the line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cloud = Node(folder / "cloud", name="cloud-eu", site="aws-eu", listeners=LISTENERS)
-        self._loop = LoopThread("proxy")
-        self._loop.start()
-        self._line = TcpProxy(self.cloud.ports["link"])
-        self._loop.wait(self._line.start())
-        self.graz = self._plant(folder, "plant-graz", self._line.port)
-        self.lyon = self._plant(folder, "plant-lyon", self.cloud.ports["link"])
-        for node in self.nodes:
-            node.start()
-        wait_until(lambda: len(self.cloud.get("/api/v1/nodes?filter=hops>=0").json["nodes"]) == 3, "they have met")
-
-    def _plant(self, folder: Path, name: str, port: int) -> Node:
-        return Node(folder / name, name=name, site=f"works-{name[6:]}", listeners=LISTENERS,
-                    extra=f'[[links]]\nto = "ws://{HOST}:{port}"')
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return self.cloud, self.graz, self.lyon
-
-    def cut(self) -> None:
-        self._loop.call(lambda: self._line.refuse())
-        self._loop.call(self._line.cut)
-
-    def mend(self) -> None:
-        self._loop.call(self._line.resume)
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.kill9()
-        self._loop.wait(self._line.stop())
-        self._loop.stop()
-
-
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    made = Mesh(tmp_path_factory.mktemp("mesh"))
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes]:
+    made = ThreeNodes(tmp_path_factory.mktemp("mesh"))
     durable_session(made.cloud, "billing", "plant/#")
     buried(made.cloud, "spoiled", [b"bad-1", b"bad-2"])
     yield made
@@ -82,7 +42,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 @pytest.mark.parametrize(("term", "size"), [
     ("xterm-256color", (80, 24)), ("xterm-16color", (120, 40)), ("screen", (160, 50))])
-def test_every_screen_by_keys(mesh: Mesh, tmp_path: Path, term: str, size: tuple[int, int]) -> None:
+def test_every_screen_by_keys(mesh: ThreeNodes, tmp_path: Path, term: str, size: tuple[int, int]) -> None:
     """The picture has the size of the terminal, no line runs over, and 16 colours are 16 colours."""
     with Tmux(tmp_path, f"tui --url {mesh.cloud.url('console')}", size=size, term=term) as terminal:
         terminal.sees("● live", "Pulse", "cloud-eu")
@@ -109,7 +69,7 @@ def test_every_screen_by_keys(mesh: Mesh, tmp_path: Path, term: str, size: tuple
 
 
 @pytest.mark.measured
-def test_a_cut_link_is_seen_within_two_seconds_on_the_map_and_in_the_links(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_cut_link_is_seen_within_two_seconds_on_the_map_and_in_the_links(mesh: ThreeNodes, tmp_path: Path) -> None:
     with Tmux(tmp_path, f"tui map --url {mesh.cloud.url('console')}") as terminal:
         terminal.sees("○ plant-graz", "○ plant-lyon", "● live", without="⊠")
         try:
@@ -126,7 +86,7 @@ def test_a_cut_link_is_seen_within_two_seconds_on_the_map_and_in_the_links(mesh:
         terminal.sees("○ plant-graz", without="◌ plant-graz")
 
 
-def test_a_consumer_is_paused_its_lag_grows_and_it_goes_on(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_consumer_is_paused_its_lag_grows_and_it_goes_on(mesh: ThreeNodes, tmp_path: Path) -> None:
     with Tmux(tmp_path, f"tui consumers --url {mesh.cloud.url('console')}") as terminal:
         terminal.sees("mqtt/billing", "● live")
         terminal.keys("/", "billing", "Enter")
@@ -153,7 +113,7 @@ def test_a_consumer_is_paused_its_lag_grows_and_it_goes_on(mesh: Mesh, tmp_path:
     assert records[1]["reason"] == "service"
 
 
-def test_a_dead_letter_is_redriven_and_its_journey_says_so(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_dead_letter_is_redriven_and_its_journey_says_so(mesh: ThreeNodes, tmp_path: Path) -> None:
     url, json_type = mesh.cloud.url("http", "/v1/consumers/spoiled"), {"Content-Type": "application/json"}
     with Tmux(tmp_path, f"tui deadletters/spoiled --url {mesh.cloud.url('console')}") as terminal:
         terminal.sees("bad-1", "bad-2", "delivery limit reached")

@@ -4,6 +4,7 @@ Used for lag: "catches up in 14 m", "never at this rate", "retention takes the f
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,7 +14,8 @@ from mesh.configuration.units import short_duration
 
 WINDOW_S: Final = 120           # samples looked at: long enough to be calm, short enough to follow a change
 SAMPLES_MIN: Final = 5
-STEADY: Final = 0.001           # a slope below this part of the figure per second counts as none
+MOVED_MIN: Final = 1.0          # over all samples, in what is counted: below it nothing has moved
+NOISE: Final = 2.0              # … and so many standard deviations around the line, or it may as well be chance
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -48,22 +50,26 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 def trend_of(samples: Iterable[tuple[int, float]]) -> Trend | None:
-    """Slope by least squares. None: too few samples."""
+    """Slope by least squares. None: too few samples.
+
+    It has a direction when what it makes over all samples stands out from how the samples lie around the line, however
+    large the figure is: a million that grows by ten a second is growing; what swings between 0 and 20 is steady.
+    """
     points = list(samples)
     if len(points) < SAMPLES_MIN:
         return None
-    start = points[0][0]
     count = len(points)
-    sum_x = sum(at - start for at, _ in points)
-    sum_y = sum(value for _, value in points)
-    sum_xx = sum((at - start) ** 2 for at, _ in points)
-    sum_xy = sum((at - start) * value for at, value in points)
-    spread = count * sum_xx - sum_x * sum_x
-    if spread == 0:
+    mean_x = sum(at for at, _ in points) / count
+    mean_y = sum(value for _, value in points) / count
+    sum_xx = sum((at - mean_x) ** 2 for at, _ in points)
+    if sum_xx == 0:
         return None
-    slope = (count * sum_xy - sum_x * sum_y) / spread
-    level = max(abs(sum_y / count), 1.0)
-    if abs(slope) < level * STEADY:
+    sum_xy = sum((at - mean_x) * (value - mean_y) for at, value in points)
+    sum_yy = sum((value - mean_y) ** 2 for _, value in points)
+    slope = sum_xy / sum_xx
+    around = math.sqrt(max(sum_yy - slope * sum_xy, 0.0) / count)
+    moved = abs(slope) * (points[-1][0] - points[0][0])
+    if moved < MOVED_MIN or moved < NOISE * around:
         return Trend(slope, "steady")
     return Trend(slope, "growing" if slope > 0 else "shrinking")
 

@@ -61,6 +61,20 @@ def test_the_slope_of_a_straight_line_is_found(slope: float, level: float, count
     assert trend is not None and math.isclose(trend.per_s, slope, rel_tol=1e-6, abs_tol=1e-4)
 
 
+@pytest.mark.parametrize(("samples", "direction"), [
+    ([1_000_000 + 10 * second for second in range(120)], "growing"),
+    ([50_000 - 3 * second for second in range(120)], "shrinking"),
+    ([10_000 + (second * 7 % 5) for second in range(120)], "steady"),       # it swings, and stays
+    ([second % 20 for second in range(120)], "steady"),
+    ([5] * 120, "steady"), ([0] * 119 + [1], "steady"),
+    ([100 * (second // 30) for second in range(120)], "growing"),           # by steps
+    ([second % 20 + 2 * second for second in range(120)], "growing"),       # it swings, and goes up
+])
+def test_growth_is_told_from_noise_however_large_the_figure_is(samples: list[int], direction: str) -> None:
+    trend = trend_of((START + second, float(value)) for second, value in enumerate(samples))
+    assert trend is not None and trend.direction == direction
+
+
 @pytest.mark.parametrize(("lag", "age_s", "trend", "kwargs", "text"), [
     (0, 0.0, None, {}, ""),
     (10, 1.0, None, {"exact": False}, "counting"),
