@@ -16,6 +16,8 @@ WINDOW_S: Final = 120           # samples looked at: long enough to be calm, sho
 SAMPLES_MIN: Final = 5
 MOVED_MIN: Final = 1.0          # over all samples, in what is counted: below it nothing has moved
 NOISE: Final = 2.0              # … and so many standard deviations around the line, or it may as well be chance
+LATELY_S: Final = 30            # what has just begun to move shows in the newest samples first, …
+NOISE_LATELY: Final = 4.0       # … where less is needed to look like a direction
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -56,6 +58,13 @@ def trend_of(samples: Iterable[tuple[int, float]]) -> Trend | None:
     large the figure is: a million that grows by ten a second is growing; what swings between 0 and 20 is steady.
     """
     points = list(samples)
+    found = _line(points, NOISE)
+    lately = _line([point for point in points if point[0] > points[-1][0] - LATELY_S], NOISE_LATELY)
+    return lately if lately is not None and lately.direction != "steady" else found
+
+
+def _line(points: list[tuple[int, float]], noise: float) -> Trend | None:
+    """Least squares. noise: standard deviations that the way must have."""
     if len(points) < SAMPLES_MIN:
         return None
     count = len(points)
@@ -69,7 +78,7 @@ def trend_of(samples: Iterable[tuple[int, float]]) -> Trend | None:
     slope = sum_xy / sum_xx
     around = math.sqrt(max(sum_yy - slope * sum_xy, 0.0) / count)
     moved = abs(slope) * (points[-1][0] - points[0][0])
-    if moved < MOVED_MIN or moved < NOISE * around:
+    if moved < MOVED_MIN or moved < noise * around:
         return Trend(slope, "steady")
     return Trend(slope, "growing" if slope > 0 else "shrinking")
 

@@ -67,6 +67,8 @@ def test_the_slope_of_a_straight_line_is_found(slope: float, level: float, count
     ([10_000 + (second * 7 % 5) for second in range(120)], "steady"),       # it swings, and stays
     ([second % 20 for second in range(120)], "steady"),
     ([5] * 120, "steady"), ([0] * 119 + [1], "steady"),
+    ([1_500] * 108 + [1_500 - 100 * second for second in range(12)], "shrinking"),      # it has just begun
+    ([1_500 - 15 * second for second in range(100)] + [40 * second for second in range(20)], "growing"),  # turned
     ([100 * (second // 30) for second in range(120)], "growing"),           # by steps
     ([second % 20 + 2 * second for second in range(120)], "growing"),       # it swings, and goes up
 ])
