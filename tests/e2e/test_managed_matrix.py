@@ -1,0 +1,181 @@
+"""can-i, simulation and the wire agree on rules that change while clients are connected, on every protocol alike.
+
+For each of several generated sets of rules: drafted, simulated, applied, then asked and tried over MQTT, HTTP,
+WebSocket (/v1/ws), AMQP 0-9-1 (pika), Kafka (librdkafka), the console, and from another node over a link.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
+from pika.exceptions import ChannelClosedByBroker
+from websockets.sync.client import ClientConnection, connect
+
+from mesh.identity.users import hash_password
+from tests.e2e.test_can_i_matrix import PASSWORD, USERS, Wire
+from tests.support.admin import ROOT, Admin, basic
+from tests.support.node import HOST, Node
+from tests.support.wait import wait_until
+
+SETS = 5
+CASES = 60                  # of each set, over all protocols
+LEVELS = ("orders", "plant", "ana", "bob", "x")
+TOKEN = "the token of the plant"
+HASH = hash_password(PASSWORD)
+PEOPLE = "".join(f'[[users]]\nname = "{name}"\npassword_hash = "{HASH}"\nroles = {json.dumps(roles)}\n'
+                 for name, roles in USERS.items())
+STREAMS = "".join(f'[[streams]]\nname = "{name}"\ncapture = ["{name}/#"]\nretention = {{ age = "1h" }}\n'
+                  for name in LEVELS)
+ACTIONS = {"mqtt": ("publish", "subscribe"), "http": ("publish", "subscribe"), "ws": ("publish", "subscribe"),
+           "amqp": ("publish",), "kafka": ("publish",), "console": ("view", "administer"), "link": ("view",)}
+
+
+def documents(dice: random.Random) -> list[dict[str, Any]]:
+    made = []
+    for number in range(16):
+        levels = [dice.choice([*LEVELS, "+", "%u"]) for _ in range(dice.randrange(1, 3))]
+        if dice.random() < 0.8:
+            levels.append("#")
+        actions = dice.sample(["publish", "subscribe", "view"], dice.randrange(1, 4))
+        document: dict[str, Any] = {
+            "deny" if dice.random() < 0.25 else "allow": actions,
+            "to": [dice.choice(["role:till", "role:press", "role:office", "user:ana", "user:kim", "user:ana@plant",
+                                "role:chief"])], "topics": ["/".join(levels)]}
+        made.append({"kind": "policy", "name": f"rule {number}", "document": document})
+    made.append({"kind": "role", "name": "chief", "document": {"held_by": [dice.choice(["till", "press", "office"])]}})
+    return made
+
+
+class AllWires(Wire):
+    """The protocols that the other matrix has, and the others."""
+
+    def __init__(self, node: Node, plant: Node, stack: contextlib.ExitStack) -> None:
+        super().__init__(node, stack)
+        self._plant = plant
+        self._sockets: dict[str, ClientConnection] = {}
+        self._amqp: dict[str, Any] = {}
+        for user in USERS:
+            self._sockets[user] = stack.enter_context(connect(
+                f"ws://{HOST}:{node.ports['http']}/v1/ws", additional_headers=basic(user, PASSWORD)))
+            self._amqp[user] = pika.BlockingConnection(pika.ConnectionParameters(
+                HOST, node.ports["amqp"], credentials=pika.PlainCredentials(user, PASSWORD)))
+            stack.callback(self._amqp[user].close)
+        self.kafka_of: dict[str, Producer] = {}
+
+    def ws(self, user: str, action: str, topic: str) -> bool:
+        socket = self._sockets[user]
+        if action == "publish":
+            socket.send(json.dumps({"op": "publish", "id": 7, "topic": topic, "payload": "x"}))
+        else:
+            socket.send(json.dumps({"op": "subscribe", "id": 7, "subscription": "s", "filters": [topic]}))
+        while True:
+            said = json.loads(socket.recv(timeout=30))
+            if said.get("id") == 7:
+                break
+        if action == "subscribe" and said["op"] == "subscribed":
+            socket.send(json.dumps({"op": "unsubscribe", "id": 8, "subscription": "s"}))
+        assert said["op"] in ("published", "subscribed") or "not-authorized" in str(said), said
+        return said["op"] in ("published", "subscribed")
+
+    def amqp(self, user: str, action: str, topic: str) -> bool:
+        channel = self._amqp[user].channel()
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish("amq.topic", topic.replace("/", "."), b"x")
+        except ChannelClosedByBroker as error:
+            assert error.reply_code == 403, error
+            return False
+        channel.close()
+        return True
+
+    def kafka(self, user: str, action: str, topic: str) -> bool:
+        producer = self.kafka_of.get(user)
+        if producer is None:
+            producer = self.kafka_of[user] = Producer({
+                "bootstrap.servers": f"{HOST}:{self._node.ports['kafka']}", "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": "PLAIN", "sasl.username": user, "sasl.password": PASSWORD, "retries": 0,
+                "linger.ms": 0, "topic.metadata.propagation.max.ms": 0})
+        outcome: list[KafkaError | None] = []
+
+        def done(error: KafkaError | None, message: Message) -> None:
+            outcome.append(error)
+        try:
+            producer.produce(topic, b"x", on_delivery=done)
+        except Exception as error:                          # known from the metadata already
+            assert "AUTHORIZATION" in str(error).upper(), error
+            return False
+        producer.flush(30)
+        error, = outcome
+        assert error is None or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED, error
+        return error is None
+
+    def console(self, user: str, action: str, topic: str) -> bool:
+        path = "/api/v1/streams" if action == "view" else "/api/v1/users"
+        status = self._node.get(path, basic(user, PASSWORD)).status
+        assert status in (200, 403), status
+        return status == 200
+
+    def link(self, user: str, action: str, topic: str) -> bool:
+        """Somebody of the plant looks at this node over the link."""
+        answer = self._plant.get("/api/v1/streams?node=hub", basic(user, PASSWORD))
+        assert answer.status in (200, 403), answer.text
+        return answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
+    folder: Path = tmp_path_factory.mktemp("matrix")
+    peers = f'[[link_peers]]\nnode = "plant"\ntoken = "{TOKEN}"\n'
+    hub = Node(folder / "hub", name="hub", listeners=("mqtt", "http", "console", "amqp", "kafka", "link"),
+               extra=ROOT + PEOPLE + STREAMS + peers)
+    seen = '[[policies]]\nallow = ["view"]\nto = ["role:authenticated"]\n'
+    plant = Node(folder / "plant", name="plant", listeners=("http", "console", "link"), extra=ROOT + PEOPLE + seen +
+                 f'[[links]]\nto = "ws://{HOST}:{hub.ports["link"]}"\ntoken = "{TOKEN}"\n')
+    for node in (hub, plant):
+        node.start()
+    yield hub, plant
+    for node in (hub, plant):
+        node.kill9()
+
+
+def test_can_i_simulation_and_the_wire_agree_on_every_protocol(nodes: tuple[Node, Node]) -> None:
+    hub, plant = nodes
+    admin = Admin(hub)
+    wait_until(lambda: len(Admin(plant).rows("nodes")) == 2, "they met")
+    outcomes: Counter[tuple[str, bool]] = Counter()
+    with contextlib.ExitStack() as stack:
+        wire = AllWires(hub, plant, stack)
+        for number in range(SETS):
+            dice = random.Random(100 + number)
+            wire.kafka_of = {}                              # librdkafka remembers a refusal for minutes
+            changes = documents(dice)
+            assert admin.ask("PUT", "drafts/next", {"changes": changes}).status == 200
+            asked = [case(dice) for _ in range(CASES)]
+            foretold = [admin.ask("POST", "can-i", {**ask, "draft": "next"}).json["allowed"] for _, ask in asked]
+            assert admin.ask("POST", "drafts/next/simulate", {"hours": 1}).status == 200
+            assert admin.ask("POST", "drafts/next/apply", {}).status == 200
+            for (protocol, ask), was in zip(asked, foretold):
+                said = admin.ask("POST", "can-i", ask).json
+                did = getattr(wire, protocol)(ask["user"].partition("@")[0], ask["action"], ask["topic"])
+                assert said["allowed"] is was is did, (number, protocol, ask, said, did)
+                outcomes[protocol, did] += 1
+    assert {protocol for protocol, _ in outcomes} == set(ACTIONS)
+    assert all(outcomes[protocol, did] for protocol in ("mqtt", "http", "ws", "amqp", "kafka") for did in (True, False))
+
+
+def case(dice: random.Random) -> tuple[str, dict[str, Any]]:
+    protocol = dice.choice(list(ACTIONS))
+    user, action = dice.choice(list(USERS)), dice.choice(ACTIONS[protocol])
+    topic = "" if protocol in ("console", "link") else dice.choice(LEVELS) if protocol == "kafka" else "/".join(
+        dice.choice(LEVELS) for _ in range(dice.randrange(1, 4)))
+    who = f"{user}@plant" if protocol == "link" else user
+    return protocol, {"user": who, "roles": [*USERS[user], "authenticated"], "action": action, "topic": topic,
+                      "client_id": f"c-{user}" if protocol == "mqtt" else ""}
