@@ -1,4 +1,4 @@
-"""What was taken away by reload has ended or narrowed, wherever it was open. One node, one reload, a table of both.
+"""What was taken away has ended or narrowed, wherever it was open: by a reload of the file, and by managed documents.
 
 taken away   a role of a user · an API key · a user · a policy        (each is its own user, with topics of its own)
 open as      MQTT QoS 0 and 1, SSE, /v1/ws, a waiting pull, a webhook, a delayed will, NDJSON and keep-alive HTTP,
@@ -24,6 +24,7 @@ from mesh.identity.apikeys import hash_key, make_key
 from mesh.identity.users import hash_password
 from tests.e2e.test_webhooks import Receiver
 from tests.support import rawmqtt as m
+from tests.support.admin import Admin
 from tests.support.node import Node
 from tests.support.node import http as request
 from tests.support.rawmqtt import open_mqtt
@@ -36,19 +37,40 @@ KEY = make_key()
 PASSWORD = b"correct horse"
 
 
-def toml(receiver: Receiver, stored: str, *, after: bool) -> str:
-    """The file before and after: role loses its role, key and user go, the policy of policy goes."""
-    users = ["keeper", "policy", "role", *([] if after else ["user"])]
+ROLES = {"keeper": ["admin"], "role": ["reader"]}
+RIGHTS = {"keeper": ("user:keeper", "#"), "role": ("role:reader", "r/role/#"), "key": ("user:key", "r/key/#"),
+          "user": ("user:user", "r/user/#"), "policy": ("user:policy", "r/policy/#")}
+
+
+def toml(receiver: Receiver, stored: str, *, after: bool, managed: bool) -> str:
+    """The file before and after: role loses its role, key and user go, the policy of policy goes.
+
+    managed: only the keeper stands in it; the others are documents.
+    """
+    users = ["keeper"] if managed else ["keeper", "policy", "role", *([] if after else ["user"])]
     text = "".join(f'[[users]]\nname = "{name}"\npassword_hash = "{stored}"\n'
-                   f'roles = {json.dumps({"keeper": ["admin"], "role": [] if after else ["reader"]}.get(name, []))}\n'
-                   for name in users)
-    if not after:
+                   f'roles = {json.dumps([] if after and name == "role" else ROLES.get(name, []))}\n' for name in users)
+    if not after and not managed:
         text += f'[[api_keys]]\nname = "till"\nuser = "key"\nkey_hash = "{hash_key(KEY)}"\n'
-    rights = {"keeper": ("user:keeper", "#"), "role": ("role:reader", "r/role/#"), "key": ("user:key", "r/key/#"),
-              "user": ("user:user", "r/user/#"), **({} if after else {"policy": ("user:policy", "r/policy/#")})}
-    text += "".join(f'[[policies]]\nallow = ["publish", "subscribe"]\nto = ["{to}"]\ntopics = ["{topic}"]\n'
-                    for to, topic in rights.values())
+    wanted = ["keeper"] if managed else [who for who in RIGHTS if not (after and who == "policy")]
+    text += "".join(f'[[policies]]\nallow = ["publish", "subscribe"]\nto = ["{RIGHTS[who][0]}"]\n'
+                    f'topics = ["{RIGHTS[who][1]}"]\n' for who in wanted)
     return text + f'[webhooks]\nallow = ["127.0.0.0/8"]\nbreaker_open_s = "200ms"\n# {receiver.url}\n'
+
+
+def documents(stored: str, *, after: bool) -> list[dict[str, object]]:
+    """The same as documents: what makes it so, and what takes it away."""
+    if after:
+        changes: list[tuple[str, str, object]] = [
+            ("user", "role", {"password_hash": stored, "roles": []}), ("key", "till", None), ("user", "user", None),
+            ("policy", "of policy", None)]
+    else:
+        changes = [("user", who, {"password_hash": stored, "roles": ROLES.get(who, [])})
+                   for who in ("policy", "role", "user")]
+        changes.append(("key", "till", {"user": "key", "key_hash": hash_key(KEY)}))
+        changes += [("policy", f"of {who}", {"allow": ["publish", "subscribe"], "to": [to], "topics": [topic]})
+                    for who, (to, topic) in RIGHTS.items() if who != "keeper"]
+    return [{"kind": kind, "name": name, "document": document} for kind, name, document in changes]
 
 
 def fields(who: str) -> dict[str, str]:
@@ -149,12 +171,14 @@ class Opened:
 
 
 class Scene:
-    """The node after the reload, and what everybody had open before it."""
+    """The node after the change, and what everybody had open before it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, managed: bool) -> None:
         self.receiver = Receiver()
         stored = hash_password(PASSWORD.decode())
-        self.node = Node(folder, extra=toml(self.receiver, stored, after=False)).start()
+        self.node = Node(folder, extra=toml(self.receiver, stored, after=False, managed=managed)).start()
+        if managed:
+            self._apply(documents(stored, after=False))
         self.opened = {who: Opened(self.node, who, self.receiver) for who in KINDS}
         for who in KINDS:
             assert self.publish(who, "before") == 200
@@ -171,10 +195,19 @@ class Scene:
             assert answer.status == 200, answer.text
         for it in self.opened.values():
             it.away.drop()                          # its will waits
-        self.node.write_config(toml(self.receiver, stored, after=True))
-        self.node.sighup()
-        wait_until(lambda: "configuration taken" in self.node.process.log_text(), "the reload is done")
+        if managed:
+            self._apply(documents(stored, after=True))
+        else:
+            self.node.write_config(toml(self.receiver, stored, after=True, managed=False))
+            self.node.sighup()
+            wait_until(lambda: "configuration taken" in self.node.process.log_text(), "the reload is done")
         self.reloaded_s = time.monotonic()
+
+    def _apply(self, changes: list[dict[str, object]]) -> None:
+        admin = Admin(self.node, fields("keeper"))
+        answer = admin.ask("PUT", "drafts/all of it", {"changes": changes})
+        assert answer.status == 200, answer.text
+        assert admin.ask("POST", "drafts/all of it/apply", {}).status == 200
 
     def publish(self, who: str, payload: str) -> int:
         return self.node.publish(f"r/{who}/x", payload.encode(), fields("keeper")).status
@@ -192,9 +225,9 @@ class Scene:
         assert "Traceback" not in self.node.process.log_text(), self.node.process.log_tail(80)
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    scene = Scene(tmp_path_factory.mktemp("revocation"))
+@pytest.fixture(scope="module", params=["reload", "managed"])
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    scene = Scene(tmp_path_factory.mktemp("revocation"), managed=request.param == "managed")
     yield scene
     scene.close()
 
