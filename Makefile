@@ -4,6 +4,7 @@
 #   make up      run a node with the defaults                                 make bench   against the peers
 #   make lint    ruff and mypy                                                make peers   the programs tests talk to
 #   make soak    the long forms of the tests (hours; SOAK=short: minutes)
+#   make supply  licences and known vulnerabilities   make sbom    CycloneDX, to build/sbom.cdx.json
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -21,10 +22,10 @@ export npm_config_update_notifier = false
 export npm_config_fund = false
 export npm_config_audit = false
 
-.PHONY: help demo up test fairness soak bench lint peers screenshots clean
+.PHONY: help demo up test fairness soak bench lint peers screenshots supply sbom lock clean
 
 help:
-	@sed -n '3,6p' Makefile | cut -c3-
+	@sed -n '3,7p' Makefile | cut -c3-
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo
@@ -53,6 +54,26 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What a node runs with: licences that it may be shipped with, vulnerabilities that are known, a bill of materials.
+supply: $(VENV)/.installed $(PEERS)/supply/.stamp
+	$(BIN)/python .ci/supply.py licences
+	$(PEERS)/supply/bin/python .ci/supply.py audit
+
+sbom: $(VENV)/.installed
+	@$(BIN)/python .ci/supply.py sbom build/sbom.cdx.json
+
+# Newer versions of everything, with their hashes, as far as pyproject.toml lets them.
+lock: $(PEERS)/supply/.stamp
+	@{ sed -n '/^#/p' requirements.lock; $(PEERS)/supply/bin/pip-compile -q --generate-hashes --extra demo --strip-extras \
+	  --no-annotate --no-header --no-emit-find-links --no-emit-index-url --upgrade -o - pyproject.toml; } > build.lock
+	@mv build.lock requirements.lock
+
+$(PEERS)/supply/.stamp: | $(VENV)/bin/python
+	@mkdir -p $(PEERS)
+	@$(PYTHON) -m venv $(PEERS)/supply
+	@$(PEERS)/supply/bin/python -m pip install -qq --disable-pip-version-check 'pip-audit>=2.7,<3' 'pip-tools>=7.4,<8'
+	@touch $@
+
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data
 	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(PEERS)/*' -prune -exec rm -rf {} +
@@ -66,13 +87,15 @@ $(VENV)/bin/python:
 	  || { echo "Python has no venv module; install it: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[demo]'
+# What runs is what requirements.lock says, file by file: pip takes nothing whose hash does not stand in it.
+$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test,demo]'
-	@touch $@ $(VENV)/.installed
+	@touch $@
 
 # --- the real programs that tests and benchmarks talk to; none of them is started here -------------------------------
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
