@@ -1,4 +1,4 @@
-"""The supply chain: the lock has what pyproject.toml asks for, the bill of materials says it, licences are looked at."""
+"""The supply chain: the lock has what pyproject.toml asks for, the bill says it, licences are looked at."""
 from __future__ import annotations
 
 import importlib.util
