@@ -133,10 +133,11 @@ $(PEERS)/rabbitmq/.stamp: tests/interop/rabbitmq_tools/pom.xml | $(PEERS)/apt.st
 	    && touch $@ || { tail -20 $(PEERS)/maven-rabbitmq.log; exit 1; }; \
 	else echo "no Maven: the tests with RabbitMQ's Java client are skipped"; fi
 
-# Qpid proton comes as source only, and is built: so it is no part of the `test` extra.
+# Qpid proton, and RabbitMQ's client on it, come as source only and are built: they are no part of the `test` extra.
 $(PEERS)/proton.stamp: Makefile | $(PEERS)/apt.stamp $(VENV)/bin/python
 	@mkdir -p $(@D)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'python-qpid-proton==0.40.0' >$(PEERS)/proton.log 2>&1 \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'python-qpid-proton==0.40.0' \
+	  'rabbitmq-amqp-python-client>=1,<2' >$(PEERS)/proton.log 2>&1 \
 	  && touch $@ || echo "proton cannot be built here (see $(PEERS)/proton.log); its tests are skipped"
 
 # Qpid JMS.

@@ -199,8 +199,11 @@ def _header(value: Value) -> HeaderValue:
 
 # -- out --------------------------------------------------------------------------------------------------------------
 
-def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str]) -> bytes:
-    """The encoded message. delivery_count: how often its delivery has failed."""
+def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str], *,
+            named: bool = False) -> bytes:
+    """The encoded message. delivery_count: how often its delivery has failed. named: one without message annotations
+    gets its topic as such, since RabbitMQ's clients count on there being some.
+    """
     properties = event.properties
     native = properties.native if properties is not None else None
     if native is not None and native.kind == NATIVE and len(native.data) >= _HEAD.size:
@@ -210,11 +213,17 @@ def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_
             start = DURABLE_HEADER
         else:
             start = _header_section(event, flags, priority, delivery_count, now_ms)
+        if named and data[_HEAD.size:_HEAD.size + 3] != b"\x00\x53\x72":
+            start += _names(event)
         if flags & _PAYLOAD_OUT:
             cut = _HEAD.size + offset
             return b"".join((start, data[_HEAD.size:cut], event.payload, data[cut:]))
         return start + data[_HEAD.size:]
-    return _foreign(event, delivery_count, now_ms, lost, address_of)
+    return _foreign(event, delivery_count, now_ms, lost, address_of, named)
+
+
+def _names(event: Event) -> bytes:
+    return b"\x00\x53\x72" + encode({Symbol("x-routing-key"): event.topic})
 
 
 def _header_section(event: Event, flags: int, priority: int, delivery_count: int, now_ms: int) -> bytes:
@@ -236,7 +245,8 @@ def _ttl(event: Event, now_ms: int) -> int | None:
     return min(max(properties.expires_at_ms - now_ms, 0), UINT_MAX)
 
 
-def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str]) -> bytes:
+def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str],
+             named: bool) -> bytes:
     """An event that came by another protocol."""
     found = event.properties if event.properties is not None else Properties()
     header = Header(durable=True if event.guaranteed else None, priority=found.priority, ttl=_ttl(event, now_ms),
@@ -255,6 +265,8 @@ def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address
     parts = [encode_composite(header) if header != _NO_HEADER else b""]
     if event.key is not None:
         parts.append(b"\x00\x53\x72" + encode({KEY_ANNOTATION: _text_or_bytes(event.key)}))
+    elif named:
+        parts.append(_names(event))
     parts.append(encode_composite(properties))
     if event.headers:
         parts.append(b"\x00\x53\x74" + encode(_application_properties(event.headers, lost)))

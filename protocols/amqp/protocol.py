@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from protocols.amqp.server import Amqp10Server
 from protocols.amqp.settings import Amqp10Settings
+from protocols.declaring import Declaring
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
 from protocols.sharedport import SharedPort
 from protocols.transport import SocketListener
@@ -18,6 +19,7 @@ GOODBYE_S = 0.02            # the peers' answers to close come within that, wher
 
 class _Owner(Protocol):
     port: SharedPort
+    declaring: Declaring
 
 
 class Amqp10Protocol(ProtocolServer):
@@ -25,7 +27,8 @@ class Amqp10Protocol(ProtocolServer):
 
     def __init__(self, parts: Parts, settings: Amqp10Settings) -> None:
         self.server = Amqp10Server(
-            parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
+            parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name,
+            declaring=cast(_Owner, parts.servers[OWNER]).declaring if OWNER in parts.servers else None)
         self._listener = SocketListener.of_protocol(self.server, settings, parts.router.turns)
         owner = parts.servers.get(OWNER)
         if owner is not None:

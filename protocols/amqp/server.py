@@ -4,6 +4,7 @@ The node calls connection() for each new byte stream and tick() every 50 to 100 
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from protocols.amqp.engine.connection import Connection
 from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.attaching import Attaching
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.sasl import Login
+from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
+from protocols.declaring import Declaring
 from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
@@ -36,7 +38,8 @@ class Amqp10Server:
     """See the module's head. Made once per tenant."""
 
     def __init__(self, router: Router, authenticator: Authenticator, settings: Amqp10Settings, *, version: str = "",
-                 node: str = "") -> None:
+                 node: str = "", declaring: Declaring | None = None) -> None:
+        """declaring: who keeps exchanges and bindings, for /management and addresses of exchanges."""
         self.router = router
         self.bounds = settings
         self.authenticator = authenticator
@@ -45,7 +48,7 @@ class Amqp10Server:
         self.stopping = False
         self._version = version
         self._node = node or "meshgate"
-        self._attaching = Attaching(router, settings)
+        self._attaching = Attaching(router, settings, declaring, self._new_token)
         self._log_limit = LogLimit(settings.log_lines_per_s)
         self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share)
         self._sole: dict[str, Connection] = {}          # container id → who has it for itself
@@ -124,6 +127,23 @@ class Amqp10Server:
         connection.parts.work.take_identity(identity)
         connection.accept_open(answer, self.router.clock_ms())
 
+    def _new_token(self, connection: Connection, token: bytes, done: Callable[[bool], None]) -> None:
+        """The client shows another token, of the same user."""
+        before = connection.identity
+
+        def answered(answer: Identity | Refusal) -> None:
+            if connection.parts is None:
+                return
+            fine = False
+            if isinstance(answer, Identity) and answer.user == before.user:
+                fine = True
+                identity = msgspec.structs.replace(answer, client_id=connection.container_id)
+                connection.take_identity(identity)
+                connection.parts.work.take_identity(identity)
+            done(fine)
+
+        self.authenticator.authenticate(None, token, PROTOCOL, connection.container_id, connection.address, answered)
+
     def attach_source(self, link: Any, attach: Attach) -> None:
         self._attaching.source(link, attach)
 
@@ -145,6 +165,8 @@ class Amqp10Server:
         connection.parts = None
         parts.work.close()
         parts.transactions.close()
+        if parts.management is not None:
+            parts.management.close()
         dynamic.drop_all(self.router, parts)
         self.router.logins.discard(connection)
         self._share.give(connection.identity.user)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocols.amqp091.declaring import Declaring
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.shown import binding_rows, exchange_rows
@@ -13,11 +14,14 @@ from protocols.transport import SocketListener
 
 
 class AmqpProtocol(ProtocolServer):
-    """See protocols/server.py. port: whoever else begins with a header of its own may be served on the listener."""
+    """See protocols/server.py. port: whoever else begins with a header of its own may be served on the listener.
+    declaring: what is declared here, for other protocols (protocols/declaring.py).
+    """
 
     def __init__(self, parts: Parts, settings: AmqpSettings) -> None:
         self.server = AmqpServer(
             parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
+        self.declaring = Declaring(self.server.broker)
         self.port = SharedPort(self.server, settings.connect_timeout_s)
         self._listener = SocketListener.of_protocol(self.port, settings, parts.router.turns)
 

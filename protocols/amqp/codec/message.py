@@ -80,8 +80,8 @@ class Sections(NamedTuple):
     value: Span
 
 
-def split(data: bytes) -> Sections:
-    """Raises DecodeFault: a section that is none, twice, or not in its place."""
+def split(data: bytes, *, ordered: bool = True) -> Sections:
+    """Raises DecodeFault: a section that is none, twice, or not in its place, where that counts."""
     header = annotations = properties = application = value = body = ABSENT
     bare = -1
     kind = NO_BODY
@@ -93,7 +93,8 @@ def split(data: bytes) -> Sections:
             position += 3
         else:
             code, position = _descriptor(data, position, end)
-        if code < before or (code == before and code not in (DATA, SEQUENCE)) or not HEADER <= code <= FOOTER:
+        if not HEADER <= code <= FOOTER or (ordered and (
+                code < before or (code == before and code not in (DATA, SEQUENCE)))):
             raise DecodeFault("the sections of a message are not in their order")
         if DATA <= code <= VALUE and DATA <= before <= VALUE and code != before:
             raise DecodeFault("a message with two kinds of body")

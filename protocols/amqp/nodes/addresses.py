@@ -40,6 +40,7 @@ class Place(NamedTuple):
     kind: Kind
     name: str = ""
     made: bool = False
+    exchange: tuple[str, str] | None = None     # exchange and key that it came from
 
 
 def core_name(queue: str) -> str:
@@ -67,7 +68,8 @@ def place_of(address: str | None, capabilities: tuple[str, ...], is_queue: Calla
         return _topic(_segment(address[len("/topics/"):]))
     if address.startswith("/exchanges/"):
         exchange, _, key = address[len("/exchanges/"):].partition("/")
-        return Place(Kind.TOPIC, exchange_topic(_segment(exchange), _segment(key)))
+        exchange, key = _segment(exchange), _segment(key)
+        return Place(Kind.TOPIC, exchange_topic(exchange, key), exchange=(exchange, key))
     if not QUEUE_CAPABILITIES.isdisjoint(capabilities):
         return _queue(address, made=True)
     if not TOPIC_CAPABILITIES.isdisjoint(capabilities):

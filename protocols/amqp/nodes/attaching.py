@@ -37,12 +37,14 @@ from protocols.amqp.nodes.addresses import (
 )
 from protocols.amqp.nodes.browsing import QueueBrowser
 from protocols.amqp.nodes.filters import Filters, filters_of
+from protocols.amqp.nodes.management import Management, ManagementSource, ManagementTarget
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.nodes.subscriptions import PREFIX, Wish, find_subscription, open_subscription, wish_of
 from protocols.amqp.nodes.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
 from protocols.amqp.settings import Amqp10Settings
+from protocols.declaring import Declaring
 from routing.errors import Reason, Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
@@ -57,7 +59,11 @@ COORDINATOR_CAPABILITIES = ("amqp:local-transactions", "amqp:multi-txns-per-ssn"
 class Attaching:
     """One per server. parts of a connection: connection.parts."""
 
-    def __init__(self, router: Router, settings: Amqp10Settings) -> None:
+    def __init__(self, router: Router, settings: Amqp10Settings, declaring: Declaring | None,
+                 new_token: Callable[[Any, bytes, Callable[[bool], None]], None]) -> None:
+        """declaring: who keeps exchanges, None: nobody on this node. new_token(connection, token, done)."""
+        self._declaring = declaring
+        self._new_token = new_token
         self._router = router
         self._settings = settings
 
@@ -82,6 +88,8 @@ class Attaching:
             self._queue_source(link, source, place, found, connection)
         elif place.kind is Kind.TOPIC:
             self._topic_source(link, attach, source, place, found, connection)
+        elif place.kind is Kind.MANAGEMENT:
+            link.accept(ManagementSource(self._management(connection), link), source)
         else:
             raise LinkFault(NOT_IMPLEMENTED, "there is nothing to read at this address")
 
@@ -133,7 +141,8 @@ class Attaching:
                 router.queues.delete(queue.name, reason="the subscription was closed")
 
         reader = QueueReader(link, queue, identity, router, parts.work, parts.transactions,
-                             default_outcome=default, on_detach=gone, selects=predicate is not None)
+                             default_outcome=default, on_detach=gone, selects=predicate is not None,
+                             named=bool(self._settings.identify_as))
 
         def attach() -> None:
             if not link.is_waiting:
@@ -160,7 +169,8 @@ class Attaching:
         parts: Parts = connection.parts
         address, queue = dynamic.make_queue(self._router, parts, self._settings.dynamic_nodes_max)
         reader = QueueReader(link, queue, INTERNAL, self._router, parts.work, parts.transactions,
-                             on_detach=lambda closed: dynamic.drop(self._router, parts, address))
+                             on_detach=lambda closed: dynamic.drop(self._router, parts, address),
+                             named=bool(self._settings.identify_as))
         refusal = queue.attach(reader)
         if refusal is not None:
             raise refused(refusal)
@@ -213,9 +223,12 @@ class Attaching:
                           target.capabilities)
         else:
             place = place_of(target.address, target.capabilities, self._is_queue)
+            if place.kind is Kind.MANAGEMENT:
+                link.accept(ManagementTarget(self._management(connection)), target)
+                return
             destination = self._destination(place, connection) if place.kind is not Kind.ANONYMOUS else None
         node = MessageTarget(link, self._router, parts.work, parts.transactions, destination, resolve, reply_topic,
-                             on_detach)
+                             self._declaring, on_detach)
         if destination is None or destination.queue is None or not destination.queue.consumer.spec.durable:
             link.accept(node, echo)
             return
@@ -249,8 +262,21 @@ class Attaching:
                 return Destination(topic, None, True)
             if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
                 raise _denied(self._router, identity, Action.PUBLISH, topic)
-            return Destination(topic)
+            if place.exchange is not None and self._declaring is not None \
+                    and not self._declaring.has_exchange(place.exchange[0]):
+                raise LinkFault(NOT_FOUND, f"no exchange '{place.exchange[0]}' in vhost '/'")
+            return Destination(topic, exchange=place.exchange)
         raise LinkFault(NOT_IMPLEMENTED, "nothing can be sent to this address")
+
+    def _management(self, connection: Any) -> Management:
+        parts: Parts = connection.parts
+        if self._declaring is None:
+            raise LinkFault(NOT_FOUND, "this node serves no AMQP 0-9-1, which keeps queues, exchanges and bindings")
+        if parts.management is None:
+            parts.management = Management(
+                self._declaring, self._declaring.declarer(connection.identity), connection,
+                lambda token, done: self._new_token(connection, token, done))
+        return parts.management
 
     # -- queues -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.transactions import Transactions
 from protocols.amqp.nodes.work import Work
 from protocols.amqp.settings import Amqp10Settings
@@ -14,7 +15,7 @@ from routing.router import Router
 class Parts:
     """dynamic: queues and topics that were made for this connection, and go with it at the latest."""
 
-    __slots__ = ("dynamic_queues", "dynamic_topics", "names", "transactions", "work")
+    __slots__ = ("dynamic_queues", "dynamic_topics", "management", "names", "transactions", "work")
 
     def __init__(self, router: Router, connection: Any, settings: Amqp10Settings,
                  count: Callable[[str, int], None]) -> None:
@@ -23,4 +24,5 @@ class Parts:
             router, self.work, count_max=settings.transactions_max, bytes_max=settings.transaction_bytes_max)
         self.dynamic_queues: dict[str, Queue] = {}      # by the name that the client knows
         self.dynamic_topics: dict[str, None] = {}
+        self.management: Management | None = None       # once it has asked for it
         self.names: dict[tuple[bool, str], Any] = {}    # links, by direction and name

@@ -26,12 +26,13 @@ from routing.router import Router
 class QueueReader:
     """Member of a consumer of the core, and SourceNode of a link."""
 
-    __slots__ = ("_default", "_is_member", "_on_detach", "_presettled", "_router", "_selects", "_transactions", "_work",
-                 "credit", "demand", "identity", "link", "queue")
+    __slots__ = ("_default", "_is_member", "_named", "_on_detach", "_presettled", "_router", "_selects",
+                 "_transactions", "_work", "credit", "demand", "identity", "link", "queue")
 
     def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
                  transactions: Any, *, default_outcome: Composite | None = None,
-                 on_detach: Callable[[bool], None] | None = None, selects: bool = False) -> None:
+                 on_detach: Callable[[bool], None] | None = None, selects: bool = False,
+                 named: bool = False) -> None:
         """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
         default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
         self.link = link
@@ -40,6 +41,7 @@ class QueueReader:
         self.credit = 0
         self.demand = 0
         self._selects = selects
+        self._named = named
         self._presettled = link.presettled
         self._router = router
         self._work = work
@@ -143,8 +145,9 @@ class QueueReader:
         settled = self._presettled
         connection.cork()
         for delivery in deliveries:
-            link.send(convert.outward(delivery.event, delivery.attempts - 1, now_ms, lost, address_of), delivery,
-                      settled=settled)
+            message = convert.outward(
+                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named)
+            link.send(message, delivery, settled=settled)
         if link.draining and link.credit <= 0:
             link.drained()
         connection.uncork()

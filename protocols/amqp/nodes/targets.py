@@ -5,10 +5,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from protocols.amqp import convert
-from protocols.amqp.codec.conditions import DECODE_ERROR, RESOURCE_DELETED, UNAUTHORIZED, DecodeFault, LinkFault
-from protocols.amqp.codec.performatives import Error, Rejected
+from protocols.amqp.codec.conditions import (
+    DECODE_ERROR,
+    NOT_FOUND,
+    RESOURCE_DELETED,
+    UNAUTHORIZED,
+    DecodeFault,
+    LinkFault,
+)
+from protocols.amqp.codec.performatives import RELEASED, Error, Rejected
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.nodes.addresses import queue_topic
 from protocols.amqp.nodes.work import Work
+from protocols.declaring import Declaring
 from routing.queues.queue import Queue
 from routing.router import Router
 
@@ -19,17 +28,19 @@ class Destination(NamedTuple):
     topic: str
     queue: Queue | None = None
     internal: bool = False
+    exchange: tuple[str, str] | None = None
 
 
 class MessageTarget:
     """TargetNode of a link."""
 
-    __slots__ = ("_destination", "_link", "_on_detach", "_reply_topic", "_resolve", "_router",
+    __slots__ = ("_declaring", "_destination", "_link", "_on_detach", "_reply_topic", "_resolve", "_router",
                  "_transactions", "_work")
 
     def __init__(self, link: ReceivingLink, router: Router, work: Work, transactions: Any,
                  destination: Destination | None, resolve: Callable[[str], Destination],
-                 reply_topic: convert.ReplyTo, on_detach: Callable[[bool], None] | None = None) -> None:
+                 reply_topic: convert.ReplyTo, declaring: Declaring | None,
+                 on_detach: Callable[[bool], None] | None = None) -> None:
         """destination None: each message says where it goes. resolve: raises LinkFault."""
         self._link = link
         self._router = router
@@ -38,6 +49,7 @@ class MessageTarget:
         self._destination = destination
         self._resolve = resolve
         self._reply_topic = reply_topic
+        self._declaring = declaring
         self._on_detach = on_detach
 
     def take(self, delivery: Incoming, message: bytes) -> None:
@@ -63,10 +75,23 @@ class MessageTarget:
             raise LinkFault(RESOURCE_DELETED, "the queue was deleted")
         event = found.event
         event.topic = destination.topic
+        copies: tuple[str, ...] = ()
+        if destination.exchange is not None and self._declaring is not None:
+            routed = self._declaring.route(*destination.exchange, event)
+            if routed is None:
+                raise LinkFault(NOT_FOUND, f"no exchange '{destination.exchange[0]}' in vhost '/'")
+            if not routed.wanted and not self._router.queues.is_routable(event):
+                self._work.flush()
+                delivery.answer(RELEASED)               # unroutable                     Source: RabbitMQ 4
+                connection.flush_answers()
+                return
+            copies = routed.copies
         if delivery.txn_id is not None:
             self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal)
         else:
             self._work.add(event, delivery, internal=destination.internal)
+            for name in copies:
+                self._work.copy(event, queue_topic(name))
 
     def _is_open(self, user: str) -> bool:
         """Nobody logs in here, so nobody can be somebody else."""

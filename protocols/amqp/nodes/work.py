@@ -41,7 +41,7 @@ class Reading(Protocol):
 
 
 class _Batch(msgspec.Struct):
-    deliveries: list[Incoming]
+    deliveries: list[Incoming | None]
     ticket: Ticket
 
 
@@ -57,8 +57,8 @@ class Work:
         self._count = count
         self._publisher = router.publisher(connection.identity)
         self._events: list[Event] = []
-        self._deliveries: list[Incoming] = []
-        self._internal: list[tuple[Event, Incoming]] = []
+        self._deliveries: list[Incoming | None] = []
+        self._internal: list[tuple[Event, Incoming | None]] = []      # None: nobody waits for an answer
         self._batches: deque[_Batch] = deque()
         self._held = False                              # reading is paused until the disk has caught up
         self.acks: dict[Queue, list[Delivery]] = {}
@@ -76,6 +76,11 @@ class Work:
         else:
             self._events.append(event)
             self._deliveries.append(delivery)
+
+    def copy(self, event: Event, topic: str) -> None:
+        """One more of it, straight to a queue that no topic filter gives it to."""
+        self._internal.append((Event(
+            topic, event.payload, event.qos, event.publisher, event.key, event.headers, event.properties), None))
 
     def acked(self, queue: Queue, delivery: Delivery) -> None:
         found = self.acks.get(queue)
@@ -98,7 +103,7 @@ class Work:
             pairs, self._internal = self._internal, []
             self._publish([event for event, _ in pairs], [delivery for _, delivery in pairs], self._router.internal)
 
-    def _publish(self, events: list[Event], deliveries: list[Incoming], publisher: Publisher) -> None:
+    def _publish(self, events: list[Event], deliveries: list[Incoming | None], publisher: Publisher) -> None:
         router = self._router
         self._count("received", len(events))
         ticket = router.publish(events, publisher)
@@ -127,14 +132,15 @@ class Work:
             refusals = batch.ticket.refusals
             if not refusals:
                 for delivery in batch.deliveries:
-                    if not delivery.settled:
+                    if delivery is not None and not delivery.settled:
                         delivery.link.answer(delivery, ACCEPTED)
                 continue
             for index, delivery in enumerate(batch.deliveries):
                 refusal = refusals.get(index)
                 if refusal is not None:
                     self._count("rejected", 1)
-                delivery.answer(ACCEPTED if refusal is None else outcome_of(refusal))
+                if delivery is not None:
+                    delivery.answer(ACCEPTED if refusal is None else outcome_of(refusal))
         self._connection.flush_answers()
         self._connection.uncork()
 

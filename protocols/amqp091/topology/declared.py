@@ -74,7 +74,20 @@ class Declared:
     # -- queues -----------------------------------------------------------------------------------------------
 
     def queue(self, name: str) -> Queue | None:
-        return self.queues.get(name)
+        """One that another protocol has made (queue://jobs of AMQP 1.0, a queue over HTTP) is a durable one here."""
+        found = self.queues.get(name)
+        if found is not None:
+            return found
+        core = self.router.queues.get(names.core_name(name))
+        if core is None or "/" in core.name or core.options.temporary:
+            return None
+        options = core.options
+        found = self.queues[name] = Queue(
+            name, core.consumer.spec.durable, options.auto_delete, {}, QueueOptions(),
+            core.consumer.identity.user, None, core)
+        self.shares.add(found.user)
+        self.topology.changed()
+        return found
 
     def new_name(self) -> str:
         return "amq.gen-" + secrets.token_urlsafe(16)
