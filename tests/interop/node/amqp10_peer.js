@@ -82,7 +82,8 @@ async function main() {
     if (seen.length === total) resolve();
   }));
   assert.deepStrictEqual(seen, [...Array(total).keys()]);
-  // request and reply on a dynamic node
+  // request and reply on a dynamic node; whoever waits for an event does so before what causes it
+  let coming;
   const server = connection.open_receiver('queue://rhea-ask');
   const answers = connection.open_sender({ target: {} });
   server.on('message', (asked) => answers.send({
@@ -91,24 +92,27 @@ async function main() {
   await once(client, 'receiver_open');
   const asker = connection.open_sender('queue://rhea-ask');
   await once(asker, 'sendable');
+  coming = once(client, 'message');
   asker.send({ body: 'hello', reply_to: client.source.address, correlation_id: 5 });
-  context = await once(client, 'message');
+  context = await coming;
   assert.strictEqual(context.message.body, 'HELLO');
   // a topic with a selector
   const selected = connection.open_receiver({ source: {
     address: 'topic://rhea/#', filter: rhea.filter.selector("color = 'red'") } });
   await once(selected, 'receiver_open');
   const topic = connection.open_sender('topic://rhea/a');
+  coming = once(selected, 'message');
   await send(topic, { body: 'blue', application_properties: { color: 'blue' } },
              { body: 'red', application_properties: { color: 'red' } });
-  context = await once(selected, 'message');
+  context = await coming;
   assert.strictEqual(context.message.body, 'red');
   // a large one in many frames
   const small = await connect({ max_frame_size: 1024 });
   const large = small.open_receiver('queue://rhea-large');
   const body = 'x'.repeat(200000);
+  coming = once(large, 'message');
   await send(connection.open_sender('queue://rhea-large'), { body });
-  context = await once(large, 'message');
+  context = await coming;
   assert.strictEqual(context.message.body, body);
   // what is refused says why
   const refused = connection.open_receiver('/queues/not-there');
