@@ -21,8 +21,10 @@ Place: TypeAlias = tuple[str, int, int]                     # stream, partition,
 PacketIds: TypeAlias = dict[str, dict[int, list[Place]]]    # client id → packet id → its latest place per partition
 
 
-def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], None]) -> PacketIds:
-    """Fill the windows, call retain with retained events; return the QoS 2 publishes of the tail.
+def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], None],
+              letter: Callable[[Event, int], None]) -> PacketIds:
+    """Fill the windows, call retain with retained events and letter with dead letters (and the time of the newest
+    record of their partition); return the QoS 2 publishes of the tail.
 
     A packet id may stand in several partitions.
     """
@@ -30,6 +32,9 @@ def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], 
     for stream in streams:
         for partition in stream.partitions:
             offset = tail_offset(partition)
+            newest_ms = partition.segments[-1].max_timestamp
+            if newest_ms < 0 and len(partition.segments) > 1:           # just rolled
+                newest_ms = partition.segments[-2].max_timestamp
             while offset < partition.end_offset:
                 found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096)
                 for event in found.events:
@@ -37,6 +42,8 @@ def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], 
                         retain(event)
                     if event.properties is not None and event.origin is None:    # ids count where they came in
                         _note(event, windows, packet_ids)
+                        if event.properties.dead_letter is not None:
+                            letter(event, newest_ms)
                 offset = found.next_offset
     return packet_ids
 

@@ -114,7 +114,8 @@ class Router:
         self.queues = Queues(self)
         self.together = Steps(self)
         self.queues.prepare()
-        self._qos2 = read_tail(self.streams, self._windows, self.retained.recover)
+        self._qos2 = read_tail(
+            self.streams, self._windows, self.retained.recover, self.registry.letters.note)
         self.registry.restore()
         self.queues.restore()
         self.replicas.restore()

@@ -29,6 +29,7 @@ from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from routing.consumers.interest import AnswerMemory
+    from routing.consumers.letters import Letters
     from routing.consumers.rights import Rights
     from routing.cursors.counting import Counting
     from routing.fairness.accounts import Accounts
@@ -63,6 +64,7 @@ class Keeper(Protocol):
     accounts: Accounts
     answer_memory: AnswerMemory
     counting: Counting
+    letters: Letters
     dirty: dict[Consumer, None]
 
     def schedule(self, consumer: Consumer) -> None: ...
@@ -613,6 +615,7 @@ class Consumer:
     def seek(self, positions: dict[Partition, int]) -> None:
         """Read on from these offsets. Events in flight are forgotten: their acks will be ignored."""
         self.generation += 1
+        self._registry.letters.forget(self.name)
         for partition, position in positions.items():
             if partition in self.cursors:
                 self.cursors[partition].restart(position)
@@ -704,6 +707,10 @@ class Consumer:
                 offset <= self.cursors[partition].next_wanted
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
+
+    def given_anew(self, place: str) -> None:
+        """The event at this place ("stream:partition:offset") is handed out again, as if new."""
+        self._registry.letters.forget(self.name, place)
 
     def touch(self) -> None:
         """It does not stand where it is stored to stand."""

@@ -23,6 +23,7 @@ from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
+    from routing.consumers.letters import Letters
     from routing.consumers.rights import Rights
     from routing.publisher import Publisher
     from routing.rights.policy import Policy
@@ -51,11 +52,12 @@ class DoorIn(Protocol):
     def publish(self, events: list[Event], publisher: Publisher) -> Ticket: ...
 
 
-def dead_letter(router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
+def dead_letter(router: DoorIn, letters_there: Letters, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
     """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
     event = delivery.event
     if consumer.side is not None:
-        _dead_letter_of_queue(router, consumer, delivery, cause, consumer.side.dead_letters(event, cause))
+        _dead_letter_of_queue(
+            router, letters_there, consumer, delivery, cause, consumer.side.dead_letters(event, cause))
         return
     consumer.dead_lettered += 1
     topic = consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
@@ -77,11 +79,12 @@ def dead_letter(router: DoorIn, consumer: Consumer, delivery: Delivery, cause: C
         log.error("consumer %s: dead letter refused: %s", consumer.name, refusal.text)
         consumer.nack(delivery, consumer.spec.backoff_max_s)
         return
-    _publish(router, consumer, delivery, [_copy(topic, event, delivery, consumer.name, history)])
+    _publish(router, letters_there, consumer, delivery, [_copy(topic, event, delivery, consumer.name, history)])
 
 
 def _dead_letter_of_queue(
-        router: DoorIn, consumer: Consumer, delivery: Delivery, cause: Cause, letters: list[Letter]) -> None:
+        router: DoorIn, letters_there: Letters, consumer: Consumer, delivery: Delivery, cause: Cause,
+        letters: list[Letter]) -> None:
     """A queue lets it go, to where it was told, or for good. What comes back without a rejection ends: see Queue."""
     event = delivery.event
     if not letters:
@@ -103,10 +106,15 @@ def _dead_letter_of_queue(
     for copy, letter in zip(copies, letters):
         assert copy.properties is not None
         copy.properties = msgspec.structs.replace(copy.properties, native=letter.native)
-    _publish(router, consumer, delivery, copies)
+    _publish(router, letters_there, consumer, delivery, copies)
 
 
-def _publish(router: DoorIn, consumer: Consumer, delivery: Delivery, copies: list[Event]) -> None:
+def _publish(router: DoorIn, there: Letters, consumer: Consumer, delivery: Delivery, copies: list[Event]) -> None:
+    place = place_of(delivery.event)
+    copies = [copy for copy in copies if not there.take(consumer.name, place, copy.topic)]
+    if not copies:
+        consumer.ack([delivery])
+        return
     router.publish(copies, router.internal).on_done(
         lambda ticket: _stored(consumer, delivery, next(iter(ticket.refusals.values()), None)))
 
@@ -129,9 +137,13 @@ def _stored(consumer: Consumer, delivery: Delivery, refusal: Refusal | None) -> 
         consumer.ack([delivery])
 
 
+def place_of(event: Event) -> str:
+    return f"{event.partition.stream}:{event.partition.index}:{event.offset}"
+
+
 def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tuple[Death, ...]) -> Event:
     properties = event.properties or _NO_PROPERTIES
-    place = f"{event.partition.stream}:{event.partition.index}:{event.offset}"
+    place = place_of(event)
     headers: Headers = (
         *(header for header in event.headers if header[0] not in _HEADERS),
         ("dead-letter-reason", history[-1].reason), ("dead-letter-consumer", name),

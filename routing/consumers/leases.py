@@ -114,6 +114,7 @@ def redeliver(consumer: Consumer, event: Event) -> Answer:
     if any(event.offset in table for table in (cursor.in_flight, cursor.again, cursor.delayed)):
         return Answer.STALE
     cursor.ahead.discard(event.offset)
+    consumer.given_anew(f"{event.partition.stream}:{event.partition.index}:{event.offset}")
     cursor.again[event.offset] = Delivery(event)
     consumer.touch()
     consumer.ready()

@@ -15,6 +15,7 @@ import msgspec
 from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import DoorIn, dead_letter
 from routing.consumers.interest import AnswerMemory
+from routing.consumers.letters import Letters
 from routing.consumers.rights import Rights
 from routing.consumers.spec import ConsumerSpec, Start
 from routing.consumers.stored import ConsumerState, FilterState, Place, StoredConsumers
@@ -87,6 +88,7 @@ class ConsumerRegistry:
         self.clock_ms: Callable[[], int] = router.clock_ms
         self.accounts = Accounts(lambda: self.limits.in_flight_user_bytes)
         self.answer_memory = AnswerMemory(lambda: self.limits.answer_cache_bytes)
+        self.letters = Letters()
         self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
         self._share = router.shares.consumers
@@ -197,6 +199,7 @@ class ConsumerRegistry:
         self._router.routes.left(consumer)
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
+        self.letters.forget(name)
         self._count(consumer, gone=True)
         consumer.wakes_s = None
         consumer.close(reason)
@@ -449,7 +452,7 @@ class ConsumerRegistry:
 
     def dead_letter(self, consumer: Consumer, delivery: Delivery, cause: Cause) -> None:
         """Publish a copy to the dead-letter topic and ack the original when the copy is durable."""
-        dead_letter(self._router, consumer, delivery, cause)
+        dead_letter(self._router, self.letters, consumer, delivery, cause)
 
 
 def _differs(consumer: Consumer, spec: ConsumerSpec) -> bool:

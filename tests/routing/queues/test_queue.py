@@ -1,6 +1,7 @@
 """Queues: what is routed, delivered, given back, let go, and what survives."""
 import pytest
 
+from routing.consumers.leases import Answer, redeliver
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
 from routing.queues.bindings import Binding
@@ -525,3 +526,38 @@ def test_more_than_may_wait_early(desk, monkeypatch):
         set(range(100)) - set(range(10, 20))) and queue.depth() == Depth(0, 0)
     desk.publish(*[ranked(number, 1) for number in range(5)])
     assert queue.purge() == 5 and queue.depth() == Depth(0, 0)
+
+
+def test_a_kill_between_a_dead_letter_and_its_ack_makes_no_second_one(desk):
+    """The copy was durable, the ack not stored: expired, rejected, and to two queues."""
+    dead = declared(desk, "dead", "dead/#")
+    work = declared(desk, "work", "a", message_ttl_ms=100, dead_letter="dead/{topic}")
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(5)])
+    desk.now_s, desk.now_ms = desk.now_s + 1, desk.now_ms + 1_000
+    work.consumer.ready()
+    desk.run()                                          # no tick: nothing is checkpointed
+    assert dead.depth().ready == 5 and work.depth() == Depth(0, 0)
+    again = killed(desk)
+    again.now_s, again.now_ms = desk.now_s, desk.now_ms + 1
+    for _ in range(4):
+        again.tick(0.3)
+    assert again.router.queues.get("work").depth() == Depth(0, 0)
+    assert drained(again, again.router.queues.get("dead")) == [b"%d" % number for number in range(5)]
+    again.close()
+
+
+def test_what_is_redriven_after_a_start_and_fails_again_is_a_new_dead_letter(desk):
+    declared(desk, "dead", "dead/#")
+    work = declared(desk, "work", "a", dead_letter="dead/{topic}")
+    desk.publish("a")
+    work.reject([got(desk, work)])
+    for _ in range(3):
+        desk.tick(0.5)
+    again = killed(desk)
+    work, dead = again.router.queues.get("work"), again.router.queues.get("dead")
+    (partition,) = again.router.streams.by_name["events"].partitions
+    assert redeliver(work.consumer, partition.event(0)) is Answer.DONE
+    work.reject([got(again, work)])
+    again.run()
+    assert dead.depth().ready == 2
+    again.close()
