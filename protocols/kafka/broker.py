@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from protocols.kafka.groups.consumer_groups import ConsumerGroups
 from protocols.kafka.groups.coordinator import Coordinator
 from protocols.kafka.logins.logins import Logins
 from protocols.kafka.runtime.timers import Timers
@@ -35,6 +36,7 @@ class Broker:
         self.logins = Logins(router, authenticator)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
+        self.consumer_groups = ConsumerGroups(router, self.topics, settings, self.timers, self.groups)
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
         self.answers = Share("fetched bytes that wait for their clients", lambda: router.limits.user_share)
         self.sessions = Share("partitions in fetch sessions", lambda: router.limits.user_share)

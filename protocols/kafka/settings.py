@@ -43,5 +43,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_timeout_max_ms: int = 1_800_000
     rebalance_timeout_max_ms: int = 1_800_000
     initial_rebalance_delay_s: float = 0.3          # of an empty group: members that start together join together
+    consumer_heartbeat_interval_ms: int = 5_000     # of members whose partitions the node assigns (KIP-848)
+    consumer_session_timeout_ms: int = 45_000
     offset_metadata_bytes_max: int = 4096
     offsets_retention_s: float = 7 * 24 * 3600.0    # of a group without members

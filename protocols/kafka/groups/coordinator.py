@@ -46,6 +46,7 @@ class Coordinator:
         self._expected: dict[str, Identity] = {}        # who commits offsets in a transaction
         router.transactions.on_stored.append(self._settled)
         self._timers = timers
+        self.on_deleted: list[Callable[[str], None]] = []      # told of the id of a group that is forgotten
         self._new_id = new_id
         self._share = Share("Kafka groups", lambda: router.limits.user_share)
         for group_id, stored in router.state.decoded(GROUP_PREFIX, StoredGroup, "a Kafka group"):
@@ -109,6 +110,10 @@ class Coordinator:
             return Code.GROUP_MAX_SIZE_REACHED
         return self._add(group_id, identity.user)
 
+    def adopt(self, group_id: str, owner: str) -> Group:
+        """A group that is stored elsewhere: after a start."""
+        return self.by_id.get(group_id) or self._add(group_id, owner)
+
     def _add(self, group_id: str, owner: str) -> Group:
         group = self.by_id[group_id] = Group(group_id, owner)
         group.empty_since_s = self._router.clock_s()
@@ -120,13 +125,15 @@ class Coordinator:
         group = self.by_id.get(group_id)
         if group is None:
             return Code.GROUP_ID_NOT_FOUND, None
-        if group.members or group.pending:
+        if group.members or not group.is_empty:
             return Code.NON_EMPTY_GROUP, None
         del self.by_id[group_id]
         self._share.give(group.owner)
         self._timers.cancel(group.rebalance)
         self.offsets.delete_group(group_id)
         self.mirror.forget(group_id)
+        for told in self.on_deleted:
+            told(group_id)
         return Code.NONE, self._router.state.delete(GROUP_PREFIX + group_id)
 
     def _owner_of(self, group_id: str) -> str:
@@ -136,7 +143,7 @@ class Coordinator:
     def _consumer_deleted(self, name: str) -> None:
         """An operator has deleted the consumer that a group is: its offsets go, too, when nobody is a member."""
         group = self.by_id.get(name)
-        if group is not None and group.state is State.EMPTY:
+        if group is not None and group.is_empty:
             self.delete(name)
 
     def _expire(self) -> None:
@@ -144,7 +151,7 @@ class Coordinator:
         now_s = self._router.clock_s()
         self._timers.call_at(now_s + EXPIRE_EVERY_S, self._expire)
         for group_id, group in list(self.by_id.items()):
-            if group.state is State.EMPTY and not group.pending and (
+            if group.is_empty and (
                     now_s - group.empty_since_s > self._settings.offsets_retention_s):
                 self.delete(group_id)
 
@@ -172,6 +179,8 @@ class Coordinator:
         group = known or self.open(group_id, identity)
         if isinstance(group, Code):
             return _error(group)
+        if group.consumer is not None and group.consumer.members:
+            return _error(Code.INCONSISTENT_GROUP_PROTOCOL)
         if not group.fits(joining):
             return _error(Code.INCONSISTENT_GROUP_PROTOCOL)
         if group.bytes_with(joining) > settings.group_metadata_bytes_max:

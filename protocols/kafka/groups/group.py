@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocols.kafka.codec.errors import Code
+from protocols.kafka.groups.consumer_group import ConsumerGroup
 from protocols.kafka.groups.member import Joining, Member, StoredGroup, StoredMember
 from protocols.kafka.runtime.timers import Timer
 
@@ -46,6 +47,13 @@ class Group:
         self.rebalance: Timer | None = None             # then the join phase, or the sync phase, is over
         self.first_join_until_s = 0.0                   # of a group that was empty: who comes by then joins in
         self.empty_since_s = 0.0
+        self.consumer: ConsumerGroup | None = None      # when the node assigns its partitions (KIP-848)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody is in it, nor about to be."""
+        return self.state is State.EMPTY and not self.pending and (
+            self.consumer is None or not self.consumer.members)
 
     # -- who may join -----------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Topics:
         self._router = router
         self._settings = settings
         self._policy = router.policy
+        self.version = 0                                        # grows whenever there are other topics or partitions
         self._by_id: dict[bytes, Stream] | None = None          # made when it is asked for
         router.on_streams.append(self._changed)
 
@@ -50,6 +51,7 @@ class Topics:
     def _changed(self) -> None:
         """Streams were made, changed or deleted."""
         self._by_id = None
+        self.version += 1
 
     def refuse_more(self, user: str) -> Refusal | None:
         """Whether this user may have one more: there is a ceiling, and a share of it for each."""

@@ -37,6 +37,7 @@ SCHEMA = Schema(18, "ApiVersions", 0, 4, flexible=3, request="""
     zk_migration_ready bool 3+ tag=3
 """)
 
+FEATURES = {"group.version": 1}             # consumer groups (KIP-848)
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]{0,199}[a-zA-Z0-9])?")
 
 
@@ -46,7 +47,11 @@ async def handle(call: Call, request: Message) -> Values:
         if not all(_SOFTWARE.fullmatch(name) for name in names):
             return {"error_code": Code.INVALID_REQUEST}
         call.client.software = " ".join(names)
-    return {"api_keys": call.broker.api_rows, "finalized_features_epoch": 0}
+    supported = [{"name": name, "min_version": 0, "max_version": level} for name, level in FEATURES.items()]
+    finalized = [{"name": name, "max_version_level": level, "min_version_level": level}
+                 for name, level in FEATURES.items()]
+    return {"api_keys": call.broker.api_rows, "finalized_features_epoch": 0, "finalized_features": finalized,
+            "supported_features": supported if call.version >= 4 else []}       # not with a minimum of 0 before
 
 
 API = Api(SCHEMA, handle, before_login=True)

@@ -22,7 +22,7 @@ SCHEMA = Schema(16, "ListGroups", 0, 5, flexible=3, request="""
     }
 """)
 
-TYPE = "classic"
+CLASSIC, CONSUMER = "classic", "consumer"
 
 
 async def handle(call: Call, request: Message) -> Values:
@@ -31,10 +31,12 @@ async def handle(call: Call, request: Message) -> Values:
     types = {type.lower() for type in request.types_filter}
     rows: list[dict[str, Any]] = []
     for group_id, group in list(groups.by_id.items()):
-        if (not states or group.state.value.lower() in states) and (not types or TYPE in types) and groups.may_see(
+        served = group.consumer if not group.members else None
+        state, type, protocol = (group.state.value, CLASSIC, group.protocol_type) if served is None else (
+            served.state.value, CONSUMER, CONSUMER)
+        if (not states or state.lower() in states) and (not types or type in types) and groups.may_see(
                 call.identity, group_id):
-            rows.append({"group_id": group_id, "protocol_type": group.protocol_type,
-                         "group_state": group.state.value, "group_type": TYPE})
+            rows.append({"group_id": group_id, "protocol_type": protocol, "group_state": state, "group_type": type})
         await call.rest()
     return {"groups": rows}
 

@@ -89,7 +89,10 @@ def _refuse(call: Call, request: Message) -> Code:
         if group is None:
             opened = groups.open(request.group_id, call.identity)
             return opened if isinstance(opened, Code) else Code.NONE
-        return Code.NONE if group.state is State.EMPTY else Code.UNKNOWN_MEMBER_ID
+        return Code.NONE if group.is_empty else Code.UNKNOWN_MEMBER_ID
+    served = call.broker.consumer_groups.refuse_member(request.group_id, request.member_id, generation)
+    if served is not None:
+        return served
     found = groups.find(request.group_id, request.member_id, request.group_instance_id, generation)
     if isinstance(found, Code):
         return found

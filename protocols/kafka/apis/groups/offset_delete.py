@@ -37,6 +37,8 @@ async def handle(call: Call, request: Message) -> Values:
     if group is None:
         return {"error_code": Code.GROUP_ID_NOT_FOUND}
     read = topics_of(group)
+    if read is not None and group.consumer is not None:
+        read = read.union(*(member.topics for member in group.consumer.members.values()))
     if read is None:                                        # members whose metadata only they understand
         return {"error_code": Code.NON_EMPTY_GROUP}
     topics: list[dict[str, Any]] = []

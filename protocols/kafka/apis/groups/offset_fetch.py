@@ -67,6 +67,12 @@ async def handle(call: Call, request: Message) -> Values:
         return {"topics": topics, "error_code": code}
     groups: list[dict[str, Any]] = []
     for group in request.groups:
+        refused = None
+        if group.member_epoch >= 0 and group.member_id:         # KIP-848
+            refused = call.broker.consumer_groups.refuse_member(group.group_id, group.member_id, group.member_epoch)
+        if refused:
+            groups.append({"group_id": group.group_id, "topics": [], "error_code": refused})
+            continue
         topics, code = await _of_group(call, group.group_id, group.topics, unsettled)
         groups.append({"group_id": group.group_id, "topics": topics, "error_code": code})
     return {"groups": groups}

@@ -91,6 +91,9 @@ def _refuse(call: Call, request: Message) -> Code:
     if request.generation_id < 0 and not request.member_id:         # the producer knows of no group
         opened = groups.open(request.group_id, call.identity)
         return opened if isinstance(opened, Code) else Code.NONE
+    served = call.broker.consumer_groups.refuse_member(request.group_id, request.member_id, request.generation_id)
+    if served is not None:
+        return Code.ILLEGAL_GENERATION if served is Code.STALE_MEMBER_EPOCH else served
     found = groups.find(request.group_id, request.member_id, request.group_instance_id, request.generation_id)
     return found if isinstance(found, Code) else Code.NONE
 

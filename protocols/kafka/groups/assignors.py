@@ -1,0 +1,72 @@
+"""Assignors of consumer groups: who reads which partitions. Pure.                                    Source: KIP-848
+
+    uniform     everybody as many as anybody, and who has a partition keeps it where that allows
+    range       of each topic a run of neighbouring partitions, so that topics with equal counts go together
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Partitions = set[tuple[bytes, int]]                 # topic id and index
+Subscriptions = Mapping[str, frozenset[bytes]]      # by member: topic ids
+
+
+def uniform(subscriptions: Subscriptions, counts: Mapping[bytes, int], before: Mapping[str, Partitions]
+            ) -> dict[str, Partitions]:
+    """counts: partitions of each topic.  before: the assignment that was, of those who are still there."""
+    found: dict[str, Partitions] = {member: set() for member in subscriptions}
+    free = {(topic, index) for topic in set().union(*subscriptions.values()) for index in range(counts.get(topic, 0))}
+    alike = len(set(subscriptions.values())) == 1
+    least, more = divmod(len(free), len(subscriptions)) if alike else (len(free), 0)
+    for member in sorted(subscriptions, key=lambda name: -len(before.get(name, ()))):
+        kept = sorted(place for place in before.get(member, ()) if place in free and place[0] in subscriptions[member])
+        room = least + (1 if more and len(kept) > least else 0)
+        more -= room > least
+        found[member] = set(kept[:room])
+        free -= found[member]
+    for place in sorted(free):
+        takers = [member for member, topics in subscriptions.items() if place[0] in topics]
+        found[min(takers, key=lambda member: (len(found[member]), member))].add(place)
+    if not alike:
+        _level(subscriptions, found)
+    return found
+
+
+def _level(subscriptions: Subscriptions, found: dict[str, Partitions]) -> None:
+    """Where subscriptions differ: from who has most to who has least, while that makes them more alike."""
+    for _ in range(sum(map(len, found.values()))):
+        if not _move_one(subscriptions, found):
+            return
+
+
+def _move_one(subscriptions: Subscriptions, found: dict[str, Partitions]) -> bool:
+    by_size = sorted(found, key=lambda member: (len(found[member]), member))
+    for rich in reversed(by_size):
+        for poor in by_size:
+            if len(found[rich]) - len(found[poor]) < 2:
+                break
+            place = min((place for place in found[rich] if place[0] in subscriptions[poor]), default=None)
+            if place is not None:
+                found[rich].discard(place)
+                found[poor].add(place)
+                return True
+    return False
+
+
+def range_(subscriptions: Subscriptions, counts: Mapping[bytes, int], before: Mapping[str, Partitions]
+           ) -> dict[str, Partitions]:
+    """As uniform(), but what was counts for nothing."""
+    found: dict[str, Partitions] = {member: set() for member in subscriptions}
+    for topic in set().union(*subscriptions.values()):
+        takers = sorted(member for member, topics in subscriptions.items() if topic in topics)
+        each, more = divmod(counts.get(topic, 0), len(takers))
+        first = 0
+        for number, member in enumerate(takers):
+            last = first + each + (number < more)
+            found[member].update((topic, index) for index in range(first, last))
+            first = last
+    return found
+
+
+ASSIGNORS = {"uniform": uniform, "range": range_}
+DEFAULT = "uniform"

@@ -1,0 +1,49 @@
+"""Patterns of topic names that a client sends: a part of RE2's language whose cost is bounded.        Source: KIP-848
+
+Letters, \\-escapes, a dot, [sets], ?, * and +, alternatives with |, and ( ) or (?: ) without a ?, * or + behind them. *
+and + may stand twice in an alternative, ? and an inner | four times: so whatever the pattern is, a look at a name of 249
+characters has an end.
+"""
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+PATTERN_CHARACTERS_MAX = 1_000
+REPEATS_MAX = 2                     # of * and + in one alternative
+CHOICES_MAX = 4                     # of ? and of | within ( )
+_TOKEN = re.compile(r"\\[^a-zA-Z0-9]|\\[dwsDWS]|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?:)?|[^\\\[(]", re.DOTALL)
+
+
+class BadPattern(ValueError):
+    """The text says what is taken."""
+
+
+@lru_cache(maxsize=1_000)
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """To be used with fullmatch. Raises BadPattern."""
+    if len(text) > PATTERN_CHARACTERS_MAX:
+        raise BadPattern(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
+    at, repeats, choices, depth, before = 0, 0, 0, 0, ""
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise BadPattern(f"not taken from here on: {text[at:at + 20]!r}")
+        token, at = found[0], found.end()
+        if token in "*+?{":
+            if token == "{" or before in ("", "(", "(?:", ")", "|", "*", "+", "?"):
+                raise BadPattern("?, * and + stand behind one character or set; counts and lazy ones are not taken")
+            repeats += token in "*+"
+            choices += token == "?"
+        elif token == "|" and depth == 0:
+            repeats = choices = 0
+        elif token == "|":
+            choices += 1
+        depth += (token in ("(", "(?:")) - (token == ")")
+        if repeats > REPEATS_MAX or choices > CHOICES_MAX:
+            raise BadPattern(f"* and + stand {REPEATS_MAX} times at most in an alternative, ? and inner | {CHOICES_MAX} times")
+        before = token
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError) as error:
+        raise BadPattern(str(error)) from None
