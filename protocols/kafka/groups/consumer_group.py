@@ -1,6 +1,6 @@
 """ConsumerGroup: a group whose members the node assigns partitions to. Sans-IO.                       Source: KIP-848
 
-    who is in it, what they read, which partitions there are       changed: the group's epoch grows, a new target is made
+    who is in it, what they read, which partitions there are: when that changes, the epoch grows and there is a new
     target          what each member is to have
     assigned        what it may read now; on its way to the target it first gives up what others are to have:
 
@@ -130,10 +130,13 @@ class ConsumerGroup:
 
     def stored(self, owner: str) -> StoredConsumerGroup:
         return StoredConsumerGroup(owner, self.epoch, tuple(
-            stored_member(member, self.target.get(member.member_id, set())) for member in self.members.values()))
+            stored_member(member, self.target.get(member.member_id, set())) for member in self.members.values()), tuple(
+            (topic_id, name, self.counts[topic_id]) for topic_id, name in self.names.items()))
 
     def restore(self, stored: StoredConsumerGroup) -> None:
         self.epoch = stored.epoch
+        self.names = {topic_id: name for topic_id, name, _ in stored.topics}
+        self.counts = {topic_id: count for topic_id, _, count in stored.topics}
         for kept in stored.members:
             member = restored_member(kept)
             self.add(member)

@@ -25,9 +25,9 @@ class Subscription(msgspec.Struct, frozen=True):
 class ConsumerMember:
     """Loop thread only. Owned by its group."""
 
-    __slots__ = ("assigned", "assignor", "client_host", "client_id", "deadline_s", "epoch", "epoch_before", "instance_id",
-                 "member_id", "pattern", "rack_id", "rebalance_timeout_s", "rebalance_until_s", "revoking", "timer",
-                 "told", "topics")
+    __slots__ = ("assigned", "assignor", "client_host", "client_id", "deadline_s", "epoch", "epoch_before",
+                 "instance_id", "member_id", "pattern", "rack_id", "rebalance_timeout_s", "rebalance_until_s",
+                 "revoking", "timer", "told", "topics")
 
     def __init__(self, member_id: str) -> None:
         self.member_id = member_id
@@ -92,6 +92,7 @@ class StoredConsumerGroup(msgspec.Struct, frozen=True):
     owner: str
     epoch: int
     members: tuple[StoredConsumerMember, ...]
+    topics: tuple[tuple[bytes, str, int], ...]          # id, name, partitions
 
 
 def stored_member(member: ConsumerMember, target: Partitions) -> StoredConsumerMember:

@@ -1,8 +1,8 @@
 """Patterns of topic names that a client sends: a part of RE2's language whose cost is bounded.        Source: KIP-848
 
 Letters, \\-escapes, a dot, [sets], ?, * and +, alternatives with |, and ( ) or (?: ) without a ?, * or + behind them. *
-and + may stand twice in an alternative, ? and an inner | four times: so whatever the pattern is, a look at a name of 249
-characters has an end.
+and + may stand twice in an alternative, ? and an inner | four times: so a look at a name of 249 characters has an end,
+whatever the pattern is.
 """
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def compile_pattern(text: str) -> re.Pattern[str]:
             choices += 1
         depth += (token in ("(", "(?:")) - (token == ")")
         if repeats > REPEATS_MAX or choices > CHOICES_MAX:
-            raise BadPattern(f"* and + stand {REPEATS_MAX} times at most in an alternative, ? and inner | {CHOICES_MAX} times")
+            raise BadPattern(f"in an alternative * and + stand {REPEATS_MAX} times at most, ? and an inner | "
+                             f"{CHOICES_MAX} times")
         before = token
     try:
         return re.compile(text)

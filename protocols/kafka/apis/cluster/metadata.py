@@ -79,12 +79,12 @@ async def handle(call: Call, request: Message) -> Values:
 
 async def _named(call: Call, request: Message, name: str | None, topic_id: bytes) -> dict[str, Any]:
     topics = call.broker.topics
-    if name is None:
+    if not name and topic_id != ZERO_UUID:                  # Java says "" beside an id, not null
         stream = topics.by_id(topic_id)
         if stream is None or not topics.may_describe(call.identity, stream):
             return {"error_code": Code.UNKNOWN_TOPIC_ID, "name": None, "topic_id": topic_id}
         return _row(call, request, stream)
-    if name_problem(name) is not None:
+    if name is None or name_problem(name) is not None:
         return {"error_code": Code.INVALID_TOPIC_EXCEPTION, "name": name, "topic_id": ZERO_UUID}
     stream = topics.find(name)
     if stream is None:

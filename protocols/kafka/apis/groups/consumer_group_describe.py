@@ -89,7 +89,8 @@ def _describe(call: Call, group_id: str) -> dict[str, Any]:
 
 def _named(found: ConsumerGroup, places: Partitions) -> dict[str, Any]:
     return {"topic_partitions": [
-        {**row, "topic_name": found.names[row["topic_id"]]} for row in by_topic(places) if row["topic_id"] in found.names]}
+        {**row, "topic_name": found.names[row["topic_id"]]}
+        for row in by_topic(places) if row["topic_id"] in found.names]}
 
 
 API = Api(SCHEMA, handle)

@@ -1,4 +1,4 @@
-"""ConsumerGroupHeartbeat (68), versions 0 and 1: a consumer joins, says what it has, hears what it may read, and leaves.
+"""ConsumerGroupHeartbeat (68), versions 0 and 1: a consumer joins, says what it has, hears what it may read.
 
 With epoch 0 it joins; -1: it leaves; -2: a static member leaves and means to come back. What has not changed since the
 last heartbeat is null. In version 0 the node makes the member id, from 1 on the client does. Patterns of topics come in
@@ -44,7 +44,7 @@ SCHEMA = Schema(68, "ConsumerGroupHeartbeat", 0, 1, flexible=0, request="""
 
 async def handle(call: Call, request: Message) -> Values:
     groups, topics = call.broker.groups, call.broker.topics
-    problem = groups.refuse_id(request.group_id) and "not a group id" or _problem(call, request)
+    problem = "not a group id" if groups.refuse_id(request.group_id) is not None else _problem(call, request)
     if problem is not None:
         return {"error_code": Code.INVALID_REQUEST, "error_message": problem}
     if not groups.may_use(call.identity, request.group_id):
