@@ -138,6 +138,52 @@ class FilterTrie:
         return found
 
 
+    def intersecting(self, pattern: str) -> dict[Any, None]:
+        """Entries under filters that some topic matches which the pattern matches, too: see topic.filters_intersect()."""
+        found: dict[Any, None] = {}
+        levels = pattern.split("/")
+        below = [(self._root, 0)]
+        while below:
+            node, depth = below.pop()
+            if depth == len(levels) or levels[depth] == "#":
+                if node.entries is not None:
+                    found.update(node.entries)
+                if depth < len(levels):                         # "a/#" and all that lies below "a"
+                    below.extend((child, depth) for child in _fitting(node, "#", depth))
+                elif node.children is not None and "#" in node.children:
+                    found.update(node.children["#"].entries or {})
+                continue
+            for child in _fitting(node, levels[depth], depth):
+                if child.text == "#":
+                    found.update(child.entries or {})
+                elif (reached := _meets(child, levels, depth)) is not None:
+                    below.append((child, reached))
+        return found
+
+
+def _fitting(node: _Node, level: str, depth: int) -> list[_Node]:
+    """Children whose first level may be that of the same topic as this level of a filter."""
+    children = node.children or {}
+    if level in ("+", "#"):
+        return [child for first, child in children.items() if depth or first[:1] != "$"]        # [MQTT-4.7.2-1]
+    wilds = ("+", "#") if depth or level[:1] != "$" else ()
+    return [children[first] for first in (level, *wilds) if first in children]
+
+
+def _meets(node: _Node, levels: list[str], depth: int) -> int | None:
+    """How far a filter has come that goes along with the node's text, at most to its "#"; None: it does not."""
+    for there in node.text.split("/"):
+        if depth == len(levels):
+            return None
+        level = levels[depth]
+        if level == "#":
+            return depth
+        if level not in ("+", there) and there != "+":
+            return None
+        depth += 1
+    return depth
+
+
 def _parts(pattern: str) -> tuple[str | None, bool]:
     """(what stands before "#", None when nothing does; whether it ends with "#")"""
     if pattern == "#":

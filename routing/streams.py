@@ -70,6 +70,7 @@ class StreamTable:
         self.by_name: dict[str, Stream] = {}
         self._by_origin_name: dict[str, Stream] = {}
         self._captures = FilterTrie()                   # capture filter → _Capture
+        self._holders = FilterTrie()                    # what a stream can hold → Stream
         self._order = 0
         self._store = store
         self._on_committed = on_committed
@@ -84,6 +85,8 @@ class StreamTable:
         stream.order = self._order
         for pattern in settings.capture:
             self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+        for pattern in stream.filters:
+            self._holders.add(pattern, stream)
         return stream
 
     def _listen(self, partitions: list[Partition]) -> None:
@@ -115,6 +118,8 @@ class StreamTable:
         self._by_origin_name.pop(stream.origin_name, None)
         for pattern in stream.settings.capture:
             self._captures.remove(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
+        for pattern in stream.filters:
+            self._holders.remove(pattern, stream)
 
     def partition_of_origin(self, name: str, index: int) -> Partition | None:
         """A partition by the name that other nodes know its stream by."""
@@ -127,7 +132,11 @@ class StreamTable:
         for pattern in settings.capture:
             self._captures.add(pattern, _Capture(specificity(pattern), -stream.order, stream.name))
         stream.settings = settings
+        for pattern in stream.filters:
+            self._holders.remove(pattern, stream)
         stream.filters = stream_filters(settings)
+        for pattern in stream.filters:
+            self._holders.add(pattern, stream)
         for partition in stream.partitions:
             partition.settings = settings
 
@@ -185,13 +194,15 @@ class StreamTable:
         """Partitions that can hold events of these filters; names, when given, limits the streams, and so does among.
         """
         wanted = filters if isinstance(filters, (dict, tuple, list)) else list(filters)
-        return [
-            partition
-            for stream in (self.by_name.values() if among is None else among)
-            if (not names or stream.name in names)
-            and any(filters_intersect(pattern, capture) for pattern in wanted for capture in stream.filters)
-            for partition in stream.partitions
-        ]
+        if among is None:
+            found: dict[Stream, None] = {}
+            for pattern in wanted:
+                found.update(self._holders.intersecting(pattern))
+            streams = sorted(found, key=lambda stream: stream.order)
+        else:
+            streams = [stream for stream in among if any(
+                filters_intersect(pattern, capture) for pattern in wanted for capture in stream.filters)]
+        return [partition for stream in streams if not names or stream.name in names for partition in stream.partitions]
 
 
 def murmur2(data: bytes) -> int:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.filter_trie import FilterTrie
-from routing.topic import filter_matches
+from routing.topic import filter_matches, filters_intersect
 from tests.routing.test_topic import FILTER, TOPIC
 
 
@@ -20,6 +20,25 @@ def test_the_trie_agrees_with_filter_matches(patterns, topics):
         assert not trie.remove(pattern, (number, pattern))
     assert trie.count == 0
     assert not trie._root.children
+
+
+@given(st.lists(FILTER, max_size=12), st.lists(FILTER, max_size=5))
+def test_the_filters_that_meet_another_are_found(patterns, others):
+    trie = FilterTrie()
+    for pattern in patterns:
+        trie.add(pattern, pattern)
+    for other in others:
+        assert set(trie.intersecting(other)) == {one for one in patterns if filters_intersect(one, other)}
+
+
+def test_filters_that_meet_no_others_are_not_looked_at():
+    trie = FilterTrie()
+    for number in range(1_000):
+        trie.add(f"plant/{number}/#", number)
+    assert list(trie.intersecting("plant/5/+/7")) == [5]
+    assert set(trie.intersecting("+/7/x")) == {7}
+    assert len(trie.intersecting("plant/#")) == len(trie.intersecting("#")) == 1_000
+    assert not trie.intersecting("shop/#")
 
 
 def test_deep_wildcards_cost_no_more_than_the_nodes_there_are():

@@ -7,7 +7,7 @@ from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Reason
 from routing.event import Event
 from routing.log.fs import RealFileSystem
-from routing.settings import Limits, StreamSettings
+from routing.settings import StreamSettings
 from tests.support.disk import FaultyFileSystem
 from tests.support.routing import ANA, Desk, Reader
 
@@ -146,18 +146,3 @@ def test_a_deletion_that_a_crash_interrupts_is_ended_by_the_next_start(tmp_path,
     assert done(again, again.router.lifecycle.create(CLICKS)) is None
     assert [partition.end_offset for partition in again.router.streams.by_name["clicks"].partitions] == [0, 0]
     again.close()
-
-
-@pytest.mark.measured
-def test_making_a_stream_does_not_cost_more_with_many_consumers(tmp_path):
-    import time
-
-    desk = Desk(tmp_path, limits=Limits())
-    for number in range(2_000):
-        desk.router.open_consumer(ConsumerSpec(f"c{number}", (f"plant/{number}/#",)), ANA)
-    desk.run()
-    stream = StreamSettings("t", ("t",))
-    started = time.process_time()
-    done(desk, desk.router.lifecycle.create(stream))
-    assert time.process_time() - started < 0.05
-    desk.close()
