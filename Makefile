@@ -13,6 +13,8 @@ PEERS := .peers
 APT := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server rabbitmq-server:rabbitmq-server \
 	strace:strace curl:curl kcat:kcat tmux:tmux javac:default-jdk-headless mvn:maven node:nodejs npm:npm chromium:chromium \
 	gcc:gcc python3-config:python3-dev
+NATS := v2.15.3
+RUMQTTD := 0.20.0
 PYTEST_ARGS ?=
 # Tests mostly wait: for a node, a disk, a peer. One file stays with one worker, and so do the brokers it started; files
 # go in their order, because the slow ones (e2e, faults) come first in it.
@@ -43,7 +45,7 @@ fairness: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.soak $(if $(filter short,$(SOAK)),--short) $(ARGS)
 
-bench: $(VENV)/.installed-test peers
+bench: $(VENV)/.installed-test peers $(PEERS)/cargo/.stamp
 	$(BIN)/python -m bench $(ARGS)
 
 screenshots: $(VENV)/.installed-test peers
@@ -101,7 +103,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
 peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp \
-	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp
+	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp $(PEERS)/nats/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -164,3 +166,19 @@ $(PEERS)/go/.stamp: tests/interop/go/main.go tests/interop/go/go.mod tests/inter
 	@go=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v go); if [ -n "$$go" ]; then \
 	  (cd tests/interop/go && GOTOOLCHAIN=local "$$go" build -o $(CURDIR)/$(@D)/franz-go .) && touch $@; \
 	else echo "no Go: the franz-go interop test is skipped"; fi
+
+# The benchmarks compare with a current nats-server, which the distribution does not have: built where there is Go.
+$(PEERS)/nats/.stamp: Makefile | $(VENV)/.installed-test
+	@mkdir -p $(@D)/bin
+	@go=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v go); if [ -n "$$go" ]; then \
+	  GOBIN=$(CURDIR)/$(@D)/bin "$$go" install github.com/nats-io/nats-server/v2@$(NATS) >$(PEERS)/nats.log 2>&1 \
+	    && touch $@ || echo "nats-server $(NATS) cannot be built (see $(PEERS)/nats.log): the older one is compared with"; \
+	else echo "no Go: benchmarks compare with the nats-server of the distribution"; fi
+
+# The same for rumqttd, where there is cargo. It takes minutes, so only the benchmarks ask for it.
+$(PEERS)/cargo/.stamp: Makefile
+	@mkdir -p $(@D)
+	@if command -v cargo >/dev/null 2>&1; then \
+	  cargo install -q rumqttd --version $(RUMQTTD) --root $(@D) >$(PEERS)/cargo.log 2>&1 \
+	    && touch $@ || echo "rumqttd $(RUMQTTD) cannot be built (see $(PEERS)/cargo.log) and is left out"; \
+	else echo "no cargo: benchmarks do without rumqttd"; fi

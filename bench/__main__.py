@@ -55,7 +55,7 @@ def start_brokers(root: Path, names: str | None) -> list[brokers.Broker]:
             print(f"{kind.name}: FAILED TO START: {error}", flush=True)
             continue
         started.append(broker)
-        print(f"{kind.name}: {kind.configuration}", flush=True)
+        print(f"{kind.name}: {broker.configuration}", flush=True)
     return started
 
 

@@ -19,10 +19,22 @@ from bench.packets import DISCONNECT, connect
 
 START_TIMEOUT_S = 60.0
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/rabbitmq/bin")
+_PEERS = Path(__file__).resolve().parent.parent / ".peers"
+_BUILT = (str(_PEERS / "nats" / "bin"), str(_PEERS / "cargo" / "bin"))        # by `make peers`, `make bench`
 
 
 def find_program(name: str) -> str | None:
-    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *_SBIN)))
+    """What was built here goes before what the system has, which is older."""
+    return shutil.which(name, path=os.pathsep.join((*_BUILT, os.environ.get("PATH", ""), *_SBIN)))
+
+
+def version_of(name: str) -> str:
+    """The last word of what a program says to --version; "" when it is not there."""
+    program = find_program(name)
+    if program is None:
+        return ""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return (said.stdout or said.stderr).split()[-1].lstrip("v") if (said.stdout or said.stderr).split() else ""
 
 
 def free_port() -> int:
@@ -178,8 +190,12 @@ class Mosquitto(Broker):
 
 class Nats(Broker):
     name = "nats"
-    configuration = "JetStream on disk (its fsync is every 2 minutes), mqtt max_ack_pending 65535"
     has_link = True
+    configuration = "JetStream on disk (its fsync is every 2 minutes), mqtt max_ack_pending 65535"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.configuration = f"{version_of('nats-server')}; {self.configuration}"
 
     @classmethod
     def installed(cls) -> bool:
@@ -191,6 +207,27 @@ class Nats(Broker):
                           f'jetstream {{ store_dir: "{self.root}/js", max_file_store: 8GB, max_memory_store: 1GB }}\n'
                           f'mqtt {{ listen: "127.0.0.1:{self.port}", max_ack_pending: 65535, ack_wait: "60s" }}\n')
         return [find_program("nats-server") or "nats-server", "-c", str(config)]
+
+
+class Rumqttd(Broker):
+    """The broker of rumqtt, in Rust: all in memory, and no word to a client goes by a disk."""
+
+    name = "rumqttd"
+    configuration = "in memory only, 10 segments of 100 MiB, max_inflight_count 65535"
+
+    @classmethod
+    def installed(cls) -> bool:
+        return find_program("rumqttd") is not None
+
+    def command(self) -> list[str]:
+        config = self.root / "rumqttd.toml"
+        config.write_text(
+            "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n"
+            "max_segment_size = 104857600\nmax_segment_count = 10\n"
+            f'[v4.1]\nname = "v4-1"\nlisten = "127.0.0.1:{self.port}"\nnext_connection_delay_ms = 1\n'
+            "[v4.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 20480\n"
+            "max_inflight_count = 65535\ndynamic_filters = true\n")
+        return [find_program("rumqttd") or "rumqttd", "-c", str(config), "-q"]
 
 
 class RabbitMq(Broker):
@@ -263,4 +300,4 @@ class ManagedRabbitMq(RabbitMq):
         return command
 
 
-ALL: tuple[type[Broker], ...] = (Meshgate, Mosquitto, Nats, RabbitMq)
+ALL: tuple[type[Broker], ...] = (Meshgate, Mosquitto, Nats, Rumqttd, RabbitMq)

@@ -32,6 +32,7 @@ PAYLOAD_BYTES = 200
 RATES = {"mqtt": 300.0, "http": 60.0, "kafka": 200.0, "amqp": 100.0}     # acked one by one, per second at most
 SAMPLE_S = 1.0
 CHURN_S = 0.2
+GUESTS = 50                         # names: what the log remembers of each topic has bounds that minutes do not reach
 SETTLE_S = 30.0                     # for what was acked last to arrive
 GROWTH_MAX_BYTES = 12 * 1024 * 1024
 TURN_S = 0.025
@@ -137,7 +138,7 @@ class Load:
     async def churn(self) -> None:
         async with aiohttp.ClientSession() as session:
             while not self.over:
-                name = f"guest-{self.churned}"
+                name = f"guest-{self.churned % GUESTS}"
                 async with self.client(name) as client:
                     await client.subscribe(f"guests/{name}", qos=1)
                     await client.publish(f"guests/{name}", b"hello", qos=1)
