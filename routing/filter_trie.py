@@ -139,7 +139,7 @@ class FilterTrie:
 
 
     def intersecting(self, pattern: str) -> dict[Any, None]:
-        """Entries under filters that some topic matches which the pattern matches, too: see topic.filters_intersect()."""
+        """Entries under filters that meet the pattern: some topic matches both. See topic.filters_intersect()."""
         found: dict[Any, None] = {}
         levels = pattern.split("/")
         below = [(self._root, 0)]
