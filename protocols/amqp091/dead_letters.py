@@ -15,7 +15,7 @@ from protocols.amqp091.asked import Asked
 from protocols.amqp091.codec.codes import HardError
 from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
-from protocols.amqp091.codec.tables import Long, Table, Timestamp, Value, encode_value, with_field, without_field
+from protocols.amqp091.codec.tables import Long, Table, Timestamp, Value, encode_value, with_fields, without_field
 from protocols.amqp091.topology.declared import Declared
 from protocols.amqp091.topology.names import queue_topic, topic_of
 from protocols.amqp091.topology.queue import Queue
@@ -95,12 +95,12 @@ class DeadLetters:
                 death = {**one, "count": Long(count + 1 if isinstance(count, int) else 1)}
             else:
                 others.append(one)
-        table = with_field(content.raw_headers, "x-death", encode_value([death, *others[:DEATHS_MAX - 1]]))
+        fields = {"x-death": encode_value([death, *others[:DEATHS_MAX - 1]])}
         for name, value in (("reason", cause.value), ("queue", queue.name), ("exchange", exchange)):
             if f"x-first-death-{name}" not in headers:
-                table = with_field(table, f"x-first-death-{name}", encode_value(value))
-            table = with_field(table, f"x-last-death-{name}", encode_value(value))
-        content.raw_headers = table
+                fields[f"x-first-death-{name}"] = encode_value(value)
+            fields[f"x-last-death-{name}"] = encode_value(value)
+        content.raw_headers = with_fields(content.raw_headers, fields)
 
 
 def _carbon_copies(content: Content) -> list[str]:

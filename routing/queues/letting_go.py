@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
     from routing.queues.priorities import Priorities
 
-STEP_EVENTS = 200           # let go in one turn: some 4 ms with dead letters
+STEP_EVENTS = 200           # let go in one turn,
+STEP_S = 0.004              # and no longer than this: a dead letter of some protocols costs 200 µs
 READ_AHEAD = 64             # taken from the log at a time: as much as may wait in memory
 
 
@@ -122,6 +123,7 @@ class LettingGo:
             return
         now_ms = self._clocks.clock_ms()
         left = STEP_EVENTS
+        until_s = self._clocks.clock_s() + STEP_S
         next_ms: int | None = None
         for cursor in list(self._consumer.cursors.values()):
             while left > 0:
@@ -137,6 +139,8 @@ class LettingGo:
                 left -= 1
                 self.expired += 1
                 self._let_go(cursor, head, Cause.EXPIRED)
+                if self._clocks.clock_s() >= until_s:
+                    left = 0
         if left <= 0:
             self._consumer.ready()
         elif next_ms is not None:
@@ -151,6 +155,7 @@ class LettingGo:
         limit = self._options.max_length
         too_many = depth_of(self._consumer).ready - limit if limit is not None else 0
         left = STEP_EVENTS
+        until_s = self._clocks.clock_s() + STEP_S
         while left > 0 and (too_many > 0 or self._is_too_large()):
             heads = [(head.event.timestamp_ms, number, cursor, head)
                      for number, cursor in enumerate(self._consumer.cursors.values())
@@ -165,7 +170,7 @@ class LettingGo:
                 self._consumer.to_dead_letters(*early, Cause.MAXLEN)
             self.pushed_out += 1
             too_many -= 1
-            left -= 1
+            left = left - 1 if self._clocks.clock_s() < until_s else 0
         if left <= 0:
             self._consumer.ready()
 

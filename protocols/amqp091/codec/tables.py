@@ -40,6 +40,7 @@ _FIXED = {
     ord("f"): Struct(">f"), ord("d"): Struct(">d"),
 }
 _LONG = Struct(">I")
+_SIZED = b"SxFA"             # letters of values that begin with their size
 _TIME = Struct(">Q")
 _SIGNED = Struct(">i")
 _INT64 = Struct(">q")
@@ -170,23 +171,43 @@ def encode_value(value: Value) -> bytes:
 
 def with_field(table: bytes | None, name: str, value: bytes) -> bytes:
     """An encoded table with one more field, or another value in its place. value: behind its letter."""
-    body = without_field(table, name)[4:] if table else b""
-    raw = name.encode()
-    body += bytes((len(raw),)) + raw + value
+    return with_fields(table, {name: value})
+
+
+def with_fields(table: bytes | None, fields: dict[str, bytes]) -> bytes:
+    """The same with more of them, at the end."""
+    parts = _fields_but(table, {name.encode() for name in fields}) if table else []
+    for name, value in fields.items():
+        raw = name.encode()
+        parts += (bytes((len(raw),)), raw, value)
+    body = b"".join(parts)
     return _LONG.pack(len(body)) + body
 
 
 def without_field(table: bytes, name: str) -> bytes:
     """An encoded table without a field; the others stay byte for byte."""
-    wanted = name.encode()
+    body = b"".join(_fields_but(table, {name.encode()}))
+    return _LONG.pack(len(body)) + body
+
+
+def _fields_but(table: bytes, names: set[bytes]) -> list[bytes]:
+    """The fields as they stand there. Values are stepped over, not read."""
     parts: list[bytes] = []
     position, end = _bounds(table, 0, len(table), 0)
     while position < end:
         start = position
         name_end = position + 1 + table[position]
-        position = _decode_value(table, name_end, end, 0)[1]
-        if table[start + 1:name_end] != wanted:
+        position = _skip_value(table, name_end, end)
+        if table[start + 1:name_end] not in names:
             parts.append(table[start:position])
-    body = b"".join(parts)
-    return _LONG.pack(len(body)) + body
+    return parts
 
+
+def _skip_value(data: bytes, position: int, end: int) -> int:
+    """The position behind the value whose letter stands at position."""
+    letter = data[position]
+    if letter in _SIZED:
+        if position + 5 > end or (after := position + 5 + int(_LONG.unpack_from(data, position + 1)[0])) > end:
+            raise HardError(SYNTAX_ERROR, "a value is longer than its table")
+        return after
+    return _decode_value(data, position, end, 0)[1]
