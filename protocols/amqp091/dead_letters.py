@@ -17,8 +17,9 @@ from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
 from protocols.amqp091.codec.tables import Long, Table, Timestamp, Value, encode_value, with_fields, without_field
 from protocols.amqp091.topology.declared import Declared
-from protocols.amqp091.topology.names import queue_topic, topic_of
+from protocols.amqp091.topology.names import topic_of
 from protocols.amqp091.topology.queue import Queue
+from protocols.amqp091.topology.streamqueue import StreamQueue
 from routing.errors import TopicError
 from routing.event import Event, Native
 from routing.queues.options import Cause
@@ -58,13 +59,13 @@ class DeadLetters:
                 content.raw_headers = without_field(content.raw_headers, "CC")
         native = Native(convert.NATIVE, pack_short(exchange.name) + pack_short(keys[0]) + encode_properties(content))
         targets = self._declared.topology.route_all(exchange, keys, Asked(content))
-        topic = topic_of(exchange.name, keys[0])
+        topic = topic_of(exchange.name, keys[0]) if exchange.name else self._declared.topology.straight_topic(keys[0])
         try:
             check_topic(topic)
         except TopicError as error:
             log.error("queue %s: a dead letter has no topic: %s", name, error)
             return []
-        letters = [Letter(queue_topic(target), topic, native) for target in targets.copies]
+        letters = [Letter(self._declared.topology.straight_topic(target), topic, native) for target in targets.copies]
         if len(targets.copies) < len(targets.queues) or (exchange.name and (not letters or self._wanted(topic))):
             letters.append(Letter(topic, topic, native))
         return letters
@@ -73,7 +74,7 @@ class DeadLetters:
         route = self._router.routes.of(topic)
         return bool(route.direct or route.consumers or route.remote)
 
-    def _mark(self, content: Content, queue: Queue, cause: Cause, exchange: str, keys: list[str]) -> None:
+    def _mark(self, content: Content, queue: Queue | StreamQueue, cause: Cause, exchange: str, keys: list[str]) -> None:
         """Write into the headers what has happened."""
         headers = content.headers or {}
         death: Table = {

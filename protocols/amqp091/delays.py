@@ -18,7 +18,7 @@ from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.codec.properties import Content, decode_properties, encode_properties
 from protocols.amqp091.codec.tables import Long, encode_value, with_field
 from protocols.amqp091.topology.declared import Declared
-from protocols.amqp091.topology.names import queue_topic, topic_of
+from protocols.amqp091.topology.names import topic_of
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
@@ -133,9 +133,10 @@ class Delays:
         except AmqpError as error:
             log.error("a delayed message is not published: %s", error)
             return []
-        targets = self._declared.topology.route(exchange, key, Asked(content))
-        return [out, *(Event(queue_topic(name), out.payload, 1, out.publisher, out.key, out.headers, out.properties)
-                       for name in targets.copies)]
+        topology = self._declared.topology
+        targets = topology.route(exchange, key, Asked(content))
+        return [out, *(Event(topology.straight_topic(name), out.payload, 1, out.publisher, out.key, out.headers,
+                             out.properties) for name in targets.copies)]
 
 
 def delay_of(content: Content) -> int:

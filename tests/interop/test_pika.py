@@ -160,8 +160,8 @@ def test_an_mqtt_event_reaches_a_queue_and_back(node, channel):
     (lambda channel: channel.exchange_declare("new", "odd"), 406, "PRECONDITION_FAILED - unknown exchange type 'odd'"),
     (lambda channel: channel.exchange_declare("new", "x-random", arguments={}), 406,
      "PRECONDITION_FAILED - unknown exchange type 'x-random'"),
-    (lambda channel: channel.queue_declare("new", durable=True, arguments={"x-queue-type": "stream"}), 406,
-     "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'new' in vhost '/': stream"),
+    (lambda channel: channel.queue_declare("new", durable=True, arguments={"x-queue-type": "odd"}), 406,
+     "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'new' in vhost '/': odd"),
     (lambda channel: channel.queue_declare("new", arguments={"x-message-ttl": -1}), 406,
      "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'new' in vhost '/': -1"),
 ])

@@ -13,6 +13,7 @@ from protocols.amqp091.codec.frames import BODY, METHOD, OVERHEAD_BYTES, content
 from protocols.amqp091.codec.methods import pack_short
 from protocols.amqp091.convert import NATIVE
 from protocols.amqp091.topology.queue import Queue
+from protocols.amqp091.topology.streamqueue import StreamReading
 from routing.cursors.delivery import Delivery
 
 _DELIVER = b"\x00\x3c\x00\x3c"
@@ -27,7 +28,7 @@ class Envelopes:
 
     __slots__ = ("_after", "_before", "_body_bytes", "_line", "_native", "_queue", "_tag_bytes")
 
-    def __init__(self, line: Line, queue: Queue, tag: str) -> None:
+    def __init__(self, line: Line, queue: Queue | StreamReading, tag: str) -> None:
         self._line = line
         self._queue = queue
         self._tag_bytes = pack_short(tag)
@@ -41,7 +42,8 @@ class Envelopes:
         payload = event.payload
         again = delivery.attempts > 1
         native = event.properties.native if event.properties is not None else None
-        if native is not None and native.kind == NATIVE and not (again and self._queue.is_quorum):
+        if native is not None and native.kind == NATIVE and not (
+                self._queue.is_stream or (again and self._queue.is_quorum)):
             if native.data != self._native or len(payload) != self._body_bytes:
                 self._prepare(native.data, delivery)
             if self._native is not None:

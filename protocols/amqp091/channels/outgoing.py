@@ -13,15 +13,18 @@ from routing.event import Event
 
 if TYPE_CHECKING:
     from protocols.amqp091.topology.queue import Queue
+    from protocols.amqp091.topology.streamqueue import StreamReading
 
 _RETURN = b"\x00\x3c\x00\x32"
 
 
-def parts(event: Event, delivery: Delivery, queue: Queue, now_ms: int,
+def parts(event: Event, delivery: Delivery, queue: Queue | StreamReading, now_ms: int,
           lost: convert.Lost) -> tuple[bytes, bytes, bytes]:
     """(exchange, routing key, properties): packed short strings, and flags with values."""
     exchange, key, raw = convert.outward(event, now_ms, lost)
-    if queue.is_quorum and delivery.attempts > 1:
+    if queue.is_stream:
+        raw = _with_header(raw, "x-stream-offset", event.offset)
+    elif queue.is_quorum and delivery.attempts > 1:
         raw = _with_header(raw, "x-delivery-count", delivery.attempts - 1)
     return exchange, key, raw
 

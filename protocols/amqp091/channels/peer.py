@@ -16,6 +16,7 @@ from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from protocols.amqp091.topology.queue import Queue
+    from protocols.amqp091.topology.streamqueue import StreamReading
     from routing.cursors.delivery import Delivery
 
 
@@ -40,7 +41,7 @@ class Peer:
         self.vhost = "/"
         self.frame_max = broker.settings.pre_auth_bytes_max
         self.partial_bytes = 0                      # of bodies that have not come whole
-        self.acks: dict[Queue, list[Delivery]] = {} # acked in this read, and not told to the core yet
+        self.acks: dict[Queue | StreamReading, list[Delivery]] = {} # acked in this read, and not told to the core yet
         self._on_error = on_error
         self._holds = 0
 

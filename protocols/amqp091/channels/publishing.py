@@ -17,7 +17,6 @@ from protocols.amqp091.channels.line import Line
 from protocols.amqp091.channels.peer import Peer
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import SoftError
-from protocols.amqp091.topology.names import queue_topic
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
@@ -158,9 +157,10 @@ class Publishing:
         tickets = self.flush()
         events = [event for event, _, _, inner in items if event is not None and not inner]
         copies = [event for event, _, _, inner in items if event is not None and inner]
+        straight_topic = self._peer.broker.declared.topology.straight_topic
         for event, names, _, _ in items:
             if event is not None:
-                copies += [_copy(event, name) for name in names]
+                copies += [_copy(event, straight_topic(name)) for name in names]
         broker = self._peer.broker
         tickets.append(broker.router.together.commit(events, self._publisher, settled, copies))
         broker.counters.published += len(items)
@@ -174,6 +174,7 @@ class Publishing:
         router = self._peer.broker.router
         ticket = router.publish(events, self._publisher) if events else None
         denied = ticket.refusals if ticket is not None else {}
+        straight_topic = self._peer.broker.declared.topology.straight_topic
         copies: list[Event] = []
         copy_of: list[int] = []
         for note in notes:
@@ -183,7 +184,7 @@ class Publishing:
             elif note.copies and note.index not in denied:
                 event = events[note.index]
                 for name in note.copies:
-                    copies.append(_copy(event, name))
+                    copies.append(_copy(event, straight_topic(name)))
                     copy_of.append(note.index)
         copied = router.publish(copies, router.internal) if copies else None
         return _Batch(notes, ticket, copied, copy_of)
@@ -250,9 +251,9 @@ class Publishing:
         return error
 
 
-def _copy(event: Event, queue: str) -> Event:
+def _copy(event: Event, topic: str) -> Event:
     """The same, straight to a queue."""
-    return Event(queue_topic(queue), event.payload, event.qos, event.publisher, event.key, event.headers,
+    return Event(topic, event.payload, event.qos, event.publisher, event.key, event.headers,
                  event.properties)
 
 

@@ -15,6 +15,7 @@ from routing.cursors.delivery import Delivery
 
 if TYPE_CHECKING:
     from protocols.amqp091.topology.queue import Queue
+    from protocols.amqp091.topology.streamqueue import StreamReading
     from routing.consumers.consumer import Consumer
 
 
@@ -23,7 +24,7 @@ class Reader(Holder):
 
     __slots__ = ("_envelopes", "_held", "_line", "_window", "cancelled", "credit", "no_ack", "queue", "tag")
 
-    def __init__(self, line: Line, window: Window, queue: Queue, tag: str, no_ack: bool) -> None:
+    def __init__(self, line: Line, window: Window, queue: Queue | StreamReading, tag: str, no_ack: bool) -> None:
         self._line = line
         self._window = window
         self.queue = queue

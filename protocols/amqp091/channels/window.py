@@ -12,6 +12,7 @@ import msgspec
 from protocols.amqp091.channels.line import Line
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError
 from protocols.amqp091.topology.queue import Queue
+from protocols.amqp091.topology.streamqueue import StreamReading
 from routing.cursors.delivery import Delivery
 from routing.rights.policy import Identity
 
@@ -44,7 +45,7 @@ class Holder(ABC):
 class Unacked(msgspec.Struct, gc=False):
     """A delivery that waits for an ack. holder: whose prefetch it counts to, None for basic.get."""
 
-    queue: Queue
+    queue: Queue | StreamReading
     delivery: Delivery
     holder: Holder | None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from protocols.amqp091.channels.peer import Peer
 from protocols.amqp091.codec.codes import ACCESS_REFUSED, RESOURCE_LOCKED, SoftError
 from protocols.amqp091.topology.names import fanout_filter, queue_topic
+from protocols.amqp091.topology.streamqueue import StreamQueue
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ def check_exchange(peer: Peer, name: str) -> None:
         _denied(peer, Action.PUBLISH, pattern, f"access to exchange '{name}' in vhost '{peer.vhost}'")
 
 
-def check_own_queue(peer: Peer, queue: Queue) -> None:
+def check_own_queue(peer: Peer, queue: Queue | StreamQueue) -> None:
     """May this user delete it, bind it and so on?"""
     check_exclusive(peer, queue)
     router = peer.broker.router
-    if not router.rights.may_change(peer.identity, queue.core.consumer):
+    if isinstance(queue, StreamQueue):
+        allowed = queue.user == peer.identity.user or router.policy.decide(peer.identity, Action.MANAGE).allowed
+    else:
+        allowed = router.rights.may_change(peer.identity, queue.core.consumer)
+    if not allowed:
         _denied(peer, Action.MANAGE, "", f"configure access to queue '{queue.name}' in vhost "
                                             f"'{peer.vhost}'")
 
@@ -62,7 +67,7 @@ def check_publish(peer: Peer, pattern: str) -> None:
         _denied(peer, Action.PUBLISH, pattern, f"write access to '{pattern}'")
 
 
-def check_exclusive(peer: Peer, queue: Queue) -> None:
+def check_exclusive(peer: Peer, queue: Queue | StreamQueue) -> None:
     if queue.owner is not None and queue.owner is not peer:
         raise SoftError(
             RESOURCE_LOCKED, f"cannot obtain exclusive access to locked queue '{queue.name}' in vhost "

@@ -21,7 +21,8 @@ from protocols.amqp091.codec.methods import (
 from protocols.amqp091.methods import getting
 from protocols.amqp091.methods.access import check_exclusive
 from protocols.amqp091.methods.finding import find_queue
-from routing.errors import Reason
+from protocols.amqp091.topology.streamqueue import StreamQueue, start_of
+from routing.errors import Reason, Refusal
 
 PRIORITY_LIMIT = 1 << 31
 
@@ -42,11 +43,37 @@ def consume(channel: Channel, method: BasicConsume) -> None:
     priority = method.arguments.get("x-priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or not -PRIORITY_LIMIT <= priority < PRIORITY_LIMIT:
         raise SoftError(codes.PRECONDITION_FAILED, "invalid arg 'x-priority'")
+    if isinstance(queue, StreamQueue):
+        _consume_stream(channel, method, tag, queue)
+        return
     reader = Reader(channel.line, channel.window, queue, tag, method.no_ack)
     refusal = queue.core.attach(reader, priority=priority, exclusive=method.exclusive)
     if refusal is not None and refusal.reason is Reason.CONFLICT:
         raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{peer.vhost}' in exclusive use")
     if refusal is not None:
+        raise refused(refusal, method.id)
+    channel.window.holders[tag] = reader
+    if not method.nowait:
+        channel.send(BasicConsumeOk(tag))
+    reader.refresh()
+
+
+def _consume_stream(channel: Channel, method: BasicConsume, tag: str, queue: StreamQueue) -> None:
+    """A place of its own in the log. Texts are RabbitMQ's."""
+    peer = channel.peer
+    where = f"queue '{queue.name}' in vhost '{peer.vhost}'"
+    if method.no_ack:
+        raise HardError(codes.NOT_IMPLEMENTED, f"automatic acknowledgement not supported by stream {where}", method.id)
+    if not channel.window.prefetch:
+        raise SoftError(codes.PRECONDITION_FAILED, f"consumer prefetch count is not set for stream {where}")
+    start = start_of(method.arguments.get("x-stream-offset"), peer.broker.router)
+    reading = queue.read(channel.identity, start, channel.window.prefetch)
+    if isinstance(reading, Refusal):
+        raise refused(reading, method.id)
+    reader = Reader(channel.line, channel.window, reading, tag, False)
+    refusal = reading.consumer.attach(reader)
+    if refusal is not None:
+        queue.leave(reading)
         raise refused(refusal, method.id)
     channel.window.holders[tag] = reader
     if not method.nowait:
@@ -97,6 +124,9 @@ def qos(channel: Channel, method: BasicQos) -> None:
 def get(channel: Channel, method: BasicGet) -> None:
     queue = find_queue(channel, method.queue)
     check_exclusive(channel.peer, queue)
+    if isinstance(queue, StreamQueue):
+        where = f"queue '{queue.name}' in vhost '{channel.peer.vhost}'"
+        raise HardError(codes.NOT_IMPLEMENTED, f"basic.get not supported by stream queues {where}", method.id)
     if queue.core.exclusive is not None:
         raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{channel.peer.vhost}' in "
                                               "exclusive use")

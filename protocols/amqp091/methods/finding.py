@@ -14,9 +14,10 @@ from protocols.amqp091.codec.methods import Method
 from protocols.amqp091.methods import access
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.queue import Queue
+from protocols.amqp091.topology.streamqueue import StreamQueue
 
 
-def find_queue(channel: Channel, name: str) -> Queue:
+def find_queue(channel: Channel, name: str) -> Queue | StreamQueue:
     """The queue of that name, or, for an empty one, that which was declared last on the channel."""
     name = name or channel.last_queue
     if not name:

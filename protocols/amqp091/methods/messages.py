@@ -106,7 +106,7 @@ def _topic(channel: Channel, exchange: str, key: str) -> str:
     known = topology.topics.get((exchange, key))
     if known is not None:
         return known
-    topic = topic_of(exchange, key)
+    topic = topic_of(exchange, key) if exchange else topology.straight_topic(key)
     try:
         check_topic(topic)
     except TopicError as error:

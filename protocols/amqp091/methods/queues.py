@@ -9,8 +9,10 @@ from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.codec.codes import (
     ACCESS_REFUSED,
     NOT_FOUND,
+    NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
+    HardError,
     SoftError,
     refused,
 )
@@ -25,9 +27,10 @@ from protocols.amqp091.codec.methods import (
 )
 from protocols.amqp091.methods import access
 from protocols.amqp091.methods.finding import check_reserved, find_queue, when_stored
-from protocols.amqp091.topology.arguments import check_same, compared_arguments, options_of
+from protocols.amqp091.topology.arguments import STREAM, check_same, compared_arguments, options_of
 from protocols.amqp091.topology.names import fanout_filter
 from protocols.amqp091.topology.queue import Queue
+from protocols.amqp091.topology.streamqueue import StreamQueue
 from routing.errors import Refusal
 
 COUNT_MAX = 0xFFFFFFFF
@@ -62,7 +65,7 @@ def queue_declare(channel: Channel, method: QueueDeclare) -> None:
     _answer_declared(channel, queue, method.nowait)
 
 
-def _answer_declared(channel: Channel, queue: Queue, nowait: bool) -> None:
+def _answer_declared(channel: Channel, queue: Queue | StreamQueue, nowait: bool) -> None:
     """The counts are true for what this connection has published before."""
     if nowait:
         return
@@ -93,7 +96,7 @@ def _declare_reply_queue(channel: Channel, method: QueueDeclare) -> None:
         channel.send(QueueDeclareOk(name, 0, 1 if name != replies.QUEUE else 0))
 
 
-def _check_same_queue(channel: Channel, method: QueueDeclare, queue: Queue) -> None:
+def _check_same_queue(channel: Channel, method: QueueDeclare, queue: Queue | StreamQueue) -> None:
     access.check_exclusive(channel.peer, queue)
     if method.exclusive != (queue.owner is not None):
         raise SoftError(
@@ -107,10 +110,16 @@ def _check_same_queue(channel: Channel, method: QueueDeclare, queue: Queue) -> N
     }, method.id)
 
 
-def _make_queue(channel: Channel, method: QueueDeclare, name: str) -> Queue:
+def _make_queue(channel: Channel, method: QueueDeclare, name: str) -> Queue | StreamQueue:
     peer = channel.peer
     broker = peer.broker
     options = options_of(method.arguments, name, peer.vhost)
+    if options.type == STREAM:
+        for wrong, word in ((not method.durable, "non-durable"), (method.exclusive, "exclusive-owner"),
+                            (method.auto_delete, "auto-delete")):
+            if wrong:
+                raise SoftError(PRECONDITION_FAILED,
+                                f"invalid property '{word}' for queue '{name}' in vhost '{peer.vhost}'")
     if options.dead_letter_exchange:
         access.check_publish(channel.peer, fanout_filter(options.dead_letter_exchange))
     refusal = broker.declared.shares.take(channel.identity.user, broker.settings.queues_max)
@@ -126,8 +135,12 @@ def _make_queue(channel: Channel, method: QueueDeclare, name: str) -> Queue:
 
 
 def queue_purge(channel: Channel, method: QueuePurge) -> None:
-    queue = find_queue(channel, method.queue)
-    access.check_own_queue(channel.peer, queue)
+    found = find_queue(channel, method.queue)
+    access.check_own_queue(channel.peer, found)
+    if isinstance(found, StreamQueue):
+        raise HardError(NOT_IMPLEMENTED, f"queue.purge not supported by stream queues queue '{found.name}' in vhost "
+                                         f"'{channel.peer.vhost}'", method.id)
+    queue = found
 
     def purge() -> None:
         count = queue.core.purge() if queue.alive else 0

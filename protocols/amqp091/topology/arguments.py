@@ -4,6 +4,8 @@ Texts are RabbitMQ's. Integers of any width are equal, x-queue-type classic is t
 """
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError
@@ -11,24 +13,30 @@ from protocols.amqp091.codec.tables import Table, Timestamp, Value
 
 EXPIRES_MAX_MS = 0xFFFFFFFF * 1000      # beyond any use, and far from where sums of milliseconds overflow
 PRIORITY_MAX = 255
-CLASSIC, QUORUM = "classic", "quorum"         # not done: stream, which reads without taking
+CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
 QUEUE_DECLARE = (50, 10)
 _COMPARED = (       # RabbitMQ's own list: others may differ
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
     "x-max-length-bytes", "x-single-active-consumer", "x-max-priority", "x-overflow", "x-queue-type",
-    "x-delivery-limit", "x-dead-letter-strategy",
+    "x-delivery-limit", "x-dead-letter-strategy", "x-max-age",
 )
 _NUMBERS = {        # name → the least that is taken
     "x-expires": 1, "x-message-ttl": 0, "x-max-length": 0, "x-max-length-bytes": 0, "x-max-priority": 0,
+    "x-stream-max-segment-size-bytes": 0, "x-initial-cluster-size": 1,
     "x-delivery-limit": -1, "x-max-in-memory-length": 0, "x-max-in-memory-bytes": 0, "x-quorum-initial-group-size": 1,
 }
 _TEXTS = {
     "x-dead-letter-exchange": None, "x-dead-letter-routing-key": None,
     "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx"),
-    "x-queue-type": (CLASSIC, QUORUM),
+    "x-queue-type": (CLASSIC, QUORUM, STREAM), "x-max-age": None,
     "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
     "x-queue-mode": ("default", "lazy"), "x-queue-leader-locator": None, "x-queue-master-locator": None,
 }
+
+_NOT_OF_STREAMS = ("x-message-ttl", "x-expires", "x-max-length", "x-overflow", "x-dead-letter-exchange",
+                   "x-max-priority", "x-single-active-consumer", "x-delivery-limit")
+_UNITS_S = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3_600, "m": 60, "s": 1}
+_AGE = re.compile(r"(\d{1,9})([YMDhms])")
 
 
 class QueueOptions(msgspec.Struct, frozen=True):
@@ -45,6 +53,7 @@ class QueueOptions(msgspec.Struct, frozen=True):
     single_active: bool = False
     priority_max: int | None = None
     delivery_limit: int | None = None
+    max_age_s: int | None = None            # of a stream: what is older is not given to its readers
 
 
 def options_of(arguments: Table, queue: str, vhost: str) -> QueueOptions:
@@ -69,12 +78,26 @@ def options_of(arguments: Table, queue: str, vhost: str) -> QueueOptions:
         raise SoftError(
             PRECONDITION_FAILED, f"invalid arg 'x-dead-letter-routing-key' for queue '{queue}' in vhost '{vhost}': "
             "routing_key_but_no_dlx_defined", QUEUE_DECLARE)
+    max_age = _text(arguments, "x-max-age")
+    if max_age is not None and age_s(max_age) is None:
+        raise _invalid("x-max-age", max_age, queue, vhost)
+    if arguments.get("x-queue-type") == STREAM:
+        for name in _NOT_OF_STREAMS:
+            if name in arguments:
+                raise _invalid(name, arguments[name], queue, vhost)
     return QueueOptions(
+        max_age_s=age_s(max_age) if max_age is not None else None,
         type=_text(arguments, "x-queue-type") or CLASSIC,
         message_ttl_ms=_number(arguments, "x-message-ttl"), expires_ms=_number(arguments, "x-expires"),
         length_max=_number(arguments, "x-max-length"), length_bytes_max=_number(arguments, "x-max-length-bytes"),
         overflow=_text(arguments, "x-overflow") or "drop-head", dead_letter_exchange=exchange, dead_letter_key=key,
         single_active=single, priority_max=priority, delivery_limit=_number(arguments, "x-delivery-limit"))
+
+
+def age_s(text: str) -> int | None:
+    """Of "7D" and the like, in seconds; None when it is no age.                       Source: RabbitMQ, Streams"""
+    found = _AGE.fullmatch(text)
+    return int(found[1]) * _UNITS_S[found[2]] if found is not None else None
 
 
 def _check_number(name: str, value: Value, least: int, queue: str, vhost: str) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from protocols.amqp091.codec.codes import SoftError
 from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.topology import names
-from protocols.amqp091.topology.arguments import QueueOptions, options_of
+from protocols.amqp091.topology.arguments import STREAM, QueueOptions, options_of
 from protocols.amqp091.topology.exchange import Exchange
 from protocols.amqp091.topology.matching import Binding
 from protocols.amqp091.topology.queue import Queue, make
 from protocols.amqp091.topology.stored import StoredTopology, table
+from protocols.amqp091.topology.streamqueue import StreamQueue, stream_topic
 from protocols.amqp091.topology.topology import Topology
 from routing.errors import Refusal
 from routing.fairness.shares import Share
@@ -36,7 +37,7 @@ class Declared:
         self.router = router
         self.settings = settings
         self.topology = Topology()
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, Queue | StreamQueue] = {}
         self.bindings = 0
         self._owned: dict[int, dict[str, Queue]] = {}        # exclusive ones, by the identity of their connection
         self.shares = Share("queues", lambda: router.limits.user_share)
@@ -50,6 +51,9 @@ class Declared:
             self.topology.add_exchange(exchange)
         for name, stored in self._stored.queues():
             found = self.router.queues.get(names.core_name(name))
+            if found is None and table(stored.arguments).get("x-queue-type") == STREAM:
+                self._restore_stream(name, table(stored.arguments), stored.user)
+                continue
             if found is None:
                 log.error("queue %r is stored here and not in the core: it is gone", name)
                 self._stored.delete_queue(name)
@@ -68,12 +72,20 @@ class Declared:
                     binding.destination in (self.topology.exchanges if binding.to_exchange else self.queues)):
                 self.topology.bind(binding)
                 self.bindings += 1
+                stream = None if binding.to_exchange else self.queues[binding.destination]
+                if isinstance(stream, StreamQueue) and binding.filter is not None:
+                    stream.restore_binding(binding.filter)
             else:
                 self._stored.delete_binding(binding)
 
+    def _restore_stream(self, name: str, arguments: Table, user: str) -> None:
+        self.shares.add(user)
+        self.queues[name] = StreamQueue(self.router, name, arguments, options_of(arguments, name, "/"), user)
+        self.topology.streams[name] = stream_topic(name)
+
     # -- queues -----------------------------------------------------------------------------------------------
 
-    def queue(self, name: str) -> Queue | None:
+    def queue(self, name: str) -> Queue | StreamQueue | None:
         """One that another protocol has made (queue://jobs of AMQP 1.0, a queue over HTTP) is a durable one here."""
         found = self.queues.get(name)
         if found is not None:
@@ -82,19 +94,25 @@ class Declared:
         if core is None or "/" in core.name or core.options.temporary:
             return None
         options = core.options
-        found = self.queues[name] = Queue(
+        made = self.queues[name] = Queue(
             name, core.consumer.spec.durable, options.auto_delete, {}, QueueOptions(),
             core.consumer.identity.user, None, core)
-        self.shares.add(found.user)
+        self.shares.add(made.user)
         self.topology.changed()
-        return found
+        return made
 
     def new_name(self) -> str:
         return "amq.gen-" + secrets.token_urlsafe(16)
 
     def add_queue(self, name: str, durable: bool, auto_delete: bool, arguments: Table, options: QueueOptions,
-                  identity: Identity, owner: Any) -> Queue | Refusal:
+                  identity: Identity, owner: Any) -> Queue | StreamQueue | Refusal:
         """Make a queue that is not there. owner: the connection that it is exclusive to."""
+        if options.type == STREAM:
+            self._stored.put_queue(name, auto_delete, arguments, identity.user)
+            stream = self.queues[name] = StreamQueue(self.router, name, arguments, options, identity.user)
+            self.topology.streams[name] = stream_topic(name)
+            self.topology.changed()
+            return stream
         found = make(self.router, name, durable and owner is None, auto_delete, options, identity)
         if isinstance(found, Refusal):
             return found
@@ -106,20 +124,25 @@ class Declared:
         self.topology.changed()
         return queue
 
-    def remove_queue(self, queue: Queue, reason: str) -> None:
+    def remove_queue(self, queue: Queue | StreamQueue, reason: str) -> None:
         """Delete it with its bindings."""
+        if isinstance(queue, StreamQueue):
+            queue.close()
+            self._forget(queue)
+            return
         self.router.queues.delete(queue.core.name, reason=reason)       # calls _core_deleted
 
     def _core_deleted(self, core: CoreQueue) -> None:
         """By us, by its last consumer's leaving, because it expired, or by an operator."""
         queue = self.queues.get(names.queue_name(core.name))
-        if queue is not None and queue.core is core:
+        if isinstance(queue, Queue) and queue.core is core:
             self._forget(queue)
 
-    def _forget(self, queue: Queue) -> None:
+    def _forget(self, queue: Queue | StreamQueue) -> None:
         if self.queues.get(queue.name) is not queue:
             return
         del self.queues[queue.name]
+        self.topology.streams.pop(queue.name, None)
         self.shares.give(queue.user)
         owned = self._owned.get(id(queue.owner))
         if owned is not None:

@@ -45,6 +45,8 @@ class Queue:
     def is_quorum(self) -> bool:
         return self.options.type == QUORUM
 
+    is_stream = False
+
     @property
     def readers(self) -> int:
         """Consumers, of all protocols."""

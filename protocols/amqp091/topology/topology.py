@@ -64,6 +64,7 @@ class Topology:
         self._routes: dict[tuple[str, str], Targets] = {}
         self.topics: dict[tuple[str, str], str] = {}            # of exchange and key
         self.plain: dict[tuple[str, str, bytes], Plain] = {}
+        self.streams: dict[str, str] = {}                       # queues of type stream → the topic straight to it
         self.version = 0                                        # of what was worked out
 
     def changed(self) -> None:
@@ -71,6 +72,8 @@ class Topology:
         self.version += 1
         self._routes.clear()
         self.plain.clear()
+        if self.streams:
+            self.topics.clear()                     # a queue of that name may be a stream now, or not any more
 
     def remember(self, exchange: str, key: str, raw: bytes, plain: Plain) -> None:
         """Until something changes. Only for what is routed by the key alone, and to a queue by its topic alone."""
@@ -78,6 +81,10 @@ class Topology:
             if len(self.plain) >= PLAIN_MAX:
                 self.plain.clear()
             self.plain[exchange, key, raw] = plain
+
+    def straight_topic(self, queue: str) -> str:
+        """Of what goes to this queue and no other."""
+        return self.streams.get(queue) or names.queue_topic(queue)
 
     # -- exchanges and bindings -------------------------------------------------------------------------------
 
