@@ -53,7 +53,7 @@ def test_50_partitions_written_at_once_are_acked_as_one_is(node):
     batches = {name: batch_of(name) for name in ("one", "many")}
     took: dict[str, list[float]] = {name: [] for name in batches}
     with open_mqtt(node.mqtt, "writer") as client:
-        for name, batch in batches.items():
+        for batch in batches.values():
             for _ in range(5):
                 acked_s(client, batch)          # files are there, topics are known
         for _ in range(BATCHES):
