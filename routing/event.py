@@ -58,7 +58,7 @@ class Properties(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     reply_to: str | None = None             # topic
     correlation: bytes | str | int | None = None
     message_id: bytes | str | int | None = None         # the publisher's; nobody counts by it
-    priority: int | None = None             # 0..9
+    priority: int | None = None             # 0..255; above 9 only by AMQP 0-9-1, for queues with more levels
     payload_is_text: bool = False           # MQTT 5 payload format indicator = 1
     mqtt_packet_id: int | None = None       # QoS 2 only: the publisher's packet id, so that a crash cannot double it
     dedupe_id: bytes | str | int | None = None  # a second event with it, of this publisher and topic, is the first one

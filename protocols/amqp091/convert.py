@@ -23,7 +23,6 @@ NATIVE = "amqp091"
 SOURCE = "event"
 TARGET = "amqp"
 EXPIRATION_MAX_MS = 0xFFFFFFFF
-PRIORITY_MAX = 9                # of an Event
 SHORT_MAX = 255
 NAME_BYTES_MAX = 255            # of a field of a table
 DURABLE = 2
@@ -48,7 +47,7 @@ def event_of(topic: str, exchange: str, key: str, raw: bytes, content: Content, 
         reply_to=reply_to if isinstance(reply_to, str) else None,
         correlation=content.correlation_id,
         message_id=content.message_id,
-        priority=min(content.priority, PRIORITY_MAX) if content.priority is not None else None,
+        priority=content.priority,
         native=Native(NATIVE, pack_short(exchange) + pack_short(key) + raw),
     )
     qos = 1 if confirmed or content.delivery_mode == DURABLE else 0

@@ -17,7 +17,7 @@ from tests.conftest import require_peer
 from tests.support.node import Node
 from tests.support.rabbitmq import RabbitMq, installed
 
-SEEDS = range(100) if os.environ.get("MESHGATE_SOAK") == "1" else range(8)
+SEEDS = range(500) if os.environ.get("MESHGATE_SOAK") == "1" else range(8)
 STEPS = 60
 KEYS = ("a", "a.b", "a.b.c", "b", "")
 PATTERNS = ("a", "a.*", "#", "a.#", "*.b.*", "b", "*", "")

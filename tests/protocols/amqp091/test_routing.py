@@ -155,3 +155,13 @@ def test_fields_of_other_protocols_are_properties(stand, channel):
     assert properties.headers == {"a": 1, "b": b"\xff", "c": None, "d": True, "meshgate-key": b"k"}
     assert (properties.content_type, properties.reply_to, properties.correlation_id, properties.delivery_mode) == (
         "text/plain", "answers", "c1", 2)
+
+
+def test_priorities_above_9_are_levels_of_their_own(channel):
+    channel.queue_declare("levels", durable=True, arguments={"x-max-priority": 250})
+    channel.confirm_delivery()
+    for level in (3, 12, 200, 9, 255, 30):
+        channel.basic_publish("", "levels", str(level).encode(), pika.BasicProperties(delivery_mode=2, priority=level))
+    got = [channel.basic_get("levels", auto_ack=True) for _ in range(6)]
+    assert [body for _, _, body in got] == [b"255", b"200", b"30", b"12", b"9", b"3"]
+    assert [properties.priority for _, properties, _ in got] == [255, 200, 30, 12, 9, 3]
