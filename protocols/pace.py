@@ -37,8 +37,8 @@ class Pace(Share):
 
     __slots__ = ("_expected_s", "_turns", "_usual_s", "_waits", "began_cpu_s", "began_s")
 
-    def __init__(self, turns: Turns) -> None:
-        super().__init__()
+    def __init__(self, turns: Turns, payer: Payer | None = None) -> None:
+        super().__init__(payer)
         self.began_s = 0.0                  # of the step that is under way
         self.began_cpu_s = 0.0              # or before, see Turns.used_s()
         self._expected_s = 0.0              # of the step that waits

@@ -28,7 +28,7 @@ from protocols.kafka.runtime.timers import Timer
 from protocols.server import ClientRow
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
-from routing.fairness.turns import Share
+from routing.fairness.turns import Payer, Share
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
 
@@ -57,7 +57,7 @@ class KafkaConnection(Share):
 
     def __init__(self, broker: Broker, apis: dict[int, Api], channel: ByteChannel, now_s: float,
                  gone: Callable[[KafkaConnection], None]) -> None:
-        super().__init__()
+        super().__init__(channel if isinstance(channel, Payer) else None)
         self.channel = channel
         self.software = ""
         self.mechanism = ""
@@ -322,7 +322,8 @@ class KafkaConnection(Share):
         broker.counters[f"requests.{api.schema.name}"] += 1
         slot = _Slot()
         self._slots.append(slot)
-        task: Task[Values | None] = Task(broker.router.turns, f"{api.schema.name} of {self.describe()}")
+        task: Task[Values | None] = Task(broker.router.turns, f"{api.schema.name} of {self.describe()}",
+                                        self.payer or self)
         slot.task = task
         call = Call(broker, self, header, task, lambda: self._has_its_place(slot))
         task.start(api.handle(call, request), lambda values, error: self._answer(slot, api, header, values, error))

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from routing.fairness.turns import Share, Turns
+from routing.fairness.turns import Payer, Share, Turns
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,11 @@ class Task(Share, Generic[T]):
 
     __slots__ = ("_began_s", "_done", "_is_stepping", "_turns", "_waits_for", "_work", "label")
 
-    def __init__(self, turns: Turns, label: str) -> None:
-        """label: who this is for, for operators."""
-        super().__init__()
+    def __init__(self, turns: Turns, label: str, payer: Payer | None = None) -> None:
+        """label: who this is for, for operators. payer: who pays for all tasks of a connection; a task that pays for
+        itself has had nothing, and goes before everybody else's.
+        """
+        super().__init__(payer)
         self.label = label
         self._turns = turns
         self._work: Coroutine[Any, Any, T] | None = None

@@ -70,7 +70,8 @@ class NdjsonEndpoint:
         """
         with self._memory.account(session) as account:
             answers = _Answers(
-                request, self._settings, self._waiting, self._counters, account, Pace(self._router.turns))
+                request, self._settings, self._waiting, self._counters, account,
+                Pace(self._router.turns, pace_of(request).payer))
             writing = asyncio.create_task(answers.start())
             try:
                 await self._publish_all(request, session, answers, account)
