@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
@@ -22,6 +22,7 @@ from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter, topic_runs
 from routing.fairness.shares import Shares
+from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.fairness.turns import Turns
 from routing.ledger import Ledger
 from routing.lifecycle import Lifecycle
@@ -485,6 +486,17 @@ class Router:
             self.trie.add(subscription.pattern, subscription)
             self.routes.changed(subscription.pattern)
         return refusal
+
+    def unsubscribe_all(self, subscriptions: list[Subscription]) -> None:
+        """Of a receiver that takes nothing any more. When they are many, some at a time."""
+        if subscriptions:
+            in_steps(self, self._unsubscribe_some(subscriptions))
+
+    def _unsubscribe_some(self, subscriptions: list[Subscription]) -> Iterator[None]:
+        for number, subscription in enumerate(subscriptions, 1):
+            self.unsubscribe(subscription)
+            if number % FILTERS_PER_STEP == 0:
+                yield
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         removed = self.trie.remove(subscription.pattern, subscription)

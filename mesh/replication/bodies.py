@@ -52,7 +52,8 @@ DELTA_MAX: Final = 8192         # an offset delta has two bytes at most
 RECORD_BYTES_MIN: Final = 8     # no record is shorter, so a count can be checked before it is believed
 SEEN_BYTES_MAX: Final = 512     # of header bytes whose meaning is remembered
 SHARED_BYTES: Final = 400       # of memory for what is remembered, beside its texts
-_ENTRIES_MAX: Final = 16_384    # distinct (topic, qos, publisher) of one encoder
+_ENTRY_BYTES: Final = 900       # of memory for an entry of an encoder, beside three times its topic; its group's share
+_SHAPE_BYTES: Final = 250       # and for each payload length of it
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))        # attributes and a timestamp delta of one byte
 _HEAD = cast(Callable[[bytes, int], tuple[int, int, int, int, int]], struct.Struct("BBxBBB").unpack_from)
 
@@ -64,10 +65,12 @@ class BadBody(Exception):
 class BodyEncoder:
     """Draws the bodies of one flow, or of several."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_memory")
 
-    def __init__(self) -> None:
+    def __init__(self, memory: CacheMemory | None = None) -> None:
+        """memory: in whose bytes what is remembered of topics, publishers and sizes is counted; None: its own."""
         self._entries: dict[tuple[str, int], dict[str, Entry]] = {}     # (publisher, qos) → topic → entry
+        self._memory = memory or CacheMemory()
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """All the events, at least one, whose offsets rise."""
@@ -124,6 +127,7 @@ class BodyEncoder:
                 size_part, after, _ = shapes[len(payload)]
             except KeyError:
                 size_part, after, _ = entry.shape(stretch, len(payload))
+                self._memory.keep(self._entries, _SHAPE_BYTES + len(after))
             extend((size_part, lead, VARINTS[delta], after, payload, header_part))
         else:
             index += 1
@@ -134,10 +138,9 @@ class BodyEncoder:
         return batch, index
 
     def _new_entry(self, entries: dict[str, Entry], event: Event) -> Entry:
-        if sum(map(len, self._entries.values())) >= _ENTRIES_MAX:
-            for known in self._entries.values():        # emptied one by one: the caller holds one of them
-                known.clear()
         entry = entries[event.topic] = Entry(event if event.origin is None else plain(event))
+        # Before it starts afresh: entries that the caller still holds go with the batch that it draws.
+        self._memory.keep(self._entries, _ENTRY_BYTES + 3 * len(event.topic) + 2 * entry.header_size)
         return entry
 
 

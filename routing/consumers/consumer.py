@@ -324,7 +324,7 @@ class Consumer:
     def offer(self, partition: Partition, events: list[Event]) -> None:
         """Committed events of one topic that it wants, in order. Called by the router for every group."""
         cursor = self.cursors.get(partition)
-        if cursor is None:
+        if cursor is None or self.closed:               # closed: its filters are on their way out
             return
         if events[0].offset < cursor.position or self.interest.by_event:
             self.forget_fresh()

@@ -5,7 +5,7 @@ What is stored of a durable consumer says stored.py. A crash repeats at most CHE
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +23,7 @@ from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.fairness.accounts import Accounts
+from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.queues.options import Cause
 from routing.rights.policy import INTERNAL, Identity
 from routing.settings import Limits
@@ -194,9 +195,7 @@ class ConsumerRegistry:
         consumer = self.by_name.pop(name, None)
         if consumer is None:
             return False
-        for pattern in consumer.filters:
-            self._router.trie.remove(pattern, consumer)
-        self._router.routes.left(consumer)
+        in_steps(self._router, self._leave(consumer, list(consumer.filters)))
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
         self.letters.forget(name)
@@ -208,6 +207,14 @@ class ConsumerRegistry:
             for told in self.on_deleted:
                 told(name)
         return True
+
+    def _leave(self, consumer: Consumer, patterns: list[str]) -> Iterator[None]:
+        """It takes nothing any more. When its filters are many, they go some at a time."""
+        for number, pattern in enumerate(patterns, 1):
+            self._router.trie.remove(pattern, consumer)
+            if number % FILTERS_PER_STEP == 0:
+                yield
+        self._router.routes.left(consumer)
 
     # -- filters ----------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made = Node(tmp_path_factory.mktemp("kafka"), listeners=("mqtt", "http", "console", "kafka"))
     made.start()
     Flood(made.address("kafka"), many(lambda n: produce(f"known-{n % TOPICS}", 5), 200_000), once=True)(4.0)
+    assert made.metrics()["meshgate_events_published_total"] > 1_000, "the flood does not get through"
     yield made
     made.process.kill9()
 

@@ -44,9 +44,9 @@ class Sending:
         self.send = send
         self.clock_s = clock_s
         self.clock_ms = clock_ms
-        self.encoder = BodyEncoder()
         self.hold = Hold(router, clock_s, limits)
         self.caches = CacheMemory(limits.cache_bytes)
+        self.encoder = BodyEncoder(self.caches)
         self.look_ups = LookUps(router)
         self._overlay = overlay
         self._stalled: dict[Sender, None] = {}          # try again with the next tick

@@ -325,10 +325,12 @@ def leave_all(connection: Subscriber) -> None:
     session = connection.session
     if session is None or connection.outbound is None:
         return
+    direct = []
     for subscription in session.subscriptions.by_pattern.values():
         if subscription.direct is not None:
-            connection.broker.router.unsubscribe(subscription.direct)
-            subscription.direct = None
+            direct.append(subscription.direct)
+            subscription.direct = None                      # the next connection has its own
+    connection.broker.router.unsubscribe_all(direct)
     for member in list(connection.outbound.shared):         # also those that have unsubscribed and owe an answer
         member.leave()
     connection.outbound.end()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mesh.replication.bodies import BadBody, BodyDecoder, BodyEncoder
+from mesh.replication.caches import CacheMemory
 from mesh.replication.filters import Selection
 from mesh.replication.messages import Want
 from routing.event import Event, OriginPartition, Properties
@@ -59,6 +60,21 @@ def test_an_encoder_is_reused_across_topics_publishers_and_sizes():
     for number in range(50):
         sent = [event(number * 10 + index, f"t/{number % 7}", b"y" * (number * index % 300)) for index in range(5)]
         same(decode(encoder.encode(sent)), sent)
+
+
+def test_what_an_encoder_remembers_is_bounded_in_bytes():
+    """Of ten thousand publishers, and of one topic in a thousand sizes: counted in entries that was gigabytes."""
+    memory = CacheMemory(300_000)
+    encoder = BodyEncoder(memory)
+    for number in range(2_000):
+        sent = [event(number * 10 + index, f"t/{number}", b"y" * (number % 4_000)) for index in range(2)]
+        sent += [event(number * 10 + 5, "t", b"y" * number)]
+        sent[0].publisher = f"device-{number}"
+        same(decode(encoder.encode(sent), sent[0].offset, sent[-1].offset + 1), sent)
+        kept = [entry for entries in encoder._entries.values() for entry in entries.values()]
+        shapes = sum(len(table) for entry in kept for table in entry.shapes)
+        assert len(kept) * 900 + shapes * 250 <= memory.bytes <= 300_000
+    assert len(encoder._entries) < 400
 
 
 def test_no_key_and_no_payload_are_told_from_empty_ones():

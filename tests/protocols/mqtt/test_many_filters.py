@@ -158,3 +158,35 @@ def test_plans_are_right_after_every_change(seed):
             assert plan.retain_as_published == any(one.retain_as_published for one in fits)
             assert len(plan.id_bytes) == 2 * sum(one.identifier is not None for one in fits)
     assert subscriptions.text_bytes == sum(map(len, truth))
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_session_of_ten_thousand_filters_goes_in_steps(make_broker, qos):
+    """Its filters leave the trie some at a time; nothing that comes meanwhile does harm, and nothing is left."""
+    broker = make_broker(mqtt=MqttSettings(subscriptions_max=10_001))
+    client, other = broker.client("c"), broker.client("other")
+    client.subscribe(*[(f"f/{number}/+", qos) for number in range(10_000)])
+    client.disconnect()
+    assert broker.router.wanted == {} and not broker.router.routes._topics
+
+    again = broker.client("c")
+    again.subscribe(*[(f"f/{number}/+", qos) for number in range(10_000)])
+    steps, remove = [], broker.router.trie.remove
+
+    def counted(pattern, entry):
+        steps[-1] += 1
+        return remove(pattern, entry)
+
+    broker.router.trie.remove = counted
+    steps.append(0)
+    again.feed(b"\xe0\x00", run=False)
+    while broker.queue:
+        steps.append(0)
+        other.publish("f/9999/x", b"1", run=False)
+        for _ in range(len(broker.queue)):
+            broker.queue.popleft()()
+        if len(steps) > 30:
+            break
+    assert sum(steps) == 10_000 and max(steps) <= 500
+    broker.run()
+    assert broker.router.wanted == {} and not broker.router.routes._topics
