@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from routing.errors import Refusal
 from routing.rights.policy import Identity
+from routing.rights.usage import Deeds
 from routing.route import Route
 
 TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more topics pays one more look-up
@@ -11,7 +12,7 @@ TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more t
 class Publisher:
     """Made by Router.publisher(), used for every publish of a connection or session."""
 
-    __slots__ = ("generation", "identity", "logins", "name", "routes", "uses", "window")
+    __slots__ = ("deeds", "generation", "identity", "logins", "name", "routes", "window")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -20,4 +21,4 @@ class Publisher:
         self.logins = 0         # generation of routing/rights/logins.py at which the identity was asked for
         self.window = -1        # of routing/log/committing/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}
-        self.uses: dict[str, int] = {}          # topic → events since the usage record asked; see rights/usage.py
+        self.deeds = Deeds(identity)            # for the usage record

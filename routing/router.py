@@ -190,7 +190,7 @@ class Router:
         publisher.generation = self.routes.generation
         if publisher.logins != self.logins.generation:
             publisher.logins = self.logins.generation
-            publisher.identity = self.logins.renew(publisher.identity)
+            publisher.identity = publisher.deeds.identity = self.logins.renew(publisher.identity)
 
     def publish(self, events: list[Event], publisher: Publisher, *, plain: bool = False) -> Ticket:
         """Take events in. Never awaits; what is refused stands in the ticket by its index in events.
@@ -211,7 +211,10 @@ class Router:
             while end < count and events[end].topic is topic:
                 end += 1
             route = publisher.routes.get(topic) or self._admit(topic, publisher)
-            publisher.uses[topic] = publisher.uses.get(topic, 0) + end - start
+            deeds = publisher.deeds
+            if not deeds.is_known:
+                self.usage.begin(deeds)
+            deeds.by_topic[topic] = deeds.by_topic.get(topic, 0) + end - start
             if isinstance(route, Refusal):
                 self.policy.count_denial(publisher.identity, Action.PUBLISH, end - start)
                 for index in range(start, end):
@@ -289,9 +292,8 @@ class Router:
 
     def _admit(self, topic: str, publisher: Publisher) -> Route | Refusal:
         """First event of a topic from this publisher: ask the policy, find the route, remember both."""
-        self.usage.begin(publisher)
-        if len(publisher.uses) >= TOPICS_CACHED:
-            self.usage.move(publisher)
+        if len(publisher.deeds.by_topic) >= TOPICS_CACHED:
+            self.usage.move(publisher.deeds)
         refusal = self.policy.refuse(publisher.identity, Action.PUBLISH, topic, self.clock_ms())
         if refusal is not None:     # publish() counts each event, this one too
             self.policy.count_denial(publisher.identity, Action.PUBLISH, -1)
@@ -345,7 +347,10 @@ class Router:
         if publisher.generation != self.routes.generation:
             self._refresh(publisher)
         route = publisher.routes.get(topic) or self._admit(topic, publisher)
-        publisher.uses[topic] = publisher.uses.get(topic, 0) + count
+        deeds = publisher.deeds
+        if not deeds.is_known:
+            self.usage.begin(deeds)
+        deeds.by_topic[topic] = deeds.by_topic.get(topic, 0) + count
         if isinstance(route, Refusal):
             self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
             self.refused[route.reason] += count

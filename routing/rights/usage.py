@@ -1,16 +1,16 @@
 """The usage record: who used which right, how often. In memory, one bucket at a time; who stores it takes it from here.
 
     Policy.refuse() ── once per decision that is asked for ──► note()
-    Router.publish() ── Publisher.uses: topic → events, one addition per run ──► tick(): by what rule, into the bucket
+    Router.publish() ── Deeds: topic → events, one addition per run ──► tick(): by what rule, into the bucket
 
-A publisher is known to the record from its first event of a topic on. One that did nothing for a while is forgotten and
-asked anew by its next event, so the record holds nobody alive. Distinct uses of a bucket are bounded; what is beyond it
-is counted and left out.
+The deeds of a publisher are known to the record from their first event on, until there was none for a while. The record
+holds no publisher, whose routes lead to connections that may be over. Distinct uses of a bucket are bounded; what is
+beyond it is counted and left out.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from routing.rights.rules import Action, Decision, Identity
 
@@ -20,12 +20,15 @@ STEP: Final = 500                   # uses moved into the bucket in one turn of 
 TEXT_MAX: Final = 512               # characters of a topic or name in a use
 
 
-class Publisher(Protocol):
-    """routing/publisher.py, as far as it is looked at here."""
+class Deeds:
+    """What one publisher did since it was asked."""
 
-    identity: Identity
-    generation: int
-    uses: dict[str, int]
+    __slots__ = ("by_topic", "identity", "is_known")
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.by_topic: dict[str, int] = {}      # events
+        self.is_known = False                   # to the record, which will ask
 
 
 class Use(NamedTuple):
@@ -59,8 +62,8 @@ class Usage:
         self.left_out = 0
         self._decide = decide
         self._clock_ms = clock_ms
-        self._publishers: dict[Publisher, None] = {}
-        self._due: list[Publisher] = []
+        self._known: dict[Deeds, None] = {}
+        self._due: list[Deeds] = []
         self._due_s = 0.0
 
     def note(self, identity: Identity, action: Action, topic: str, decision: Decision, count: int) -> None:
@@ -79,9 +82,10 @@ class Usage:
         tally.count += count
         tally.last_ms = now_ms
 
-    def begin(self, publisher: Publisher) -> None:
-        """It publishes; from now on it is asked what it did."""
-        self._publishers[publisher] = None
+    def begin(self, deeds: Deeds) -> None:
+        """Somebody publishes; from now on he is asked what he did."""
+        deeds.is_known = True
+        self._known[deeds] = None
 
     def tick(self, now_s: float) -> None:
         """Some of what publishers did, into the bucket. Every 50 ms."""
@@ -89,25 +93,25 @@ class Usage:
             if now_s < self._due_s:
                 return
             self._due_s = now_s + DRAIN_S
-            self._due = list(self._publishers)
+            self._due = list(self._known)
         moved = 0
         while self._due and moved < STEP:
             moved += self.move(self._due.pop()) + 1
 
     def drain(self) -> None:
         """All of it, now: before a bucket is closed by who stops the node or asks for the record."""
-        for publisher in list(self._publishers):
-            self.move(publisher)
+        for deeds in list(self._known):
+            self.move(deeds)
         self._due = []
 
-    def move(self, publisher: Publisher) -> int:
-        """What it did, into the bucket. Returns how many uses that are."""
-        uses, publisher.uses = publisher.uses, {}
+    def move(self, deeds: Deeds) -> int:
+        """They go into the bucket. Returns how many uses that are."""
+        uses, deeds.by_topic = deeds.by_topic, {}
         if not uses:
-            self._publishers.pop(publisher, None)
-            publisher.generation = -1                   # its next event asks anew, and begin() is called
+            self._known.pop(deeds, None)
+            deeds.is_known = False                      # until the next event
             return 0
-        identity = publisher.identity
+        identity = deeds.identity
         for topic, count in uses.items():
             self.note(identity, Action.PUBLISH, topic, self._decide(identity, Action.PUBLISH, topic), count)
         return len(uses)
