@@ -27,7 +27,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made = Node(tmp_path_factory.mktemp("kafka"), listeners=("mqtt", "http", "console", "kafka"))
     made.start()
     Flood(made.address("kafka"), many(lambda n: produce(f"known-{n % TOPICS}", 5), 200_000), once=True)(4.0)
-    assert made.metrics()["meshgate_events_published_total"] > 1_000, "the flood does not get through"
+    assert made.metrics()['meshgate_kafka_requests_total{kind="Produce"}'] > TOPICS, "the flood does not get through"
     yield made
     made.process.kill9()
 
@@ -133,8 +133,7 @@ CHUNKS = {
 }
 
 
-IN_SUITE = ("Metadata of ten thousand topics that are not there", "ListOffsets by time", "Fetch of everything",
-            "smallest produces", "OffsetCommit of ever new groups", "CreateTopics")
+IN_SUITE = ("ListOffsets by time", "smallest produces", "OffsetCommit of ever new groups")
 
 
 @pytest.mark.parametrize("name", CHUNKS if SOAK else IN_SUITE)
@@ -146,12 +145,14 @@ def test_a_hundred_connections(node):
     hold(node, Flood(node.address("kafka"), many(lambda n: fetch(["known-1"], at=5), 50_000), connections=100))
 
 
+@pytest.mark.skipif(not SOAK, reason="the long form, see README.md")
 def test_fetches_that_wait(node):
     made = request(METADATA, 4, array([text("nothing")]) + b"\1")
     waits = fetch(["nothing"], max_wait_ms=2_000_000_000)
     hold(node, Flood(node.address("kafka"), waits * 500, opening=made, opening_reply_bytes=20, connections=100))
 
 
+@pytest.mark.skipif(not SOAK, reason="the long form, see README.md")
 def test_byte_by_byte(node):
     hold(node, Flood(node.address("kafka"), CHUNKS["ApiVersions"](), drip_bytes=1))
 
