@@ -42,6 +42,7 @@ PRIORITY_MAX = 9                # of an Event
 UINT_MAX = 0xFFFFFFFF
 KEY_ANNOTATION = Symbol("x-opt-partition-key")
 _KEY_BYTES = KEY_ANNOTATION.encode()
+_TOPIC = Symbol("x-opt-topic")
 _PAYLOAD_OUT, _DURABLE, _HAS_PRIORITY, _HAS_TTL, _FIRST = 1, 2, 4, 8, 16
 _HEAD = struct.Struct(">BBI")
 _BYTES_OR_TEXT = frozenset((0xA0, 0xB0, 0xA1, 0xB1))
@@ -52,18 +53,31 @@ Lost = Callable[[str, str, str], None]
 ReplyTo = Callable[[str, "dict[Value, Value]"], str | None]
 
 
+class Like(msgspec.Struct, frozen=True):
+    """What messages that begin with the same bytes and are as long come to: all but their payloads, which end them."""
+
+    start: bytes
+    size: int
+    settled: bool
+    qos: int
+    key: bytes | None
+    headers: Headers
+    properties: Properties
+
+
 class Incoming(msgspec.Struct):
-    """What a message says of itself, beside what becomes of it as an event."""
+    """What a message says of itself, beside what becomes of it as an event. like: None when the next may differ."""
 
     event: Event
     user_id: bytes | None = None
     to: str | None = None
+    like: Like | None = None
 
 
 def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: ReplyTo) -> Incoming:
     """A message without topic yet. topic_of: an address and the annotations → a topic. Raises DecodeFault."""
     sections = split(data)
-    header = build(Header, list_of(data, sections.header)) if sections.header != ABSENT else Header()
+    header = _header_of(data, sections)
     found = list_of(data, sections.properties)
     size = len(found)
     annotations: dict[Value, Value] = {}
@@ -100,7 +114,23 @@ def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: R
     event = Event("", payload, qos, publisher, key, headers, properties)
     user_id = found[1] if size > 1 else None
     to = found[2] if size > 2 else None
-    return Incoming(event, user_id if isinstance(user_id, bytes) else None, to if isinstance(to, str) else None)
+    like = None
+    if expires_at_ms is None and delivery_time is None and user_id is None and payload and data.endswith(payload):
+        like = Like(data[:len(data) - len(payload)], len(data), settled, qos, key, headers, properties)
+    return Incoming(
+        event, user_id if isinstance(user_id, bytes) else None, to if isinstance(to, str) else None, like)
+
+
+_DURABLE_ONLY, _EMPTY = Header(True), Header()
+
+
+def _header_of(data: bytes, sections: Sections) -> Header:
+    start, stop = sections.header
+    if stop - start <= 1:                               # none, or an empty list
+        return _EMPTY
+    if data[start:stop] == b"\xc0\x02\x01\x41":
+        return _DURABLE_ONLY
+    return build(Header, list_of(data, sections.header))
 
 
 def _native(data: bytes, sections: Sections, header: Header) -> tuple[bytes, bytes]:
@@ -200,9 +230,10 @@ def _header(value: Value) -> HeaderValue:
 # -- out --------------------------------------------------------------------------------------------------------------
 
 def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str], *,
-            named: bool = False) -> bytes:
+            named: bool = False, wild: bool = False) -> bytes:
     """The encoded message. delivery_count: how often its delivery has failed. named: one without message annotations
-    gets its topic as such, since RabbitMQ's clients count on there being some.
+    gets its topic as such, since RabbitMQ's clients count on there being some. wild: the reader's filter has wildcards,
+    so the topic goes along as delivery annotation x-opt-topic, whatever the sender wrote in to.
     """
     properties = event.properties
     native = properties.native if properties is not None else None
@@ -213,6 +244,8 @@ def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_
             start = DURABLE_HEADER
         else:
             start = _header_section(event, flags, priority, delivery_count, now_ms)
+        if wild:
+            start += b"\x00\x53\x71" + encode({_TOPIC: event.topic})
         if named and data[_HEAD.size:_HEAD.size + 3] != b"\x00\x53\x72":
             start += _names(event)
         if flags & _PAYLOAD_OUT:

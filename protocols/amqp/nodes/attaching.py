@@ -52,6 +52,7 @@ from routing.queues.predicates import Predicate
 from routing.queues.queue import Queue
 from routing.rights.policy import INTERNAL, Action, Identity
 from routing.router import Router
+from routing.topic import is_wildcard
 
 COORDINATOR_CAPABILITIES = ("amqp:local-transactions", "amqp:multi-txns-per-ssn", "amqp:multi-ssns-per-txn")
 
@@ -142,7 +143,8 @@ class Attaching:
 
         reader = QueueReader(link, queue, identity, router, parts.work, parts.transactions,
                              default_outcome=default, on_detach=gone, selects=predicate is not None,
-                             named=bool(self._settings.identify_as))
+                             named=bool(self._settings.identify_as),
+                             wild=any(is_wildcard(pattern) for pattern in queue.consumer.filters))
 
         def attach() -> None:
             if not link.is_waiting:

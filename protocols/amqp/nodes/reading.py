@@ -27,12 +27,12 @@ class QueueReader:
     """Member of a consumer of the core, and SourceNode of a link."""
 
     __slots__ = ("_default", "_is_member", "_named", "_on_detach", "_presettled", "_router", "_selects",
-                 "_transactions", "_work", "credit", "demand", "identity", "link", "queue")
+                 "_transactions", "_wild", "_work", "credit", "demand", "identity", "link", "queue")
 
     def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
                  transactions: Any, *, default_outcome: Composite | None = None,
                  on_detach: Callable[[bool], None] | None = None, selects: bool = False,
-                 named: bool = False) -> None:
+                 named: bool = False, wild: bool = False) -> None:
         """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
         default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
         self.link = link
@@ -42,6 +42,7 @@ class QueueReader:
         self.demand = 0
         self._selects = selects
         self._named = named
+        self._wild = wild
         self._presettled = link.presettled
         self._router = router
         self._work = work
@@ -146,7 +147,7 @@ class QueueReader:
         connection.cork()
         for delivery in deliveries:
             message = convert.outward(
-                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named)
+                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, wild=self._wild)
             link.send(message, delivery, settled=settled)
         if link.draining and link.credit <= 0:
             link.drained()

@@ -18,6 +18,7 @@ from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.addresses import queue_topic
 from protocols.amqp.nodes.work import Work
 from protocols.declaring import Declaring
+from routing.event import Event
 from routing.queues.queue import Queue
 from routing.router import Router
 
@@ -34,7 +35,7 @@ class Destination(NamedTuple):
 class MessageTarget:
     """TargetNode of a link."""
 
-    __slots__ = ("_declaring", "_destination", "_link", "_on_detach", "_reply_topic", "_resolve", "_router",
+    __slots__ = ("_declaring", "_destination", "_like", "_link", "_on_detach", "_reply_topic", "_resolve", "_router",
                  "_transactions", "_work")
 
     def __init__(self, link: ReceivingLink, router: Router, work: Work, transactions: Any,
@@ -50,10 +51,21 @@ class MessageTarget:
         self._resolve = resolve
         self._reply_topic = reply_topic
         self._declaring = declaring
+        self._like: convert.Like | None = None          # the last message: most are like the one before
         self._on_detach = on_detach
 
     def take(self, delivery: Incoming, message: bytes) -> None:
         connection: Any = self._link.session.connection
+        like = self._like
+        if (like is not None and len(message) == like.size and like.settled is delivery.settled
+                and delivery.txn_id is None and message.startswith(like.start)):
+            destination = self._destination
+            assert destination is not None
+            if destination.queue is None or not destination.queue.is_deleted:
+                self._work.add(Event(
+                    destination.topic, message[len(like.start):], like.qos, connection.container_id, like.key,
+                    like.headers, like.properties), delivery, internal=destination.internal)
+                return
         identity = connection.identity
         try:
             found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
@@ -89,6 +101,8 @@ class MessageTarget:
         if delivery.txn_id is not None:
             self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal)
         else:
+            if self._destination is not None and destination.exchange is None:
+                self._like = found.like
             self._work.add(event, delivery, internal=destination.internal)
             for name in copies:
                 self._work.copy(event, queue_topic(name))
