@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import brokers, report
 from bench.clients import BenchError
+from bench.kafka_brokers import ApacheKafka, ApacheKafkaSynced
 from bench.table import ROWS, Figures, Results, Row
 
 
@@ -39,10 +40,13 @@ def chosen_rows(names: list[str]) -> list[Row]:
     return [row for row in ROWS if not names or row.name in names]
 
 
-def start_brokers(root: Path, names: str | None) -> list[brokers.Broker]:
+def start_brokers(root: Path, names: str | None, rows: list[Row]) -> list[brokers.Broker]:
     """Start what is wanted and installed; say what is missing and how each is configured."""
     started: list[brokers.Broker] = []
-    for kind in brokers.ALL:
+    needs = {row.needs for row in rows}
+    for kind in (*brokers.ALL, ApacheKafkaSynced, ApacheKafka):
+        if kind.only_for and kind.only_for not in needs:
+            continue
         if names is not None and kind.name not in names.split(","):
             continue
         if not kind.installed():
@@ -63,7 +67,8 @@ def run_row(row: Row, running: list[brokers.Broker], rounds: int,
             quick: bool) -> tuple[dict[str, Figures], dict[str, str]]:
     """Medians per broker, and what failed. Rounds alternate, so that a slow moment of the machine hits all alike."""
     has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link,
-           "http": lambda one: one.has_http, "amqp": lambda one: one.has_amqp}
+           "http": lambda one: one.has_http, "amqp": lambda one: one.has_amqp,
+           "kafka": lambda one: one.has_kafka}
     takers = [broker for broker in running if has.get(row.needs, lambda one: one.has_log)(broker)]
     samples: dict[str, list[Figures]] = {broker.name: [] for broker in takers}
     failures: dict[str, str] = {}
@@ -98,7 +103,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir, ignore_cleanup_errors=True) as root:
         running: list[brokers.Broker] = []
         try:
-            running = start_brokers(Path(root), options.brokers)
+            running = start_brokers(Path(root), options.brokers, rows)
             for row in rows:
                 rounds = options.rounds or (1 if options.quick else row.rounds)
                 results[row.name], all_failures[row.name] = run_row(row, running, rounds, options.quick)

@@ -52,6 +52,8 @@ class Broker:
     has_http = False                    # events can be published over HTTP
     has_link = False                    # two of them can be linked, see pairs.py
     has_amqp = False                    # AMQP 0-9-1, on amqp_port
+    has_kafka = False                   # on kafka_port
+    only_for = ""                       # rows that need this: it is started for no others
 
     def __init__(self, root: Path) -> None:
         self.root = root / self.name
@@ -59,6 +61,7 @@ class Broker:
         self.http_port = 0
         self.console_port = 0
         self.amqp_port = 0
+        self.kafka_port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._pids: list[int] = []
 
@@ -141,12 +144,14 @@ class Meshgate(Broker):
     has_http = True
     has_link = True
     has_amqp = True
+    has_kafka = True
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.http_port = free_port()
         self.console_port = free_port()
         self.amqp_port = free_port()
+        self.kafka_port = free_port()
 
     @classmethod
     def installed(cls) -> bool:
@@ -160,7 +165,8 @@ class Meshgate(Broker):
             f'[node]\nname = "bench"\ndata = "{self.root}/data"\n\n[listeners]\n'
             f'mqtt = {{ bind = "127.0.0.1:{self.port}" }}\nhttp = {{ bind = "127.0.0.1:{self.http_port}" }}\n'
             f'console = {{ bind = "127.0.0.1:{self.console_port}" }}\n'
-            f'amqp = {{ bind = "127.0.0.1:{self.amqp_port}" }}\n')
+            f'amqp = {{ bind = "127.0.0.1:{self.amqp_port}" }}\n'
+            f'kafka = {{ bind = "127.0.0.1:{self.kafka_port}" }}\n')
         start = "import sys; from mesh.cli import main; sys.exit(main())"
         return [sys.executable, "-c", start, "up", "--config", str(config)]
 

@@ -14,6 +14,7 @@ from bench import (
     rows_console,
     rows_gossip,
     rows_http,
+    rows_kafka,
     rows_log,
     rows_mesh,
     rows_sse,
@@ -36,7 +37,7 @@ class Row:
     columns: tuple[tuple[str, str], ...]
     main: str = "rate"
     higher: bool = True
-    needs: str = ""                     # "log", "mesh": the node only; "v5", "link", "http", "amqp": who has it
+    needs: str = ""                     # "log", "mesh": the node only; "v5", "link", "http", "amqp", "kafka": who can
     rounds: int = 3                     # alternating over the brokers; the median is shown
 
 
@@ -44,6 +45,8 @@ FLOW = (("rate", "msg/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("cpu_us"
         ("lost", "lost"))
 AMQP = (("rate", "msg/s"), ("cpu_us", "CPU µs"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
         ("slow_cpu_us", "slow CPU µs"))
+KAFKA = (("rate", "produce/s"), ("cpu_us", "CPU µs"), ("fetch_rate", "consume/s"), ("fetch_cpu_us", "CPU µs"))
+KAFKA_FLOWS = ("kafka-100", "kafka-1k", "kafka-lz4", "kafka-12", "kafka-50")
 V5 = flood_row("e", qos=1, publishers=1, subscribers=1, version=5)
 
 ROWS = (
@@ -89,6 +92,17 @@ ROWS = (
         rows_amqp091.row("bench-4", durable=True, pairs=4), AMQP, needs="amqp"),
     Row("amqp091-transient", "AMQP 0-9-1 transient without confirms, 1 → 1 (PerfTest)",
         rows_amqp091.row("bench-t", durable=False, pairs=1), AMQP, needs="amqp"),
+    Row("kafka-100", "Kafka, 100 B, 1 partition, acks=all (Apache's perf tools)", rows_kafka.flow(100, 1), KAFKA,
+        needs="kafka"),
+    Row("kafka-1k", "Kafka, 1 KiB, 1 partition", rows_kafka.flow(1024, 1), KAFKA, needs="kafka"),
+    Row("kafka-lz4", "Kafka, 1 KiB, lz4, 1 partition", rows_kafka.flow(1024, 1, "lz4"), KAFKA, needs="kafka"),
+    Row("kafka-12", "Kafka, 100 B, 12 partitions", rows_kafka.flow(100, 12), KAFKA, needs="kafka"),
+    Row("kafka-50", "Kafka, 100 B, 50 partitions", rows_kafka.flow(100, 50), KAFKA, needs="kafka"),
+    Row("kafka-paced", "Kafka, single records, 1,000 a second", rows_kafka.paced,
+        (("rate", "records/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms")), main="p99_ms", higher=False,
+        needs="kafka"),
+    Row("kafka-restart", "Kafka: ready after kill -9", rows_kafka.restart, (("ready_s", "ready s"),), main="ready_s",
+        higher=False, needs="kafka", rounds=1),
     Row("link", "across a link: QoS 1 in here, out there (NATS: stored here, sourced there)", rows_mesh.across,
         (("rate", "msg/s"), ("alone", "one alone"), ("ratio_alone", "of alone"), ("p50_ms", "p50 ms"),
          ("p99_ms", "p99 ms"), ("added_p99_ms", "added p99"), ("cpu_us", "CPU µs"), ("load_us", "load µs"),
@@ -158,6 +172,11 @@ TARGETS = (
     Target("amqp091-1-1", "p99_ms", 1, "rabbitmq", at_most=True),
     Target("amqp091-4-4", "rate", 2, "rabbitmq"),
     Target("amqp091-transient", "rate", 2, "rabbitmq"),
+    *(Target(row, "rate", 1, "kafka-synced") for row in KAFKA_FLOWS),
+    *(Target(row, "rate", 0.5, "kafka") for row in KAFKA_FLOWS),
+    *(Target(row, "fetch_rate", 0.5, "kafka") for row in KAFKA_FLOWS),
+    Target("kafka-paced", "p99_ms", 31, at_most=True, unit="ms"),
+    Target("kafka-restart", "ready_s", 2, at_most=True, unit="s"),
     Target("link", "ratio_alone", 0.5),
     Target("link", "rate", 4, "mosquitto"),
     Target("link", "rate", 1, "nats"),
