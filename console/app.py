@@ -7,6 +7,7 @@ Every page is one GET of the API or two, drawn here. What may be done goes from 
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -20,6 +21,8 @@ from console.static import add_static
 from console.topology import draw, matrix
 
 PAGE_ROWS: Final = 100
+EXAMPLE: Final = {"kind": "policy", "name": "operators read", "document": {
+    "allow": ["subscribe"], "to": ["role:operator"], "topics": ["plant/#"]}}
 HISTORIES: Final = {
     "node": (("events_in_s", "Events per second"), ("lag_events", "Events behind, all consumers"),
              ("denied_s", "Denied per second"), ("memory_bytes", "Memory")),
@@ -64,7 +67,8 @@ class Console:
             ("/connect", self.connect), ("/whoami", self.whoami), ("/settings", self.settings), ("/help", self.help),
         ]
         found += [(f"/{name}", self._table(name)) for name in TABLES]
-        found.append(("/deadletters/{key:.+}", self.dead_letters))
+        found += [("/deadletters/{key:.+}", self.dead_letters), ("/draft", self.new_draft),
+                  ("/drafts/{key:.+}", self.draft)]
         for name in ("nodes", "links", "streams", "consumers"):
             found.append((f"/{name}/{{key:.+}}", self._detail(name)))
         return found
@@ -185,6 +189,32 @@ class Console:
         found = await self._api.get(request, f"deadletters/{key}", {**_given(request, "after"), **where, "limit": "50"})
         return await self._pages.answer(request, "deadletters.html", f"Dead letters of {key}", "", found=found, key=key,
                                         where=where, at=where.get("node", ""))
+
+    async def new_draft(self, request: web.Request) -> web.Response:
+        """An editor with an example; `like`: with a managed rule as it is."""
+        example = EXAMPLE
+        like = request.query.get("like", "")
+        if like:
+            found = await self._api.get(request, f"policies/{like}")
+            example = {"kind": "policy", "name": like, "document": found["document"]}
+        return await self._pages.answer(request, "draft.html", "New draft", "", draft=None, found=None, problem="",
+                                        hours="", text=json.dumps({"changes": [example]}, indent=2))
+
+    async def draft(self, request: web.Request) -> web.Response:
+        """What it changes, what stands in its way; with `hours` what it would have done to what people did."""
+        key = request.match_info["key"]
+        draft = await self._api.get(request, f"drafts/{key}")
+        found: dict[str, Any] | None = None
+        problem, hours = "", request.query.get("hours", "")
+        if hours:
+            try:
+                found = await self._api.get(request, f"simulate/{key}", {"hours": hours})
+            except Refused as refused:
+                problem = refused.text
+        changes = [{name: one[name] for name in ("kind", "name", "document")} for one in draft["changes"]]
+        text = json.dumps({"changes": changes, "shadow": draft["shadow"]}, indent=2)
+        return await self._pages.answer(request, "draft.html", f"Draft {key}", "", draft=draft, found=found,
+                                        problem=problem, hours=hours, text=text)
 
     async def can_i(self, request: web.Request) -> web.Response:
         query = request.query

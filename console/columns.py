@@ -133,10 +133,39 @@ TABLES = {
         Column("last_problem", "Last trouble")),
         "Consumers that push to a URL.", "state=open", everywhere=True),
     "policies": Table("Policies", "name", (
-        Column("name", "Rule", "key"), Column("allow", "Allows", "list"), Column("deny", "Denies", "list"),
-        Column("to", "To", "list"), Column("topics", "Topics", "topics")),
-        "The rules in force. Order never matters: deny beats allow, and nothing is allowed that no rule allows.",
-        "to=role:operator", everywhere=True),
+        Column("name", "Rule", "key"), Column("source", "Says"), Column("state", "State", "state"),
+        Column("allow", "Allows", "list"), Column("deny", "Denies", "list"), Column("to", "To", "list"),
+        Column("topics", "Topics", "topics"), Column("until", "Until", "time")),
+        "Order never matters: deny beats allow, and nothing is allowed that no rule allows. What the file says is "
+        "changed in the file; managed rules by drafts.",
+        "to=role:operator · source=managed", "policy", everywhere=True, right="administer"),
+    "users": Table("Users", "name", (
+        Column("name", "User", "key"), Column("source", "Says"), Column("state", "State", "state"),
+        Column("roles", "Roles", "list"), Column("password", "Password", "yes"), Column("until", "Until", "time"),
+        Column("by", "Changed by"), Column("time_ms", "Changed", "time")),
+        "Users of the configuration file, and managed ones.", "roles=operator", "user", right="administer"),
+    "keys": Table("API keys", "name", (
+        Column("name", "Key", "key"), Column("source", "Says"), Column("state", "State", "state"),
+        Column("user", "Is the user"), Column("roles", "Roles", "list"), Column("until", "Expires", "time"),
+        Column("by", "Changed by"), Column("time_ms", "Changed", "time")),
+        "API keys of the configuration file, and managed ones. meshgate key new makes one.", "roles=cashier", "key",
+        right="administer"),
+    "drafts": Table("Drafts", "name", (
+        Column("name", "Draft", "key", "drafts"), Column("documents", "Changes", "list"), Column("by", "By"),
+        Column("time_ms", "Since", "time"), Column("reason", "Reason"), Column("simulated_ms", "Simulated", "time"),
+        Column("shadow", "Shadow", "yes")),
+        "Changes that nobody has applied yet. Open one to simulate it over what people did, and to apply it.",
+        "by=ana", "draft", right="administer"),
+    "revisions": Table("Changes of rules", "revision", (
+        Column("revision", "No.", "number"), Column("time_ms", "Time", "time"), Column("by", "By"),
+        Column("source", "Came from"), Column("documents", "Documents", "list"), Column("reason", "Reason")),
+        "Every change of managed users, keys, roles, policies and link peers; each can be brought back.",
+        "by=ana · documents~policy", "revision", right="administer"),
+    "conflicts": Table("Conflicts", "name", (
+        Column("name", "Document", "key"), Column("kept_by", "Kept: by"), Column("kept", "What"),
+        Column("gave_way_by", "Gave way: by"), Column("gave_way", "What"), Column("time_ms", "Noticed", "time")),
+        "Documents that were changed at two nodes at the same time. Set one as it should be, or say that it is well.",
+        "kept_by=ana", "conflict", right="administer"),
     "denials": Table("Denials", "id", (
         Column("time", "Time", "time"), Column("user", "User"), Column("client_id", "Client"),
         Column("protocol", "Protocol"), Column("action", "Wanted to"), Column("topic", "Topic"),

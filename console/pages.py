@@ -26,10 +26,13 @@ MENU: Final = (
     ("queues", "Queues"), ("exchanges", "Exchanges"),
     ("bindings", "Bindings"), ("groups", "Kafka groups"), ("transactions", "Transactions"),
     ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
-    ("policies", "Policies"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("logins", "Logins"),
-    ("connect", "Connect"),
+    ("policies", "Policies"), ("drafts", "Drafts"), ("revisions", "Changes of rules"), ("conflicts", "Conflicts"),
+    ("users", "Users"), ("keys", "API keys"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"),
+    ("logins", "Logins"), ("connect", "Connect"),
 )
-MENU_RIGHTS: Final = {"audit": "audit", "logins": "administer"}     # who lacks them does not see the entry
+# Who lacks the right does not see the entry.
+MENU_RIGHTS: Final = {"audit": "audit", **dict.fromkeys(
+    ("logins", "drafts", "revisions", "conflicts", "users", "keys"), "administer")}
 
 
 class Pages:

@@ -103,14 +103,24 @@
     $("act-preview").replaceChildren("This touches:", list);
   }
 
+  // data-body: the text field whose JSON is sent.  data-place: the one whose text is the name.
+  function asked(button) {
+    const act = parse(button.dataset.act), place = button.dataset.place && $(button.dataset.place).value.trim();
+    if (button.dataset.body) act.body = JSON.parse($(button.dataset.body).value);
+    return place ? { ...act, url: act.url + encodeURIComponent(place), name: place, then: `${base}/drafts/${encodeURIComponent(place)}` } : act;
+  }
+
   async function begin(button) {
-    current = { ...parse(button.dataset.act), name: button.dataset.name, danger: button.dataset.danger || "", key: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()) };
+    let act;
+    try { act = asked(button); } catch (error) { act = { ...parse(button.dataset.act), broken: `This is no JSON: ${error.message}` }; }
+    current = { ...act, name: act.name || button.dataset.name, danger: button.dataset.danger || "", key: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()) };
     $("act-title").textContent = `${button.textContent}: ${current.name}`;
     $("act-problem").textContent = "";
     $("act-preview").replaceChildren("Looking what this touches …");
     $("act-typed").hidden = !current.danger;
     $("act-name").value = $("act-reason").value = "";
     dialog.showModal();
+    if (current.broken) { $("act-preview").replaceChildren(); $("act-problem").textContent = current.broken; return; }
     const answer = await send(current, { dry_run: true }).catch(() => ({ ok: false, body: {} }));
     if (answer.ok) preview(answer.body);
     else { $("act-preview").replaceChildren(); $("act-problem").textContent = answer.body.detail || "The node does not answer."; }
@@ -121,13 +131,14 @@
     if (button) begin(button);
   });
   $("act-do")?.addEventListener("click", async () => {
+    if (current.broken) return;
     const reason = $("act-reason").value.trim();
     if (current.danger && ($("act-name").value !== current.name || !reason)) {
       $("act-problem").textContent = "This loses data: give a reason, and type the name exactly as it is.";
       return;
     }
     const answer = await send(current, { reason }, { "Idempotency-Key": current.key }).catch(() => ({ ok: false, body: {} }));
-    if (answer.ok) { dialog.close(); refreshed = 0; refresh(true); }
+    if (answer.ok) { dialog.close(); if (current.then) location.assign(current.then); refreshed = 0; refresh(true); }
     else $("act-problem").textContent = answer.body.detail || "The node does not answer.";
   });
 

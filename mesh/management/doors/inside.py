@@ -43,7 +43,7 @@ class Inside:
         identity = request[IDENTITY]
         try:
             resource = self._api.tables.resources.get(path)
-            action = resource.action if resource is not None else Action.VIEW
+            action = resource.action if resource is not None else self._right_of(path)
             refusal = self._node.router.policy.refuse(identity, action, "", self._node.clock_ms())
             if refusal is not None:
                 raise problem_of(refusal)
@@ -55,15 +55,31 @@ class Inside:
         except Problem as problem:
             raise Refused(problem.status, problem.detail) from problem
 
-    async def _read(self, path: str, params: Mapping[str, str], identity: Identity) -> dict[str, Any]:
-        """A name stands behind the first part of the path: "deadletters/billing"."""
+    def _right_of(self, path: str) -> Action:
+        """What the endpoint needs over HTTP."""
+        method, name, _ = self._place(path)
+        endpoint = self._api.endpoints.get((method, name))
+        return endpoint.action if endpoint is not None else Action.VIEW
+
+    def _place(self, path: str) -> tuple[str, str, dict[str, str]]:
+        """(method, endpoint, names). A name stands behind the first part of the path: "deadletters/billing"."""
         if path == "can-i":
-            roles = [role.strip() for role in params.get("roles", "").split(",") if role.strip()]
-            return await self._api.call("POST", path, Call(identity, body={**params, "roles": roles}))
+            return "POST", path, {}
         first, _, name = path.partition("/")
+        if first == "simulate" and name:
+            return "POST", "drafts/{name}/simulate", {"name": name}
         if name and ("GET", f"{first}/{{name}}") in self._api.endpoints:
-            return await self._api.call("GET", f"{first}/{{name}}", Call(identity, {"name": name}, dict(params)))
-        return await self._api.call("GET", path, Call(identity, query=dict(params)))
+            return "GET", f"{first}/{{name}}", {"name": name}
+        return "GET", path, {}
+
+    async def _read(self, path: str, params: Mapping[str, str], identity: Identity) -> dict[str, Any]:
+        method, name, names = self._place(path)
+        if method == "GET":
+            return await self._api.call(method, name, Call(identity, names, dict(params)))
+        body: dict[str, Any] = dict(params)
+        if path == "can-i":
+            body["roles"] = [role.strip() for role in params.get("roles", "").split(",") if role.strip()]
+        return await self._api.call(method, name, Call(identity, names, body=body))
 
     async def login(self, request: web.Request, user: str, password: str) -> str:
         try:
