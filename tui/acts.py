@@ -86,6 +86,26 @@ def login_acts(identifier: str, user: str) -> list[Act]:
     ]
 
 
+def managed_acts(plural: str, name: str, version: str) -> list[Act]:
+    path, _ = _paths(plural, name, "")
+    return [Act("delete: what lives by it ends", name, "DELETE", path, Danger.TOUCHES, {"version": version})]
+
+
+def draft_acts(name: str) -> list[Act]:
+    path, _ = _paths("drafts", name, "")
+    return [Act("apply all of its changes", name, "POST", f"{path}/apply", Danger.TOUCHES),
+            Act("forget it", name, "DELETE", path)]
+
+
+def revision_acts(number: str) -> list[Act]:
+    return [Act("everything as it was after it", number, "POST", f"revisions/{number}/rollback", Danger.TOUCHES)]
+
+
+def conflict_acts(name: str) -> list[Act]:
+    path, _ = _paths("conflicts", name, "")
+    return [Act("it is well as it is: forget the conflict", name, "DELETE", path)]
+
+
 def letter_acts(consumer: str, *, running: bool, ids: Sequence[str] = (), node: str = "") -> list[Act]:
     """ids: of these dead letters only."""
     path, where = _paths("deadletters", consumer, node)

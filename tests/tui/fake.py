@@ -90,11 +90,21 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "webhooks": [{"consumer": "orders-hook", "url": "https://erp.example/in", "state": "open", "lag_events": 3,
                       "delivered": 70, "failed": 4, "dead_lettered": 0, "last_problem": "connection refused",
                       "lag_state": "exact", "paused": False}],
-        "policies": [{"name": "tills", "allow": ["publish"], "deny": [], "to": ["role:till"], "topics": ["pos/%u/#"]}],
+        "policies": [{"name": "tills", "source": "file", "state": "in force", "allow": ["publish"], "deny": [],
+                      "to": ["role:till"], "topics": ["pos/%u/#"]}],
         "denials": [{"id": 7, "time": "2026-11-30T04:59:00Z", "user": "eve", "client_id": "x", "protocol": "mqtt",
                      "action": "publish", "topic": "orders/1", "rule": "no rule allows it"}],
         "audit": [{"id": 12, "time_ms": NOW_MS - 5_000, "user": "ana", "address": "10.0.0.1", "act": "consumer.pause",
                    "target": "billing", "outcome": "done", "reason": "night"}],
+        "drafts": [{"name": "spring", "by": "ana", "time_ms": NOW_MS - 60_000, "reason": "new tills", "shadow": False,
+                    "documents": ["policy/tills"], "simulated_ms": None}],
+        "revisions": [{"revision": 7, "time_ms": NOW_MS - 60_000, "by": "ana", "reason": "a new one", "source": "",
+                       "documents": ["user/bob", "policy/tills"]}],
+        "conflicts": [{"name": "policy/tills", "kept_by": "ana", "gave_way_by": "bob", "time_ms": NOW_MS - 60_000}],
+        "users": [{"name": "bob", "source": "managed", "state": "in force", "roles": ["till"], "password": True,
+                   "version": "2@plant-graz", "by": "ana"}],
+        "keys": [{"name": "till-7", "source": "managed", "state": "over", "user": "pos-7", "roles": ["till"],
+                  "version": "1@plant-graz", "by": "ana", "until": "2026-01-01T00:00:00Z"}],
         "logins": [{"id": "0f3a", "user": "ana", "kind": "browser", "address": "10.0.0.1:50112", "roles": ["operator"],
                     "since_ms": NOW_MS - 600_000, "idle_s": 4.0}],
         "listeners": [{"address": "127.0.0.1:1883", "protocol": "mqtt", "tls": False}],
@@ -240,7 +250,8 @@ class FakeNode:
         """Filters and orders as the node does; whole pages only."""
         from mesh.management.tables.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
-               "logins": "id", "bindings": "id", "groups": "group", "transactions": "transactional_id",
+               "logins": "id", "revisions": "revision", "bindings": "id", "groups": "group",
+               "transactions": "transactional_id",
                "listeners": "address", "topics": "topic", "deadletters": "consumer"}.get(name, "name")
         page = select(self.tables[name], parse_query(params, key), key)
         across = params.get("scope") == "mesh"

@@ -48,7 +48,7 @@ def test_an_address_under_a_prefix_does_too() -> None:
 
 
 def test_completion() -> None:
-    assert completions("co") == ["consumers", "contexts", "context"]
+    assert completions("co") == ["consumers", "conflicts", "contexts", "context"]
     assert completions("links st", fields=["id", "state", "state_since_ms"]) == ["links state", "links state_since_ms"]
     assert completions("links state=up no", fields=["node"]) == ["links state=up node"]
     assert completions("sort -la", fields=["lag_events", "name"]) == ["sort -lag_events"]

@@ -211,7 +211,7 @@ async def test_hold_help_again_and_quit(node: FakeNode) -> None:
         await at.press("question_mark")
         await at.until("only problems")
         await at.press("G")
-        await at.until(":consumers", "name~billing")
+        await at.until(":users", "name~billing")
         await at.press("escape")
         await at.until("Consumers")
         await at.press("q")

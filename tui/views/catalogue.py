@@ -27,6 +27,7 @@ from tui.views.rules.audit import Audit
 from tui.views.rules.can_i import USAGE, CanI
 from tui.views.rules.denials import Denials
 from tui.views.rules.logins import Logins
+from tui.views.rules.managed import Conflicts, Drafts, Keys, Revisions, Users
 from tui.views.rules.policies import Policies
 from tui.views.table import TableView
 from tui.views.view import View
@@ -34,7 +35,7 @@ from tui.views.view import View
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
         Nodes, Links, Streams, Topics, Consumers, Queues, Exchanges, Bindings, Groups, Transactions, DeadLetters,
-        Clients, Webhooks, Policies, Denials, Audit, Logins,
+        Clients, Webhooks, Policies, Drafts, Revisions, Conflicts, Users, Keys, Denials, Audit, Logins,
         Listeners, ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {

@@ -25,8 +25,10 @@ HISTORIES = {
     "consumers": ("consumer", (("lag_events", "Events behind"), ("lag_seconds", "Seconds behind"),
                                ("acked_s", "Acked per second"))),
 }
-KEYS = {"links": "id", "clients": "client_id", "denials": "id", "audit": "id", "webhooks": "consumer", "bindings": "id",
-        "groups": "group", "transactions": "transactional_id", "logins": "id"}
+KEYS = {
+    "revisions": "revision", "links": "id", "clients": "client_id", "denials": "id", "audit": "id",
+    "webhooks": "consumer", "bindings": "id", "groups": "group", "transactions": "transactional_id",
+    "logins": "id"}
 TOPICS = {"links": "links", "consumers": "consumers", "streams": "streams", "queues": "consumers", "nodes": "topology"}
 NAME_WIDTH = 26
 

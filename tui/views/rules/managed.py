@@ -1,0 +1,90 @@
+"""What is administered: users, API keys, drafts, changes of rules, conflicts. Drafts are applied, changes brought back.
+
+Simulating a draft, and writing one, is for `meshgate policy` and the web console.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tui.acts import Act, conflict_acts, draft_acts, managed_acts, revision_acts
+from tui.views.table import TableView
+from tui.widgets.columns import Column
+
+
+class Managed(TableView):
+    """One that the configuration file says has no acts: it is changed in the file."""
+
+    PLURAL = ""
+
+    def acts(self, may: Mapping[str, bool]) -> list[Act]:
+        if not self.row or not may.get("administer") or self.value("source") != "managed":
+            return []
+        return managed_acts(self.PLURAL, self.subject(), str(self.value("version")))
+
+
+class Users(Managed):
+    NAME = PLURAL = "users"
+    TITLE = "Users"
+    ABOUT = "Users of the configuration file, and managed ones."
+    COLUMNS = (
+        Column("name", "User", "key", 0), Column("source", "Says", "text", 0), Column("state", "State", "state", 0),
+        Column("roles", "Roles", "list", 0), Column("password", "Password", "yes", 1),
+        Column("until", "Until", "text", 1), Column("by", "Changed by", "text", 2),
+    )
+
+
+class Keys(Managed):
+    NAME = PLURAL = "keys"
+    TITLE = "API keys"
+    ABOUT = "API keys of the configuration file, and managed ones."
+    EMPTY = "There are no API keys."
+    COLUMNS = (
+        Column("name", "Key", "key", 0), Column("source", "Says", "text", 0), Column("state", "State", "state", 0),
+        Column("user", "User", "text", 0), Column("roles", "Roles", "list", 1), Column("until", "Expires", "text", 1),
+        Column("by", "Changed by", "text", 2),
+    )
+
+
+class Drafts(TableView):
+    NAME = "drafts"
+    TITLE = "Drafts"
+    ABOUT = "Changes that nobody has applied yet. meshgate policy simulate says what one would have done."
+    EMPTY = "There are no drafts."
+    COLUMNS = (
+        Column("name", "Draft", "key", 0), Column("documents", "Changes", "list", 0), Column("by", "By", "text", 0),
+        Column("time_ms", "Since", "since", 1), Column("simulated_ms", "Simulated", "since", 1),
+        Column("reason", "Reason", "text", 2),
+    )
+
+    def acts(self, may: Mapping[str, bool]) -> list[Act]:
+        return draft_acts(self.subject()) if self.row and may.get("administer") else []
+
+
+class Revisions(TableView):
+    NAME = "revisions"
+    TITLE = "Changes of rules"
+    KEY = "revision"
+    ABOUT = "Every change of managed users, keys, roles, policies and link peers. Each can be brought back."
+    EMPTY = "Nothing was changed yet."
+    COLUMNS = (
+        Column("revision", "No.", "key", 0), Column("time_ms", "When", "since", 0), Column("by", "By", "text", 0),
+        Column("documents", "Documents", "list", 0), Column("reason", "Reason", "text", 1),
+        Column("source", "Came from", "text", 1),
+    )
+
+    def acts(self, may: Mapping[str, bool]) -> list[Act]:
+        return revision_acts(self.subject()) if self.row and may.get("administer") else []
+
+
+class Conflicts(TableView):
+    NAME = "conflicts"
+    TITLE = "Conflicts"
+    ABOUT = "Documents that were changed at two nodes at the same time; one change gave way."
+    EMPTY = "There are no conflicts."
+    COLUMNS = (
+        Column("name", "Document", "key", 0), Column("kept_by", "Kept: by", "text", 0),
+        Column("gave_way_by", "Gave way: by", "text", 0), Column("time_ms", "Noticed", "since", 1),
+    )
+
+    def acts(self, may: Mapping[str, bool]) -> list[Act]:
+        return conflict_acts(self.subject()) if self.row and may.get("administer") else []
