@@ -11,6 +11,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -164,6 +165,44 @@ def test_commands_load_only_what_they_need(mesh: tuple[Node, Node], tmp_path: Pa
     assert cpu_of(*COMMAND, "status", "--url", cloud.url("console")) < 12 * python
 
 
+def opened(folder: Path, url: str) -> tuple[int, int]:
+    """A dashboard in a terminal of 160×50: process, terminal."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ.update(TERM="xterm-256color", PYTHONPATH=str(ROOT), LANG="C.UTF-8", XDG_CONFIG_HOME=str(folder))
+        os.environ.pop("SSH_CONNECTION", None)
+        os.execvp(COMMAND[0], [*COMMAND, "tui", "consumers", "--url", url])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    return process, terminal
+
+
+def cpu_s_of(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.measured
+def test_the_first_full_screen_is_there_soon(mesh: tuple[Node, Node], tmp_path: Path) -> None:
+    """Processor time until rows and "● live" are there, as a ratio to an empty Python: 1.0 s where that takes 0.03."""
+    cloud, _ = mesh
+    python = cpu_of(sys.executable, "-c", "pass")
+    process, terminal = opened(tmp_path, cloud.url("console"))
+    seen = ""
+    try:
+        end_s = time.monotonic() + 60
+        while not ("reader-0" in seen and "● live" in seen):
+            assert time.monotonic() < end_s, seen[-2_000:]
+            if select.select([terminal], [], [], 0.02)[0]:
+                seen += os.read(terminal, 65_536).decode(errors="replace")
+        used = cpu_s_of(process)
+        print(f"{used:.2f} s of a processor, {used / python:.0f} times an empty Python")
+        assert used < 33 * python
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(terminal)
+
+
 class Load:
     """A node with a thousand consumers whose lag grows, once a second, in a thread."""
 
@@ -195,13 +234,7 @@ class Load:
 def test_a_thousand_rows_each_second_cost_little(tmp_path: Path) -> None:
     """In a terminal of 160×50, over ten seconds: at most 5 % of a core, and 30 KB a second."""
     with Load() as node:
-        process, terminal = pty.fork()
-        if process == 0:
-            os.environ.update(
-                TERM="xterm-256color", PYTHONPATH=str(ROOT), LANG="C.UTF-8", XDG_CONFIG_HOME=str(tmp_path))
-            os.environ.pop("SSH_CONNECTION", None)
-            os.execvp(COMMAND[0], [*COMMAND, "tui", "consumers", "--url", node.url])
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        process, terminal = opened(tmp_path, node.url)
 
         def read(seconds: float) -> int:
             end, size = time.monotonic() + seconds, 0
@@ -210,14 +243,11 @@ def test_a_thousand_rows_each_second_cost_little(tmp_path: Path) -> None:
                     size += len(os.read(terminal, 65_536))
             return size
 
-        def cpu_s() -> float:
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         try:
             assert read(8.0) > 5_000, "it draws"
-            before = cpu_s()
+            before = cpu_s_of(process)
             written = read(10.0)
-            used = cpu_s() - before
+            used = cpu_s_of(process) - before
             print(f"{used / 10:.1%} of a core, {written / 10_000:.1f} KB/s")
             assert 1_000 < written < 300_000, written
             assert used < 0.6, used
