@@ -1,4 +1,4 @@
-// rhea against a node: node amqp10_peer.js PORT. Prints "ok" when everything was as expected.
+// rhea against a node: node amqp10_peer.js PORT PORT_OF_HTTP. Prints "ok" when everything was as expected.
 'use strict';
 const assert = require('assert');
 const rhea = require('rhea');
@@ -118,8 +118,20 @@ async function main() {
   const refused = connection.open_receiver('/queues/not-there');
   context = await once(refused, 'receiver_error');
   assert.strictEqual(refused.error.condition, 'amqp:not-found');
+  // the same over a WebSocket
+  const container = rhea.create_container();
+  const webSocket = container.connect({
+    connection_details: container.websocket_connect(require('ws'))(`ws://127.0.0.1:${process.argv[3]}/amqp`, ['amqp'], {}),
+    reconnect: false });
+  await once(webSocket, 'connection_open');
+  const browser = webSocket.open_receiver('queue://rhea-ws');
+  coming = once(browser, 'message');
+  await send(webSocket.open_sender('queue://rhea-ws'), { body: 'from a browser' });
+  context = await coming;
+  assert.strictEqual(context.message.body, 'from a browser');
   connection.close();
   small.close();
+  webSocket.close();
   console.log('ok');
 }
 
