@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mesh.commands.get import TEXT_FIELDS
 from mesh.identity.users import hash_password
 from mesh.management.admin import Management
 from tests.mesh.management.test_admin import basic, durable_session
@@ -255,6 +256,7 @@ def test_no_route_is_without_a_right_of_its_own(base_path: str) -> None:
               if route.resource is not None and route.method != "HEAD"]
     assert len(routes) > 50
     assert [route for route in routes if not management.rights.known(*route)] == []
+    assert set(management.api.tables.resources) <= set(TEXT_FIELDS), "meshgate get has every list"
 
 
 def test_a_queue_is_looked_into_and_purged(node: Node) -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.console.test_pages import Browser
-from tests.support.node import HOST, Node
+from tests.support.node import HOST, Node, meshgate
 from tests.support.wait import wait_until
 
 
@@ -126,5 +126,9 @@ def test_pages_and_csv_show_them(node: Node) -> None:
     assert node.post(purge, b'{"reason": "tried"}', listener="console").json["purged"] == 3
     assert one(node, "queues", "jobs")["ready"] == 0
     assert "max length 100" in browser.send("GET", "/queues")[2]
+    for table, wanted in (("queues", "jobs"), ("exchanges", "by-region"), ("groups", "billing"),
+                          ("transactions", "till-7"), ("bindings", "eu.#")):
+        done = meshgate("get", table, "--url", node.url("console"))
+        assert done.returncode == 0 and wanted in done.stdout.decode(), (table, done.stderr)
     lines = node.get("/api/v1/queues?format=csv&fields=name,ready").text.splitlines()
     assert lines[0] == "name,ready" and any(line.startswith("jobs,") for line in lines)
