@@ -5,7 +5,8 @@
          └───────────────────────┴──────── error or connect timeout ────┴──────────────────────────────────────► CLOSED
 
 A peer's fault ends in fail(): CONNACK or DISCONNECT with the reason code (MQTT 5), then close. What a connection does
-with packets stands in inbound.py (PUBLISH), outbound.py and answers.py (deliveries) and subscribe.py.
+with packets stands in inbound.py (PUBLISH), outbound.py and answers.py (deliveries) and subscribe.py; what it writes
+goes by writing.py.
 """
 from __future__ import annotations
 
@@ -32,11 +33,11 @@ from protocols.mqtt.codec.packets import (
     Unsubscribe,
 )
 from protocols.mqtt.codec.reader import PacketReader
-from protocols.mqtt.handshake import Terms
 from protocols.mqtt.inbound import Inbound
 from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.sessions import subscribe
 from protocols.mqtt.timers import Due
+from protocols.mqtt.writing import Writing
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.event import Event
@@ -91,47 +92,21 @@ class Door(Protocol):
     def leave(self, connection: MqttConnection, with_will: bool) -> None: ...
 
 
-class MqttConnection:
+class MqttConnection(Writing):
     """ConnectionHandler of protocols/wire.py."""
 
-    __slots__ = (
-        "_connect",
-        "_door",
-        "_early",
-        "_early_bytes",
-        "_give_up_login",
-        "_inbound",
-        "_last_in_s",
-        "_next_due_s",
-        "_opened_s",
-        "_pauses",
-        "_reader",
-        "_slow",
-        "_state",
-        "address",
-        "broker",
-        "channel",
-        "closed",
-        "connected_ms",
-        "due",
-        "outbound",
-        "session",
-        "terms",
-        "version",
-    )
+    __slots__ = ("_connect", "_door", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s",
+                 "_next_due_s", "_opened_s", "_pauses", "_reader", "_slow", "_state", "address",
+                 "connected_ms", "due", "outbound", "session")
 
     def __init__(self, broker: Broker, door: Door, channel: ByteChannel, now_s: float) -> None:
-        self.broker = broker
+        super().__init__(broker, channel)
         self._door = door
-        self.channel = channel
         self.due = Due(self.handle_deadline)
         self.address = channel.address
-        self.version = 0                            # of the protocol, once it is known
         self.session: Session | None = None
         self.outbound: Outbound | None = None       # once there is a subscription or something to send again
-        self.terms: Terms | None = None
         self.connected_ms = 0
-        self.closed = False                         # nothing may be written, nothing more is read
         self._state = State.CONNECTING
         self._reader = PacketReader(self, broker.settings.pre_auth_bytes_max, broker.topics)
         self._inbound: Inbound | None = None        # once it publishes
@@ -357,7 +332,7 @@ class MqttConnection:
     def _accept(self, connect: Connect, client_id: str, session_present: bool) -> None:
         assert self.terms is not None
         packet = handshake.connack(connect, self.terms, client_id, session_present, self.broker.settings)
-        if not self._takes(packet):
+        if not self.takes(packet):
             self.fail(reasons.PACKET_TOO_LARGE, "the client does not take a CONNACK of its size")
             return
         self._to(State.OPEN)
@@ -402,70 +377,6 @@ class MqttConnection:
         self._next_due_s = due_s if due_s is not None else float("inf")
         return due_s
 
-    # -- bytes out --------------------------------------------------------------------------------------------
-
-    def write(self, data: bytes, kind: int, count: int = 1) -> None:
-        """Send packets of one kind."""
-        if self.closed or not data:
-            return
-        if not self._takes(data):
-            if kind not in (packets.CONNACK, packets.DISCONNECT):       # the last word, if it is one of those
-                self.fail(reasons.PACKET_TOO_LARGE, f"the client does not take a {packets.NAMES[kind].upper()}")
-            return
-        counters = self.broker.counters
-        counters.packets_out[kind] += count
-        if kind == packets.PUBLISH:
-            counters.publishes_out += count
-        counters.bytes_out += len(data)
-        self.channel.write(data)
-
-    def _takes(self, data: bytes) -> bool:
-        """Every packet out comes by here. What may be left out of one has been left out by who made it.
-
-        Sources: [MQTT-3.1.2-24] [MQTT-3.2.2-19] [MQTT-3.2.2-20]
-        """
-        limit = self.terms.packet_bytes_max if self.terms is not None else None
-        return limit is None or len(data) <= limit or encode.largest(data) <= limit
-
-    def write_publishes(self, parts: list[bytes], count: int) -> None:
-        """Send PUBLISHes: their parts, and how many there are."""
-        if parts and not self.closed:
-            self.write(b"".join(parts), packets.PUBLISH, count)
-
-    def write_shared(self, parts: list[bytes], count: int, size_max: int) -> None:
-        """The same; parts above size_max go as they are, so that the sockets of many clients hold one and the same."""
-        small: list[bytes] = []
-        for part in parts:
-            if len(part) <= size_max:
-                small.append(part)
-                continue
-            self.write(b"".join(small), packets.PUBLISH, 0)
-            self.write(part, packets.PUBLISH, 0)
-            small = []
-        self.write(b"".join(small), packets.PUBLISH, 0)
-        self.broker.counters.packets_out[packets.PUBLISH] += count
-        self.broker.counters.publishes_out += count
-
-    def write_stored(self, data: bytes, kind: int, count: int, ticket: Ticket | None) -> None:
-        """Send what had to wait for the state table; if that could not store, nothing may be promised any more."""
-        if ticket is not None and ticket.refusals:
-            self.fail(reasons.UNSPECIFIED_ERROR, "the session could not be stored")
-        else:
-            self.write(data, kind, count)
-
-    def ack_packet(self, kind: int, packet_id: int, code: int, text: str) -> bytes:
-        """An ack with an error and, if the client wants it and it fits, a reason string.
-
-        Sources: [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2]; we never add user properties [MQTT-3.4.2-3]
-        [MQTT-3.5.2-3].
-        """
-        assert self.terms is not None
-        if self.terms.problem_information and text:
-            packet = encode.ack(kind, packet_id, code, encode.reason_property(text))
-            if self.terms.packet_bytes_max is None or len(packet) <= self.terms.packet_bytes_max:
-                return packet
-        return encode.ack(kind, packet_id, code)
-
     # -- the end ----------------------------------------------------------------------------------------------
 
     def fail(self, code: int, text: str) -> None:
@@ -476,7 +387,7 @@ class MqttConnection:
             self.broker.counters.violations[code] += 1
             self._note(f"0x{code:02x} {text}")
             if self.version == VERSION_5:
-                self.write(self._disconnect_packet(code, text), packets.DISCONNECT)
+                self.write(self.disconnect_packet(code, text), packets.DISCONNECT)
         else:                                       # [MQTT-3.14.0-1] no DISCONNECT before CONNACK
             self.broker.counters.refused[code] += 1
             self._note(f"CONNECT refused, 0x{code:02x} {text}")
@@ -485,14 +396,6 @@ class MqttConnection:
             if answer:
                 self.write(answer, packets.CONNACK)                                     # [MQTT-3.1.4-6]
         self._end(with_will=True)
-
-    def _disconnect_packet(self, code: int, text: str) -> bytes:
-        """[MQTT-3.14.2-3] the text only if it fits. Never a session expiry [MQTT-3.14.2-2] or a user
-        property [MQTT-3.14.2-4].
-        """
-        packet = encode.disconnect(code, text)
-        limit = self.terms.packet_bytes_max if self.terms is not None else None
-        return packet if limit is None or len(packet) <= limit else encode.disconnect(code)
 
     def _close_quietly(self, why: str) -> None:
         self._note(f"closed, {why}")

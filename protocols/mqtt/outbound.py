@@ -1,7 +1,7 @@
 """The way out of one connection: events to PUBLISH frames, packet ids, acks. Sans-IO but for connection.write().
 
-One per connection that subscribes. It is the sink of the direct lane (QoS 0, may drop) and the member of the session's
-consumer (QoS 1 and 2, never drops). Both get lists, build parts, and write once. What is in flight:
+One per connection that subscribes. It is the sink of the direct lane (QoS 0, may drop: direct.py) and the member of the
+session's consumer (QoS 1 and 2, never drops). Both get lists, build parts, and write once. What is in flight:
 
     in_flight[id] = Delivery     PUBLISH sent, PUBACK or PUBREC outstanding    (its id is in `exactly` when QoS 2)
     in_flight[id] = None         PUBREL sent or about to be, PUBCOMP outstanding
@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
-from protocols.mqtt.frames import FrameMaker
+from protocols.mqtt.direct import DirectOut
 from protocols.mqtt.sessions.session import OutboundId, Place, outbound_id, place_of
 from protocols.mqtt.sessions.subscriptions import Plan
 from routing.cursors.cursor import Delivery
 from routing.event import Event, is_expired
-from routing.subscription import DirectTarget
 
 if TYPE_CHECKING:
     from protocols.mqtt.broker import Broker
@@ -42,25 +41,16 @@ _AS_PUBLISHED = Plan(2, False, b"")         # for an event whose subscription ha
 _AT_LEAST_ONCE = Plan(1, False, b"")        # the same, with the QoS that it was sent with
 
 
-def _has_extras(event: Event) -> bool:
-    """True when a frame of it must say, or lose, more than topic and payload."""
-    return bool(event.properties is not None or event.headers or event.key is not None)
-
-
-class Outbound(FrameMaker):
-    __slots__ = ("_again", "_held", "_must_store", "_paused", "_unsent", "connection", "consumer", "credit", "exactly",
-                 "in_flight", "inbox", "inbox_scheduled", "next_id", "session", "shared", "window")
+class Outbound(DirectOut):
+    __slots__ = ("_again", "_held", "_must_store", "_paused", "_unsent", "consumer", "credit", "exactly", "in_flight",
+                 "next_id", "shared", "window")
 
     def __init__(self, broker: Broker, connection: Line, session: Session, window: int, aliases_max: int,
                  packet_bytes_max: int | None) -> None:
-        super().__init__(broker, connection.version, session.identity, aliases_max, packet_bytes_max)
-        self.connection = connection
-        self.session = session
+        super().__init__(broker, connection, session, aliases_max, packet_bytes_max)
         self.consumer: Consumer | None = None               # set by attach()
         self.window = window
         self.credit = window                                                            # [MQTT-4.9.0-1]
-        self.inbox: list[tuple[list[Event], DirectTarget, bool]] = []
-        self.inbox_scheduled = False
         self.in_flight: dict[int, Delivery | None] = {}
         self.exactly: set[int] = set()                      # ids in flight with QoS 2, before PUBREC
         self.shared: list[Seat] = []
@@ -70,83 +60,6 @@ class Outbound(FrameMaker):
         self._paused = False
         self._must_store = False                            # parts being made hold QoS 2 ids that are not durable
         self._unsent: deque[tuple[Ticket | None, list[bytes], int]] = deque()       # wait for such ids, in order
-
-    # -- direct lane ------------------------------------------------------------------------------------------
-
-    def flush_inbox(self) -> None:
-        """Send what the direct lane has put into the inbox, or drop it when the socket is slow."""
-        inbox, self.inbox = self.inbox, []
-        connection = self.connection
-        broker = self.broker
-        if connection.closed:
-            return
-        count = sum([len(run) for run, _, _ in inbox])
-        held = connection.channel.buffered_bytes()
-        if held and not broker.unsent.takes(connection.channel, held):
-            broker.dropped(self.identity, "slow subscriber", count)
-            return
-        parts: list[bytes] = []
-        shared = False
-        simple_only = self.packet_bytes_max is not None or self.aliases_max > 0
-        for run, target, plain in inbox:
-            found = target.subscriptions
-            plan = found[0].options.plan if len(found) == 1 else self._plan(run[0])
-            if plan is None:
-                continue
-            if not simple_only and (plan.simple or not self.v5) and (plain or not any(map(_has_extras, run))):
-                shared |= self._append_run(parts, run, alone=target.alone)
-                continue
-            for event in run:
-                if len(found) > 1:
-                    plan = self._plan(event)        # no local may leave out one of several subscriptions
-                if plan is None:
-                    continue
-                frame = self.frame(event, 0, plan.retain_as_published and event.retain, plan, 0, False)
-                if frame is not None:
-                    parts.append(frame)
-        if shared:
-            connection.write_shared(parts, count, broker.settings.shared_frame_bytes_max)
-        else:
-            connection.write_publishes(parts, count)
-
-    def _append_run(self, parts: list[bytes], run: list[Event], *, alone: bool) -> bool:
-        """Frames of events of one topic that need nothing but topic and payload. Made once for all who share them.
-
-        True: a large one is among them that others get, too.
-        """
-        append = parts.append
-        v5 = self.v5
-        topic = run[0].topic.encode()
-        end = b"\0" if v5 else b""                          # no properties
-        shared_max = -1 if alone else self.broker.settings.shared_frame_bytes_max
-        size = -1
-        head = b""
-        shared = False
-        for event in run:
-            payload = event.payload
-            if len(payload) != size:
-                size = len(payload)
-                head = encode.publish_head(0, topic, size + v5) + end       # QoS 0, DUP 0 [MQTT-4.3.1-1]
-            if size > shared_max:
-                if alone:
-                    append(head)
-                    append(payload)
-                else:
-                    append(self.broker.large_frames.frame(event, v5, head))
-                    shared = True
-                continue
-            frame = event.mqtt5_frame if v5 else event.mqtt4_frame
-            if frame is None:
-                frame = head + payload
-                if v5:
-                    event.mqtt5_frame = frame
-                else:
-                    event.mqtt4_frame = frame
-            append(frame)
-        return shared
-
-    def _plan(self, event: Event) -> Plan | None:
-        return self.session.subscriptions.plan(event.topic, event.publisher == self.session.client_id)
 
     # -- guaranteed lane --------------------------------------------------------------------------------------
 
@@ -176,7 +89,7 @@ class Outbound(FrameMaker):
             payload = event.payload
             if event.topic is not topic:
                 topic = event.topic
-                plan = fixed or self._plan(event)
+                plan = fixed or self.plan_of(event)
                 simple = quick and plan is not None and (plan.simple or not self.v5)
                 limit = plan.qos if plan is not None else 0
                 qos = -1
@@ -206,7 +119,7 @@ class Outbound(FrameMaker):
                     continue
             self.next_id = packet_id
             if no_local:
-                plan = self._plan(event)
+                plan = self.plan_of(event)
                 topic = None
             self._send_one(parts, delivery, plan, done, shared=fixed is not None)
             packet_id = self.next_id
