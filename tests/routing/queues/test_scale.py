@@ -9,8 +9,9 @@ from mesh.process.limits import GC_THRESHOLDS
 from routing.event import Event
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
+from routing.queues.queues import UNACKED_MAX
 from routing.settings import StreamSettings
-from tests.support.routing import ANA, Desk
+from tests.support.routing import ANA, Desk, Reader
 
 
 def published_s(desk):
@@ -97,4 +98,35 @@ def test_a_hundred_thousand_queues_are_declared_kept_and_expire_without_a_long_t
     assert all(int(name[1:]) % 2 == 0 for name in desk.router.queues.by_name)
     desk.publish(Event("$queue/q2", b"1", 1))
     assert desk.router.queues.get("q2").depth().ready == 1
+    desk.close()
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(1_200)
+def test_a_member_without_a_limit_gets_all_of_a_long_queue_once_and_holds_no_more_than_the_bound(tmp_path):
+    """Unlimited prefetch on 1,000,000 events in the long form; 80,000 in the suite, more than may be out at once."""
+    count = 1_000_000 if os.environ.get("MESHGATE_SOAK") == "1" else 80_000
+    desk = Desk(tmp_path / "data")
+    queue = desk.router.queues.declare("q", QueueOptions(), ANA)
+    for first in range(0, count, 1_000):
+        desk.publish(*[Event(queue.topic, b"%d" % number, 1) for number in range(first, first + 1_000)])
+    reader = Reader(10**9)
+    assert queue.attach(reader) is None
+    turns, most, expected = Turns(), 0, 0
+    while expected < count:
+        while desk.queue:
+            turns(desk.queue.popleft())
+        most = max(most, queue.consumer.in_flight)
+        for delivery in reader.deliveries:
+            assert delivery.event.payload == b"%d" % expected and delivery.attempts == 1
+            expected += 1
+        taken, reader.deliveries = reader.deliveries, []
+        for first in range(0, len(taken), 1_000):
+            turns(lambda first=first: queue.ack(taken[first:first + 1_000]))
+        desk.now_s, desk.now_ms = desk.now_s + 0.05, desk.now_ms + 50
+        turns(lambda: desk.router.tick(desk.now_s))
+    assert most == UNACKED_MAX
+    assert turns.worst_s < 0.020
+    desk.run()
+    assert queue.depth().ready == queue.depth().unacked == 0
     desk.close()
