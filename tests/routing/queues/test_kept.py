@@ -220,7 +220,7 @@ def test_a_deleted_queue_is_owed_nothing(desk):
 def test_the_power_fails_at_any_operation_of_retention_and_nothing_is_lost(tmp_path):
     """Whatever a queue is owed comes, once, in order; the log is whole."""
     operations = None
-    for seed in range(400 if SOAK else 24):
+    for seed in range(400 if SOAK else 12):
         rng = random.Random(seed)
         disk = SimulatedDisk()
         desk = opened(tmp_path, fs=disk)

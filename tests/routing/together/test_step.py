@@ -121,7 +121,7 @@ def test_everything_of_an_event_comes_through(desk):
 
 def test_the_power_fails_at_any_operation_and_each_step_is_whole_or_not_there(tmp_path):
     """Acked and published, once in both streams; or neither, and the event comes again. Answered ones are there."""
-    for seed in range(600 if SOAK else 40):
+    for seed in range(600 if SOAK else 20):
         rng = random.Random(seed)
         disk = SimulatedDisk()
         desk = opened(tmp_path, fs=disk)
