@@ -122,7 +122,7 @@ def test_a_member_without_a_limit_gets_all_of_a_long_queue_once_and_holds_no_mor
             expected += 1
         taken, reader.deliveries = reader.deliveries, []
         for first in range(0, len(taken), 1_000):
-            turns(lambda first=first: queue.ack(taken[first:first + 1_000]))
+            turns(lambda part=taken[first:first + 1_000]: queue.ack(part))
         desk.now_s, desk.now_ms = desk.now_s + 0.05, desk.now_ms + 50
         turns(lambda: desk.router.tick(desk.now_s))
     assert most == UNACKED_MAX
