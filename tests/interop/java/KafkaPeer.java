@@ -503,7 +503,11 @@ public class KafkaPeer {
             for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
                 System.out.println("read " + text(record.value()));
             }
-            consumer.commitSync();
+            try {
+                consumer.commitSync();
+            } catch (org.apache.kafka.clients.consumer.CommitFailedException | RebalanceInProgressException error) {
+                // it has lost the partition meanwhile: who has it now reads the records again
+            }
         }
     }
 }

@@ -1,0 +1,143 @@
+"""Six members of one group, three of Java and three of librdkafka, join, leave and are killed at random, in either
+protocol of groups. No record is lost; and all that are left end with one part each.
+"""
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.conftest import require_peer
+from tests.interop.kafka_node import DEADLINE_S, JARS, bootstrap, serve, unique
+from tests.support.wait import wait_until
+
+SOURCE = Path(__file__).parent / "java" / "KafkaPeer.java"
+ROUNDS = 50 if os.environ.get("MESHGATE_SOAK") else 5
+PARTITIONS = 12
+QUICK = """
+[kafka]
+consumer_heartbeat_interval_ms = 300
+consumer_session_timeout_ms = 6000
+"""
+LIBRDKAFKA = """
+import sys
+from confluent_kafka import Consumer, KafkaException
+protocol = {"group.protocol": "consumer"} if sys.argv[4] == "consumer" else {
+    "session.timeout.ms": 6000, "heartbeat.interval.ms": 300, "partition.assignment.strategy": "range"}
+client = Consumer({"bootstrap.servers": sys.argv[1], "group.id": sys.argv[2], "auto.offset.reset": "earliest",
+                   "enable.auto.commit": False, **protocol})
+client.subscribe([sys.argv[3]])
+while True:
+    message = client.poll(0.1)
+    if message is not None and message.error() is None:
+        print("read", message.value().decode(), flush=True)
+        try:
+            client.commit(message, asynchronous=False)
+        except KafkaException:
+            pass                        # it has lost the partition: who has it now reads the record again
+"""
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    yield from serve(tmp_path_factory.mktemp("kafka"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """The Java program, compiled once for all its processes."""
+    require_peer(shutil.which("javac"), "a JDK")
+    require_peer(any(JARS.glob("kafka-clients-4*.jar")), "Apache Kafka's jars (make peers)")
+    folder = tmp_path_factory.mktemp("classes")
+    subprocess.run(["javac", "-cp", f"{JARS}/*", "-d", str(folder), str(SOURCE)], check=True, timeout=DEADLINE_S)
+    return folder
+
+
+class Member:
+    """A process that reads and commits until it is killed, or leaves on a signal."""
+
+    def __init__(self, node, group, topic, protocol, output, classes=None):
+        self.output = output
+        address = bootstrap(node)
+        command = [sys.executable, "-c", LIBRDKAFKA, address, group, topic, protocol] if classes is None else [
+            "java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{classes}:{JARS}/*", "KafkaPeer",
+            address]
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
+        if classes is not None:
+            self.process.stdin.write(f"member {protocol} {group} {topic}\n".encode())
+            self.process.stdin.flush()
+
+    def end(self, signal):
+        """kill: without a word; terminate: Python and Java end at once by it, too."""
+        getattr(self.process, signal)()
+        self.process.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_no_record_is_lost_through_joins_leaves_and_kills(kafka, classes, tmp_path, protocol):
+    rng, topic, group = random.Random(protocol), unique("rebalance"), unique("group")
+    admin = AdminClient({"bootstrap.servers": bootstrap(kafka)})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(DEADLINE_S)
+    producer = Producer({"bootstrap.servers": bootstrap(kafka), "enable.idempotence": True, "linger.ms": 5})
+    members, outputs, number = [], [], 0
+
+    def start(kind):
+        outputs.append(tmp_path / f"{len(outputs)}.txt")
+        members.append(Member(kafka, group, topic, protocol, outputs[-1], classes if kind == "java" else None))
+        members[-1].kind = kind
+
+    def write(count):
+        nonlocal number
+        for _ in range(count):
+            producer.produce(topic, str(number), key=str(number))
+            number += 1
+        assert producer.flush(DEADLINE_S) == 0
+
+    def read():
+        return {line.split()[1] for output in outputs for line in output.read_text(errors="replace").splitlines()
+                if line.startswith("read ")}
+
+    def places():
+        """Who has which partitions, and how far they are committed, for the text of a failure."""
+        described = admin.describe_consumer_groups([group])[group].result(DEADLINE_S)
+        return [(member.member_id[-6:], sorted(place.partition for place in member.assignment.topic_partitions))
+                for member in described.members], described.state
+
+    def complete():
+        described = admin.describe_consumer_groups([group])[group].result(DEADLINE_S)
+        return len(described.members) == len(members)
+
+    try:
+        for kind in ("java", "librdkafka") * 3:
+            start(kind)
+        wait_until(complete, "all have joined", deadline_s=DEADLINE_S)
+        write(60)
+        for _ in range(ROUNDS):
+            victim = members.pop(rng.randrange(len(members)))
+            victim.end(rng.choice(("kill", "terminate")))
+            write(30)
+            start(victim.kind)
+            write(30)
+            if rng.random() < 0.5:
+                wait_until(complete, "all are in it again", deadline_s=DEADLINE_S)
+            else:                       # the next one goes while this one still comes
+                time.sleep(rng.uniform(0, 2))
+        wait_until(lambda: len(read()) == number, "every record is read", deadline_s=DEADLINE_S,
+                   also=lambda: f"{len(read())} of {number}, {places()}")
+        reader = Consumer({"bootstrap.servers": bootstrap(kafka), "group.id": group})
+        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        wait_until(lambda: sum(max(place.offset, 0) for place in reader.committed(places, DEADLINE_S)) == number,
+                   "all is committed", deadline_s=DEADLINE_S)
+        reader.close()
+    finally:
+        for member in members:
+            member.process.kill()
