@@ -17,6 +17,7 @@ from protocols.amqp.engine.connection import Connection
 from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.attaching import Attaching
 from protocols.amqp.nodes.parts import Parts
+from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
@@ -24,7 +25,7 @@ from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share
-from routing.rights.policy import Identity
+from routing.rights.policy import INTERNAL, Identity
 from routing.router import Router
 
 ROUND_S = 0.5               # every connection is looked at once in so long, or a little more
@@ -140,6 +141,7 @@ class Amqp10Server:
                 identity = msgspec.structs.replace(answer, client_id=connection.container_id)
                 connection.take_identity(identity)
                 connection.parts.work.take_identity(identity)
+                self.identity_changed(connection)
             done(fine)
 
         self.authenticator.authenticate(None, token, PROTOCOL, connection.container_id, connection.address, answered)
@@ -149,6 +151,13 @@ class Amqp10Server:
 
     def attach_target(self, link: Any, attach: Attach) -> None:
         self._attaching.target(link, attach)
+
+    def identity_changed(self, connection: Connection) -> None:
+        """Who reads does so with the roles that he has now. Publishers are renewed by the router."""
+        for session in connection.sessions.values():
+            for link in session.links.values():
+                if isinstance(link.node, QueueReader) and link.node.identity is not INTERNAL:
+                    link.node.identity = connection.identity
 
     def before_settlement(self, connection: Connection) -> None:
         connection.parts.work.flush()
@@ -191,7 +200,13 @@ class Amqp10Server:
             self._to_look_at = list(self.connections)
         part = -(-len(self.connections) // LOOKS)
         for _ in range(min(part, len(self._to_look_at))):
-            self._to_look_at.pop().look(now_s)
+            connection = self._to_look_at.pop()
+            if connection.is_open and self._has_expired(connection.identity):
+                connection.fail(ConnectionFault(CONNECTION_FORCED, "the token has expired"))
+            connection.look(now_s)
+
+    def _has_expired(self, identity: Identity) -> bool:
+        return identity.expires_ms is not None and identity.expires_ms <= self.router.clock_ms()
 
     def shutdown(self) -> None:
         """Say goodbye to everybody and take nobody in any more."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 
 from protocols.amqp.codec import frames
@@ -247,6 +248,37 @@ def test_48_a_node_that_is_not_there_and_one_that_is_foreign_look_the_same(tmp_p
     client.receiver("/queues/mine", 5)
     assert client.expect(p.Detach).error.condition == "amqp:not-found"
     stand.stop()
+
+
+def test_93_what_a_rule_takes_away_ends_the_reading_and_rejects_the_sending(tmp_path):
+    allowed = Rule(allow=(Action.CONNECT, Action.PUBLISH, Action.SUBSCRIBE), to=("*",))
+    stand = Stand(tmp_path, rules=(allowed,), users=[("ana", "secret", ()), ("boss", "boss", ())]).start()
+    boss = Raw(stand.port, login=False)
+    boss.sasl("PLAIN", b"\0boss\0boss")
+    boss.open("boss")
+    boss.begin()
+    boss.sender("queue://shared")
+    boss.receiver("queue://shared", 1)                  # it is the owner
+    client = Raw(stand.port, login=False)
+    client.sasl("PLAIN", b"\0ana\0secret")
+    client.open()
+    client.begin()
+    client.sender("queue://shared")
+    client.receiver("queue://shared", 1)
+    stand.do(lambda: stand.router.apply_rules([
+        Rule(allow=(Action.CONNECT,), to=("*",)),
+        Rule(allow=(Action.PUBLISH, Action.SUBSCRIBE), to=("user:boss",))]))
+    assert client.expect(p.Detach).closed
+    client.transfer(0, data(b"x"))
+    assert client.expect(p.Disposition).state.error.condition == "amqp:unauthorized-access"
+    stand.stop()
+
+
+def test_93_a_token_that_has_expired_closes(stand):
+    client = Raw(stand.port, container="token")
+    stand.do(lambda: server_side(stand, "token").take_identity(
+        msgspec.structs.replace(server_side(stand, "token").identity, expires_ms=1)))
+    assert client.closed() == "amqp:connection:forced"
 
 
 ORDERS = [
