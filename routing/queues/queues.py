@@ -43,6 +43,8 @@ STRAIGHT_SEGMENT_BYTES = 16 * 1024 * 1024       # small, so that the disk soon c
 UNACKED_MAX = 50_000            # of one queue, beside the bytes of Limits: each takes some 500 bytes beside its payload
 SWEPT_PER_TICK = 500            # queues whose bindings that have ended or begun are looked at in one tick
 
+OTHERS = ("mqtt/", "mqtt-share/")       # sessions and share groups: who took one would keep a client out
+
 Resolver = Callable[[str, Event, Cause], list[Letter]]       # what stands behind the scheme, event, why
 
 
@@ -312,6 +314,8 @@ def _refuse_name(name: str) -> Refusal | None:
     if not name or len(name) > NAME_CHARS_MAX or "\0" in name:
         text = f"the name of a queue has 1 to {NAME_CHARS_MAX} characters, none of them U+0000"
         return Refusal(Reason.CONFLICT, text)
+    if name.startswith(OTHERS):
+        return Refusal(Reason.CONFLICT, f"queue names that begin with {' or '.join(OTHERS)} are those of MQTT clients")
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -561,3 +561,11 @@ def test_what_is_redriven_after_a_start_and_fails_again_is_a_new_dead_letter(des
     again.run()
     assert dead.depth().ready == 2
     again.close()
+
+
+@pytest.mark.parametrize("name", ["mqtt/victim", "mqtt-share/g/a/#"])
+def test_a_queue_cannot_take_the_name_of_an_mqtt_session(desk, name):
+    """The client of that name could not have its session then."""
+    refusal = desk.router.queues.declare(name, QueueOptions(), ANA)
+    assert isinstance(refusal, Refusal) and refusal.reason is Reason.CONFLICT
+    assert isinstance(desk.router.queues.declare("a/b", QueueOptions(), ANA), Queue)
