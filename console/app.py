@@ -191,7 +191,8 @@ class Console:
                                         where=where, at=where.get("node", ""))
 
     async def new_draft(self, request: web.Request) -> web.Response:
-        """An editor with an example; `like`: with a managed rule as it is."""
+        """An editor with an example; `like`: with a managed rule as it is. For those who may read drafts only."""
+        await self._api.get(request, "drafts", {"limit": "1"})
         example = EXAMPLE
         like = request.query.get("like", "")
         if like:
