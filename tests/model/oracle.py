@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from routing.topic import filter_matches  # held against its definition in tests/routing/test_topic.py
 
@@ -57,8 +57,9 @@ class Owed:
     retain: bool
     identifiers: tuple[int, ...]
     must: bool = True
-    loose: bool = False             # subscriptions changed meanwhile, or it was published while one began
+    loose: bool = False             # subscriptions changed meanwhile, or fresh
     kept: bool = False              # as a retained event of a new subscription
+    fresh: bool = False             # it was published while a subscription began, so it may be live or retained
     again: bool = False             # it was sent before and not answered
     unread: bool = False            # it may have been sent before, and the client did not read it
 
@@ -81,6 +82,7 @@ class Session:
     expiry_s: float
     receive_maximum: int
     slow: bool
+    keeps_retain: bool = False                                  # some subscription ever had Retain As Published
     connected: bool = True
     ends_s: float = float("inf")
     crashes: int = 0
@@ -171,8 +173,7 @@ class Oracle:
     @staticmethod
     def _again(owed: Owed) -> Owed:
         """What was sent does not expire, but in a share, where it begins anew."""
-        return Owed(owed.event, owed.qos, owed.retain, owed.identifiers, owed.event.ends_s == float("inf"), True,
-                    owed.kept, True)
+        return replace(owed, must=owed.event.ends_s == float("inf"), loose=True, again=True, unread=False)
 
     def end(self, client: str) -> None:
         session = self.sessions.pop(client)
@@ -212,6 +213,7 @@ class Oracle:
         for one in wanted:
             known = session.subscriptions.get(one.pattern)
             session.subscriptions[one.pattern] = one
+            session.keeps_retain |= one.retain_as_published and one.share is None
             self._loosen(session)
             if one.share is not None:
                 self.groups.setdefault((session.node, one.pattern), Group()).members.add(client)
@@ -314,7 +316,7 @@ class Oracle:
             if session.version == 4 and any(one.retain_as_published for one in wanted):
                 owed.loose = True                           # asked for with MQTT 5, and 3.1.1 does not know of it
             if session.client in fresh:
-                owed.loose, owed.must = True, event.retain and bool(event.payload)
+                owed.loose, owed.fresh, owed.must = True, True, event.retain and bool(event.payload)
             session.owed.append(owed)
         for (node, pattern), group in self.groups.items():
             _, wanted_here, = pattern.split("/", 2)[1:]
@@ -386,13 +388,16 @@ class Oracle:
             for owed in entries:
                 if (owed.event.topic, owed.event.payload) != (topic, payload):
                     continue
+                if share is None and not _may_have(owed, session, retain):
+                    continue
                 exact = (owed.qos, owed.retain, owed.identifiers) == (qos, retain, identifiers)
                 if share is not None:
                     exact = (min(owed.event.qos, share.qos), owed.event.retain and share.retain_as_published,
                              _identifiers(session, [share])) == (qos, retain, identifiers)
                 here = share is None or entries is group.owed
-                fit = (here, exact and owed.must, owed.unread or owed.again == dup,
-                       share is None and owed.qos == qos, share is None and owed.must, exact, owed.retain == retain)
+                fit = (here, exact and owed.must, owed.unread or owed.again == dup, owed.again == dup,
+                       share is None and owed.qos == qos, share is None and owed.must,
+                       exact, not owed.loose, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries
         if best is None:
@@ -462,6 +467,13 @@ class Oracle:
         key = node, event.topic, event.payload
         self.repeats[key] -= 1
         return self.repeats[key] >= 0
+
+
+def _may_have(owed: Owed, session: Session, retain: bool) -> bool:
+    """May it come with this RETAIN flag, whatever its subscriptions have become?      [MQTT-3.3.1-8] [MQTT-3.3.1-12]"""
+    if not retain:
+        return not owed.kept
+    return owed.kept or owed.fresh or owed.retain or (owed.event.retain and session.keeps_retain)
 
 
 def _identifiers(session: Session, subscriptions: list[Subscription]) -> tuple[int, ...]:

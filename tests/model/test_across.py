@@ -5,7 +5,7 @@
 import pytest
 
 from tests.model.driver import ModelWorld
-from tests.protocols.mqtt.harness import PUBACK, PUBLISH, RETAIN_NEVER, Client
+from tests.protocols.mqtt.harness import PUBACK, PUBLISH, RETAIN_IF_NEW, RETAIN_NEVER, Client
 from tests.support import rawmqtt as m
 
 ONE = [(m.SESSION_EXPIRY, 1000), (m.RECEIVE_MAXIMUM, 1)]
@@ -91,6 +91,28 @@ def test_after_a_time_without_interest_nothing_stale_comes(two):
     late = client(cloud, "late")
     late.subscribe(("t/#", 1))
     assert sorted(got(world, late)) == sorted([(b"newer", True), *ALL[2:]])
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_only_if_new_after_never_gets_none(two, together, qos):
+    """Retain Handling 1 in the place of 2, in one SUBSCRIBE or in two: what comes of another node is no reason."""
+    world, _, cloud = two
+    reader = client(cloud, "r")
+    pairs = [("t/#", RETAIN_NEVER | 1), ("t/#", RETAIN_IF_NEW | qos)]
+    for packet in [pairs] if together else [[pair] for pair in pairs]:
+        reader.subscribe(*packet)
+    assert got(world, reader) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_only_if_new_keeps_the_answer_that_was_begun(two, together):
+    world, _, cloud = two
+    reader = client(cloud, "r")
+    pairs = [("t/#", 1), ("t/#", RETAIN_IF_NEW | 1)]
+    for packet in [pairs] if together else [[pair] for pair in pairs]:
+        reader.subscribe(*packet)
+    assert sorted(got(world, reader)) == ALL
 
 
 def test_a_session_that_leaves_right_after_its_suback_gets_them_later(two):

@@ -17,13 +17,17 @@ MERGED_STEP: Final = 100        # topics that came from another node
 
 
 def answer_subscription(session: Session, subscription: MqttSubscription, retained: RetainedEvents, now_s: float,
-                        *, is_new: bool) -> None:
+                        known: MqttSubscription | None) -> None:
     """Begin the answer of a subscription that was just made; none for a shared one.
 
-    Sources: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+    known: the one in whose place it is. With Retain Handling 1 that one's answer is its own, also for what other nodes
+    bring later: none if there was none.        Sources: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
     """
-    handling = subscription.retain_handling
-    if subscription.share is not None or handling == 2 or (handling == 1 and not is_new):
+    if subscription.share is not None or subscription.retain_handling == 2:
+        return
+    if subscription.retain_handling == 1 and known is not None:
+        subscription.retain_handling = known.retain_handling
+        subscription.answered_until = known.answered_until
         return
     whole = retained.is_whole(subscription.filter)
     if whole and retained.has_none(subscription.filter):

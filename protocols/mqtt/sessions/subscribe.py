@@ -67,7 +67,7 @@ def subscribe(connection: Subscriber, packet: Subscribe) -> None:
             codes.append(_refused_code(connection, answer))
             return
         codes.append(answer.qos)                                                        # [MQTT-3.8.4-7]
-        answer_subscription(kept, answer, router.retained, router.clock_s(), is_new=known is None)
+        answer_subscription(kept, answer, router.retained, router.clock_s(), known)
         if kept.persistent:
             tickets[broker.save_subscription(kept, answer)] = None
             consumer = answer.member.consumer if answer.member is not None else kept.consumer
