@@ -75,7 +75,8 @@ class Steps:
         """
         answer = Ticket(events)
         settled = [(consumer, list(deliveries)) for consumer, deliveries in settled]
-        refusals = self._refusals(events, publisher)
+        copies = list(copies)
+        refusals = self._refusals(events, publisher, copies)
         if len(self._intents) >= STEPS_MAX:
             refusals = {0: _TOO_MANY}
         if refusals:
@@ -107,18 +108,26 @@ class Steps:
         self._intents.put(intent, marked, places).on_done(decided)
         return answer
 
-    def _refusals(self, events: list[Event], publisher: Publisher) -> dict[int, Refusal]:
+    def _refusals(self, events: list[Event], publisher: Publisher, copies: list[Event]) -> dict[int, Refusal]:
+        """By index in events; of a copy at 0. What is not seen here is decided, and tried until it can be done."""
         found: dict[int, Refusal] = {}
         core = self._core
         for index, event in enumerate(events):
             refusal = core.refuse_size(event)
             if refusal is None:
                 refusal = core.policy.refuse(publisher.identity, Action.PUBLISH, event.topic, core.clock_ms())
-            if refusal is None and not all(gate.admit(event) for gate in core.routes.of(event.topic).gates):
-                refusal = _FULL
+            if refusal is None:
+                refusal = self._full(event)
             if refusal is not None:
                 found[index] = refusal
+        for event in copies:
+            refusal = core.refuse_size(event) or self._full(event)
+            if refusal is not None:
+                found.setdefault(0, refusal)
         return found
+
+    def _full(self, event: Event) -> Refusal | None:
+        return None if all(gate.admit(event) for gate in self._core.routes.of(event.topic).gates) else _FULL
 
     def _do(self, intent: str, events: list[Event], places: list[Place], answer: Ticket | None) -> None:
         """It is decided."""

@@ -99,7 +99,8 @@ class MessageTarget:
                 return
             copies = routed.copies
         if delivery.txn_id is not None:
-            self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal)
+            self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal,
+                                       copies=[queue_topic(name) for name in copies])
         else:
             if self._destination is not None and destination.exchange is None:
                 self._like = found.like

@@ -1,12 +1,13 @@
 """Transactions: messages and answers that count when they are committed, and then together. AMQP 1.0 §4.
 
-    declare ─► txn-id ─► transfers and dispositions with transactional-state ─► discharge ┬ commit: publish, then ack
+    declare ─► txn-id ─► transfers and dispositions with transactional-state ─► discharge ┬ commit: one step of the core
                                                                                           └ fail, or lost: nothing
-What was answered in a transaction that is rolled back goes out again, counted.
+The step publishes and acks, or does neither, whenever the node is killed (routing/together). Rejected, released and
+modified follow when it is done. What was answered in a transaction that is rolled back goes out again, counted.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from protocols.amqp import convert
@@ -22,6 +23,7 @@ from protocols.amqp.codec.conditions import (
 )
 from protocols.amqp.codec.performatives import (
     ACCEPTED,
+    Accepted,
     Declare,
     Declared,
     Discharge,
@@ -31,9 +33,11 @@ from protocols.amqp.codec.performatives import (
     TransactionalState,
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
-from protocols.amqp.nodes.work import Work, when_all
+from protocols.amqp.nodes.work import Work, copy_of
+from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes
+from routing.queues.queue import Queue
 from routing.router import Router
 from routing.ticket import Ticket
 
@@ -42,6 +46,8 @@ _FAILED = Modified(True)
 
 class Holder(Protocol):
     """Who has handed out a delivery: nodes/reading.py."""
+
+    queue: Queue
 
     def conclude(self, held: Delivery, state: Composite | None) -> None: ...
 
@@ -67,7 +73,9 @@ class Transactions:
         self._work = work
         self._count_max = count_max
         self._bytes_max = bytes_max
-        self._bytes = 0
+        self._bytes = 0                                 # of those that are open
+        self._under_way = 0                             # of those whose commit is not on disk
+        self._held = False                              # nothing is read until less is under way
         self._number = 0
         self._open: dict[bytes, Transaction] = {}
 
@@ -79,18 +87,23 @@ class Transactions:
         self._open[txn_id] = Transaction()
         return txn_id
 
-    def publish(self, txn_id: bytes, event: Event, delivery: Incoming, *, internal: bool) -> None:
-        """A message of a transaction. It is answered now: that it has come; not that it is on disk."""
+    def publish(self, txn_id: bytes, event: Event, delivery: Incoming, *, internal: bool,
+                copies: Sequence[str] = ()) -> None:
+        """A message of a transaction. It is answered now: that it has come; not that it is on disk.
+
+        internal: the right to send it was asked already. copies: topics of queues that get it besides.
+        """
         transaction = self._open.get(txn_id)
         if transaction is None:
             raise LinkFault(UNKNOWN_TRANSACTION, "there is no such transaction")
-        size = event_size_bytes(event)
+        size = event_size_bytes(event) * (1 + len(copies))
         transaction.bytes += size
         self._bytes += size
         if self._bytes > self._bytes_max:
             self._forget(txn_id)
             raise LinkFault(RESOURCE_LIMIT, "the transactions of this connection are too large")
         (transaction.internal if internal else transaction.events).append(event)
+        transaction.internal += [copy_of(event, topic) for topic in copies]
         delivery.answer(TransactionalState(txn_id, ACCEPTED))
 
     def settle(self, txn_id: bytes, holder: Holder, held: Delivery, outcome: Composite | None) -> None:
@@ -113,26 +126,45 @@ class Transactions:
             self._commit(transaction, done)
 
     def _commit(self, transaction: Transaction, done: Callable[[Composite], None]) -> None:
-        router = self._router
-        tickets: list[Ticket] = []
-        if transaction.events:
-            tickets.append(router.publish(transaction.events, self._work.publisher))
-        if transaction.internal:
-            tickets.append(router.publish(transaction.internal, router.internal))
+        acked: dict[Consumer, list[Delivery]] = {}
+        others: list[tuple[Holder, Delivery, Composite | None]] = []
+        for holder, held, outcome in transaction.settled:
+            if outcome is not None and type(outcome) is not Accepted:
+                others.append((holder, held, outcome))
+            elif not holder.queue.is_deleted:
+                acked.setdefault(holder.queue.consumer, []).append(held)
 
-        def published() -> None:
-            refusals = [refusal for ticket in tickets for refusal in ticket.refusals.values()]
-            if refusals:
+        def decided(ticket: Ticket | None = None) -> None:
+            self._committed(transaction.bytes)
+            if ticket is not None and ticket.refusals:
                 self._roll_back(transaction)
-                text = f"{ROLLED_BACK}: {refusals[0].text}"
-                done(Rejected(Error(CONDITION_OF_REASON[refusals[0].reason], text[:1000])))
+                refusal = ticket.refusals[min(ticket.refusals)]
+                text = f"{ROLLED_BACK}: {refusal.text}"
+                done(Rejected(Error(CONDITION_OF_REASON[refusal.reason], text[:1000])))
                 return
-            for holder, held, outcome in transaction.settled:
-                holder.conclude(held, outcome if outcome is not None else ACCEPTED)
-            self._work.flush()
+            for holder, held, outcome in others:
+                holder.conclude(held, outcome)
             done(ACCEPTED)
 
-        when_all(tickets, published)
+        self._committing(transaction.bytes)
+        if transaction.events or transaction.internal or acked:
+            self._router.together.commit(
+                transaction.events, self._work.publisher, acked.items(), transaction.internal).on_done(decided)
+        else:
+            decided()
+
+    def _committing(self, size: int) -> None:
+        """No more is read while so much is on its way to the disk as may be open at a time."""
+        self._under_way += size
+        if self._under_way > self._bytes_max and not self._held:
+            self._held = True
+            self._work.hold()
+
+    def _committed(self, size: int) -> None:
+        self._under_way -= size
+        if self._held and self._under_way <= self._bytes_max:
+            self._held = False
+            self._work.release()
 
     def _roll_back(self, transaction: Transaction) -> None:
         for holder, held, _ in transaction.settled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -79,8 +79,7 @@ class Work:
 
     def copy(self, event: Event, topic: str) -> None:
         """One more of it, straight to a queue that no topic filter gives it to."""
-        self._internal.append((Event(
-            topic, event.payload, event.qos, event.publisher, event.key, event.headers, event.properties), None))
+        self._internal.append((copy_of(event, topic), None))
 
     def acked(self, queue: Queue, delivery: Delivery) -> None:
         found = self.acks.get(queue)
@@ -121,6 +120,13 @@ class Work:
         self._held = False
         self._connection.release()
 
+    def hold(self) -> None:
+        """Read no more until release() was called as often."""
+        self._connection.hold()
+
+    def release(self) -> None:
+        self._connection.release()
+
     # -- answers ----------------------------------------------------------------------------------------------
 
     def _drain(self, _: Ticket | None = None) -> None:
@@ -159,17 +165,6 @@ def outcome_of(refusal: Refusal) -> Composite:
     return Rejected(Error(CONDITION_OF_REASON[refusal.reason], refusal.text[:1000]))
 
 
-def when_all(tickets: list[Any], done: Callable[[], None]) -> None:
-    """Call done once all are complete, maybe at once."""
-    left = [ticket for ticket in tickets if not ticket.done]
-    if not left:
-        done()
-        return
-
-    def one(_: Ticket) -> None:
-        left.pop()
-        if not left:
-            done()
-
-    for ticket in list(left):
-        ticket.on_done(one)
+def copy_of(event: Event, topic: str) -> Event:
+    """The same for another topic, not yet published."""
+    return Event(topic, event.payload, event.qos, event.publisher, event.key, event.headers, event.properties)
