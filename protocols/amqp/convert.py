@@ -17,7 +17,7 @@ import msgspec
 
 from protocols.amqp.codec.composite import build, encode_composite
 from protocols.amqp.codec.conditions import DecodeFault
-from protocols.amqp.codec.decode import decode
+from protocols.amqp.codec.decode import TooManyValues, decode
 from protocols.amqp.codec.encode import encode
 from protocols.amqp.codec.message import (
     ABSENT,
@@ -153,10 +153,14 @@ def _native(data: bytes, sections: Sections, header: Header) -> tuple[bytes, byt
 
 
 def _payload(data: bytes, sections: Sections) -> bytes:
-    """For others, of a body that is no single run of bytes: JSON, or the bytes of all data sections."""
+    """For others, of a body that is no single run of bytes: JSON, or the bytes of all data sections; nothing
+    where JSON cannot say it, or it has more than VALUES_MAX items."""
     if sections.kind == NO_BODY:
         return b""
-    found = bodies(data, sections)
+    try:
+        found = bodies(data, sections)
+    except TooManyValues:
+        return b""
     if sections.kind == DATA:
         return b"".join(found)
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from uuid import UUID
 
 from protocols.amqp.codec.conditions import DecodeFault
 from protocols.amqp.codec.types import (
@@ -30,14 +29,28 @@ from protocols.amqp.codec.types import (
     UInt,
     ULong,
     UShort,
+    Uuid,
     Value,
 )
 
 DEPTH_MAX = 32              # lists in lists, descriptors of descriptors: no protocol on top of AMQP goes beyond 8
+VALUES_MAX = 5_000          # items of all lists, maps and arrays of one performative or section: 5 ms. Each may take a byte
 ZERO_WIDTH_MAX = 64         # items of an array that take no bytes: else 20 bytes ask for 2**32 of them
 
 _WIDTHS = (0, 0, 0, 0, 0, 1, 2, 4, 8, 16)           # by the first digit of the constructor
 _CUT_OFF = "a value is cut off"
+Left = list[int]            # [how many items more are taken]
+
+
+class TooManyValues(DecodeFault):
+    """More than VALUES_MAX."""
+
+
+def take_items(left: Left, count: int) -> None:
+    """Raises TooManyValues."""
+    left[0] -= count
+    if left[0] < 0:
+        raise TooManyValues(f"more than {VALUES_MAX} items of lists, maps and arrays")
 
 
 def _unsigned(kind: type[int]) -> Callable[[bytes], Value]:
@@ -85,23 +98,26 @@ _READERS: dict[int, Callable[[bytes], Value]] = {
     0x60: _unsigned(UShort), 0x61: _signed(Short),
     0x70: _unsigned(UInt), 0x71: _signed(Int), 0x72: lambda raw: Float(_float(raw)[0]), 0x73: _char, 0x74: Decimal,
     0x80: _unsigned(ULong), 0x81: _signed(int), 0x82: lambda raw: _double(raw)[0], 0x83: _signed(Timestamp),
-    0x84: Decimal, 0x94: Decimal, 0x98: lambda raw: UUID(bytes=raw),
+    0x84: Decimal, 0x94: Decimal, 0x98: lambda raw: Uuid(bytes=raw),
     0xA0: bytes, 0xA1: text_of, 0xA3: _symbol, 0xB0: bytes, 0xB1: text_of, 0xB3: _symbol,
 }
 _COMPOUND = frozenset((0xC0, 0xC1, 0xD0, 0xD1, 0xE0, 0xF0))
 
 
-def decode(data: bytes, position: int, end: int, depth: int = 0) -> tuple[Value, int]:
-    """One value and where the next one begins. end: it may not reach beyond."""
+def decode(data: bytes, position: int, end: int, depth: int = 0, left: Left | None = None) -> tuple[Value, int]:
+    """One value and where the next one begins. end: it may not reach beyond. left: shared by values that belong
+    together."""
     if position >= end:
         raise DecodeFault(_CUT_OFF)
     code = data[position]
     if code:
-        return _plain(data, position + 1, end, code, depth)
+        return _plain(data, position + 1, end, code, depth, left)
     if depth >= DEPTH_MAX:
         raise DecodeFault(f"more than {DEPTH_MAX} levels")
-    descriptor, position = decode(data, position + 1, end, depth + 1)
-    value, position = decode(data, position, end, depth + 1)
+    if left is None:
+        left = [VALUES_MAX]
+    descriptor, position = decode(data, position + 1, end, depth + 1, left)
+    value, position = decode(data, position, end, depth + 1, left)
     return Described(descriptor, value), position
 
 
@@ -113,12 +129,12 @@ def decode_all(data: bytes) -> Value:
     return value
 
 
-def _plain(data: bytes, position: int, end: int, code: int, depth: int) -> tuple[Value, int]:
+def _plain(data: bytes, position: int, end: int, code: int, depth: int, left: Left | None) -> tuple[Value, int]:
     """A value without descriptor. position: behind its constructor."""
     reader = _READERS.get(code)
     if reader is None:
         if code in _COMPOUND:
-            return _compound(data, position, end, code, depth)
+            return _compound(data, position, end, code, depth, left if left is not None else [VALUES_MAX])
         raise DecodeFault(f"unknown type {code:#04x}")
     start, stop = extent(data, position, end, code)
     return reader(data[start:stop]), stop
@@ -174,17 +190,18 @@ def head(data: bytes, position: int, end: int, code: int) -> tuple[int, int, int
     return int.from_bytes(data[start:start + width], "big"), start + width, stop
 
 
-def _compound(data: bytes, position: int, end: int, code: int, depth: int) -> tuple[Value, int]:
+def _compound(data: bytes, position: int, end: int, code: int, depth: int, left: Left) -> tuple[Value, int]:
     if depth >= DEPTH_MAX:
         raise DecodeFault(f"more than {DEPTH_MAX} levels")
     count, position, stop = head(data, position, end, code)
     if code in (0xE0, 0xF0):
-        return _array(data, position, stop, count, depth + 1), stop
+        return _array(data, position, stop, count, depth + 1, left), stop
     if count > stop - position:                         # each takes a byte at least
         raise DecodeFault("a list or map has more items than bytes")
+    take_items(left, count)
     items: list[Value] = []
     for _ in range(count):
-        item, position = decode(data, position, stop, depth + 1)
+        item, position = decode(data, position, stop, depth + 1, left)
         items.append(item)
     if position != stop:
         raise DecodeFault("a list or map is longer than its items")
@@ -203,12 +220,12 @@ def _map(items: list[Value]) -> dict[Value, Value]:
     return found
 
 
-def _array(data: bytes, position: int, stop: int, count: int, depth: int) -> Array:
+def _array(data: bytes, position: int, stop: int, count: int, depth: int, left: Left) -> Array:
     descriptor: Value = None
     if position >= stop:
         raise DecodeFault(_CUT_OFF)
     if data[position] == 0:
-        descriptor, position = decode(data, position + 1, stop, depth)
+        descriptor, position = decode(data, position + 1, stop, depth, left)
         if position >= stop:
             raise DecodeFault(_CUT_OFF)
     code = data[position]
@@ -216,9 +233,10 @@ def _array(data: bytes, position: int, stop: int, count: int, depth: int) -> Arr
     width = _WIDTHS[code >> 4] if 4 <= code >> 4 <= 9 else 1
     if (count > ZERO_WIDTH_MAX if not width else count * width > stop - position):
         raise DecodeFault("an array has more items than bytes")
+    take_items(left, count)
     items: list[Value] = []
     for _ in range(count):
-        item, position = _plain(data, position, stop, code, depth)
+        item, position = _plain(data, position, stop, code, depth, left)
         items.append(item)
     if position != stop:
         raise DecodeFault("an array is longer than its items")

@@ -20,6 +20,7 @@ from protocols.amqp.codec.types import (
     UInt,
     ULong,
     UShort,
+    Uuid,
     Value,
 )
 
@@ -150,6 +151,7 @@ _WRITERS: dict[type, Callable[[Value], bytes]] = {
     Char: lambda value: b"\x73" + ord(value).to_bytes(4, "big"),
     Decimal: _decimal,
     UUID: lambda value: b"\x98" + value.bytes,
+    Uuid: lambda value: b"\x98" + value.bytes,
     bytes: lambda value: _sized(0xA0, value),
     str: lambda value: _sized(0xA1, value.encode("utf-8", "replace")),
     Symbol: lambda value: _sized(0xA3, value.encode("ascii", "replace")),

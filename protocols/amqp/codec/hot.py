@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from protocols.amqp.codec.composite import Composite, build, composed, encode_composite
 from protocols.amqp.codec.conditions import DecodeFault
-from protocols.amqp.codec.decode import decode, head, text_of
+from protocols.amqp.codec.decode import VALUES_MAX, Left, decode, head, text_of
 from protocols.amqp.codec.performatives import (
     ACCEPTED,
     Disposition,
@@ -17,6 +17,7 @@ from protocols.amqp.codec.types import Value
 
 _ACCEPTED = b"\x00\x53\x24\x45"
 _LIST = (0xC0, 0xD0)
+FIELDS_MAX = 64             # of a performative or section; none has more than 14
 
 
 def fields(data: bytes, position: int, end: int) -> tuple[list[Value], int]:
@@ -31,6 +32,9 @@ def fields(data: bytes, position: int, end: int) -> tuple[list[Value], int]:
     count, at, stop = head(data, position + 1, end, code)
     if count > stop - at:
         raise DecodeFault("a list has more items than bytes")
+    if count > FIELDS_MAX:
+        raise DecodeFault(f"a performative or section of {count} fields")
+    left: Left = [VALUES_MAX]
     found: list[Value] = []
     add = found.append
     for _ in range(count):
@@ -67,7 +71,7 @@ def fields(data: bytes, position: int, end: int) -> tuple[list[Value], int]:
             add(ACCEPTED)
             at += 4
         else:
-            value, at = decode(data, at, stop)
+            value, at = decode(data, at, stop, 0, left)
             add(composed(value))
     if at != stop:
         raise DecodeFault("a list is longer than its items")

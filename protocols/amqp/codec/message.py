@@ -10,13 +10,14 @@ from typing import ClassVar, NamedTuple
 
 from protocols.amqp.codec.composite import Composite, register
 from protocols.amqp.codec.conditions import DecodeFault
-from protocols.amqp.codec.decode import decode, extent, skip, skip_plain
+from protocols.amqp.codec.decode import VALUES_MAX, Left, decode, extent, skip, skip_plain
 from protocols.amqp.codec.hot import fields
 from protocols.amqp.codec.types import Symbol, Value
 
 HEADER, DELIVERY_ANNOTATIONS, MESSAGE_ANNOTATIONS, PROPERTIES, APPLICATION_PROPERTIES = range(0x70, 0x75)
 DATA, SEQUENCE, VALUE, FOOTER = range(0x75, 0x79)
 NO_BODY = 0
+SECTIONS_MAX = 5_000        # of one message: 10 ms
 _MAPS = frozenset((0x45, 0xC1, 0xD1))
 _NAMES: dict[Value, int] = {
     Symbol(f"amqp:{name}"): code for name, code in (
@@ -85,9 +86,12 @@ def split(data: bytes, *, ordered: bool = True) -> Sections:
     header = annotations = properties = application = value = body = ABSENT
     bare = -1
     kind = NO_BODY
-    position, end, before = 0, len(data), 0
+    position, end, before, count = 0, len(data), 0, 0
     while position < end:
         start = position
+        count += 1
+        if count > SECTIONS_MAX:
+            raise DecodeFault(f"a message of more than {SECTIONS_MAX} sections")
         if data[position:position + 2] == b"\x00\x53" and position + 2 < end:
             code = data[position + 2]
             position += 3
@@ -155,10 +159,11 @@ def list_of(data: bytes, span: Span) -> list[Value]:
 
 
 def bodies(data: bytes, sections: Sections) -> list[Value]:
-    """The values of all body sections."""
+    """The values of all body sections. Raises TooManyValues."""
+    left: Left = [VALUES_MAX]
     found: list[Value] = []
     position, end = sections.body
     while position < end:
-        value, position = decode(data, position, end)
+        value, position = decode(data, position, end, 0, left)
         found.append(value.value)
     return found

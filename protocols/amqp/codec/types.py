@@ -9,6 +9,7 @@ Source: AMQP 1.0 §1.6
 from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
 
 Value: TypeAlias = Any      # one of the above; a recursive type would say no more to a reader
 
@@ -67,6 +68,17 @@ class Decimal(bytes):
     """IEEE 754 decimal in 4, 8 or 16 bytes, as it came."""
 
     __slots__ = ()
+
+
+class Uuid(UUID):
+    """As it came. Its hash is of its bytes: that of a UUID is of a number, and whoever chooses it makes all keys of a map
+    fall into one place.
+    """
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(self.bytes)
 
 
 class Described(NamedTuple):

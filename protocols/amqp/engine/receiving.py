@@ -57,7 +57,7 @@ class ReceivingLink:
 
     role = RECEIVER
 
-    __slots__ = ("_frames", "_incoming", "_partial", "_window", "attach", "credit", "delivery_count", "handle", "name",
+    __slots__ = ("_incoming", "_partial", "_window", "attach", "credit", "delivery_count", "handle", "name",
                  "node", "second", "session", "state", "unanswered")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
@@ -73,8 +73,7 @@ class ReceivingLink:
         self.unanswered = 0
         self._window = session.connection.container.link_credit
         self._incoming: Incoming | None = None          # of which more frames are to come
-        self._frames: list[bytes] = []
-        self._partial = 0
+        self._partial = bytearray()                     # not a list of frames: there may be one per byte, or of none
 
     @property
     def is_attached(self) -> bool:
@@ -160,9 +159,9 @@ class ReceivingLink:
             self._incoming = incoming
             self._keep(payload)
             return
-        if self._frames:
+        if self._incoming is not None:
             self._keep(payload)
-            payload = b"".join(self._frames)
+            payload = bytes(self._partial)
             self._drop()
         elif len(payload) > self.session.connection.container.message_bytes_max:
             raise LinkFault(MESSAGE_SIZE, "the message is larger than max-message-size")
@@ -178,18 +177,16 @@ class ReceivingLink:
     def _keep(self, payload: bytes) -> None:
         """A part of a message. All parts on a connection together have a bound."""
         connection = self.session.connection
-        self._partial += len(payload)
+        self._partial += payload
         connection.partial_bytes += len(payload)
-        self._frames.append(payload)
-        if self._partial > connection.container.message_bytes_max:
+        if len(self._partial) > connection.container.message_bytes_max:
             raise LinkFault(MESSAGE_SIZE, "the message is larger than max-message-size")
         if connection.partial_bytes > connection.container.partial_bytes_max:
             raise LinkFault(RESOURCE_LIMIT, "too many messages that have not come whole")
 
     def _drop(self) -> None:
-        self.session.connection.partial_bytes -= self._partial
-        self._partial = 0
-        self._frames = []
+        self.session.connection.partial_bytes -= len(self._partial)
+        self._partial = bytearray()
         self._incoming = None
 
     def _refill(self) -> None:

@@ -101,6 +101,7 @@ class Transactions:
         self._bytes += size
         if self._bytes > self._bytes_max:
             self._forget(txn_id)
+            self._roll_back(transaction)
             raise LinkFault(RESOURCE_LIMIT, "the transactions of this connection are too large")
         (transaction.internal if internal else transaction.events).append(event)
         transaction.internal += [copy_of(event, topic) for topic in copies]

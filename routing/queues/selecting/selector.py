@@ -30,6 +30,7 @@ from routing.queues.selecting.logic import (
 TEXT_MAX = 8_192            # characters of a selector
 NODES_MAX = 512             # operations and operands of one: some 100 µs for each event
 DEPTH_MAX = 64              # parentheses and operators in each other
+DIGITS_MAX = 100            # of a whole number
 LIKE_CHARS_MAX = 65_536     # of the text that a pattern is held against; a longer one is unknown
 COMPILED_MAX = 1_024        # selectors kept compiled
 
@@ -263,4 +264,8 @@ class _Parser:
     def _number(self) -> int | float:
         text = self._next.text.rstrip("lLfFdD")
         self._at += 1
-        return int(text) if text.isdigit() and self._tokens[self._at - 1].text[-1] not in "fFdD" else float(text)
+        if not text.isdigit() or self._tokens[self._at - 1].text[-1] in "fFdD":
+            return float(text)
+        if len(text) > DIGITS_MAX:
+            raise SelectorError(f"a whole number has at most {DIGITS_MAX} digits")
+        return int(text)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import tracemalloc
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from protocols.amqp.codec import hot
 from protocols.amqp.codec import performatives as p
 from protocols.amqp.codec.composite import composed, encode_composite
 from protocols.amqp.codec.conditions import ConnectionFault, DecodeFault
-from protocols.amqp.codec.decode import DEPTH_MAX, decode, decode_all, skip
+from protocols.amqp.codec.decode import DEPTH_MAX, VALUES_MAX, TooManyValues, decode, decode_all, skip
 from protocols.amqp.codec.encode import encode
 from protocols.amqp.codec.frames import next_frame
 from protocols.amqp.codec.message import split
@@ -32,6 +33,7 @@ from protocols.amqp.codec.types import (
     UInt,
     ULong,
     UShort,
+    Uuid,
 )
 from tests.conftest import require_peer
 
@@ -50,7 +52,7 @@ SCALARS = st.one_of(
     st.floats(width=32, allow_nan=False).map(Float), st.floats(allow_nan=False),
     st.integers(-2**63, 2**63 - 1).map(Timestamp), st.characters(exclude_categories=("Cs",)).map(Char),
     st.sampled_from((4, 8, 16)).flatmap(lambda n: st.binary(min_size=n, max_size=n)).map(Decimal),
-    st.uuids(), st.binary(max_size=300), TEXT, ASCII.map(Symbol),
+    st.uuids().map(lambda found: Uuid(bytes=found.bytes)), st.binary(max_size=300), TEXT, ASCII.map(Symbol),
 )
 KEYS = st.one_of(TEXT, ASCII.map(Symbol), st.integers(2, 2**64 - 1).map(ULong))
 ARRAYS = st.one_of(
@@ -262,3 +264,34 @@ def test_a_transfer_that_is_none_is_refused(raw):
 def test_constructors_are_those_of_the_specification(code, value):
     assert encode(value)[0] == code
     assert decode(encode(value), 0, len(encode(value)))[0] == value
+
+
+def test_keys_whose_uuids_have_one_hash_cost_no_more_than_others():
+    """A map of 36 KiB in which every key collided took most of a second; now it is a dict like another one."""
+    modulus = (1 << 61) - 1
+    keys = [UUID(int=5 + number * modulus) for number in range(1, 2_001)]
+    assert len({hash(key) for key in keys}) == 1
+    found = decode_all(encode(dict.fromkeys(keys)))
+    assert found == dict.fromkeys(map(Uuid, map(str, keys))) and len({hash(key) for key in found}) == len(keys)
+    assert encode(found) == encode(dict.fromkeys(keys))
+
+
+@pytest.mark.parametrize("raw", [
+    b"\xd0" + struct.pack(">II", VALUES_MAX + 5, VALUES_MAX + 1) + b"\x40" * (VALUES_MAX + 1),
+    encode([[[None] * 1_000] * 3] * 2), encode([Array(0x50, [1] * 3_000)] * 2),
+    encode(Described([None] * 3_000, [None] * 3_000))])
+def test_more_items_than_a_turn_has_time_for_are_refused(raw):
+    with pytest.raises(TooManyValues):
+        decode_all(raw)
+
+
+def test_a_performative_has_few_fields_which_share_a_bound():
+    for fields in ([None] * 65, [[None] * 3_000] * 2):
+        raw = encode(fields)
+        with pytest.raises(DecodeFault):
+            hot.fields(raw, 0, len(raw))
+
+
+def test_a_message_of_more_sections_than_a_turn_has_time_for_is_refused():
+    with pytest.raises(DecodeFault, match="sections"):
+        split(b"\x00\x53\x76\x45" * 5_001)

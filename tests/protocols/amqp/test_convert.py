@@ -112,3 +112,10 @@ def test_a_native_of_another_node_that_is_none_is_no_fault():
     for data in (b"", b"\x01", b"\xff" * 6, b"\x01\x00\xff\xff\xff\xff"):
         event = Event("t", b"x", 1, properties=Properties(native=convert.Native(convert.NATIVE, data)))
         assert isinstance(outward(event), bytes)
+
+
+@pytest.mark.parametrize("body", [section(0x77, [None] * 6_000), section(0x76, [None] * 3_000) * 2])
+def test_a_body_of_more_items_than_a_turn_has_time_for_is_nothing_for_others_and_whole_for_amqp(body):
+    event = read(body).event
+    assert event.payload == b""
+    assert outward(event) == body
