@@ -9,6 +9,7 @@ number of documents is done in a thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -159,9 +160,10 @@ class Administration:
         roles = {}
         for stored in alive:
             if stored.kind == "role":
-                document = document_of("role", stored.body or {})
-                assert isinstance(document, RoleDocument)
-                roles[stored.name] = document.held_by
+                with contextlib.suppress(msgspec.ValidationError):      # of a later version: it does nothing here
+                    document = document_of("role", stored.body or {})
+                    assert isinstance(document, RoleDocument)
+                    roles[stored.name] = document.held_by
         circle = circle_of_roles(roles)
         if circle is not None:
             raise Invalid(f"held_by: the role {circle} would hold itself")
@@ -176,18 +178,30 @@ class Administration:
             raise Invalid(f"changes: expected 1 to {CHANGES_MAX}")
         problems: list[str] = []
         seen: set[Key] = set()
+        in_file = {kind: self.base.names(kind) for kind in {change.kind for change in changes}}
+        hashes = self._key_hashes() if "key" in in_file else {}
         for change in changes:
             what = f"{change.kind} {change.name[:200]}"
             if change.key in seen:
                 problems.append(f"{what}: it is changed twice")
             seen.add(change.key)
-            if self.in_file(change.key):
+            if change.name in in_file[change.kind]:
                 raise InFile(f"{what} stands in the configuration file, and is changed there")
-            problems += [f"{what}: {text}" for text in self._problems(change)]
+            problems += [f"{what}: {text}" for text in self._problems(change, hashes)]
         if problems:
             raise Invalid("\n".join(problems))
 
-    def _problems(self, change: Change) -> list[str]:
+    def _key_hashes(self) -> dict[str, str]:
+        """Of every managed key, the one before a rotation included → its name."""
+        found = {}
+        for stored in self.book.alive("key"):
+            assert stored.body is not None
+            for field in ("old_hash", "key_hash"):
+                found[stored.body.get(field, "")] = stored.name
+        return found
+
+    def _problems(self, change: Change, hashes: dict[str, str]) -> list[str]:
+        """hashes: of keys, see _key_hashes(); that of this change is added."""
         if change.body is None:
             return [] if self.book.version_of(change.key) else ["there is none"]
         if len(msgspec.json.encode(change.body)) > VALUE_BYTES_MAX // 8:
@@ -197,20 +211,19 @@ class Administration:
         except (msgspec.ValidationError, RecursionError) as error:
             return [str(error)]
         problems = problems_of(change.kind, change.name, document)
-        return problems or self._unfit(change)
+        return problems or self._unfit(change, hashes)
 
-    def _unfit(self, change: Change) -> list[str]:
+    def _unfit(self, change: Change, hashes: dict[str, str]) -> list[str]:
         """What fits no other document, or this node."""
         if not self.base.config.authenticates:
             return ["on this node nobody logs in, and everybody on this machine may do everything: add [[users]], "
                     "[[api_keys]] or [[jwt]] to the configuration file first"]
         if change.kind == "key":
             assert change.body is not None
-            mine = change.body.get("key_hash")
-            for stored in self.book.alive("key"):
-                assert stored.body is not None
-                if stored.name != change.name and mine in (stored.body.get("key_hash"), stored.body.get("old_hash")):
-                    return [f"key_hash: the same key as {stored.name}"]
+            mine = change.body["key_hash"]
+            holder = hashes.setdefault(mine, change.name)
+            if holder != change.name:
+                return [f"key_hash: the same key as {holder}"]
             if mine in self.base.keys:
                 return ["key_hash: a key of the configuration file"]
         return []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from mesh.administration.check import problems_of
 from mesh.administration.documents import (
     Document,
     Key,
@@ -108,6 +109,8 @@ def _state(stored: Stored, base: Base, taken: Mapping[str, set[str]], place: Pla
     try:
         document = document_of(stored.kind, stored.body or {})
     except msgspec.ValidationError:
+        return None, "not understood"
+    if problems_of(stored.kind, stored.name, document):     # of another node: here it would not have been taken
         return None, "not understood"
     if stored.name in taken.get(stored.kind, ()):
         return document, "in the file"

@@ -34,7 +34,7 @@ from protocols.amqp.codec.types import (
 )
 
 DEPTH_MAX = 32              # lists in lists, descriptors of descriptors: no protocol on top of AMQP goes beyond 8
-VALUES_MAX = 5_000          # items of all lists, maps and arrays of one performative or section: 5 ms. Each may take a byte
+VALUES_MAX = 5_000          # items of all lists, maps and arrays of one performative or section: 5 ms
 ZERO_WIDTH_MAX = 64         # items of an array that take no bytes: else 20 bytes ask for 2**32 of them
 
 _WIDTHS = (0, 0, 0, 0, 0, 1, 2, 4, 8, 16)           # by the first digit of the constructor

@@ -71,7 +71,7 @@ class Decimal(bytes):
 
 
 class Uuid(UUID):
-    """As it came. Its hash is of its bytes: that of a UUID is of a number, and whoever chooses it makes all keys of a map
+    """As it came. Its hash is of its bytes: that of a UUID is of a number, and who chooses that makes all keys of a map
     fall into one place.
     """
 

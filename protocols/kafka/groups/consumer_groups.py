@@ -118,6 +118,7 @@ class ConsumerGroups:
         member.topics, member.pattern, member.assignor = old.topics, old.pattern, old.assignor
         found.replace(old, member)
         self._timers.cancel(old.timer)
+        self._timers.cancel(old.rebalance_timer)
         return member
 
     def _go_on(self, found: ConsumerGroup, member: ConsumerMember, epoch: int, said: Subscription,
@@ -134,8 +135,12 @@ class ConsumerGroups:
         now_s = self._router.clock_s()
         if not member.revoking:
             member.rebalance_until_s = 0.0
+            self._timers.cancel(member.rebalance_timer)
         elif not member.rebalance_until_s:
             member.rebalance_until_s = now_s + member.rebalance_timeout_s
+            self._timers.cancel(member.rebalance_timer)
+            member.rebalance_timer = self._timers.call_at(
+                member.rebalance_until_s, lambda: self._rebalance_due(found, member))
         self._session_goes_on(found, member)
         is_full = epoch == JOIN or (said.rebalance_timeout_s is not None and owned is not None)
         answer: dict[str, Any] = {"member_id": member.member_id, "member_epoch": member.epoch,
@@ -162,6 +167,7 @@ class ConsumerGroups:
 
     def _remove(self, group: Group, found: ConsumerGroup, member: ConsumerMember) -> None:
         self._timers.cancel(member.timer)
+        self._timers.cancel(member.rebalance_timer)
         found.remove(member)
         if not found.members:
             group.empty_since_s = self._router.clock_s()
@@ -173,9 +179,13 @@ class ConsumerGroups:
         """The topics of a pattern, as far as he may read them. Returns whether they are others than before."""
         if not member.pattern:
             return False
-        pattern = compile_pattern(member.pattern)
-        topics = frozenset(stream.name for stream in self._topics if pattern.fullmatch(stream.name)
-                           and self._topics.may_read(identity, stream))
+        if member.matched is None or member.matched[:2] != (member.pattern, self._topics.version):
+            pattern = compile_pattern(member.pattern)
+            member.matched = member.pattern, self._topics.version, tuple(
+                [stream.name for stream in self._topics if pattern.fullmatch(stream.name)])
+        streams = [self._topics.find(name) for name in member.matched[2]]
+        topics = frozenset(stream.name for stream in streams
+                           if stream is not None and self._topics.may_read(identity, stream))
         changed = topics != member.topics
         member.topics = topics
         return changed
@@ -202,8 +212,6 @@ class ConsumerGroups:
         member.deadline_s = self._router.clock_s() + self._settings.consumer_session_timeout_ms / 1000
         if member.timer is None or member.timer.call is None:
             member.timer = self._timers.call_at(member.deadline_s, lambda: self._due(found, member))
-        if member.rebalance_until_s:
-            self._timers.call_at(member.rebalance_until_s, lambda: self._rebalance_due(found, member))
 
     def _due(self, found: ConsumerGroup, member: ConsumerMember) -> None:
         member.timer = None

@@ -26,8 +26,8 @@ class ConsumerMember:
     """Loop thread only. Owned by its group."""
 
     __slots__ = ("assigned", "assignor", "client_host", "client_id", "deadline_s", "epoch", "epoch_before",
-                 "instance_id", "member_id", "pattern", "rack_id", "rebalance_timeout_s", "rebalance_until_s",
-                 "revoking", "timer", "told", "topics")
+                 "instance_id", "matched", "member_id", "pattern", "rack_id", "rebalance_timeout_s",
+                 "rebalance_timer", "rebalance_until_s", "revoking", "timer", "told", "topics")
 
     def __init__(self, member_id: str) -> None:
         self.member_id = member_id
@@ -37,6 +37,7 @@ class ConsumerMember:
         self.rebalance_timeout_s = 300.0
         self.topics: frozenset[str] = frozenset()
         self.pattern = ""
+        self.matched: tuple[str, int, tuple[str, ...]] | None = None    # pattern, version of the topics, what matches
         self.assignor: str | None = None
         self.epoch = 0
         self.epoch_before = 0
@@ -45,6 +46,7 @@ class ConsumerMember:
         self.told: Partitions | None = None             # the assignment of the last answer
         self.timer: Timer | None = None
         self.deadline_s = 0.0                           # then its session is over
+        self.rebalance_timer: Timer | None = None       # one at most, however many heartbeats say the same
         self.rebalance_until_s = 0.0                    # by then it has given up what it is to; 0: nothing
 
     def take(self, said: Subscription) -> bool:

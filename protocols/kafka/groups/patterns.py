@@ -1,8 +1,8 @@
 """Patterns of topic names that a client sends: a part of RE2's language whose cost is bounded.        Source: KIP-848
 
 Letters, \\-escapes, a dot, [sets], ?, * and +, alternatives with |, and ( ) or (?: ) without a ?, * or + behind them. *
-and + may stand twice in an alternative, ? and an inner | four times: so a look at a name of 249 characters has an end,
-whatever the pattern is.
+and + may stand twice in an alternative, of which there may be four; ? and an inner | four times: so a look at a name of
+249 characters has an end, whatever the pattern is.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import lru_cache
 
 PATTERN_CHARACTERS_MAX = 1_000
 REPEATS_MAX = 2                     # of * and + in one alternative
+SQUARES_MAX = 4                     # alternatives with so many: a look at each costs the square of the name's length
 CHOICES_MAX = 4                     # of ? and of | within ( )
 _TOKEN = re.compile(r"\\[^a-zA-Z0-9]|\\[dwsDWS]|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?:)?|[^\\\[(]", re.DOTALL)
 
@@ -24,7 +25,7 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     """To be used with fullmatch. Raises BadPattern."""
     if len(text) > PATTERN_CHARACTERS_MAX:
         raise BadPattern(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
-    at, repeats, choices, depth, before = 0, 0, 0, 0, ""
+    at, repeats, squares, choices, depth, before = 0, 0, 0, 0, 0, ""
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
@@ -34,6 +35,7 @@ def compile_pattern(text: str) -> re.Pattern[str]:
             if token == "{" or before in ("", "(", "(?:", ")", "|", "*", "+", "?"):
                 raise BadPattern("?, * and + stand behind one character or set; counts and lazy ones are not taken")
             repeats += token in "*+"
+            squares += token in "*+" and repeats == REPEATS_MAX
             choices += token == "?"
         elif token == "|" and depth == 0:
             repeats = choices = 0
@@ -43,6 +45,8 @@ def compile_pattern(text: str) -> re.Pattern[str]:
         if repeats > REPEATS_MAX or choices > CHOICES_MAX:
             raise BadPattern(f"in an alternative * and + stand {REPEATS_MAX} times at most, ? and an inner | "
                              f"{CHOICES_MAX} times")
+        if squares > SQUARES_MAX:
+            raise BadPattern(f"at most {SQUARES_MAX} alternatives have {REPEATS_MAX} * or +")
         before = token
     try:
         return re.compile(text)

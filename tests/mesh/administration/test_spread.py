@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesh.administration.administration import Administration
-from mesh.administration.book import Book
+from mesh.administration.administration import Administration, Invalid
+from mesh.administration.book import Book, Change
 from mesh.administration.documents import Stored
 from mesh.administration.effective import Base, Place
 from mesh.administration.messages import BadMessage, Documents, Have, Listed, ListPlease, Want, decode, encode, told
@@ -111,3 +111,54 @@ def test_a_message_comes_back_as_it_was() -> None:
     for message in (Have("ab"), ListPlease("user", "ana"), Listed([("user", "a", 1, "n", "d")], True),
                     Want([("user", "a")]), Documents([told(EVIL)])):
         assert decode(encode(message)) == message
+
+
+ILL = [
+    Stored("peer", "graz-2", {"token_hash": "no hash"}, 1, "plant", {"plant": 1}),
+    Stored("user", "ana", {"password_hash": "no hash", "roles": ["admin"]}, 1, "plant", {"plant": 1}),
+    Stored("key", "till", {"key_hash": "no hash"}, 1, "plant", {"plant": 1}),
+    Stored("policy", "both", {"allow": ["publish"], "deny": ["view"], "to": ["*"]}, 1, "plant", {"plant": 1}),
+    Stored("role", "boss", {"held_by": [], "of a later version": 1}, 1, "plant", {"plant": 1}),
+]
+
+
+async def finished(desk: Any, task: Any) -> Any:
+    while not task.done():
+        desk.run()
+        await asyncio.sleep(0)
+    return task.result()
+
+
+def test_what_nobody_could_have_made_here_does_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    """A hash of a peer that is none ended each pull, each look at the clock and each start with an exception."""
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        stand = Stand(desk, administer=True)
+        administration = stand.administration
+        await finished(desk, asyncio.ensure_future(administration.take(ILL, "plant")))
+        assert {administration.state_of(one.key) for one in ILL} == {"not understood"}
+        assert [user.name for user in administration.rights.users] == ["root"] and not administration.rights.keys
+        change = Change("role", "till", {"held_by": ["boss"]})
+        await finished(desk, asyncio.ensure_future(administration.change([change], author="root")))
+        assert administration.state_of(("role", "till")) == "in force"
+    asyncio.run(scenario())
+
+
+def test_keys_of_one_draft_differ_and_looking_for_that_costs_one_pass(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        administration = Stand(Desk(tmp_path), administer=True).administration
+        body = {"key_hash": "sha256:" + "0" * 64}
+        with pytest.raises(Invalid, match="the same key as one"):
+            administration.check([Change("key", "one", body), Change("key", "two", body)])
+        passes = 0
+        alive = administration.book.alive
+
+        def counted(kind: str = "") -> Any:
+            nonlocal passes
+            passes += 1
+            return alive(kind)
+
+        administration.book.alive = counted  # type: ignore[method-assign]
+        administration.check([Change("key", f"k{one}", {"key_hash": f"sha256:{one:064x}"}) for one in range(500)])
+        assert passes == 1
+    asyncio.run(scenario())

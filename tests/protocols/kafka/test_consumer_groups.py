@@ -265,3 +265,21 @@ def test_patterns_whose_cost_has_no_bound_are_not_taken(text):
 def test_patterns_that_are(text, yes, no):
     pattern = compile_pattern(text)
     assert pattern.fullmatch(yes) and not pattern.fullmatch(no)
+
+
+def test_a_member_that_is_slow_to_give_up_has_one_timer_however_often_it_beats(broker):
+    one, two = Member(broker, "a", slow=True), Member(broker, "b")
+    one.beat()
+    one.owned = set(one.wanted)
+    two.beat()
+    one.beat()
+    before = len(broker.server.broker.timers)
+    for _ in range(50):
+        assert one.beat() == 0
+    assert len(broker.server.broker.timers) == before
+
+
+def test_alternatives_that_cost_the_square_of_a_name_are_few():
+    compile_pattern("|".join(["a-.*-.*"] * 4 + ["b-.*"] * 50))
+    with pytest.raises(BadPattern, match="alternatives"):
+        compile_pattern("|".join([".*.*x"] * 5))
