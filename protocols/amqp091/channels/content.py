@@ -20,7 +20,7 @@ class Incoming:
         self.mandatory = mandatory
         self.properties = b""
         self.size = -1
-        self.body: list[bytes] = []
+        self.body = bytearray()         # not a list of frames: there may be one per byte, or of none
         self.got = 0
 
 
@@ -82,8 +82,8 @@ class Assembly:
             raise HardError(codes.UNEXPECTED_FRAME, "a body is longer than its content header said", PUBLISH)
         if incoming.got == incoming.size and not incoming.body:
             return self._whole(incoming, data[position:end])
-        incoming.body.append(data[position:end])
-        return self._whole(incoming, b"".join(incoming.body)) if incoming.got == incoming.size else None
+        incoming.body += data[position:end]
+        return self._whole(incoming, bytes(incoming.body)) if incoming.got == incoming.size else None
 
     def _whole(self, incoming: Incoming, body: bytes) -> tuple[Incoming, bytes]:
         self._incoming = None
