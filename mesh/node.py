@@ -26,6 +26,7 @@ from mesh.administration.usage_log import STREAM as USAGE_STREAM
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_webhooks
+from mesh.configuration.profile import is_hardened
 from mesh.configuration.settings import Config
 from mesh.connectors.webhooks import Webhooks
 from mesh.identity.apikeys import resolve_api_keys
@@ -103,7 +104,7 @@ class Node:
         remembered.load(time.monotonic(), clock_ms())
         self.authenticator = Authenticator(
             users, self.policy, call_on_loop=call_on_loop, clock_ms=clock_ms, now_s=time.monotonic,
-            settings=config.logins, remembered=remembered,
+            settings=config.logins, remembered=remembered, anonymous=not is_hardened(config),
             tokens=Tokens(resolve_api_keys(config.api_keys), config.jwt, clock_ms=clock_ms, now_s=time.monotonic))
         self.router.logins.renew = self.authenticator.renewal.renew
         self.router.logins.renew_owner = self.authenticator.renewal.renew_owner

@@ -12,6 +12,7 @@ from mesh.commands.errors import CommandError
 from mesh.configuration.config import load_config
 from mesh.configuration.effective import effective, format_toml, warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside
+from mesh.configuration.profile import effects
 from mesh.identity.users import hash_password
 
 PASSWORD_LENGTH_MIN = 8         # NIST SP 800-63B §3.1.1.2
@@ -54,6 +55,13 @@ def run_check(options: argparse.Namespace) -> int:
     resolve_outside(config)
     resolve_links(config)
     shown = effective(config)
+    held = effects(config)
+    if options.json and held:
+        shown["profile_effects"] = held
+    elif held:
+        print(f"# profile {config.node.profile.value}: what holds because of it")
+        for line in held:
+            print(f"#   {line}")
     print(msgspec.json.format(msgspec.json.encode(shown)).decode() if options.json else format_toml(shown), end="")
     if options.json:
         print()

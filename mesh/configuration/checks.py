@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import argon2
 from argon2.exceptions import InvalidHashError
 
+from mesh.configuration import profile
 from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.secret import resolve_secret as resolve_secret
 from mesh.configuration.settings import Config, ListenerSettings, StreamTable, UserSettings
@@ -27,6 +28,7 @@ NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 STREAM_NAME_MAX = 249           # Kafka's limit for a topic name: its clients see a stream as one
 NODE_NAME_MAX = 64
 BASE_PATH_MAX = 200
+SESSION_S_MAX = 30 * 86_400
 PARTITIONS_MAX = 1_024          # open files and memory per partition; one node needs few
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 2**31 - 1     # Kafka's positions in a segment are 32 bits
 LOGIN_THREADS_MAX = 64
@@ -37,12 +39,14 @@ EXPECTED_SUBJECT = '"user:NAME", "role:NAME", "anonymous" or "*"'
 def check_config(config: Config) -> list[str]:
     """All problems of a configuration, in the order of the file's tables."""
     return [
-        *_check_node(config), *_check_listeners(config), *_check_console(config), *_check_streams(config.streams),
+        *_check_node(config), *_check_listeners(config), *_check_console(config), *_check_sessions(config),
+        *_check_streams(config.streams),
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
         *check_oidc(config.oidc, config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
         *_check_policies(config.policies), *_check_limits(config), *_check_links(config),
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
+        *profile.problems(config),
     ]
 
 
@@ -94,6 +98,12 @@ def _check_console(config: Config) -> Iterator[str]:
     if base and (not base.startswith("/") or len(base) > BASE_PATH_MAX or not all(map(_is_segment, segments))):
         yield ("console.base_path: begins with a slash and ends without one, such as \"/mesh/graz\"; between them "
                f"letters, digits, dots, dashes and underscores; at most {BASE_PATH_MAX} characters; got {base[:300]!r}")
+
+
+def _check_sessions(config: Config) -> Iterator[str]:
+    for name, least in (("session_idle_s", 10), ("session_s", 60)):
+        if not least <= getattr(config.console, name) <= SESSION_S_MAX:
+            yield f"console.{name}: expected {least} to {SESSION_S_MAX} seconds"
 
 
 def _is_segment(text: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect as shape
 
+from mesh.configuration import profile
 from mesh.configuration.checks import check_config
 from mesh.configuration.settings import Config, Listeners, ListenerSettings, StreamTable, TlsSettings, UserSettings
 from mesh.configuration.units import parse_duration_ms, parse_size
@@ -84,6 +85,7 @@ def _complete(config: Config, base: Path) -> Config:
     problems = check_config(config)
     if problems:
         raise ConfigError("\n".join(problems))
+    config = profile.applied(config)
     listeners = Listeners(**{
         name: _absolute_listeners(getattr(config.listeners, name), base) for name in Listeners.__struct_fields__
     })

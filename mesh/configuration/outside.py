@@ -4,6 +4,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from mesh.configuration.profile import open_keys
 from mesh.configuration.secret import resolve_secret
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.apikeys import resolve_api_keys
@@ -24,6 +25,9 @@ def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | N
     API keys and key sets in files are looked at too, so that a reload is refused whole when they are not there.
     """
     contexts: list[ssl.SSLContext | None] = []
+    problems = list(open_keys(config))
+    if problems:
+        raise ConfigError("\n".join(problems))
     for _, listener, path in config.listeners.placed():
         try:
             contexts.append(make_context(listener.tls) if listener.tls is not None else None)

@@ -5,6 +5,7 @@ or "10s". A test compares docs/configuration.md with these structs, so a setting
 """
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,12 +22,18 @@ from routing.settings import Durability, Limits
 HTTP_PORT, CONSOLE_PORT = 8080, 8090
 
 
+class Profile(enum.Enum):
+    STANDARD = "standard"
+    HARDENED = "hardened"                   # see profile.py
+
+
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who this node is and where its data lives."""
 
     name: str = ""                          # "": the host's name
     site: str = "default"
     environment: str = ""                   # what people call this mesh: "production"; the console shows it
+    profile: Profile = Profile.STANDARD
     data: str = "meshgate-data"             # relative to the configuration file
     stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; Docker waits 10 s
 
@@ -51,6 +58,9 @@ class ConsoleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The web console and the management API."""
 
     base_path: str = ""                     # behind a reverse proxy: what stands before our paths, "/mesh/graz"
+    session_idle_s: float = 30 * 60.0       # without a request: then somebody logs in again; OWASP: 15 to 30 minutes
+    session_s: float = 12 * 3_600.0         # a login lasts so long at most
+    record_every_view: bool = False         # payloads are shown when the record of that is on disk; false: behind it
 
 
 ListenerList: TypeAlias = ListenerSettings | tuple[ListenerSettings, ...] | None

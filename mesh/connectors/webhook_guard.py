@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 from yarl import URL
 
+from mesh.configuration.address import is_loopback
+
 URL_CHARS_MAX = 2_048
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,7 +33,8 @@ class TargetRefused(OSError):
 class Guard:
     """The networks that the configuration allows beside the public ones."""
 
-    def __init__(self, allow: tuple[str, ...] = ()) -> None:
+    def __init__(self, allow: tuple[str, ...] = (), *, https_only: bool = False) -> None:
+        self._https_only = https_only
         self._allowed: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in allow)
 
     def check_url(self, text: str) -> URL:
@@ -48,6 +51,8 @@ class Guard:
             raise TargetRefused("a webhook's URL begins with https:// or http://")
         if not host or port is None or not 0 < port < 65_536:
             raise TargetRefused("the URL names no host, or a port that does not exist")
+        if self._https_only and url.scheme != "https" and not is_loopback(host):
+            raise TargetRefused("this node calls other machines over TLS only: https://")
         if url.user is not None or url.password is not None:
             raise TargetRefused("credentials do not belong into the URL; send a header by reference")
         if url.fragment:

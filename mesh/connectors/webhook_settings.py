@@ -29,6 +29,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every bound has a unit in its name. Stripe, GitHub and Standard Webhooks wait 10 to 30 s for an answer."""
 
     allow: tuple[str, ...] = ()             # networks beside the public ones that may be called: "10.0.0.0/8"
+    https_only: bool = False                # receivers elsewhere than on this machine: over TLS alone
     secrets: dict[str, WebhookSecret] = {}
     ca: str | None = None                   # PEM file of authorities that are trusted beside the system's
     webhooks_max: int = 1_000               # consumers that push

@@ -42,7 +42,7 @@ class Prepared:
         """Raises ConfigError."""
         self.settings = settings
         self.consumers = consumers
-        self.guard = Guard(settings.allow)
+        self.guard = Guard(settings.allow, https_only=settings.https_only)
         try:
             self._own = tls_context(settings.ca) if settings.ca is not None else None
         except (OSError, ssl.SSLError) as error:

@@ -82,11 +82,16 @@ class Authenticator:
         self, users: Iterable[User], policy: Policy, *, call_on_loop: Callable[[Callable[[], None]], object],
         clock_ms: Callable[[], int], now_s: Callable[[], float], tokens: Tokens | None = None,
         settings: LoginSettings | None = None, remembered: Remembered | None = None,
+        anonymous: bool = True,
     ) -> None:
-        """remembered: what was proven before this start; it has been loaded."""
+        """remembered: what was proven before this start; it has been loaded.
+
+        anonymous: False: nobody comes in without a proof, whatever a policy says.
+        """
         self.tokens = tokens if tokens is not None else Tokens({}, (), clock_ms=clock_ms, now_s=now_s)
         self.settings = settings = settings if settings is not None else LoginSettings()
         self._policy = policy
+        self._anonymous = anonymous
         self._call_on_loop = call_on_loop
         self._clock_ms = clock_ms
         self._now_s = now_s
@@ -185,7 +190,7 @@ class Authenticator:
     def _nobody(self, identity: Identity, done: Done) -> None:
         """Nobody logged in: allowed from this machine when there are no users, or where a policy says so."""
         host = identity.address.rpartition(":")[0].strip("[]")
-        if self.open and host and not is_loopback(host):
+        if not self._anonymous or (self.open and host and not is_loopback(host)):
             self._refuse(identity, _NOBODY, done)
         elif self._policy.decide(identity, Action.CONNECT).allowed:
             self._count(identity, "ok")

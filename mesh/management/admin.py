@@ -52,7 +52,7 @@ class Management:
         self._node = node
         self.audit = Audit(node.router, node.clock_ms, node.key, node.name)
         self.sampler = Sampler(node)
-        self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console.base_path)
+        self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console)
         self.live = Live(node, self.sampler)
         self._trail = Trail(self.audit, node, self.sessions)
         self.api = Api(node, self.sampler, self.audit, self.live, self.sessions, self._trail.viewed)

@@ -5,7 +5,6 @@ tables are tables/resources.py, their query language tables/table.py, the acts a
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from mesh.management.across.asking import Asking, NoAnswer
 from mesh.management.across.collect import Collector
 from mesh.management.across.overview import mesh_overview
 from mesh.management.acts.act import Acts
-from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, call_of
+from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, Viewed, call_of
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
 from mesh.management.acts.deadletters import DeadLetterActs
@@ -38,7 +37,7 @@ from mesh.management.tables.table import Page, QueryError, Row
 from mesh.management.tables.taken import Tables
 from protocols.fields import list_of
 from protocols.rest.problems import Problem
-from routing.rights.policy import Action, Identity
+from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from mesh.management.acts.audit import Audit
@@ -61,8 +60,7 @@ class Api:
     """One per node. Handlers for aiohttp; table() and call() for the pages of the console: the same answers."""
 
     def __init__(self, node: Node, sampler: Sampler, audit: Audit, live: Live, sessions: Sessions,
-                 viewed: Callable[[Identity, str, str], None]) -> None:
-        """viewed: told of who (how, filter) is shown payloads."""
+                 viewed: Viewed) -> None:
         self._live = live
         self._viewed = viewed
         self._tail = Tail(node, live)
@@ -73,16 +71,16 @@ class Api:
         self._document: Values = {}
         self.asking = Asking(node, self._action_for_others, self._serve)
         self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
-        journeys = Journeys(node, self.collector)
+        journeys = Journeys(node, self.collector, viewed)
         sampler.on_sample.append(journeys.entries.second)
         drafts = DraftsApi(node, acts, self._security_changed)
         parts = (
             audit, journeys,
             Reads(node, sampler, viewed), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
-            QueueActs(node, acts, lambda: tables.forget("consumers")),
+            QueueActs(node, acts, lambda: tables.forget("consumers"), viewed),
             ConnectionActs(node, acts, tables.forget),
-            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters")),
+            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
             DocumentsApi(node, acts, self._security_changed), drafts, SimulationApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
@@ -229,5 +227,5 @@ class Api:
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they are stored."""
         assert self._guard is not None
-        self._viewed(request[IDENTITY], "tail", request.query.get("filter", ""))
+        await self._viewed(request[IDENTITY], "tail", request.query.get("filter", ""))
         return await self._tail.answer(request, request[IDENTITY], self._guard.alive(request))

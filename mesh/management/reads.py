@@ -1,11 +1,10 @@
 """Reads of the management API that are no tables: the overview, histories, browsing, who may do what."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mesh.identity.users import AUTHENTICATED
-from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
+from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values, Viewed
 from mesh.management.browse import Browser, parse_search
 from mesh.management.figures.attention import overview
 from mesh.management.security.refusals import as_problems
@@ -24,8 +23,7 @@ NAMES: Values = {"type": "array", "items": {"type": "string"}}
 class Reads:
     """One per node."""
 
-    def __init__(self, node: Node, sampler: Sampler, viewed: Callable[[Identity, str, str], None]) -> None:
-        """viewed: told of who (how, filter) is shown payloads."""
+    def __init__(self, node: Node, sampler: Sampler, viewed: Viewed) -> None:
         self._viewed = viewed
         self._node = node
         self._sampler = sampler
@@ -70,9 +68,10 @@ class Reads:
         return rights_of(self._node, call.identity)
 
     async def browse(self, call: Call) -> Values:
-        self._viewed(call.identity, "browse", call.query.get("filter", ""))
         try:
-            return await self._browser.page(parse_search(call.query), call.query.get("cursor", ""), call.identity)
+            search = parse_search(call.query)
+            await self._viewed(call.identity, "browse", search.filter)
+            return await self._browser.page(search, call.query.get("cursor", ""), call.identity)
         except QueryError as error:
             raise Problem(400, "query-invalid", str(error)) from error
 

@@ -110,7 +110,7 @@ def prepare(current: Config, path: Path | None, data: str | None) -> Changes:
 def restart_needed(current: Config, new: Config) -> list[str]:
     """Settings that differ and cannot be taken now, one line each."""
     problems = [
-        f"node.{name}: {RESTART}" for name in ("name", "site", "data")
+        f"node.{name}: {RESTART}" for name in ("name", "site", "data", "profile")
         if getattr(current.node, name) != getattr(new.node, name)
     ]
     if _sockets(current) != _sockets(new):

@@ -18,6 +18,7 @@ from routing.rights.policy import Action, Identity
 IDENTITY: Final = web.RequestKey("identity", Identity)      # who sent a request, once the guard has let it in
 KEY_CHARACTERS_MAX: Final = 200
 Values = dict[str, Any]
+Viewed = Callable[[Identity, str, str], Awaitable[None]]    # told of who (how, what) is shown payloads, before that
 TEXT: Final[Values] = {"type": "string", "maxLength": 2_000}
 T = TypeVar("T")
 

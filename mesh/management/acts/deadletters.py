@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from mesh.management.acts.act import Act, Acts
-from mesh.management.acts.call import Call, Endpoint, Param, Values
+from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
 from mesh.management.tables.table import QueryError, parse_limit
 from protocols.event_json import event_shown, rfc3339
@@ -47,11 +47,13 @@ class LettersBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DeadLetterActs:
-    def __init__(self, router: Router, redrives: Redrives, acts: Acts, changed: Callable[[], None]) -> None:
+    def __init__(self, router: Router, redrives: Redrives, acts: Acts, changed: Callable[[], None],
+                 viewed: Viewed) -> None:
         self._router = router
         self._redrives = redrives
         self._acts = acts
         self._changed = changed
+        self._viewed = viewed
 
     def endpoints(self) -> list[Endpoint]:
         body: Values = {
@@ -75,6 +77,7 @@ class DeadLetterActs:
     async def list(self, call: Call) -> Values:
         consumer = consumer_of(self._router, call)
         limit, after = _page(call)
+        await self._viewed(call.identity, "deadletters", consumer.name)
         pace = Pace(self._router.turns)
         return await pace.run(self._list(consumer, call.identity, limit, after, pace))
 

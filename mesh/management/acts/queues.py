@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mesh.management.acts.act import Act, Acts
-from mesh.management.acts.call import Call, Endpoint, Param, Values
+from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
 from mesh.management.browse import Browser
 from protocols.rest.problems import Problem
@@ -21,11 +21,12 @@ LIMIT, LIMIT_MAX = 100, 1_000
 
 
 class QueueActs:
-    def __init__(self, node: Node, acts: Acts, changed: Callable[[], None]) -> None:
+    def __init__(self, node: Node, acts: Acts, changed: Callable[[], None], viewed: Viewed) -> None:
         """changed: the table of consumers is not what it was."""
         self._node = node
         self._acts = acts
         self._changed = changed
+        self._viewed = viewed
         self._browser = Browser(node.router)
 
     def endpoints(self) -> list[Endpoint]:
@@ -49,6 +50,7 @@ class QueueActs:
             page = queue.browse(int(limit), after) if queue is not None else browse(consumer, int(limit), after)
         except ValueError as error:
             raise Problem(400, "query-invalid", f"after: {error}") from None
+        await self._viewed(call.identity, "queue", consumer.name)
         return {"events": [self._browser.row(event, call.identity) for event in page.events], "next": page.next}
 
     async def purge(self, call: Call) -> Values:

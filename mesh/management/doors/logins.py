@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from mesh.management.answers import json_answer
-from mesh.management.doors.sessions import IDLE_S, LIFE_S, TERMINAL, Sessions
+from mesh.management.doors.sessions import TERMINAL, Sessions
 from protocols.fields import one_of
 from protocols.rest.problems import Problem
 
@@ -57,7 +57,8 @@ class Logins:
         identity = await self._keeper.login(request, body.user, body.password.encode("utf-8", "surrogatepass"))
         secret = self._sessions.open(identity, TERMINAL)
         return json_answer({"token": TOKEN_PREFIX + secret, "user": identity.user, "roles": list(identity.roles),
-                            "idle_s": IDLE_S, "life_s": LIFE_S})
+                            "idle_s": self._sessions.settings.session_idle_s,
+                            "life_s": self._sessions.settings.session_s})
 
     async def logout(self, request: web.Request) -> web.Response:
         """Also of a session that has ended already."""

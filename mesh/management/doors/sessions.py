@@ -1,7 +1,8 @@
 """Sessions of people in a browser: a login once, then a cookie. Kept in memory: a restart asks for the password again.
 
-The cookie holds 256 random bits; the table keeps their SHA-256 only. It ends after half an hour without a request,
-after twelve hours anyway, at logout, when somebody ends it, and when the login behind it does not hold any more.
+The cookie holds 256 random bits; the table keeps their SHA-256 only. It ends after session_idle_s of
+[console] without a request, after session_s anyway, at logout, when somebody ends it, and when the login behind it
+does not hold any more.
 """
 from __future__ import annotations
 
@@ -12,10 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from mesh.configuration.settings import ConsoleSettings
 from routing.rights.policy import Identity
 
-IDLE_S: Final = 30 * 60.0
-LIFE_S: Final = 12 * 3_600.0
 SESSIONS_MAX: Final = 1_000             # of a node; then the one that was longest unused ends
 SESSIONS_OF_USER_MAX: Final = 20
 COOKIE: Final = "meshgate-session"
@@ -37,9 +37,10 @@ class LoginSession(msgspec.Struct):
 class Sessions:
     """One per node. Loop thread only."""
 
-    def __init__(self, clock_s: Callable[[], float], clock_ms: Callable[[], int], base_path: str = "") -> None:
-        """base_path: two nodes behind one proxy are one host to a browser, and must not take each other's cookie."""
-        self._suffix = base_path.replace("/", "-")
+    def __init__(self, clock_s: Callable[[], float], clock_ms: Callable[[], int], settings: ConsoleSettings) -> None:
+        """settings.base_path: two nodes behind one proxy are one host to a browser, each with its own cookie."""
+        self._suffix = settings.base_path.replace("/", "-")
+        self.settings = settings
         self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._by_hash: dict[bytes, LoginSession] = {}
@@ -99,7 +100,8 @@ class Sessions:
 
     def _over(self, session: LoginSession, now_s: float) -> bool:
         expires_ms = session.identity.expires_ms
-        return (now_s - session.seen_s > IDLE_S or now_s - session.made_s > LIFE_S
+        return (now_s - session.seen_s > self.settings.session_idle_s
+                or now_s - session.made_s > self.settings.session_s
                 or (expires_ms is not None and expires_ms <= self._clock_ms()))
 
     def _expire(self, now_s: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mesh.management.across.collect import Collector
-from mesh.management.acts.call import Call, Endpoint, Param, Values
+from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.browse import Browser
 from mesh.management.journey.entries import Entries
 from mesh.management.journey.leg import Legs, origin_of, parse_origin
@@ -26,7 +26,8 @@ WAIT_S: Final = 2.0                 # for other nodes: they look through their l
 class Journeys:
     """One per node."""
 
-    def __init__(self, node: Node, collector: Collector) -> None:
+    def __init__(self, node: Node, collector: Collector, viewed: Viewed) -> None:
+        self._viewed = viewed
         self._node = node
         self._collector = collector
         self.entries = Entries(node.router, node.clock_ms)
@@ -50,6 +51,7 @@ class Journeys:
         event = partition.event(place[2]) if partition is not None else None
         if event is None:
             raise Problem(404, "not-found", f"event {text[:200]} is not stored here (any more)")
+        await self._viewed(call.identity, "journey", text)
         origin = origin_of(self._node, event)
         mine = await self._legs.leg(origin)
         asked = Call(call.identity, query={"origin": origin.text})

@@ -15,6 +15,7 @@ from mesh.administration.documents import differences
 from mesh.configuration.effective import effective
 from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.topology.pace import Bucket
+from protocols.rest.problems import problem_of
 from routing.errors import Reason
 from routing.rights.policy import Identity
 
@@ -38,6 +39,7 @@ class Trail:
     def __init__(self, audit: Audit, node: Node, sessions: Sessions) -> None:
         self._audit = audit
         self._clock_s = node.router.clock_s
+        self._every_view = node.config.console.record_every_view
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Bucket(FAILURES_BURST, FAILURES_PER_S, self._clock_s())
         self._failures_untold = 0
@@ -66,9 +68,18 @@ class Trail:
         self._write(Identity("$file"), "configuration.reload", "", "done" if after is not None else "refused", problem,
                     changed, via="file")
 
-    def viewed(self, identity: Identity, how: str, filters: str) -> None:
-        """Somebody is shown payloads: once for each filter within a while, however many pages he turns."""
+    async def viewed(self, identity: Identity, how: str, filters: str) -> None:
+        """Somebody is about to be shown payloads: once for each filter within a while, however many pages he turns.
+
+        With [console] record_every_view: every page, and on disk before it is shown. Raises Problem where it cannot be.
+        """
         if identity.revoked:
+            return
+        if self._every_view:
+            try:
+                await self._audit.record(identity, f"payload.{how}", filters or "#", via="api")
+            except AuditRefused as error:
+                raise problem_of(error.refusal) from error
             return
         now_s, key = self._clock_s(), (identity.user, f"{how} {filters}")
         if now_s - self._viewed.get(key, -VIEW_EVERY_S) < VIEW_EVERY_S:

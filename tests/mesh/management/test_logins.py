@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mesh.configuration.settings import ConsoleSettings
 from mesh.management.doors.sessions import Sessions
 from routing.rights.policy import Identity
 from tests.console.test_pages import Browser
@@ -93,12 +94,12 @@ def test_a_page_ends_logins_and_shows_itself_to_who_may(node: Node) -> None:
 
 
 def test_two_nodes_behind_one_host_have_cookies_of_their_own() -> None:
-    names = {Sessions(float, int, base).cookie(secure) for base in ("", "/mesh/graz", "/mesh/paris")
+    names = {Sessions(float, int, ConsoleSettings(base)).cookie(secure) for base in ("", "/mesh/graz", "/mesh/paris")
              for secure in (True, False)}
     assert len(names) == 6 and "__Host-meshgate-session-mesh-graz" in names
 
 
 def test_a_list_of_logins_lets_nobody_in() -> None:
-    sessions = Sessions(float, int)
+    sessions = Sessions(float, int, ConsoleSettings())
     secret = sessions.open(Identity("ana", ("admin",), protocol="http"), "browser")
     assert secret not in json.dumps([sessions.row(one) for one in sessions])
