@@ -77,7 +77,7 @@ class DeadLetterActs:
     async def list(self, call: Call) -> Values:
         consumer = consumer_of(self._router, call)
         limit, after = _page(call)
-        await self._viewed(call.identity, "deadletters", consumer.name)
+        await self._viewed(call.identity, "dead-letters", consumer.name)
         pace = Pace(self._router.turns)
         return await pace.run(self._list(consumer, call.identity, limit, after, pace))
 
