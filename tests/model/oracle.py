@@ -62,6 +62,8 @@ class Owed:
     fresh: bool = False             # it was published while a subscription began, so it may be live or retained
     again: bool = False             # it was sent before and not answered
     unread: bool = False            # it may have been sent before, and the client did not read it
+    held_back: bool = False         # of the client's own, No Local: a later subscription may take it while it waits
+    patterns: frozenset[str] = frozenset()      # the subscriptions by which it is owed, when it was published
 
 
 @dataclass
@@ -173,7 +175,8 @@ class Oracle:
     @staticmethod
     def _again(owed: Owed) -> Owed:
         """What was sent does not expire, but in a share, where it begins anew."""
-        return replace(owed, must=owed.event.ends_s == float("inf"), loose=True, again=True, unread=False)
+        return replace(owed, must=owed.event.ends_s == float("inf"), loose=True, again=True, unread=False,
+                       held_back=False)
 
     def end(self, client: str) -> None:
         session = self.sessions.pop(client)
@@ -243,7 +246,8 @@ class Oracle:
         self._loosen(session)
         self._leave_group(session, pattern)
         for owed in session.owed:
-            if owed.kept or not self._matching(session, owed.event):
+            if owed.kept or not self._matching(session, owed.event) or (
+                    not owed.again and owed.patterns.isdisjoint(session.subscriptions)):      # it MAY come, §3.10.4
                 owed.must = False
 
     def _standing(self, node: str) -> Iterator[tuple[Event, bool]]:
@@ -307,12 +311,15 @@ class Oracle:
             wanted = [one for one in matching if not (one.no_local and event.publisher == session.client)]
             kept_for_it = any(one.qos for one in matching)
             if not wanted:
+                if kept_for_it:
+                    session.owed.append(Owed(event, event.qos, False, (), must=False, loose=True, held_back=True))
                 continue
             qos = min(event.qos, max(one.qos for one in wanted))
             retain = event.retain and any(one.retain_as_published for one in wanted)
             certain = session.connected and not session.slow and session.node in self.up
             owed = Owed(event, qos, retain, _identifiers(session, wanted),
-                        must=certain or (qos > 0 and kept_for_it and event.ends_s == float("inf")))
+                        must=certain or (qos > 0 and kept_for_it and event.ends_s == float("inf")),
+                        patterns=frozenset(one.pattern for one in wanted))
             if session.version == 4 and any(one.retain_as_published for one in wanted):
                 owed.loose = True                           # asked for with MQTT 5, and 3.1.1 does not know of it
             if session.client in fresh:
@@ -389,6 +396,8 @@ class Oracle:
                 if (owed.event.topic, owed.event.payload) != (topic, payload):
                     continue
                 if share is None and not _may_have(owed, session, retain):
+                    continue
+                if owed.held_back and all(one.no_local for one in self._matching(session, owed.event)):
                     continue
                 exact = (owed.qos, owed.retain, owed.identifiers) == (qos, retain, identifiers)
                 if share is not None:

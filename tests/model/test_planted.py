@@ -3,6 +3,7 @@ import pytest
 
 from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.sessions.retained import RetainedAnswers
+from protocols.mqtt.sessions.subscriptions import SubscriptionSet
 from routing.retained.retained import RetainedEvents
 from tests.model.driver import run
 from tests.model.oracle import Violation
@@ -28,7 +29,13 @@ def window_is_ignored(patch):
     patch.setattr(Outbound, "take_retained", greedy)
 
 
-@pytest.mark.parametrize("mistake", [answers_die_with_the_node, window_is_ignored, retained_is_live])
+def no_local_is_ignored(patch):
+    plan = SubscriptionSet.plan
+    patch.setattr(SubscriptionSet, "plan", lambda self, topic, own_event=False: plan(self, topic))
+
+
+@pytest.mark.parametrize("mistake", [
+    answers_die_with_the_node, window_is_ignored, retained_is_live, no_local_is_ignored])
 def test_a_planted_mistake_is_found(mistake, monkeypatch):
     mistake(monkeypatch)
     with pytest.raises(Violation):
