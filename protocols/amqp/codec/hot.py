@@ -1,11 +1,12 @@
 """The performatives of which there are many, by hand: transfer, disposition, flow. AMQP 1.0 §2.7.4-6. Sans-IO.
 
-They take a fifth of the time that the table takes, and say the same: tests/protocols/amqp/test_hot.py compares them.
+They take a fifth of the time that the table takes, and say the same: tests/protocols/amqp/test_codec.py compares them.
+All others by decode_performative().
 """
 from __future__ import annotations
 
-from protocols.amqp.codec.composite import Composite, build, composed, encode_composite
-from protocols.amqp.codec.conditions import DecodeFault
+from protocols.amqp.codec.composite import Composite, build, composed, encode_composite, kind_of
+from protocols.amqp.codec.conditions import DECODE_ERROR, ConnectionFault, DecodeFault
 from protocols.amqp.codec.decode import VALUES_MAX, Left, decode, head, text_of
 from protocols.amqp.codec.performatives import (
     ACCEPTED,
@@ -141,3 +142,14 @@ def transfer_more(start: bytes, more: bool) -> bytes:
     """That of a later frame."""
     body = start + b"\x40\x40\x40\x40" + (b"\x41" if more else b"\x42")
     return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 6)) + body
+
+
+def decode_performative(data: bytes, start: int, end: int) -> Composite:
+    """What a frame holds, other than a transfer: from the table. Raises ConnectionFault, DecodeFault."""
+    if start >= end or data[start]:
+        raise ConnectionFault(DECODE_ERROR, "a frame does not begin with a performative")
+    descriptor, position = decode(data, start + 1, end, 1)
+    kind = kind_of(descriptor)
+    if kind is None:
+        raise ConnectionFault(DECODE_ERROR, f"unknown performative {descriptor!r:.60}")
+    return build(kind, fields(data, position, end)[0])
