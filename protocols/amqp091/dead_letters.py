@@ -22,8 +22,8 @@ from protocols.amqp091.topology.queue import Queue
 from protocols.amqp091.topology.streamqueue import StreamQueue
 from routing.errors import TopicError
 from routing.event import Event, Native
+from routing.queues.leaving.templates import Letter
 from routing.queues.options import Cause
-from routing.queues.templates import Letter
 from routing.topic import check_topic
 
 log = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter, is_expired
+from routing.queues.leaving.templates import Letter
 from routing.queues.options import Cause
-from routing.queues.templates import Letter
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:

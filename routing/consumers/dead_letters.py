@@ -17,8 +17,8 @@ import msgspec
 from routing.cursors.cursor import Delivery
 from routing.errors import Refusal
 from routing.event import DeadLetter, Death, Event, Headers, Properties
+from routing.queues.leaving.templates import Letter
 from routing.queues.options import Cause
-from routing.queues.templates import Letter
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding, Bindings
 from routing.queues.browsing import Page, browse
-from routing.queues.cycles import is_cycle
 from routing.queues.depth import Depth, depth_of
-from routing.queues.letting_go import LettingGo
+from routing.queues.leaving.cycles import is_cycle
+from routing.queues.leaving.letting_go import LettingGo
+from routing.queues.leaving.templates import Letter
 from routing.queues.memory import Memory
 from routing.queues.options import Cause, QueueOptions
 from routing.queues.predicates import Predicate
@@ -29,13 +30,12 @@ from routing.queues.priorities import Priorities
 from routing.queues.purging import purge
 from routing.queues.selecting.members import Selecting, Selective
 from routing.queues.taking import Taking
-from routing.queues.templates import Letter
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
-    from routing.queues.letting_go import Clocks
+    from routing.queues.leaving.letting_go import Clocks
 
 
 class Owner(Protocol):
@@ -215,7 +215,7 @@ class Queue:
         return self.bindings.needed or options.dead_letter is not None or options.max_priority is not None
 
     def take(self, event: Event, patterns: list[str]) -> bool:
-        """Is this event ours? One that only went round in a circle is not: see cycles.py."""
+        """Is this event ours? One that only went round in a circle is not: see leaving/cycles.py."""
         letter = event.properties.dead_letter if event.properties is not None else None
         if letter is not None and is_cycle(self.name, letter):
             return False

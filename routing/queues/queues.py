@@ -19,12 +19,12 @@ from routing.cursors.cursor import Cursor
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding
-from routing.queues.debts import Debts
-from routing.queues.letting_go import Clocks
+from routing.queues.leaving.letting_go import Clocks
+from routing.queues.leaving.templates import Letter, letters_of
 from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, Cause, QueueOptions, straight_topic
+from routing.queues.owed.debts import Debts
 from routing.queues.queue import Queue
 from routing.queues.stored import StoredBindings
-from routing.queues.templates import Letter, letters_of
 from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 
@@ -67,7 +67,7 @@ class Queues:
     def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Queue] = {}
         self.on_deleted: list[Callable[[Queue], None]] = []
-        self.resolvers: dict[str, Resolver] = {}        # scheme → who makes letters of "scheme:…" (templates.py)
+        self.resolvers: dict[str, Resolver] = {}        # scheme → who makes letters of it: leaving/templates.py
         registry = router.registry
         self.clocks = Clocks(router.clock_s, router.clock_ms, registry.wake_at)
         self._router = router
@@ -181,7 +181,7 @@ class Queues:
                 and queue.bindings.take_new(event, consumer.interest.matching(event.topic))]
 
     def letters(self, template: str, event: Event, queue: Queue, cause: Cause) -> list[Letter]:
-        """Where an event goes that the queue lets go. See templates.py."""
+        """Where an event goes that the queue lets go. See leaving/templates.py."""
         scheme, colon, rest = template.partition(":")
         resolver = self.resolvers.get(scheme) if colon else None
         return resolver(rest, event, cause) if resolver is not None else letters_of(template, event, queue.name)
@@ -303,7 +303,7 @@ class Queues:
         if STRAIGHT_STREAM not in streams.by_name:
             streams.open(StreamSettings(
                 STRAIGHT_STREAM, (f"{QUEUE_TOPICS}#",), segment_bytes=STRAIGHT_SEGMENT_BYTES,
-                retention_bytes=0))                     # what its queues have settled goes, see debts.py
+                retention_bytes=0))                     # what its queues have settled goes, see owed/debts.py
             for partition in streams.by_name[STRAIGHT_STREAM].partitions:
                 partition.owed_from = partition.lowest_offset
             self._stored.mark()

@@ -1,7 +1,7 @@
 """Owed: what queues have not settled of the older part of a partition, as the keeper thread asks it.
 
-Made on the loop by whoever knows the queues (routing/queues/owing.py), then asked on another thread. It may say more
-than is owed: that costs some disk. It never says less.
+Made on the loop by whoever knows the queues (routing/queues/owed/owing.py), then asked on another thread. It may say
+more than is owed: that costs some disk. It never says less.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from routing.queues.owing import Owing, Want
+from routing.queues.owed.owing import Owing, Want
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer

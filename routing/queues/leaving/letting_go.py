@@ -14,8 +14,8 @@ from routing.consumers.readahead import READ_SCANNED, read
 from routing.cursors.cursor import Cursor, Delivery
 from routing.event import Event
 from routing.queues.depth import depth_of
+from routing.queues.leaving.sizes import Sizes
 from routing.queues.options import Cause, QueueOptions
-from routing.queues.sizes import Sizes
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer

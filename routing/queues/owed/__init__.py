@@ -1,0 +1,1 @@
+"""What queues still owe their readers of segments whose time is over."""
