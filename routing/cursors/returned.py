@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -22,14 +22,19 @@ STALE_MAX = 256             # places of the heap that nothing stands at any more
 EVENT_BYTES = 300           # of one event beside its payload
 
 
+class Listener(Protocol):
+    def arrived(self, offset: int) -> None: ...
+
+
 class Returned(dict[int, "Delivery"]):
     """offset → delivery, whose attempts is that of the next time."""
 
-    __slots__ = ("_heap", "_keys", "bytes")
+    __slots__ = ("_heap", "_keys", "bytes", "listeners")
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0                          # of payloads
+        self.listeners: list[Listener] = []     # hear of what comes here, and of what is ready before its turn
         self._heap: list[int] = []
         self._keys: Counter[int] = Counter()    # hash of key → how many of them
 
@@ -42,9 +47,15 @@ class Returned(dict[int, "Delivery"]):
         super().__setitem__(offset, delivery)
         self.bytes += len(delivery.event.payload)
         self._keys[key_hash(delivery.event)] += 1
+        if self.listeners:
+            self.tell(offset)
         if len(self._heap) > 2 * len(self) + STALE_MAX:
             self._heap = list(self)
             heapify(self._heap)
+
+    def tell(self, offset: int) -> None:
+        for listener in self.listeners:
+            listener.arrived(offset)
 
     def __delitem__(self, offset: int) -> None:
         self._gone(self[offset])

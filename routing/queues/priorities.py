@@ -59,6 +59,7 @@ class Priorities:
 
     def _take(self, cursor: Cursor, offset: int, priority: int) -> None:
         cursor.early[offset] = priority
+        cursor.again.tell(offset)
         cursor.passed_by.add(offset)
         self._number += 1
         heappush(self._heap, (-priority, self._number, cursor, offset))

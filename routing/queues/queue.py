@@ -110,7 +110,7 @@ class Queue:
         refusal = self.attach(member)
         if refusal is None:
             if self._selecting is None:
-                self._selecting = Selecting(self.consumer)
+                self._selecting = Selecting(self.consumer, self._queues.clocks.clock_s)
             self._selecting.add(member, predicate)
         return refusal
 

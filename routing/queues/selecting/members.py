@@ -4,7 +4,8 @@
                                               └── passed_by: not once more when the reader of the log comes there
 
 To its consumer such a member has no credit: it is handed nothing but what is found here. What it has looked at and not
-taken it does not look at again, but for what comes back. Costs nothing while no member selects.
+taken it does not look at again, but for what comes back. All members together look at so many events in one turn, and
+for so long; the next turn goes on with the next member. Costs nothing while no member selects.
 """
 from __future__ import annotations
 
@@ -14,14 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 from routing.cursors.delivery import Delivery
 from routing.event import Event
 from routing.queues.predicates import Predicate
+from routing.queues.selecting.arrivals import Arrivals
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
     from routing.cursors.cursor import Cursor
 
-STEP_SCANNED = 512          # records of the log looked through in one turn
-STEP_RETURNED = 256         # events that came back, looked at in one turn
+STEP_LOOKED = 1_024         # events looked at in one turn, all members together; a member counts as one, too
+STEP_S = 0.004              # and for so long: a selector may be long, and what it looks at, too
+STEP_SCANNED = 512          # records of the log looked through in one piece; fewer where that takes too long
+READ_LOOKS = 16             # looks that one costs which has to be read from the log by itself
 
 
 class Selective(Protocol):
@@ -36,29 +40,44 @@ class Selective(Protocol):
 
 
 class _Seat:
-    __slots__ = ("idle", "looked_to", "member", "predicate", "seen")
+    __slots__ = ("arrivals", "idle", "looked_to", "member", "predicate")
 
     def __init__(self, member: Selective, predicate: Predicate) -> None:
         self.member = member
         self.predicate = predicate
         self.looked_to: dict[Cursor, int] = {}          # below it nothing of the log is for it
-        self.seen: dict[Cursor, set[tuple[int, int]]] = {}      # offset and attempt of what is not for it
+        self.arrivals: dict[Cursor, Arrivals] = {}
         self.idle: list[Callable[[], None]] = []
+
+    def arrivals_of(self, cursor: Cursor) -> Arrivals:
+        found = self.arrivals.get(cursor)
+        if found is None:
+            found = self.arrivals[cursor] = Arrivals(cursor)
+        return found
 
 
 class Selecting:
     """Of one queue."""
 
-    __slots__ = ("_consumer", "_seats")
+    __slots__ = ("_at", "_clock_s", "_consumer", "_left", "_piece", "_seats", "_until_s")
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, clock_s: Callable[[], float]) -> None:
         self._consumer = consumer
+        self._clock_s = clock_s
         self._seats: list[_Seat] = []
+        self._at = 0                                    # whose turn it is
+        self._left = 0                                  # looks of this turn
+        self._piece = STEP_SCANNED
+        self._until_s = 0.0
 
     def add(self, member: Selective, predicate: Predicate) -> None:
         self._seats.append(_Seat(member, predicate))
 
     def remove(self, member: object) -> None:
+        for seat in self._seats:
+            if seat.member is member:
+                for arrivals in seat.arrivals.values():
+                    arrivals.stop()
         self._seats = [seat for seat in self._seats if seat.member is not member]
 
     def when_idle(self, member: object, call: Callable[[], None]) -> None:
@@ -70,7 +89,16 @@ class Selecting:
 
     def hand_out(self) -> None:
         """Called when the queue's events are handed out, before other members get any."""
-        for seat in self._seats:
+        seats = self._seats
+        self._left = STEP_LOOKED
+        self._until_s = self._clock_s() + STEP_S
+        for _ in range(len(seats)):
+            if self._over():
+                self._consumer.ready()
+                return
+            seat = seats[self._at % len(seats)]
+            self._at = (self._at + 1) % len(seats)
+            self._left -= 1
             if seat.member.demand <= 0 and not seat.idle:
                 continue
             done = all(self._look(seat, cursor) for cursor in list(self._consumer.cursors.values()))
@@ -81,34 +109,39 @@ class Selecting:
                 for call in idle:
                     call()
 
+    def _over(self) -> bool:
+        return self._left <= 0 or self._clock_s() >= self._until_s
+
+    def _full(self, seat: _Seat, count: int = 0) -> bool:
+        """It takes no more than count."""
+        return seat.member.demand <= count or self._consumer.room() <= count
+
     def _look(self, seat: _Seat, cursor: Cursor) -> bool:
         """True: nothing ready is left that it has not looked at, or it takes no more."""
-        if not self._returned(seat, cursor):
+        if not self._returned(seat, cursor) or not self._waiting(seat, cursor):
             return False
-        self._waiting(seat, cursor)
-        if seat.member.demand <= 0 or self._consumer.room() <= 0:
-            return True
-        return self._in_log(seat, cursor)
+        return self._full(seat) or self._in_log(seat, cursor)
 
     def _returned(self, seat: _Seat, cursor: Cursor) -> bool:
         """What came back, and what is ready before its turn."""
-        seen = seat.seen.setdefault(cursor, set())
-        if len(seen) > 2 * (len(cursor.again) + len(cursor.early)) + STEP_RETURNED:
-            seen.clear()
-        looked = 0
-        for offset in sorted((*cursor.again, *cursor.early)):
-            again = cursor.again.get(offset)
-            mark = (offset, again.attempts if again is not None else 0)
-            if mark in seen:
-                continue
-            if looked >= STEP_RETURNED:
+        arrivals = seat.arrivals_of(cursor)
+        while not self._full(seat):
+            if self._over():
                 return False
-            if seat.member.demand <= 0 or self._consumer.room() <= 0:
+            offset = arrivals.next()
+            if offset is None:
                 return True
-            looked += 1
-            event = again.event if again is not None and not again.is_bare else cursor.event(offset)
+            self._left -= 1
+            again = cursor.again.get(offset)
+            if again is None and offset not in cursor.early:
+                continue
+            event: Event | None
+            if again is not None and not again.is_bare:
+                event = again.event
+            else:
+                self._left -= READ_LOOKS
+                event = cursor.event(offset)
             if event is None or not seat.predicate.matches(event):
-                seen.add(mark)
                 continue
             cursor.early.pop(offset, None)
             if again is not None:
@@ -116,26 +149,34 @@ class Selecting:
             self._give(seat, cursor, event, again.attempts if again is not None else 1)
         return True
 
-    def _waiting(self, seat: _Seat, cursor: Cursor) -> None:
+    def _waiting(self, seat: _Seat, cursor: Cursor) -> bool:
         """What has been read and waits for members."""
-        taken: set[int] = set()
         looked_to = seat.looked_to.get(cursor, 0)
-        for event in list(cursor.waiting):
+        fresh: list[Event] = []
+        for event in reversed(cursor.waiting):
             if event.offset < looked_to:
-                continue
-            if seat.member.demand <= len(taken) or self._consumer.room() <= len(taken):
                 break
+            fresh.append(event)
+        taken: list[Event] = []
+        done = True
+        for event in reversed(fresh):
+            if self._full(seat, len(taken)):
+                break
+            if self._over():
+                done = False
+                break
+            self._left -= 1
             if seat.predicate.matches(event):
-                taken.add(event.offset)
+                taken.append(event)
             looked_to = event.offset + 1
         seat.looked_to[cursor] = looked_to
-        if not taken:
-            return
-        events = [event for event in cursor.waiting if event.offset in taken]
-        cursor.drop_waiting(lambda event: event.offset in taken)
-        for event in events:
-            cursor.passed_by.add(event.offset)          # what waits may be left to the log, and be read again
-            self._give(seat, cursor, event, 1)
+        if taken:
+            offsets = {event.offset for event in taken}
+            cursor.drop_waiting(lambda event: event.offset in offsets)
+            for event in taken:
+                cursor.passed_by.add(event.offset)      # what waits may be left to the log, and be read again
+                self._give(seat, cursor, event, 1)
+        return done
 
     def _in_log(self, seat: _Seat, cursor: Cursor) -> bool:
         """What stands in the log only."""
@@ -145,12 +186,19 @@ class Selecting:
         start = max(seat.looked_to.get(cursor, 0), cursor.position)
         if start >= cursor.partition.end_offset:
             return True
-        found = cursor.scan(start, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
-                            patterns=interest.patterns)
-        for event in found.events:
-            if seat.member.demand <= 0 or self._consumer.room() <= 0:
+        if self._over():
+            return False
+        count = min(self._piece, self._left)
+        found = cursor.scan(start, interest.wants, max_events=count, max_scanned=count, patterns=interest.patterns)
+        self._left -= min(found.next_offset - start, count)
+        for number, event in enumerate(found.events):
+            if self._full(seat):
                 seat.looked_to[cursor] = event.offset
                 return True
+            if number and self._clock_s() >= self._until_s:
+                seat.looked_to[cursor] = event.offset
+                self._piece = number                    # what was read behind it was read in vain
+                return False
             if (event.offset in cursor.passed_by or event.offset in cursor.ahead
                     or not interest.wants_event(event) or not seat.predicate.matches(event)):
                 continue
@@ -158,6 +206,7 @@ class Selecting:
             if cursor.backlog.counted_to > event.offset:
                 cursor.backlog.events -= 1
             self._give(seat, cursor, event, 1)
+        self._piece = min(2 * self._piece, STEP_SCANNED)
         seat.looked_to[cursor] = found.next_offset
         return found.next_offset >= cursor.partition.end_offset
 

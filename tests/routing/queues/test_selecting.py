@@ -5,6 +5,8 @@ from routing.event import Event, Properties
 from routing.queues.depth import Depth
 from routing.queues.options import QueueOptions
 from routing.queues.predicates import SelectorMatch
+from routing.queues.selecting.arrivals import STALE_MAX
+from routing.queues.selecting.members import STEP_LOOKED
 from tests.support.routing import ANA, Desk, Reader
 
 
@@ -109,6 +111,101 @@ def test_it_hears_when_nothing_is_left_for_it(desk):
     assert called == [0]
     desk.publish(*colored(queue, 2, 1_500, priority=9))
     assert payloads(chooser) == [1_500]
+
+
+class Counting(SelectorMatch, frozen=True):
+    """Counts how often it is asked, and lets the time pass that it takes."""
+
+    seen: object = None
+    takes_s: float = 0.0
+    desk: object = None
+
+    def matches(self, event):
+        self.seen.append(event.offset)
+        if self.desk is not None:
+            self.desk.now_s += self.takes_s
+        return super().matches(event)
+
+
+def busiest(desk, seen):
+    """Do all turns; the most that was looked at in one of them."""
+    most = 0
+    while desk.queue:
+        before = len(seen)
+        desk.queue.popleft()()
+        most = max(most, len(seen) - before)
+    return most
+
+
+def test_all_that_select_share_the_looks_of_a_turn(desk):
+    """60 receivers that wait for what is not there look at 600 events each, a bounded number of them in one turn."""
+    queue, seen = declared(desk), []
+    desk.publish(*colored(queue, 600))
+    choosers = [Chooser() for _ in range(60)]
+    for number, chooser in enumerate(choosers):
+        assert queue.attach_selecting(chooser, Counting(f"even AND JMSPriority = {number + 5}", seen)) is None
+    assert busiest(desk, seen) <= STEP_LOOKED
+    assert len(seen) == 600 * 60
+    desk.publish(*colored(queue, 600, 600, priority=7))
+    assert [len(chooser.deliveries) for chooser in choosers] == [0, 0, 300] + [0] * 57
+
+
+def test_a_selector_that_takes_long_ends_the_turn(desk):
+    queue, seen = declared(desk), []
+    desk.publish(*colored(queue, 50))
+    slow = Chooser()
+    assert queue.attach_selecting(slow, Counting("even", seen, 0.002, desk)) is None
+    assert busiest(desk, seen) <= 3
+    assert payloads(slow) == list(range(0, 50, 2)) and len(seen) < 2 * 50
+
+
+def test_what_came_back_is_looked_at_once_however_often_the_queue_hands_out(desk):
+    queue, seen = declared(desk), []
+    desk.publish(*colored(queue, 3_000))
+    reader = Reader(3_000)
+    queue.attach(reader)
+    desk.run()
+    reader.credit = 0
+    chooser = Chooser(demand=2_000)
+    queue.attach_selecting(chooser, Counting("even AND JMSPriority = 9", seen))
+    queue.nack(reader.deliveries)
+    assert busiest(desk, seen) <= STEP_LOOKED
+    assert len(seen) == 3_000
+    for _ in range(5):
+        desk.publish(Event("elsewhere", b"", 1))
+        queue.consumer.ready()
+        desk.run()
+    assert len(seen) == 3_000
+    reader.credit = 1                                   # the first goes out and comes back: it is looked at again
+    queue.consumer.ready()
+    desk.run()
+    queue.nack(reader.deliveries[-1:])
+    desk.run()
+    assert seen[3_000:] == [seen[0]]
+
+
+def test_what_others_give_back_while_it_takes_nothing_costs_no_memory_and_comes_when_it_does(desk):
+    queue = declared(desk)
+    desk.publish(*colored(queue, 20))
+    chooser = choosing(desk, queue, demand=1)
+    assert payloads(chooser) == [0]
+    reader = Reader(0)
+    queue.attach(reader)
+    for _ in range(600):
+        reader.credit = 19
+        queue.consumer.ready()
+        desk.run()
+        given, reader.deliveries, reader.credit = reader.deliveries, [], 0
+        queue.put_back(given)
+        desk.run()
+    arrivals, = (one for cursor in queue.consumer.cursors.values() for one in cursor.again.listeners)
+    assert len(arrivals._heap) <= STALE_MAX + 20
+    chooser.demand = 100
+    queue.consumer.ready()
+    desk.run()
+    assert payloads(chooser) == list(range(0, 20, 2))
+    queue.detach(chooser)
+    assert not [one for cursor in queue.consumer.cursors.values() for one in cursor.again.listeners]
 
 
 def test_priorities_and_selectors_go_together(desk):
