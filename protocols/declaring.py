@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from routing.consumers.consumer import Consumer
+from routing.consumers.spec import Start
+from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
 
@@ -43,10 +46,25 @@ class Declarer(Protocol):
         """The client has gone, and its exclusive queues with it."""
 
 
+class StreamPlace(Protocol):
+    """A reader's own place in a stream."""
+
+    @property
+    def consumer(self) -> Consumer: ...
+    def leave(self) -> None:
+        """The reader has gone."""
+
+
 class Declaring(Protocol):
     def declarer(self, identity: Identity) -> Declarer: ...
     def queue(self, name: str) -> Mapping[str, Any] | None:
         """Of a queue that is there: durable, auto_delete, exclusive, type, arguments, message_count, consumer_count."""
+
+    def stream_topic(self, name: str) -> str | None:
+        """The topic straight to a queue of type stream; None: there is none of that name."""
+
+    def read_stream(self, name: str, identity: Identity, start: Start, in_flight: int) -> StreamPlace | Refusal:
+        """A place of its own for one more reader of a stream that is there."""
 
     def has_exchange(self, name: str) -> bool: ...
     def bindings(self, source: str, destination: str, to_exchange: bool) -> list[Mapping[str, Any]]:

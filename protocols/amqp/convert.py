@@ -43,6 +43,8 @@ UINT_MAX = 0xFFFFFFFF
 KEY_ANNOTATION = Symbol("x-opt-partition-key")
 _KEY_BYTES = KEY_ANNOTATION.encode()
 _TOPIC = Symbol("x-opt-topic")
+_OFFSET = Symbol("x-stream-offset")
+_ANNOTATIONS = b"\x00\x53\x72"
 _PAYLOAD_OUT, _DURABLE, _HAS_PRIORITY, _HAS_TTL, _FIRST = 1, 2, 4, 8, 16
 _HEAD = struct.Struct(">BBI")
 _BYTES_OR_TEXT = frozenset((0xA0, 0xB0, 0xA1, 0xB1))
@@ -234,10 +236,11 @@ def _header(value: Value) -> HeaderValue:
 # -- out --------------------------------------------------------------------------------------------------------------
 
 def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str], *,
-            named: bool = False, wild: bool = False) -> bytes:
+            named: bool = False, wild: bool = False, placed: bool = False) -> bytes:
     """The encoded message. delivery_count: how often its delivery has failed. named: one without message annotations
     gets its topic as such, since RabbitMQ's clients count on there being some. wild: the reader's filter has wildcards,
-    so the topic goes along as delivery annotation x-opt-topic, whatever the sender wrote in to.
+    so the topic goes along as delivery annotation x-opt-topic, whatever the sender wrote in to. placed: its offset goes
+    along as message annotation x-stream-offset, as RabbitMQ's clients look for it there.
     """
     properties = event.properties
     native = properties.native if properties is not None else None
@@ -250,17 +253,28 @@ def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_
             start = _header_section(event, flags, priority, delivery_count, now_ms)
         if wild:
             start += b"\x00\x53\x71" + encode({_TOPIC: event.topic})
+        if placed:
+            cut = _HEAD.size + (offset if flags & _PAYLOAD_OUT else 0)
+            bare = data[_HEAD.size:cut] + (event.payload if flags & _PAYLOAD_OUT else b"") + data[cut:]
+            return start + _with_offset(bare, event.offset)
         if named and data[_HEAD.size:_HEAD.size + 3] != b"\x00\x53\x72":
             start += _names(event)
         if flags & _PAYLOAD_OUT:
             cut = _HEAD.size + offset
             return b"".join((start, data[_HEAD.size:cut], event.payload, data[cut:]))
         return start + data[_HEAD.size:]
-    return _foreign(event, delivery_count, now_ms, lost, address_of, named)
+    return _foreign(event, delivery_count, now_ms, lost, address_of, named=named, placed=placed)
 
 
 def _names(event: Event) -> bytes:
-    return b"\x00\x53\x72" + encode({Symbol("x-routing-key"): event.topic})
+    return _ANNOTATIONS + encode({Symbol("x-routing-key"): event.topic})
+
+
+def _with_offset(bare: bytes, offset: int) -> bytes:
+    """A message without header, with its place among its annotations."""
+    start, stop = split(bare, ordered=False).message_annotations
+    found = map_of(bare, (start, stop)) if stop else {}
+    return _ANNOTATIONS + encode({**found, _OFFSET: offset}) + bare[stop:]
 
 
 def _header_section(event: Event, flags: int, priority: int, delivery_count: int, now_ms: int) -> bytes:
@@ -283,7 +297,7 @@ def _ttl(event: Event, now_ms: int) -> int | None:
 
 
 def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str],
-             named: bool) -> bytes:
+             *, named: bool, placed: bool) -> bytes:
     """An event that came by another protocol."""
     found = event.properties if event.properties is not None else Properties()
     header = Header(durable=True if event.guaranteed else None, priority=found.priority, ttl=_ttl(event, now_ms),
@@ -300,8 +314,13 @@ def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address
         correlation_id=_outward_id(found.correlation), content_type=content_type,
         creation_time=Timestamp(event.timestamp_ms) if event.timestamp_ms else None)
     parts = [encode_composite(header) if header != _NO_HEADER else b""]
+    annotations: dict[Value, Value] = {}
     if event.key is not None:
-        parts.append(b"\x00\x53\x72" + encode({KEY_ANNOTATION: _text_or_bytes(event.key)}))
+        annotations[KEY_ANNOTATION] = _text_or_bytes(event.key)
+    if placed:
+        annotations[_OFFSET] = event.offset
+    if annotations:
+        parts.append(_ANNOTATIONS + encode(annotations))
     elif named:
         parts.append(_names(event))
     parts.append(encode_composite(properties))

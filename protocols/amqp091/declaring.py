@@ -17,7 +17,10 @@ from protocols.amqp091.codec.codes import INTERNAL_ERROR, AmqpError
 from protocols.amqp091.codec.methods import Method
 from protocols.amqp091.codec.tables import Table
 from protocols.amqp091.methods.dispatch import HANDLERS
-from protocols.declaring import Declarer, Done, Outcome, Routed
+from protocols.amqp091.topology.streamqueue import StreamQueue
+from protocols.declaring import Declarer, Done, Outcome, Routed, StreamPlace
+from routing.consumers.spec import Start
+from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
 
@@ -128,6 +131,14 @@ class Declaring:
         return {"durable": found.durable, "auto_delete": found.auto_delete, "exclusive": found.owner is not None,
                 "type": found.options.type, "arguments": dict(found.arguments),
                 "message_count": found.ready_count(), "consumer_count": found.readers}
+
+    def stream_topic(self, name: str) -> str | None:
+        return self._broker.declared.topology.streams.get(name)
+
+    def read_stream(self, name: str, identity: Identity, start: Start, in_flight: int) -> StreamPlace | Refusal:
+        stream = self._broker.declared.queue(name)
+        assert isinstance(stream, StreamQueue)
+        return stream.read(identity, start, in_flight)
 
     def has_exchange(self, name: str) -> bool:
         return name in self._broker.declared.topology.exchanges

@@ -38,13 +38,16 @@ from protocols.amqp.nodes.addresses import (
 from protocols.amqp.nodes.browsing import QueueBrowser
 from protocols.amqp.nodes.filters import Filters, filters_of
 from protocols.amqp.nodes.management import Management, ManagementSource, ManagementTarget
+from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.nodes.streams import StreamReader, StreamReading, read_topic
 from protocols.amqp.nodes.subscriptions import PREFIX, Wish, find_subscription, open_subscription, wish_of
 from protocols.amqp.nodes.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
+from routing.consumers.consumer import Consumer
 from routing.errors import Reason, Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
@@ -85,7 +88,9 @@ class Attaching:
             return
         place = place_of(source.address, source.capabilities, self._is_queue)
         found = filters_of(source.filter)
-        if place.kind is Kind.QUEUE:
+        if place.kind is Kind.QUEUE and self._stream_topic(place) is not None:
+            self._stream_source(link, source, place, found, connection)
+        elif place.kind is Kind.QUEUE:
             self._queue_source(link, source, place, found, connection)
         elif place.kind is Kind.TOPIC:
             self._topic_source(link, attach, source, place, found, connection)
@@ -119,9 +124,45 @@ class Attaching:
             self._join(link, queue, INTERNAL, connection, _echo(source, found), default=source.default_outcome)
             return
         wish = wish_of(attach, source, connection.container_id)
+        if found.start is not None and not wish.durable and not wish.shared:
+            consumer = read_topic(self._router, pattern, start_of(found.start, self._router), connection.identity,
+                                  self._settings.unsettled_max)
+            if isinstance(consumer, Refusal):
+                raise refused(consumer)
+            self._join_stream(link, consumer, lambda: self._router.delete_consumer(consumer.name), source, found,
+                              connection, wild=is_wildcard(pattern))
+            return
         queue = open_subscription(self._router, wish, pattern, found.predicate, connection.identity)
         self._join(link, queue, connection.identity, connection, _echo(source, found), wish,
                    default=source.default_outcome)
+
+    def _stream_topic(self, place: Place) -> str | None:
+        """Of a queue of type stream."""
+        return self._declaring.stream_topic(place.name) if self._declaring is not None else None
+
+    def _stream_source(self, link: SendingLink, source: Source, place: Place, found: Filters, connection: Any) -> None:
+        assert self._declaring is not None
+        topic = queue_topic(place.name)
+        if not self._router.policy.decide(connection.identity, Action.SUBSCRIBE, topic).allowed:
+            raise _denied(self._router, connection.identity, Action.SUBSCRIBE, topic)
+        start = start_of(found.start, self._router) if found.start is not None else "latest"
+        made = self._declaring.read_stream(place.name, connection.identity, start, self._settings.unsettled_max)
+        if isinstance(made, Refusal):
+            raise refused(made)
+        self._join_stream(link, made.consumer, made.leave, source, found, connection, wild=True)
+
+    def _join_stream(self, link: SendingLink, consumer: Consumer, leave: Callable[[], object], source: Source,
+                     found: Filters, connection: Any, *, wild: bool) -> None:
+        parts: Parts = connection.parts
+        reading = StreamReading(self._router, consumer, leave)
+        reader = StreamReader(link, reading, connection.identity, self._router, parts.work, parts.transactions,
+                              found.predicate, wild=wild)
+        refusal = consumer.attach(reader)
+        if refusal is not None:
+            leave()
+            raise refused(refusal)
+        reader.joined()
+        link.accept(reader, _echo(source, found.of_stream()))
 
     def _temporary_subscription(self, pattern: str, predicate: Predicate | None) -> Queue:
         made = self._router.queues.declare(
@@ -254,9 +295,12 @@ class Attaching:
                 if found is None:
                     raise LinkFault(NOT_FOUND, "the temporary queue is gone")
                 return Destination(found.topic, found, True)
-            topic = queue_topic(place.name)
+            stream = self._stream_topic(place)
+            topic = stream if stream is not None else queue_topic(place.name)
             if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
                 raise _denied(self._router, identity, Action.PUBLISH, topic)
+            if stream is not None:
+                return Destination(topic)
             return Destination(topic, self._queue(place, identity, reads=False))
         if place.kind is Kind.TOPIC:
             topic = target_topic(place.name)
@@ -283,7 +327,8 @@ class Attaching:
     # -- queues -----------------------------------------------------------------------------------------------
 
     def _is_queue(self, name: str) -> bool:
-        return self._router.queues.get(core_name(name)) is not None
+        return self._router.queues.get(core_name(name)) is not None or (
+            self._declaring is not None and self._declaring.stream_topic(name) is not None)
 
     def _queue(self, place: Place, identity: Identity, *, reads: bool = True) -> Queue:
         """The queue of a place; one that is missing is made where the address says so."""

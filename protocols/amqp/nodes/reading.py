@@ -15,10 +15,10 @@ from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
 from protocols.amqp.codec.performatives import Accepted, Modified, Rejected, TransactionalState
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.addresses import address_of
+from protocols.amqp.nodes.readable import Readable
 from protocols.amqp.nodes.work import Work
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
-from routing.queues.queue import Queue
 from routing.rights.policy import Identity
 from routing.router import Router
 
@@ -26,15 +26,16 @@ from routing.router import Router
 class QueueReader:
     """Member of a consumer of the core, and SourceNode of a link."""
 
-    __slots__ = ("_default", "_is_member", "_named", "_on_detach", "_presettled", "_router", "_selects",
+    __slots__ = ("_default", "_is_member", "_named", "_on_detach", "_placed", "_presettled", "_router", "_selects",
                  "_transactions", "_wild", "_work", "credit", "demand", "identity", "link", "queue")
 
-    def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
+    def __init__(self, link: SendingLink, queue: Readable, identity: Identity, router: Router, work: Work,
                  transactions: Any, *, default_outcome: Composite | None = None,
                  on_detach: Callable[[bool], None] | None = None, selects: bool = False,
-                 named: bool = False, wild: bool = False) -> None:
+                 named: bool = False, wild: bool = False, placed: bool = False) -> None:
         """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
-        default_outcome: of deliveries that are settled without one. on_detach(closed): called once."""
+        named, wild, placed: as in convert.outward(). on_detach(closed): called once.
+        default_outcome: of deliveries that are settled without one."""
         self.link = link
         self.queue = queue
         self.identity = identity
@@ -43,6 +44,7 @@ class QueueReader:
         self._selects = selects
         self._named = named
         self._wild = wild
+        self._placed = placed
         self._presettled = link.presettled
         self._router = router
         self._work = work
@@ -147,7 +149,8 @@ class QueueReader:
         connection.cork()
         for delivery in deliveries:
             message = convert.outward(
-                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, wild=self._wild)
+                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, wild=self._wild,
+                placed=self._placed)
             link.send(message, delivery, settled=settled)
         if link.draining and link.credit <= 0:
             link.drained()

@@ -33,11 +33,11 @@ from protocols.amqp.codec.performatives import (
     TransactionalState,
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.nodes.readable import Readable
 from protocols.amqp.nodes.work import Work, copy_of
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes
-from routing.queues.queue import Queue
 from routing.router import Router
 from routing.ticket import Ticket
 
@@ -47,7 +47,7 @@ _FAILED = Modified(True)
 class Holder(Protocol):
     """Who has handed out a delivery: nodes/reading.py."""
 
-    queue: Queue
+    queue: Readable
 
     def conclude(self, held: Delivery, state: Composite | None) -> None: ...
 

@@ -17,11 +17,11 @@ from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import CONDITION_OF_REASON
 from protocols.amqp.codec.performatives import ACCEPTED, RELEASED, Error, Rejected
 from protocols.amqp.engine.receiving import Incoming
+from protocols.amqp.nodes.readable import Readable
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.publisher import Publisher
-from routing.queues.queue import Queue
 from routing.rights.policy import Identity
 from routing.router import Router
 from routing.ticket import Ticket
@@ -49,7 +49,7 @@ class Work:
     """One per connection."""
 
     __slots__ = ("_batches", "_connection", "_count", "_deliveries", "_events", "_held", "_internal", "_publisher",
-                 "_router", "acks")
+                 "_router", "_told", "acks")
 
     def __init__(self, router: Router, connection: Reading, count: Callable[[str, int], None]) -> None:
         self._router = router
@@ -61,7 +61,8 @@ class Work:
         self._internal: list[tuple[Event, Incoming | None]] = []      # None: nobody waits for an answer
         self._batches: deque[_Batch] = deque()
         self._held = False                              # reading is paused until the disk has caught up
-        self.acks: dict[Queue, list[Delivery]] = {}
+        self._told: dict[Callable[[], None], None] = {}
+        self.acks: dict[Readable, list[Delivery]] = {}
 
     @property
     def publisher(self) -> Publisher:
@@ -81,11 +82,18 @@ class Work:
         """One more of it, straight to a queue that no topic filter gives it to."""
         self._internal.append((copy_of(event, topic), None))
 
-    def acked(self, queue: Queue, delivery: Delivery) -> None:
+    def acked(self, queue: Readable, delivery: Delivery) -> None:
         found = self.acks.get(queue)
         if found is None:
             found = self.acks[queue] = []
         found.append(delivery)
+
+    def when_flushed(self, call: Callable[[], None]) -> None:
+        """Call once after the acks of this read; at once where there are none."""
+        if self.acks:
+            self._told[call] = None
+        else:
+            call()
 
     def flush(self) -> None:
         """Give the core what this read has brought so far."""
@@ -94,6 +102,9 @@ class Work:
             for queue, acked in acks.items():
                 if not queue.is_deleted:
                     queue.ack(acked)
+            told, self._told = self._told, {}
+            for call in told:
+                call()
         if self._events:
             events, self._events = self._events, []
             deliveries, self._deliveries = self._deliveries, []

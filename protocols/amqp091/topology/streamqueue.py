@@ -67,6 +67,9 @@ class StreamReading:
     def release(self, member: Member) -> None:
         return
 
+    def leave(self) -> None:
+        self._queue.leave(self)
+
 
 class StreamQueue:
     """In the place of a Queue (queue.py). core is itself: there is no queue in the core."""
