@@ -100,11 +100,12 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
     """One connection: ByteChannel to its handler, asyncio.Protocol to its transport."""
 
     __slots__ = ("_closed", "_direct", "_ended", "_handler", "_in_slice", "_listener", "_pending",
-                 "_pending_bytes", "_thrown_away", "_transport", "address", "tls_identity")
+                 "_pending_bytes", "_thrown_away", "_transport", "address", "secure", "tls_identity")
 
     def __init__(self, listener: SocketListener) -> None:
         super().__init__(listener.turns)
         self.address = ""
+        self.secure = False
         self.tls_identity: str | None = None
         self._listener = listener
         self._transport: asyncio.Transport | None = None
@@ -130,8 +131,8 @@ class SocketChannel(Slices, asyncio.BufferedProtocol):
             return
         self._transport = transport
         certificate = transport.get_extra_info("peercert")
-        secure = transport.get_extra_info("ssl_object") is not None
-        self._direct = type(transport).__module__.startswith("uvloop") and not secure
+        self.secure = transport.get_extra_info("ssl_object") is not None
+        self._direct = type(transport).__module__.startswith("uvloop") and not self.secure
         self.address = _text(transport.get_extra_info("peername"))
         self.tls_identity = _common_name(certificate) if certificate else None
         transport.set_write_buffer_limits(

@@ -28,6 +28,10 @@ class ByteChannel(Protocol):
     def tls_identity(self) -> str | None:
         """Common name of the verified client certificate, None without one."""
 
+    @property
+    def secure(self) -> bool:
+        """It comes over TLS that ends in this node."""
+
     def write(self, data: bytes) -> None:
         """Send bytes, in order. Never blocks; what the socket does not take is buffered (see buffered_bytes).
 

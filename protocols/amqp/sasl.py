@@ -23,7 +23,7 @@ _BEARER = "bearer "
 
 
 class Login:
-    """The exchange of one connection."""
+    """The exchange of one connection. Whom nobody knows gets in only where nobody has to log in."""
 
     def __init__(self, authenticator: Authenticator, address: str, certificate: str | None, *,
                  plain: bool) -> None:
@@ -39,9 +39,9 @@ class Login:
             offered.append("EXTERNAL")
         if plain:
             offered += ["PLAIN", "OAUTHBEARER", "XOAUTH2"]
-        if authenticator.open or not offered:
+        if authenticator.open:
             offered.append("ANONYMOUS")
-        self.mechanisms = tuple(offered)
+        self.mechanisms = tuple(offered) or ("EXTERNAL",)       # there is always one (§5.3.3.1); this one fails then
 
     def nobody(self, done: Done) -> bool:
         """Log in without SASL. False: that is not allowed here."""
@@ -51,7 +51,8 @@ class Login:
         return True
 
     def begin(self, mechanism: str, response: bytes | None, done: Done) -> None:
-        if self._mechanism or mechanism not in self.mechanisms:
+        if self._mechanism or mechanism not in self.mechanisms or (
+                mechanism == "EXTERNAL" and self._certificate is None):
             done(_UNKNOWN)
             return
         self._mechanism = mechanism

@@ -89,7 +89,8 @@ class Amqp10Server:
 
     def login(self, connection: Connection) -> Login:
         channel = connection.channel
-        return Login(self.authenticator, channel.address, channel.tls_identity, plain=True)
+        return Login(self.authenticator, channel.address, channel.tls_identity,
+                     plain=channel.secure or not self.bounds.passwords_need_tls or self.authenticator.open)
 
     def logged_in(self, connection: Connection, identity: Identity) -> Refusal | None:
         """A login that has succeeded: is there room for one more connection of this user?"""

@@ -36,6 +36,7 @@ class _NoStream:
     """A ByteChannel that nobody reads."""
 
     address = "inside"
+    secure = True
     tls_identity = None
 
     def write(self, data: bytes) -> None: ...

@@ -105,6 +105,10 @@ class WebSocketChannel(Slices):
     def tls_identity(self) -> str | None:
         return _common_name(self._transport.get_extra_info("peercert"))
 
+    @property
+    def secure(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
+
     def close(self) -> None:
         self.close_with(NORMAL)
 

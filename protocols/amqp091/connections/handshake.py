@@ -37,8 +37,12 @@ def server_properties(version: str, node: str) -> Table:
     }
 
 
-def mechanisms(has_certificate: bool) -> bytes:
-    return " ".join((*MECHANISMS, EXTERNAL) if has_certificate else MECHANISMS).encode()
+def mechanisms(has_certificate: bool, passwords: bool) -> bytes:
+    """passwords: they may come over this connection. There is always one, as the method needs it."""
+    offered = [*MECHANISMS] if passwords else []
+    if has_certificate or not passwords:
+        offered.append(EXTERNAL)
+    return " ".join(offered).encode()
 
 
 def login_of(mechanism: str, response: bytes) -> Login:

@@ -42,7 +42,12 @@ class Opening:
         peer, broker = self._peer, self._peer.broker
         peer.send(0, ConnectionStart(
             0, 9, handshake.server_properties(broker.version, broker.node),
-            handshake.mechanisms(peer.stream.tls_identity is not None), b"en_US"))
+            handshake.mechanisms(peer.stream.tls_identity is not None, self._takes_passwords), b"en_US"))
+
+    @property
+    def _takes_passwords(self) -> bool:
+        peer, broker = self._peer, self._peer.broker
+        return peer.stream.secure or not broker.settings.passwords_need_tls or broker.authenticator.open
 
     def log_in(self, start_ok: ConnectionStartOk) -> None:
         """Raises HardError: what it says is no login."""
@@ -56,6 +61,8 @@ class Opening:
         certificate = peer.stream.tls_identity if login.certificate else None
         if login.certificate and certificate is None:
             raise HardError(codes.ACCESS_REFUSED, "there is no client certificate to log in with", start_ok.id)
+        if not login.certificate and not self._takes_passwords:
+            raise HardError(codes.ACCESS_REFUSED, "passwords are taken over TLS only", start_ok.id)
         peer.hold()
         self._give_up = peer.broker.authenticator.authenticate(
             login.user, login.password, PROTOCOL, peer.client_id, peer.stream.address, self._answered,

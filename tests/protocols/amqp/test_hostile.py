@@ -197,6 +197,22 @@ def test_45_only_mechanisms_that_were_offered_log_in(tmp_path):
     stand.stop()
 
 
+def test_45_passwords_do_not_go_without_tls_where_the_setting_says_so(tmp_path):
+    settings = Amqp10Settings(passwords_need_tls=True)
+    stand = Stand(tmp_path / "users", users=[("ana", "secret", ())], settings=settings).start()
+    for mechanism, response in (("PLAIN", b"\0ana\0secret"), ("OAUTHBEARER", b"n,,\x01auth=Bearer x\x01\x01"),
+                                ("XOAUTH2", b"user=ana\x01auth=Bearer x\x01\x01"), ("ANONYMOUS", b""),
+                                ("EXTERNAL", b""), ("EXTERNAL", b"ana")):
+        client = Raw(stand.port, login=False)
+        assert client.sasl(mechanism, response) == 1, mechanism
+        assert client.gone()
+    assert client.mechanisms == ("EXTERNAL",)
+    stand.stop()
+    stand = Stand(tmp_path / "nobody", settings=settings).start()       # nobody's password: any will do
+    assert Raw(stand.port, login=False).sasl("PLAIN", b"\0guest\0guest") == 0
+    stand.stop()
+
+
 def test_46_a_forged_user_id_is_rejected(tmp_path):
     stand = Stand(tmp_path, users=[("ana", "secret", ())]).start()
     client = Raw(stand.port, login=False)
