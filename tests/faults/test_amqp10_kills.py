@@ -1,4 +1,6 @@
-"""Kill rounds over AMQP 1.0: nothing that was accepted is lost, nothing is doubled without its delivery count."""
+"""Kill rounds over AMQP 1.0: nothing that was accepted is lost, nothing is doubled without its delivery count, and a
+transaction that takes a task and publishes its results is whole or not there.
+"""
 from __future__ import annotations
 
 import os
@@ -13,9 +15,10 @@ from tests.support.node import Node
 
 if find_spec("proton") is None and os.environ.get("MESHGATE_REQUIRE_PEERS") != "1":
     pytest.skip("proton is not installed", allow_module_level=True)
-from proton import Delivery, Message
+from proton import Delivery, Message, Timeout
 from proton.handlers import MessagingHandler, TransactionHandler
 from proton.reactor import Container
+from proton.utils import BlockingConnection
 
 ROUNDS = 100 if os.environ.get("MESHGATE_SOAK") == "1" else 2
 ROUND_S = 1.5
@@ -76,11 +79,74 @@ class Traffic(MessagingHandler, TransactionHandler):
     on_transport_error = on_connection_error = on_disconnected
 
 
-def run(node, first):
-    traffic = Traffic(f"amqp://127.0.0.1:{node.ports['amqp']}", first)
+class Worker(MessagingHandler, TransactionHandler):
+    """Takes tasks and publishes two results of each, one transaction at a time."""
+
+    def __init__(self, url):
+        MessagingHandler.__init__(self, prefetch=20, auto_accept=False, auto_settle=False)
+        self.url = url
+        self.tasks = []                     # body and delivery of those that wait
+        self.committed = set()
+        self.busy = False
+
+    def on_start(self, event):
+        self.container = event.container
+        self.connection = event.container.connect(self.url, reconnect=False)
+        self.senders = [event.container.create_sender(self.connection, f"queue://{name}") for name in ("left", "right")]
+        event.container.create_receiver(self.connection, "queue://tasks")
+
+    def on_message(self, event):
+        self.tasks.append((event.message.body, event.delivery))
+        self.go_on()
+
+    def go_on(self):
+        if self.tasks and not self.busy and all(sender.credit > 0 for sender in self.senders):
+            self.busy = True
+            self.container.declare_transaction(self.connection, handler=self)
+
+    def on_transaction_declared(self, event):
+        number, delivery = self.tasks[0]
+        for sender in self.senders:
+            event.transaction.send(sender, Message(body=number, durable=True))
+        event.transaction.accept(delivery)
+        event.transaction.commit()
+
+    def on_transaction_committed(self, event):
+        self.committed.add(self.tasks.pop(0)[0])
+        self.busy = False
+        self.go_on()
+
+    def on_sendable(self, event):
+        self.go_on()
+
+    def on_disconnected(self, event):
+        self.container.stop()
+
+    on_transport_error = on_connection_error = on_disconnected
+
+
+def url(node):
+    return f"amqp://127.0.0.1:{node.ports['amqp']}"
+
+
+def run(traffic):
     thread = threading.Thread(target=Container(traffic).run, daemon=True)
     thread.start()
-    return traffic, thread
+    return thread
+
+
+def drained(connection, name):
+    """All that is in a queue: body and delivery count."""
+    receiver = connection.create_receiver(f"queue://{name}", credit=100, name=f"drain-{name}")
+    found = []
+    while True:
+        try:
+            message = receiver.receive(timeout=1.5)
+        except Timeout:
+            receiver.close()
+            return found
+        found.append((message.body, message.delivery_count))
+        receiver.accept()
 
 
 def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
@@ -89,7 +155,8 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
     promised, got, first = set(), [], 0
     try:
         for _ in range(ROUNDS):
-            traffic, thread = run(node, first)
+            traffic = Traffic(url(node), first)
+            thread = run(traffic)
             time.sleep(ROUND_S * chance.uniform(0.5, 1.5))
             node.kill9()
             thread.join(20)
@@ -97,17 +164,8 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
             got += traffic.got
             first = traffic.next
             node.start()
-        from proton import Timeout
-        from proton.utils import BlockingConnection
-        connection = BlockingConnection(f"amqp://127.0.0.1:{node.ports['amqp']}", timeout=20)
-        receiver = connection.create_receiver("queue://kills", credit=100)
-        while True:
-            try:
-                message = receiver.receive(timeout=1.5)
-            except Timeout:
-                break
-            got.append((message.body, message.delivery_count))
-            receiver.accept()
+        connection = BlockingConnection(url(node), timeout=20)
+        got += drained(connection, "kills")
         connection.close()
     finally:
         node.kill9()
@@ -118,3 +176,35 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
     for number, count in got:
         assert number not in seen or count > 0, f"{number} came twice without its delivery count"
         seen.add(number)
+
+
+TASKS = 200 * ROUNDS
+
+
+def test_a_task_is_taken_and_its_results_are_there_or_none_of_it(tmp_path):
+    node = Node(tmp_path, listeners=("amqp", "console")).start()
+    chance = random.Random(11)
+    committed = set()
+    try:
+        connection = BlockingConnection(url(node), timeout=20)
+        sender = connection.create_sender("queue://tasks")
+        for number in range(TASKS):
+            sender.send(Message(body=number, durable=True))
+        connection.close()
+        for _ in range(ROUNDS):
+            worker = Worker(url(node))
+            thread = run(worker)
+            time.sleep(ROUND_S * chance.uniform(0.5, 1.0))
+            node.kill9()
+            thread.join(20)
+            committed |= worker.committed
+            node.start()
+        connection = BlockingConnection(url(node), timeout=20)
+        left, right, tasks = ([body for body, _ in drained(connection, name)] for name in ("left", "right", "tasks"))
+        connection.close()
+    finally:
+        node.kill9()
+    assert len(committed) > 5 * ROUNDS
+    assert sorted(left) == sorted(right) == sorted(set(left))
+    assert sorted(left + tasks) == list(range(TASKS)), "a task is done once, or is still there"
+    assert committed <= set(left)
