@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from routing.event import Event
-from routing.queues.selecting.like import is_like, like_parts
+from routing.queues.selecting.like import is_like, like_of
 from routing.queues.selecting.logic import (
     Compiled,
     Names,
@@ -31,6 +31,7 @@ TEXT_MAX = 8_192            # characters of a selector
 NODES_MAX = 512             # operations and operands of one: some 100 µs for each event
 DEPTH_MAX = 64              # parentheses and operators in each other
 DIGITS_MAX = 100            # of a whole number
+WILD_PARTS_MAX = 16         # parts of all LIKEs of a selector that have _ in them and stand between two %: 13 ms
 LIKE_CHARS_MAX = 65_536     # of the text that a pattern is held against; a longer one is unknown
 COMPILED_MAX = 1_024        # selectors kept compiled
 
@@ -95,6 +96,7 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._nodes = 0
+        self._wild_parts = 0
 
     def whole(self) -> Compiled:
         found = self._or()
@@ -203,13 +205,16 @@ class _Parser:
             if len(escape) != 1:
                 raise SelectorError("ESCAPE takes one character")
         try:
-            parts = like_parts(pattern, escape)
+            like = like_of(pattern, escape)
         except ValueError as error:
             raise SelectorError(str(error)) from None
+        self._wild_parts += like.wild
+        if self._wild_parts > WILD_PARTS_MAX:
+            raise SelectorError(f"LIKE has more than {WILD_PARTS_MAX} parts with _ between two %, all together")
 
         def test(names: Names) -> Value:
             value = left(names)
-            return is_like(value, parts) if isinstance(value, str) and len(value) <= LIKE_CHARS_MAX else None
+            return is_like(value, like) if isinstance(value, str) and len(value) <= LIKE_CHARS_MAX else None
 
         return test
 

@@ -1,11 +1,14 @@
 """Selectors: JMS 2.0 §3.8.1, three-valued logic, and bounds (hostile.md 47)."""
 from __future__ import annotations
 
+import random
+import re
 import time
 
 import pytest
 
 from routing.event import Event, Properties
+from routing.queues.selecting.like import is_like, like_of
 from routing.queues.selecting.selector import SelectorError, check, matches
 
 EVENT = Event("t", b"", 1, headers=(
@@ -48,12 +51,21 @@ def test_it_is_not_true(text):
     "color LIKE 'a' ESCAPE 'ab'",
     "color LIKE 'a\\' ESCAPE '\\'", "color ; weight", "1 +", "NOT", "color NOT = 'red'", "x" * 10_000,
     "(" * 100 + "yes" + ")" * 100, " OR ".join(["weight = 1"] * 400), "weight = \x00",
-    "color LIKE '%" + "a" * 40 + "_%'",
+    "color LIKE '%" + "a" * 40 + "_%'", " OR ".join(["color LIKE '%a_b%'"] * 17),
     "weight = " + "9" * 5_000,
 ])
 def test_it_is_refused(text):
     with pytest.raises(SelectorError):
         check(text)
+
+
+def test_like_says_what_a_search_of_everything_says():
+    chance = random.Random(5)
+    for _ in range(3_000):
+        pattern = "".join(chance.choices("ab.%_\n", k=chance.randrange(7)))
+        text = "".join(chance.choices("ab.\n", k=chance.randrange(9)))
+        whole = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in pattern)
+        assert is_like(text, like_of(pattern, "")) is (re.fullmatch(whole, text, re.DOTALL) is not None), (pattern, text)
 
 
 @pytest.mark.measured
