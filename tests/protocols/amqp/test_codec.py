@@ -97,7 +97,7 @@ def test_what_is_encoded_is_decoded_with_its_type(value):
 def to_proton(value):
     kinds = {UByte: proton.ubyte, UShort: proton.ushort, UInt: proton.uint, ULong: proton.ulong, Byte: proton.byte,
              Short: proton.short, Int: proton.int32, Float: proton.float32, Timestamp: proton.timestamp,
-             Char: proton.char, Symbol: proton.symbol}
+             Char: proton.char, Symbol: proton.symbol, Uuid: lambda found: UUID(bytes=found.bytes)}
     if type(value) in kinds:
         return kinds[type(value)](value)
     if isinstance(value, list):
