@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.administration.administration import Administration, BookRefused
-from mesh.administration.book import Revision
+from mesh.administration.book import DOCUMENTS_MAX, Revision
 from mesh.administration.check import name_problem
 from mesh.administration.documents import KINDS, Key, Stored, digest_of
 from mesh.administration.messages import (
@@ -54,12 +54,13 @@ UNASKED_TOLD_S: Final = 60.0        # of one neighbour: unasked documents are to
 class _Pull:
     """What we are getting from a neighbour."""
 
-    __slots__ = ("digest", "heard_s", "listing", "wanted")
+    __slots__ = ("digest", "heard_s", "listed", "listing", "wanted")
 
     def __init__(self, digest: str, now_s: float) -> None:
         self.digest = digest
         self.heard_s = now_s
         self.listing = True
+        self.listed: Key = "", ""              # the last one of what it has named
         self.wanted: list[Key] = []
 
 
@@ -213,11 +214,21 @@ class Spread:
 
     def _compare(self, end: _End, pull: _Pull, message: Listed) -> None:
         documents = self._administration.book.documents
+        keys = [entry[:2] for entry in message.entries]
+        if not pull.listing or keys != sorted(set(keys)) or (keys and keys[0] <= pull.listed):
+            self.counts["bad"] += 1             # it would go on without end
+            end.pull = None
+            return
+        pull.listed = keys[-1] if keys else pull.listed
         for kind, name, number, node, digest in message.entries:
             mine = documents.get((kind, name))
             if mine is None or (number, node, digest) > mine.rank or (
                     mine.rank != (number, node, digest) and mine.seen.get(node, 0) < number):
                 pull.wanted.append((kind, name))
+        if len(pull.wanted) > DOCUMENTS_MAX:
+            self.counts["bad"] += 1
+            end.pull = None
+            return
         if message.more and message.entries:
             self._send(end, ListPlease(*message.entries[-1][:2]))
         else:

@@ -9,12 +9,14 @@ beyond it is counted and left out.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from routing.rights.rules import Action, Decision, Identity
 
 USES_MAX: Final = 50_000            # distinct ones in a bucket: some 25 MB at the most
+USES_OF_USER_MAX: Final = 10_000    # of those of one user, so that nobody's topics leave no room for the others'
 DRAIN_S: Final = 5.0                # publishers are asked what they did so often
 STEP: Final = 500                   # uses moved into the bucket in one turn of the loop: 1 to 2 ms
 TEXT_MAX: Final = 512               # characters of a topic or name in a use
@@ -60,6 +62,7 @@ class Usage:
     def __init__(self, decide: Callable[[Identity, Action, str], Decision], clock_ms: Callable[[], int]) -> None:
         self.uses: dict[Use, Tally] = {}        # of the bucket that is open
         self.left_out = 0
+        self._of_user: Counter[str] = Counter()     # uses in it
         self._decide = decide
         self._clock_ms = clock_ms
         self._known: dict[Deeds, None] = {}
@@ -75,10 +78,11 @@ class Usage:
         now_ms = self._clock_ms()
         tally = self.uses.get(use)
         if tally is None:
-            if len(self.uses) >= USES_MAX:
+            if len(self.uses) >= USES_MAX or self._of_user[use.user] >= USES_OF_USER_MAX:
                 self.left_out += max(count, 1)
                 return
             tally = self.uses[use] = Tally(now_ms)
+            self._of_user[use.user] += 1
         tally.count += count
         tally.last_ms = now_ms
 
@@ -119,4 +123,5 @@ class Usage:
     def take(self) -> dict[Use, Tally]:
         """Close the bucket: what is in it is the caller's, and another one is open."""
         found, self.uses = self.uses, {}
+        self._of_user.clear()
         return found

@@ -10,7 +10,7 @@ import pytest
 
 from mesh.administration.learn import learn, narrowed
 from routing.rights.policy import Action, Identity, Policy, Rule
-from routing.rights.usage import USES_MAX, Tally, Usage, Use
+from routing.rights.usage import USES_MAX, USES_OF_USER_MAX, Tally, Usage, Use
 from routing.topic import filter_matches
 from tests.support.admin import ROOT, Admin, basic
 from tests.support.node import Node, meshgate
@@ -49,9 +49,15 @@ def test_many_topics_of_one_publisher_are_counted_and_the_record_is_bounded(tmp_
     assert sum(tally.count for tally in desk.router.usage.uses.values()) == 3_000
     usage = Usage(Policy().decide, lambda: 0)
     decision = Policy().decide(Identity("a"), Action.VIEW)
-    for number in range(USES_MAX + 10):
+    for number in range(USES_OF_USER_MAX + 10):
         usage.note(Identity("a"), Action.SUBSCRIBE, f"t/{number}", decision, 1)
-    assert len(usage.uses) == USES_MAX and usage.left_out == 10
+    assert len(usage.uses) == USES_OF_USER_MAX and usage.left_out == 10
+    for number in range(USES_MAX + 10):                 # there is room for others
+        usage.note(Identity(f"u{number}"), Action.SUBSCRIBE, "t", decision, 1)
+    assert len(usage.uses) == USES_MAX and usage.left_out == 10 + USES_OF_USER_MAX + 10
+    usage.take()
+    usage.note(Identity("a"), Action.SUBSCRIBE, "t", decision, 1)
+    assert len(usage.uses) == 1
 
 
 def test_what_the_node_does_itself_is_not_in_the_record(tmp_path: Path) -> None:

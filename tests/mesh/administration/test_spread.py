@@ -162,3 +162,16 @@ def test_keys_of_one_draft_differ_and_looking_for_that_costs_one_pass(tmp_path: 
         administration.check([Change("key", f"k{one}", {"key_hash": f"sha256:{one:064x}"}) for one in range(500)])
         assert passes == 1
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["a", "a"], []])
+def test_a_list_that_does_not_go_on_ends_the_pull(tmp_path: Path, names: list[str]) -> None:
+    async def scenario() -> None:
+        stand = Stand(Desk(tmp_path), administer=True)
+        stand.hear(Have("00"))
+        stand.hear(Listed([("user", "a", 1, "plant", "x")], True))
+        assert stand.overlay.said[1:] == [ListPlease("user", "a")]
+        stand.hear(Listed([("user", name, 1, "plant", "x") for name in names or ["a"]], True))
+        assert len(stand.overlay.said) == 2 and stand.spread.counts["bad"] == 1
+        assert not stand.spread.snapshot()[0]["pulling"]
+    asyncio.run(scenario())
