@@ -100,6 +100,9 @@ class Side(Protocol):
         """May this event be published to it? False: it is full."""
         ...
 
+    def withdraw(self, event: Event) -> None:
+        """One that was admitted in this turn of the loop is not published now."""
+
     def sift(self, cursor: Cursor, events: list[Event]) -> list[Event]:
         """Those of the events that wait for their turn; it keeps the others, which go before it."""
         ...

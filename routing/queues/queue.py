@@ -256,6 +256,10 @@ class Queue:
             return True
         return self._letting_go.admit(len(event.payload))
 
+    def withdraw(self, event: Event) -> None:
+        if self.bindings.take_new(event, self.consumer.interest.matching(event.topic)):
+            self._letting_go.withdraw(len(event.payload))
+
     def before_pump(self) -> None:
         if self._priorities is not None:
             self._priorities.step()

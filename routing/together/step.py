@@ -10,33 +10,37 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.leases import ack_place
 from routing.errors import Reason, Refusal
-from routing.event import Event
+from routing.event import Event, event_size_bytes
+from routing.fairness.shares import Share
 from routing.rights.policy import Action
 from routing.ticket import Ticket
 from routing.together.intents import Intents, Place, mark
 
 if TYPE_CHECKING:
-    from routing.consumers.consumer import Consumer
+    from routing.consumers.consumer import Consumer, Side
     from routing.consumers.registry import ConsumerRegistry
     from routing.cursors.delivery import Delivery
     from routing.publisher import Publisher
     from routing.rights.policy import Policy
     from routing.route import RouteTable
+    from routing.settings import Limits
     from routing.state import StateTable
     from routing.streams import StreamTable
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0               # after something could not be published
-STEPS_MAX = 10_000          # decided and not done; beyond it new ones are refused
+STEPS_MAX = 10_000          # that are not done; beyond it new ones are refused
+STEPS_BYTES_MAX = 256 * 1024 * 1024     # of their events, which are in memory until then
+STEPS_PER_TICK = 50         # that are tried again: 5 ms
 
 _FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that this event goes to is full")
-_TOO_MANY = Refusal(Reason.QUOTA_EXCEEDED, "too many transactions wait for the disk", 1)
 
 
 class Core(Protocol):
@@ -44,6 +48,7 @@ class Core(Protocol):
 
     clock_ms: Callable[[], int]
     internal: Publisher
+    limits: Limits
     policy: Policy
     published: int
     registry: ConsumerRegistry
@@ -63,6 +68,10 @@ class Steps:
         self._intents = Intents(core.state)
         self._again: dict[str, tuple[list[Event], list[Place], Ticket | None]] = {}
         self._again_s = 0.0
+        self._due: deque[str] = deque()                 # of these, to be tried now
+        self._count = Share("transactions under way", lambda: core.limits.user_share)
+        self._bytes = Share("bytes of transactions under way", lambda: core.limits.user_share)
+        self._sizes: dict[str, tuple[str, int]] = {}    # user and bytes of each
 
     def commit(self, events: list[Event], publisher: Publisher,
                settled: Iterable[tuple[Consumer, list[Delivery]]], copies: Iterable[Event] = ()) -> Ticket:
@@ -71,20 +80,23 @@ class Steps:
         copies: published, too, with the node's rights, as the publisher was allowed what they are copies of.
 
         The ticket is done when all of it is durable. A refusal stands at the index of its event, or at 0: then nothing
-        was done. Deliveries of events that no stream captures are acked, too, but not stored.
+        was done. Deliveries of events that no stream captures are acked, too, but not stored. What is not done yet is
+        bounded, and nobody has more than his share of that.
         """
         answer = Ticket(events)
         settled = [(consumer, list(deliveries)) for consumer, deliveries in settled]
         copies = list(copies)
+        everything = [*events, *copies]
+        user, size = publisher.identity.user, sum(map(event_size_bytes, everything))
         refusals = self._refusals(events, publisher, copies)
-        if len(self._intents) >= STEPS_MAX:
-            refusals = {0: _TOO_MANY}
+        no_room = self._count.refuse(user, STEPS_MAX) or self._bytes.refuse(user, STEPS_BYTES_MAX, size)
+        if no_room is not None:
+            refusals = {0: no_room}
         if refusals:
             answer.refusals.update(refusals)
             answer.part_done()
             return answer
         now_ms = self._core.clock_ms()
-        everything = [*events, *copies]
         for event in everything:
             event.timestamp_ms = event.timestamp_ms or now_ms
         intent = secrets.token_hex(8)
@@ -94,9 +106,13 @@ class Steps:
             for consumer, deliveries in settled if consumer.spec.durable
             for delivery in deliveries if delivery.event.partition is not None and delivery.event.partition.index >= 0]
 
+        self._sizes[intent] = user, size
+        self._count.add(user)
+        self._bytes.add(user, size)
+
         def decided(ticket: Ticket) -> None:
             if ticket.refusals:
-                self._intents.drop(intent)
+                self._over(intent)
                 answer.refusals[0] = next(iter(ticket.refusals.values()))
                 answer.part_done()
                 return
@@ -111,25 +127,41 @@ class Steps:
     def _refusals(self, events: list[Event], publisher: Publisher, copies: list[Event]) -> dict[int, Refusal]:
         """By index in events; of a copy at 0. What is not seen here is decided, and tried until it can be done."""
         found: dict[int, Refusal] = {}
+        admitted: list[tuple[Side, Event]] = []
         core = self._core
         for index, event in enumerate(events):
             refusal = core.refuse_size(event)
             if refusal is None:
                 refusal = core.policy.refuse(publisher.identity, Action.PUBLISH, event.topic, core.clock_ms())
             if refusal is None:
-                refusal = self._full(event)
+                refusal = self._full(event, admitted)
             if refusal is not None:
                 found[index] = refusal
         for event in copies:
-            refusal = core.refuse_size(event) or self._full(event)
+            refusal = core.refuse_size(event) or self._full(event, admitted)
             if refusal is not None:
                 found.setdefault(0, refusal)
+        for gate, event in admitted:                    # publish() asks again: else each would take room twice
+            gate.withdraw(event)
         return found
 
-    def _full(self, event: Event) -> Refusal | None:
-        return None if all(gate.admit(event) for gate in self._core.routes.of(event.topic).gates) else _FULL
+    def _full(self, event: Event, admitted: list[tuple[Side, Event]]) -> Refusal | None:
+        """admitted: where it has taken room is added."""
+        for gate in self._core.routes.of(event.topic).gates:
+            if not gate.admit(event):
+                return _FULL
+            admitted.append((gate, event))
+        return None
 
-    def _do(self, intent: str, events: list[Event], places: list[Place], answer: Ticket | None) -> None:
+    def _over(self, intent: str) -> None:
+        self._intents.drop(intent)
+        user, size = self._sizes.pop(intent, ("", -1))
+        if size >= 0:                                   # not one of before the start
+            self._count.give(user)
+            self._bytes.give(user, size)
+
+    def _do(self, intent: str, events: list[Event], places: list[Place], answer: Ticket | None, *,
+            again: bool = False) -> None:
         """It is decided."""
         core = self._core
         consumers: dict[Consumer, None] = {}
@@ -142,14 +174,15 @@ class Steps:
         def published(ticket: Ticket) -> None:
             if ticket.refusals:
                 left = [events[number] for number in sorted(ticket.refusals)]
-                log.warning("a transaction waits: %d events cannot be published now: %s", len(left),
-                            next(iter(ticket.refusals.values())).text)
+                if not again:
+                    log.warning("a transaction waits: %d events cannot be published now: %s", len(left),
+                                next(iter(ticket.refusals.values())).text)
                 self._again[intent] = left, places, answer
                 return
             for consumer in consumers:
                 if not consumer.closed:
                     core.registry.checkpoint(consumer)
-            self._intents.drop(intent)                  # in the batch that has the places of the consumers
+            self._over(intent)                          # in the batch that has the places of the consumers
             if answer is not None:
                 answer.part_done()
 
@@ -160,11 +193,12 @@ class Steps:
 
     def tick(self, now_s: float) -> None:
         """Called every 50 ms."""
-        if self._again and now_s >= self._again_s:
+        if self._again and not self._due and now_s >= self._again_s:
             self._again_s = now_s + AGAIN_S
-            again, self._again = self._again, {}
-            for intent, (events, places, answer) in again.items():
-                self._do(intent, events, places, answer)
+            self._due.extend(self._again)
+        for _ in range(min(len(self._due), STEPS_PER_TICK)):
+            intent = self._due.popleft()
+            self._do(intent, *self._again.pop(intent), again=True)
 
     def restore(self) -> None:
         """After consumers and queues are restored, and the dedupe ids of the log's tail."""

@@ -96,6 +96,11 @@ class LettingGo:
         self._admitted_bytes += size
         return True
 
+    def withdraw(self, size: int) -> None:
+        """One that was admitted does not come now."""
+        self._admitted = max(self._admitted - 1, 0)
+        self._admitted_bytes = max(self._admitted_bytes - size, 0)
+
     def before_pump(self) -> None:
         if self._admitted and all(
                 partition.next_offset <= partition.end_offset for partition in self._consumer.cursors):

@@ -8,8 +8,9 @@ from routing.errors import Reason
 from routing.event import Event, Properties
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
-from routing.rights.policy import ALLOW_ALL, Action, Rule
+from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import StreamSettings
+from routing.together import step
 from tests.support.disk import Faults, FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.routing import ANA, Desk, Reader
 
@@ -86,6 +87,44 @@ def test_a_full_queue_refuses_all_of_it(desk):
     ticket = desk.router.together.commit(results(7), desk.publisher, [(work.consumer, reader.deliveries)])
     desk.run()
     assert ticket.refusals and stored(desk, "right") == [] and work.depth().unacked == 1
+
+
+def test_a_queue_that_has_room_for_just_so_many_takes_them_at_once(desk):
+    """Each took room twice, when it was looked at and when it was published: such a commit waited for a second."""
+    queue = declared(desk, "full", "left/#", max_length=2, overflow="reject-publish")
+    three = [Event(f"left/{number}", b"x", 1) for number in range(3)]
+    assert desk.router.together.commit(three, desk.publisher, []).refusals
+    ticket = desk.router.together.commit(three[:2], desk.publisher, [])
+    desk.run()
+    assert ticket.done and not ticket.refusals and queue.depth().ready == 2
+
+
+def test_what_is_under_way_has_a_bound_in_bytes_and_a_share_for_each_user(desk, monkeypatch):
+    monkeypatch.setattr(step, "STEPS_BYTES_MAX", 4_000)
+    bob = desk.router.publisher(Identity(user="bob", protocol="test"))
+    first, second, other = [
+        desk.router.together.commit([Event("left/x", bytes(1_000), 1)], publisher, [])
+        for publisher in (desk.publisher, desk.publisher, bob)]
+    assert second.refusals[0].reason is Reason.QUOTA_EXCEEDED and not first.refusals and not other.refusals
+    desk.run()
+    assert first.done and other.done and len(stored(desk, "left")) == 2
+    assert not desk.router.together.commit([Event("left/x", bytes(1_000), 1)], desk.publisher, []).refusals
+    desk.run()
+
+
+def test_steps_that_wait_are_tried_some_at_a_time(desk):
+    queue = declared(desk, "full", "left/#", max_length=200, overflow="reject-publish")
+    tickets = [desk.router.together.commit([Event("left/x", b"x", 1)], desk.publisher, []) for _ in range(120)]
+    desk.publish(*[Event("left/y", b"y", 1) for _ in range(200)])
+    assert queue.depth().ready == 200 and not any(ticket.done for ticket in tickets)
+    queue.purge()
+    desk.run()
+    done = []
+    for seconds in (1.1, 0.05, 0.05):
+        desk.tick(seconds)
+        done.append(sum(ticket.done for ticket in tickets))
+    assert done == [50, 100, 120] and not any(ticket.refusals for ticket in tickets)
+    assert not list(desk.router.state.items("together/"))
 
 
 def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path):
