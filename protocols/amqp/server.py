@@ -75,6 +75,10 @@ class Amqp10Server:
         return self.bounds.partial_bytes_max
 
     @property
+    def waiting_bytes_max(self) -> int:
+        return self.bounds.waiting_bytes_max
+
+    @property
     def message_bytes_max(self) -> int:
         return self.router.limits.payload_bytes_max + self.bounds.sections_bytes_max
 

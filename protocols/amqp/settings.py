@@ -22,6 +22,7 @@ class Amqp10Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link_credit: int = 1_000                    # messages under way to us on one link; JMS' own prefetch is 1,000
     unsettled_max: int = 10_000                 # per session: deliveries that wait for an answer; then no more are sent
     partial_bytes_max: int = 16 * 1024 * 1024   # messages that have not come whole, all links of a connection together
+    waiting_bytes_max: int = 16 * 1024 * 1024   # cut off by windows, per connection; then no message is begun
     sections_bytes_max: int = 64 * 1024         # of a message beside its payload
     dynamic_nodes_max: int = 1_000              # temporary queues and topics of one connection
     transactions_max: int = 100                 # open at a time on one connection

@@ -72,10 +72,14 @@ class ConnectionSide(Protocol):
 
     container_id: str
     partial_bytes: int
+    waiting_bytes: int
     closed: bool
 
     def write_frame(self, channel: int, body: bytes) -> None: ...
     def answers_wait(self, session: Any) -> None: ...
+    def has_room(self) -> None:
+        """Sessions have to look again whether they may send."""
+
     def fail_link(self, link: Any, fault: AmqpFault) -> None: ...
 
 
@@ -92,6 +96,8 @@ class Container(Protocol):
     def message_bytes_max(self) -> int: ...
     @property
     def partial_bytes_max(self) -> int: ...
+    @property
+    def waiting_bytes_max(self) -> int: ...
 
     def opened(self, connection: Any, open: Open) -> None:
         """open has come. Calls connection.accept_open() or connection.refuse_open()."""

@@ -82,9 +82,14 @@ class Session:
     def send(self, performative: Composite) -> None:
         self.connection.write_frame(self.channel, encode_composite(performative))
 
+    @property
+    def _is_full(self) -> bool:
+        """The sessions of this connection hold all that they may for want of windows."""
+        return self.connection.waiting_bytes >= self.connection.container.waiting_bytes_max
+
     def room(self) -> int:
         """Deliveries that may go now."""
-        if self._waiting or self.ended:
+        if self._waiting or self.ended or self._is_full:
             return 0
         return min(self._remote_window, self._unsettled_max - len(self.unsettled))
 
@@ -108,6 +113,7 @@ class Session:
     def _out(self, body: bytes) -> None:
         if self._remote_window <= 0 or self._waiting:
             self._waiting.append(body)
+            self.connection.waiting_bytes += len(body)
             return
         self._remote_window -= 1
         self._next_outgoing = (self._next_outgoing + 1) & serial.MASK
@@ -169,7 +175,7 @@ class Session:
 
     def flow(self, flow: Flow) -> None:
         """Windows, and one link's credit.                                                  Source: §2.5.6, §2.6.7"""
-        was_closed = self.room() <= 0
+        was_closed, was_full = self.room() <= 0, self._is_full
         begin = flow.next_incoming_id if flow.next_incoming_id is not None else 0
         self._remote_window = serial.distance(self._next_outgoing, serial.after(begin, flow.incoming_window))
         if flow.incoming_window >= OUTGOING_WINDOW:     # the edge of serial arithmetic: without bound
@@ -177,7 +183,9 @@ class Session:
         while self._waiting and self._remote_window > 0:
             self._remote_window -= 1
             self._next_outgoing = (self._next_outgoing + 1) & serial.MASK
-            self.connection.write_frame(self.channel, self._waiting.popleft())
+            body = self._waiting.popleft()
+            self.connection.waiting_bytes -= len(body)
+            self.connection.write_frame(self.channel, body)
         if flow.handle is not None:
             link = self.links.get(flow.handle)
             if link is None:
@@ -189,7 +197,9 @@ class Session:
                     raise LinkFaultOf(link, fault) from None
         elif flow.echo:
             self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
-        if was_closed:
+        if was_full and not self._is_full:
+            self.connection.has_room()
+        elif was_closed:
             self.has_room()
 
     def has_room(self) -> None:
@@ -274,14 +284,14 @@ class Session:
 
     def fail(self, fault: SessionFault) -> None:
         if not self.ended:
-            self._let_go()
+            self._leave()
             self.send(End(Error(fault.condition, fault.text[:1000], fault.info)))
 
     def end(self) -> None:
         """By the peer."""
         if not self.ended:
             self.flush_answers()
-            self._let_go()
+            self._leave()
             self.send(End())
 
     def lost(self) -> None:
@@ -289,8 +299,16 @@ class Session:
         if not self.ended:
             self._let_go()
 
+    def _leave(self) -> None:
+        """The other sessions of the connection may send what this one did not."""
+        was_full = self._is_full
+        self._let_go()
+        if was_full and not self._is_full:
+            self.connection.has_room()
+
     def _let_go(self) -> None:
         self.ended = True
+        self.connection.waiting_bytes -= sum(map(len, self._waiting))
         self._waiting.clear()
         for link in list(self.links.values()):
             if link.state is LinkState.ATTACHED:

@@ -13,6 +13,9 @@ from protocols.amqp.engine.sending import LinkState
 from protocols.amqp.nodes.transactions import Transactions
 from protocols.amqp.settings import Amqp10Settings
 from routing.event import Event
+from tests.protocols.amqp.raw import Raw, data
+from tests.protocols.amqp.stand import Stand
+from tests.support.wait import wait_until
 
 
 def receiving_link():
@@ -62,3 +65,33 @@ def test_what_was_answered_in_a_transaction_that_grows_too_large_goes_out_again(
     assert raised.value.condition == RESOURCE_LIMIT
     assert holder.concluded == [("delivery", p.Modified(True))]
     assert transactions.declare()                           # and its place is free
+
+
+def test_messages_that_windows_cut_off_are_bounded_over_all_sessions_and_go_on_with_them(tmp_path):
+    """Each session held a message of up to 1 MiB behind a window of one frame: 1,024 of them are 1 GiB."""
+    stand = Stand(tmp_path, settings=Amqp10Settings(waiting_bytes_max=50_000)).start()
+    client = Raw(stand.port, max_frame_size=512)
+    client.begin()
+    client.sender("queue://wide")
+    payload = bytes(range(256)) * 160
+    client.transfer(0, data(payload))
+    client.expect(p.Disposition)
+    for channel in range(1, 5):
+        client.begin(channel, window=1)
+        client.receiver("queue://wide", 1, channel=channel, distribution_mode="copy")
+    for channel in range(1, 5):
+        client.send(p.Flow(0, 1, 0, 10, 1, 0, 10), channel=channel)
+    waiting = lambda: stand.do(lambda: next(iter(stand.amqp.connections)).waiting_bytes)  # noqa: E731
+    wait_until(lambda: waiting() > 50_000)
+    assert [client.frame()[2] for _ in range(2)] == [1, 2]              # the others were not begun
+    assert waiting() < 2 * len(payload) + 10_000
+    for channel in range(1, 5):
+        client.send(p.Flow(1 if channel < 3 else 0, 10_000, 0, 10, 1, 1 if channel < 3 else 0, 9), channel=channel)
+    got = {channel: 0 for channel in range(1, 5)}
+    while sum(got.values()) < 4:
+        found, _, channel = client.frame()
+        if isinstance(found, p.Transfer) and not found.more:
+            got[channel] += 1
+    assert waiting() == 0
+    client.socket.close()
+    stand.stop()
