@@ -13,6 +13,7 @@ from routing.topic import filter_covers
 
 VALUES_MAX: Final = 8               # of one level; with more it is a +
 TOPICS_MAX: Final = 1_000           # of a rule
+COMPARED_MAX: Final = 1_000_000     # filters with topics, to leave out what others cover: a second or two
 
 
 def learn(uses: Merged, user: str) -> list[dict[str, Any]]:
@@ -36,14 +37,20 @@ def _own(topic: str, user: str) -> str:
 
 
 def narrowed(topics: list[str]) -> list[str]:
-    """Filters that cover these topics and as little else as VALUES_MAX lets them."""
+    """Filters that cover these topics and as little else as VALUES_MAX lets them.
+
+    Those that others cover are left out, but for where there are too many to be compared.
+    """
     by_length: dict[tuple[int, bool], list[list[str]]] = {}
     for topic in topics:
         levels = topic.split("/")
         by_length.setdefault((len(levels), levels[-1] == "#"), []).append(levels)
     found = [("/".join(levels)) for group in by_length.values() for levels in _joined(group, 0)]
-    return sorted(one for one in set(found)
-                  if not any(one != other and filter_covers(other, one) for other in found))
+    filters = set(found)
+    wide = [one for one in filters if "+" in one or "#" in one]         # no other covers anything
+    if len(wide) * len(filters) > COMPARED_MAX:
+        return sorted(filters)
+    return sorted(one for one in filters if not any(one != other and filter_covers(other, one) for other in wide))
 
 
 def _joined(group: list[list[str]], at: int) -> list[list[str]]:

@@ -31,6 +31,7 @@ KEPT_MS: Final = 7 * 86_400_000
 KEPT_BYTES: Final = 256 * 1024 * 1024
 ROWS_PER_EVENT: Final = 256
 EVENTS_PER_TICK: Final = 4          # some 1,000 rows: 2 ms
+USES_PER_TURN: Final = 2_000        # of those in memory: 3 ms
 MERGED_MAX: Final = 200_000         # distinct uses that are looked at together: a simulation of 10 s or so
 
 Row = tuple[str, tuple[str, ...], str, str, str, str, bool, str, int, int, int]
@@ -98,15 +99,19 @@ class UsageLog:
         """
         self._usage.drain()
         found: Merged = {}
-        for use, tally in [*self._waiting, *self._usage.uses.items()]:
+        partition = self._partition
+        end = partition.next_offset             # what is written from now on is still in memory, and counted there
+        for number, (use, tally) in enumerate([*self._waiting, *self._usage.uses.items()], 1):
             if tally.last_ms > from_ms:
                 _add(found, use, tally.count, tally.first_ms, tally.last_ms)
-        partition = self._partition
+            if number % USES_PER_TURN == 0:
+                await asyncio.sleep(0)
         offset = partition.start_offset
-        while offset < partition.end_offset:
+        while offset < min(end, partition.end_offset):
             scanned = partition.scan(offset, lambda _: True, max_events=EVENTS_PER_TICK, max_scanned=EVENTS_PER_TICK)
             for event in scanned.events:
-                self._read(event, from_ms, found)
+                if event.offset < end:
+                    self._read(event, from_ms, found)
             offset = max(scanned.next_offset, offset + 1)
             await asyncio.sleep(0)
         return found, len(found) >= MERGED_MAX

@@ -50,8 +50,7 @@ class Acts:
         reason = call.body.get("reason") or call.reason
         if not isinstance(reason, str):
             raise Problem(400, "body-invalid", "reason is a text")
-        place = call.identity.user, f"{act.name} {act.target} {call.key}"
-        known = self._answers.get(place) if call.key else None
+        known = self.answered(call, act.name, act.target)
         if known is not None:
             return known
         via = "link" if call.identity.protocol == "link" else "api"
@@ -65,10 +64,14 @@ class Acts:
             done = await self._done(call.identity, act, done, via)
         answer = {**done, "audit": number}
         if call.key:
-            self._answers[place] = answer
+            self._answers[_place(call, act.name, act.target)] = answer
             if len(self._answers) > KEYS_MAX:
                 self._answers.popitem(last=False)
         return answer
+
+    def answered(self, call: Call, act: str, target: str) -> Values | None:
+        """What this very call was answered before, by its idempotency key. For acts that cannot be prepared twice."""
+        return self._answers.get(_place(call, act, target)) if call.key and not call.dry_run else None
 
     async def _done(self, identity: Identity, act: Act, under_way: Awaitable[Values], via: str) -> Values:
         """What takes longer may fail after its record is written: then there is another one that says so."""
@@ -96,3 +99,7 @@ class Acts:
             await self._audit.record(identity, what[:200], "", outcome="denied", reason=rule)
         except AuditRefused:
             pass                # it was not done, and it is in the denials
+
+
+def _place(call: Call, act: str, target: str) -> tuple[str, str]:
+    return call.identity.user, f"{act} {target} {call.key}"

@@ -7,6 +7,7 @@ draft (drafts_api.py).
 """
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mesh.node import Node
 
 PLURALS: Final = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers"}
+STEPS_PER_TURN: Final = 5_000       # of revisions that are looked through: 2 ms
 OVERLAP_MAX_S: Final = 30 * 86_400
 OVERLAP_S: Final = 3_600.0          # for which the old key still counts after a rotation, unless the call says more
 
@@ -65,13 +67,18 @@ class DocumentsApi:
                 where = ": it stands in the configuration file" if self._administration.in_file((kind, name)) else ""
                 raise Problem(404, "not-found", f"there is no managed {kind} {name[:200]}{where}")
             return {**shown(stored), "state": self._administration.state_of(stored.key),
-                    "versions": self._versions(kind, name)}
+                    "versions": await self._versions(kind, name)}
         return show
 
-    def _versions(self, kind: str, name: str) -> list[Values]:
-        """Newest first, with what each changed."""
-        found = []
+    async def _versions(self, kind: str, name: str) -> list[Values]:
+        """Newest first, with what each changed. In pieces: there may be a million of steps."""
+        found: list[Values] = []
+        looked_at = 0
         for number, revision in sorted(self._administration.book.revisions.items(), reverse=True):
+            looked_at += len(revision.steps)
+            if looked_at > STEPS_PER_TURN:
+                looked_at = 0
+                await asyncio.sleep(0)
             for step in revision.steps:
                 if step.key == (kind, name):
                     before = step.before.body if step.before is not None else None
@@ -84,6 +91,9 @@ class DocumentsApi:
         async def put(call: Call) -> Values:
             if not isinstance(call.body.get("document"), dict):
                 raise Problem(400, "body-invalid", "document: an object; DELETE deletes one")
+            known = self._acts.answered(call, f"{kind}.put", call.names["name"])
+            if known is not None:
+                return known
             asked = await change_of(self._administration, kind, call.names["name"], call.body["document"],
                                     version_of(call.match, call.body), make=True)
             return await self._run(call, f"{kind}.put", asked)
@@ -92,6 +102,9 @@ class DocumentsApi:
     def _delete(self, kind: str) -> Callable[[Call], Awaitable[Values]]:
         async def delete(call: Call) -> Values:
             name = call.names["name"]
+            known = self._acts.answered(call, f"{kind}.delete", name)
+            if known is not None:
+                return known
             if not self._administration.book.version_of((kind, name)) and not self._administration.in_file(
                     (kind, name)):
                 raise Problem(404, "not-found", f"there is no managed {kind} {name[:200]}")
@@ -101,6 +114,9 @@ class DocumentsApi:
 
     async def rotate(self, call: Call) -> Values:
         name = call.names["name"]
+        known_answer = self._acts.answered(call, "key.rotate", name)
+        if known_answer is not None:
+            return known_answer
         overlap_s = call.body.get("overlap_s", OVERLAP_S)
         known = isinstance(overlap_s, (int, float)) and not isinstance(overlap_s, bool)
         if not known or not 0 <= overlap_s <= OVERLAP_MAX_S:

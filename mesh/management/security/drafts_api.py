@@ -137,6 +137,9 @@ class DraftsApi:
         return await self._acts.run(call, Act("draft.delete", draft.name, draft_row(draft), perform))
 
     async def apply(self, call: Call) -> Values:
+        known = self._acts.answered(call, "draft.apply", call.names["name"])
+        if known is not None:
+            return known
         draft = self.draft(call)
         return await self._apply(call, "draft.apply", draft.name, draft.changes, draft.reason, draft.name)
 
@@ -155,6 +158,9 @@ class DraftsApi:
 
     async def rollback(self, call: Call) -> Values:
         number = _number(call)
+        known = self._acts.answered(call, "revision.rollback", str(number))
+        if known is not None:
+            return known
         with as_problems():
             changes = tuple(self._administration.back_to(number))
         return await self._apply(call, "revision.rollback", str(number), changes, f"back to revision {number}", "")

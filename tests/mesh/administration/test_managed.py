@@ -261,3 +261,24 @@ def test_a_node_without_users_takes_no_documents(tmp_path: Path) -> None:
         assert answer.status == 400 and "nobody logs in" in answer.json["detail"]
     finally:
         node.kill9()
+
+
+def test_a_change_whose_answer_was_lost_is_answered_again_by_its_key(admin: Admin) -> None:
+    """A change cannot be prepared twice: the second time it is stale, by its own author."""
+    document = {"document": {"allow": ["publish"], "to": ["user:a"], "topics": ["again/#"]}}
+    first, second = [admin.ask("PUT", "policies/again", document, Idempotency_Key="put") for _ in range(2)]
+    assert first.status == second.status == 200 and first.json == second.json
+    assert admin.ask("PUT", "policies/again", document, Idempotency_Key="another").status == 409
+    made = [admin.ask("POST", "keys/again/rotate", {}, Idempotency_Key="key").status for _ in range(2)]
+    assert made == [404, 404]                           # what was refused is asked again
+    draft = {"changes": [{"kind": "policy", "name": "again", "document": None}]}
+    assert admin.ask("PUT", "drafts/again", draft).status == 200
+    first, second = [admin.ask("POST", "drafts/again/apply", {}, Idempotency_Key="apply") for _ in range(2)]
+    assert first.status == second.status == 200 and first.json == second.json
+    number = first.json["revision"] - 1
+    first, second = [admin.ask("POST", f"revisions/{number}/rollback", {}, Idempotency_Key="back") for _ in range(2)]
+    assert first.status == second.status == 200 and first.json == second.json
+    version = admin.ask("GET", "policies/again").json["version"]
+    first, second = [admin.ask("DELETE", "policies/again", {"version": version}, Idempotency_Key="delete")
+                     for _ in range(2)]
+    assert first.status == second.status == 200 and first.json == second.json
