@@ -6,6 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heapify, heapreplace
+from itertools import groupby
+from operator import itemgetter
+
+MIXED_STICKY_MAX = 32   # members of a group that read different topics; with more, who had what counts for nothing
 
 Partitions = set[tuple[bytes, int]]                 # topic id and index
 Subscriptions = Mapping[str, frozenset[bytes]]      # by member: topic ids
@@ -17,6 +22,9 @@ def uniform(subscriptions: Subscriptions, counts: Mapping[bytes, int], before: M
     found: dict[str, Partitions] = {member: set() for member in subscriptions}
     free = {(topic, index) for topic in set().union(*subscriptions.values()) for index in range(counts.get(topic, 0))}
     alike = len(set(subscriptions.values())) == 1
+    levels = not alike and len(subscriptions) <= MIXED_STICKY_MAX       # it costs the square of the members, and more
+    if not alike and not levels:
+        before = {}
     least, more = divmod(len(free), len(subscriptions)) if alike else (len(free), 0)
     for member in sorted(subscriptions, key=lambda name: -len(before.get(name, ()))):
         kept = sorted(place for place in before.get(member, ()) if place in free and place[0] in subscriptions[member])
@@ -24,10 +32,14 @@ def uniform(subscriptions: Subscriptions, counts: Mapping[bytes, int], before: M
         more -= room > least
         found[member] = set(kept[:room])
         free -= found[member]
-    for place in sorted(free):
-        takers = [member for member, topics in subscriptions.items() if place[0] in topics]
-        found[min(takers, key=lambda member: (len(found[member]), member))].add(place)
-    if not alike:
+    for topic, places in groupby(sorted(free), itemgetter(0)):
+        takers = [(len(found[member]), member) for member, topics in subscriptions.items() if topic in topics]
+        heapify(takers)
+        for place in places:
+            size, member = takers[0]
+            found[member].add(place)
+            heapreplace(takers, (size + 1, member))
+    if levels:
         _level(subscriptions, found)
     return found
 

@@ -251,6 +251,18 @@ def test_assignors_give_every_partition_to_one_who_reads_it_evenly(seed):
             assert kept == sum(len(before[member]) for member in left)      # who stays loses nothing
 
 
+def test_a_large_group_whose_members_read_different_topics_is_even_and_takes_in_who_joins():
+    one, two = b"1" * 16, b"2" * 16
+    counts = {one: 100, two: 100}
+    subscriptions = {f"m{number}": frozenset([(one, two)[number % 2]]) for number in range(100)}
+    before = uniform(subscriptions, counts, {})
+    assert {len(some) for some in before.values()} == {2}
+    subscriptions["joined"] = frozenset([one])
+    after = uniform(subscriptions, counts, before)
+    assert after["joined"] and sum(map(len, after.values())) == 200
+    assert all(place[0] in subscriptions[member] for member, some in after.items() for place in some)
+
+
 @pytest.mark.parametrize("text", ["(a+)+", "a{9}", "a*b*c*d*", "a??", "(a|a)(a|a)(a|a)(a|a)(a|a)b", "a?a?a?a?a?b", "(",
                                   "[", "(?=a)", "\\1", "a" * 2_000, "*a", "(?P<a>x)"])
 def test_patterns_whose_cost_has_no_bound_are_not_taken(text):
