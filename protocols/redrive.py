@@ -108,11 +108,16 @@ class Redrives:
                 for partition in self._router.streams.holding((topic_of(consumer),))]
         self._router.state.put(STATE_PREFIX + consumer.name, msgspec.msgpack.encode(Redriven(ends)))
 
-    def may_show(self, dead: Event, identity: Identity, consumer: Consumer) -> bool:
-        """What it was before counts: rules change, and a former consumer of that name may have read other topics."""
+    def may_show(self, dead: Event, identity: Identity, consumer: Consumer, *, browse: bool = False) -> bool:
+        """browse: to somebody who looks at it, and is no member.
+
+        What it was before counts: rules change, and a former consumer of that name may have read other topics.
+        """
         mark = mark_of(dead)
         topic = mark.topic if mark is not None else ""
-        return all(self._router.rights.may_read(who, topic) for who in (identity, consumer.identity))
+        rights = self._router.rights
+        may = rights.may_browse(identity, topic) if browse else rights.may_read(identity, topic)
+        return may and rights.may_read(consumer.identity, topic)
 
     async def preview(self, consumer: Consumer, redrive: Redrive, pace: Pace) -> tuple[int, int]:
         """What it would touch: dead letters whose original can be handed out again, and those without."""

@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mesh.configuration.masks import MaskTable
 from mesh.configuration.settings import (
     Config,
+    ConsoleSettings,
     Listeners,
     ListenerSettings,
     NodeSettings,
@@ -33,6 +35,7 @@ from routing.settings import Limits
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[node]": NodeSettings, "[listeners]": Listeners, "A listener": ListenerSettings, "tls": TlsSettings,
+    "[console]": ConsoleSettings, "[[masks]]": MaskTable,
     "[[streams]]": StreamTable, "retention": RetentionSettings, "[[users]]": UserSettings,
     "[[api_keys]]": ApiKeySettings, "[[jwt]]": JwtSettings, "[[policies]]": Rule,
     "[logins]": LoginSettings, "[limits]": Limits, **{f"[{spec.name}]": spec.settings for spec in PROTOCOLS},

@@ -129,7 +129,7 @@ def completions(text: str, *, fields: Sequence[str] = (), contexts: Iterable[str
     if known == "can-i":
         words = rest.split(" ")
         if len(words) == 2:
-            actions = ("publish", "subscribe", "connect", "view", "operate", "audit", "administer", "manage")
+            actions = ("publish", "subscribe", "browse", "connect", "view", "operate", "audit", "administer", "manage")
             return [f"{head} {words[0]} {one} " for one in actions if one.startswith(words[1])]
         return []
     if known in ("browse", "tail"):

@@ -11,6 +11,7 @@ from argon2.exceptions import InvalidHashError
 
 from mesh.configuration import profile
 from mesh.configuration.address import is_loopback, parse_bind
+from mesh.configuration.masks import check_masks
 from mesh.configuration.secret import resolve_secret as resolve_secret
 from mesh.configuration.settings import Config, ListenerSettings, StreamTable, UserSettings
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
@@ -44,7 +45,7 @@ def check_config(config: Config) -> list[str]:
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
         *check_oidc(config.oidc, config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
-        *_check_policies(config.policies), *_check_limits(config), *_check_links(config),
+        *_check_policies(config.policies), *check_masks(config.masks), *_check_limits(config), *_check_links(config),
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
         *profile.problems(config),
     ]

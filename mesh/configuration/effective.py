@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mesh.configuration.masks import overlaps
 from mesh.configuration.settings import Config
 from mesh.configuration.strangers import strangers
 from mesh.configuration.units import exact_duration
@@ -47,6 +48,7 @@ def warnings_of(config: Config) -> list[str]:
                      "only rules for \"anonymous\" or \"*\" apply to anybody")
     if config.authenticates:
         found.extend(strangers(config))
+    found.extend(overlaps(config.masks, config.policies))
     for _, listener, path in config.listeners.placed():
         if listener.insecure and listener.tls is None:
             found.append(f"{path}: insecure = true, so passwords and events travel in clear text")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from mesh.configuration.masks import MaskTable
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
@@ -151,6 +152,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc: OidcSettings | None = None
     console: ConsoleSettings = ConsoleSettings()
     policies: tuple[Rule, ...] = ()
+    masks: tuple[MaskTable, ...] = ()
     consumers: tuple[ConsumerTable, ...] = ()
     links: tuple[LinkTable, ...] = ()
     link_peers: tuple[LinkPeerTable, ...] = ()

@@ -21,9 +21,11 @@ from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.acts.logins import LoginActs
 from mesh.management.acts.queues import QueueActs
 from mesh.management.answers import json_answer
+from mesh.management.browse import Browser
 from mesh.management.doors.guard import Guard, Rights
 from mesh.management.figures.tail import Tail
 from mesh.management.journey.journey import Journeys
+from mesh.management.masking import Masks
 from mesh.management.mesh_api import MeshApi
 from mesh.management.openapi import document
 from mesh.management.reads import Reads
@@ -63,7 +65,8 @@ class Api:
                  viewed: Viewed) -> None:
         self._live = live
         self._viewed = viewed
-        self._tail = Tail(node, live)
+        browser = Browser(node.router, Masks(lambda: node.config.masks))
+        self._tail = Tail(node, live, browser)
         self.acts = acts = Acts(audit)
         self.tables = tables = Tables(
             [*resources(node, sampler, audit, sessions), *security_resources(node)], node.router.clock_s)
@@ -71,16 +74,17 @@ class Api:
         self._document: Values = {}
         self.asking = Asking(node, self._action_for_others, self._serve)
         self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
-        journeys = Journeys(node, self.collector, viewed)
+        journeys = Journeys(node, self.collector, viewed, browser)
         sampler.on_sample.append(journeys.entries.second)
         drafts = DraftsApi(node, acts, self._security_changed)
         parts = (
             audit, journeys,
-            Reads(node, sampler, viewed), MeshApi(node.mesh),
+            Reads(node, sampler, viewed, browser), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
-            QueueActs(node, acts, lambda: tables.forget("consumers"), viewed),
+            QueueActs(node, acts, lambda: tables.forget("consumers"), viewed, browser),
             ConnectionActs(node, acts, tables.forget),
-            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed),
+            DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed,
+                           browser.masks),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
             DocumentsApi(node, acts, self._security_changed), drafts, SimulationApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {

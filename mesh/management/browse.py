@@ -4,7 +4,7 @@
 
 One answer looks at a bounded part of the log and says how far it came: `scanned`, `remaining`, `done`. A page that is
 not done comes back with a cursor; "nothing found" is only said at the end. An event's payload is shown to whom the
-policy lets subscribe to its topic; others see that it is there.
+policy lets browse its topic, without what [[masks]] hide from him; others see that it is there.
 """
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mesh.management.masking import Masks
 from mesh.management.tables.table import QueryError
 from protocols.event_json import event_shown, parse_rfc3339, rfc3339
 from routing.errors import TopicError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from routing.router import Router
 
 STEP_SCANNED: Final = 512               # records between two looks at the clock
+TURN_S: Final = 0.005                   # of the loop, then others have theirs
 PAGE_S: Final = 0.5                     # one answer takes no longer, found or not
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -86,14 +88,16 @@ def _time(params: Mapping[str, str], name: str) -> int | None:
 class Browser:
     """One per node; a search keeps its state in its cursor."""
 
-    def __init__(self, router: Router, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, router: Router, masks: Masks, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self.masks = masks
         self._router = router
         self._clock_s = clock_s
 
     async def page(self, search: Search, cursor: str, identity: Identity) -> dict[str, Any]:
         """Raises QueryError for a cursor that is none."""
         places = self._read(cursor) if cursor else self._begin(search)
-        until_s = self._clock_s() + PAGE_S
+        now_s = self._clock_s()
+        until_s, turn_until_s = now_s + PAGE_S, now_s + TURN_S
         found: list[dict[str, Any]] = []
         scanned = size = 0
         for place in places:
@@ -113,13 +117,16 @@ class Browser:
                     if event.offset >= place.end:
                         following = place.end
                         break
-                    if self._fits(event, search):
-                        row = self.row(event, identity)
+                    row = self._found(event, search, identity)
+                    if row is not None:
                         found.append(row)
-                        size += len(event.payload) + 500
-                        if len(found) >= search.limit or size >= ANSWER_BYTES_MAX:
-                            following = event.offset + 1
-                            break
+                        size += row["size_bytes"] + 500
+                    if self._clock_s() >= turn_until_s:
+                        await asyncio.sleep(0)
+                        turn_until_s = self._clock_s() + TURN_S
+                    if len(found) >= search.limit or size >= ANSWER_BYTES_MAX or self._clock_s() >= until_s:
+                        following = event.offset + 1
+                        break
                 place.next = min(following, place.end)
                 scanned += place.next - begun
                 await asyncio.sleep(0)
@@ -127,15 +134,34 @@ class Browser:
         return {"events": found, "scanned": scanned, "remaining": left, "done": not left,
                 "cursor": None if not left else _write(places)}
 
-    def _fits(self, event: Event, search: Search) -> bool:
+    def _found(self, event: Event, search: Search, identity: Identity) -> dict[str, Any] | None:
+        """Its row, if it fits. Looked for is in what is shown: a search tells nothing of what is not."""
         if search.from_ms is not None and event.timestamp_ms < search.from_ms:
-            return False
+            return None
         if search.until_ms is not None and event.timestamp_ms > search.until_ms:
-            return False
-        return not search.match or _has(event, search.match.encode())
+            return None
+        event, masked = self.masks.shown(event, identity)
+        readable = self._router.rights.may_browse_event(identity, event)
+        if search.match and not _has(event, search.match.encode(), content=readable):
+            return None
+        return self._row(event, masked=masked, readable=readable)
+
+    async def rows(self, events: Iterable[Event], identity: Identity) -> list[dict[str, Any]]:
+        found = []
+        turn_until_s = self._clock_s() + TURN_S
+        for event in events:
+            found.append(self.row(event, identity))
+            if self._clock_s() >= turn_until_s:
+                await asyncio.sleep(0)
+                turn_until_s = self._clock_s() + TURN_S
+        return found
 
     def row(self, event: Event, identity: Identity) -> dict[str, Any]:
         """An event as a table shows it. Without the right to read its topic: where and when, and no more."""
+        event, masked = self.masks.shown(event, identity)
+        return self._row(event, masked=masked, readable=self._router.rights.may_browse_event(identity, event))
+
+    def _row(self, event: Event, *, masked: bool, readable: bool) -> dict[str, Any]:
         partition: Partition = event.partition
         row = {"topic": event.topic, "time": rfc3339(event.timestamp_ms), "stream": partition.stream,
                "partition": partition.index, "offset": event.offset, "size_bytes": len(event.payload)}
@@ -143,13 +169,13 @@ class Browser:
         if origin is not None:
             row["origin"] = {"node": origin.node, "stream": origin.stream, "partition": origin.index,
                              "offset": event.origin_offset}
-        if not self._router.rights.may_read_event(identity, event):
+        if not readable:
             return {**row, "readable": False}
         cut = len(event.payload) > PAYLOAD_SHOWN_BYTES
         if cut:
             event = msgspec.structs.replace(event, payload=event.payload[:PAYLOAD_SHOWN_BYTES])
         shown: dict[str, Any] = msgspec.to_builtins(event_shown(event), enc_hook=str)
-        return {**row, "readable": True, "cut": cut, "publisher": event.publisher, **shown}
+        return {**row, "readable": True, "cut": cut, "masked": masked, "publisher": event.publisher, **shown}
 
     def _begin(self, search: Search) -> list[Place]:
         places = []
@@ -173,8 +199,13 @@ class Browser:
         return places
 
 
-def _has(event: Event, piece: bytes) -> bool:
-    if piece in event.payload or piece in event.topic.encode() or (event.key is not None and piece in event.key):
+def _has(event: Event, piece: bytes, *, content: bool) -> bool:
+    """content: in what is in it, too, not in its topic alone."""
+    if piece in event.topic.encode():
+        return True
+    if not content:
+        return False
+    if piece in event.payload or (event.key is not None and piece in event.key):
         return True
     return any(piece in str(name).encode() or piece in (value if isinstance(value, bytes) else str(value).encode())
                for name, value in event.headers)

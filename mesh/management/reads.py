@@ -23,11 +23,11 @@ NAMES: Values = {"type": "array", "items": {"type": "string"}}
 class Reads:
     """One per node."""
 
-    def __init__(self, node: Node, sampler: Sampler, viewed: Viewed) -> None:
+    def __init__(self, node: Node, sampler: Sampler, viewed: Viewed, browser: Browser) -> None:
         self._viewed = viewed
         self._node = node
         self._sampler = sampler
-        self._browser = Browser(node.router)
+        self._browser = browser
 
     def endpoints(self) -> list[Endpoint]:
         time = "A time as RFC 3339 has it, with its zone."

@@ -57,6 +57,17 @@ class Rights:
             return False
         return self.may_read(identity, event.topic)
 
+    def may_browse(self, identity: Identity, topic: str) -> bool:
+        return self._policy.decide(identity, Action.BROWSE, topic).allowed
+
+    def may_browse_event(self, identity: Identity, event: Event) -> bool:
+        """May it be shown to somebody who looks at the log? Who may read it may."""
+        properties = event.properties
+        if properties is not None and properties.dead_letter is not None and not all(
+                self.may_browse(identity, topic) for topic in properties.dead_letter.topics):
+            return False
+        return self.may_browse(identity, event.topic)
+
     def split(self, identity: Identity, deliveries: Iterable[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
         """Those whose events may be read, and those that may not."""
         readable: list[Delivery] = []

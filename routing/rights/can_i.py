@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
-from routing.rights.permissions import NO_RULE, Permissions, RuleSet
+from routing.rights.permissions import BY_TOPIC, NO_RULE, Permissions, RuleSet
 from routing.rights.rules import ANONYMOUS, CLIENT, Action, Decision, Identity, Rule, marks_of
 
 
@@ -65,7 +65,7 @@ def _rule(identity: Identity, action: Action, topic: str, *, allow: bool) -> Rul
     if CLIENT in identity.user or marks_of(topic) or "%u" in identity.user:
         return None
     to = (ANONYMOUS if identity.user == ANONYMOUS else f"user:{identity.user}",)
-    topics = (topic,) if action in (Action.PUBLISH, Action.SUBSCRIBE) else ()
+    topics = (topic,) if action in BY_TOPIC else ()
     return Rule(allow=(action,), to=to, topics=topics) if allow else Rule(deny=(action,), to=to, topics=topics)
 
 

@@ -27,7 +27,7 @@ from routing.rights.rules import (
 )
 
 NO_RULE = "no rule allows it"
-BY_TOPIC = frozenset((Action.PUBLISH, Action.SUBSCRIBE))
+BY_TOPIC = frozenset((Action.PUBLISH, Action.SUBSCRIBE, Action.BROWSE))
 
 
 class _Side:
@@ -110,7 +110,7 @@ class Permissions:
         self._subjects = rules.subjects_of(identity, self._names)
 
     def decide(self, action: Action, topic: str) -> Decision:
-        """topic: a topic or topic filter; only publish and subscribe look at it."""
+        """topic: a topic or topic filter; only publish, subscribe and browse look at it."""
         numbers = self.denying(action, topic)
         if numbers:
             return Decision(False, self._set.rules[min(numbers)].name)

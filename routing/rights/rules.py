@@ -18,6 +18,7 @@ class Action(enum.Enum):
     CONNECT = "connect"
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
+    BROWSE = "browse"               # look at stored events in the console; who may subscribe may do that, too
     MANAGE = "manage"               # all of the following, and whatever a later version adds
     VIEW = "view"                   # see the node and the mesh: everything but payloads
     OPERATE = "operate"             # and act: pause, kick, seek, redrive
@@ -41,8 +42,10 @@ class Identity(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 ANONYMOUS = "anonymous"
 _PARTS = (Action.VIEW, Action.OPERATE, Action.AUDIT, Action.ADMINISTER)
-GRANTS = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.OPERATE: (Action.OPERATE, Action.VIEW)}
-DENIES = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.VIEW: (Action.MANAGE, *_PARTS)}   # no act without seeing
+GRANTS = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.OPERATE: (Action.OPERATE, Action.VIEW),
+          Action.SUBSCRIBE: (Action.SUBSCRIBE, Action.BROWSE)}
+DENIES = {Action.MANAGE: (Action.MANAGE, *_PARTS), Action.VIEW: (Action.MANAGE, *_PARTS),      # no act without seeing
+          Action.SUBSCRIBE: (Action.SUBSCRIBE, Action.BROWSE)}
 INTERNAL = Identity(user="$node", roles=("$node",), protocol="internal")    # the very object, never its name
 # By which other nodes publish here: the rules were asked where their events came in. The very object, too.
 NEIGHBOURS = Identity(user="$node", roles=("$node",), protocol="link", client_id="$link")

@@ -16,6 +16,7 @@ import msgspec
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
+from mesh.management.masking import Masks
 from mesh.management.tables.table import QueryError, parse_limit
 from protocols.event_json import event_shown, rfc3339
 from protocols.location import event_id, parse_event_id
@@ -48,7 +49,8 @@ class LettersBody(msgspec.Struct, forbid_unknown_fields=True):
 
 class DeadLetterActs:
     def __init__(self, router: Router, redrives: Redrives, acts: Acts, changed: Callable[[], None],
-                 viewed: Viewed) -> None:
+                 viewed: Viewed, masks: Masks) -> None:
+        self._masks = masks
         self._router = router
         self._redrives = redrives
         self._acts = acts
@@ -93,7 +95,8 @@ class DeadLetterActs:
             row = self._row(event, identity, consumer)
             rows.append(row)
             groups[row["reason"], row["topic"]] += 1
-            size += min(len(event.payload), PAYLOAD_SHOWN_BYTES) + 500
+            size += min(row["size_bytes"], PAYLOAD_SHOWN_BYTES) + 500
+            await pace.rest()
         redrive = self._redrives.of(consumer)
         return {
             "consumer": consumer.name, "dead_letters": rows, "next": rows[-1]["id"] if more else None,
@@ -106,6 +109,7 @@ class DeadLetterActs:
         """topic, count, reason: of the original. Who may not read that sees where and when it was given up."""
         mark = mark_of(event)
         assert mark is not None
+        event, masked = self._masks.shown(event, identity)
         last = mark.history[-1] if mark.history else None
         partition = event.partition
         row: Values = {
@@ -114,14 +118,14 @@ class DeadLetterActs:
             "deliveries": last.count if last else 0, "size_bytes": len(event.payload),
             "history": [msgspec.structs.asdict(death) for death in mark.history],
         }
-        if not self._redrives.may_show(event, identity, consumer):
+        if not self._redrives.may_show(event, identity, consumer, browse=True):
             return {**row, "readable": False}
         cut = len(event.payload) > PAYLOAD_SHOWN_BYTES
         if cut:
             event = msgspec.structs.replace(event, payload=event.payload[:PAYLOAD_SHOWN_BYTES])
         shown: dict[str, Any] = msgspec.to_builtins(event_shown(event), enc_hook=str)
         kept: Values = {name: shown[name] for name in SHOWN if name in shown}
-        return {**row, "readable": True, "cut": cut, "publisher": event.publisher, **kept}
+        return {**row, "readable": True, "cut": cut, "masked": masked, "publisher": event.publisher, **kept}
 
     # -- acts -------------------------------------------------------------------------------------------------
 

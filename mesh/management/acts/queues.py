@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
-from mesh.management.browse import Browser
 from protocols.rest.problems import Problem
 from routing.queues.browsing import browse
 from routing.queues.depth import depth_of
@@ -15,19 +14,21 @@ from routing.queues.purging import purge
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
+    from mesh.management.browse import Browser
     from mesh.node import Node
 
 LIMIT, LIMIT_MAX = 100, 1_000
 
 
 class QueueActs:
-    def __init__(self, node: Node, acts: Acts, changed: Callable[[], None], viewed: Viewed) -> None:
+    def __init__(self, node: Node, acts: Acts, changed: Callable[[], None], viewed: Viewed,
+                 browser: Browser) -> None:
         """changed: the table of consumers is not what it was."""
         self._node = node
         self._acts = acts
         self._changed = changed
         self._viewed = viewed
-        self._browser = Browser(node.router)
+        self._browser = browser
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -51,7 +52,7 @@ class QueueActs:
         except ValueError as error:
             raise Problem(400, "query-invalid", f"after: {error}") from None
         await self._viewed(call.identity, "queue", consumer.name)
-        return {"events": [self._browser.row(event, call.identity) for event in page.events], "next": page.next}
+        return {"events": await self._browser.rows(page.events, call.identity), "next": page.next}
 
     async def purge(self, call: Call) -> Values:
         consumer = consumer_of(self._node.router, call)

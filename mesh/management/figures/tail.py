@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from mesh.management.browse import Browser
 from mesh.management.figures.live import WRITE_MAX_S, Live, event_text
 from protocols.rest.problems import Problem
 from routing.errors import TopicError
@@ -22,6 +21,7 @@ from routing.rights.policy import Identity
 from routing.topic import check_filter, filter_matches
 
 if TYPE_CHECKING:
+    from mesh.management.browse import Browser
     from mesh.node import Node
     from routing.log.partition import Partition
 
@@ -34,10 +34,10 @@ TAIL_BYTES: Final = 256 * 1024      # of their payloads
 class Tail:
     """One per node."""
 
-    def __init__(self, node: Node, live: Live) -> None:
+    def __init__(self, node: Node, live: Live, browser: Browser) -> None:
         self._node = node
         self._live = live
-        self._browser = Browser(node.router)
+        self._browser = browser
 
     async def answer(self, request: web.Request, identity: Identity, alive: Callable[[], bool]) -> web.StreamResponse:
         pattern = request.query.get("filter", "") or "#"
@@ -74,9 +74,9 @@ class Tail:
             while offset < end and left > 0 and len(rows) < TAIL_EVENTS and size < TAIL_BYTES:
                 found = partition.scan(offset, lambda topic: filter_matches(pattern, topic),
                                        max_events=TAIL_EVENTS - len(rows), max_scanned=STEP_SCANNED)
-                for event in found.events:
-                    rows.append(self._browser.row(event, identity))
-                    size += len(event.payload)
+                seen = await self._browser.rows(found.events, identity)
+                rows += seen
+                size += sum(row["size_bytes"] for row in seen)
                 following = min(max(found.next_offset, offset + 1), end)
                 left -= following - offset
                 offset = following

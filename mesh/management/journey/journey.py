@@ -26,13 +26,13 @@ WAIT_S: Final = 2.0                 # for other nodes: they look through their l
 class Journeys:
     """One per node."""
 
-    def __init__(self, node: Node, collector: Collector, viewed: Viewed) -> None:
+    def __init__(self, node: Node, collector: Collector, viewed: Viewed, browser: Browser) -> None:
         self._viewed = viewed
         self._node = node
         self._collector = collector
         self.entries = Entries(node.router, node.clock_ms)
         self._legs = Legs(node, self.entries)
-        self._browser = Browser(node.router)
+        self._browser = browser
 
     def endpoints(self) -> list[Endpoint]:
         return [

@@ -52,6 +52,8 @@ class Event(View):
         found += [Line([("  ", TEXT), (piece, TEXT)]) for text in self.body() for piece in fold(text, width - 3)]
         if self.event.get("cut"):
             found += [BLANK, Line([("  cut here; the whole payload comes over the data API (docs/rest.md)", DIM)])]
+        if self.event.get("masked"):
+            found += [BLANK, Line([("  part of it is hidden from you", DIM)])]
         return found
 
     def body(self) -> list[str]:

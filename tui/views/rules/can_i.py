@@ -49,7 +49,7 @@ class CanI(View):
         if self.answer is None:
             return [BLANK, *wrapped("Ask with the command bar:", DIM, width, "  "), BLANK,
                     Line([(f"  :{USAGE}", KEY)]), BLANK,
-                    *wrapped("Actions: connect, publish, subscribe, view, operate, audit, administer, manage. "
+                    *wrapped("Actions: connect, publish, subscribe, browse, view, operate, audit, administer, manage. "
                              "Without roles the user counts as one who has none.", DIM, width, "  ")]
         answer = self.answer
         verdict = ("○ allowed", GOOD) if answer["allowed"] else ("⊠ denied", BAD)
