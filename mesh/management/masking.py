@@ -19,7 +19,7 @@ from routing.filter_trie import FilterTrie
 from routing.rights.policy import Identity
 
 HIDDEN: Final = "(hidden)"          # of one length, whatever stood there
-LOOKED_INTO_BYTES_MAX: Final = 64 * 1024    # some 10 ms of the loop at worst; a larger payload is hidden whole
+LOOKED_INTO_BYTES_MAX: Final = 16 * 1024    # 10 ms of the loop at worst; no page shows more of a payload anyway
 KNOWN_BYTES_MAX: Final = 4 * 1024 * 1024    # for which topics which masks hold, for whom: remembered so far
 WAY_CHARACTERS: Final = 1_000       # of a way that are compared; a field has 200 at most
 DOCUMENT_BEGINS: Final = ("{", "[", '"')

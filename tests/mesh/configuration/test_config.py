@@ -115,7 +115,7 @@ def test_a_protocol_may_have_several_listeners() -> None:
     (USER + USER, "users[1].name: ana is there twice"),
     ('[[users]]\nname = "anonymous"\n', "users[0].name: anonymous is a name that the node uses itself"),
     ('[[policies]]\nallow = ["fly"]\nto = ["*"]\n', "policies[0].allow[0]: invalid enum value 'fly', "
-     "expected connect, publish, subscribe, manage, view, operate, audit or administer"),
+     "expected connect, publish, subscribe, browse, manage, view, operate, audit or administer"),
     ('[listeners]\nmqtt = [{ bind = "127.0.0.1:1" }, { bind = "x" }]\n', "listeners.mqtt[1].bind: expected HOST:PORT"),
     ('[listeners]\nmqtt = [{ bind = "127.0.0.1:1" }]\nhttp = { bind = "127.0.0.1:1" }\n',
      "listeners.mqtt[0].bind: 127.0.0.1:1 is taken by listeners.http"),
