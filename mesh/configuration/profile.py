@@ -66,7 +66,7 @@ def effects(config: Config) -> list[str]:
         f"console.session_s: {console.session_s:g}, at most {SESSION_S:g}",
         "console.record_every_view: true; a payload is shown when the record of that is on disk, else not",
         "webhooks.https_only: true; receivers elsewhere than on this machine are called over TLS",
-        "http.cors, websocket: no page of every site",
+        "http.cors, websocket: pages of the sites that are named, never of every site",
         "secrets: in files or the environment, not in the configuration; private keys not readable by everybody",
     ]
 

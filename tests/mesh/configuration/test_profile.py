@@ -22,6 +22,7 @@ from routing.rights.policy import Identity
 from tests.support.admin import ROOT_LOGIN, Admin, basic
 from tests.support.certificates import make_certificates
 from tests.support.node import Node, http, meshgate
+from tests.support.ports import free_port
 from tests.support.wait import wait_until
 
 HASH = hash_password("the admin password")
@@ -187,3 +188,28 @@ def test_the_profile_does_not_change_while_the_node_runs(node: Node) -> None:
     refused = wait_until(lambda: next((row for row in Admin(node).rows("audit")
                                        if row["act"] == "configuration.reload"), None), "the reload is on record")
     assert refused["outcome"] == "refused" and "node.profile" in refused["reason"]
+
+
+def test_two_hardened_nodes_link_by_certificate_over_tls(tmp_path: Path) -> None:
+    pki = make_certificates(tmp_path, client_name="graz")
+    for key in (pki.server_key, pki.client_key):
+        key.chmod(0o600)
+    port = free_port()
+    tls = f'cert = "{pki.server_cert}", key = "{pki.server_key}"'
+    cloud = HardenedNode(tmp_path / "cloud", name="cloud", listeners=("http", "console"), extra=ROOT + (
+        '[[link_peers]]\nnode = "graz"\n'))
+    text = cloud.config.read_text()
+    cloud.config.write_text(text.replace("[listeners]\n", "[listeners]\n" + (
+        f'link = {{ bind = "*:{port}", tls = {{ {tls}, client_ca = "{pki.ca}" }} }}\n')))
+    graz = HardenedNode(tmp_path / "graz", name="graz", listeners=("http", "console"), extra=ROOT + (
+        f'[[links]]\nto = "wss://localhost:{port}"\nca = "{pki.ca}"\ncert = "{pki.client_cert}"\n'
+        f'key = "{pki.client_key}"\n'))
+    try:
+        cloud.start()
+        graz.start()
+        link = wait_until(lambda: next((row for row in Admin(graz).rows("links") if row["state"] == "up"), None),
+                          "the link is up")
+        assert link["tls"]
+    finally:
+        cloud.kill9()
+        graz.kill9()
