@@ -38,6 +38,7 @@ from mesh.identity.tokens import Tokens
 from mesh.identity.users import User
 from mesh.link.manager import LinkManager
 from mesh.link.peer import Me
+from mesh.management.security.policy_door import PolicyDoor
 from mesh.management.tables.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
 from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
@@ -116,8 +117,9 @@ class Node:
                                               retention_bytes=KEPT_BYTES),
             self.router.usage, clock_ms, self.router.request_turn)
         self.redrives = Redrives(self.router)
+        self.policies = PolicyDoor(self.administration, self.policy, clock_ms)
         parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.redrives, self.name,
-                      version, self.addresses)
+                      version, self.addresses, self.policies)
         self.protocols: dict[str, ProtocolServer] = parts.servers
         for spec in PROTOCOLS:
             self.protocols[spec.name] = spec.make(parts, config.protocol(spec.name))

@@ -24,6 +24,7 @@ from routing.rights.policy import Identity
 if TYPE_CHECKING:
     import asyncio
 
+    from protocols.managed import Policies
     from protocols.redrive import Redrives
     from routing.replies import Replies
     from routing.router import Router
@@ -83,6 +84,7 @@ class Parts:
     node_name: str
     version: str                    # of the product
     listening: Callable[[str], list[Address]]       # listener → its addresses; empty until the node listens
+    policies: Policies | None = None                # those that clients may change; None: they may not
     servers: dict[str, ProtocolServer] = field(default_factory=dict)    # made before this one, by name
 
 

@@ -56,6 +56,7 @@ class Management:
         self.live = Live(node, self.sampler)
         self._trail = Trail(self.audit, node, self.sessions)
         self.api = Api(node, self.sampler, self.audit, self.live, self.sessions, self._trail.viewed)
+        node.policies.open(self.audit, self.api.security_changed)
         self.rights = Rights()
         self._sampling: asyncio.Task[None] | None = None
 

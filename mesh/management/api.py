@@ -76,7 +76,7 @@ class Api:
         self.collector = Collector(self.asking, lambda: node.mesh.overlay.nodes, node.router.clock_s)
         journeys = Journeys(node, self.collector, viewed, browser)
         sampler.on_sample.append(journeys.entries.second)
-        drafts = DraftsApi(node, acts, self._security_changed)
+        drafts = DraftsApi(node, acts, self.security_changed)
         parts = (
             audit, journeys,
             Reads(node, sampler, viewed, browser), MeshApi(node.mesh),
@@ -86,7 +86,7 @@ class Api:
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed,
                            browser.masks),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
-            DocumentsApi(node, acts, self._security_changed), drafts, SimulationApi(node, drafts))
+            DocumentsApi(node, acts, self.security_changed), drafts, SimulationApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None
@@ -115,7 +115,7 @@ class Api:
         self.asking.close()
         self.tables.close()
 
-    def _security_changed(self) -> None:
+    def security_changed(self) -> None:
         for name in SECURITY:
             self.tables.forget(name)
 

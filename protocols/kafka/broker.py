@@ -14,6 +14,7 @@ from protocols.kafka.logins.logins import Logins
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.table import Topics
+from protocols.managed import Policies
 from protocols.server import Authenticator
 from routing.fairness.shares import Share
 from routing.router import Router
@@ -27,10 +28,12 @@ LOG_LINES_PER_S = 20        # about connections that were closed; the counters t
 class Broker:
     """One per tenant. Loop thread only."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: KafkaSettings) -> None:
+    def __init__(self, router: Router, authenticator: Authenticator, settings: KafkaSettings,
+                 policies: Policies | None = None) -> None:
         self.router = router
         self.authenticator = authenticator
         self.settings = settings
+        self.policies = policies
         self.counters: Counter[str] = Counter()
         self.timers = Timers()
         self.logins = Logins(router, authenticator)

@@ -96,11 +96,11 @@ def set_password(node, user, mechanism, password, iterations=4096):
         future.result(DEADLINE_S)
 
 
-def may_produce(node, timeout_ms=10_000, **options):
-    """Whether a message to orders is acked."""
+def may_produce(node, timeout_ms=10_000, topic="orders", **options):
+    """Whether a message is acked."""
     acked = []
     producer = Producer({**over_tls(node, **options), "message.timeout.ms": timeout_ms})
-    producer.produce("orders", b"x", on_delivery=lambda error, message: acked.append(error is None))
+    producer.produce(topic, b"x", on_delivery=lambda error, message: acked.append(error is None))
     producer.flush(DEADLINE_S)
     return acked == [True]
 

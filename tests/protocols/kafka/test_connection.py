@@ -34,7 +34,8 @@ def test_the_versions_are_these():
         "ListPartitionReassignments": (0, 0, 0), "OffsetDelete": (0, 0, 0), "DescribeCluster": (0, 0, 2),
         "DescribeProducers": (0, 0, 0), "DescribeTransactions": (0, 0, 0), "ListTransactions": (0, 0, 1),
         "DescribeTopicPartitions": (0, 0, 0), "DescribeUserScramCredentials": (0, 0, 0),
-        "AlterUserScramCredentials": (0, 0, 0), "ConsumerGroupHeartbeat": (0, 0, 1), "ConsumerGroupDescribe": (0, 0, 1),
+        "AlterUserScramCredentials": (0, 0, 0), "DescribeAcls": (1, 1, 3), "CreateAcls": (1, 1, 3),
+        "DeleteAcls": (1, 1, 3), "ConsumerGroupHeartbeat": (0, 0, 1), "ConsumerGroupDescribe": (0, 0, 1),
     }
 
 

@@ -48,6 +48,8 @@ def cluster_operations(call: Call) -> int:
         operations |= DESCRIBE_CONFIGS
     if topics.may_manage(identity):
         operations |= CREATE | ALTER | ALTER_CONFIGS
+    if topics.may(identity, Action.ADMINISTER):             # ACLs
+        operations |= ALTER
     return operations
 
 
