@@ -7,6 +7,8 @@ user's headers in their order, repeats kept. Text is UTF-8. A value of another t
 """
 from __future__ import annotations
 
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -32,7 +34,7 @@ MQTT_ID = b"meshgate-mqtt-id"
 NULL_KEY = b"meshgate-null-key"                 # between nodes only: on disk a null is a null
 NULL_PAYLOAD = b"meshgate-null-payload"
 DEAD_LETTER = b"meshgate-dead-letter"           # JSON: [consumer, topic of the original, place, history]
-NATIVE = b"meshgate-native"                     # <kind>, a zero byte, the message as that protocol wrote it
+NATIVE = b"meshgate-native"                     # <kind>:<base64 of the message as that protocol wrote it>
 ORIGIN = b"meshgate-origin"                     # events of other nodes: <node>/<epoch>/<stream>/<partition>[!<flow>] …
 ORIGIN_OFFSET = b"meshgate-origin-offset"       # … and, last of all headers, the offset there in 16 hex digits
 ORIGIN_DIGITS = 16
@@ -94,7 +96,7 @@ def _property_headers(properties: Properties) -> Iterator[RawHeader]:
     if properties.deliver_at_ms is not None:
         yield DELIVER_AT, b"%d" % properties.deliver_at_ms
     if properties.native is not None:
-        yield NATIVE, properties.native.kind.encode() + b"\0" + properties.native.data
+        yield NATIVE, properties.native.kind.encode() + b":" + b2a_base64(properties.native.data, newline=False)
 
 
 def _user_headers(headers: Headers) -> Iterator[RawHeader]:
@@ -248,8 +250,17 @@ def _dead_letter(value: bytes) -> DeadLetter | None:
 
 
 def _native(value: bytes) -> Native | None:
-    kind, zero, data = value.partition(b"\0")
-    return Native(kind.decode(), data) if zero and kind.isalnum() and kind.isascii() else None
+    """Text, because Kafka clients get the header and some take every one for UTF-8 (FastStream, Spring). Records of
+    before have a zero byte in the place of the colon, and after it the bytes themselves.
+    """
+    kind, mark, data = value.partition(b"\0")
+    if not mark:
+        kind, mark, text = value.partition(b":")
+        try:
+            data = a2b_base64(text, strict_mode=True)
+        except Base64Error:
+            return None
+    return Native(kind.decode(), data) if mark and kind.isalnum() and kind.isascii() else None
 
 
 _dead_letters = msgspec.json.Decoder(DeadLetter)

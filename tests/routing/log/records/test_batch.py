@@ -24,6 +24,7 @@ from routing.log.records.batch import (
 from routing.log.records.codecs import EXPANDED_BYTES_MAX, expand
 from routing.log.records.decode import Decoder, check_records, plain_batch, records
 from routing.log.records.encode import Encoder
+from routing.log.records.fields import NATIVE, event_headers, read_fields
 from routing.log.records.verdicts import Verdicts
 from routing.topic import check_topic
 
@@ -147,6 +148,27 @@ def test_events_with_nothing_but_what_many_share_take_the_short_way_and_are_the_
         assert batch[HEADER_BYTES:] == b"".join(
             Encoder()._record(event, offset, 0, False) for offset, event in enumerate(events))
     assert [content(event) for event in decode(batch)] == [content(event) for event in events]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 257, 70_000])
+def test_what_a_protocol_wrote_beside_is_text_in_the_record(size):
+    """FastStream's KafkaBroker took no message that had come by AMQP: it decodes every header, and one was no text."""
+    native = Native("amqp091", bytes(255 - index % 256 for index in range(size)))
+    event, = decode(encode([Event("a", b"x", properties=Properties(native=native))], 0))
+    assert event.properties.native == native
+    stored = dict(event_headers(event))
+    assert stored[NATIVE].isascii() and stored[NATIVE].startswith(b"amqp091:")
+
+
+@pytest.mark.parametrize(("value", "native"), [
+    (b"amqp091\0\xff\0:x", Native("amqp091", b"\xff\0:x")), (b"amqp\0", Native("amqp", b"")),     # of before
+    (b"amqp:", Native("amqp", b"")), (b"amqp:/w==", Native("amqp", b"\xff")),
+    (b"amqp:/w", None), (b"amqp:/w==x", None), (b"amqp:?", None), (b"amqp", None), (b"", None), (b":/w==", None),
+    (b"a-b:/w==", None), (b"\xff:/w==", None), (b"\0x", None),
+], ids=repr)
+def test_what_a_protocol_wrote_beside_is_read_in_both_forms(value, native):
+    properties = read_fields([(NATIVE, value)]).properties
+    assert (properties.native if properties is not None else None) == native
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 8191, 8192, 8193, 16_383, 16_384, 17_000])
