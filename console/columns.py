@@ -132,6 +132,13 @@ TABLES = {
         Column("failed", "Failed", "number"), Column("dead_lettered", "Given up", "number"),
         Column("last_problem", "Last trouble")),
         "Consumers that push to a URL.", "state=open", everywhere=True),
+    "bridges": Table("Bridges", "name", (
+        Column("name", "Route", "key"), Column("direction", "Way"), Column("from", "From"), Column("to", "To"),
+        Column("state", "State", "state"), Column("lag_events", "Behind", "number"),
+        Column("moved", "Moved", "number"), Column("looped", "Left in circles", "number"),
+        Column("refused", "Refused", "number"), Column("faults", "Faults", "number"),
+        Column("last_problem", "Last trouble")),
+        "Routes from and to Kafka clusters outside.", "state=waiting", "bridge", everywhere=True),
     "policies": Table("Policies", "name", (
         Column("name", "Rule", "key"), Column("source", "Says"), Column("state", "State", "state"),
         Column("allow", "Allows", "list"), Column("deny", "Denies", "list"), Column("to", "To", "list"),

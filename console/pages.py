@@ -25,7 +25,7 @@ MENU: Final = (
     ("topics", "Topics"), ("browse", "Browse"), ("tail", "Tail"), ("journey", "Journey"), ("consumers", "Consumers"),
     ("queues", "Queues"), ("exchanges", "Exchanges"),
     ("bindings", "Bindings"), ("groups", "Kafka groups"), ("transactions", "Transactions"),
-    ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("clients", "Clients"),
+    ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("bridges", "Bridges"), ("clients", "Clients"),
     ("policies", "Policies"), ("drafts", "Drafts"), ("revisions", "Changes of rules"), ("conflicts", "Conflicts"),
     ("users", "Users"), ("keys", "API keys"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"),
     ("logins", "Logins"), ("connect", "Connect"),

@@ -25,9 +25,10 @@ from mesh.administration.usage_log import KEPT_BYTES, KEPT_MS, UsageLog
 from mesh.administration.usage_log import STREAM as USAGE_STREAM
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
-from mesh.configuration.outside import resolve_webhooks
+from mesh.configuration.outside import resolve_bridges, resolve_webhooks
 from mesh.configuration.profile import is_hardened
 from mesh.configuration.settings import Config
+from mesh.connectors.kafka.bridges import Bridges
 from mesh.connectors.webhooks import Webhooks
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.identity import Authenticator
@@ -128,6 +129,9 @@ class Node:
         self.mesh = Meshing(
             me, self.router, config.mesh, ReplicationConfig(config.replicate, config.replication),
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), call_later=loop.call_later)
+        self.bridges = Bridges(
+            self.router, self.name, lambda: ((state.name, state.epoch) for state in self.mesh.overlay.nodes.values()),
+            resolve_bridges(config))
         self.links = LinkManager(
             Me(me.name, me.site, me.epoch, me.boot, version), config.link, self.mesh.overlay,
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), turns=self.router.turns)

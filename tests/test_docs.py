@@ -20,6 +20,7 @@ from mesh.configuration.settings import (
     UserSettings,
 )
 from mesh.configuration.units import parse_duration_ms, parse_size
+from mesh.connectors.kafka.settings import BridgeSasl, BridgeTls, InwardRoute, KafkaBridge, OutwardRoute
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
@@ -41,6 +42,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[logins]": LoginSettings, "[limits]": Limits, **{f"[{spec.name}]": spec.settings for spec in PROTOCOLS},
     "[http.cors]": CorsSettings, "[[http.rate_limits]]": RateLimit,
     "[webhooks]": WebhookSettings, "[webhooks.secrets.NAME]": WebhookSecret, "[[consumers]]": ConsumerTable,
+    "[[kafka_bridges]]": KafkaBridge, "kafka_bridges.tls": BridgeTls, "kafka_bridges.sasl": BridgeSasl,
+    "kafka_bridges.inward": InwardRoute, "kafka_bridges.outward": OutwardRoute,
     "push": StrictPush, "[oidc]": OidcSettings, "[[links]]": LinkTable,
     "[[link_peers]]": LinkPeerTable, "[link]": LinkLimits,
     "[[replicate]]": ReplicateSettings, "[replication]": ReplicationSettings, "[mesh]": MeshSettings,

@@ -52,6 +52,12 @@ def consumer_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
     ]
 
 
+def bridge_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
+    path, where = _paths("bridges", name, node)
+    return [Act("resume", name, "POST", f"{path}/resume{where}") if paused else Act(
+        "pause", name, "POST", f"{path}/pause{where}")]
+
+
 def queue_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
     path, where = _paths("consumers", name, node)
     first = Act("resume", name, "POST", f"{path}/resume{where}") if paused else Act(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 TABLES = ("nodes", "links", "streams", "topics", "consumers", "queues", "exchanges", "bindings", "groups",
-          "transactions", "deadletters", "clients", "webhooks", "policies", "drafts", "revisions", "conflicts",
-          "users", "keys", "denials", "audit", "logins", "listeners")
+          "transactions", "deadletters", "clients", "webhooks", "bridges", "policies", "drafts", "revisions",
+          "conflicts", "users", "keys", "denials", "audit", "logins", "listeners")
 SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "journey", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {

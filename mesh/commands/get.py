@@ -31,6 +31,7 @@ TEXT_FIELDS = {
     "deadletters": "consumer,state,waiting,given_up,max_deliveries,topic",
     "clients": "client_id,protocol,user,address,connected",
     "webhooks": "consumer,url,state,lag_events,delivered,failed,dead_lettered,last_problem",
+    "bridges": "name,direction,from,to,state,lag_events,moved,faults,last_problem",
     "policies": "name,allow,deny,to,topics",
     "users": "name,source,state,roles,password",
     "keys": "name,source,state,user,roles",

@@ -14,6 +14,7 @@ from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.masks import check_masks
 from mesh.configuration.secret import resolve_secret as resolve_secret
 from mesh.configuration.settings import Config, ListenerSettings, StreamTable, UserSettings
+from mesh.connectors.kafka.settings import check_bridges
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
 from mesh.identity.auth_settings import check_api_keys, check_jwt, check_oidc, user_problem
 from mesh.link.check import check_links
@@ -45,6 +46,7 @@ def check_config(config: Config) -> list[str]:
         *_check_users(config.users), *check_api_keys(config.api_keys), *check_jwt(config.jwt),
         *check_oidc(config.oidc, config.jwt),
         *check_consumers(config.consumers), *check_webhooks(config.webhooks),
+        *check_bridges(config.kafka_bridges),
         *_check_policies(config.policies), *check_masks(config.masks), *_check_limits(config), *_check_links(config),
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
         *profile.problems(config),

@@ -18,6 +18,7 @@ from mesh.configuration import profile
 from mesh.configuration.checks import check_config
 from mesh.configuration.settings import Config, Listeners, ListenerSettings, StreamTable, TlsSettings, UserSettings
 from mesh.configuration.units import parse_duration_ms, parse_size
+from mesh.connectors.kafka.settings import absolute_bridge
 from mesh.connectors.webhook_paths import absolute_consumer, absolute_webhooks
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
 from mesh.link.files import absolute_link, absolute_peer
@@ -94,7 +95,8 @@ def _complete(config: Config, base: Path) -> Config:
         link_peers=tuple(absolute_peer(peer, base) for peer in config.link_peers))
     config = msgspec.structs.replace(
         config, webhooks=absolute_webhooks(config.webhooks, base),
-        consumers=tuple(absolute_consumer(consumer, base) for consumer in config.consumers))
+        consumers=tuple(absolute_consumer(consumer, base) for consumer in config.consumers),
+        kafka_bridges=tuple(absolute_bridge(bridge, base) for bridge in config.kafka_bridges))
     users = tuple(_absolute_user(user, base) for user in config.users)
     api_keys = tuple(_absolute_key(key, base) for key in config.api_keys)
     jwt = tuple(_absolute_jwks(issuer, base) for issuer in config.jwt)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mesh.configuration.profile import open_keys
 from mesh.configuration.secret import resolve_secret
+from mesh.connectors.kafka.bridges import PreparedBridges
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.jwks import check_file
@@ -42,12 +43,18 @@ def resolve_outside(config: Config) -> tuple[list[User], list[ssl.SSLContext | N
         except ConfigError as error:
             raise ConfigError(f"oidc.client_secret: {error}") from error
     resolve_webhooks(config)
+    resolve_bridges(config)
     return resolve_users(config.users), contexts
 
 
 def resolve_webhooks(config: Config) -> Prepared:
     """What webhooks need, with the secrets of the declared ones. Raises ConfigError."""
     return Prepared(config.webhooks, config.consumers)
+
+
+def resolve_bridges(config: Config) -> PreparedBridges:
+    """Bridges to Kafka clusters, with their secrets and TLS contexts. Raises ConfigError."""
+    return PreparedBridges(config.kafka_bridges)
 
 
 def resolve_links(config: Config) -> PreparedLinks:

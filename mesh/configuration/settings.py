@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from mesh.configuration.masks import MaskTable
+from mesh.connectors.kafka.settings import KafkaBridge
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
@@ -154,6 +155,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policies: tuple[Rule, ...] = ()
     masks: tuple[MaskTable, ...] = ()
     consumers: tuple[ConsumerTable, ...] = ()
+    kafka_bridges: tuple[KafkaBridge, ...] = ()
     links: tuple[LinkTable, ...] = ()
     link_peers: tuple[LinkPeerTable, ...] = ()
     replicate: tuple[ReplicateSettings, ...] = ()

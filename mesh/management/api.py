@@ -14,6 +14,7 @@ from mesh.management.across.asking import Asking, NoAnswer
 from mesh.management.across.collect import Collector
 from mesh.management.across.overview import mesh_overview
 from mesh.management.acts.act import Acts
+from mesh.management.acts.bridges import BridgeActs
 from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, Viewed, call_of
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "queues", "exchanges", "bindings", "groups", "transactions", "deadletters",
-    "clients", "webhooks", "policies", "denials", "listeners"))
+    "clients", "webhooks", "bridges", "policies", "denials", "listeners"))
 SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts")
 LOCAL: Final = frozenset((              # what only who logs in here may ask
     "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey",
@@ -82,6 +83,7 @@ class Api:
             Reads(node, sampler, viewed, browser), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             QueueActs(node, acts, lambda: tables.forget("consumers"), viewed, browser),
+            BridgeActs(node, acts, lambda: tables.forget("bridges")),
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed,
                            browser.masks),

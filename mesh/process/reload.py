@@ -16,8 +16,9 @@ import msgspec
 from mesh.administration.effective import Base
 from mesh.configuration.config import load_config, stream_settings
 from mesh.configuration.effective import warnings_of
-from mesh.configuration.outside import resolve_links, resolve_outside, resolve_webhooks
+from mesh.configuration.outside import resolve_bridges, resolve_links, resolve_outside, resolve_webhooks
 from mesh.configuration.settings import Config, ListenerSettings
+from mesh.connectors.kafka.bridges import PreparedBridges
 from mesh.connectors.webhooks import Prepared as Webhooks
 from mesh.identity.apikeys import ApiKey, resolve_api_keys
 from mesh.identity.first_admin import first_admin
@@ -69,6 +70,7 @@ async def _reload(node: Node, path: Path | None, data: str | None) -> None:
         if context is not None:
             await listener.reload(settings.tls, context)
     node.webhooks.apply(new.webhooks)
+    node.bridges.apply(new.bridges)
     before, node.config = node.config, config
     for told in node.on_reload:
         told(before, config, "")
@@ -89,6 +91,7 @@ class Changes(NamedTuple):
     contexts: list[ssl.SSLContext | None]
     links: PreparedLinks
     webhooks: Webhooks
+    bridges: PreparedBridges
     warnings: list[str]
 
 
@@ -104,7 +107,7 @@ def prepare(current: Config, path: Path | None, data: str | None) -> Changes:
         raise ConfigError("\n".join(problems))
     users, contexts = resolve_outside(config)
     return Changes(config, users, resolve_api_keys(config.api_keys), contexts,
-                   resolve_links(config), resolve_webhooks(config), list(warnings_of(config)))
+                   resolve_links(config), resolve_webhooks(config), resolve_bridges(config), list(warnings_of(config)))
 
 
 def restart_needed(current: Config, new: Config) -> list[str]:

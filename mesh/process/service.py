@@ -155,6 +155,7 @@ class Service:
             logger.warning("%s", warning)
         node.authenticator.tokens.prefetch()
         node.webhooks.start()
+        node.bridges.start()
         management.start()
         freeze_start()
         warm_up(WARM)
@@ -252,7 +253,8 @@ class Service:
         node.mesh.close()
         if self._management is not None:
             await self._management.close()
-        goodbyes.extend(map(asyncio.ensure_future, (node.webhooks.shutdown(), node.links.shutdown())))
+        goodbyes.extend(map(asyncio.ensure_future, (
+            node.webhooks.shutdown(), node.bridges.shutdown(), node.links.shutdown())))
         if self._console is not None:
             goodbyes.append(asyncio.ensure_future(self._console.cleanup()))
         for outcome in await asyncio.gather(*goodbyes, return_exceptions=True):

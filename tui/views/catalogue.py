@@ -16,6 +16,7 @@ from tui.views.mesh.listeners import Listeners
 from tui.views.mesh.map import Map
 from tui.views.mesh.nodes import Nodes
 from tui.views.mesh.pulse import Pulse
+from tui.views.readers.bridges import Bridges
 from tui.views.readers.clients import Clients
 from tui.views.readers.consumers import Consumers
 from tui.views.readers.deadletters import DeadLetters, Letters
@@ -35,7 +36,7 @@ from tui.views.view import View
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
         Nodes, Links, Streams, Topics, Consumers, Queues, Exchanges, Bindings, Groups, Transactions, DeadLetters,
-        Clients, Webhooks, Policies, Drafts, Revisions, Conflicts, Users, Keys, Denials, Audit, Logins,
+        Clients, Webhooks, Bridges, Policies, Drafts, Revisions, Conflicts, Users, Keys, Denials, Audit, Logins,
         Listeners, ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tui import show
-from tui.acts import Act, client_acts, consumer_acts, link_acts, queue_acts
+from tui.acts import Act, bridge_acts, client_acts, consumer_acts, link_acts, queue_acts
 from tui.api.errors import ApiError, Fault
 from tui.text import clean, fit, width_of
 from tui.views.view import View, message_lines
@@ -165,6 +165,8 @@ class Details(View):
             return queue_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
         if self.kind in ("consumers", "webhooks"):
             return consumer_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
+        if self.kind == "bridges":
+            return bridge_acts(self.key, paused=bool(row.get("paused")), node=self.at_node)
         if self.kind == "links":
             return link_acts(self.key, str(row["state"]), self.at_node)
         if self.kind == "clients" and row.get("connected") is not False:

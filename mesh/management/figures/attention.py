@@ -42,7 +42,8 @@ def attention(node: Node, sampler: Sampler) -> list[Item]:
     """Bounded; the rest of a kind is summed up in its last item."""
     known: list[dict[str, Any]] = node.mesh.snapshot()["nodes"]
     items = [*_log(node), *_links(node, sampler, known), *_nodes(node, sampler, known), *_disk(node),
-             *_consumers(node, sampler), *_webhooks(node), *_configuration(node), *_security(node), *_clock(node)]
+             *_consumers(node, sampler), *_webhooks(node), *_bridges(node), *_configuration(node), *_security(node),
+             *_clock(node)]
     items.sort(key=lambda item: (SEVERITIES.index(item.severity), item.since_ms or 0, item.subject))
     return items[:ITEMS_MAX]
 
@@ -175,6 +176,15 @@ def _webhooks(node: Node) -> Iterator[Item]:
                        f"the webhook of {row['consumer']} is {row['state']}",
                        "its receiver gets nothing", str(row.get("last_problem") or "look at its receiver"),
                        f"/consumers/{quote(str(row['consumer']), safe='')}")
+
+
+def _bridges(node: Node) -> Iterator[Item]:
+    for row in node.bridges.snapshot():
+        if row["state"] in ("waiting", "stopped"):
+            yield Item("warning", "bridge", str(row["name"]), f"the bridge {row['name']} is {row['state']}",
+                       f"nothing goes from {row['from']} to {row['to']}",
+                       str(row["last_problem"] or "look at its cluster"),
+                       f"/bridges?filter=name={quote(str(row['name']), safe='')}")
 
 
 def _configuration(node: Node) -> Iterator[Item]:

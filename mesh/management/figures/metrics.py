@@ -76,6 +76,7 @@ class NodeCollector(Collector):
         yield from link_families(self._node.links)
         yield from mesh_families(self._node.mesh)
         yield from webhook_families(self._node.webhooks.snapshot())
+        yield from bridge_families(self._node.bridges.snapshot())
         for protocol, numbers in self._node.protocol_counters().items():
             yield from protocol_families(protocol, numbers)
 
@@ -179,6 +180,7 @@ class NodeCollector(Collector):
         yield from (lag_events, lag_seconds, *counters.values())
 
 
+BRIDGE_STATES = ("starting", "running", "waiting", "stopped", "paused")
 WEBHOOK_STATES = ("closed", "open", "half-open", "not permitted", "not served")
 
 
@@ -204,6 +206,31 @@ def webhook_families(rows: list[dict[str, Any]]) -> Iterator[Metric]:
         for known in WEBHOOK_STATES:
             state.add_metric([*labels, known], int(row["state"] == known))
     yield from (*counters.values(), in_flight, lag, state)
+
+
+def bridge_families(rows: list[dict[str, Any]]) -> Iterator[Metric]:
+    """Per route of a bridge: what became of its records, its state, its lag."""
+    counters = {
+        name: CounterMetricFamily(f"meshgate_bridge_{name}", text, labels=["route", "direction"])
+        for name, text in (
+            ("moved", "Records that are on the other side"), ("repeats", "Records that were there already"),
+            ("looped", "Records that had been there before, and were left alone"),
+            ("refused", "Records left out, or sent to the dead letters"),
+            ("expired", "Events whose time was over before they went out"),
+            ("lost", "Records that the cluster deleted before they were read"), ("faults", "Attempts that failed"),
+        )
+    }
+    lag = GaugeMetricFamily("meshgate_bridge_lag_events", "Not moved yet", labels=["route", "direction"])
+    state = GaugeMetricFamily("meshgate_bridge_state", "1 for its state", labels=["route", "direction", "state"])
+    for row in rows:
+        labels = [str(row["name"]), str(row["direction"])]
+        if row["lag_events"] is not None:
+            lag.add_metric(labels, row["lag_events"])
+        for name, family in counters.items():
+            family.add_metric(labels, row[name])
+        for known in BRIDGE_STATES:
+            state.add_metric([*labels, known], int(row["state"] == known))
+    yield from (*counters.values(), lag, state)
 
 
 def protocol_families(protocol: str, numbers: dict[str, int]) -> Iterator[Metric]:

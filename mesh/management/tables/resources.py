@@ -86,6 +86,7 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
                  lambda: deadletter_rows(router, node.redrives), order="-waiting"),
         Resource("clients", "client_id", "Clients of all protocols, and MQTT sessions that are away.", node.clients),
         Resource("webhooks", "consumer", "Consumers that push to a URL.", node.webhooks.snapshot),
+        Resource("bridges", "name", "Routes of bridges from and to Kafka clusters outside.", node.bridges.snapshot),
         Resource("denials", "id", "The latest denials, newest first.", lambda: denial_rows(router), order="-id",
                  extra=lambda: {"counts": [
                      {"protocol": protocol, "action": action, "count": count}

@@ -1,1 +1,1 @@
-"""Screens of who reads: consumers, clients, webhooks, what was given up on."""
+"""Screens of who reads: consumers, clients, webhooks, bridges, what was given up on."""
