@@ -87,7 +87,7 @@ def test_messages_that_windows_cut_off_are_bounded_over_all_sessions_and_go_on_w
     assert waiting() < 2 * len(payload) + 10_000
     for channel in range(1, 5):
         client.send(p.Flow(1 if channel < 3 else 0, 10_000, 0, 10, 1, 1 if channel < 3 else 0, 9), channel=channel)
-    got = {channel: 0 for channel in range(1, 5)}
+    got = dict.fromkeys(range(1, 5), 0)
     while sum(got.values()) < 4:
         found, _, channel = client.frame()
         if isinstance(found, p.Transfer) and not found.more:
