@@ -15,8 +15,7 @@ from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
 from protocols.amqp.codec.performatives import Accepted, Modified, Rejected, TransactionalState
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.addresses import address_of
-from protocols.amqp.nodes.readable import Readable
-from protocols.amqp.nodes.work import Work
+from protocols.amqp.nodes.work import Readable, Work
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.rights.policy import Identity

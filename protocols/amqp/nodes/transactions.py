@@ -33,8 +33,7 @@ from protocols.amqp.codec.performatives import (
     TransactionalState,
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
-from protocols.amqp.nodes.readable import Readable
-from protocols.amqp.nodes.work import Work, copy_of
+from protocols.amqp.nodes.work import Readable, Work, copy_of
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes

@@ -8,8 +8,8 @@ Accepted is said when the message is on disk. Loop thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import CONDITION_OF_REASON
 from protocols.amqp.codec.performatives import ACCEPTED, RELEASED, Error, Rejected
 from protocols.amqp.engine.receiving import Incoming
-from protocols.amqp.nodes.readable import Readable
+from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
@@ -38,6 +38,23 @@ class Reading(Protocol):
     def flush_answers(self) -> None: ...
     def cork(self) -> None: ...
     def uncork(self) -> None: ...
+
+
+class Readable(Protocol):
+    """A queue of the core, or what stands in its place: nodes/streams.py."""
+
+    name: str
+    consumer: Consumer
+
+    @property
+    def is_deleted(self) -> bool: ...
+    def ack(self, deliveries: Iterable[Delivery]) -> None: ...
+    def nack(self, deliveries: Iterable[Delivery]) -> None: ...
+    def put_back(self, deliveries: Iterable[Delivery]) -> None: ...
+    def reject(self, deliveries: Iterable[Delivery]) -> None: ...
+    def detach(self, member: Any) -> None: ...
+    def when_idle(self, call: Callable[[], None]) -> None: ...
+    def when_looked_through(self, member: Any, call: Callable[[], None]) -> None: ...
 
 
 class _Batch(msgspec.Struct):
