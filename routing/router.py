@@ -356,6 +356,16 @@ class Router:
             self.refused[route.reason] += count
         return route
 
+    def refuse_publish(self, topic: str, publisher: Publisher) -> Refusal | None:
+        """May this publisher publish it? For before an event has come whole: a no is counted, a yes by publish()."""
+        if publisher.generation != self.routes.generation:
+            self._refresh(publisher)
+        route = publisher.routes.get(topic) or self._admit(topic, publisher)
+        if isinstance(route, Refusal):
+            self.admit(topic, publisher, 1)
+            return route
+        return None
+
     def send_on(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None:
         """Give admitted events from another node, all of one topic, to live readers here; never back to the mesh.
 

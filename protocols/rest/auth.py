@@ -91,9 +91,9 @@ class Doorkeeper:
     def check_publish(self, session: Session, topic: str | None) -> None:
         """For before a body is read: may this client publish to the topic; None: to any? Raises Problem (403)."""
         if topic is not None:
-            answer = self._router.admit(topic, session.publisher, 1)
-            if isinstance(answer, Refusal):
-                raise problem_of(answer)
+            refusal = self._router.refuse_publish(topic, session.publisher)
+            if refusal is not None:
+                raise problem_of(refusal)
         else:
             self._check_some(session, Action.PUBLISH)
 

@@ -44,6 +44,19 @@ def test_every_event_of_every_publisher_is_counted_once_by_the_rule_that_decided
     assert desk.router.usage.uses == {}
 
 
+def test_who_is_asked_before_the_event_has_come_whole_is_counted_once(tmp_path: Path) -> None:
+    """A body over HTTP that comes later than its head: a no ends it, a yes is followed by publish()."""
+    desk = Desk(tmp_path, rules=[Rule(allow=(Action.PUBLISH,), to=("user:ana",), topics=("a/#",), name="mine")])
+    router, publisher = desk.router, desk.router.publisher(Identity("ana"))
+    for _ in range(3):
+        assert router.refuse_publish("a/1", publisher) is None
+        desk.publish("a/1", publisher=publisher)
+        assert router.refuse_publish("b", publisher) is not None
+    router.usage.drain()
+    found = {use.topic: tally.count for use, tally in router.usage.uses.items() if use.user == "ana"}
+    assert found == {"a/1": 3, "b": 3}
+
+
 def test_many_topics_of_one_publisher_are_counted_and_the_record_is_bounded(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     for number in range(3_000):
