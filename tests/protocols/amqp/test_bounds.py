@@ -78,11 +78,11 @@ def test_messages_that_windows_cut_off_are_bounded_over_all_sessions_and_go_on_w
     client.expect(p.Disposition)
     for channel in range(1, 5):
         client.begin(channel, window=1)
-        client.receiver("queue://wide", 1, channel=channel, distribution_mode="copy")
+        client.receiver("queue://wide", 1, channel=channel, name=f"r{channel}", distribution_mode="copy")
     for channel in range(1, 5):
         client.send(p.Flow(0, 1, 0, 10, 1, 0, 10), channel=channel)
     waiting = lambda: stand.do(lambda: next(iter(stand.amqp.connections)).waiting_bytes)  # noqa: E731
-    wait_until(lambda: waiting() > 50_000)
+    wait_until(lambda: waiting() > 50_000, "two sessions to hold what their windows cut off")
     assert [client.frame()[2] for _ in range(2)] == [1, 2]              # the others were not begun
     assert waiting() < 2 * len(payload) + 10_000
     for channel in range(1, 5):
