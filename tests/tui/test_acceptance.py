@@ -116,7 +116,7 @@ def test_a_consumer_is_paused_its_lag_grows_and_it_goes_on(mesh: ThreeNodes, tmp
 def test_a_dead_letter_is_redriven_and_its_journey_says_so(mesh: ThreeNodes, tmp_path: Path) -> None:
     url, json_type = mesh.cloud.url("http", "/v1/consumers/spoiled"), {"Content-Type": "application/json"}
     with Tmux(tmp_path, f"tui deadletters/spoiled --url {mesh.cloud.url('console')}") as terminal:
-        terminal.sees("bad-1", "bad-2", "delivery limit reached")
+        terminal.sees("bad-1", "bad-2", "x acts", "● live")
         terminal.keys("x")
         terminal.sees("redrive this one")
         terminal.keys("Enter")

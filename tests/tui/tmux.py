@@ -24,7 +24,8 @@ class Tmux:
         self._size = size
         self._term = term
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(folder), "LANG": "C.UTF-8"}
-        self._environment.pop("COLORTERM", None)
+        for name in ("COLORTERM", "COLUMNS", "LINES"):      # the terminal's own size counts
+            self._environment.pop(name, None)
 
     def __enter__(self) -> Tmux:
         width, height = self._size
