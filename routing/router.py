@@ -344,9 +344,7 @@ class Router:
 
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
         """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""
-        if publisher.generation != self.routes.generation:
-            self._refresh(publisher)
-        route = publisher.routes.get(topic) or self._admit(topic, publisher)
+        route = self._route(topic, publisher)
         deeds = publisher.deeds
         if not deeds.is_known:
             self.usage.begin(deeds)
@@ -358,13 +356,15 @@ class Router:
 
     def refuse_publish(self, topic: str, publisher: Publisher) -> Refusal | None:
         """May this publisher publish it? For before an event has come whole: a no is counted, a yes by publish()."""
+        if not isinstance(self._route(topic, publisher), Refusal):
+            return None
+        refused = self.admit(topic, publisher, 1)
+        return refused if isinstance(refused, Refusal) else None
+
+    def _route(self, topic: str, publisher: Publisher) -> Route | Refusal:
         if publisher.generation != self.routes.generation:
             self._refresh(publisher)
-        route = publisher.routes.get(topic) or self._admit(topic, publisher)
-        if isinstance(route, Refusal):
-            self.admit(topic, publisher, 1)
-            return route
-        return None
+        return publisher.routes.get(topic) or self._admit(topic, publisher)
 
     def send_on(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None:
         """Give admitted events from another node, all of one topic, to live readers here; never back to the mesh.

@@ -15,22 +15,3 @@ class Counters:
 
     def snapshot(self) -> dict[str, int]:
         return dict(self.values)
-
-
-class LogLimit:
-    """Lets some log lines per second through, so that a flood of bad connections does not become one of log lines."""
-
-    __slots__ = ("_left", "_lines_per_s", "_second")
-
-    def __init__(self, lines_per_s: int) -> None:
-        self._lines_per_s = lines_per_s
-        self._second = -1
-        self._left = 0
-
-    def allows(self, now_s: float) -> bool:
-        second = int(now_s)
-        if second != self._second:
-            self._second = second
-            self._left = self._lines_per_s
-        self._left -= 1
-        return self._left >= 0

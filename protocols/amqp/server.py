@@ -12,7 +12,7 @@ import msgspec
 from protocols.amqp.codec.conditions import CONNECTION_FORCED, INVALID_FIELD, ConnectionFault
 from protocols.amqp.codec.performatives import Attach, Open
 from protocols.amqp.codec.types import Symbol
-from protocols.amqp.counters import Counters, LogLimit
+from protocols.amqp.counters import Counters
 from protocols.amqp.engine.connection import Connection
 from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.attaching import Attaching
@@ -21,6 +21,7 @@ from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
+from protocols.loglimit import LogLimit
 from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal

@@ -4,11 +4,12 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.amqp091.blocking import Blocking
-from protocols.amqp091.counters import Counters, LogLimit
+from protocols.amqp091.counters import Counters
 from protocols.amqp091.delays import Delays
 from protocols.amqp091.replies import DirectReplies
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
+from protocols.loglimit import LogLimit
 from protocols.server import Authenticator
 from routing.errors import Refusal
 from routing.fairness.shares import Share

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from protocols.loglimit import LogLimit
 from protocols.mqtt import convert
 from protocols.mqtt.codec.filters import Share
-from protocols.mqtt.counters import Counters, LogLimit
+from protocols.mqtt.counters import Counters
 from protocols.mqtt.sessions.names import group_name
 from protocols.mqtt.sessions.retained_turns import RetainedTurns
 from protocols.mqtt.sessions.session import (

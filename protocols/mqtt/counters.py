@@ -6,29 +6,6 @@ from collections import Counter
 from protocols.mqtt.codec.packets import NAMES
 
 
-class LogLimit:
-    """Lets some log lines per second through, so that a flood of bad connections does not become one of log lines."""
-
-    __slots__ = ("_left", "_lines_per_s", "_second", "suppressed")
-
-    def __init__(self, lines_per_s: int) -> None:
-        self._lines_per_s = lines_per_s
-        self._second = -1
-        self._left = 0
-        self.suppressed = 0             # lines that were not written
-
-    def allows(self, now_s: float) -> bool:
-        second = int(now_s)
-        if second != self._second:
-            self._second = second
-            self._left = self._lines_per_s
-        self._left -= 1
-        if self._left >= 0:
-            return True
-        self.suppressed += 1
-        return False
-
-
 class Counters:
     """Everything is a total since the start, but for the gauges that the server fills in on snapshot()."""
 

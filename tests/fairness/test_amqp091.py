@@ -9,13 +9,13 @@ from protocols.amqp091.codec import frames, methods
 from protocols.amqp091.codec.frames import content_frames, method_frame
 from protocols.amqp091.codec.methods import encode_method
 from protocols.amqp091.codec.properties import Content, encode_properties
+from tests.fairness.chunks import SEVERAL, many
 from tests.fairness.floods import Flood
 from tests.fairness.harness import SOAK, grows, hold
 from tests.support.node import Node
 
 pytestmark = pytest.mark.measured
 
-SEVERAL = 1 << 20               # bytes of a chunk, about
 FRAME_BYTES = 131_072
 
 
@@ -49,15 +49,6 @@ def flood(node, chunk, *more, **options):
 
 def publish(exchange, key, body=b"x", properties=b"\0\0"):
     return method(1, methods.BasicPublish(0, exchange, key)) + content_frames(1, properties, body, FRAME_BYTES)
-
-
-def many(make, size=SEVERAL):
-    found, total, number = [], 0, 0
-    while total < size:
-        found.append(make(number))
-        total += len(found[-1])
-        number += 1
-    return b"".join(found)
 
 
 def queue(name="evil", durable=True, **arguments):

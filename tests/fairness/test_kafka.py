@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from tests.fairness import chunks
 from tests.fairness.floods import Flood
 from tests.fairness.harness import SOAK, grows, hold
 from tests.support.node import Node
@@ -86,12 +87,7 @@ def join(group):
 
 
 def many(make, size=SEVERAL):
-    found, total, number = [], 0, 0
-    while total < size:
-        found.append(make(number))
-        total += len(found[-1])
-        number += 1
-    return b"".join(found)
+    return chunks.many(make, size)
 
 
 def known():

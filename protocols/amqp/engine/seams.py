@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from protocols.amqp.codec.composite import Composite
-from protocols.amqp.codec.conditions import AmqpFault, LinkFault
+from protocols.amqp.codec.conditions import AmqpFault
 
 if TYPE_CHECKING:
     from protocols.amqp.codec.performatives import Attach, Open
@@ -111,9 +111,3 @@ class Container(Protocol):
 
     def count(self, name: str, number: int = 1) -> None:
         """For the metrics."""
-
-
-class Refuses(Protocol):
-    """A link that a fault ends."""
-
-    def fail(self, fault: LinkFault) -> None: ...

@@ -1,68 +1,38 @@
 """SendingLink: we send, the peer receives. Credit, drain, settlement. AMQP 1.0 §2.6. Sans-IO.
 
-    attach ──► WAITING ── accept() ──► ATTACHED ── detach of either side ──► DETACHED
-                  └────── refuse() ───────────────────────────────────────────▲
+How it comes and goes is in link.py.
 """
 from __future__ import annotations
 
-import enum
 from typing import Any
 
 from protocols.amqp.codec import hot
 from protocols.amqp.codec.composite import Composite
-from protocols.amqp.codec.conditions import LinkFault
-from protocols.amqp.codec.performatives import FIRST, MIXED, SENDER, SETTLED, Attach, Detach, Error, Flow, Source
+from protocols.amqp.codec.performatives import MIXED, SENDER, SETTLED, Attach, Flow, Source
 from protocols.amqp.engine import serial
+from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, SourceNode
 
 
-class LinkState(enum.Enum):
-    WAITING = "waits for its node"
-    ATTACHED = "attached"
-    DETACHED = "detached"
-
-
-class SendingLink:
+class SendingLink(Link[SourceNode]):
     """See the module's head. tags are numbers of eight bytes, of their own on each link."""
 
     role = SENDER
 
-    __slots__ = ("_start", "_tag", "attach", "credit", "delivery_count", "draining", "handle", "name", "node",
-                 "receiver_settles", "session", "settle_mode", "state", "unsettled")
+    __slots__ = ("_start", "_tag", "draining", "settle_mode", "unsettled")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
-        self.session = session
-        self.attach = attach
-        self.name = attach.link_name
-        self.handle = attach.handle             # ours is the same number as the peer's: both are free at the same time
-        self.node: SourceNode | None = None
-        self.state = LinkState.WAITING
-        self.credit = 0
-        self.delivery_count = 0
+        super().__init__(session, attach)
         self.draining = False
         self.unsettled = 0                      # deliveries of it in the session's table
         self.settle_mode = attach.snd_settle_mode if attach.snd_settle_mode is not None else MIXED
-        self.receiver_settles = attach.rcv_settle_mode or FIRST
         self._start = hot.transfer_head(self.handle)
         self._tag = 0
-
-    @property
-    def is_attached(self) -> bool:
-        return self.state is LinkState.ATTACHED
 
     @property
     def presettled(self) -> bool:
         """The peer wants all deliveries settled."""
         return self.settle_mode == SETTLED
-
-    @property
-    def is_waiting(self) -> bool:
-        """Its node has not decided, and the peer has not gone."""
-        return self.state is LinkState.WAITING and not self.session.ended
-
-    @property
-    def is_gone(self) -> bool:
-        return self.state is LinkState.DETACHED
 
     # -- attaching --------------------------------------------------------------------------------------------
 
@@ -82,13 +52,8 @@ class SendingLink:
         if self.credit or self.draining:
             self._told()
 
-    def refuse(self, fault: LinkFault) -> None:
-        """Attach without a source, then detach with the reason.                                  Source: §2.6.3"""
-        if self.state is LinkState.WAITING and not self.session.ended:
-            self.session.send(Attach(self.name, self.handle, SENDER, target=self.attach.target,
-                                     initial_delivery_count=0))
-            self.state = LinkState.ATTACHED
-            self.fail(fault)
+    def without_terminus(self) -> Attach:
+        return Attach(self.name, self.handle, SENDER, target=self.attach.target, initial_delivery_count=0)
 
     # -- credit -----------------------------------------------------------------------------------------------
 
@@ -145,27 +110,6 @@ class SendingLink:
         self.session.connection.write_frame(
             self.session.channel, hot.disposition(SENDER, delivery_id, delivery_id, True, state))
 
-    # -- the end ----------------------------------------------------------------------------------------------
-
-    def fail(self, fault: LinkFault) -> None:
-        """Detach for good, with the reason."""
-        if self.state is LinkState.ATTACHED and not self.session.ended:
-            self.session.send(Detach(self.handle, True, Error(fault.condition, fault.text[:1000], fault.info)))
-            self.let_go(closed=True)
-
-    def detached(self, detach: Detach) -> None:
-        """By the peer: answered in kind."""
-        if self.state is LinkState.ATTACHED:
-            self.let_go(closed=bool(detach.closed))
-            self.session.send(Detach(self.handle, detach.closed))
-        elif self.state is LinkState.WAITING:           # before we have answered its attach
-            self.refuse(LinkFault("amqp:not-allowed", "detached before it was attached"))
-            self.state = LinkState.DETACHED
-
     def let_go(self, *, closed: bool) -> None:
-        self.state = LinkState.DETACHED
         self.credit = 0
-        node, self.node = self.node, None
-        self.session.forget(self)
-        if node is not None:
-            node.detach(closed=closed)
+        super().let_go(closed=closed)

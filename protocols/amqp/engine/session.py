@@ -39,9 +39,10 @@ from protocols.amqp.codec.performatives import (
     TransactionalState,
 )
 from protocols.amqp.engine import serial
+from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.seams import ConnectionSide
-from protocols.amqp.engine.sending import LinkState, SendingLink
+from protocols.amqp.engine.sending import SendingLink
 
 OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
 _OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)

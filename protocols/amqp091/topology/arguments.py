@@ -4,12 +4,11 @@ Texts are RabbitMQ's. Integers of any width are equal, x-queue-type classic is t
 """
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError
 from protocols.amqp091.codec.tables import Table, Timestamp, Value
+from protocols.streamstart import age_s
 
 EXPIRES_MAX_MS = 0xFFFFFFFF * 1000      # beyond any use, and far from where sums of milliseconds overflow
 PRIORITY_MAX = 255
@@ -35,8 +34,6 @@ _TEXTS = {
 
 _NOT_OF_STREAMS = ("x-message-ttl", "x-expires", "x-max-length", "x-overflow", "x-dead-letter-exchange",
                    "x-max-priority", "x-single-active-consumer", "x-delivery-limit")
-_UNITS_S = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3_600, "m": 60, "s": 1}
-_AGE = re.compile(r"(\d{1,9})([YMDhms])")
 
 
 class QueueOptions(msgspec.Struct, frozen=True):
@@ -92,12 +89,6 @@ def options_of(arguments: Table, queue: str, vhost: str) -> QueueOptions:
         length_max=_number(arguments, "x-max-length"), length_bytes_max=_number(arguments, "x-max-length-bytes"),
         overflow=_text(arguments, "x-overflow") or "drop-head", dead_letter_exchange=exchange, dead_letter_key=key,
         single_active=single, priority_max=priority, delivery_limit=_number(arguments, "x-delivery-limit"))
-
-
-def age_s(text: str) -> int | None:
-    """Of "7D" and the like, in seconds; None when it is no age.                       Source: RabbitMQ, Streams"""
-    found = _AGE.fullmatch(text)
-    return int(found[1]) * _UNITS_S[found[2]] if found is not None else None
 
 
 def _check_number(name: str, value: Value, least: int, queue: str, vhost: str) -> None:

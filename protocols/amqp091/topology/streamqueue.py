@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError
 from protocols.amqp091.codec.tables import Table, Timestamp, Value
-from protocols.amqp091.topology.arguments import QueueOptions, age_s
+from protocols.amqp091.topology.arguments import QueueOptions
 from protocols.amqp091.topology.names import core_name, level_of
+from protocols.streamstart import stream_start
 from routing.consumers.consumer import Consumer, Member
 from routing.consumers.members import Mode
 from routing.consumers.spec import ConsumerSpec, Start
@@ -171,19 +172,12 @@ def start_of(value: Value, router: Router) -> Start:
 
     next (and nothing): what comes from now on; first; last: a little before the end; an offset; a time; an age.
     """
-    if value is None or value == "next":
-        return "latest"
-    if value == "first":
-        return "earliest"
-    if value == "last":
-        return [(partition.stream, partition.index, max(partition.next_offset - 1, 0))
-                for partition in router.own_partitions()]
+    if value is None:
+        value = "next"
     if isinstance(value, Timestamp):
         return {"time_ms": min(max(int(value), 0), 1 << 40) * 1000}
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return int(value)
-    age = age_s(value) if isinstance(value, str) else None
-    if age is None:
+    start = stream_start(value, router)
+    if start is None:
         shown = value if isinstance(value, str | int) else type(value).__name__
         raise SoftError(PRECONDITION_FAILED, f"invalid x-stream-offset '{shown}'"[:200])
-    return {"time_ms": max(router.clock_ms() - age * 1000, 0)}
+    return start

@@ -63,13 +63,12 @@ class Home(Protocol):
 
 class Kept:
     __slots__ = (
-        "_asked", "_busy", "_home", "_not_before_ms", "_owner", "_reader", "_rewrite_every_ms", "_rewrite_ms", "lifted",
+        "_asked", "_busy", "_home", "_not_before_ms", "_owner", "_reader", "_rewrite_every_ms", "_rewrite_ms",
         "segments")
 
     def __init__(self, home: Home, owner: Owner, segments: list[Segment], decoder: Decoder) -> None:
         """segments: as recovered, in order."""
         self.segments = segments
-        self.lifted = 0                                 # records that were lifted since the start
         self._home = home
         self._owner = owner
         self._reader = Reader(segments, decoder, owner.open_segments, ProducerTable())
@@ -212,7 +211,6 @@ class Kept:
         home = self._home
         if of_log:
             self.segments += made
-            self.lifted += sum(segment.record_count for segment in made)
         else:
             at = self.segments.index(asked[0])
             self._pace(sum(segment.size for segment in asked), sum(segment.size for segment in made))

@@ -8,8 +8,8 @@ import pytest
 
 from protocols.amqp.codec import performatives as p
 from protocols.amqp.codec.conditions import RESOURCE_LIMIT, LinkFault
+from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
-from protocols.amqp.engine.sending import LinkState
 from protocols.amqp.nodes.transactions import Transactions
 from protocols.amqp.settings import Amqp10Settings
 from routing.event import Event
