@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ KEPT_BYTES: Final = 256 * 1024 * 1024
 ROWS_PER_EVENT: Final = 256
 EVENTS_PER_TICK: Final = 4          # some 1,000 rows: 2 ms
 USES_PER_TURN: Final = 2_000        # of those in memory: 3 ms
+SYNC_WAIT_S: Final = 2.0            # for what is being written while somebody asks; then the answer goes without it
+SYNC_LOOK_S: Final = 0.005
 MERGED_MAX: Final = 200_000         # distinct uses that are looked at together: a simulation of 10 s or so
 
 Row = tuple[str, tuple[str, ...], str, str, str, str, bool, str, int, int, int]
@@ -106,6 +109,7 @@ class UsageLog:
                 _add(found, use, tally.count, tally.first_ms, tally.last_ms)
             if number % USES_PER_TURN == 0:
                 await asyncio.sleep(0)
+        await self._synced(end)
         offset = partition.start_offset
         while offset < min(end, partition.end_offset):
             scanned = partition.scan(offset, lambda _: True, max_events=EVENTS_PER_TICK, max_scanned=EVENTS_PER_TICK)
@@ -115,6 +119,12 @@ class UsageLog:
             offset = max(scanned.next_offset, offset + 1)
             await asyncio.sleep(0)
         return found, len(found) >= MERGED_MAX
+
+    async def _synced(self, end: int) -> None:
+        """What was handed to the disk can be read only when it is there: in neither place it would be in no answer."""
+        until_s = time.monotonic() + SYNC_WAIT_S
+        while self._partition.end_offset < end and time.monotonic() < until_s:
+            await asyncio.sleep(SYNC_LOOK_S)
 
     def _read(self, event: Event, from_ms: int, found: Merged) -> None:
         if event.timestamp_ms < from_ms:

@@ -132,6 +132,23 @@ def test_what_is_written_to_disk_while_the_record_is_read_counts_once(tmp_path: 
     asyncio.run(scenario())
 
 
+def test_what_was_handed_to_the_disk_and_is_not_there_yet_is_in_the_answer(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        record = UsageLog(desk.router.streams.open_internal("$usage", compact=False), desk.router.usage,
+                          lambda: desk.now_ms, desk.router.request_turn)
+        desk.router.usage.note(Identity("a"), Action.SUBSCRIBE, "t", Policy().decide(Identity("a"), Action.VIEW), 1)
+        record.close_bucket()
+        record.tick()                               # to the disk, which has not answered
+        reading = asyncio.ensure_future(record.merged(0))
+        await asyncio.sleep(0.02)
+        assert not reading.done()
+        desk.run()
+        found, _ = await reading
+        assert [tally.count for tally in found.values()] == [1]
+    asyncio.run(scenario())
+
+
 # -- on a real node ---------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
