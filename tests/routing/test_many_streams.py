@@ -20,7 +20,7 @@ pytestmark = pytest.mark.measured
 STREAMS, CONSUMERS = (1_000, 10_000) if os.environ.get("MESHGATE_SOAK") == "1" else (300, 3_000)
 FEW = 10
 TRIES = 5
-TIMES_MAX = 10.0            # of what it costs with few (caches make it 1 to 3); a cost that grows with them is 30 and more
+TIMES_MAX = 10.0            # of what it costs with few (caches make it 1 to 3); what grows with them costs 30 and more
 STREAM_MAX_S = 0.05         # of CPU time, to add a stream
 
 
