@@ -23,6 +23,7 @@ from mesh.topology.covering import Covering, widen
 from mesh.topology.interest import LEVELS_OWN_MAX, OwnInterest
 from mesh.topology.nodestate import NodeInfo, StreamInfo
 from mesh.topology.overlay import Overlay
+from mesh.topology.seals import Crypto, Pins
 from mesh.topology.settings import MeshSettings
 from routing.router import Router
 from routing.topic import filter_matches
@@ -35,10 +36,12 @@ class Meshing:
 
     def __init__(self, me: NodeInfo, router: Router, settings: MeshSettings, replication: ReplicationConfig, *,
                  clock_s: Callable[[], float], clock_ms: Callable[[], int], rng: random.Random,
-                 call_later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
+                 call_later: Callable[[float, Callable[[], None]], object] | None = None,
+                 crypto: Crypto | None = None, pins: Pins | None = None) -> None:
+        """crypto, pins: see Overlay."""
         self.me = me
         self.settings = settings
-        self.overlay = Overlay(me, clock_s, clock_ms, rng, settings, call_later)
+        self.overlay = Overlay(me, clock_s, clock_ms, rng, settings, call_later, crypto, pins)
         publishers = Publishers()
         self.direct = DirectLane(
             me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)

@@ -32,6 +32,7 @@ from mesh.connectors.kafka.bridges import Bridges
 from mesh.connectors.webhooks import Webhooks
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.identity import Authenticator
+from mesh.identity.known_nodes import KnownNodes, MeshKeys
 from mesh.identity.node_key import NodeKey
 from mesh.identity.remembered import Remembered
 from mesh.identity.rules import rules_of
@@ -126,9 +127,12 @@ class Node:
             self.protocols[spec.name] = spec.make(parts, config.protocol(spec.name))
         self.webhooks = Webhooks(self.router, self.name, resolve_webhooks(config))
         me = NodeInfo(self.name, config.node.site, self.store.epoch, secrets.token_hex(8), version)
+        self.keys = MeshKeys(self.key)
+        self.known_nodes = KnownNodes(self.router.state, clock_ms)
         self.mesh = Meshing(
             me, self.router, config.mesh, ReplicationConfig(config.replicate, config.replication),
-            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), call_later=loop.call_later)
+            clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), call_later=loop.call_later,
+            crypto=self.keys, pins=self.known_nodes)
         self.bridges = Bridges(
             self.router, self.name, lambda: ((state.name, state.epoch) for state in self.mesh.overlay.nodes.values()),
             resolve_bridges(config))

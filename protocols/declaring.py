@@ -40,6 +40,9 @@ class Declarer(Protocol):
         on disk, maybe at once.
         """
 
+    def bindings(self, source: str, destination: str, to_exchange: bool, done: Done) -> None:
+        """values: bindings, a list of key and arguments of each. Of what the client may know of."""
+
     def take_identity(self, identity: Identity) -> None: ...
 
     def close(self) -> None:
@@ -67,8 +70,5 @@ class Declaring(Protocol):
         """A place of its own for one more reader of a stream that is there."""
 
     def has_exchange(self, name: str) -> bool: ...
-    def bindings(self, source: str, destination: str, to_exchange: bool) -> list[Mapping[str, Any]]:
-        """key and arguments of each."""
-
     def route(self, exchange: str, key: str, event: Event) -> Routed | None:
         """None: there is no such exchange."""

@@ -37,3 +37,13 @@ class Policies(Protocol):
 
         At most CHANGES_MAX. act: as in the audit trail, "kafka.acls.create". Who may is not asked again.
         """
+
+    def record(self, identity: Identity, act: str, target: str, after: object,
+               done: Callable[[Refusal | None], None]) -> None:
+        """What a protocol keeps for itself (SCRAM passwords) is on record before it is done; a refusal: it may not be.
+
+        after: without secrets.
+        """
+
+    def note_denial(self, identity: Identity, act: str, why: str) -> None:
+        """The same of what somebody tried who may not."""

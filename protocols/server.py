@@ -52,9 +52,14 @@ class Authenticator(Protocol):
         Returns a function to call when the client goes away before the answer; None when the answer was given.
         """
 
+    @property
+    def on_users(self) -> list[Callable[[], None]]:
+        """Called when users are not what they were."""
 
-    def knows(self, username: str) -> bool:
-        """Is there a user of this name, in the configuration or made at run time?"""
+    def mark_of(self, username: str) -> str | None:
+        """Of a user of the configuration or made at run time: another one when the user was made anew, or has another
+        password. None: there is no such user.
+        """
 
     def proven(self, username: str, good: bool, protocol: str, client_id: str, address: str,
                done: Callable[[Identity | Refusal], None]) -> None:

@@ -29,7 +29,7 @@ from mesh.administration.book import (
 from mesh.administration.check import circle_of_roles, problems_of
 from mesh.administration.documents import Body, Key, RoleDocument, Stored, body_of, differences, document_of
 from mesh.administration.effective import Base, Place, Rights, combine
-from mesh.administration.lastway import can_administer, lockout_problem
+from mesh.administration.lastway import can_administer, is_timed, lockout_problem
 from mesh.administration.versions import Conflict, merged, next_version
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,9 @@ class Administration:
         return await asyncio.to_thread(work, *arguments) if many else work(*arguments)
 
     def _are_many(self, documents: list[Stored]) -> bool:
-        return len(documents) + len(self.base.config.policies) + len(self.base.users) > IN_THREAD_ABOVE
+        """Or some that the clock changes: each of its moments is looked at."""
+        return len(documents) + len(self.base.config.policies) + len(self.base.users) > IN_THREAD_ABOVE or any(
+            map(is_timed, documents))
 
     # -- changes ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,7 +97,9 @@ class Book:
 
     def __init__(self, partition: Partition, request_turn: Callable[[], None]) -> None:
         self.documents: dict[Key, Stored] = {}
-        self.marks: dict[Key, int] = {}         # of each document: other versions have other ones; see spread.py
+        self.keys: list[Key] = []               # of the documents, in order
+        self.ranks: dict[Key, tuple[int, str, str]] = {}        # Stored.rank of each
+        self.marks: dict[Key, int] = {}         # of each document: other versions have other ones; see giving.py
         self.revisions: dict[int, Revision] = {}
         self.drafts: dict[str, Draft] = {}
         self.conflicts: dict[Key, Conflict] = {}
@@ -115,7 +118,7 @@ class Book:
                 if event.payload:
                     found[event.topic] = event.payload
             offset = scanned.next_offset
-        for place, payload in found.items():
+        for place, payload in sorted(found.items()):        # so that keys come about in order
             self._take(place, payload)
 
     def _take(self, place: str, payload: bytes) -> None:
@@ -139,8 +142,12 @@ class Book:
             log.error("stored %s cannot be read and is left alone: %s", place, error)
 
     def _put(self, stored: Stored) -> None:
-        self.documents[stored.key] = stored
-        self.marks[stored.key] = mark_of(stored)
+        key = stored.key
+        if key not in self.documents:
+            insort(self.keys, key)
+        self.documents[key] = stored
+        self.ranks[key] = rank = stored.rank
+        self.marks[key] = mark_of(key, rank)
 
     def current(self, key: Key) -> Stored | None:
         """None: there is none, and there never was."""
@@ -229,7 +236,7 @@ class Book:
             raise BookRefused(next(iter(ticket.refusals.values())))
 
 
-def mark_of(stored: Stored) -> int:
+def mark_of(key: Key, rank: tuple[int, str, str]) -> int:
     """128 bits of a version."""
-    text = repr((stored.key, stored.rank)).encode("utf-8", "backslashreplace")
+    text = repr((key, rank)).encode("utf-8", "backslashreplace")
     return int.from_bytes(hashlib.sha256(text).digest()[:16], "big")

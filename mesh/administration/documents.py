@@ -100,6 +100,7 @@ class PeerDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     paused: bool = False
     administer: bool = False                # its documents are taken; see spread.py
+    entrust: bool = False                   # it is given those of this node
 
 
 KINDS: Final[dict[str, type[Document]]] = {
@@ -123,6 +124,7 @@ class Stored(msgspec.Struct, frozen=True):
     author: str = ""
     time_ms: int = 0
     reason: str = ""
+    withheld: bool = False          # a stub: it counts elsewhere, and what is in it is not for this node
 
     @property
     def key(self) -> Key:
@@ -134,8 +136,10 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[int, str, str]:
-        """The highest one counts. The content is in it, because a node that was wiped may use a number twice."""
-        return self.number, self.node, digest_of(self.body)
+        """The highest one counts. The content is in it, because a node that was wiped may use a number twice. A stub
+        is less than what it stands for.
+        """
+        return self.number, self.node, "" if self.withheld else digest_of(self.body)
 
 
 def digest_of(body: Body | None) -> str:

@@ -106,6 +106,8 @@ def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) 
 def _state(stored: Stored, base: Base, taken: Mapping[str, set[str]], place: Place,
            now_ms: int) -> tuple[Document | None, str]:
     """in force · not yet · over · switched off · elsewhere · in the file · nobody logs in here · not understood"""
+    if stored.withheld:
+        return None, "elsewhere"
     try:
         document = document_of(stored.kind, stored.body or {})
     except msgspec.ValidationError:
@@ -139,7 +141,7 @@ def _entry(name: str, document: PeerDocument) -> PeerEntry:
     table = LinkPeerTable(
         name, exports=document.exports, imports=document.imports, prefix=document.prefix, console=document.console,
         rate_bytes=document.rate_bytes, priority=document.priority, paused=document.paused,
-        administer=document.administer)
+        administer=document.administer, entrust=document.entrust)
     digest = bytes.fromhex(document.token_hash.removeprefix(HASH_PREFIX)) if document.token_hash else None
     return PeerEntry(table, digest)
 

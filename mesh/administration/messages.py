@@ -60,10 +60,11 @@ class Told(msgspec.Struct, array_like=True, frozen=True):
     author: Annotated[str, Meta(max_length=600)]
     time_ms: Annotated[int, Meta(ge=0, le=2**53)]
     reason: Annotated[str, Meta(max_length=500)]
+    withheld: bool = False
 
     def stored(self) -> Stored:
         return Stored(self.kind, self.name, self.body, self.number, self.node, self.seen, self.author, self.time_ms,
-                      self.reason)
+                      self.reason, self.withheld)
 
 
 class Documents(msgspec.Struct, array_like=True, tag=44, frozen=True):
@@ -99,4 +100,4 @@ def decode(body: bytes) -> Message:
 
 def told(stored: Stored) -> Told:
     return Told(stored.kind, stored.name, stored.body, stored.number, stored.node, stored.seen, stored.author,
-                stored.time_ms, stored.reason)
+                stored.time_ms, stored.reason, stored.withheld)

@@ -3,28 +3,27 @@
     Have ──► of a neighbour that may administer this node? ── List please ──► Listed ── Want ──► Documents ── take()
              of any other: nothing is asked, and what comes unasked is refused and counted
 
-Trust is between the two ends of a link: `administer` of its [[links]] or [[link_peers]] entry, or of the managed peer.
-So a node behind a neighbour decides nothing by itself: what it has made comes here only if the neighbour took it. A
-neighbour is given what counts at it, or at a node behind it, and nothing else: there are hashes of passwords in it.
+Trust is between the two ends of a link: `administer` and `entrust` of its [[links]] or [[link_peers]] entry, or of the
+managed peer. So a node behind a neighbour decides nothing by itself: what it has made comes here only if the neighbour
+took it. What a neighbour is given: giving.py. One that is trusted with nothing gets no answer at all.
 """
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mesh.administration.administration import Administration, BookRefused
 from mesh.administration.book import DOCUMENTS_MAX, Revision
 from mesh.administration.check import name_problem
-from mesh.administration.documents import KINDS, Key, Stored, digest_of
+from mesh.administration.documents import KINDS, Key, Stored
+from mesh.administration.giving import Giving, trusts
 from mesh.administration.messages import (
     BODY_BYTES_MAX,
-    LISTED_MAX,
-    MESSAGE_BYTES_MAX,
     WANTED_MAX,
     BadMessage,
     Documents,
@@ -32,11 +31,9 @@ from mesh.administration.messages import (
     Listed,
     ListPlease,
     Message,
-    Told,
     Want,
     decode,
     encode,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -48,26 +45,28 @@ log = logging.getLogger(__name__)
 SAY_EVERY_S: Final = 5.0            # what we have is said again, should a message have been lost
 LOOK_EVERY_S: Final = 0.25          # for links that are new
 GIVE_UP_S: Final = 10.0             # a pull that hears nothing for so long; the next Have begins another one
-UNASKED_TOLD_S: Final = 60.0        # of one neighbour: unasked documents are told at most so often
+TOLD_EVERY_S: Final = 60.0          # of one neighbour: what it may not is told at most so often
 
 
 class _Pull:
     """What we are getting from a neighbour."""
 
-    __slots__ = ("digest", "heard_s", "listed", "listing", "wanted")
+    __slots__ = ("digest", "doubtful", "heard_s", "listed", "listing", "named", "wanted")
 
     def __init__(self, digest: str, now_s: float) -> None:
         self.digest = digest
         self.heard_s = now_s
         self.listing = True
         self.listed: Key = "", ""              # the last one of what it has named
+        self.named: set[Key] = set()
         self.wanted: list[Key] = []
+        self.doubtful: list[Key] = []           # that we have and it has not named: do they count here any more?
 
 
 class _End:
     """One connection to a neighbour."""
 
-    __slots__ = ("neighbour", "pull", "said", "said_s", "synced", "unasked_told_s")
+    __slots__ = ("list_after", "neighbour", "pull", "said", "said_s", "say", "say_again", "synced", "told_s", "working")
 
     def __init__(self, neighbour: Neighbour) -> None:
         self.neighbour = neighbour
@@ -75,13 +74,17 @@ class _End:
         self.said_s = -SAY_EVERY_S
         self.synced = ""                # of what it has, when we had all of it
         self.pull: _Pull | None = None
-        self.unasked_told_s = -UNASKED_TOLD_S
+        self.told_s = {"asked": -TOLD_EVERY_S, "unasked": -TOLD_EVERY_S}      # when what it may not was told
+        self.say = self.say_again = False       # what it gets is to be looked at; …told, also if it is as it was
+        self.list_after: Key | None = None      # it wants the list from here on
+        self.working = False
 
 
 class Spread:
     def __init__(self, administration: Administration, overlay: Overlay, clock_s: Callable[[], float]) -> None:
         self.counts: Counter[str] = Counter()
         self.on_unasked: Callable[[str, int], None] = lambda neighbour, count: None
+        self.on_asked: Callable[[str], None] = lambda neighbour: None
         self._administration = administration
         self._overlay = overlay
         self._clock_s = clock_s
@@ -113,36 +116,42 @@ class Spread:
                 self._say(end, now_s, again=False)
 
     def _say(self, end: _End, now_s: float, *, again: bool) -> None:
-        digest = self._digest(end.neighbour)
-        if again or digest != end.said:
-            end.said, end.said_s = digest, now_s
-            self._send(end, Have(digest))
+        if trusts(end.neighbour):
+            end.say_again = end.say_again or again
+            end.said_s = now_s if again else end.said_s
+            end.say = True
+            self._work(end)
+
+    def _work(self, end: _End) -> None:
+        """What grows with the number of documents is done in steps, one thing at a time for each neighbour."""
+        if not end.working:
+            end.working = True
+            self._start(self._answer(end))
+
+    async def _answer(self, end: _End) -> None:
+        try:
+            while end.say or end.list_after is not None:
+                giving = Giving(self._administration.book, self._overlay, end.neighbour)
+                if end.list_after is not None:
+                    after, end.list_after = end.list_after, None
+                    self._send(end, await giving.listed(after))
+                    continue
+                end.say = False
+                digest = await giving.digest()
+                if end.say_again or digest != end.said:
+                    end.say_again, end.said, end.said_s = False, digest, self._clock_s()
+                    self._send(end, Have(digest))
+        finally:
+            end.working = False
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _send(self, end: _End, message: Message) -> None:
         if not self._overlay.send_beside(end.neighbour, encode(message)):
             self.counts["not taken"] += 1
-
-    # -- what a neighbour is given ------------------------------------------------------------------------------
-
-    def _gets(self, neighbour: Neighbour) -> Callable[[Stored], bool]:
-        """Does a document count at it, or behind it? Deleted ones do."""
-        places = {neighbour.node: neighbour.site, **self._overlay.behind(neighbour)}
-        nodes, sites = set(places), set(places.values())
-
-        def gets(stored: Stored) -> bool:
-            body = stored.body
-            if body is None:
-                return True
-            wanted_nodes, wanted_sites = body.get("nodes"), body.get("sites")
-            return (not wanted_nodes or not nodes.isdisjoint(wanted_nodes)) and (
-                not wanted_sites or not sites.isdisjoint(wanted_sites))
-        return gets
-
-    def _digest(self, neighbour: Neighbour) -> str:
-        """The sum of the marks of what it gets; at most some 10 ms for the most documents that there may be."""
-        book, gets = self._administration.book, self._gets(neighbour)
-        found = sum(mark for key, mark in book.marks.items() if gets(book.documents[key]))
-        return f"{found % 2**128:032x}"
 
     # -- in -----------------------------------------------------------------------------------------------------
 
@@ -157,35 +166,30 @@ class Spread:
             self.counts["bad"] += 1
             return
         end = self._ends.setdefault(id(neighbour), _End(neighbour))
-        if isinstance(message, ListPlease):
-            self._list(end, (message.kind, message.name))
+        if isinstance(message, (ListPlease, Want)) and not trusts(neighbour):
+            self._asked_in_vain(end)
+        elif isinstance(message, ListPlease):
+            end.list_after = message.kind, message.name
+            self._work(end)
         elif isinstance(message, Want):
-            self._give(end, message.keys)
+            self._send(end, Giving(self._administration.book, self._overlay, neighbour).documents(message.keys))
         elif isinstance(message, Have):
             self._heard(end, message)
         else:
             self._take(end, message)
 
-    def _list(self, end: _End, after: Key) -> None:
-        documents, gets = self._administration.book.documents, self._gets(end.neighbour)
-        keys = sorted(key for key, stored in documents.items() if key > after and gets(stored))
-        rows = [(one.kind, one.name, one.number, one.node, digest_of(one.body))
-                for one in (documents[key] for key in keys[:LISTED_MAX])]
-        self._send(end, Listed(rows, len(keys) > LISTED_MAX))
+    def _asked_in_vain(self, end: _End) -> None:
+        self.counts["not entrusted"] += 1
+        if self._is_to_tell(end, "asked"):
+            log.warning("%s asked for managed documents, and is not trusted with them: refused", end.neighbour.node)
+            self.on_asked(end.neighbour.node)
 
-    def _give(self, end: _End, keys: list[Key]) -> None:
-        """As many as a message holds; it asks for the rest again."""
-        documents, gets = self._administration.book.documents, self._gets(end.neighbour)
-        found: list[Told] = []
-        size = 0
-        for key in keys:
-            stored = documents.get(key)
-            if stored is not None and gets(stored):
-                size += len(msgspec.msgpack.encode(stored)) + 64
-                if found and size > MESSAGE_BYTES_MAX // 2:
-                    break
-                found.append(told(stored))
-        self._send(end, Documents(found))
+    def _is_to_tell(self, end: _End, what: str) -> bool:
+        now_s = self._clock_s()
+        due = now_s - end.told_s[what] >= TOLD_EVERY_S
+        if due:
+            end.told_s[what] = now_s
+        return due
 
     def _heard(self, end: _End, message: Have) -> None:
         if not end.neighbour.administer or message.digest == end.synced or end.pull is not None:
@@ -198,9 +202,7 @@ class Spread:
         if pull is None or not end.neighbour.administer:
             count = len(message.entries if isinstance(message, Listed) else message.documents)
             self.counts["unasked"] += count
-            now_s = self._clock_s()
-            if now_s - end.unasked_told_s >= UNASKED_TOLD_S:
-                end.unasked_told_s = now_s
+            if self._is_to_tell(end, "unasked"):
                 log.warning("%s sent %d managed documents that nobody asked it for: refused", end.neighbour.node, count)
                 self.on_unasked(end.neighbour.node, count)
             return
@@ -208,12 +210,10 @@ class Spread:
         if isinstance(message, Listed):
             self._compare(end, pull, message)
         else:
-            task = asyncio.get_running_loop().create_task(self._taken(end, pull, message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._taken(end, pull, message))
 
     def _compare(self, end: _End, pull: _Pull, message: Listed) -> None:
-        documents = self._administration.book.documents
+        documents, ranks = self._administration.book.documents, self._administration.book.ranks
         keys = [entry[:2] for entry in message.entries]
         if not pull.listing or keys != sorted(set(keys)) or (keys and keys[0] <= pull.listed):
             self.counts["bad"] += 1             # it would go on without end
@@ -221,10 +221,11 @@ class Spread:
             return
         pull.listed = keys[-1] if keys else pull.listed
         for kind, name, number, node, digest in message.entries:
-            mine = documents.get((kind, name))
-            if mine is None or (number, node, digest) > mine.rank or (
-                    mine.rank != (number, node, digest) and mine.seen.get(node, 0) < number):
+            mine, rank = documents.get((kind, name)), (number, node, digest)
+            if mine is None or rank > ranks[mine.key] or (
+                    ranks[mine.key] != rank and mine.seen.get(node, 0) < number):
                 pull.wanted.append((kind, name))
+        pull.named.update(keys)
         if len(pull.wanted) > DOCUMENTS_MAX:
             self.counts["bad"] += 1
             end.pull = None
@@ -233,16 +234,21 @@ class Spread:
             self._send(end, ListPlease(*message.entries[-1][:2]))
         else:
             pull.listing = False
+            here = self._administration.place.node
+            pull.doubtful = [key for key, mine in documents.items() if key not in pull.named and mine.node != here
+                             and mine.body is not None and not mine.withheld]
             self._next(end, pull)
 
     def _next(self, end: _End, pull: _Pull) -> None:
-        if pull.wanted:
-            self._send(end, Want(pull.wanted[:WANTED_MAX]))
+        asked = pull.wanted or pull.doubtful
+        if asked:
+            self._send(end, Want(asked[:WANTED_MAX]))
             return
         end.synced, end.pull = pull.digest, None
 
     async def _taken(self, end: _End, pull: _Pull, message: Documents) -> None:
-        wanted = set(pull.wanted[:WANTED_MAX])
+        doubtful = not pull.wanted
+        wanted = set((pull.wanted or pull.doubtful)[:WANTED_MAX])
         found = [one.stored() for one in message.documents if (one.kind, one.name) in wanted]
         good = [stored for stored in found if self._is_well(stored)]
         self.counts["ill-formed"] += len(found) - len(good)
@@ -253,6 +259,11 @@ class Spread:
             end.pull = None                     # the next Have begins anew
             return
         self.counts["taken"] += len(good)
+        if doubtful:                            # of which it need not know anything
+            pull.doubtful = pull.doubtful[WANTED_MAX:]
+            if end.pull is pull:
+                self._next(end, pull)
+            return
         gone = {stored.key for stored in found}
         left = len(pull.wanted)
         pull.wanted = [key for key in pull.wanted if key not in gone]
@@ -271,4 +282,4 @@ class Spread:
 
     def snapshot(self) -> list[dict[str, object]]:
         return [{"node": end.neighbour.node, "administers_us": end.neighbour.administer,
-                 "pulling": end.pull is not None} for end in self._ends.values()]
+                 "entrusted": trusts(end.neighbour), "pulling": end.pull is not None} for end in self._ends.values()]

@@ -6,13 +6,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
+from mesh.commands.client import Client
 from mesh.commands.errors import CommandError
+from mesh.commands.managed import act, add_common, done
 from mesh.commands.table import format_table
 from mesh.configuration.units import format_duration, format_size
 from mesh.process.logs import one_line
 
 VIEWS = ("nodes", "routes", "interest", "lag")
+FORGET = "forget"
 
 
 class LinkRow(msgspec.Struct):
@@ -104,15 +106,21 @@ class LagAnswer(msgspec.Struct):
 
 
 def add_topology(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("view", nargs="?", choices=VIEWS, default="nodes",
-                        help="nodes with their links (default), routes, interest, or lag of replication")
-    parser.add_argument("topic", nargs="?", help="with interest: which nodes get events of this topic")
-    parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
-    add_options(parser, "console")
+    parser.add_argument("view", nargs="?", choices=(*VIEWS, FORGET), default="nodes",
+                        help="nodes with their links (default), routes, interest, lag of replication; or forget: the "
+                             "key of a node that was made anew")
+    parser.add_argument("topic", nargs="?", help="with interest: which nodes get events of this topic; with forget: "
+                                                 "the node")
+    add_common(parser, act=True)
     parser.set_defaults(run=show_topology)
 
 
 def show_topology(options: argparse.Namespace) -> int:
+    if options.view == FORGET:
+        if options.topic is None:
+            raise CommandError("which node? meshgate topology forget NODE")
+        path = f"nodes/{quote(options.topic, safe='')}/forget-key"
+        return done(options, act(Client(options), "POST", path, options), f"forgot the key of {options.topic}")
     path = {"lag": "mesh/lag"}.get(options.view, options.view)
     if options.topic is not None:
         if options.view != "interest":

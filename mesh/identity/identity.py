@@ -11,6 +11,7 @@ Sources: RFC 9106 (argon2), hostile.md rows 29 and 85.
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -107,6 +108,7 @@ class Authenticator:
         self._cost_s = COST_FIRST_S
         self.outcomes: Counter[tuple[str, str]] = Counter()         # (protocol, "ok" | reason) → logins
         self.on_refused: list[Callable[[Identity, str], None]] = []     # told of who was not let in, and why
+        self.on_users: list[Callable[[], None]] = []                # told when users are not what they were
         self._users: dict[str, User] = {}
         self._decoy = decoy_like(None)
         self.renewal = Renewal(lambda: self._users, self.tokens, policy)
@@ -132,6 +134,8 @@ class Authenticator:
         stored = next((user.password_hash for user in self._users.values() if user.password_hash is not None), None)
         if stored is not None and cost_of(stored) != cost_of(self._decoy):
             self._decoy = decoy_like(stored)    # an unknown user must cost what a known one does
+        for told in self.on_users:
+            told()
 
     def authenticate(
         self, username: str | None, password: bytes | None, protocol: str, client_id: str, address: str, done: Done,
@@ -157,8 +161,12 @@ class Authenticator:
             return self._by_password(identity, password, done)
         return None
 
-    def knows(self, username: str) -> bool:
-        return username in self._users
+    def mark_of(self, username: str) -> str | None:
+        """See protocols/server.py."""
+        user = self._users.get(username)
+        if user is None:
+            return None
+        return hashlib.sha256((user.password_hash or "").encode()).hexdigest()[:32]
 
     def proven(self, username: str, good: bool, protocol: str, client_id: str, address: str, done: Done) -> None:
         """A protocol has checked a proof for itself: admit the user, or count a failure as that of a password."""

@@ -7,10 +7,11 @@ Source: RFC 8032 (Ed25519), RFC 8410 (in PKCS 8).
 """
 from __future__ import annotations
 
-import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mesh.process.private import write_private
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class NodeKey:
         """Raises ConfigError when what is there is no key."""
         self._data = data
         self._private: Ed25519PrivateKey | None = None
+        self._lock = threading.Lock()           # it may be loaded on a thread
         self._public = ""
         path = data / NAME
         try:
@@ -49,13 +51,15 @@ class NodeKey:
         return self._load().sign(data).hex()
 
     def _load(self) -> Ed25519PrivateKey:
-        if self._private is None:
-            self._private = _read(self._data / NAME)
-            self._public = _public(self._private)
-            public = self._data / PUBLIC_NAME
-            if not public.exists():
-                public.write_text(self._public + "\n")
-        return self._private
+        with self._lock:
+            if self._private is None:
+                private = _read(self._data / NAME)
+                self._public = _public(private)
+                public = self._data / PUBLIC_NAME
+                if not public.exists():
+                    write_private(public, f"{self._public}\n".encode(), 0o644)
+                self._private = private
+            return self._private
 
 
 def _read(path: Path) -> Ed25519PrivateKey:
@@ -72,7 +76,7 @@ def _read(path: Path) -> Ed25519PrivateKey:
         found = load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError:
         private = Ed25519PrivateKey.generate()
-        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return private
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -85,17 +89,6 @@ def _public(private: Ed25519PrivateKey) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
-
-
-def _write(path: Path, pem: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def is_signed(public: str, signature: str, data: bytes) -> bool:

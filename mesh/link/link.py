@@ -102,7 +102,7 @@ class Link:
             "compressed": connection is not None and connection.compressed,
             "cost": self.cost, "priority": rules.priority, "rate_bytes": rules.rate_bytes,
             "export": list(rules.exports), "import": list(rules.imports), "prefix": rules.prefix,
-            "console": list(rules.console), "administer": rules.administer,
+            "console": list(rules.console), "administer": rules.administer, "entrust": rules.entrust,
             "since_ms": self.since_ms, "connects": self.connects, "dial_failures": self.dial_failures,
             "last_error": self.last_error,
             "rtt_ms": None if smooth_s is None else round(smooth_s * 1000, 3),
@@ -132,8 +132,8 @@ class LinkNeighbour:
     """See neighbour.Neighbour."""
 
     __slots__ = (
-        "_connection", "administer", "boot", "console", "cost", "epoch", "exports", "frame_bytes_max", "imports",
-        "link", "node", "prefix", "protocol", "site", "version",
+        "_connection", "administer", "boot", "console", "cost", "entrust", "epoch", "exports", "frame_bytes_max",
+        "imports", "link", "node", "prefix", "protocol", "site", "version",
     )
 
     def __init__(self, link: Link, connection: LinkConnection, peer: Peer) -> None:
@@ -151,6 +151,7 @@ class LinkNeighbour:
         self.prefix = link.rules.prefix
         self.console = link.rules.console
         self.administer = link.rules.administer
+        self.entrust = link.rules.entrust
         self.frame_bytes_max = peer.frame_bytes_max
 
     def __repr__(self) -> str:

@@ -37,6 +37,8 @@ class Neighbour(Protocol):
     @property
     def administer(self) -> bool: ...       # are managed users, keys and policies taken from it?
     @property
+    def entrust(self) -> bool: ...          # are they given to it?
+    @property
     def rtt_s(self) -> float | None: ...    # smoothed; None until it was measured
     @property
     def skew_ms(self) -> float | None: ...  # the peer's wall clock minus ours

@@ -35,6 +35,7 @@ class LinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = ""                        # put before the topic of what enters here
     console: tuple[Asked, ...] = VIEW       # what people at the other end, or behind it, may ask of this node
     administer: bool = False                # take managed users, keys and policies from the neighbour
+    entrust: bool = False                   # give it those of this node, with their hashes
     paused: bool = False
     insecure: bool = False                  # true: send a token in clear text to another machine
 
@@ -57,6 +58,7 @@ class LinkPeerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = ""
     console: tuple[Asked, ...] = VIEW
     administer: bool = False                # take managed users, keys and policies from it
+    entrust: bool = False                   # give it those of this node, with their hashes
     paused: bool = False
 
     def __repr__(self) -> str:

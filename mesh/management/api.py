@@ -20,6 +20,7 @@ from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
 from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.acts.logins import LoginActs
+from mesh.management.acts.nodes import NodeActs
 from mesh.management.acts.queues import QueueActs
 from mesh.management.answers import json_answer
 from mesh.management.browse import Browser
@@ -87,6 +88,7 @@ class Api:
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed,
                            browser.masks),
+            NodeActs(node, acts, lambda: tables.forget("nodes")),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
             DocumentsApi(node, acts, self.security_changed), drafts, SimulationApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from mesh.process.private import write_private
 from routing.errors import ConfigError
 
 ADMIN = "admin"
@@ -63,10 +64,7 @@ class DataDirectory:
             raise ConfigError(f"{self.root / 'admin.hash'}: cannot be read: {error}") from error
 
     def store_admin_hash(self, password_hash: str) -> None:
-        path = self.root / "admin.hash"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(password_hash + "\n")
+        write_private(self.root / "admin.hash", f"{password_hash}\n".encode())
 
 
 def random_password() -> str:

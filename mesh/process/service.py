@@ -134,6 +134,8 @@ class Service:
         users, contexts = resolve_outside(self._config)
         links = resolve_links(self._config)
         node = Node(self._config, users, self._data, meshgate_version())
+        if self._config.links or self._config.listeners.link is not None:
+            await asyncio.to_thread(node.keys.load)         # so that no neighbour waits for it, nor the loop
         generated, password = first_admin(self._config, users, self._data)
         base = Base(self._config, users + generated, resolve_api_keys(self._config.api_keys), links)
         node.administration.start(base)

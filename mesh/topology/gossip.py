@@ -26,6 +26,7 @@ from mesh.topology.nodestate import (
     decode_record,
 )
 from mesh.topology.own import OwnState
+from mesh.topology.seals import Seals
 from mesh.topology.settings import MeshSettings
 
 EXPIRE_EVERY_S = 0.5
@@ -51,12 +52,13 @@ class Host(Protocol):
 class Exchange:
     """The database and those that it is exchanged with."""
 
-    def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str],
+    def __init__(self, me: NodeInfo, settings: MeshSettings, host: Host, counts: Counter[str], seals: Seals,
                  now_s: float, clock_ms: Callable[[], int]) -> None:
         self.states = LinkState(
             expiry_s=settings.expiry_s, nodes_max=settings.nodes_max, state_bytes_max=settings.state_bytes_max,
             memory_bytes_max=settings.memory_bytes_max)
-        self.own = OwnState(me, self.states, clock_ms(), now_s)
+        self.seals = seals
+        self.own = OwnState(me, self.states, seals, clock_ms(), now_s)
         self.claims = Claims()
         self.peers: dict[int, Peer] = {}                # id of the Neighbour → what it has
         self._me = me
@@ -124,6 +126,8 @@ class Exchange:
         if name == self._me.name:
             self._heard_of_us(peer, told.boot, version, beat, now_s)
             return
+        if not states.is_old(name, told.boot, version, beat) and not self._is_sealed(peer, entry, told):
+            return
         line = DigestLine(name, told.boot, version, beat)
         if self._is_hearsay(peer, line, told.site if isinstance(told, NodeRecord) else "?", now_s):
             peer.saw(name, told.boot, version, beat, states)
@@ -154,6 +158,17 @@ class Exchange:
             peer.saw(name, told.boot, version, beat, states)
         if outcome in (Outcome.NEW, Outcome.ALIVE):
             self.offer(name)
+
+    def _is_sealed(self, peer: Peer, entry: Whole | Change | Alive, told: NodeRecord | NodeChange | Alive) -> bool:
+        """Has the node itself said so? Raises BadState where somebody pretends that it has."""
+        by = peer.neighbour.node
+        if isinstance(told, NodeRecord):
+            assert isinstance(entry, Whole)
+            return self.seals.takes_record(told, entry.record, by)
+        if isinstance(told, NodeChange):
+            assert isinstance(entry, Change)
+            return self.seals.takes_change(told, entry.change)
+        return self.seals.takes_alive(told, by)
 
     def _is_hearsay(self, peer: Peer, told: DigestLine, site: str, now_s: float) -> bool:
         """What was proven beats what is said: of a node that is linked to us nobody but itself can tell us anything.

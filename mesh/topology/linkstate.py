@@ -60,8 +60,8 @@ class Outcome(enum.Enum):
 class Known:
     """What the database has of one node."""
 
-    __slots__ = ("beat", "bucket", "by", "chain", "chain_bytes", "cost_bytes", "fresh_s", "levels", "record", "state",
-                 "version")
+    __slots__ = ("beat", "beat_seal", "bucket", "by", "chain", "chain_bytes", "cost_bytes", "fresh_s", "levels",
+                 "record", "state", "version")
 
     def __init__(self, raw: bytes, record: NodeRecord, fresh_s: float, bucket: Bucket) -> None:
         self.record = raw
@@ -69,6 +69,7 @@ class Known:
         self.chain: list[tuple[int, int, bytes]] = []       # (base, sequence, raw)
         self.chain_bytes = 0
         self.version = self.beat = record.sequence
+        self.beat_seal = b""                    # of the last sign of life
         self.fresh_s = fresh_s                  # when the node itself said so, on our clock
         self.bucket = bucket
         self.levels = 0
@@ -100,15 +101,19 @@ class Known:
         """Entries for a neighbour that has `version` of `boot`; ("", -1): nothing."""
         age_ms = min(AGE_MS_MAX, max(0, round((now_s - self.fresh_s) * 1000)))
         if boot == self.boot and version == self.version:
-            return [encode(Alive(age_ms, self.state.name, boot, version, self.beat))]
+            return self._alive(age_ms)
         start = None
         if boot == self.boot:
             start = next((index for index, part in enumerate(self.chain) if part[0] == version), None)
         parts = [] if start is not None else [encode(Whole(age_ms, self.record))]
         parts += [encode(Change(age_ms, raw)) for _, _, raw in self.chain[start or 0:]]
-        if self.beat > self.version:
-            parts.append(encode(Alive(age_ms, self.state.name, self.boot, self.version, self.beat)))
-        return parts
+        return parts + self._alive(age_ms) if self.beat > self.version else parts
+
+    def _alive(self, age_ms: int) -> list[bytes]:
+        """None of a node that signs, and has not signed this one: nobody would believe it."""
+        if self.state.box and not self.beat_seal:
+            return []
+        return [encode(Alive(age_ms, self.state.name, self.boot, self.version, self.beat, self.beat_seal))]
 
     def append(self, change: NodeChange, raw: bytes) -> None:
         """Take a change that continues what is here. Raises BadState, then nothing changed."""
@@ -116,7 +121,8 @@ class Known:
         self.chain.append((change.base, change.sequence, raw))
         self.chain_bytes += len(raw)
         self.version = change.sequence
-        self.beat = max(self.beat, change.sequence)
+        if change.sequence >= self.beat:
+            self.beat, self.beat_seal = change.sequence, b""
 
     @property
     def chain_is_long(self) -> bool:
@@ -140,13 +146,13 @@ class LinkState:
     def __iter__(self) -> Iterator[Known]:
         return iter(self.nodes.values())
 
-    def put_own(self, record: NodeRecord, now_s: float) -> None:
+    def put_own(self, record: NodeRecord, raw: bytes, now_s: float) -> None:
         """Our own state as a whole, at a new version."""
-        self._put(Known(encode(record), record, now_s, _bucket(now_s)), record.node)
+        self._put(Known(raw, record, now_s, _bucket(now_s)), record.node)
 
-    def change_own(self, change: NodeChange, now_s: float) -> None:
+    def change_own(self, change: NodeChange, raw: bytes, now_s: float) -> None:
         known = self.nodes[change.node]
-        known.append(change, encode(change))
+        known.append(change, raw)
         known.fresh_s = now_s
 
     def make_room(self, spared: Container[str], own: str) -> str | None:
@@ -173,7 +179,7 @@ class LinkState:
             return Outcome.FULL
         fresh = Known(raw, record, fresh_s, known.bucket if known is not None else _bucket(now_s))
         if known is not None and known.boot == record.boot and known.beat > record.sequence:
-            fresh.beat, fresh.fresh_s = known.beat, known.fresh_s
+            fresh.beat, fresh.beat_seal, fresh.fresh_s = known.beat, b"", known.fresh_s
         return Outcome.NEW if self._put(fresh, by) else Outcome.CROWDED
 
     def take_change(self, change: NodeChange, raw: bytes, age_ms: int, now_s: float, by: str) -> Outcome:
@@ -211,9 +217,14 @@ class LinkState:
             return Outcome.OLD
         if not known.bucket.take(1, now_s):
             return Outcome.EXCESS
-        known.beat = entry.beat
+        known.beat, known.beat_seal = entry.beat, entry.seal
         known.fresh_s = max(known.fresh_s, now_s - entry.age_ms / 1000)
         return Outcome.ALIVE
+
+    def is_old(self, name: str, boot: str, version: int, beat: int) -> bool:
+        """Nothing that we have not got, of the run of the node that we know."""
+        known = self.nodes.get(name)
+        return known is not None and known.boot == boot and version <= known.version and beat <= known.beat
 
     def expire(self, own: str, now_s: float) -> list[str]:
         """Forget who was silent for too long. Returns their names."""

@@ -4,7 +4,7 @@ A Gossip frame (mesh/link/frames.py) carries entries, each one a MessagePack arr
 
     [1, age, record]                        the whole state of a node, as the node itself encoded it: a NodeRecord
     [2, age, change]                        what changed since version `base`: a NodeChange
-    [3, age, node, boot, version, beat]     the node lives, and has said nothing new since version
+    [3, age, node, boot, version, beat, seal]       the node lives, and has said nothing new since version
     [4, [[node, boot, version, beat], …]]   a digest: what the sender knows. Sent when a link comes up
     [5, [node, …]]                          please send these again as a whole
 
@@ -33,6 +33,7 @@ LINKS_MAX: Final = 1_024                # of one node
 FILTERS_MAX: Final = 4_096              # of one node's interest
 FILTER_CHARACTERS_MAX: Final = 1_024    # a longer one is widened by the node that wants it
 FILTER_LEVELS_MAX: Final = 16_384       # of one node's interest, together: what a filter bomb may cost
+MORE_MAX: Final = 16                    # what else a node says of itself: keys, and what later versions add
 DIGEST_MAX: Final = 512                 # lines of one digest entry
 NAMES_MAX: Final = 512                  # of one request
 
@@ -41,6 +42,8 @@ Age: TypeAlias = Annotated[int, Meta(ge=0, le=AGE_MS_MAX)]
 Protocol: TypeAlias = Annotated[int, Meta(ge=0, le=65_535)]
 Filter: TypeAlias = Annotated[str, Meta(min_length=1, max_length=FILTER_CHARACTERS_MAX)]
 Filters: TypeAlias = Annotated[tuple[Filter, ...], Meta(max_length=FILTERS_MAX)]
+More: TypeAlias = Annotated[dict[Name, Annotated[bytes, Meta(max_length=1_024)]], Meta(max_length=MORE_MAX)]
+Seal: TypeAlias = Annotated[bytes, Meta(max_length=64)]
 StreamName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=249)]
 
 
@@ -83,7 +86,7 @@ class NodeInfo(msgspec.Struct, frozen=True):
 
 
 class NodeRecord(msgspec.Struct, array_like=True, frozen=True):
-    """The whole state of a node at one version. New fields go to the end, with a default."""
+    """The whole state of a node at one version. What later versions add goes into `more`: the seal is always last."""
 
     node: Name
     boot: Name
@@ -97,6 +100,8 @@ class NodeRecord(msgspec.Struct, array_like=True, frozen=True):
     streams: Streams = ()
     links: Links = ()
     interest: Filters = ()
+    more: More = {}
+    seal: Seal = b""                        # see seals.py; of what stands before it
 
 
 class NodeChange(msgspec.Struct, array_like=True, frozen=True):
@@ -110,6 +115,7 @@ class NodeChange(msgspec.Struct, array_like=True, frozen=True):
     removed: Filters = ()
     links: Links | None = None
     streams: Streams | None = None
+    seal: Seal = b""
 
 
 class Whole(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -128,6 +134,7 @@ class Alive(msgspec.Struct, array_like=True, tag=3, frozen=True):
     boot: Name
     version: Number
     beat: Number
+    seal: Seal = b""
 
 
 class DigestLine(msgspec.Struct, array_like=True, frozen=True):
@@ -221,13 +228,14 @@ class NodeState:
     """A reachable node as its users see it: Overlay.nodes. Changes in place; a new boot is a new object."""
 
     __slots__ = (
-        "boot", "cost", "epoch", "hops", "interest", "links", "name", "next_hop", "protocol", "protocol_max",
+        "boot", "box", "cost", "epoch", "hops", "interest", "links", "name", "next_hop", "protocol", "protocol_max",
         "protocol_min", "sequence", "site", "skew_ms", "started_ms", "streams", "version",
     )
 
     def __init__(self, record: NodeRecord) -> None:
         self.name = record.node
         self.boot = record.boot
+        self.box = record.more.get("box", b"")  # its key for messages, see envelopes.py
         self.site = record.site
         self.epoch = record.epoch
         self.version = record.version

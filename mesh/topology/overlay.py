@@ -16,6 +16,7 @@ from typing import Any
 
 from mesh.link.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
 from mesh.link.neighbour import Neighbour
+from mesh.topology.envelopes import Envelopes
 from mesh.topology.flood import Peer, Timer, lines_of
 from mesh.topology.gossip import Exchange
 from mesh.topology.interest import Wants
@@ -27,6 +28,7 @@ from mesh.topology.nodestate import (
 from mesh.topology.own import link_info
 from mesh.topology.pace import Bucket
 from mesh.topology.paths import Paths
+from mesh.topology.seals import Crypto, Pins, Seals
 from mesh.topology.settings import MeshSettings
 from mesh.topology.view import overlay_snapshot
 from routing.errors import Reason, Refusal
@@ -46,8 +48,12 @@ class Overlay:
 
     def __init__(self, me: NodeInfo, clock_s: Callable[[], float], clock_ms: Callable[[], int], rng: random.Random,
                  settings: MeshSettings,
-                 call_later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
-        """call_later(seconds, work): without it gossip that must wait a few ms waits for the next tick()."""
+                 call_later: Callable[[float, Callable[[], None]], object] | None = None,
+                 crypto: Crypto | None = None, pins: Pins | None = None) -> None:
+        """call_later(seconds, work): without it gossip that must wait a few ms waits for the next tick().
+
+        crypto, pins: keys of the node, and those that it has seen of others. Without them nothing is signed.
+        """
         self.me = me
         self.settings = settings
         self.counts: Counter[str] = Counter()
@@ -57,7 +63,9 @@ class Overlay:
         self.came_by: Neighbour | None = None           # the link of the message that on_message is called with
         self._clock_s = clock_s
         self._rng = rng
-        self._exchange = Exchange(me, settings, self, self.counts, clock_s(), clock_ms)
+        self.seals = Seals(crypto, pins, self.counts, required=settings.require_signed)
+        self._envelopes = Envelopes(me.name, self.seals)
+        self._exchange = Exchange(me, settings, self, self.counts, self.seals, clock_s(), clock_ms)
         self._states = self._exchange.states
         self._own = self._exchange.own
         self._claims = self._exchange.claims
@@ -90,6 +98,9 @@ class Overlay:
         if not peers or not self._speaks(to):
             self.counts["unroutable"] += 1
             return False
+        node = self._paths.nodes[to]
+        if node.next_hop != to:                         # a link proves who its two ends are, and nobody else
+            body = self._envelopes.wrap(node, body)
         return self._put(peers, Relay(to, self.me.name, HOPS_MAX, priority, body))
 
     def neighbours(self) -> list[Neighbour]:
@@ -160,6 +171,7 @@ class Overlay:
         peer = Peer(neighbour, self.settings.gossip_rate_bytes, now_s)
         self._peers[id(neighbour)] = peer
         self._by_node.setdefault(neighbour.node, []).append(peer)
+        self._own.sign()
         self._refresh_links()
         self._update_routes()
         self._say_own(urgent=True)
@@ -206,13 +218,22 @@ class Overlay:
         elif not self._may_come(frame.source, neighbour.node):
             self.strike(peer, "forged", f"a message of {frame.source[:64]}, which does not stand behind it")
         elif frame.to == self.me.name:
-            self.counts["delivered"] += 1
-            self.came_by = neighbour
-            self.on_message(frame.source, frame.body)
+            self._deliver(neighbour, frame)
         elif not frame.hops_left:
             self.counts["hops exceeded"] += 1
         else:
             self._forward(peer, frame)
+
+    def _deliver(self, neighbour: Neighbour, frame: Relay) -> None:
+        body: bytes | None = frame.body
+        if frame.source != neighbour.node:
+            body = self._envelopes.open(self._paths.nodes.get(frame.source), frame.body)
+        if body is None:
+            self.counts["not theirs"] += 1              # who brings it may be honest, and have been given it so
+            return
+        self.counts["delivered"] += 1
+        self.came_by = neighbour
+        self.on_message(frame.source, body)
 
     def _may_come(self, source: str, neighbour: str) -> bool:
         """A node that is linked to us, and best reached by that link, speaks for itself; nobody passes its words on."""
@@ -389,7 +410,7 @@ class Overlay:
 
     def problems(self) -> list[str]:
         """What an operator should know of: duplicate names, clocks, versions."""
-        found = self._claims.problems() + self._own.problems
+        found = [*self._claims.problems(), *self._own.problems, *self.seals.problems()]
         for name, node in sorted(self._paths.nodes.items()):
             if node.skew_ms is not None and abs(node.skew_ms) > self.settings.skew_warn_ms:
                 found.append(f"the clock of {name} is {abs(node.skew_ms) / 1000:.1f} s "

@@ -17,8 +17,11 @@ from mesh.topology.nodestate import (
     NodeInfo,
     NodeRecord,
     StreamInfo,
+    decode_record,
+    encode,
 )
 from mesh.topology.pace import Bucket
+from mesh.topology.seals import Seals
 
 SKEW_STEP_MS = 200          # a smaller change of a clock is not worth telling
 RTT_STEP_US = 5_000         # nor of a round trip; beyond it, one by half or to the double
@@ -32,9 +35,11 @@ URGENT_PER_S = 80.0
 class OwnState:
     """Our own entry in the database. Numbers rise with everything that is said."""
 
-    def __init__(self, me: NodeInfo, states: LinkState, now_ms: int, now_s: float) -> None:
+    def __init__(self, me: NodeInfo, states: LinkState, seals: Seals, now_ms: int, now_s: float) -> None:
         self._me = me
         self._states = states
+        self._seals = seals
+        self._signs = False                             # not before there is somebody who looks at it
         self._number = now_ms
         self._started_ms = now_ms
         self._bucket = Bucket(SAY_BURST, SAY_PER_S, now_s)
@@ -45,7 +50,7 @@ class OwnState:
         self.streams: tuple[StreamInfo, ...] = ()
         self.interest: tuple[str, ...] = ()
         self.problems: list[str] = []
-        states.put_own(self._record(), now_s)
+        self._put_whole(now_s)
 
     @property
     def number(self) -> int:
@@ -100,7 +105,7 @@ class OwnState:
         self._number += 1
         if self._whole or known.chain_is_long:
             self._whole = False
-            self._states.put_own(self._record(), now_s)
+            self._put_whole(now_s)
             return
         old = known.state
         before, after = set(old.interest), set(self.interest)
@@ -109,7 +114,7 @@ class OwnState:
             tuple(pattern for pattern in self.interest if pattern not in before),
             tuple(pattern for pattern in old.interest if pattern not in after),
             None if old.links == self.links else self.links, None if old.streams == self.streams else self.streams)
-        self._states.change_own(change, now_s)
+        self._states.change_own(change, self._seals.own_change(change) if self._signs else encode(change), now_s)
         old.interest, old.links, old.streams = self.interest, self.links, self.streams
 
     def beat(self, now_s: float) -> None:
@@ -117,12 +122,24 @@ class OwnState:
         self._number += 1
         known = self._states.nodes[self._me.name]
         known.beat, known.fresh_s = self._number, now_s
+        if self._signs:
+            known.beat_seal = self._seals.own_alive(self._me.name, self._me.boot, known.version, self._number)
+
+    def sign(self) -> None:
+        """Somebody is there who looks at it: what is said from now on is signed."""
+        if not self._signs and self._seals.crypto is not None:
+            self._signs = self._whole = True
 
     def get_ahead_of(self, number: int) -> None:
         """Somebody has a state of this name with that number: what we say next has a higher one."""
         if number >= self._number:
             self._number = number + 1
             self._whole = True
+
+    def _put_whole(self, now_s: float) -> None:
+        record = self._record()
+        raw = self._seals.own_record(record) if self._signs else encode(record)
+        self._states.put_own(decode_record(raw) if self._signs else record, raw, now_s)
 
     def _record(self) -> NodeRecord:
         me = self._me

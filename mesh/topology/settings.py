@@ -15,4 +15,5 @@ class MeshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_bytes_max: int = 256 * 1024       # of one node, as it travels; a larger one is refused
     memory_bytes_max: int = 96 * 1024 * 1024        # of all states, about; one neighbour gets half of what others leave
     gossip_rate_bytes: int = 1024 * 1024   # per link and direction; a peer that sends twice as much is cut off
+    require_signed: bool = False            # believe only nodes that sign what they say; earlier versions do not
     skew_warn_ms: int = 1_000               # a clock that is further off is reported

@@ -16,6 +16,7 @@ from protocols.amqp091.codec import methods
 from protocols.amqp091.codec.codes import INTERNAL_ERROR, AmqpError
 from protocols.amqp091.codec.methods import Method
 from protocols.amqp091.codec.tables import Table
+from protocols.amqp091.methods import access
 from protocols.amqp091.methods.dispatch import HANDLERS
 from protocols.amqp091.topology.streamqueue import StreamQueue
 from protocols.declaring import Declarer, Done, Outcome, Routed, StreamPlace
@@ -87,6 +88,21 @@ class _Declarer:
         self._peer.waiting.append(done)
         self._peer.guarded(lambda: HANDLERS[kind](self._channel, kind(**arguments)))
 
+    def bindings(self, source: str, destination: str, to_exchange: bool, done: Done) -> None:
+        peer = self._peer
+        try:
+            if source:                              # of the default exchange there is nothing to know
+                access.check_exchange(peer, source)
+            (access.check_exchange if to_exchange else access.check_queue)(peer, destination)
+        except AmqpError as error:
+            done(Outcome(error.wire_code, error.text))
+            return
+        exchange = peer.broker.declared.topology.exchanges.get(source)
+        found = [] if exchange is None else [
+            {"key": binding.key, "arguments": dict(binding.arguments)} for binding in exchange.bindings.values()
+            if (binding.destination, binding.to_exchange) == (destination, to_exchange)]
+        done(Outcome(200, "", {"bindings": found}))
+
     def take_identity(self, identity: Identity) -> None:
         self._peer.identity = identity
 
@@ -143,12 +159,6 @@ class Declaring:
 
     def has_exchange(self, name: str) -> bool:
         return name in self._broker.declared.topology.exchanges
-
-    def bindings(self, source: str, destination: str, to_exchange: bool) -> list[Mapping[str, Any]]:
-        exchange = self._broker.declared.topology.exchanges.get(source)
-        return [] if exchange is None else [
-            {"key": binding.key, "arguments": dict(binding.arguments)} for binding in exchange.bindings.values()
-            if (binding.destination, binding.to_exchange) == (destination, to_exchange)]
 
     def route(self, exchange: str, key: str, event: Event) -> Routed | None:
         topology = self._broker.declared.topology

@@ -22,7 +22,9 @@ from kafka import KafkaProducer
 
 from mesh.identity.apikeys import hash_key, make_key
 from tests.interop.kafka_node import DEADLINE_S, java
+from tests.support.admin import Admin, basic
 from tests.support.node import Node
+from tests.support.wait import wait_until
 
 KEY = make_key()
 CONFIG = """
@@ -43,7 +45,7 @@ user = "ana"
 key_hash = "{key}"
 [[policies]]
 allow = ["connect", "publish", "subscribe"]
-to = ["user:ana", "user:ben", "user:eve", "user:kim", "user:test client"]
+to = ["user:ana", "user:ben", "user:eve", "user:kim", "user:zoe", "user:max", "user:test client"]
 topics = ["orders/#"]
 [[policies]]
 allow = ["connect", "publish", "subscribe", "manage"]
@@ -144,6 +146,38 @@ def test_scram_passwords_are_for_known_users_and_take_the_right_to_manage(guarde
     change = UserScramCredentialUpsertion("ana", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096), b"mine")
     with pytest.raises(KafkaException, match="right to manage"):
         mine.alter_user_scram_credentials([change])["ana"].result(DEADLINE_S)
+
+
+def test_scram_passwords_are_in_the_audit_trail_before_they_are_set_and_without_what_is_kept_of_them(guarded):
+    set_password(guarded, "kim", "SCRAM-SHA-512", "written down")
+    mine = AdminClient(over_tls(guarded, **login("SCRAM-SHA-512", "kim", "written down")))
+    change = UserScramCredentialUpsertion("ana", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096), b"mine")
+    with pytest.raises(KafkaException, match="right to manage"):
+        mine.alter_user_scram_credentials([change])["ana"].result(DEADLINE_S)
+    root = Admin(guarded, basic("root", "secret"))
+    wait_until(lambda: any(row["act"] == "kafka.scram.alter" and row["outcome"] == "denied" and row["user"] == "kim"
+                           and row["reason"].startswith("ana:") for row in root.rows("audit")), "the denial is there")
+    row = next(row for row in root.rows("audit") if row["act"] == "kafka.scram.alter" and row["outcome"] == "done"
+               and row["after"] == {"kim": ["SCRAM-SHA-512 set"]})
+    assert (row["user"], row["target"], row["via"]) == ("root", "kim", "kafka")
+
+
+@pytest.mark.parametrize(("user", "way"), [("zoe", "another password"), ("max", "deleted and made anew")])
+def test_a_scram_password_does_not_outlive_its_user(guarded, user, way):
+    root = Admin(guarded, basic("root", "secret"))
+    name = f"users/{user}"
+    version = root.must_put(name, password="the first one")["version"]
+    set_password(guarded, user, "SCRAM-SHA-256", "by scram")
+    version = root.must_put(name, version, description="the same password")["version"]
+    assert may_produce(guarded, **login("SCRAM-SHA-256", user, "by scram"))
+    if way != "another password":
+        assert root.ask("DELETE", name, {"version": version}).status == 200
+        version = ""
+    root.must_put(name, version, password="the second one")
+    assert may_produce(guarded, **login("PLAIN", user, "the second one"))
+    assert is_refused(guarded, **login("SCRAM-SHA-256", user, "by scram"))
+    with pytest.raises(KafkaException):
+        admin(guarded).describe_user_scram_credentials([user])[user].result(DEADLINE_S)
 
 
 def test_apaches_tool_sets_a_scram_password_and_kafka_python_and_aiokafka_use_it(guarded, tmp_path):

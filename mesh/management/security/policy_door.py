@@ -47,8 +47,15 @@ class PolicyDoor:
     def refuse(self, identity: Identity, act: str) -> Refusal | None:
         refusal = self._policy.refuse(identity, Action.ADMINISTER, "", self._clock_ms())
         if refusal is not None:
-            self._run(self._note_denial(identity, act, refusal.text))
+            self.note_denial(identity, act, refusal.text)
         return refusal
+
+    def note_denial(self, identity: Identity, act: str, why: str) -> None:
+        self._run(self._note_denial(identity, act, why))
+
+    def record(self, identity: Identity, act: str, target: str, after: object,
+               done: Callable[[Refusal | None], None]) -> None:
+        self._run(self._record(identity, act, target, after, done))
 
     def change(self, identity: Identity, act: str, changes: Sequence[PolicyChange],
                done: Callable[[Refusal | None], None]) -> None:
@@ -65,6 +72,20 @@ class PolicyDoor:
                 await self._audit.record(identity, act, "", outcome="denied", reason=why, via=identity.protocol)
         except AuditRefused:
             pass                # it was not done, and it is in the denials
+
+    async def _record(self, identity: Identity, act: str, target: str, after: object,
+                      done: Callable[[Refusal | None], None]) -> None:
+        refusal: Refusal | None = Refusal(Reason.STORAGE_FAILED, "internal error")
+        try:
+            if self._audit is None:
+                refusal = Refusal(Reason.SHUTTING_DOWN, "the node is starting")
+            else:
+                await self._audit.record(identity, act, target, after=after, via=identity.protocol)
+                refusal = None
+        except AuditRefused as error:
+            refusal = error.refusal
+        finally:
+            done(refusal)
 
     async def _change(self, identity: Identity, act: str, changes: Sequence[PolicyChange],
                       done: Callable[[Refusal | None], None]) -> None:

@@ -64,7 +64,8 @@ def _keys(node: Node) -> Iterator[Row]:
 def _peers(node: Node) -> Iterator[Row]:
     for table in node.administration.base.config.link_peers:
         yield {"name": table.node, "source": FILE, "state": "in force", "export": list(table.exports),
-               "import": list(table.imports), "console": list(table.console), "administer": table.administer}
+               "import": list(table.imports), "console": list(table.console), "administer": table.administer,
+               "entrust": table.entrust}
     yield from _documents(node, "peer")
 
 

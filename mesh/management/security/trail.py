@@ -46,6 +46,7 @@ class Trail:
         self._viewed: dict[tuple[str, str], float] = {}
         node.administration.on_applied.append(self._applied)
         node.spread.on_unasked = self._unasked
+        node.spread.on_asked = self._asked
         node.on_reload.append(self._reloaded)
         node.authenticator.on_refused.append(self._login_failed)
         sessions.on_open.append(self._logged_in)
@@ -100,6 +101,10 @@ class Trail:
     def _unasked(self, neighbour: str, count: int) -> None:
         self._write(Identity(f"@{neighbour}", protocol="link"), "documents.taken", f"{count} documents", "denied",
                     "this node takes no documents over that link", None, via="link")
+
+    def _asked(self, neighbour: str) -> None:
+        self._write(Identity(f"@{neighbour}", protocol="link"), "documents.given", "", "denied",
+                    "this node does not trust it with documents: administer and entrust are false", None, via="link")
 
     def _write(self, who: Identity, act: str, target: str, outcome: str, reason: str, after: object, *,
                via: str) -> None:

@@ -62,7 +62,7 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
     topics = TopicCounts(router)
     return [
         Resource("nodes", "name", "Nodes of the mesh as this one knows them.",
-                 lambda: node.mesh.snapshot()["nodes"],
+                 lambda: _with_keys(node),
                  extra=lambda: {"node": node.name, "problems": node.mesh.overlay.problems()}),
         Resource("links", "id", "Links of this node to its neighbours.",
                  lambda: _since(sampler, "link", node.links.snapshot(), "id"),
@@ -96,6 +96,13 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
                  action=Action.ADMINISTER),
         Resource("audit", "id", "Who did what, newest first.", audit.rows, action=Action.AUDIT, order="-id"),
     ]
+
+
+def _with_keys(node: Node) -> Iterator[Row]:
+    """key: by which it signs what it says, "": it does not, or nobody has asked it yet."""
+    for row in node.mesh.snapshot()["nodes"]:
+        key = node.known_nodes.get(row["name"])
+        yield {**row, "key": key.hex() if key is not None else ""}
 
 
 def _since(sampler: Sampler, kind: str, rows: list[dict[str, Any]], key: str) -> Iterator[Row]:

@@ -179,11 +179,12 @@ class Management:
             asked = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
             source, to_exchange = asked.get("src", ""), "dste" in asked
             destination = asked.get("dste" if to_exchange else "dstq", "")
-            answer(200, [{
-                "source": source, "destination_exchange" if to_exchange else "destination_queue": destination,
-                "binding_key": one["key"], "arguments": _outward(one["arguments"])}
-                for one in self._declaring.bindings(source, destination, to_exchange)
-                if "key" not in asked or asked["key"] == one["key"]])
+            where = "destination_exchange" if to_exchange else "destination_queue"
+            self._declarer.bindings(source, destination, to_exchange, lambda outcome: (
+                answer(200, [{"source": source, where: destination, "binding_key": one["key"],
+                              "arguments": _outward(one["arguments"])} for one in outcome.values["bindings"]
+                             if "key" not in asked or asked["key"] == one["key"]])
+                if outcome.code == 200 else _refused(outcome, answer)))
         else:
             answer(405, "bindings take POST, GET and DELETE")
 

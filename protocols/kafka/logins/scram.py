@@ -4,7 +4,7 @@
     client  c=biws,r=<both nonces>,p=<proof>                       server  v=<signature>
 
 The server keeps a salt and two keys from which nobody gets the password back. For a user who is not known the exchange
-goes on with a salt made of the name, and ends like that of a wrong password.
+goes on with a salt made of the name (decoys.py), and ends like that of a wrong password.
 """
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from routing.rights.policy import Identity
 
 MECHANISMS = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 NONCE_CHARACTERS_MAX = 200
-ITERATIONS_DECOY = 4096
 
 
 class Credential(msgspec.Struct, frozen=True, array_like=True):
@@ -33,6 +32,7 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
     salt: bytes
     stored_key: bytes
     server_key: bytes
+    mark: str = ""                  # of the user as he was when it was set; "": by an earlier version
 
 
 def credential_of(mechanism: str, iterations: int, salt: bytes, salted_password: bytes) -> Credential:
@@ -44,18 +44,18 @@ def credential_of(mechanism: str, iterations: int, salt: bytes, salted_password:
 
 
 Find = Callable[[str, str], Credential | None]          # by user and mechanism
+Decoy = Callable[[str, str], tuple[bytes, int]]         # the same → salt and iterations, see decoys.py
 
 
 class Scram:
     """An Exchange (exchange.py)."""
 
-    def __init__(self, mechanism: str, find: Find, secret: bytes, authenticator: Authenticator, client_id: str,
+    def __init__(self, mechanism: str, find: Find, decoy: Decoy, authenticator: Authenticator, client_id: str,
                  address: str) -> None:
-        """secret: of this node, for the salts of those who are not known."""
         self._mechanism = mechanism
         self._hash = MECHANISMS[mechanism]
         self._find = find
-        self._secret = secret
+        self._decoy = decoy
         self._authenticator = authenticator
         self._client_id = client_id
         self._address = address
@@ -88,9 +88,8 @@ class Scram:
         self._user = user
         self._header = b"c=" + base64.b64encode(b"n,%b," % authorization)
         self._known = self._find(user, self._mechanism)
-        decoy = hmac.digest(self._secret, user.encode(), "sha256")
-        salt = self._known.salt if self._known is not None else decoy[:16]
-        iterations = self._known.iterations if self._known is not None else ITERATIONS_DECOY
+        decoy = self._decoy(user, self._mechanism)      # made in any case, so that it costs the same
+        salt, iterations = decoy if self._known is None else (self._known.salt, self._known.iterations)
         self._nonce = nonce + secrets.token_urlsafe(18).encode()
         answer = b"r=%b,s=%b,i=%d" % (self._nonce, base64.b64encode(salt), iterations)
         self._said = bare + b"," + answer

@@ -1,7 +1,7 @@
 """Managed documents across real nodes: who may administer whom, a cut and what comes of it, and who is refused.
 
     plant ──► hub ◄── shop        the hub administers the plant and the shop, the shop administers the hub, too;
-                                  the plant administers nobody
+                                  the plant administers nobody, and is trusted by the hub with its documents
 """
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ TOKENS = {"plant": "the token of the plant", "shop": "the token of the shop"}
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Admin]]:
     folder = tmp_path_factory.mktemp("across")
     peers = "".join(f'[[link_peers]]\nnode = "{name}"\ntoken = "{token}"\nadminister = {str(name == "shop").lower()}\n'
+                    f'entrust = {str(name == "plant").lower()}\n'
                     for name, token in TOKENS.items())
     hub = Node(folder / "hub", name="hub", site="cloud", listeners=LISTENERS, extra=ROOT + peers)
     others = [Node(folder / name, name=name, site=f"site-{name}", listeners=LISTENERS, extra=f'{ROOT}[[links]]\n'

@@ -1,7 +1,10 @@
-"""What a neighbour may not: send documents that nobody asked it for, or speak for somebody behind it."""
+"""What a neighbour may not: send documents that nobody asked it for, be given any that are not for it, or speak for
+somebody behind it.
+"""
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ from mesh.administration.administration import Administration, Invalid
 from mesh.administration.book import Book, Change
 from mesh.administration.documents import Stored
 from mesh.administration.effective import Base, Place
+from mesh.administration.giving import Giving
 from mesh.administration.messages import BadMessage, Documents, Have, Listed, ListPlease, Want, decode, encode, told
 from mesh.administration.spread import Spread
 from mesh.configuration.settings import Config, UserSettings
@@ -43,7 +47,8 @@ class Overlay:
 
 
 class Stand:
-    def __init__(self, desk: Any, *, administer: bool) -> None:
+    def __init__(self, desk: Any, *, administer: bool, entrust: bool = False) -> None:
+        self.desk = desk
         self.overlay = Overlay()
         router = desk.router
         self.administration = Administration(
@@ -55,11 +60,23 @@ class Stand:
         self.unasked: list[tuple[str, int]] = []
         self.spread = Spread(self.administration, self.overlay, lambda: 1.0)  # type: ignore[arg-type]
         self.spread.on_unasked = lambda neighbour, count: self.unasked.append((neighbour, count))
-        self.neighbour = SimpleNamespace(node="plant", site="graz", administer=administer)
+        self.asked: list[str] = []
+        self.spread.on_asked = self.asked.append
+        self.neighbour = SimpleNamespace(node="plant", site="graz", administer=administer, entrust=entrust)
 
     def hear(self, message: Any, source: str = "plant") -> None:
         self.overlay.came_by = self.neighbour
         self.spread.on_message(source, encode(message))
+
+    async def make(self, *changes: Change) -> None:
+        await finished(self.desk, asyncio.ensure_future(self.administration.change(changes, author="root")))
+
+    async def say(self) -> list[Any]:
+        """What is said once the loop has had its turns."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        said, self.overlay.said = self.overlay.said, []
+        return said
 
 
 def test_documents_from_a_neighbour_that_may_not_administer_are_refused_and_told(tmp_path: Path) -> None:
@@ -174,4 +191,104 @@ def test_a_list_that_does_not_go_on_ends_the_pull(tmp_path: Path, names: list[st
         stand.hear(Listed([("user", name, 1, "plant", "x") for name in names or ["a"]], True))
         assert len(stand.overlay.said) == 2 and stand.spread.counts["bad"] == 1
         assert not stand.spread.snapshot()[0]["pulling"]
+    asyncio.run(scenario())
+
+
+KEY = {"key_hash": "sha256:" + "ab" * 32}
+WORD = "ab" * 32
+
+
+@pytest.mark.parametrize("message", [
+    ListPlease(), ListPlease("key", "a"), Want([("key", "till")]), Want([("user", "root"), ("key", "till")])])
+def test_who_is_not_trusted_gets_no_document_whatever_it_asks(tmp_path: Path, message: Any) -> None:
+    """It holds a good link. Hashes of passwords and keys once left for any of those, also those without nodes."""
+    async def scenario() -> None:
+        stand = Stand(Desk(tmp_path), administer=False)
+        stand.hear(Have("00"))                              # it is known, and would be told of changes
+        await stand.make(Change("key", "till", KEY), Change("policy", "p", {"allow": ["publish"], "to": ["*"]}))
+        stand.overlay.neighbours = lambda: [stand.neighbour]  # type: ignore[method-assign]
+        stand.overlay.nodes = {"plant": None}
+        stand.spread.tick(100.0)
+        for _ in range(3):
+            stand.hear(message)
+        assert await stand.say() == [] and stand.asked == ["plant"] and stand.spread.counts["not entrusted"] == 3
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("way", ["administer", "entrust"])
+def test_who_is_trusted_gets_what_counts_there_and_nothing_else(tmp_path: Path, way: str) -> None:
+    async def scenario() -> None:
+        stand = Stand(Desk(tmp_path), administer=way == "administer", entrust=way == "entrust")
+        await stand.make(Change("key", "everywhere", KEY),
+                         Change("key", "of graz", {"key_hash": "sha256:" + "cd" * 32, "sites": ["graz"]}),
+                         Change("key", "of wien", {"key_hash": "sha256:" + "ef" * 32, "nodes": ["wien"]}))
+        stand.hear(ListPlease())
+        listed, = await stand.say()
+        assert [entry[1] for entry in listed.entries] == ["everywhere", "of graz"]
+        stand.hear(Want([("key", "everywhere"), ("key", "of wien")]))
+        given, = await stand.say()
+        assert [one.name for one in given.documents] == ["everywhere", "of wien"]
+        assert WORD in str(given.documents[0].body)
+        assert given.documents[1].withheld and given.documents[1].body == {"nodes": ["wien"]}
+        assert given.documents[1].author == ""
+    asyncio.run(scenario())
+
+
+def test_what_does_not_count_here_any_more_ends_here(tmp_path: Path) -> None:
+    """A key whose `nodes` were changed to others was never heard of again where it had counted, and went on."""
+    async def scenario() -> None:
+        hub = Stand(Desk(tmp_path / "hub"), administer=False, entrust=True)
+        plant = Stand(Desk(tmp_path / "plant"), administer=True)
+        plant.administration.place = Place("plant", "graz")
+
+        async def exchange() -> None:
+            digest = await Giving(hub.administration.book, hub.overlay, hub.neighbour).digest()  # type: ignore[arg-type]
+            plant.hear(Have(digest))
+            for _ in range(20):
+                for message in await plant.say():
+                    hub.hear(message)
+                for message in await hub.say():
+                    plant.hear(message)
+                plant.desk.run()
+
+        await hub.make(Change("key", "till", KEY))
+        await exchange()
+        assert list(plant.administration.rights.keys) == [KEY["key_hash"]]
+        version = hub.administration.book.version_of(("key", "till"))
+        await hub.make(Change("key", "till", {**KEY, "nodes": ["wien"]}, version))
+        await exchange()
+        assert not plant.administration.rights.keys
+        assert plant.administration.state_of(("key", "till")) == "elsewhere"
+        stub = plant.administration.book.documents["key", "till"]
+        assert stub.withheld and WORD not in str(stub.body)
+        version = hub.administration.book.version_of(("key", "till"))
+        await hub.make(Change("key", "till", {**KEY, "nodes": ["plant"]}, version))
+        await exchange()
+        assert list(plant.administration.rights.keys) == [KEY["key_hash"]]
+        assert not plant.spread.snapshot()[0]["pulling"]
+    asyncio.run(scenario())
+
+
+@pytest.mark.measured
+def test_thousands_of_documents_cost_no_neighbour_a_turn(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stand = Stand(Desk(tmp_path), administer=False, entrust=True)
+        book = stand.administration.book
+        for number in range(20_000):
+            book._put(Stored("role", f"r{number}", {"held_by": ["x"]}, 1, "hub", {"hub": 1}))
+        stand.hear(ListPlease())
+        longest_s = 0.0
+        for _ in range(60):
+            began_s = time.perf_counter()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.perf_counter() - began_s)
+        listed, = stand.overlay.said
+        assert len(listed.entries) == 1_000 and listed.more
+        digest = Giving(book, stand.overlay, stand.neighbour).digest()  # type: ignore[arg-type]
+        task = asyncio.ensure_future(digest)
+        while not task.done():
+            began_s = time.perf_counter()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.perf_counter() - began_s)
+        assert longest_s < 0.02, longest_s
     asyncio.run(scenario())

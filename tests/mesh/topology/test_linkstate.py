@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from mesh.topology.nodestate import (
     encode,
 )
 from mesh.topology.own import OwnState
+from mesh.topology.seals import Seals
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 
@@ -64,7 +66,8 @@ def test_any_order_of_any_repeats_ends_in_the_newest_state(seed: int) -> None:
     """A node's own sayings, shuffled, doubled and some lost; what is missing is asked for and comes as a whole."""
     rng = random.Random(seed)
     source, told = database(), []
-    own = OwnState(NodeInfo("a", "site", "epoch", "b1"), source, 1_000, 0.0)
+    unsigned = Seals(None, None, Counter(), required=False)
+    own = OwnState(NodeInfo("a", "site", "epoch", "b1"), source, unsigned, 1_000, 0.0)
     for step in range(rng.randrange(1, 60)):
         own.set_interest(tuple({f"t/{rng.randrange(10)}" for _ in range(rng.randrange(6))}))
         own.set_streams((StreamInfo("s", rng.randrange(1, 4), ("#",)),))

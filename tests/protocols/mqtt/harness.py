@@ -48,6 +48,7 @@ class Users:
     def __init__(self):
         self.passwords = None           # None: everybody is anonymous, but a user name is believed
         self.waiting = None             # a list: answers wait in it
+        self.on_users = []
 
     def authenticate(self, username, password, protocol, client_id, address, done, certificate_name=None):
         if self.passwords is not None and self.passwords.get(username) != password:
@@ -60,13 +61,14 @@ class Users:
         else:
             self.waiting.append(lambda: done(answer))
 
-
-    def knows(self, username):
-        return self.passwords is None or username in self.passwords
+    def mark_of(self, username):
+        known = self.passwords is None or username in self.passwords
+        return repr((self.passwords or {}).get(username)) if known else None
 
     def proven(self, username, good, protocol, client_id, address, done):
+        known = good and self.mark_of(username) is not None
         done(Identity(username, (), protocol=protocol, client_id=client_id, address=address)
-             if good and self.knows(username) else Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong"))
+             if known else Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong"))
 
 
 class SlowDisk:

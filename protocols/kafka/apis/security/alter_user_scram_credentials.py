@@ -1,6 +1,7 @@
 """AlterUserScramCredentials (51), version 0: set and delete SCRAM passwords, durably. The client sends a salted one.
 
-Of users whom the node knows; each with each mechanism once in a request.                           Source: KIP-554
+Of users whom the node knows; each with each mechanism once in a request. On record before it is done, without salts and
+keys, as is what was refused for want of right.                                                     Source: KIP-554
 """
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from protocols.kafka.apis.security.describe_user_scram_credentials import NUMBER
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.logins.scram import credential_of
+from protocols.kafka.runtime.tasks import Later
+from routing.errors import Refusal
 from routing.ticket import Ticket
 
 SCHEMA = Schema(51, "AlterUserScramCredentials", 0, 0, flexible=0, request="""
@@ -37,6 +40,8 @@ SCHEMA = Schema(51, "AlterUserScramCredentials", 0, 0, flexible=0, request="""
 
 ITERATIONS_MIN, ITERATIONS_MAX = 4_096, 16_384          # Kafka's
 SALT_BYTES_MAX = 1_024
+NAMED_MAX = 1_000                       # users in one record of the audit trail
+ACT = "kafka.scram.alter"
 Refused = tuple[Code, str]
 
 
@@ -48,6 +53,7 @@ async def handle(call: Call, request: Message) -> Values:
         _note(refused, act, _refuse(call, act, times[act.name, act.mechanism]) or _refuse_deletion(call, act))
     for act in request.upsertions:
         _note(refused, act, _refuse(call, act, times[act.name, act.mechanism]) or _refuse_upsertion(call, act))
+    await _record(call, request, refused)
     logins, waiting = call.broker.logins, list[tuple[str, Ticket]]()
     for act in request.deletions:
         if act.name not in refused:
@@ -66,6 +72,28 @@ async def handle(call: Call, request: Message) -> Values:
         code, text = refused.get(name, (Code.NONE, None))
         rows.append({"user": name, "error_code": code, "error_message": text})
     return {"results": rows}
+
+
+async def _record(call: Call, request: Message, refused: dict[str, Refused]) -> None:
+    """What cannot be written down is not done: it is refused, too."""
+    policies = call.broker.policies
+    if policies is None:
+        return
+    denied = sorted(name for name, why in refused.items() if why[0] == Code.CLUSTER_AUTHORIZATION_FAILED)
+    if denied:
+        policies.note_denial(call.identity, ACT, f"{', '.join(denied)[:500]}: it takes the right to manage")
+    named: dict[str, list[str]] = {}
+    for what, acts in (("deleted", request.deletions), ("set", request.upsertions)):
+        for act in acts:
+            if act.name not in refused:
+                named.setdefault(act.name, []).append(f"{NUMBERS[act.mechanism]} {what}")
+    if not named:
+        return
+    later: Later[Refusal | None] = Later()
+    policies.record(call.identity, ACT, ", ".join(named)[:500], dict(list(named.items())[:NAMED_MAX]), later.set)
+    refusal = await later
+    if refusal is not None:
+        refused.update(dict.fromkeys(named, (Code.KAFKA_STORAGE_ERROR, refusal.text)))
 
 
 def _note(refused: dict[str, Refused], act: Message, why: Refused | None) -> None:

@@ -1,0 +1,100 @@
+"""Keys of other nodes, as they were first seen (mesh/topology/seals.py), and the node's own keys as the mesh uses them.
+
+    node-key/<name>     in the state table: [key, neighbour that told of it, when]
+"""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mesh.identity.boxes import Box
+
+if TYPE_CHECKING:
+    from mesh.identity.node_key import NodeKey
+    from routing.state import StateTable
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "node-key/"
+PINS_MAX: Final = 10_000            # names: ten times a mesh
+PINS_BY_MAX: Final = 2_000          # of one neighbour, which may invent some
+
+
+class Pin(msgspec.Struct, frozen=True, array_like=True):
+    """by: the neighbour that told of it first; the node itself: it proved its name at a link."""
+
+    key: bytes
+    by: str
+    time_ms: int
+
+
+class KnownNodes:
+    """Pins of seals.py. One per node. Loop thread only."""
+
+    def __init__(self, state: StateTable, clock_ms: Callable[[], int]) -> None:
+        self._state = state
+        self._clock_ms = clock_ms
+        self._pins = dict(state.decoded(PREFIX, Pin, "a node's key"))
+        self._told = Counter(pin.by for pin in self._pins.values())
+
+    def get(self, name: str) -> bytes | None:
+        pin = self._pins.get(name)
+        return pin.key if pin is not None else None
+
+    def put(self, name: str, key: bytes, by: str) -> None:
+        known = self._pins.get(name)
+        if known is None and by != name and (len(self._pins) >= PINS_MAX or self._told[by] >= PINS_BY_MAX):
+            return                              # believed, and not remembered
+        if known is not None:
+            log.warning("node %s has another key now: %s in the place of %s, by %s", name, key.hex(), known.key.hex(),
+                        by)
+            self._told[known.by] -= 1
+        self._pins[name] = pin = Pin(key, by, self._clock_ms())
+        self._told[by] += 1
+        self._state.put(PREFIX + name, msgspec.msgpack.encode(pin))
+
+    def drop(self, name: str) -> None:
+        pin = self._pins.pop(name, None)
+        if pin is not None:
+            self._told[pin.by] -= 1
+            self._state.delete(PREFIX + name)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for name, pin in self._pins.items():
+            yield {"name": name, "key": pin.key.hex(), "by": pin.by, "time_ms": pin.time_ms}
+
+
+class MeshKeys:
+    """Crypto of seals.py: the key of the node, and that of this run."""
+
+    def __init__(self, key: NodeKey) -> None:
+        self._key = key
+        self._box = Box()
+
+    @property
+    def public(self) -> bytes:
+        return bytes.fromhex(self._key.public)
+
+    @property
+    def box(self) -> bytes:
+        return self._box.public
+
+    def sign(self, data: bytes) -> bytes:
+        return bytes.fromhex(self._key.sign(data))
+
+    def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        from mesh.identity.node_key import is_signed
+
+        return is_signed(public.hex(), signature.hex(), data)
+
+    def shared(self, box: bytes) -> bytes:
+        """Raises ValueError."""
+        return self._box.shared(box)
+
+    def load(self) -> None:
+        """What signing needs, some 50 ms: on a thread, before somebody is waited for."""
+        self.verify(self.public, self.sign(b"") if self.box else b"", b"")
