@@ -9,10 +9,13 @@ import pkgutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
 
+from protocols.kafka.codec.header import Header, response_frame
 from protocols.kafka.codec.read import Message as Message
 from protocols.kafka.codec.schema import Schema
+from protocols.kafka.codec.write import Out
 from protocols.kafka.runtime.call import Call as Call
 
+API_VERSIONS = 18
 Values: TypeAlias = Mapping[str, Any]
 Handler: TypeAlias = Callable[[Call, Message], Coroutine[Any, Any, Values | None]]
 Awaited: TypeAlias = Awaitable[Values | None]
@@ -27,6 +30,15 @@ class Api:
         self.schema = schema
         self.handle = handle
         self.before_login = before_login
+
+    def encoded(self, header: Header, values: Values | None) -> bytes:
+        """The frame of a response; without values there is none."""
+        if values is None:
+            return b""
+        body: Out = []
+        self.schema.encode_response(body, values, header.version)
+        return response_frame(header.correlation_id, body,
+                              tags=header.api_key != API_VERSIONS and self.schema.is_flexible(header.version))
 
 
 def find_apis() -> dict[int, Api]:

@@ -11,8 +11,12 @@ from typing import Any
 from protocols.kafka.groups.consumer_groups import ConsumerGroups
 from protocols.kafka.groups.coordinator import Coordinator
 from protocols.kafka.logins.logins import Logins
+from protocols.kafka.quotas.quotas import Quotas
+from protocols.kafka.quotas.throttle import Throttle
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
+from protocols.kafka.sharing.groups import ShareGroups
+from protocols.kafka.sharing.sessions import ShareSessions
 from protocols.kafka.topics.table import Topics
 from protocols.managed import Policies
 from protocols.server import Authenticator
@@ -43,6 +47,11 @@ class Broker:
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
         self.answers = Share("fetched bytes that wait for their clients", lambda: router.limits.user_share)
         self.sessions = Share("partitions in fetch sessions", lambda: router.limits.user_share)
+        self.share_groups = ShareGroups(router, self.topics, settings, self.timers, self.groups)
+        self.share_sessions = ShareSessions(
+            self.share_groups, self.topics, self.sessions, settings.session_partitions_max)
+        self.quotas = Quotas(router, settings.quota_entities_max)
+        self.throttle = Throttle(self.quotas)
         self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py
         self.cluster_id = settings.cluster_id or _cluster_id(getattr(router.store, "epoch", ""))
         self._second = -1

@@ -35,6 +35,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_partitions_max: int = 500_000           # in fetch sessions, some 200 bytes each, with a share per user
     answers_bytes_max: int = 256 * 1024 * 1024      # fetched and not yet taken by sockets, with a share per user
 
+    # quotas
+    quota_entities_max: int = 1_000                 # users and client ids that have quotas
+
     # groups
     groups_max: int = 10_000                        # with a share per user
     group_members_max: int = 1_000                  # of one group
@@ -45,5 +48,10 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     initial_rebalance_delay_s: float = 0.3          # of an empty group: members that start together join together
     consumer_heartbeat_interval_ms: int = 5_000     # of members whose partitions the node assigns (KIP-848)
     consumer_session_timeout_ms: int = 45_000
+    share_heartbeat_interval_ms: int = 5_000        # of members of share groups (KIP-932); a group may have its own
+    share_session_timeout_ms: int = 45_000
+    share_lock_ms: int = 30_000                     # a record that is not acknowledged by then goes to another member
+    share_deliveries_max: int = 5                   # of one record; then it goes to the dead letters of the group
+    share_locks_max: int = 2_000                    # records that the members of one group hold together
     offset_metadata_bytes_max: int = 4096
     offsets_retention_s: float = 7 * 24 * 3600.0    # of a group without members

@@ -34,7 +34,7 @@ def hand_out(consumer: Giver[R], cursor: Cursor) -> bool:
     if consumer.spec.mode is Mode.KEY_SHARED:
         return _hand_out_by_key(consumer, cursor)
     room = consumer.room()
-    member = consumer.members.next() if room > 0 else None
+    member = consumer.members.next(cursor.partition) if room > 0 else None
     if member is None:
         return False
     waiting = cursor.waiting
@@ -108,7 +108,7 @@ def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
                         blocked.add(key)
                         continue
                 else:
-                    member = consumer.members.next()
+                    member = consumer.members.next(cursor.partition)
                     if member is None:
                         return False
             event: Event | None = delivery.event

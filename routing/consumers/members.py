@@ -9,6 +9,7 @@ key-shared   by hash of the event's key; while events of a key are in flight it 
 from __future__ import annotations
 
 import enum
+from collections.abc import Container
 from typing import Generic, Protocol, TypeVar
 
 from routing.event import Event
@@ -38,13 +39,14 @@ R = TypeVar("R", bound=Reader)
 class Members(Generic[R]):
     """The attached members, in order of arrival."""
 
-    __slots__ = ("_next", "_owners", "_priorities", "all", "mode")
+    __slots__ = ("_limits", "_next", "_owners", "_priorities", "all", "mode")
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
         self.all: list[R] = []
         self._next = 0
         self._priorities: dict[int, int] = {}           # by identity, of those that have another one than 0
+        self._limits: dict[int, Container[object]] = {}  # by identity, the partitions that one takes from, if not all
         self._owners: dict[int, tuple[R, int]] = {}    # key hash → who reads it, events in flight
 
     def __len__(self) -> int:
@@ -68,11 +70,16 @@ class Members(Generic[R]):
             return False
         self.all.remove(member)
         self._priorities.pop(id(member), None)
+        self._limits.pop(id(member), None)
         self._owners = {key: owner for key, owner in self._owners.items() if owner[0] is not member}
         return True
 
-    def next(self) -> R | None:
-        """The member that gets the next events, None when nobody has credit. Not for key-shared."""
+    def limit(self, member: R, partitions: Container[object]) -> None:
+        """Shared: from now on it takes from these only."""
+        self._limits[id(member)] = partitions
+
+    def next(self, partition: object = None) -> R | None:
+        """The member that gets the next events of a partition, None when nobody has credit. Not for key-shared."""
         members = self.all
         if self.mode is not Mode.SHARED:
             return members[0] if members and members[0].credit > 0 else None
@@ -80,7 +87,8 @@ class Members(Generic[R]):
             members = self._highest()
         for step in range(len(members)):
             index = (self._next + step) % len(members)
-            if members[index].credit > 0:
+            if members[index].credit > 0 and (
+                    not self._limits or partition in self._limits.get(id(members[index]), (partition,))):
                 self._next = index + 1
                 return members[index]
         return None

@@ -72,7 +72,7 @@ class ConsumerGroups:
             return _error(group, "no room for more groups"), None
         if group is None:
             return _error(Code.UNKNOWN_MEMBER_ID, "there is no such group"), None
-        if group.members or group.pending:
+        if group.members or group.pending or group.share is not None:
             return _error(Code.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group."), None
         found = group.consumer
         if found is None:

@@ -89,7 +89,11 @@ class Coordinator:
         group = self.by_id.get(group_id)
         if group is None or group.owner == identity.user or self._topics.may(identity, Action.OPERATE):
             return True
-        streams = [self._topics.find(topic) for topic in self.offsets.topics(group_id)]
+        names = self.offsets.topics(group_id)
+        if group.share is not None:
+            consumer = self._router.registry.by_name.get(group_id)
+            names = set(consumer.spec.streams) if consumer is not None else group.share.topics
+        streams = [self._topics.find(topic) for topic in names]
         return bool(streams) and all(
             stream is not None and self._topics.may_read(identity, stream) for stream in streams)
 
@@ -179,7 +183,7 @@ class Coordinator:
         group = known or self.open(group_id, identity)
         if isinstance(group, Code):
             return _error(group)
-        if group.consumer is not None and group.consumer.members:
+        if group.share is not None or (group.consumer is not None and group.consumer.members):
             return _error(Code.INCONSISTENT_GROUP_PROTOCOL)
         if not group.fits(joining):
             return _error(Code.INCONSISTENT_GROUP_PROTOCOL)

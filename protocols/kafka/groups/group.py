@@ -18,6 +18,7 @@ from typing import Any
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.groups.consumer_group import ConsumerGroup
 from protocols.kafka.groups.member import Joining, Member, StoredGroup, StoredMember
+from protocols.kafka.groups.share_group import ShareGroup
 from protocols.kafka.runtime.timers import Timer
 
 Values = Mapping[str, Any]
@@ -48,12 +49,13 @@ class Group:
         self.first_join_until_s = 0.0                   # of a group that was empty: who comes by then joins in
         self.empty_since_s = 0.0
         self.consumer: ConsumerGroup | None = None      # when the node assigns its partitions (KIP-848)
+        self.share: ShareGroup | None = None            # when its members share records (KIP-932); it stays one then
 
     @property
     def is_empty(self) -> bool:
         """Nobody is in it, nor about to be."""
         return self.state is State.EMPTY and not self.pending and (
-            self.consumer is None or not self.consumer.members)
+            self.consumer is None or not self.consumer.members) and (self.share is None or not self.share.members)
 
     # -- who may join -----------------------------------------------------------------------------------------
 

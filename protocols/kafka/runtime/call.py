@@ -17,7 +17,7 @@ from routing.ticket import Ticket
 class Call:
     """See the module's head. Made by connection.py."""
 
-    __slots__ = ("broker", "client", "header", "may_overlap", "task")
+    __slots__ = ("broker", "client", "header", "may_overlap", "task", "throttle_s")
 
     def __init__(self, broker: Broker, client: Client, header: Header, task: Task[Any],
                  may_overlap: Callable[[], None]) -> None:
@@ -27,6 +27,7 @@ class Call:
         self.header = header
         self.task = task
         self.may_overlap = may_overlap
+        self.throttle_s = 0.0                   # for how long the client is held after the answer
 
     @property
     def version(self) -> int:
@@ -57,6 +58,13 @@ class Call:
         later: Later[Ticket] = Later()
         ticket.on_done(later.set)
         return await later
+
+    def charge(self, key: str, amount: float) -> None:
+        """The client has done so much of what a quota is of: its answer says for how long it is held."""
+        broker = self.broker
+        if broker.quotas:
+            held_s = broker.throttle.add(key, amount, self.identity.user, self.client_id, broker.router.clock_s())
+            self.throttle_s = max(self.throttle_s, held_s)
 
     def call_at(self, due_s: float, call: Callable[[], None]) -> Timer:
         return self.broker.timers.call_at(due_s, call)

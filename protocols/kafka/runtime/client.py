@@ -1,6 +1,7 @@
 """Client: who is at the other end of a connection, as far as handlers may know and change it."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from protocols.kafka.log.sessions import Session
@@ -17,6 +18,7 @@ class Client(Protocol):
     mechanism: str                      # of a login that was announced (SaslHandshake); "": none
     exchange: Exchange | None           # a login of several steps that is under way
     fetch_session: Session | None
+    on_closed: dict[object, Callable[[], None]]     # called when the connection ends; by who wants to hear of it
 
     @property
     def identity(self) -> Identity:

@@ -14,13 +14,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from protocols.kafka.api import Api, Values
+from protocols.kafka.api import API_VERSIONS, Api, Values
 from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
-from protocols.kafka.codec.header import Header, read_header, response_frame, skip_tags
-from protocols.kafka.codec.write import Out
+from protocols.kafka.codec.header import Header, read_header, skip_tags
 from protocols.kafka.log.sessions import Session
 from protocols.kafka.logins.exchange import Exchange
+from protocols.kafka.quotas.quotas import REQUEST
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
@@ -34,7 +34,6 @@ from routing.rights.policy import Identity
 
 log = logging.getLogger(__name__)
 
-API_VERSIONS = 18
 LARGE_BYTES = 64 * 1024             # a request that is larger counts to its user's share while it comes in
 TEXT_MAX = 200                      # characters of a client's texts in a log line
 
@@ -63,6 +62,7 @@ class KafkaConnection(Share):
         self.mechanism = ""
         self.exchange: Exchange | None = None
         self.fetch_session: Session | None = None
+        self.on_closed: dict[object, Callable[[], None]] = {}
         self._session_held = 0                  # partitions in it, in the share of
         self._session_user = ""
         self.client_id = ""
@@ -85,6 +85,8 @@ class KafkaConnection(Share):
         self._answer_bytes = 0                  # fetched, and not yet taken by the socket
         self._answer_user = ""
         self._expiry: Timer | None = None
+        self._throttled: Timer | None = None    # until then nothing is taken from it
+        self._throttled_until_s = 0.0
         self._login_timer: Timer | None = broker.timers.call_at(
             now_s + broker.settings.login_timeout_s, self._login_too_late)
 
@@ -229,8 +231,10 @@ class KafkaConnection(Share):
         self._hold(0)
         self._give_answers()
         self.keep_session(None)
+        for told in list(self.on_closed.values()):
+            told()
         broker = self._broker
-        for timer in (self._login_timer, self._expiry):
+        for timer in (self._login_timer, self._expiry, self._throttled):
             broker.timers.cancel(timer)
         broker.router.logins.discard(self)
         self._gone(self)
@@ -275,7 +279,7 @@ class KafkaConnection(Share):
             self.channel.resume_reading()
 
     def _may_start(self, frame: bytes) -> bool:
-        if self._deciding or self._waits_for_relief or self._ends_after_answer:
+        if self._deciding or self._waits_for_relief or self._ends_after_answer or self._throttled is not None:
             return False
         slots = self._slots
         is_produce = frame[:2] == b"\0\0"
@@ -326,7 +330,28 @@ class KafkaConnection(Share):
                                         self.payer or self)
         slot.task = task
         call = Call(broker, self, header, task, lambda: self._has_its_place(slot))
-        task.start(api.handle(call, request), lambda values, error: self._answer(slot, api, header, values, error))
+        task.start(api.handle(call, request), lambda values, error: self._answered(slot, api, call, values, error))
+
+    def _answered(self, slot: _Slot, api: Api, call: Call, values: Values | None, error: BaseException | None) -> None:
+        if self._broker.quotas and self.is_logged_in:
+            call.charge(REQUEST, call.task.worked_s * 100)
+            if call.throttle_s > 0:
+                self._hold_until(self._broker.router.clock_s() + call.throttle_s)
+                if values is not None:
+                    values = {**values, "throttle_time_ms": max(round(call.throttle_s * 1000), 1)}
+        self._answer(slot, api, call.header, values, error)
+
+    def _hold_until(self, due_s: float) -> None:
+        """It is above a quota: nothing more is taken from it, whether or not it waits as told.      Source: KIP-219"""
+        self._broker.counters["throttled"] += 1
+        if due_s > self._throttled_until_s:
+            self._throttled_until_s = due_s
+            self._broker.timers.cancel(self._throttled)
+            self._throttled = self._broker.timers.call_at(due_s, self._throttle_over)
+
+    def _throttle_over(self) -> None:
+        self._throttled = None
+        self._go_on_later()
 
     def _has_its_place(self, slot: _Slot) -> None:
         slot.has_its_place = True
@@ -366,7 +391,7 @@ class KafkaConnection(Share):
             return
         if error is None:
             try:
-                slot.data = _encoded(api, header, values)
+                slot.data = api.encoded(header, values)
             except Exception as fault:
                 error = fault
         if error is not None:
@@ -386,14 +411,4 @@ class KafkaConnection(Share):
             self._close()
         elif self._frames and not self._closed:
             self._go_on_later()
-
-
-def _encoded(api: Api, header: Header, values: Values | None) -> bytes:
-    if values is None:
-        return b""
-    body: Out = []
-    api.schema.encode_response(body, values, header.version)
-    return response_frame(header.correlation_id, body,
-                          tags=header.api_key != API_VERSIONS and api.schema.is_flexible(header.version))
-
 

@@ -57,7 +57,7 @@ class Later(Generic[T]):
 class Task(Share, Generic[T]):
     """One coroutine. Loop thread only."""
 
-    __slots__ = ("_began_s", "_done", "_is_stepping", "_turns", "_waits_for", "_work", "label")
+    __slots__ = ("_began_s", "_done", "_is_stepping", "_turns", "_waits_for", "_work", "label", "worked_s")
 
     def __init__(self, turns: Turns, label: str, payer: Payer | None = None) -> None:
         """label: who this is for, for operators. payer: who pays for all tasks of a connection; a task that pays for
@@ -65,6 +65,7 @@ class Task(Share, Generic[T]):
         """
         super().__init__(payer)
         self.label = label
+        self.worked_s = 0.0                     # by the clock, in its steps
         self._turns = turns
         self._work: Coroutine[Any, Any, T] | None = None
         self._done: Callable[[T | None, BaseException | None], None] | None = None
@@ -126,20 +127,26 @@ class Task(Share, Generic[T]):
             later: Later[Any] = work.send(None)
         except StopIteration as stop:
             self._work = None
+            self._worked()
             self._end(stop.value, None)
             return
         except Exception as error:
             self._work = None
+            self._worked()
             self._end(None, error)
             return
         finally:
             self._is_stepping = False
+        self._worked()
         if self._done is None:                  # cancelled by what it did
             self._work = None
             work.close()
             return
         self._waits_for = later
         later.on_set(self._woken)
+
+    def _worked(self) -> None:
+        self.worked_s += self._turns.clock_s() - self._began_s
 
     def _end(self, value: T | None, error: BaseException | None) -> None:
         done, self._done = self._done, None

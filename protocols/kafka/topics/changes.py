@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.fields import ZERO_UUID
 from protocols.kafka.log.appending import code_of
+from protocols.kafka.quotas.quotas import MUTATION
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.topics import configs
 from protocols.kafka.topics.names import captures, mesh_topic
@@ -38,6 +39,7 @@ async def create(call: Call, settings: StreamSettings, *, validate_only: bool = 
         return refusal
     if validate_only:
         return ZERO_UUID
+    call.charge(MUTATION, settings.partitions)
     refusal = await _done(call, lifecycle.create(settings, user))
     stream = topics.find(settings.name)
     if refusal is not None or stream is None:
@@ -48,13 +50,17 @@ async def create(call: Call, settings: StreamSettings, *, validate_only: bool = 
 async def delete(call: Call, stream: Stream) -> Refusal | None:
     if is_fixed(call, stream):
         return Refusal(Reason.NOT_AUTHORIZED, FIXED)
+    call.charge(MUTATION, len(stream.partitions))
     return await _done(call, call.broker.router.lifecycle.delete(stream.name))
 
 
 async def grow(call: Call, stream: Stream, partitions: int, *, validate_only: bool = False) -> Refusal | None:
     if is_fixed(call, stream):
         return Refusal(Reason.NOT_AUTHORIZED, FIXED)
-    return None if validate_only else await _done(call, call.broker.router.lifecycle.grow(stream.name, partitions))
+    if validate_only:
+        return None
+    call.charge(MUTATION, partitions - len(stream.partitions))
+    return await _done(call, call.broker.router.lifecycle.grow(stream.name, partitions))
 
 
 async def configure(call: Call, stream: Stream, settings: StreamSettings, *, validate_only: bool = False

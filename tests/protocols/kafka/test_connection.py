@@ -36,6 +36,9 @@ def test_the_versions_are_these():
         "DescribeTopicPartitions": (0, 0, 0), "DescribeUserScramCredentials": (0, 0, 0),
         "AlterUserScramCredentials": (0, 0, 0), "DescribeAcls": (1, 1, 3), "CreateAcls": (1, 1, 3),
         "DeleteAcls": (1, 1, 3), "ConsumerGroupHeartbeat": (0, 0, 1), "ConsumerGroupDescribe": (0, 0, 1),
+        "ShareGroupHeartbeat": (1, 1, 1), "ShareGroupDescribe": (1, 1, 1), "ShareFetch": (1, 1, 2),
+        "ShareAcknowledge": (1, 1, 2), "DescribeClientQuotas": (0, 0, 1), "AlterClientQuotas": (0, 0, 1),
+        "DescribeShareGroupOffsets": (0, 0, 1), "AlterShareGroupOffsets": (0, 0, 0),
     }
 
 

@@ -37,7 +37,7 @@ SCHEMA = Schema(18, "ApiVersions", 0, 4, flexible=3, request="""
     zk_migration_ready bool 3+ tag=3
 """)
 
-FEATURES = {"group.version": 1}             # consumer groups (KIP-848)
+FEATURES = {"group.version": 1, "share.version": 1}         # consumer groups (KIP-848), share groups (KIP-932)
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]{0,199}[a-zA-Z0-9])?")
 
 

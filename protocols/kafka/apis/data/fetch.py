@@ -18,6 +18,7 @@ from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import fetching
 from protocols.kafka.log.sessions import EPOCH_MAX, FINAL_EPOCH, INITIAL_EPOCH, Asked, Session
 from protocols.kafka.log.waiting import wait_for_more
+from protocols.kafka.quotas.quotas import FETCH
 from routing.errors import StorageError
 from routing.log.fetch import OutOfRange
 from routing.streams import Stream
@@ -141,9 +142,13 @@ async def handle(call: Call, request: Message) -> Values:
             for topic in request.forgotten_topics_data for index in topic.partitions])
         if not call.client.keep_session(session):
             return {"error_code": Code.FETCH_SESSION_ID_NOT_FOUND}
+    call.charge(FETCH, 0)
+    if call.throttle_s > 0:                                     # by what it fetched on other connections
+        return {"session_id": session.id if session is not None else 0, "responses": []}
     readings = await _readings(call, asked)
     size = await _gather(call, request, readings)
     call.client.hold_answer(size)
+    call.charge(FETCH, size)
     rows = [(reading.asked, _row(reading, request.isolation_level)) for reading in readings]
     if session is not None:
         rows = [(place, row) for place, row in rows if session.news(place, row)]

@@ -12,6 +12,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import appending
+from protocols.kafka.quotas.quotas import PRODUCE
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
 from routing.rights.policy import Action
@@ -79,6 +80,7 @@ async def handle(call: Call, request: Message) -> Values | None:
                 row["error_code"], row["error_message"] = outcome
             await call.rest()
         rows.append({"name": topic.name, "partition_responses": partitions})
+    call.charge(PRODUCE, sum(len(part.records or b"") for topic in request.topic_data for part in topic.partition_data))
     call.may_overlap()
     if request.acks == 0:
         if any(row.get("error_code") for topic in rows for row in topic["partition_responses"]):

@@ -22,7 +22,7 @@ SCHEMA = Schema(16, "ListGroups", 0, 5, flexible=3, request="""
     }
 """)
 
-CLASSIC, CONSUMER = "classic", "consumer"
+CLASSIC, CONSUMER, SHARE = "classic", "consumer", "share"
 
 
 async def handle(call: Call, request: Message) -> Values:
@@ -31,9 +31,12 @@ async def handle(call: Call, request: Message) -> Values:
     types = {type.lower() for type in request.types_filter}
     rows: list[dict[str, Any]] = []
     for group_id, group in list(groups.by_id.items()):
-        served = group.consumer if not group.members else None
-        state, type, protocol = (group.state.value, CLASSIC, group.protocol_type) if served is None else (
-            served.state.value, CONSUMER, CONSUMER)
+        if group.share is not None:
+            state, type, protocol = group.share.state, SHARE, SHARE
+        elif group.consumer is not None and not group.members:
+            state, type, protocol = group.consumer.state.value, CONSUMER, CONSUMER
+        else:
+            state, type, protocol = group.state.value, CLASSIC, group.protocol_type
         if (not states or state.lower() in states) and (not types or type in types) and groups.may_see(
                 call.identity, group_id):
             rows.append({"group_id": group_id, "protocol_type": protocol, "group_state": state, "group_type": type})

@@ -1,4 +1,5 @@
-"""DescribeConfigs (32), versions 1 to 4: all configurations of topics and of the broker, with defaults and sources.
+"""DescribeConfigs (32), versions 1 to 4: all configurations of topics, groups and the broker, with defaults and
+sources.
 
 Kafka's frameworks start with it: what is missing here stops them.                        Sources: KIP-226, KIP-569
 """
@@ -47,7 +48,7 @@ SCHEMA = Schema(32, "DescribeConfigs", 1, 4, flexible=4, request="""
     }
 """)
 
-TOPIC, BROKER = 2, 4        # ConfigResource.Type
+TOPIC, BROKER, GROUP = 2, 4, 32     # ConfigResource.Type
 
 
 async def handle(call: Call, request: Message) -> Values:
@@ -84,7 +85,13 @@ def _describe(call: Call, resource: Message) -> dict[str, Any]:
         return {"configs": broker_rows(
             call.broker.settings, call.broker.router.limits.transaction_timeout_max_ms, BROKER_ID, f"{host}:{port}",
             names) if name else []}
-    return _refused(Code.INVALID_REQUEST, "topics and brokers have configurations here")
+    if resource.resource_type == GROUP:
+        if call.broker.groups.refuse_id(name) is not None:
+            return _refused(Code.INVALID_REQUEST, "not a group id")
+        if not call.broker.groups.may_see(call.identity, name):
+            return _refused(Code.GROUP_AUTHORIZATION_FAILED, "another user's group")
+        return {"configs": call.broker.share_groups.options.rows(name, names)}
+    return _refused(Code.INVALID_REQUEST, "topics, groups and brokers have configurations here")
 
 
 def _refused(code: Code, text: str) -> dict[str, Any]:

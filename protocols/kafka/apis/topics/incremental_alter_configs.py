@@ -1,4 +1,5 @@
-"""IncrementalAlterConfigs (44), versions 0 and 1: change some configurations of topics, and leave the others.
+"""IncrementalAlterConfigs (44), versions 0 and 1: change some configurations of topics and groups, and leave
+the others.
                                                                                                     Source: KIP-339
 """
 from __future__ import annotations
@@ -6,7 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
-from protocols.kafka.apis.topics.altering import RESPONSE, alter, row_of
+from protocols.kafka.apis.topics.altering import RESPONSE, alter, alter_group, row_of
+from protocols.kafka.apis.topics.describe_configs import GROUP
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.topics import configs
@@ -34,10 +36,20 @@ async def handle(call: Call, request: Message) -> Values:
         names = [entry.name for entry in resource.configs]
         if len(set(names)) < len(names):
             outcome: tuple[Code, str | None] = Code.INVALID_REQUEST, "a configuration is named twice"
+        elif resource.resource_type == GROUP:
+            outcome = await _alter_group(call, resource, validate_only=request.validate_only)
         else:
             outcome = await alter(call, resource, _changes, validate_only=request.validate_only)
         responses.append(row_of(resource, outcome))
     return {"responses": responses}
+
+
+async def _alter_group(call: Call, resource: Message, *, validate_only: bool) -> tuple[Code, str | None]:
+    if any(entry.config_operation not in (SET, DELETE) for entry in resource.configs):
+        return Code.INVALID_REQUEST, "no configuration of a group is a list"
+    return await alter_group(call, resource.resource_name, {
+        entry.name: None if entry.config_operation == DELETE else entry.value or "" for entry in resource.configs},
+        validate_only=validate_only)
 
 
 def _changes(settings: StreamSettings, entries: list[Message]) -> StreamSettings:

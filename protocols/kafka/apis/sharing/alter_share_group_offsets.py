@@ -1,0 +1,70 @@
+"""AlterShareGroupOffsets (91), version 0: a share group without members goes on from other records.  Source: KIP-932"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocols.kafka.api import Api, Call, Message, Values
+from protocols.kafka.codec.errors import Code
+from protocols.kafka.codec.schema import Schema
+
+if TYPE_CHECKING:
+    from routing.log.partition import Partition
+
+SCHEMA = Schema(91, "AlterShareGroupOffsets", 0, 0, flexible=0, request="""
+    group_id string
+    topics [] {
+        topic_name string
+        partitions [] {
+            partition_index int32
+            start_offset int64
+        }
+    }
+""", response="""
+    throttle_time_ms int32
+    error_code int16
+    error_message string? = null
+    responses [] {
+        topic_name string
+        topic_id uuid
+        partitions [] {
+            partition_index int32
+            error_code int16
+            error_message string? = null
+        }
+    }
+""")
+
+
+async def handle(call: Call, request: Message) -> Values:
+    broker = call.broker
+    if not broker.groups.may_change(call.identity, request.group_id):
+        return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
+    found, consumer = broker.share_groups.find(request.group_id), broker.share_groups.consumer(request.group_id)
+    if found is None or consumer is None:
+        return {"error_code": Code.GROUP_ID_NOT_FOUND,
+                "error_message": f"Group {request.group_id} is not a share group."}
+    if found.members or consumer.members.all:
+        return {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
+    rows: list[dict[str, Any]] = []
+    moved: dict[Partition, int] = {}
+    for topic in request.topics:
+        stream = broker.topics.find(topic.topic_name)
+        partitions: list[dict[str, Any]] = []
+        for place in topic.partitions:
+            known = stream.partitions[place.partition_index] if stream is not None and (
+                0 <= place.partition_index < len(stream.partitions)) else None
+            code = Code.NONE if known is not None and known in consumer.cursors else Code.UNKNOWN_TOPIC_OR_PARTITION
+            if known is not None and not code:
+                moved[known] = min(max(place.start_offset, known.start_offset), known.end_offset)
+            partitions.append({"partition_index": place.partition_index, "error_code": code})
+        rows.append({"topic_name": topic.topic_name, "partitions": partitions,
+                     "topic_id": broker.topics.id_of(stream) if stream is not None else bytes(16)})
+    if moved:
+        consumer.seek(moved)
+        ticket = broker.router.registry.checkpoint(consumer)
+        if ticket is not None and (await call.durable(ticket)).refusals:
+            return {"error_code": Code.KAFKA_STORAGE_ERROR, "error_message": "it could not be stored"}
+    return {"responses": rows}
+
+
+API = Api(SCHEMA, handle)
