@@ -65,7 +65,9 @@ def test_acks_locks_limits_topics_and_administration(java, scenario):
 def test_what_is_rejected_is_a_dead_letter_of_the_group(kafka, java):
     topic, group = unique("share"), unique("group")
     java.run("make", group, "30000")
-    Producer({"bootstrap.servers": bootstrap(kafka)}).produce(topic, b"bad")
+    producer = Producer({"bootstrap.servers": bootstrap(kafka)})
+    producer.produce(topic, b"bad")
+    producer.flush(DEADLINE_S)
     with ShareConsumer({"bootstrap.servers": bootstrap(kafka), "group.id": group,
                         "share.acknowledgement.mode": "explicit"}) as consumer:
         consumer.subscribe([topic])

@@ -103,7 +103,7 @@ public class SharePeer {
     }
 
     static KafkaShareConsumer<byte[], byte[]> consumer(String group, boolean explicit, String... topics) {
-        Map<String, Object> found = with("group.id", group, "metadata.max.age.ms", 500,
+        Map<String, Object> found = with("group.id", group, "metadata.max.age.ms", 500, "allow.auto.create.topics", false,
                                          "share.acknowledgement.mode", explicit ? "explicit" : "implicit");
         KafkaShareConsumer<byte[], byte[]> consumer =
             new KafkaShareConsumer<>(found, new ByteArrayDeserializer(), new ByteArrayDeserializer());
