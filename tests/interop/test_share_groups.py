@@ -17,7 +17,7 @@ from tests.interop.peer_process import PeerProcess
 from tests.support.wait import wait_until
 
 SOURCE = Path(__file__).parent / "java" / "SharePeer.java"
-RECORDS = 600
+RECORDS = 200
 QUICK = """
 [kafka]
 share_heartbeat_interval_ms = 300
@@ -104,22 +104,30 @@ class Member:
 
 def test_no_record_is_lost_through_kills_of_members_and_of_the_node_and_none_that_is_done_comes_again(
         kafka, classes, java, tmp_path):
-    topic, group = unique("share"), unique("group")
+    topic, group, labels = unique("share"), unique("group"), []
     java.run("make", group, "30000")
+
+    def produce():
+        labels.append(f"run{len(labels)}")
+        java.run("produce", topic, labels[-1], str(RECORDS))
+
+    def both_have_some():
+        produce()
+        return all(member.said("done") for member in members)
+
     members = [Member(kafka, classes, group, topic, tmp_path / f"{number}.txt") for number in range(2)]
     try:
-        java.run("produce", topic, "a", str(RECORDS))
-        wait_until(lambda: all(member.said("done") for member in members), "both have some", deadline_s=DEADLINE_S)
+        wait_until(both_have_some, "both have some", deadline_s=DEADLINE_S, pause_s=0.3)
         members[0].process.kill()
-        java.run("produce", topic, "b", str(RECORDS))
-        wait_until(lambda: any(value.startswith("b-") for value in members[1].said("done")), "the other one goes on",
-                   deadline_s=DEADLINE_S)
+        produce()
+        wait_until(lambda: any(value.startswith(labels[-1]) for value in members[1].said("done")),
+                   "the other one goes on", deadline_s=DEADLINE_S)
         kafka.kill9()
         done_by_then = {value for member in members for value in member.said("done")}
         read_by_then = len(members[1].said("read"))
         kafka.restart()
-        java.run("produce", topic, "c", str(RECORDS))
-        expected = {f"{label}-{number}" for label in "abc" for number in range(RECORDS)}
+        produce()
+        expected = {f"{label}-{number}" for label in labels for number in range(RECORDS)}
         wait_until(lambda: {value for member in members for value in member.said("done")} >= expected,
                    "every record is done", deadline_s=DEADLINE_S, also=lambda: str(
                        len({value for member in members for value in member.said("done")})))
