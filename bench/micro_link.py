@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection
 
 import uvloop
 
-from mesh.link.frames import PRIORITY_DATA, Gossip, Relay
 from mesh.link.manager import LinkManager
-from mesh.link.neighbour import Neighbour
-from mesh.link.peer import Me
-from mesh.link.prepare import prepare_links
+from mesh.link.proof.prepare import prepare_links
+from mesh.link.protocol.frames import PRIORITY_DATA, Gossip, Relay
+from mesh.link.protocol.neighbour import Neighbour
+from mesh.link.protocol.peer import Me
 from mesh.link.settings import LinkLimits, LinkTable
 from routing.errors import Refusal
 

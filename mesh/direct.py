@@ -19,8 +19,8 @@ from typing import Annotated, Any, Final, Protocol, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from mesh.link.frames import PRIORITY_DIRECT
-from mesh.link.neighbour import Neighbour
+from mesh.link.protocol.frames import PRIORITY_DIRECT
+from mesh.link.protocol.neighbour import Neighbour
 from mesh.once import Once
 from mesh.publishers import Publishers
 from mesh.topology.nodestate import NodeState

@@ -39,7 +39,7 @@ from mesh.identity.rules import rules_of
 from mesh.identity.tokens import Tokens
 from mesh.identity.users import User
 from mesh.link.manager import LinkManager
-from mesh.link.peer import Me
+from mesh.link.protocol.peer import Me
 from mesh.management.security.policy_door import PolicyDoor
 from mesh.management.tables.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing

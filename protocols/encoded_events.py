@@ -1,6 +1,6 @@
 """Encoded events that the readers of one endpoint share, so that each event is encoded once for all of them.
 
-Used by rest/reader.py and websocket/json_subscription.py. Starts afresh when it is full; holds no event.
+Used by rest/reader.py and websocket/json/subscription.py. Starts afresh when it is full; holds no event.
 """
 from __future__ import annotations
 

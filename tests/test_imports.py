@@ -14,10 +14,10 @@ IMPURE = {"asyncio", "random", "secrets", "socket", "ssl", "threading", "uvloop"
 SANS_IO = [
     "protocols/wire.py", "protocols/slices.py", "protocols/errors.py", "protocols/cloudevents.py",
     "protocols/websocket/frames.py", "protocols/websocket/handshake.py", "protocols/fields.py",
-    *(f"protocols/websocket/{name}.py" for name in ("messages", "json_messages", "json_session", "json_subscription")),
+    *(f"protocols/websocket/{name}.py" for name in ("messages", "json/messages", "json/session", "json/subscription")),
     "protocols/sharedport.py",
     "protocols/rest/publishing/convert.py", "protocols/location.py", "protocols/event_json.py", "protocols/start.py",
-    *(f"mesh/link/{name}.py" for name in (
+    *(f"mesh/link/protocol/{name}.py" for name in (
         "frames", "codes", "session", "health", "outbox", "bucket", "meter", "roundtrip", "peer")),
     *(f"protocols/mqtt/{name}.py" for name in (
         "codec/packets", "codec/decode", "codec/encode", "codec/properties", "codec/reader", "convert",

@@ -26,8 +26,8 @@ from mesh.identity.apikeys import ApiKey
 from mesh.identity.auth_settings import HASH_PREFIX
 from mesh.identity.rules import rules_of
 from mesh.identity.users import User
-from mesh.link.credentials import PeerEntry
-from mesh.link.prepare import PreparedLinks
+from mesh.link.proof.credentials import PeerEntry
+from mesh.link.proof.prepare import PreparedLinks
 from mesh.link.settings import LinkPeerTable
 from routing.rights.permissions import RuleSet
 from routing.rights.rules import Rule

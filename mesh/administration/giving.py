@@ -17,7 +17,7 @@ from mesh.administration.messages import LISTED_MAX, MESSAGE_BYTES_MAX, Document
 
 if TYPE_CHECKING:
     from mesh.administration.book import Book
-    from mesh.link.neighbour import Neighbour
+    from mesh.link.protocol.neighbour import Neighbour
     from mesh.topology.overlay import Overlay
 
 PER_TURN: Final = 2_000             # documents that are looked at in one turn of the loop: 1 to 2 ms

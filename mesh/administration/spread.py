@@ -37,7 +37,7 @@ from mesh.administration.messages import (
 )
 
 if TYPE_CHECKING:
-    from mesh.link.neighbour import Neighbour
+    from mesh.link.protocol.neighbour import Neighbour
     from mesh.topology.overlay import Overlay
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from mesh.configuration.units import parse_duration_ms, parse_size
 from mesh.connectors.kafka.settings import absolute_bridge
 from mesh.connectors.webhook_paths import absolute_consumer, absolute_webhooks
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
-from mesh.link.files import absolute_link, absolute_peer
+from mesh.link.proof.files import absolute_link, absolute_peer
 from routing.errors import ConfigError
 from routing.settings import StreamSettings
 

@@ -19,7 +19,7 @@ import msgspec
 
 from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.settings import Config, ListenerSettings, Profile
-from mesh.link.target import parse_target
+from mesh.link.dialling.target import parse_target
 from routing.rights.policy import ANONYMOUS
 
 SESSION_IDLE_S = 900.0          # OWASP Session Management, "Idle timeout": 15 to 30 minutes for common applications

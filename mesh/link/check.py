@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mesh.link.peer import NAME_CHARACTERS
+from mesh.link.dialling.target import NAME_MAX, exposed_in_clear, link_name, parse_proxy, parse_target
+from mesh.link.protocol.peer import NAME_CHARACTERS
 from mesh.link.settings import EVERY_NODE, LinkLimits, LinkPeerTable, LinkTable
-from mesh.link.target import NAME_MAX, exposed_in_clear, link_name, parse_proxy, parse_target
 from routing.errors import TopicError
 from routing.topic import check_filter, check_topic
 

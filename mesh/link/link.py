@@ -4,14 +4,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from mesh.link.backoff import Backoff
-from mesh.link.codes import Code
-from mesh.link.credentials import PeerEntry
-from mesh.link.frames import Frame
-from mesh.link.health import LinkState
-from mesh.link.peer import Peer
+from mesh.link.dialling.backoff import Backoff
+from mesh.link.dialling.target import Target
+from mesh.link.proof.credentials import PeerEntry
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import Frame
+from mesh.link.protocol.health import LinkState
+from mesh.link.protocol.peer import Peer
 from mesh.link.settings import LinkPeerTable, LinkTable
-from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
 
 

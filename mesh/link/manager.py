@@ -18,21 +18,21 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.configuration.address import is_loopback
-from mesh.link.backoff import PAUSED_BY_PEER_S, Backoff
-from mesh.link.bucket import Uplink
-from mesh.link.codes import Code, code_name
-from mesh.link.credentials import Admission, Doorkeeper
-from mesh.link.dialler import DialError, dial
-from mesh.link.frames import Gossip, Relay
+from mesh.link.dialling.backoff import PAUSED_BY_PEER_S, Backoff
+from mesh.link.dialling.dialler import DialError, dial
+from mesh.link.dialling.target import Target
 from mesh.link.link import Link, LinkNeighbour
-from mesh.link.neighbour import LinkEvents
-from mesh.link.peer import Me, Peer
-from mesh.link.prepare import PreparedLinks
-from mesh.link.rivals import Rivals
-from mesh.link.session import LinkSession, Phase
+from mesh.link.proof.credentials import Admission, Doorkeeper
+from mesh.link.proof.prepare import PreparedLinks
+from mesh.link.proof.rivals import Rivals
+from mesh.link.proof.strangers import choose
+from mesh.link.protocol.bucket import Uplink
+from mesh.link.protocol.codes import Code, code_name
+from mesh.link.protocol.frames import Gossip, Relay
+from mesh.link.protocol.neighbour import LinkEvents
+from mesh.link.protocol.peer import Me, Peer
+from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits, LinkTable
-from mesh.link.strangers import choose
-from mesh.link.target import Target
 from mesh.link.transport import LinkConnection
 from mesh.process.names import Names
 from routing.errors import ConfigError, Reason

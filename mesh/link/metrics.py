@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from mesh.link.health import LinkState
 from mesh.link.manager import LinkManager
+from mesh.link.protocol.health import LinkState
 
 LINKS_MAX = 1_000           # with metrics of their own
 

@@ -32,9 +32,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from mesh.link.codes import Code
-from mesh.link.frames import LENGTH, Gossip, Relay
-from mesh.link.session import LinkSession, Phase
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import LENGTH, Gossip, Relay
+from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 from protocols.slices import Slices
 from routing.fairness.turns import Turns

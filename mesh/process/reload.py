@@ -23,7 +23,7 @@ from mesh.connectors.webhooks import Prepared as Webhooks
 from mesh.identity.apikeys import ApiKey, resolve_api_keys
 from mesh.identity.first_admin import first_admin
 from mesh.identity.users import User
-from mesh.link.prepare import PreparedLinks
+from mesh.link.proof.prepare import PreparedLinks
 from mesh.protocols import PROTOCOLS
 from routing.errors import ConfigError, StorageError
 

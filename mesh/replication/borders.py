@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from routing.topic import filter_covers
 
 if TYPE_CHECKING:
-    from mesh.link.neighbour import Neighbour
+    from mesh.link.protocol.neighbour import Neighbour
 
 EVERYTHING: Final = "#"
 NOTHING: Final = ("",)          # a list of filters that no topic matches

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mesh.link.neighbour import Neighbour
+    from mesh.link.protocol.neighbour import Neighbour
     from mesh.topology.nodestate import NodeInfo, NodeState
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from mesh.link.frames import PRIORITY_DATA, PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITY_DATA, PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody, BodyDecoder, BodyEncoder
 from mesh.replication.filters import Selection
 from mesh.replication.messages import Message, RetainedAsk, RetainedPage, Want

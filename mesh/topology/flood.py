@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from mesh.link.frames import PRIORITY_GOSSIP, Gossip
-from mesh.link.neighbour import Neighbour
+from mesh.link.protocol.frames import PRIORITY_GOSSIP, Gossip
+from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.linkstate import LinkState
 from mesh.topology.nodestate import DIGEST_MAX, NAMES_MAX, Digest, DigestLine, Wanted, encode
 from mesh.topology.pace import Bucket

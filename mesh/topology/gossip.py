@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
-from mesh.link.frames import Gossip
+from mesh.link.protocol.frames import Gossip
 from mesh.topology.claims import Claims
 from mesh.topology.flood import Peer
 from mesh.topology.linkstate import AHEAD_MAX, LinkState, Outcome

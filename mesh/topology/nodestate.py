@@ -1,6 +1,6 @@
 """What a node tells all others about itself, and the codec of gossip. Sans-IO.
 
-A Gossip frame (mesh/link/frames.py) carries entries, each one a MessagePack array:
+A Gossip frame (mesh/link/protocol/frames.py) carries entries, each one a MessagePack array:
 
     [1, age, record]                        the whole state of a node, as the node itself encoded it: a NodeRecord
     [2, age, change]                        what changed since version `base`: a NodeChange
@@ -20,8 +20,8 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from mesh.link.frames import PROTOCOL_MAX, PROTOCOL_MIN, Millis, Name
-from mesh.link.peer import NAME_CHARACTERS
+from mesh.link.protocol.frames import PROTOCOL_MAX, PROTOCOL_MIN, Millis, Name
+from mesh.link.protocol.peer import NAME_CHARACTERS
 from routing.errors import TopicError
 from routing.topic import check_filter
 

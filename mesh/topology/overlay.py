@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from mesh.link.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
-from mesh.link.neighbour import Neighbour
+from mesh.link.protocol.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
+from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.envelopes import Envelopes
 from mesh.topology.flood import Peer, Timer, lines_of
 from mesh.topology.gossip import Exchange

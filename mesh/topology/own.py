@@ -5,7 +5,7 @@ is told as a difference; after some of them the whole is told again (linkstate.p
 """
 from __future__ import annotations
 
-from mesh.link.neighbour import Neighbour
+from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.linkstate import LinkState
 from mesh.topology.nodestate import (
     CAPTURES_MAX,

@@ -1,5 +1,5 @@
 """One WebSocket on an upgraded aiohttp connection: bytes in and out, pings, closing. What is in the messages is the
-business of its two kinds, ByteStreamChannel (bytestream.py) and JsonChannel (json_channel.py).
+business of its two kinds, ByteStreamChannel (bytestream.py) and JsonChannel (json/channel.py).
 
     aiohttp connection ── feed_data ──► WebSocketChannel ── slices ──► frames.py or messages.py ──► _act(piece)
                        ◄── transport.write, once per loop turn ──┘

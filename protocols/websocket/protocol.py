@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
 from protocols.websocket.amqp import AmqpOverWebSocket
-from protocols.websocket.json_channel import JsonOverWebSocket
+from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
 from protocols.wire import ByteChannel, ConnectionFactory, ConnectionHandler

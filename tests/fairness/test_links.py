@@ -9,7 +9,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from mesh.direct import encode_direct
-from mesh.link.frames import Gossip, Hello, Ping, Relay, encode_frame
+from mesh.link.protocol.frames import Gossip, Hello, Ping, Relay, encode_frame
 from mesh.replication.messages import BY_TIME, ExportAsk, Pull, RetainedAsk, Want, encode
 from mesh.topology import nodestate
 from routing.event import Event

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from mesh.direct import BadDirect, decode_direct, encode_direct, events_of
-from mesh.link.frames import Gossip
+from mesh.link.protocol.frames import Gossip
 from mesh.topology.nodestate import (
     Alive,
     BadState,

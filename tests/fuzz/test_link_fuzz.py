@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.link.frames import (
+from mesh.link.dialling.proxy import ProxyError, check_reply
+from mesh.link.protocol.frames import (
     BadFrame,
     Goodbye,
     Gossip,
@@ -21,9 +22,8 @@ from mesh.link.frames import (
     decode_message,
     encode_frame,
 )
-from mesh.link.peer import Me, Peer
-from mesh.link.proxy import ProxyError, check_reply
-from mesh.link.session import LinkSession, Phase
+from mesh.link.protocol.peer import Me, Peer
+from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 
 pytestmark = pytest.mark.measured

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from mesh.direct import encode_direct
-from mesh.link.frames import Gossip, Hello, Ping, Pong, Relay, Welcome
-from mesh.link.peer import Me
-from mesh.link.session import LinkSession, Phase
+from mesh.link.protocol.frames import Gossip, Hello, Ping, Pong, Relay, Welcome
+from mesh.link.protocol.peer import Me
+from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 from mesh.replication.bodies import BodyEncoder
 from mesh.replication.messages import (

@@ -14,7 +14,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.websocket.json_messages import BadMessage, Publish, Reply, Request, decode, event_of
+from protocols.websocket.json.messages import BadMessage, Publish, Reply, Request, decode, event_of
 from protocols.websocket.messages import MessageReader
 from protocols.websocket.settings import WebSocketSettings
 from tests.protocols.websocket.json_client import Client, ws_stand

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mesh.link.frames import PRIORITY_DIRECT
+from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.management.acts.call import Call, Values
 from mesh.questions import ANSWER_BYTES_MAX, ASK_BYTES_MAX, Answer, Ask, BadAsk, decode, encode, json_object
 from mesh.topology.pace import Bucket
@@ -28,7 +28,7 @@ from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
-    from mesh.link.neighbour import Neighbour
+    from mesh.link.protocol.neighbour import Neighbour
     from mesh.node import Node
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from mesh.administration.documents import HIDDEN, SECRETS, Body, body_of, docume
 from mesh.identity.apikeys import hash_key, make_key
 from mesh.identity.identity import PASSWORD_BYTES_MAX
 from mesh.identity.users import hash_password
-from mesh.link.credentials import TOKEN_CHARACTERS_MIN
+from mesh.link.proof.credentials import TOKEN_CHARACTERS_MIN
 from protocols.rest.problems import Problem
 
 PASSWORD_CHARACTERS_MIN: Final = 8

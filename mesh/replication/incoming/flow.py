@@ -21,7 +21,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody
 from mesh.replication.filters import History
 from mesh.replication.incoming.flowfilters import FlowFilters

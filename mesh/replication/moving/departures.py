@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_leave
 from mesh.replication.messages import Export, ExportAsk, Message, Step
 from mesh.replication.moving.positions import Moved, describe

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_enter
 from mesh.replication.incoming.arrived import IN, Arrived
 from mesh.replication.messages import Export, ExportAsk, Step

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.link.frames import PRIORITY_DATA
+from mesh.link.protocol.frames import PRIORITY_DATA
 from mesh.replication.bodies import EVENTS_MAX
 from mesh.replication.filters import Selection
 from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, Batch, Problem, Pull, Trouble, Want

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mesh.link.frames import PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import exports_of
 from mesh.replication.messages import Close, Message, Problem, Pull, Trouble
 from mesh.replication.outgoing.outlet import Outlet

@@ -17,7 +17,7 @@ from mesh.administration.effective import Base, Place, combine
 from mesh.administration.simulate import simulate
 from mesh.configuration.settings import Config, UserSettings
 from mesh.identity.users import AUTHENTICATED
-from mesh.link.prepare import PreparedLinks
+from mesh.link.proof.prepare import PreparedLinks
 from routing.rights.can_i import can_i
 from routing.rights.policy import Action, Identity, Policy, Rule
 from routing.rights.usage import Tally, Use

@@ -21,7 +21,7 @@ from mesh.administration.messages import BadMessage, Documents, Have, Listed, Li
 from mesh.administration.spread import Spread
 from mesh.configuration.settings import Config, UserSettings
 from mesh.identity.users import User
-from mesh.link.prepare import PreparedLinks
+from mesh.link.proof.prepare import PreparedLinks
 from tests.support.routing import Desk
 
 EVIL = Stored("user", "mallory", {"roles": ["admin"]}, 9, "plant", {"plant": 9}, "mallory")

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mesh.link.frames import Gossip, Relay
 from mesh.link.manager import LinkManager
-from mesh.link.neighbour import Neighbour
-from mesh.link.peer import Me
-from mesh.link.prepare import prepare_links
+from mesh.link.proof.prepare import prepare_links
+from mesh.link.protocol.frames import Gossip, Relay
+from mesh.link.protocol.neighbour import Neighbour
+from mesh.link.protocol.peer import Me
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from routing.errors import Refusal
 from tests.support.wait import DEADLINE_S

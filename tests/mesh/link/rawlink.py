@@ -7,8 +7,8 @@ import struct
 import msgspec
 from websockets.frames import Frame, Opcode
 
-from mesh.link.frames import Frame as LinkFrame
-from mesh.link.frames import Hello, decode_message, encode_frame
+from mesh.link.protocol.frames import Frame as LinkFrame
+from mesh.link.protocol.frames import Hello, decode_message, encode_frame
 from tests.support.wait import DEADLINE_S
 
 UPGRADE = (

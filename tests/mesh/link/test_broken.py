@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mesh.link.frames import Relay
+from mesh.link.protocol.frames import Relay
 from mesh.link.settings import LinkTable
 from tests.mesh.link.nodes import LinkNode, until
 from tests.support.tcpproxy import TcpProxy

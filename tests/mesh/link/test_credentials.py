@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mesh.link.credentials import Doorkeeper, resolve_peers
+from mesh.link.proof.credentials import Doorkeeper, resolve_peers
 from mesh.link.settings import LinkPeerTable
 
 NOW_MS = 1_700_000_000_000

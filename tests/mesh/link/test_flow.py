@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from mesh.link.frames import Relay
+from mesh.link.protocol.frames import Relay
 from mesh.link.settings import LinkTable
 from tests.mesh.link.nodes import LinkNode, fast_limits, until
 

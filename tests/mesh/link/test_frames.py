@@ -6,7 +6,7 @@ import struct
 import msgspec
 import pytest
 
-from mesh.link.frames import (
+from mesh.link.protocol.frames import (
     FRAME_BYTES_MAX,
     BadFrame,
     Frame,

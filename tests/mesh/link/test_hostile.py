@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 import pytest
 from websockets.frames import Opcode
 
-from mesh.link.codes import Code
-from mesh.link.frames import Goodbye, Gossip, Ping, Pong, Refuse, Relay, Welcome, encode_frame
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import Goodbye, Gossip, Ping, Pong, Refuse, Relay, Welcome, encode_frame
 from mesh.link.settings import LinkPeerTable, LinkTable
 from tests.mesh.link.nodes import LinkNode, fast_limits, until
 from tests.mesh.link.rawlink import UPGRADE, RawLink, hello, raw_frame

@@ -1,7 +1,7 @@
 """Priorities and budgets of what waits for a link."""
 from __future__ import annotations
 
-from mesh.link.outbox import Outbox
+from mesh.link.protocol.outbox import Outbox
 
 
 def outbox(*budgets: int) -> Outbox:

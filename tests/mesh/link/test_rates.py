@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from mesh.link.backoff import Backoff
-from mesh.link.bucket import TokenBucket, Uplink
-from mesh.link.meter import Meter
-from mesh.link.roundtrip import RoundTrip
+from mesh.link.dialling.backoff import Backoff
+from mesh.link.protocol.bucket import TokenBucket, Uplink
+from mesh.link.protocol.meter import Meter
+from mesh.link.protocol.roundtrip import RoundTrip
 
 
 def sent_in(bucket: TokenBucket, seconds: float, size: int) -> int:

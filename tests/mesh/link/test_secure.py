@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from mesh.configuration.settings import TlsSettings
-from mesh.link.proxy import ProxyAddress, ProxyError, check_reply, connect_request
+from mesh.link.dialling.proxy import ProxyAddress, ProxyError, check_reply, connect_request
 from mesh.link.settings import LinkPeerTable, LinkTable
 from mesh.process.tls import make_context
 from tests.mesh.link.nodes import LinkNode, fast_limits, until

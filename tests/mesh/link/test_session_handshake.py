@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.link.codes import Code
-from mesh.link.frames import Frame, Goodbye, Gossip, Hello, Ping, Pong, Refuse, Relay, Welcome
-from mesh.link.health import LinkState
-from mesh.link.session import TABLE, Phase
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import Frame, Goodbye, Gossip, Hello, Ping, Pong, Refuse, Relay, Welcome
+from mesh.link.protocol.health import LinkState
+from mesh.link.protocol.session import TABLE, Phase
 from tests.mesh.link.wires import START_MS, Pair, me, relay
 
 HELLO = Hello(1, 1, "a", "s", "e", "b", "0.1", START_MS, "l1")

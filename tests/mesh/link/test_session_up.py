@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.link.bucket import Uplink
-from mesh.link.codes import Code
-from mesh.link.frames import Goodbye, Gossip, Hello, Pong, decode_message
-from mesh.link.health import LinkState
-from mesh.link.session import Phase
+from mesh.link.protocol.bucket import Uplink
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import Goodbye, Gossip, Hello, Pong, decode_message
+from mesh.link.protocol.health import LinkState
+from mesh.link.protocol.session import Phase
 from tests.mesh.link.wires import START_MS, Pair, relay
 
 

@@ -8,8 +8,8 @@ import pytest
 from mesh.configuration.config import decode_config
 from mesh.configuration.effective import effective, format_toml, warnings_of
 from mesh.configuration.outside import resolve_links
-from mesh.link.prepare import prepare_links
-from mesh.link.target import link_name
+from mesh.link.dialling.target import link_name
+from mesh.link.proof.prepare import prepare_links
 from routing.errors import ConfigError
 
 LINK = '[[links]]\nto = "ws://127.0.0.1:7421"\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from mesh.link.strangers import choose
+from mesh.link.proof.strangers import choose
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.link.frames import Gossip, Relay
+from mesh.link.protocol.frames import Gossip, Relay
 from mesh.link.settings import LinkPeerTable, LinkTable
 from routing.errors import Reason, Refusal
 from tests.mesh.link.nodes import LinkNode, fast_limits, until

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.link.bucket import Uplink
-from mesh.link.codes import Code
-from mesh.link.frames import Frame, Gossip, Relay, decode_message, encode_frame
-from mesh.link.peer import Me, Peer
-from mesh.link.session import LinkSession, Phase
+from mesh.link.protocol.bucket import Uplink
+from mesh.link.protocol.codes import Code
+from mesh.link.protocol.frames import Frame, Gossip, Relay, decode_message, encode_frame
+from mesh.link.protocol.peer import Me, Peer
+from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
 
 START_MS = 1_700_000_000_000

@@ -13,7 +13,7 @@ import heapq
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mesh.link.frames import FRAME_BYTES_MAX, Gossip, Relay, decode_message, encode_frame
+from mesh.link.protocol.frames import FRAME_BYTES_MAX, Gossip, Relay, decode_message, encode_frame
 
 if TYPE_CHECKING:
     from tests.mesh.sim.node import SimNode

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mesh.link.frames import Gossip, Relay, decode_message, encode_frame
+from mesh.link.protocol.frames import Gossip, Relay, decode_message, encode_frame
 from mesh.topology.nodestate import NodeInfo
 from mesh.topology.overlay import Overlay
 from mesh.topology.settings import MeshSettings

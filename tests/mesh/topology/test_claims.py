@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.link.frames import Gossip, Relay
+from mesh.link.protocol.frames import Gossip, Relay
 from mesh.topology.nodestate import LinkInfo, NodeInfo
 from tests.mesh.topology.net import FakeNeighbour, Net, Wire
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.direct import EVENTS_MAX, MESSAGE_BYTES, TAG
-from mesh.link.frames import HOPS_MAX
+from mesh.link.protocol.frames import HOPS_MAX
 from mesh.topology import linkstate, nodestate, own
 from mesh.topology.flood import FLUSH_EVERY_S
 from mesh.topology.overlay import ROUTES_BURST, ROUTES_PER_S, STRIKES_MAX

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mesh.link.frames import Gossip
+from mesh.link.protocol.frames import Gossip
 from mesh.topology.nodestate import Alive, Digest, DigestLine, LinkInfo, NodeChange, NodeRecord, Wanted, Whole, encode
 from mesh.topology.nodestate import Change as ChangeEntry
 from mesh.topology.settings import MeshSettings

@@ -13,7 +13,7 @@ import pytest
 
 from mesh.identity.known_nodes import MeshKeys
 from mesh.identity.node_key import NodeKey
-from mesh.link.frames import Gossip, Relay
+from mesh.link.protocol.frames import Gossip, Relay
 from mesh.topology.envelopes import HEAD, MAGIC
 from mesh.topology.nodestate import (
     Alive,

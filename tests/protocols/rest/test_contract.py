@@ -11,7 +11,7 @@ from protocols.rest.app import AMQP_WEBSOCKET_PATHS
 from protocols.rest.contract.asyncapi import TOPICS_MAX, document
 from protocols.rest.contract.openapi import described, routes_of
 from protocols.rest.problem_types import TYPES
-from protocols.websocket.json_channel import JsonOverWebSocket
+from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
 from routing.replies import Replies

@@ -5,7 +5,7 @@ import asyncio
 import json
 import time
 
-from protocols.websocket.json_channel import JsonOverWebSocket
+from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
 from routing.replies import Replies
 from tests.protocols.rest.stand import DEADLINE_S, stand

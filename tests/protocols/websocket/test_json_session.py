@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from protocols.websocket.json_counters import JsonCounters
-from protocols.websocket.json_opening import Caches
-from protocols.websocket.json_session import Credentials, JsonSession
+from protocols.websocket.json.counters import JsonCounters
+from protocols.websocket.json.opening import Caches
+from protocols.websocket.json.session import Credentials, JsonSession
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Reason, Refusal
 from routing.event import Event

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mesh.link.frames import Frame, Gossip, Relay
+from mesh.link.protocol.frames import Frame, Gossip, Relay
 from routing.errors import Refusal
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from protocols.encoded_events import EncodedEvents
 from protocols.location import PositionWriter, Vector, epoch_tag, start_time_s
-from protocols.websocket.json_messages import answer, binary, event_start
+from protocols.websocket.json.messages import answer, binary, event_start
 from routing.consumers.consumer import Consumer
 from routing.cursors.cursor import Delivery
 from routing.rights.policy import Identity

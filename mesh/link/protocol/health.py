@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 
-from mesh.link.frames import Ping, Pong
-from mesh.link.meter import Meter
-from mesh.link.roundtrip import RoundTrip
+from mesh.link.protocol.frames import Ping, Pong
+from mesh.link.protocol.meter import Meter
+from mesh.link.protocol.roundtrip import RoundTrip
 from mesh.link.settings import LinkLimits
 
 BUSY_PING_S = 0.25          # while something is under way: how fresh our idea of its progress is

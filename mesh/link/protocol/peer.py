@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh.link.frames import FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN, Hello, Welcome
+from mesh.link.protocol.frames import FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN, Hello, Welcome
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 

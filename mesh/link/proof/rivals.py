@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh.link.session import Phase
+from mesh.link.protocol.session import Phase
 from mesh.link.transport import LinkConnection
 
 

@@ -9,8 +9,8 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from mesh.configuration.address import is_loopback
 from mesh.configuration.secret import resolve_secret
-from mesh.link.peer import NAME_CHARACTERS
-from mesh.link.proxy import ProxyAddress
+from mesh.link.dialling.proxy import ProxyAddress
+from mesh.link.protocol.peer import NAME_CHARACTERS
 from mesh.link.settings import LinkTable
 from mesh.process.tls import client_context
 from routing.errors import ConfigError

@@ -1,6 +1,6 @@
 """Opening and closing the subscriptions of a /v1/ws connection: which consumer, where it begins, who may. Sans-IO.
 
-The base of JsonSession (json_session.py), which has the rest of the conversation.
+The base of JsonSession (session.py), which has the rest of the conversation.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protocols.encoded_events import EncodedEvents
 from protocols.event_json import event_json
 from protocols.location import Vector
 from protocols.start import StartInvalid, StartLost, start_vector
-from protocols.websocket.json_messages import (
+from protocols.websocket.json.messages import (
     FILTERS_MAX,
     ID_CHARS_MAX,
     BadMessage,
@@ -23,7 +23,7 @@ from protocols.websocket.json_messages import (
     answer,
     event_head,
 )
-from protocols.websocket.json_subscription import WINDOW_MAX, JsonSubscription
+from protocols.websocket.json.subscription import WINDOW_MAX, JsonSubscription
 from protocols.websocket.problems import problem_of
 from protocols.websocket.settings import WebSocketSettings
 from routing.consumers.consumer import Consumer, ConsumerSpec

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from protocols.event_json import event_json
 from protocols.location import event_id
-from protocols.websocket import json_messages as said_
-from protocols.websocket.json_messages import BadMessage, Id, Request, Said, answer, basic, decode, event_of, refused
-from protocols.websocket.json_opening import Caches, OpensSubscriptions
-from protocols.websocket.json_subscription import JsonSubscription
+from protocols.websocket.json import messages as said_
+from protocols.websocket.json.messages import BadMessage, Id, Request, Said, answer, basic, decode, event_of, refused
+from protocols.websocket.json.opening import Caches, OpensSubscriptions
+from protocols.websocket.json.subscription import JsonSubscription
 from protocols.websocket.problems import POLICY_VIOLATION, TRY_AGAIN_LATER, problem_of
 from protocols.websocket.settings import WebSocketSettings
 from routing.errors import Reason, Refusal
@@ -28,7 +28,7 @@ from routing.router import Router
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
-    from protocols.websocket.json_counters import JsonCounters
+    from protocols.websocket.json.counters import JsonCounters
 
 VERSION = 1
 BAD_MESSAGES_MAX = 100          # then the client is told to go: it does not speak this protocol

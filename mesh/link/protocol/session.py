@@ -14,9 +14,9 @@ from typing import Protocol
 
 import msgspec
 
-from mesh.link.bucket import TokenBucket, Uplink
-from mesh.link.codes import TEXTS, Code
-from mesh.link.frames import (
+from mesh.link.protocol.bucket import TokenBucket, Uplink
+from mesh.link.protocol.codes import TEXTS, Code
+from mesh.link.protocol.frames import (
     LENGTH,
     PRIORITY_CONTROL,
     TEXT_MAX,
@@ -33,10 +33,10 @@ from mesh.link.frames import (
     encode_frame,
     frames_of,
 )
-from mesh.link.health import Health, LinkState
-from mesh.link.meter import Meter
-from mesh.link.outbox import Outbox
-from mesh.link.peer import Me, Peer, agree, bad_name, peer_of_hello, peer_of_welcome
+from mesh.link.protocol.health import Health, LinkState
+from mesh.link.protocol.meter import Meter
+from mesh.link.protocol.outbox import Outbox
+from mesh.link.protocol.peer import Me, Peer, agree, bad_name, peer_of_hello, peer_of_welcome
 from mesh.link.settings import LinkLimits
 
 STATES_AT_ONCE = 4          # of a Gossip frame, and …

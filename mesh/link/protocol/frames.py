@@ -82,7 +82,7 @@ class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
 
 
 class Refuse(msgspec.Struct, array_like=True, tag=3, frozen=True):
-    """The acceptor's no; the connection ends. code: one of mesh.link.codes.Code."""
+    """The acceptor's no; the connection ends. code: one of mesh.link.protocol.codes.Code."""
 
     code: Annotated[int, Meta(ge=0, le=65_535)]
     text: Text = ""

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh.link.credentials import PeerEntry, resolve_peers
+from mesh.link.dialling.target import Target, make_target
+from mesh.link.proof.credentials import PeerEntry, resolve_peers
 from mesh.link.settings import LinkPeerTable, LinkTable
-from mesh.link.target import Target, make_target
 
 
 class PreparedLinks(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from mesh.link.frames import PRIORITIES, PRIORITY_DATA, PRIORITY_DIRECT, PRIORITY_GOSSIP
+from mesh.link.protocol.frames import PRIORITIES, PRIORITY_DATA, PRIORITY_DIRECT, PRIORITY_GOSSIP
 
 DIRECT_SHARE = 3        # bytes of direct frames per byte of data
 

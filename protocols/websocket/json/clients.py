@@ -1,7 +1,7 @@
 """What operators see of the clients of /v1/ws: one row per connection, as `meshgate clients` lists them."""
 from __future__ import annotations
 
-from protocols.websocket.json_session import JsonSession
+from protocols.websocket.json.session import JsonSession
 
 NAME_PREFIX = "ws:"             # such a client has no id of its own: it is called after its address
 

@@ -7,9 +7,9 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from mesh.link.proxy import ProxyError, open_tunnel
+from mesh.link.dialling.proxy import ProxyError, open_tunnel
+from mesh.link.dialling.target import Target
 from mesh.link.settings import LinkLimits
-from mesh.link.target import Target
 from mesh.link.transport import LinkConnection, set_socket_options
 from mesh.process.names import Names
 

@@ -1,7 +1,7 @@
 """/v1/ws: the channel between an aiohttp connection and a JsonSession, and the endpoint that makes them.
 
-    WebSocketChannel ── messages.py ──► JsonChannel ──► JsonSession (json_session.py)
-                                        ◄── send / pause_reading / close_with ──┘
+    WebSocketChannel ── ../messages.py ──► JsonChannel ──► JsonSession (session.py)
+                                           ◄── send / pause_reading / close_with ──┘
 
 The rest listener routes upgrade requests here and lends its way to find out who somebody is.
 """
@@ -16,10 +16,10 @@ from aiohttp import web
 from protocols.websocket.channel import WebSocketChannel
 from protocols.websocket.endpoint import WebSocketEndpoint, address_of
 from protocols.websocket.frames import BINARY, GOING_AWAY, PING, TEXT, Received, encode_frame
-from protocols.websocket.json_clients import client_name, client_row
-from protocols.websocket.json_counters import JsonCounters
-from protocols.websocket.json_opening import Caches
-from protocols.websocket.json_session import Credentials, JsonSession
+from protocols.websocket.json.clients import client_name, client_row
+from protocols.websocket.json.counters import JsonCounters
+from protocols.websocket.json.opening import Caches
+from protocols.websocket.json.session import Credentials, JsonSession
 from protocols.websocket.messages import MessageReader, Messages
 from protocols.websocket.page import example_page
 from protocols.websocket.settings import WebSocketSettings

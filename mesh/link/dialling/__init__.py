@@ -1,0 +1,1 @@
+"""How a link finds and reaches its other end."""

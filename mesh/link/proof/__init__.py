@@ -1,0 +1,1 @@
+"""Who is at the other end: credentials, and who may wait for how long without them."""
