@@ -1,22 +1,35 @@
 """A node for the tests with Kafka clients: one per file, and small helpers around confluent-kafka."""
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote_plus
 
 import pytest
 
 from tests.conftest import require_peer
+from tests.interop.peer_process import PeerProcess
 from tests.support.node import ROOT, Node
 
 DEADLINE_S = 60.0
 JARS = ROOT / ".peers" / "kafka"
 NODE_MODULES = ROOT / ".peers" / "node" / "node_modules"
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ToolRun:
+    """How a tool has ended, and all that it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 def start(folder: Path, extra: str = "", **options) -> Node:
@@ -43,14 +56,23 @@ def unique(label: str) -> str:
     return f"{label}.{os.getpid()}.{next(_numbers)}"
 
 
-def java(main: str, *arguments: str, input: str | None = None, deadline_s: float = DEADLINE_S
-         ) -> subprocess.CompletedProcess[str]:
-    """One of Apache's tools, to its end."""
-    require_peer(shutil.which("java"), "java")
+@functools.cache
+def _tools() -> PeerProcess:
+    """The program that runs Apache's tools, once for all tests of this process."""
+    require_peer(shutil.which("javac"), "a JDK")
     require_peer(JARS.is_dir() and any(JARS.glob("kafka-tools-4*.jar")), "Apache Kafka's tools (make peers)")
-    return subprocess.run(
-        ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", main, *arguments],
-        input=input, capture_output=True, text=True, timeout=deadline_s, check=False)
+    peer = PeerProcess(["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{JARS}/*",
+                        str(Path(__file__).parent / "java" / "ToolPeer.java")])
+    atexit.register(peer.kill)
+    return peer
+
+
+def java(main: str, *arguments: str, input: str = "", deadline_s: float = DEADLINE_S) -> ToolRun:
+    """One of Apache's tools, to its end."""
+    status, *said = _tools().run(main, *(quote(word, safe="") for word in ("<" + input, *arguments)),
+                                 deadline_s=deadline_s).split(" ")
+    output, errors = (unquote_plus(text.removeprefix("<")) for text in said)
+    return ToolRun(int(status), output, errors)
 
 
 @pytest.fixture(scope="module")
