@@ -16,6 +16,8 @@ from mesh.administration.messages import is_administration
 from mesh.direct import DirectLane, is_direct
 from mesh.publishers import Publishers
 from mesh.questions import is_asking
+from mesh.queues.messages import is_of_queues
+from mesh.queues.shared import Shared
 from mesh.replication.filters import strip_prefix
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicationConfig
@@ -46,6 +48,7 @@ class Meshing:
         self.direct = DirectLane(
             me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)
         self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication, publishers)
+        self.queues = Shared(router, self.overlay, clock_s, clock_ms, rng, settings)
         self.on_administration: Callable[[str, bytes], None] = lambda source, body: None      # administration/spread.py
         self.on_asking: Callable[[str, bytes], None] = lambda source, body: None      # set by mesh/management/across
         self._router = router
@@ -72,6 +75,7 @@ class Meshing:
         router.routes.remote = self.direct
         router.routes.changed()
         self.replication.start()
+        self.queues.start()
 
     def tick(self, now_s: float) -> None:
         if self._interest.tick(now_s):
@@ -82,11 +86,13 @@ class Meshing:
             self._tell_streams()
         self.overlay.tick(now_s)
         self.replication.tick(now_s)
+        self.queues.tick(now_s)
 
     def close(self) -> None:
         """Before the links go down."""
         self._router.routes.remote = None
         self.replication.close()
+        self.queues.close()
 
     @property
     def interest(self) -> tuple[str, ...]:
@@ -157,6 +163,8 @@ class Meshing:
             self.direct.on_message(source, body)
         elif is_asking(body):
             self.on_asking(source, body)
+        elif is_of_queues(body):
+            self.queues.on_message(source, body)
         elif is_administration(body):
             self.on_administration(source, body)
         else:
@@ -168,6 +176,7 @@ class Meshing:
             self._tell_soon()
         self.direct.nodes_changed()
         self.replication.on_nodes_changed(names)
+        self.queues.on_nodes_changed()
 
 
 def streams_of(router: Router) -> Iterable[StreamInfo]:

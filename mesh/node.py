@@ -53,6 +53,7 @@ from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
 from protocols.event_json import rfc3339
 from protocols.redrive import Redrives
+from protocols.scram_passwords import ScramPasswords
 from protocols.server import Address, Parts, ProtocolServer
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
@@ -120,8 +121,8 @@ class Node:
             self.router.usage, clock_ms, self.router.request_turn)
         self.redrives = Redrives(self.router)
         self.policies = PolicyDoor(self.administration, self.policy, clock_ms)
-        parts = Parts(self.router, self.authenticator, Replies(self.router, self.name), self.redrives, self.name,
-                      version, self.addresses, self.policies)
+        parts = Parts(self.router, self.authenticator, ScramPasswords(self.router, self.authenticator),
+                      Replies(self.router, self.name), self.redrives, self.name, version, self.addresses, self.policies)
         self.protocols: dict[str, ProtocolServer] = parts.servers
         for spec in PROTOCOLS:
             self.protocols[spec.name] = spec.make(parts, config.protocol(spec.name))

@@ -323,7 +323,7 @@ def _check_fields(fields: Fields) -> None:
             raise BadBody("a time of expiry that is none")
         if own.deliver_at_ms is not None and not -TIME_MAX_MS <= own.deliver_at_ms <= TIME_MAX_MS:
             raise BadBody("a time of delivery that is none")
-        if own.priority is not None and not 0 <= own.priority <= 9:
+        if own.priority is not None and not 0 <= own.priority <= 255:
             raise BadBody(f"a priority of {own.priority}")
         if own.mqtt_packet_id is not None:
             raise BadBody("the packet id of a client of another node")

@@ -17,3 +17,5 @@ class MeshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gossip_rate_bytes: int = 1024 * 1024   # per link and direction; a peer that sends twice as much is cut off
     require_signed: bool = False            # believe only nodes that sign what they say; earlier versions do not
     skew_warn_ms: int = 1_000               # a clock that is further off is reported
+    queues_shared: bool = True              # a durable queue of one name and user on several nodes is one queue
+    queue_lost_s: float = 15.0              # out of sight for so long, a node collects for a queue no more

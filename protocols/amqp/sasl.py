@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocols.server import Authenticator
+from protocols.authenticator import Authenticator
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

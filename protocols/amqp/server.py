@@ -20,9 +20,9 @@ from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
+from protocols.authenticator import Authenticator
 from protocols.declaring import Declaring
 from protocols.loglimit import LogLimit
-from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share

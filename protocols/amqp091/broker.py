@@ -6,11 +6,13 @@ from typing import Any
 from protocols.amqp091.blocking import Blocking
 from protocols.amqp091.counters import Counters
 from protocols.amqp091.delays import Delays
+from protocols.amqp091.far_replies import FarReplies
 from protocols.amqp091.replies import DirectReplies
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
+from protocols.authenticator import Authenticator
 from protocols.loglimit import LogLimit
-from protocols.server import Authenticator
+from protocols.scram_passwords import ScramPasswords
 from routing.errors import Refusal
 from routing.fairness.shares import Share
 from routing.rights.policy import Identity
@@ -20,17 +22,19 @@ from routing.router import Router
 class Broker:
     """Made once per tenant. Loop thread only."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: AmqpSettings, *, version: str = "",
-                 node: str = "") -> None:
+    def __init__(self, router: Router, authenticator: Authenticator, settings: AmqpSettings, *,
+                 scram: ScramPasswords, version: str = "", node: str = "") -> None:
         self.router = router
         self.settings = settings
         self.authenticator = authenticator
+        self.scram = scram
         self.version = version              # of the product
         self.node = node
         self.counters = Counters()
         self.log_limit = LogLimit(settings.log_lines_per_s)
         self.declared = Declared(router, settings)
-        self.replies = DirectReplies()
+        self.replies = DirectReplies(node)
+        self.far_replies = FarReplies(router, self.replies, node)
         self.delays = Delays(router, self.declared)
         self.stopping = False
         self.blocked = False                # clients have been told that the disk is full

@@ -20,7 +20,8 @@ class AmqpProtocol(ProtocolServer):
 
     def __init__(self, parts: Parts, settings: AmqpSettings) -> None:
         self.server = AmqpServer(
-            parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name)
+            parts.router, parts.authenticator, settings, scram=parts.scram, version=parts.version,
+            node=parts.node_name)
         self.declaring = Declaring(self.server.broker)
         self.port = SharedPort(self.server, settings.connect_timeout_s)
         self._listener = SocketListener.of_protocol(self.port, settings, parts.router.turns)

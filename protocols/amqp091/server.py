@@ -13,7 +13,8 @@ from protocols.amqp091.connections.connection import AmqpConnection
 from protocols.amqp091.dead_letters import DeadLetters
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.queue import DEAD_LETTER_SCHEME
-from protocols.server import Authenticator
+from protocols.authenticator import Authenticator
+from protocols.scram_passwords import ScramPasswords
 from protocols.wire import ByteChannel
 from routing.router import Router
 
@@ -26,9 +27,9 @@ LOOKS = 10                  # every connection is looked at once in so many tick
 class AmqpServer:
     """See the module's head. Made once per tenant; it brings the stored topology back."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: AmqpSettings, *, version: str = "",
-                 node: str = "") -> None:
-        self.broker = Broker(router, authenticator, settings, version=version, node=node)
+    def __init__(self, router: Router, authenticator: Authenticator, settings: AmqpSettings, *,
+                 scram: ScramPasswords, version: str = "", node: str = "") -> None:
+        self.broker = Broker(router, authenticator, settings, scram=scram, version=version, node=node)
         self.connections: dict[AmqpConnection, None] = {}
         self._next_round_s = 0.0
         self._to_look_at: list[AmqpConnection] = []

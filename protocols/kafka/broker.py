@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from protocols.authenticator import Authenticator
 from protocols.kafka.groups.consumer_groups import ConsumerGroups
 from protocols.kafka.groups.coordinator import Coordinator
-from protocols.kafka.logins.logins import Logins
+from protocols.kafka.logins import Logins
 from protocols.kafka.quotas.quotas import Quotas
 from protocols.kafka.quotas.throttle import Throttle
 from protocols.kafka.runtime.timers import Timers
@@ -19,7 +20,7 @@ from protocols.kafka.sharing.groups import ShareGroups
 from protocols.kafka.sharing.sessions import ShareSessions
 from protocols.kafka.topics.table import Topics
 from protocols.managed import Policies
-from protocols.server import Authenticator
+from protocols.scram_passwords import ScramPasswords
 from routing.fairness.shares import Share
 from routing.router import Router
 
@@ -32,15 +33,15 @@ LOG_LINES_PER_S = 20        # about connections that were closed; the counters t
 class Broker:
     """One per tenant. Loop thread only."""
 
-    def __init__(self, router: Router, authenticator: Authenticator, settings: KafkaSettings,
-                 policies: Policies | None = None) -> None:
+    def __init__(self, router: Router, authenticator: Authenticator, scram: ScramPasswords,
+                 settings: KafkaSettings, policies: Policies | None = None) -> None:
         self.router = router
         self.authenticator = authenticator
         self.settings = settings
         self.policies = policies
         self.counters: Counter[str] = Counter()
         self.timers = Timers()
-        self.logins = Logins(router, authenticator)
+        self.logins = Logins(authenticator, scram)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.consumer_groups = ConsumerGroups(router, self.topics, settings, self.timers, self.groups)

@@ -20,7 +20,7 @@ class KafkaServer(ProtocolServer):
     """See protocols/server.py. A ConnectionFactory, too."""
 
     def __init__(self, parts: Parts, settings: KafkaSettings) -> None:
-        self.broker = Broker(parts.router, parts.authenticator, settings, parts.policies)
+        self.broker = Broker(parts.router, parts.authenticator, parts.scram, settings, parts.policies)
         self.open: dict[KafkaConnection, None] = {}
         self._apis = find_apis()
         self.broker.api_rows = [

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
+from protocols.authenticator import Authenticator
 from protocols.errors import ProtocolViolation
 from protocols.mqtt import convert
 from protocols.mqtt.broker import Broker
@@ -27,7 +28,6 @@ from protocols.mqtt.sessions.session import (
 )
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.sys import SysTopics
-from protocols.server import Authenticator
 from protocols.wire import ByteChannel
 from routing.fairness.steps import in_steps
 from routing.rights.policy import Identity

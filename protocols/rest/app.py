@@ -17,6 +17,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from protocols.authenticator import Authenticator
 from protocols.fields import FieldRepeated, has, one_of
 from protocols.redrive import Redrives
 from protocols.rest import problem_types
@@ -44,7 +45,6 @@ from protocols.rest.reading.sse import SseEndpoint
 from protocols.rest.reading.streams import StreamsEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
-from protocols.server import Authenticator
 from routing.replies import Replies
 from routing.router import Router
 

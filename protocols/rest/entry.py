@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from protocols.authenticator import Authenticator
 from protocols.fields import one_of
 from protocols.network import network_of
 from protocols.origin import names_this_machine, origin_allowed
@@ -20,7 +21,6 @@ from protocols.rest.http.answer import PreparedAnswer
 from protocols.rest.problems import Problem
 from protocols.rest.ratelimit import Per, RateLimits, Standing, fields_of
 from protocols.rest.settings import RestSettings
-from protocols.server import Authenticator
 from routing.rights.policy import ANONYMOUS, Identity
 
 # aiohttp 3.14 wants typed keys and warns about others; those before do not have them.

@@ -144,6 +144,7 @@ class Consumer:
         self.cursors: dict[Partition, Cursor] = {}
         self.members: Members[Member] = Members(spec.mode)
         self.paused = False
+        self.held = False                               # for a moment: what is to be delivered is not known yet
         self.closed = False
         self.generation = registry.clock_ms() // 1000   # answers to what was delivered before a seek do not count
         self.in_flight = 0
@@ -419,7 +420,7 @@ class Consumer:
             return
         if self.side is not None:
             self.side.before_pump()
-        if self.members.all and not self.paused and (self.attachment_stored or not self.spec.durable):
+        if self.members.all and not (self.paused or self.held) and (self.attachment_stored or not self.spec.durable):
             if self.untracked is not None:
                 self.untracked.pump()
             if self.side is not None:

@@ -20,6 +20,7 @@ from routing.event import Event
 from routing.queues.bindings import Binding, Bindings
 from routing.queues.browsing import Page, browse
 from routing.queues.depth import Depth, depth_of
+from routing.queues.elsewhere import Elsewhere
 from routing.queues.leaving.cycles import is_cycle
 from routing.queues.leaving.letting_go import LettingGo
 from routing.queues.leaving.templates import Letter
@@ -66,6 +67,7 @@ class Queue:
         self.exclusive: Member | None = None            # the member that will have no other beside it
         self.used = False                               # it had a member once
         self.is_deleted = False
+        self.elsewhere: Elsewhere | None = None         # the other nodes' parts, when it may have some
         self._queues = queues
         self._memory: Memory | None = None
         highest = self.options.max_priority
@@ -130,6 +132,21 @@ class Queue:
         answer is called once, maybe at once: with None when everything that was published before is looked at and
         nothing is ready, or the queue was deleted meanwhile.
         """
+        elsewhere = self.elsewhere
+        if elsewhere is None:
+            self._taking.get(member, answer)
+            return
+
+        def answered(delivery: Delivery | None) -> None:
+            if delivery is not None or self.is_deleted:
+                answer(delivery)
+            else:
+                elsewhere.fetch(lambda: self._taking.get(member, answer))
+
+        elsewhere.when_decided(lambda: self._taking.get(member, answered))
+
+    def get_here(self, member: Member, answer: Callable[[Delivery | None], None]) -> None:
+        """As get(), of what is on this node."""
         self._taking.get(member, answer)
 
     def when_current(self, call: Callable[[], None]) -> None:
@@ -182,12 +199,17 @@ class Queue:
     def depth(self) -> Depth:
         return depth_of(self.consumer)
 
-    def purge(self) -> int:
-        """Forget what is ready, and say how much that was. What is unacked stays. See when_current()."""
+    def purge(self, *, here: bool = False) -> int:
+        """Forget what is ready, and say how much that was. What is unacked stays. See when_current().
+
+        here: of this node's part only.
+        """
         count = purge(self.consumer)
         if self._priorities is not None:
             self._priorities.clear()
         self._letting_go.purged()
+        if self.elsewhere is not None and not here:
+            self.elsewhere.purged()
         return count
 
     def browse(self, limit: int, after: str = "") -> Page:
@@ -212,14 +234,15 @@ class Queue:
     @property
     def needed(self) -> bool:
         options = self.options
-        return self.bindings.needed or options.dead_letter is not None or options.max_priority is not None
+        return (self.elsewhere is not None or self.bindings.needed or options.dead_letter is not None
+                or options.max_priority is not None)
 
     def take(self, event: Event, patterns: list[str]) -> bool:
         """Is this event ours? One that only went round in a circle is not: see leaving/cycles.py."""
         letter = event.properties.dead_letter if event.properties is not None else None
         if letter is not None and is_cycle(self.name, letter):
             return False
-        return self.bindings.take(event, patterns)
+        return self.bindings.take(event, patterns) and (self.elsewhere is None or self.elsewhere.takes(event))
 
     def offered(self, events: list[Event]) -> None:
         self._letting_go.offered(events)
@@ -271,6 +294,8 @@ class Queue:
         if self._memory is not None:
             self._memory.forget(self.consumer.cursors[cast("Partition", self._memory)].next_wanted)
         self._taking.told()
+        if self.elsewhere is not None:
+            self.elsewhere.pumped()
 
     def handle_deadline(self, now_s: float) -> None:
         self._letting_go.handle_deadline()
@@ -299,3 +324,6 @@ class Queue:
         self.is_deleted = True
         self._taking.closed()
         self._queues.closed(self)
+        if self.elsewhere is not None:
+            self.elsewhere.closed()
+            self.elsewhere = None

@@ -66,6 +66,7 @@ class Queues:
 
     def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Queue] = {}
+        self.on_declared: list[Callable[[Queue], None]] = []        # called when one is made
         self.on_deleted: list[Callable[[Queue], None]] = []
         self.resolvers: dict[str, Resolver] = {}        # scheme → who makes letters of it: leaving/templates.py
         registry = router.registry
@@ -124,11 +125,16 @@ class Queues:
         queue = self._adopt(consumer)
         self._follow(queue, queue.topic, from_start=False)
         consumer.checkpoint()
+        for told in self.on_declared:
+            told(queue)
         return queue
 
     def delete(self, name: str, *, if_unused: bool = False, if_empty: bool = False,
-               reason: str = "the queue was deleted") -> int | Refusal:
-        """Returns how many events were ready. Refused with NOT_FOUND; with CONFLICT where a condition does not hold."""
+               reason: str = "the queue was deleted", here: bool = False) -> int | Refusal:
+        """Returns how many events were ready. Refused with NOT_FOUND; with CONFLICT where a condition does not hold.
+
+        here: this node's part only.
+        """
         queue = self.by_name.get(name)
         if queue is None:
             return Refusal(Reason.NOT_FOUND, f"there is no queue {name}")
@@ -137,6 +143,8 @@ class Queues:
         depth = queue.depth()
         if if_empty and (depth.ready or depth.unacked):
             return Refusal(Reason.CONFLICT, f"queue {name} not empty")
+        if queue.elsewhere is not None and not here:
+            queue.elsewhere.deleted()
         self._registry.delete(name, reason)
         return depth.ready
 
@@ -144,7 +152,7 @@ class Queues:
         """Its last member has gone: at the end of this turn, unless another one has come."""
         def delete() -> None:
             if not queue.is_deleted and not queue.consumer.members.all:
-                self.delete(queue.name, reason="its last consumer has gone")
+                self.delete(queue.name, reason="its last consumer has gone", here=True)
 
         self._router.call_soon(delete)
 
@@ -205,6 +213,8 @@ class Queues:
         if queue.consumer.spec.durable:
             self._stored.put(queue.name, new)
             queue.consumer.touch()
+        if queue.elsewhere is not None:
+            queue.elsewhere.bound(new)
         return None
 
     def unbind(self, queue: Queue, binding: Binding) -> bool:
@@ -217,6 +227,8 @@ class Queues:
             self._stored.put(queue.name, ended)
         self._ending[queue] = None
         self._sweep(queue)
+        if queue.elsewhere is not None:
+            queue.elsewhere.unbound(binding)
         return True
 
     def tick(self) -> None:

@@ -89,7 +89,7 @@ class Taking:
     def _take(self, member: Member) -> tuple[Delivery | None, bool]:
         """The first ready event; and, when there is none, whether there may be more in the log."""
         consumer = self._consumer
-        if consumer.paused or consumer.closed or consumer.room() <= 0:
+        if consumer.paused or consumer.held or consumer.closed or consumer.room() <= 0:
             return None, False
         more = False
         while self._priorities is not None and (early := self._priorities.next()) is not None:

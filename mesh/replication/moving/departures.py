@@ -75,7 +75,7 @@ class Departures:
                 and may_leave(self._overlay.edge(source), outgoing.moved.filters))
             return outgoing.left_ms if outgoing.user == ask.user and free else -1
         if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
-                or consumer.identity is INTERNAL or is_looking
+                or consumer.identity is INTERNAL or is_looking or consumer.spec.queue is not None
                 or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
                 or not may_leave(self._overlay.edge(source), consumer.filters)):
             return -1

@@ -132,6 +132,8 @@ class Handover:
         self._known[consumer.name] = consumer
         if not consumer.spec.durable or consumer.identity is INTERNAL or consumer.paused:
             return
+        if consumer.spec.queue is not None:     # its parts stay where they are: mesh/queues
+            return
         if (self._overlay.nodes or consumer.name in self.departures.gone) and len(self._incoming) < self._exports_max:
             self._begin(consumer)
 

@@ -23,6 +23,7 @@ from protocols.amqp091.codec.methods import (
     ConnectionCloseOk,
     ConnectionOpen,
     ConnectionOpenOk,
+    ConnectionSecureOk,
     ConnectionStartOk,
     ConnectionTuneOk,
     ConnectionUnblocked,
@@ -60,7 +61,7 @@ class AmqpConnection:
         self.peer = Peer(broker, stream, self._failed)
         self.channels = OpenChannels(self.peer)
         self.connected_ms = 0
-        self._opening = Opening(self.peer, self._decided)
+        self._opening = Opening(self.peer, self._decided, self._challenged)
         self._heart = Heart(self.peer, now_s)
         self._intake = Intake(self.peer, self.channels, self._frame)
         self._publishing: Publishing | None = None  # once the login is accepted
@@ -175,6 +176,9 @@ class AmqpConnection:
         if isinstance(method, ConnectionStartOk):
             self.state = State.LOGIN
             self._opening.log_in(method)
+        elif isinstance(method, ConnectionSecureOk):
+            self.state = State.LOGIN
+            self._opening.go_on(method)
         elif isinstance(method, ConnectionTuneOk):
             tuned = self._opening.tune(method)
             self.channels.maximum = tuned.channel_max
@@ -189,6 +193,9 @@ class AmqpConnection:
             self.peer.send(0, ConnectionOpenOk())
             if self._broker.blocked:
                 self.tell_blocked(True)
+
+    def _challenged(self) -> None:
+        self.state = State.SECURE
 
     def _decided(self, answer: Identity | Refusal) -> None:
         """The authenticator's answer; may come within log_in()."""

@@ -37,10 +37,12 @@ def server_properties(version: str, node: str) -> Table:
     }
 
 
-def mechanisms(has_certificate: bool, passwords: bool) -> bytes:
-    """passwords: they may come over this connection. There is always one, as the method needs it."""
-    offered = [*MECHANISMS] if passwords else []
-    if has_certificate or not passwords:
+def mechanisms(has_certificate: bool, passwords: bool, scram: tuple[str, ...]) -> bytes:
+    """passwords: they may come over this connection. scram: what nobody can overhear. There is always one mechanism,
+    as the method needs it.
+    """
+    offered = [*MECHANISMS, *scram] if passwords else [*scram]
+    if has_certificate or not offered:
         offered.append(EXTERNAL)
     return " ".join(offered).encode()
 

@@ -11,6 +11,8 @@ from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import HardError
 from protocols.amqp091.codec.methods import (
     ConnectionOpen,
+    ConnectionSecure,
+    ConnectionSecureOk,
     ConnectionStart,
     ConnectionStartOk,
     ConnectionTune,
@@ -18,6 +20,7 @@ from protocols.amqp091.codec.methods import (
     ConnectionUpdateSecret,
 )
 from protocols.amqp091.connections import handshake
+from protocols.sasl import Challenge, Exchange
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
@@ -27,12 +30,19 @@ PROTOCOL = "amqp"
 class Opening:
     """One per connection."""
 
-    __slots__ = ("_decided", "_give_up", "_offer", "_peer", "mechanism")
+    __slots__ = ("_challenged", "_decided", "_exchange", "_give_up", "_offer", "_peer", "_proven", "mechanism")
 
-    def __init__(self, peer: Peer, decided: Callable[[Identity | Refusal], None]) -> None:
-        """decided: told once who the client is, or why it may not be that; maybe within log_in()."""
+    def __init__(self, peer: Peer, decided: Callable[[Identity | Refusal], None],
+                 challenged: Callable[[], None]) -> None:
+        """decided: told once who the client is, or why it may not be that; maybe within log_in().
+
+        challenged: the client has to answer (go_on) before that.
+        """
         self._peer = peer
         self._decided = decided
+        self._challenged = challenged
+        self._exchange: Exchange | None = None
+        self._proven: Identity | None = None    # once the client has heard our proof, too
         self._give_up: Callable[[], None] | None = None
         self.mechanism = ""                     # by which it logs in
         settings = peer.broker.settings
@@ -42,7 +52,8 @@ class Opening:
         peer, broker = self._peer, self._peer.broker
         peer.send(0, ConnectionStart(
             0, 9, handshake.server_properties(broker.version, broker.node),
-            handshake.mechanisms(peer.stream.tls_identity is not None, self._takes_passwords), b"en_US"))
+            handshake.mechanisms(
+                peer.stream.tls_identity is not None, self._takes_passwords, broker.scram.usable), b"en_US"))
 
     @property
     def _takes_passwords(self) -> bool:
@@ -56,6 +67,11 @@ class Opening:
         peer.properties = properties
         peer.capabilities = handshake.capabilities_of(properties)
         peer.client_id = handshake.client_id_of(properties)
+        if start_ok.mechanism in peer.broker.scram.usable:
+            self._exchange = peer.broker.scram.begin(
+                start_ok.mechanism, PROTOCOL, peer.client_id, peer.stream.address)
+            self._exchange.step(start_ok.response, self._stepped)
+            return
         login = handshake.login_of(start_ok.mechanism, start_ok.response)
         peer.login_name = login.user or ""
         certificate = peer.stream.tls_identity if login.certificate else None
@@ -68,9 +84,29 @@ class Opening:
             login.user, login.password, PROTOCOL, peer.client_id, peer.stream.address, self._answered,
             certificate_name=certificate)
 
+    def go_on(self, secure_ok: ConnectionSecureOk) -> None:
+        """The client's answer to a challenge."""
+        assert self._exchange is not None
+        if self._proven is not None:
+            self._decide(self._proven)
+        else:
+            self._exchange.step(secure_ok.response, self._stepped)
+
+    def _stepped(self, outcome: Identity | Refusal | Challenge) -> None:
+        """SCRAM never waits: this is told within step()."""
+        if isinstance(outcome, Challenge):
+            self._proven = outcome.identity
+            self._peer.send(0, ConnectionSecure(outcome.data))
+            self._challenged()
+        else:
+            self._decide(outcome)
+
     def _answered(self, answer: Identity | Refusal) -> None:
         self._give_up = None
         self._peer.release()
+        self._decide(answer)
+
+    def _decide(self, answer: Identity | Refusal) -> None:
         if self._peer.broker.stopping:
             answer = Refusal(Reason.SHUTTING_DOWN, "the node shuts down")
         if isinstance(answer, Identity):

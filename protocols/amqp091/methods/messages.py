@@ -159,12 +159,15 @@ def _wanted(channel: Channel, topic: str) -> bool:
 def _answer(channel: Channel, incoming: Incoming, raw: bytes, body: bytes, tag: int) -> None:
     """An answer by direct reply-to: straight to the channel that asked."""
     peer, broker = channel.peer, channel.peer.broker
+    far = broker.far_replies.is_far(incoming.key)
     target = broker.replies.asker(incoming.key)
-    if target is None and broker.replies.is_forged(incoming.key):
+    if target is None and not far and broker.replies.is_forged(incoming.key):
         raise SoftError(codes.ACCESS_REFUSED, "no reply is expected under this name", PUBLISH)
     returned = None
     if target is not None:
         target(raw, body)
+    elif far and broker.far_replies.send(incoming.key, raw, body):
+        pass
     elif incoming.mandatory:
         returned = outgoing.return_frames(channel.number, codes.NO_ROUTE, "NO_ROUTE", "", incoming.key, raw, body,
                                  peer.frame_max)

@@ -90,7 +90,7 @@ def _declare_reply_queue(channel: Channel, method: QueueDeclare) -> None:
     if not method.passive:
         raise SoftError(ACCESS_REFUSED, f"queue name '{name}' contains reserved prefix 'amq.*'")
     broker = channel.peer.broker
-    if name != replies.QUEUE and broker.replies.asker(name) is None:
+    if name != replies.QUEUE and broker.replies.asker(name) is None and not broker.far_replies.is_far(name):
         raise SoftError(NOT_FOUND, f"no queue '{name}' in vhost '{channel.peer.vhost}'")
     if not method.nowait:
         channel.send(QueueDeclareOk(name, 0, 1 if name != replies.QUEUE else 0))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from protocols.kafka.log.sessions import Session
-from protocols.kafka.logins.exchange import Exchange
+from protocols.sasl import Exchange
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
 

@@ -19,12 +19,12 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import Header, read_header, skip_tags
 from protocols.kafka.log.sessions import Session
-from protocols.kafka.logins.exchange import Exchange
 from protocols.kafka.quotas.quotas import REQUEST
 from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
 from protocols.kafka.runtime.timers import Timer
+from protocols.sasl import Exchange
 from protocols.server import ClientRow
 from protocols.wire import ByteChannel
 from routing.errors import Refusal

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import hdrs, web
 
+from protocols.authenticator import Authenticator
 from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE, media_type
 from protocols.fields import one_of
 from protocols.location import event_id
@@ -28,7 +29,6 @@ from protocols.rest.publishing.cloud import batch_events, check_media_type, is_c
 from protocols.rest.publishing.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.publishing.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.settings import RestSettings
-from protocols.server import Authenticator
 from routing.errors import TopicError
 from routing.event import Event
 from routing.router import Router

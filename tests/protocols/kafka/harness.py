@@ -7,6 +7,7 @@ from protocols.kafka.api import find_apis
 from protocols.kafka.codec.header import request_frame
 from protocols.kafka.server import KafkaServer
 from protocols.kafka.settings import KafkaSettings
+from protocols.scram_passwords import ScramPasswords
 from protocols.server import Parts
 from routing.log.records.batch import build_batch, varint
 from routing.settings import StreamSettings
@@ -43,7 +44,8 @@ class Broker(Desk):
         super().__init__(path, [StreamSettings("events", ("#",)), *streams], **options)
         self.users = KafkaUsers()
         self.server = KafkaServer(
-            Parts(router=self.router, authenticator=self.users, replies=None, redrives=None, node_name="node",
+            Parts(router=self.router, authenticator=self.users,
+                  scram=ScramPasswords(self.router, self.users), replies=None, redrives=None, node_name="node",
                   version="1", listening=lambda name: []), settings or KafkaSettings())
         self.numbers = itertools.count(1)
 

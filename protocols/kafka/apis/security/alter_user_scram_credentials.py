@@ -12,7 +12,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.security.describe_user_scram_credentials import NUMBERS
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.logins.scram import credential_of
+from protocols.scram import credential_of
 from protocols.kafka.runtime.tasks import Later
 from routing.errors import Refusal
 from routing.ticket import Ticket
@@ -54,14 +54,14 @@ async def handle(call: Call, request: Message) -> Values:
     for act in request.upsertions:
         _note(refused, act, _refuse(call, act, times[act.name, act.mechanism]) or _refuse_upsertion(call, act))
     await _record(call, request, refused)
-    logins, waiting = call.broker.logins, list[tuple[str, Ticket]]()
+    passwords, waiting = call.broker.logins.passwords, list[tuple[str, Ticket]]()
     for act in request.deletions:
         if act.name not in refused:
-            waiting.append((act.name, logins.delete(act.name, NUMBERS[act.mechanism])))
+            waiting.append((act.name, passwords.delete(act.name, NUMBERS[act.mechanism])))
     for act in request.upsertions:
         if act.name not in refused:
             mechanism = NUMBERS[act.mechanism]
-            waiting.append((act.name, logins.set(act.name, mechanism, credential_of(
+            waiting.append((act.name, passwords.set(act.name, mechanism, credential_of(
                 mechanism, act.iterations, act.salt, act.salted_password))))
         await call.rest()
     for name, ticket in waiting:
@@ -112,13 +112,13 @@ def _refuse(call: Call, act: Message, times: int) -> Refused | None:
 
 
 def _refuse_deletion(call: Call, act: Message) -> Refused | None:
-    if call.broker.logins.find(act.name, NUMBERS[act.mechanism]) is None:
+    if call.broker.logins.passwords.find(act.name, NUMBERS[act.mechanism]) is None:
         return Code.RESOURCE_NOT_FOUND, "has no such password"
     return None
 
 
 def _refuse_upsertion(call: Call, act: Message) -> Refused | None:
-    if not call.broker.logins.knows(act.name):
+    if not call.broker.logins.passwords.knows(act.name):
         return Code.UNACCEPTABLE_CREDENTIAL, "the node does not know the user: make it first"
     if not ITERATIONS_MIN <= act.iterations <= ITERATIONS_MAX:
         return Code.UNACCEPTABLE_CREDENTIAL, f"iterations: from {ITERATIONS_MIN} to {ITERATIONS_MAX}"

@@ -32,10 +32,10 @@ NUMBERS = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
 async def handle(call: Call, request: Message) -> Values:
     if not call.broker.topics.may_manage(call.identity):
         return {"error_code": Code.CLUSTER_AUTHORIZATION_FAILED, "error_message": "it takes the right to manage"}
-    names = [user.name for user in request.users] if request.users else call.broker.logins.users()
+    names = [user.name for user in request.users] if request.users else call.broker.logins.passwords.users()
     results: list[dict[str, Any]] = []
     for name in names:
-        found = [(number, call.broker.logins.find(name, mechanism)) for number, mechanism in NUMBERS.items()]
+        found = [(number, call.broker.logins.passwords.find(name, mechanism)) for number, mechanism in NUMBERS.items()]
         infos = [{"mechanism": number, "iterations": one.iterations} for number, one in found if one is not None]
         row: dict[str, Any] = {"user": name, "credential_infos": infos}
         if not infos:

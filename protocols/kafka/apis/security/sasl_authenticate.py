@@ -8,8 +8,8 @@ from __future__ import annotations
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.logins.exchange import Challenge
 from protocols.kafka.runtime.tasks import Later
+from protocols.sasl import Challenge
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from protocols.kafka.logins.exchange import REFUSED, Challenge, Done
-from protocols.server import Authenticator
+from protocols.authenticator import Authenticator
+from protocols.sasl import REFUSED, Challenge, Done
 from routing.rights.policy import Identity
 
 MECHANISMS = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
@@ -48,15 +48,16 @@ Decoy = Callable[[str, str], tuple[bytes, int]]         # the same → salt and 
 
 
 class Scram:
-    """An Exchange (exchange.py)."""
+    """An Exchange (sasl.py)."""
 
-    def __init__(self, mechanism: str, find: Find, decoy: Decoy, authenticator: Authenticator, client_id: str,
-                 address: str) -> None:
+    def __init__(self, mechanism: str, find: Find, decoy: Decoy, authenticator: Authenticator, protocol: str,
+                 client_id: str, address: str) -> None:
         self._mechanism = mechanism
         self._hash = MECHANISMS[mechanism]
         self._find = find
         self._decoy = decoy
         self._authenticator = authenticator
+        self._protocol = protocol
         self._client_id = client_id
         self._address = address
         self._user = ""
@@ -110,7 +111,7 @@ class Scram:
         good = hmac.compare_digest(hashlib.new(self._hash, client_key).digest(), known.stored_key) and good
         answer = b"v=" + base64.b64encode(hmac.digest(known.server_key, whole, self._hash))
         self._authenticator.proven(
-            self._user, good and self._known is not None, "kafka", self._client_id, self._address,
+            self._user, good and self._known is not None, self._protocol, self._client_id, self._address,
             lambda outcome: done(Challenge(answer, outcome) if isinstance(outcome, Identity) else outcome))
 
 

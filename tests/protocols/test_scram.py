@@ -7,11 +7,11 @@ import secrets
 
 import pytest
 
-from protocols.kafka.logins import scram
-from protocols.kafka.logins.decoys import Decoys, kind_of
-from protocols.kafka.logins.exchange import Challenge
-from protocols.kafka.logins.logins import Logins
-from protocols.kafka.logins.scram import Scram, credential_of
+from protocols import scram
+from protocols.decoys import Decoys, kind_of
+from protocols.sasl import Challenge
+from protocols.scram import Scram, credential_of
+from protocols.scram_passwords import ScramPasswords
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 from tests.protocols.mqtt.harness import Users
@@ -32,7 +32,7 @@ def begin(monkeypatch):
 
     def make(name="user"):
         exchange = Scram("SCRAM-SHA-256", lambda user, _: known if user == name else None, Decoys(b"secret").of,
-                         Users(), "c", "127.0.0.1:1")
+                         Users(), "kafka", "c", "127.0.0.1:1")
 
         def step(data):
             answers = []
@@ -97,7 +97,7 @@ def kafkas_salt():
 def asked(logins, user):
     """What anybody is told of a user before he has proven anything: salt and iterations."""
     answers = []
-    logins.begin("SCRAM-SHA-256", "c", "127.0.0.1:1").step(b"n,,n=%b,r=x" % user.encode(), answers.append)
+    logins.begin("SCRAM-SHA-256", "kafka", "c", "127.0.0.1:1").step(b"n,,n=%b,r=x" % user.encode(), answers.append)
     _, salt, iterations = answers[0].data.split(b",")
     return kind_of(base64.b64decode(salt[2:]), int(iterations[2:])), salt
 
@@ -105,7 +105,7 @@ def asked(logins, user):
 @pytest.mark.parametrize("make", [kafkas_salt, lambda: secrets.token_bytes(64), lambda: secrets.token_bytes(16)],
                          ids=["Kafka's tools", "librdkafka", "16 bytes"])
 def test_a_salt_does_not_tell_who_has_a_password(tmp_path, make):
-    logins = Logins(Desk(tmp_path).router, Users())
+    logins = ScramPasswords(Desk(tmp_path).router, Users())
     for number in range(200):
         logins.set(f"known {number}", "SCRAM-SHA-256", made(make(), 8192))
     known = {asked(logins, f"known {number}")[0] for number in range(200)}
@@ -116,7 +116,7 @@ def test_a_salt_does_not_tell_who_has_a_password(tmp_path, make):
 
 
 def test_salts_of_several_tools_are_as_frequent_among_those_of_nobody(tmp_path):
-    logins = Logins(Desk(tmp_path).router, Users())
+    logins = ScramPasswords(Desk(tmp_path).router, Users())
     for number in range(100):
         logins.set(f"known {number}", "SCRAM-SHA-256", made(secrets.token_bytes(64) if number % 4 else kafkas_salt()))
     kinds = [asked(logins, f"nobody {number}")[0].size for number in range(400)]
@@ -126,10 +126,10 @@ def test_salts_of_several_tools_are_as_frequent_among_those_of_nobody(tmp_path):
 def test_the_salt_of_nobody_is_the_same_after_a_restart(tmp_path):
     """A known one's is: another one would tell them apart."""
     desk = Desk(tmp_path)
-    before = asked(Logins(desk.router, Users()), "nobody")
+    before = asked(ScramPasswords(desk.router, Users()), "nobody")
     desk.run()
     desk.close()
-    assert asked(Logins(Desk(tmp_path).router, Users()), "nobody") == before
+    assert asked(ScramPasswords(Desk(tmp_path).router, Users()), "nobody") == before
 
 
 def changed(users):
@@ -143,7 +143,7 @@ def changed(users):
 def test_a_scram_password_ends_with_the_user_and_with_a_new_password(tmp_path, change):
     desk, users = Desk(tmp_path), Users()
     users.passwords = {"ana": b"first", "bob": b"his"}
-    logins = Logins(desk.router, users)
+    logins = ScramPasswords(desk.router, users)
     for name in ("ana", "bob"):
         logins.set(name, "SCRAM-SHA-256", made(b"0123456789"))
     changed(users)                                          # a reload that changes nobody
@@ -155,6 +155,6 @@ def test_a_scram_password_ends_with_the_user_and_with_a_new_password(tmp_path, c
     changed(users)
     desk.run()
     desk.close()
-    again = Logins(Desk(tmp_path).router, users)
+    again = ScramPasswords(Desk(tmp_path).router, users)
     changed(users)
     assert again.users() == ["bob"] and again.find("ana", "SCRAM-SHA-256") is None

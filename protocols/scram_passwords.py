@@ -1,4 +1,4 @@
-"""Logins: the mechanisms of a broker, and the SCRAM credentials of its users.
+"""The SCRAM passwords of a node's users, for all protocols; a login with one of them begins here.
 
     kafka-scram/<mechanism>/<user>   in the state table: what is kept of a password that a client has set
     kafka/scram-secret               of this node, for the salts of those who have none
@@ -10,43 +10,47 @@ user, and when the user is given another password: who takes one away means both
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 
 import msgspec
 
-from protocols.kafka.logins.decoys import Decoys, kind_of
-from protocols.kafka.logins.exchange import REFUSED, Exchange, OauthBearer, Plain
-from protocols.kafka.logins.scram import MECHANISMS, Credential, Scram
-from protocols.server import Authenticator
+from protocols.authenticator import Authenticator
+from protocols.decoys import Decoys, kind_of
+from protocols.sasl import Exchange
+from protocols.scram import MECHANISMS, Credential, Scram
 from routing.router import Router
 from routing.ticket import Ticket
 
-SCRAM_PREFIX = "kafka-scram/"
+PREFIX = "kafka-scram/"
 SECRET_KEY = "kafka/scram-secret"
 SECRET_BYTES = 32
 
 
-class Logins:
-    """One per broker. Loop thread only."""
-
-    refused = REFUSED
-    mechanisms = ("PLAIN", "OAUTHBEARER", *MECHANISMS)
+class ScramPasswords:
+    """One per node. Loop thread only."""
 
     def __init__(self, router: Router, authenticator: Authenticator) -> None:
         self._state = router.state
         self._authenticator = authenticator
         self._decoys: Decoys | None = None
         self._credentials: dict[tuple[str, str], Credential] = {}
-        for key, credential in router.state.decoded(SCRAM_PREFIX, Credential, "a SCRAM credential"):
-            mechanism, _, user = key.removeprefix(SCRAM_PREFIX).partition("/")
+        self._counts: Counter[str] = Counter()              # of them, by mechanism
+        for key, credential in router.state.decoded(PREFIX, Credential, "a SCRAM credential"):
+            mechanism, _, user = key.removeprefix(PREFIX).partition("/")
             self._credentials[user, mechanism] = credential
+            self._counts[mechanism] += 1
         authenticator.on_users.append(self._users_changed)
 
-    def begin(self, mechanism: str, client_id: str, address: str) -> Exchange:
-        """mechanism: one of mechanisms."""
-        if mechanism in MECHANISMS:
-            return Scram(mechanism, self.find, self._decoy, self._authenticator, client_id, address)
-        make = Plain if mechanism == "PLAIN" else OauthBearer
-        return make(self._authenticator, client_id, address)
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """Mechanisms with which somebody can log in, the stronger one first. For protocols whose clients take the best
+        of what is offered: they must not be led to one for which nobody has a password.
+        """
+        return tuple(name for name in reversed(MECHANISMS) if self._counts[name] > 0)
+
+    def begin(self, mechanism: str, protocol: str, client_id: str, address: str) -> Exchange:
+        """mechanism: one of MECHANISMS.  protocol: the spec's name."""
+        return Scram(mechanism, self.find, self._decoy, self._authenticator, protocol, client_id, address)
 
     def find(self, user: str, mechanism: str) -> Credential | None:
         return self._credentials.get((user, mechanism))
@@ -60,6 +64,7 @@ class Logins:
         credential = msgspec.structs.replace(credential, mark=self._authenticator.mark_of(user) or "")
         self._forget(user, mechanism)
         self._credentials[user, mechanism] = credential
+        self._counts[mechanism] += 1
         if self._decoys is not None:
             self._decoys.add(mechanism, kind_of(credential.salt, credential.iterations))
         return self._state.put(_key(user, mechanism), msgspec.msgpack.encode(credential))
@@ -73,7 +78,10 @@ class Logins:
 
     def _forget(self, user: str, mechanism: str) -> None:
         known = self._credentials.pop((user, mechanism), None)
-        if known is not None and self._decoys is not None:
+        if known is None:
+            return
+        self._counts[mechanism] -= 1
+        if self._decoys is not None:
             self._decoys.remove(mechanism, kind_of(known.salt, known.iterations))
 
     def _decoy(self, user: str, mechanism: str) -> tuple[bytes, int]:
@@ -99,4 +107,4 @@ class Logins:
 
 
 def _key(user: str, mechanism: str) -> str:
-    return f"{SCRAM_PREFIX}{mechanism}/{user}"
+    return f"{PREFIX}{mechanism}/{user}"

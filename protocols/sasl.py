@@ -1,4 +1,4 @@
-"""SASL exchanges: bytes of the client in, an identity, a refusal or a challenge out. No asyncio.
+"""SASL exchanges: bytes of the client in, an identity, a refusal or a challenge out. For all protocols. No asyncio.
 
     PLAIN           one message: authorization id, user, password, each but the last ended by NUL      Source: RFC 4616
     OAUTHBEARER     one message: a header with n,a=…, then key=value pairs between \\x01, of which auth has the token;
@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.server import Authenticator
+from protocols.authenticator import Authenticator
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
@@ -37,8 +37,9 @@ class Exchange(Protocol):
 
 
 class Plain:
-    def __init__(self, authenticator: Authenticator, client_id: str, address: str) -> None:
+    def __init__(self, authenticator: Authenticator, protocol: str, client_id: str, address: str) -> None:
         self._authenticator = authenticator
+        self._protocol = protocol
         self._client_id = client_id
         self._address = address
 
@@ -52,12 +53,13 @@ class Plain:
         if len(parts) != 3 or not user or authorization not in ("", user):
             done(REFUSED)
             return
-        self._authenticator.authenticate(user, password, "kafka", self._client_id, self._address, done)
+        self._authenticator.authenticate(user, password, self._protocol, self._client_id, self._address, done)
 
 
 class OauthBearer:
-    def __init__(self, authenticator: Authenticator, client_id: str, address: str) -> None:
+    def __init__(self, authenticator: Authenticator, protocol: str, client_id: str, address: str) -> None:
         self._authenticator = authenticator
+        self._protocol = protocol
         self._client_id = client_id
         self._address = address
         self._refusal: Refusal | None = None
@@ -78,7 +80,7 @@ class OauthBearer:
             else:
                 done(outcome)
 
-        self._authenticator.authenticate(None, token, "kafka", self._client_id, self._address, answered)
+        self._authenticator.authenticate(None, token, self._protocol, self._client_id, self._address, answered)
 
 
 def _token_of(data: bytes) -> bytes | None:

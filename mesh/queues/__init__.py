@@ -1,0 +1,1 @@
+"""Queues that are declared on several nodes: one queue, in parts."""

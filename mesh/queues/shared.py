@@ -1,0 +1,340 @@
+"""Shared: the queues of this node of which others may have a part, and the talk with those nodes. One per node.
+
+The entry of this room. Sans-IO: the overlay carries the frames, clocks and random are injected. Wired by
+mesh/meshing.py.
+"""
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mesh.link.frames import PRIORITY_DIRECT
+from mesh.queues.messages import (
+    Absent,
+    Back,
+    BadMessage,
+    Bind,
+    Delete,
+    Done,
+    Fetch,
+    Join,
+    Leave,
+    Lend,
+    Message,
+    Nothing,
+    Purge,
+    Reach,
+    Unbind,
+    Want,
+    decode,
+    decode_frame,
+    encode,
+)
+from mesh.queues.part import ASK_S, STATE, Part, PartState
+from mesh.queues.reaches import Places, Reaches
+from mesh.queues.talk import Talk
+from mesh.replication.bodies import BadBody
+from mesh.replication.borders import may_enter, may_leave
+from routing.event import OriginPartition
+from routing.queues.bindings import Binding
+from routing.rights.policy import INTERNAL
+
+if TYPE_CHECKING:
+    from mesh.replication.overlay import Overlay
+    from mesh.topology.settings import MeshSettings
+    from routing.log.partition import Partition
+    from routing.queues.queue import Queue
+    from routing.router import Router
+
+log = logging.getLogger(__name__)
+
+LOST_S: Final = 10.0            # a node out of sight for so long has lost what it was lent
+REACH_EVERY_S: Final = 0.5
+JOINS_PER_TICK: Final = 100     # queues that a node is told of that has come into sight
+
+
+class Shared:
+    """Loop thread only."""
+
+    def __init__(self, router: Router, overlay: Overlay, clock_s: Callable[[], float], clock_ms: Callable[[], int],
+                 rng: random.Random, settings: MeshSettings) -> None:
+        self.router = router
+        self.clock_s = clock_s
+        self.clock_ms = clock_ms
+        self.counts: Counter[str] = Counter()
+        self.parts: dict[str, Part] = {}
+        self._overlay = overlay
+        self._rng = rng
+        self._settings = settings
+        self._talks: dict[str, Talk] = {}
+        self._away: dict[str, float] = {}               # node with a talk that is out of sight → since when
+        self._known: set[str] = set()                   # nodes in sight that know of our queues, or are being told
+        self._untold: deque[tuple[str, str]] = deque()  # node and queue
+        self._reaches = Reaches(router, clock_s)
+        self._told_reach: dict[str, Places] = {}
+        self._reach_due_s = 0.0
+        self._turn_requested = False
+        self._started = False
+
+    def start(self) -> None:
+        """What is stored is restored, and the overlay can be asked."""
+        self._started = True
+        queues = self.router.queues
+        self._reaches.start()
+        stored = dict(self.router.state.decoded(STATE, PartState, "part of a queue"))
+        for queue in queues.by_name.values():
+            part = self._adopt(queue)
+            if part is not None and queue.name in stored:
+                part.restore(stored.pop(queue.name))
+        for name in stored:
+            self.router.state.delete(STATE + name)
+        queues.on_declared.append(self._declared)
+        queues.on_deleted.append(self._deleted)
+
+    def close(self) -> None:
+        self._started = False
+
+    # -- queues of ours ---------------------------------------------------------------------------------------
+
+    def _adopt(self, queue: Queue) -> Part | None:
+        spec = queue.consumer.spec
+        if not self._settings.queues_shared or not spec.durable or queue.options.single_active or "/" in queue.name \
+                or queue.consumer.identity is INTERNAL:
+            return None
+        part = self.parts[queue.name] = Part(queue, self)
+        queue.elsewhere = part
+        return part
+
+    def _declared(self, queue: Queue) -> None:
+        part = self._adopt(queue)
+        if part is not None:
+            part.ask(self._overlay.nodes, ASK_S)
+
+    def _deleted(self, queue: Queue) -> None:
+        part = self.parts.get(queue.name)
+        if part is not None and part.queue is queue:
+            del self.parts[queue.name]
+
+    # -- what parts ask (part.Others) -------------------------------------------------------------------------
+
+    @property
+    def me(self) -> str:
+        return self._overlay.me.name
+
+    @property
+    def in_sight(self) -> set[str]:
+        return set(self._overlay.nodes)
+
+    def say(self, node: str, message: Message) -> None:
+        talk = self._talks.get(node)
+        if talk is None:
+            if node not in self._overlay.nodes:
+                return                                  # it hears all when it is in sight
+            talk = self._talk(node)
+        talk.say(encode(message))
+        self._flush_soon()
+
+    def origins_of(self, node: str) -> list[OriginPartition]:
+        """Partitions of that node that something has come of; "": of all."""
+        return [origin for origin in self._reaches.origins() if node in ("", origin.node)]
+
+    def origin(self, node: str, stream: str, index: int) -> OriginPartition | None:
+        state = self._overlay.nodes.get(node)
+        return self.router.origins.of(node, state.epoch, stream, index) if state is not None else None
+
+    def reach(self, origin: OriginPartition) -> int:
+        return self._reaches.reach(origin)
+
+    def reach_of(self, node: str, origin: OriginPartition) -> int:
+        return self._reaches.of(node, origin)
+
+    def common_ends(self, node: str) -> dict[Partition, int]:
+        return self._reaches.ends(node)
+
+    # -- frames -----------------------------------------------------------------------------------------------
+
+    def _talk(self, node: str) -> Talk:
+        talk = self._talks.get(node)
+        if talk is None:
+            talk = self._talks[node] = Talk(
+                self._rng.getrandbits(61) + 1, lambda body: self._overlay.send(node, body, PRIORITY_DIRECT),
+                self.clock_s)
+        return talk
+
+    def _flush_soon(self) -> None:
+        if not self._turn_requested:
+            self._turn_requested = True
+            self.router.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._turn_requested = False
+        for talk in self._talks.values():
+            talk.flush()
+
+    def on_message(self, source: str, body: bytes) -> None:
+        """A frame from another node, by the overlay."""
+        if not self._started or source not in self._overlay.nodes:
+            return
+        try:
+            frame = decode_frame(body)
+        except BadMessage:
+            self.counts["bad messages"] += 1
+            return
+        talk = self._talk(source)
+        if talk.begins_anew(frame):
+            self._begin_anew(source)
+        for raw in talk.hear(frame):
+            try:
+                self._hear(source, decode(raw))
+            except (BadMessage, BadBody) as error:
+                self.counts["bad messages"] += 1
+                log.warning("node %s: what it says about queues cannot be read: %s", source, error)
+        self._flush_soon()
+
+    def _begin_anew(self, node: str) -> None:
+        """Nothing that was said before counts."""
+        for part in list(self.parts.values()):
+            if node in part.spans.members or node in part.lenders:
+                part.lost(node)
+        self._told_reach.pop(node, None)
+        self._tell_all(node)
+
+    def _tell_all(self, node: str) -> None:
+        """Of all our queues, some with every tick; those that it is known to have first."""
+        self._untold = deque(entry for entry in self._untold if entry[0] != node)
+        known = [name for name, part in self.parts.items() if node in part.spans.members]
+        self._untold.extend((node, name) for name in known)
+        self._untold.extend((node, name) for name, part in self.parts.items() if node not in part.spans.members)
+
+    def _hear(self, node: str, message: Message) -> None:
+        if isinstance(message, Reach):
+            self._reaches.heard(node, message.places)
+            return
+        part = self.parts.get(message.name)
+        if part is None:
+            if isinstance(message, Join) and message.asks:
+                self.say(node, Absent(message.name))
+            elif isinstance(message, Lend):             # deleted meanwhile: it hears that, too
+                self.counts["lent in vain"] += len(message.attempts)
+            return
+        if isinstance(message, Join):
+            self._joined(part, node, message)
+        elif isinstance(message, Absent):
+            if node in part.spans.members:
+                part.left(node, None)
+            part.answered(node)
+        elif node not in part.spans.members:
+            self.counts["not a member"] += 1
+        elif isinstance(message, Leave):
+            part.left(node, message)
+        elif isinstance(message, Delete):
+            part.heard(lambda: self.router.queues.delete(part.name, reason=f"it was deleted on node {node}", here=True))
+        elif isinstance(message, Purge):
+            part.queue.purge(here=True)
+        elif isinstance(message, Bind):
+            bound = message.binding
+            part.heard(lambda: part.queue.bind(
+                Binding(bound.pattern, bound.predicate, bound.native), part.queue.consumer.identity))
+        elif isinstance(message, Unbind):
+            ended = message.binding
+            part.heard(lambda: part.queue.unbind(Binding(ended.pattern, ended.predicate)))
+        else:
+            self._give_and_take(part, node, message)
+
+    def _give_and_take(self, part: Part, node: str, message: Want | Fetch | Nothing | Lend | Done | Back) -> None:
+        if isinstance(message, Want):
+            part.lender(node).want(message)
+        elif isinstance(message, Fetch):
+            part.lender(node).fetch(message)
+        elif isinstance(message, Nothing):
+            part.nothing(node, message)
+        elif isinstance(message, Lend):
+            part.borrowing.lent(node, message)
+        elif isinstance(message, Done):
+            part.lender(node).done(message)
+        else:
+            part.lender(node).back(message)
+
+    def _joined(self, part: Part, node: str, join: Join) -> None:
+        edge = self._overlay.edge(node)
+        patterns = [pattern for pattern in part.queue.consumer.filters if pattern != part.queue.topic]
+        patterns += [bound.pattern for bound in join.bindings]
+        refused = ""
+        if join.user != part.user:
+            refused = f"is of user {join.user!r} there and of {part.user!r} here"
+        elif edge is None or edge.prefix or not may_leave(edge, patterns) or not may_enter(edge, patterns):
+            refused = "has bindings that the link does not let pass"
+        if refused:
+            if node not in part.spans.members:
+                log.warning("queue %s %s: it is not shared with node %s", part.name, refused, node)
+            part.answered(node)
+            if join.asks:
+                self.say(node, Absent(part.name))
+            return
+        part.joined(node, join)
+
+    # -- who is in sight, and time ----------------------------------------------------------------------------
+
+    def on_nodes_changed(self) -> None:
+        if not self._started:
+            return
+        now_s, nodes = self.clock_s(), self._overlay.nodes
+        for node in nodes:
+            self._away.pop(node, None)
+            if node not in self._known:
+                self._known.add(node)
+                self._tell_all(node)
+        for node in self._known - set(nodes):
+            self._known.discard(node)
+            if node in self._talks:
+                self._away[node] = now_s
+
+    def tick(self, now_s: float) -> None:
+        """Every 5 to 50 ms."""
+        if not self._started:
+            return
+        for node, since_s in list(self._away.items()):
+            if now_s >= since_s + LOST_S:
+                del self._away[node]
+                self._give_up(node)
+        for node, talk in list(self._talks.items()):
+            if talk.is_lost:
+                self._give_up(node)
+            elif node in self._overlay.nodes:
+                talk.tick(now_s)
+        for _ in range(min(JOINS_PER_TICK, len(self._untold))):
+            node, name = self._untold.popleft()
+            part = self.parts.get(name)
+            if part is not None:
+                part.tell(node, asks=True)
+        for part in list(self.parts.values()) if self._settings.queues_shared else ():
+            part.tick(now_s, self._settings.queue_lost_s)
+        if now_s >= self._reach_due_s:
+            self._reach_due_s = now_s + REACH_EVERY_S
+            self._tell_reach()
+
+    def _give_up(self, node: str) -> None:
+        self._talks.pop(node, None)
+        for part in list(self.parts.values()):
+            part.lost(node)
+
+    def _tell_reach(self) -> None:
+        """Those who might have to go on for us; and how far are those for whom we might?"""
+        told: set[str] = set()
+        collectors: set[str] = set()
+        for part in self.parts.values():
+            if part.spans.collects:
+                told.update(part.spans.members)
+            elif part.collector:
+                collectors.add(part.collector)
+        self._reaches.look(collectors)
+        if not told:
+            return
+        places = self._reaches.own()
+        for node in told:
+            if places != self._told_reach.get(node) and node in self._overlay.nodes:
+                self._told_reach[node] = places
+                self.say(node, Reach(places))

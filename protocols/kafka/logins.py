@@ -1,0 +1,27 @@
+"""Logins: the mechanisms of a broker."""
+from __future__ import annotations
+
+from protocols.authenticator import Authenticator
+from protocols.sasl import REFUSED, Exchange, OauthBearer, Plain
+from protocols.scram import MECHANISMS
+from protocols.scram_passwords import ScramPasswords
+
+PROTOCOL = "kafka"
+
+
+class Logins:
+    """One per broker. Loop thread only."""
+
+    refused = REFUSED
+    mechanisms = ("PLAIN", "OAUTHBEARER", *MECHANISMS)
+
+    def __init__(self, authenticator: Authenticator, passwords: ScramPasswords) -> None:
+        self._authenticator = authenticator
+        self.passwords = passwords
+
+    def begin(self, mechanism: str, client_id: str, address: str) -> Exchange:
+        """mechanism: one of mechanisms."""
+        if mechanism in MECHANISMS:
+            return self.passwords.begin(mechanism, PROTOCOL, client_id, address)
+        make = Plain if mechanism == "PLAIN" else OauthBearer
+        return make(self._authenticator, PROTOCOL, client_id, address)

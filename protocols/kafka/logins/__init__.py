@@ -1,1 +1,0 @@
-"""Logins by SASL."""
