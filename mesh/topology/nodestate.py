@@ -36,6 +36,7 @@ FILTER_LEVELS_MAX: Final = 16_384       # of one node's interest, together: what
 MORE_MAX: Final = 16                    # what else a node says of itself: keys, and what later versions add
 DIGEST_MAX: Final = 512                 # lines of one digest entry
 NAMES_MAX: Final = 512                  # of one request
+OWN: Final = "$"                        # before the name of a stream that is a node's own
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=SEQUENCE_MAX)]
 Age: TypeAlias = Annotated[int, Meta(ge=0, le=AGE_MS_MAX)]
@@ -177,7 +178,7 @@ def decode_record(data: bytes) -> NodeRecord:
     """Raises BadState, also for filters that are none and for more levels than FILTER_LEVELS_MAX."""
     record = _decode(_records, data)
     check_names(record.node, record.boot, record.site, record.epoch, *(link.node for link in record.links),
-                *(stream.name for stream in record.streams))
+                *(stream.name.removeprefix(OWN) for stream in record.streams))
     check_filters(record.interest)
     for stream in record.streams:
         check_filters(stream.captures)
@@ -188,7 +189,7 @@ def decode_change(data: bytes) -> NodeChange:
     """Raises BadState."""
     change = _decode(_changes, data)
     check_names(change.node, change.boot, *(link.node for link in change.links or ()),
-                *(stream.name for stream in change.streams or ()))
+                *(stream.name.removeprefix(OWN) for stream in change.streams or ()))
     check_filters(change.added)
     if change.sequence <= change.base:
         raise BadState(f"a change of {change.node} that runs backwards")

@@ -1,5 +1,5 @@
-"""One queue on two real nodes that are linked: each message to one worker, also when a node is killed; answers by direct
-reply-to between clients of different nodes.
+"""One queue on two real nodes that are linked: each message to one worker, also when a node is killed; answers by
+direct reply-to between clients of different nodes.
 """
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def nodes(tmp_path_factory):
 
 
 def wait_linked(node):
-    wait_until(lambda: len(node.get("/api/v1/nodes?filter=hops>=0").json["nodes"]) == 2, "the nodes have met")
+    wait_until(lambda: len(node.get("/api/v1/nodes?filter=hops>=0").json["nodes"]) == 2, "the nodes have met",
+               also=lambda: node.get("/api/v1/nodes").text)
 
 
 def connect(node):
@@ -51,7 +52,7 @@ class Worker(threading.Thread):
         try:
             with connect(self.node) as connection:
                 channel = connection.channel()
-                channel.basic_qos(self.prefetch)
+                channel.basic_qos(prefetch_count=self.prefetch)
                 for method, _, body in channel.consume(self.queue, inactivity_timeout=0.1):
                     if self.stopped:
                         return

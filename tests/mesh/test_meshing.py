@@ -9,7 +9,9 @@ import pytest
 from mesh.direct import BadDirect, decode_direct, encode_direct, events_of, is_direct
 from mesh.meshing import Meshing
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
+from mesh.topology.nodestate import NodeRecord, StreamInfo, decode_record, encode
 from routing.event import Event, Properties
+from routing.queues.options import QueueOptions
 from routing.replies import Replies, has_receiver
 from routing.rights.policy import ALLOW_ALL, NEIGHBOURS, Action, Identity, Rule
 from routing.settings import StreamSettings
@@ -268,3 +270,18 @@ def test_interest_that_changes_counts_at_once_for_topics_that_were_published_bef
         net.run(0.1)
         assert [event.topic for event in reader.direct] == topics
         net.desks["n3"].router.unsubscribe(subscription)
+
+
+def test_a_node_with_a_queue_is_heard_like_any_other(tmp_path):
+    """Its built-in stream has a name that no client may give to one; what stands there stays with the node."""
+    net = MeshNet(tmp_path)
+    net.line(3)
+    net.run(0.5)
+    net.desks["n0"].router.queues.declare("work", QueueOptions(), Identity(user="ana", protocol="test", client_id="a"))
+    net.subscribe("n0", "plant/#")
+    net.run(2)
+    seen = net.nodes["n2"].nodes["n0"]
+    assert "plant/#" in seen.interest and [stream.name for stream in seen.streams] == ["orders"]
+    assert not any(overlay.counts["bad gossip"] for overlay in net.nodes.values())
+    told = NodeRecord("n0", "b", 1, "s", "e", "v", 1, 1, 0, (StreamInfo("$queues", 1, ("$queue/#",)),))
+    assert decode_record(encode(told)).streams[0].name == "$queues", "as nodes of before say it"
