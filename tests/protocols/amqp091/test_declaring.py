@@ -6,6 +6,7 @@ import pytest
 from protocols.amqp091.declaring import Declaring
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
+from protocols.scram_passwords import ScramPasswords
 from routing.rights.policy import Action, Identity, Rule
 from tests.protocols.mqtt.harness import Users
 from tests.support.routing import Desk
@@ -26,7 +27,9 @@ def desk(tmp_path):
 
 @pytest.fixture
 def declaring(desk):
-    declaring = Declaring(AmqpServer(desk.router, Users(), AmqpSettings(), version="1", node="n").broker)
+    users = Users()
+    declaring = Declaring(AmqpServer(desk.router, users, AmqpSettings(), scram=ScramPasswords(desk.router, users),
+                                     version="1", node="n").broker)
     done = []
     declarer = declaring.declarer(Identity("ana", protocol="amqp"))
     for method, fields in (("exchange.declare", {"exchange": "orders", "type": "topic", "durable": True}),
