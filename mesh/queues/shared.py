@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mesh.link.frames import PRIORITY_DIRECT
+from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.queues.messages import (
     Absent,
     Back,
