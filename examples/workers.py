@@ -5,9 +5,9 @@ is kept as dead letters, until the fault is mended and an operator gives it out 
     pip install pika amqtt
     python examples/workers.py
 
-    MQTT plant/+/job ──► queue "jobs" ──► worker one ─┬─ ack
-                             ▲        └─► worker two ─┴─ reject ──► dead-letter/jobs
-                             └────────────── redrive ◄──────────────────┘
+    MQTT plant/+/job ──► queue "machine-jobs" ──► worker one ─┬─ ack
+                             ▲                └─► worker two ─┴─ reject ──► dead-letter/machine-jobs
+                             └────────────── redrive ◄──────────────────────────┘
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typing import Any
 import pika
 from amqtt.client import MQTTClient
 
-QUEUE = "jobs"
+QUEUE = "machine-jobs"
 JOBS = 30                   # every third is odd
 DEADLINE_S = 30.0
 

@@ -151,7 +151,21 @@ def document_of(kind: str, body: Body) -> Document:
     known = KINDS.get(kind)
     if known is None:
         raise msgspec.ValidationError(f"a document is one of {', '.join(KINDS)}")
-    return msgspec.convert(body, known)
+    try:
+        return msgspec.convert(body, known)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(_explained(str(error), known)) from error
+
+
+def _explained(text: str, kind: type[Document]) -> str:
+    """msgspec's words as "allow[0]: got 'read', expected …": where, and what may stand there."""
+    problem, _, place = text.replace("`", "").partition(" - at $.")
+    unknown = problem.removeprefix("Object contains unknown field ")
+    if unknown != problem:
+        return f"{unknown}: there is no such field; known are {', '.join(kind.__struct_encode_fields__)}"
+    if problem.startswith("Invalid enum value ") and place.startswith(("allow[", "deny[")):
+        problem = f"expected one of {', '.join(action.value for action in Action)}, got {problem.split()[-1]}"
+    return f"{place}: {problem[:1].lower()}{problem[1:]}" if place else problem
 
 
 def body_of(document: Document) -> Body:

@@ -22,6 +22,7 @@ from tui.api.target import CONSOLE_PORT, HTTP_PORT, Target
 
 TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")      # OpenSSL 3.0, later ones
 
 
 def add_options(parser: argparse.ArgumentParser, listener: str) -> None:
@@ -66,12 +67,15 @@ class Client:
         parts = urlsplit(target.url)
         self._prefix = "" if target.socket is not None else parts.path.rstrip("/")
         self._headers = {"Authorization": target.authorization} if target.authorization else {}
-        self._hint = f"meshgate login {target.url} --context {target.context}" if target.context else "use --user NAME"
+        self._hint = "" if target.authorization else "use --user NAME"         # who said who he is knows how to
+        if target.context:
+            self._hint = f"meshgate login {target.url} --context {target.context}"
         self._connection = _connection(target, str(parts.hostname), parts.port)
 
     def authorize(self, field: str) -> None:
         """Send this Authorization with every request."""
         self._headers["Authorization"] = field
+        self._hint = ""
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None,
@@ -90,11 +94,12 @@ class Client:
                 f"{self.url}: the node's certificate is not trusted: {error.verify_message.rstrip('.')}; name the "
                 "authority that signed it with --ca FILE") from error
         except ssl.SSLError as error:
-            raise CommandError(f"{self.url}: TLS failed: {error.reason or error}") from error
+            hint = ": does this listener have TLS? try http://" if error.reason in _NO_TLS else ""
+            raise CommandError(f"{self.url}: TLS failed: {error.reason or error}{hint}") from error
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(f"{self.url}: {_describe(error)}") from error
         if response.status >= 400:
-            raise CommandError(_problem(response, self._hint))
+            raise CommandError(_problem(response, "" if path.endswith("/login") else self._hint))
         return response
 
     def json(self, path: str, method: str = "GET", body: bytes | None = None) -> object:
@@ -142,5 +147,5 @@ def _problem(response: http.client.HTTPResponse, hint: str) -> str:
     except msgspec.DecodeError:
         detail = None
     if response.status == 401:
-        return f"{detail or 'login needed'} ({hint})"
+        return f"{detail or 'login needed'}" + (f" ({hint})" if hint else "")
     return str(detail) if detail else f"the node answered {response.status} {response.reason}"

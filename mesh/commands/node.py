@@ -34,6 +34,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def add_passwd(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="USER", help="also print the [[users]] table for this user")
+    parser.add_argument("--role", action="append", default=[], metavar="ROLE", help="of this user; may be repeated")
     parser.set_defaults(run=run_passwd)
 
 
@@ -72,6 +73,8 @@ def run_check(options: argparse.Namespace) -> int:
 
 def run_passwd(options: argparse.Namespace) -> int:
     """Read a password from the terminal (twice) or one line of standard input; print its hash."""
+    if options.role and options.name is None:
+        raise CommandError("--role needs the name of a user")
     if sys.stdin.isatty():
         password = getpass.getpass("new password: ")
         if getpass.getpass("once more: ") != password:
@@ -84,6 +87,7 @@ def run_passwd(options: argparse.Namespace) -> int:
     if options.name is None:
         print(password_hash)
     else:
-        name = msgspec.json.encode(options.name).decode()       # a JSON string is a TOML string
-        print(f'[[users]]\nname = {name}\npassword_hash = "{password_hash}"\nroles = []')
+        name = msgspec.json.encode(options.name).decode()       # a JSON string is a TOML string, a list of them, too
+        roles = msgspec.json.encode(options.role).decode().replace('","', '", "')
+        print(f'[[users]]\nname = {name}\npassword_hash = "{password_hash}"\nroles = {roles}')
     return 0

@@ -58,7 +58,8 @@ def decode_config(text: str, base: Path) -> Config:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}") from error
+        text = str(error).replace("Cannot overwrite a value", "this name has a value already")
+        raise ConfigError(f"not valid TOML: {text}") from error
     _refuse_not_yet(tables)
     try:
         config = msgspec.convert(_numbers(tables, ""), Config)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from mesh.node import Node
 
 NAMES = {
-    "console": "health, metrics, management", "link": "links from other nodes",
-    **{spec.name: spec.title for spec in PROTOCOLS},
+    "console": "console, health, metrics, API", "link": "links from other nodes",
+    **{spec.name: spec.title for spec in PROTOCOLS}, "amqp": "AMQP 0-9-1 and 1.0",
 }
 SCHEMES = {"console": ("http", "https"), "link": ("ws", "wss"), **{spec.name: spec.schemes for spec in PROTOCOLS}}
 

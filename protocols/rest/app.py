@@ -211,7 +211,7 @@ class RestServer:
         if (isinstance(error, web.HTTPMethodNotAllowed) and is_preflight(request)
                 and self._entry.cors.allows(one_of(request.headers, hdrs.ORIGIN) or "null")):
             return self._entry.cors.preflight(request, error.allowed_methods)
-        return self._refused(_problem_of_http(error))
+        return self._refused(_problem_of_http(error, request.path))
 
     def _malformed(self, request: web.Request, problem: MalformedRequest) -> web.StreamResponse:
         self.counters.malformed += 1
@@ -242,9 +242,17 @@ _KINDS = {400: "malformed-request", 403: "foreign-origin", 404: "not-found", 405
 _PASSED_ON = ("Allow", "Connection", "Sec-WebSocket-Version", "Upgrade")
 
 
-def _problem_of_http(error: web.HTTPException) -> Problem:
+def _problem_of_http(error: web.HTTPException, path: str) -> Problem:
     kind = _KINDS.get(error.status, "refused")
     if error.status == 404:
-        return Problem(404, kind, "there is nothing at this path")
+        text = "there is nothing at this path"
+        if path.startswith("/api/"):
+            text += ": console and management API have a listener of their own, 127.0.0.1:8090 by default"
+        return Problem(404, kind, text)
     headers = {name: error.headers[name] for name in _PASSED_ON if name in error.headers}
-    return Problem(error.status, kind, error.text or error.reason, headers)
+    text = error.text or error.reason
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        text = f"{error.method[:20]} is not possible here, only {', '.join(sorted(error.allowed_methods))}"
+        if error.method == "GET" and path.startswith(PREFIX):
+            text += "; events are read at /v1/events?filter="
+    return Problem(error.status, kind, text, headers)

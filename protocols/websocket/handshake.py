@@ -47,7 +47,8 @@ def _checked(headers: MultiMapping[str], subprotocol: str, allowed_origins: tupl
     if version < (1, 1) or "websocket" not in tokens_of(headers, "Upgrade") or (
             "upgrade" not in tokens_of(headers, "Connection")):
         upgrade = {"Upgrade": "websocket", "Connection": "close, upgrade"}
-        raise HandshakeRefused(426, "this is a WebSocket endpoint", upgrade)
+        text = "this path speaks WebSocket; REST is at /v1/, the console has a listener of its own"
+        raise HandshakeRefused(426, text, upgrade)
     if one_of(headers, "Sec-WebSocket-Version") != "13":
         raise HandshakeRefused(426, "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
     offered = list_of(headers, "Sec-WebSocket-Protocol")

@@ -206,7 +206,8 @@ class RealFileSystem:
             holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
             os.close(handle)
             who = f"process {holder}" if holder.isdigit() else "another process"
-            raise StorageError(f"{path.parent} is in use by {who} (lock {path}: {error.strerror})") from None
+            raise StorageError(f"{path.parent} is in use by {who} (lock {path}: {error.strerror}): "
+                               "stop it, or choose another --data") from None
         with contextlib.suppress(OSError):              # a full disk must not keep a node from starting
             os.ftruncate(handle, 0)
             os.pwrite(handle, b"%d\n" % os.getpid(), 0)

@@ -54,7 +54,9 @@ def test_no_node_is_one_clear_line(command: list[str]) -> None:
 
 def test_something_else_that_listens_is_told_apart(node: Node) -> None:
     assert "without an HTTP answer" in fails("status", "--url", f"http://127.0.0.1:{node.ports['mqtt']}")
-    assert "there is nothing at this path" in fails("status", "--url", node.url("http"))
+    assert "console and management API have a listener of their own" in fails("status", "--url", node.url("http"))
+    over_tls = node.url("console").replace("http", "https")
+    assert "does this listener have TLS? try http://" in fails("status", "--url", over_tls)
     assert "is not a URL" in fails("status", "--url", "ftp://x")
 
 
@@ -157,6 +159,11 @@ def test_passwd_makes_a_hash_that_logs_in(tmp_path: Path) -> None:
     file = tmp_path / "node.toml"
     file.write_text(table)
     assert meshgate("check", str(file)).returncode == 0
+    file.write_text(run("passwd", "ana", "--role", "admin", "--role", "a \"b\"", input=b"a long password\n"))
+    assert json.loads(run("check", "--json", str(file)))["users"][0]["roles"] == ["admin", 'a "b"']
+    file.write_text(file.read_text() + "roles = []\n")
+    assert "not valid TOML: this name has a value already (at line 5, " in fails("check", str(file))
+    assert "needs the name of a user" in fails("passwd", "--role", "admin", input=b"a long password\n")
     assert "at least 8 characters" in fails("passwd", input=b"short\n")
 
 

@@ -72,7 +72,7 @@ class Cluster:
             **self._options(client_id), enable_auto_commit=False, auto_offset_reset="none",
             isolation_level="read_committed", fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=settings.fetch_bytes_max, fetch_max_bytes=8 * settings.fetch_bytes_max)
-        await _started(consumer)
+        await self._started(consumer)
         return consumer
 
     async def producer(self, client_id: str, transactional_id: str | None, compression: str) -> AIOKafkaProducer:
@@ -83,24 +83,26 @@ class Cluster:
             **self._options(client_id), enable_idempotence=True, transactional_id=transactional_id, acks="all",
             compression_type=None if compression == "none" else compression, linger_ms=LINGER_MS,
             max_batch_size=BUFFERED_BATCH_BYTES, max_request_size=self.settings.record_bytes_max)
-        await _started(producer)
+        await self._started(producer)
         return producer
 
     async def admin(self, client_id: str) -> AIOKafkaAdminClient:
         from aiokafka.admin import AIOKafkaAdminClient
 
         admin = AIOKafkaAdminClient(**self._options(client_id))
-        await _started(admin)
+        await self._started(admin)
         return admin
 
-
-async def _started(client: Any) -> None:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)    # thousands of lines while a broker is away; routes tell
-    try:
-        await client.start()
-    except BaseException:
-        await close(client)
-        raise
+    async def _started(self, client: Any) -> None:
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)    # thousands of lines while a broker is away
+        try:
+            await client.start()
+        except BaseException as error:
+            await close(client)
+            if "Unable to bootstrap" not in str(error):
+                raise
+            servers = ", ".join(self.settings.servers)              # aiokafka does not say why
+            raise ConnectionError(f"no answer from {servers}, or TLS or the login does not fit") from error
 
 
 async def close(client: Any) -> None:

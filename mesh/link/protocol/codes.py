@@ -27,7 +27,8 @@ class Code(enum.IntEnum):
 
 TEXTS = {
     Code.STOPPING: "the node stops", Code.PROTOCOL_VERSION: "no common protocol version",
-    Code.BAD_CREDENTIALS: "not allowed to link", Code.DUPLICATE_NAME: "duplicate node name",
+    Code.BAD_CREDENTIALS: "not allowed to link",
+    Code.DUPLICATE_NAME: "duplicate node name: give one of the two another node.name",
     Code.SELF: "the node dialled itself", Code.BAD_FRAME: "bad frame", Code.UNEXPECTED_FRAME: "unexpected frame",
     Code.TIMEOUT: "timeout", Code.REPLACED: "replaced by a newer connection", Code.PAUSED: "paused",
     Code.KICKED: "closed by an operator", Code.FLOOD: "too much gossip", Code.REMOVED: "removed",

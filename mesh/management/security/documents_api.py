@@ -64,7 +64,10 @@ class DocumentsApi:
             name = call.names["name"]
             stored = self._administration.book.current((kind, name))
             if stored is None or stored.body is None:
-                where = ": it stands in the configuration file" if self._administration.in_file((kind, name)) else ""
+                where = ""
+                if self._administration.in_file((kind, name)):
+                    built_in = name.startswith("built in: ")
+                    where = ": it is built in" if built_in else ": it stands in the configuration file"
                 raise Problem(404, "not-found", f"there is no managed {kind} {name[:200]}{where}")
             return {**shown(stored), "state": self._administration.state_of(stored.key),
                     "versions": await self._versions(kind, name)}

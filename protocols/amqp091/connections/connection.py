@@ -39,6 +39,7 @@ from protocols.amqp091.connections.openchannels import OpenChannels
 from protocols.amqp091.connections.opening import Opening, refusal_text
 from protocols.amqp091.connections.states import EXPECTED, State
 from protocols.amqp091.methods.dispatch import frame_in, frame_while_closing
+from protocols.stranger import looks_like
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.rights.policy import Identity
@@ -94,20 +95,21 @@ class AmqpConnection:
         if self.state is State.HEADER:
             if len(data) < 8:
                 if not frames.PROTOCOL_HEADER.startswith(data):
-                    self._wrong_header()
+                    self._wrong_header(data)
                 else:
                     self._intake.keep(data, 8)
                 return
             if data[:8] != frames.PROTOCOL_HEADER:
-                self._wrong_header()
+                self._wrong_header(data)
                 return
             position = 8
             self.state = State.START
             self._opening.start()
         self._intake.read(data, position)
 
-    def _wrong_header(self) -> None:
+    def _wrong_header(self, data: bytes) -> None:
         """We tell what we speak, and close.                                          Source: AMQP 0-9-1 §4.2.2"""
+        self._log("no header of AMQP 0-9-1 or 1.0%s", "" if data.startswith(b"AMQP") else looks_like(data))
         self.peer.write(frames.PROTOCOL_HEADER)
         self._finish()
 

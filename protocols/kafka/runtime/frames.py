@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import LENGTH_BYTES, frame_length
+from protocols.stranger import looks_like
 
 
 class Splitter:
@@ -71,5 +72,5 @@ class Splitter:
 def _checked(prefix: bytes, bytes_max: int) -> int:
     length = frame_length(prefix)
     if not 0 <= length <= bytes_max:
-        raise MalformedRequest(f"a request of {length} bytes, at most {bytes_max} are taken")
+        raise MalformedRequest(f"a request of {length} bytes, at most {bytes_max} are taken{looks_like(prefix)}")
     return length

@@ -19,6 +19,7 @@ from typing import Protocol
 from protocols.errors import MalformedPacket, ProtocolViolation
 from protocols.mqtt.codec import packets, reasons
 from protocols.mqtt.codec.packets import VERSION_5
+from protocols.stranger import TLS, looks_like
 from routing.event import Event
 
 # After so much the target is asked whether its part of the turn is over: what follows may cost a thousand times more.
@@ -150,8 +151,10 @@ class PacketReader:
         while position < end and not target.closed:
             first = data[position]
             if self.version == 0:
-                if self._first and first >> 4 != packets.CONNECT:                       # [MQTT-3.1.0-1]
-                    raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the first packet is not CONNECT")
+                if self._first and (first >> 4 != packets.CONNECT                       # [MQTT-3.1.0-1]
+                                    or data.startswith(TLS, position)):                 # would be one with flags
+                    what = looks_like(data[position:position + 4])
+                    raise ProtocolViolation(reasons.PROTOCOL_ERROR, f"the first packet is not CONNECT{what}")
                 after = self._packet(data, position, end)
                 self._first = self._first and after == position
             elif 0x30 <= first <= 0x33 or first == 0x3A:

@@ -62,6 +62,18 @@ def test_a_document_of_another_form_is_refused(kind: str, body: dict[str, Any]) 
         document_of(kind, body)
 
 
+@pytest.mark.parametrize(("body", "says"), [
+    ({"alow": ["publish"]}, "alow: there is no such field; known are description, nodes, sites, from, until, "),
+    ({"allow": ["read"]},
+     "allow[0]: expected one of connect, publish, subscribe, browse, manage, view, operate, audit, administer, got 'r"),
+    ({"allow": "publish"}, "allow: expected array, got str"),
+])
+def test_the_place_and_what_may_stand_there_are_named(body: dict[str, Any], says: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        document_of("policy", body)
+    assert str(caught.value).startswith(says)
+
+
 def test_a_document_is_stored_as_it_was_written_without_defaults() -> None:
     body = {"description": "x", "from": "2026-01-01T00:00:00Z", "allow": ["publish"], "to": ["*"], "enabled": True}
     assert body_of(document_of("policy", body)) == {name: body[name] for name in body if name != "enabled"}

@@ -148,6 +148,12 @@ def test_short_publishes_take_the_long_way(version, data):
     assert target.found[0][:2] == ("packet", data[0])
 
 
+@pytest.mark.parametrize(("data", "name"), [(b"\x16\x03\x01\x00\xc8\x01", "TLS"), (b"GET / HTTP/1.1\r\n", "HTTP")])
+def test_a_client_of_another_protocol_is_named(data, name):
+    with pytest.raises(ProtocolViolation, match=f"not CONNECT: it looks like {name}"):
+        PacketReader(Target(), 1_000, {}).read(data)
+
+
 def test_size_limit_on_both_ways():
     for size in (50, 20_000):
         made, _ = reader(4, size)
