@@ -27,7 +27,7 @@ HISTORIES: Final = {
     "node": (("events_in_s", "Events per second"), ("lag_events", "Events behind, all consumers"),
              ("denied_s", "Denied per second"), ("memory_bytes", "Memory")),
     "link": (("sent_bytes_s", "Sent, bytes per second"), ("received_bytes_s", "Received, bytes per second"),
-             ("backlog_bytes", "Waiting, bytes"), ("rtt_ms", "Round trip, ms")),
+             ("lag_events", "Events behind"), ("backlog_bytes", "Waiting, bytes"), ("rtt_ms", "Round trip, ms")),
     "stream": (("events_s", "Events per second"), ("size_bytes", "Size, bytes")),
     "consumer": (("lag_events", "Events behind"), ("lag_seconds", "Seconds behind"), ("acked_s", "Acked per second")),
 }
@@ -164,7 +164,8 @@ class Console:
                                         above=above, following=following)
 
     async def tail(self, request: web.Request) -> web.Response:
-        return await self._pages.answer(request, "tail.html", "Tail", "", filter=request.query.get("filter", ""))
+        return await self._pages.answer(request, "tail.html", "Tail", "", filter=request.query.get("filter", ""),
+                                        match=request.query.get("match", ""))
 
     async def journey(self, request: web.Request) -> web.Response:
         """Of one event by its id; without one, candidates by topic and content."""

@@ -62,10 +62,11 @@ TABLES = {
         Column("id", "Link", "key", "links"), Column("node", "To"), Column("state", "State", "state"),
         Column("state_since_ms", "Since", "since"), Column("rtt_ms", "Round trip", "ms"),
         Column("sent.bytes_s", "Out/s", "size"), Column("received.bytes_s", "In/s", "size"),
-        Column("backlog.bytes", "Waiting", "size"), Column("backlog.seconds", "Delay", "duration"),
+        Column("backlog.seconds", "Delay", "duration"), Column("lag_events", "Behind", "lag"),
+        Column("lag_seconds", "By time", "duration"), Column("forecast", "Forecast"),
         Column("last_error", "Last trouble")),
         "Connections between neighbours. State is measured: what got through, not what a socket says.",
-        "state=blocked · backlog.seconds>10s", "link", everywhere=True),
+        "state=blocked · lag_seconds>10s", "link", everywhere=True),
     "streams": Table("Streams", "name", (
         Column("name", "Stream", "key", "streams"), Column("capture", "Captures", "list"),
         Column("partitions", "Partitions", "number"), Column("events", "Events", "number"),

@@ -16,6 +16,7 @@ import msgspec
 from protocols.location import parse_event_id
 from protocols.pace import Pace
 from routing.consumers.consumer import Consumer
+from routing.consumers.dead_letters import revived
 from routing.consumers.leases import Answer, redeliver
 from routing.rights.policy import Identity
 
@@ -47,12 +48,18 @@ class Redrive:
     """One that goes on, or the last one."""
 
     def __init__(self, wanted: int | None, rate: float | None, chosen: Sequence[Place] = (), *,
-                 discard: bool = False) -> None:
-        """wanted: at most so many.  rate: per second.  chosen: these and no others.  discard: let them go."""
+                 discard: bool = False, to: str = "", identity: Identity | None = None) -> None:
+        """wanted: at most so many.  rate: per second.  chosen: these and no others.  discard: let them go.
+
+        to: published there by identity, who must be allowed to read them, instead of handed to the consumer.
+        """
         self.wanted = wanted
         self.rate = rate
         self.chosen = tuple(chosen)
         self.discard = discard
+        self.to = to
+        self.identity = identity
+        self.trouble = ""           # why it failed
         self.redriven = 0
         self.discarded = 0
         self.gone = 0               # originals that retention took, or that the consumer wants no more
@@ -66,6 +73,8 @@ class Redrive:
     def shown(self) -> dict[str, Any]:
         found = {"state": self.state, "redriven": self.redriven, "gone": self.gone, "max": self.wanted,
                  "rate": self.rate}
+        if self.to:
+            found.update(to=self.to, trouble=self.trouble)
         return {**found, "discarded": self.discarded} if self.discard else found
 
 
@@ -125,7 +134,7 @@ class Redrives:
         async for event in self._wanted(consumer, redrive, pace):
             if redrive.wanted is not None and count + gone >= redrive.wanted:
                 break
-            fits = self._original(consumer, event) is not None
+            fits = bool(redrive.to) or self._original(consumer, event) is not None
             count, gone = count + fits, gone + (not fits)
         return count, gone
 
@@ -182,13 +191,18 @@ class Redrives:
                 if redrive.wanted is not None and redrive.count >= redrive.wanted:
                     break
                 while not consumer.closed and not redrive.discard and (
-                    _is_full(consumer)
+                    (not redrive.to and _is_full(consumer))
                     or (redrive.rate is not None and redrive.redriven >= (clock_s() - began_s) * redrive.rate)
                 ):
                     await asyncio.sleep(WAIT_S)
                 if consumer.closed:
                     break
-                self._do(consumer, event, redrive)
+                if redrive.to:
+                    if not await self._hand_on(consumer, event, redrive):
+                        redrive.state = "failed"
+                        return
+                else:
+                    self._do(consumer, event, redrive)
                 self._move(consumer, event, in_order=not redrive.chosen)
             redrive.state = "done"
         except asyncio.CancelledError:
@@ -206,6 +220,25 @@ class Redrives:
             redrive.redriven += 1
         else:
             redrive.gone += 1
+
+    async def _hand_on(self, consumer: Consumer, event: Event, redrive: Redrive) -> bool:
+        """What was given up, published under another topic, without the marks of a dead letter; on disk when this
+        returns. A kill right after it leaves the dead letter where it was, too.
+        """
+        identity = redrive.identity
+        assert identity is not None
+        if not self.may_show(event, identity, consumer):
+            redrive.trouble = f"user {identity.user} may not read {event.topic}"
+            return False
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = self._router.publish([revived(event, redrive.to)], self._router.publisher(identity))
+        ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
+        await stored
+        for refusal in ticket.refusals.values():
+            redrive.trouble = refusal.text
+            return False
+        redrive.redriven += 1
+        return True
 
     async def _wanted(self, consumer: Consumer, redrive: Redrive, pace: Pace) -> AsyncIterator[Event]:
         if not redrive.chosen:

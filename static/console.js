@@ -118,13 +118,26 @@
     $("act-problem").textContent = "";
     $("act-preview").replaceChildren("Looking what this touches …");
     $("act-typed").hidden = !current.danger;
-    $("act-name").value = $("act-reason").value = "";
+    $("act-asked").hidden = !button.dataset.ask;
+    $("act-name").value = $("act-reason").value = $("act-to").value = "";
     dialog.showModal();
     if (current.broken) { $("act-preview").replaceChildren(); $("act-problem").textContent = current.broken; return; }
+    if (button.dataset.ask) { current.asks = button.dataset.ask; $("act-preview").replaceChildren(); $("act-to").focus(); return; }
+    await look();
+  }
+
+  async function look() {
     const answer = await send(current, { dry_run: true }).catch(() => ({ ok: false, body: {} }));
     if (answer.ok) preview(answer.body);
     else { $("act-preview").replaceChildren(); $("act-problem").textContent = answer.body.detail || "The node does not answer."; }
   }
+
+  // an act that asks for one more thing shows what it touches once that is said
+  $("act-to")?.addEventListener("change", () => {
+    $("act-problem").textContent = "";
+    current.body = { ...current.body, [current.asks]: $("act-to").value.trim() };
+    look();
+  });
 
   document.addEventListener("click", event => {
     const button = event.target.closest("button.act");
@@ -132,6 +145,7 @@
   });
   $("act-do")?.addEventListener("click", async () => {
     if (current.broken) return;
+    if (current.asks && !current.body[current.asks]) { $("act-problem").textContent = "Say where to."; return; }
     const reason = $("act-reason").value.trim();
     if (current.danger && ($("act-name").value !== current.name || !reason)) {
       $("act-problem").textContent = "This loses data: give a reason, and type the name exactly as it is.";
@@ -163,7 +177,7 @@
     };
     const follow = () => {
       stream?.close();
-      stream = new EventSource(`${base}/api/v1/tail?filter=${encodeURIComponent(tail.dataset.filter)}`);
+      stream = new EventSource(`${base}/api/v1/tail?${new URLSearchParams({ filter: tail.dataset.filter, match: tail.dataset.match })}`);
       stream.addEventListener("tail", event => {
         if (held) return;
         tell(`● following ${tail.dataset.filter || "#"}${missed ? `; ${missed} passed by unseen` : ""}`);

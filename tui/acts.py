@@ -1,14 +1,14 @@
 """What may be done, and how dangerous it is. The node says what an act would touch (dry_run) before it is done.
 
-    reversible       pause, resume, drain               preview, enter
-    touches readers  seek back, kick, connect anew      preview, enter
-    loses data       skip to the end, delete            preview, the typed name, a reason
+    reversible       pause, resume, drain                       preview, enter
+    touches readers  seek back, kick, connect anew, move        preview, enter
+    loses data       skip to the end, delete                    preview, the typed name, a reason
 """
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +23,10 @@ class Danger(enum.Enum):
 
 @dataclass(frozen=True)
 class Act:
-    """label: in the menu.  target: what has to be typed when it loses data.  path: below /api/v1/."""
+    """label: in the menu.  target: what has to be typed when it loses data.  path: below /api/v1/.
+
+    asks: a field of the body that who acts has to say first, and what it is.
+    """
 
     label: str
     target: str
@@ -31,6 +34,14 @@ class Act:
     path: str
     danger: Danger = Danger.REVERSIBLE
     body: Mapping[str, Any] = field(default_factory=dict)
+    asks: tuple[str, str] = ("", "")
+
+    def told(self, value: str) -> Act:
+        """With what it asks for."""
+        return replace(self, body={**self.body, self.asks[0]: value})
+
+
+WHERE_TO = ("to", "To which topic? $queue/NAME is a queue")
 
 
 def _paths(kind: str, name: str, node: str) -> tuple[str, str]:
@@ -46,6 +57,8 @@ def consumer_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
         first,
         Act("read all again, from the earliest", name, "POST", f"{path}/seek{where}", Danger.TOUCHES,
             {"to": "earliest"}),
+        Act("move what waits to another topic or queue", name, "POST", f"{path}/move{where}", Danger.TOUCHES,
+            asks=WHERE_TO),
         Act("skip to the end: what waits is not read", name, "POST", f"{path}/seek{where}", Danger.LOSES,
             {"to": "latest"}),
         Act("delete, with its place in the log", name, "DELETE", f"{path}{where}", Danger.LOSES),
@@ -64,6 +77,8 @@ def queue_acts(name: str, *, paused: bool, node: str = "") -> list[Act]:
         "pause", name, "POST", f"{path}/pause{where}")
     return [
         first,
+        Act("move what is ready to another queue or topic", name, "POST", f"{path}/move{where}", Danger.TOUCHES,
+            asks=WHERE_TO),
         Act("purge: forget what is ready", name, "POST", f"{path}/purge{where}", Danger.LOSES),
         Act("delete, with all that is in it", name, "DELETE", f"{path}{where}", Danger.LOSES),
     ]
@@ -120,6 +135,8 @@ def letter_acts(consumer: str, *, running: bool, ids: Sequence[str] = (), node: 
     found = [
         Act(f"redrive {which}: hand to the consumer once more", consumer, "POST", f"{path}/redrive{where}",
             Danger.TOUCHES, body),
+        Act(f"move {which} to another topic or queue", consumer, "POST", f"{path}/redrive{where}", Danger.TOUCHES, body,
+            WHERE_TO),
         Act(f"discard {which}", consumer, "POST", f"{path}/discard{where}", Danger.LOSES, body),
     ]
     if not ids:

@@ -1,23 +1,30 @@
 """What changes something: acts with their preview, logins, another node."""
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import time
+from typing import Any, Final
 
 from textual import work
 
 from tui import contexts
-from tui.api.client import Client
+from tui.api.client import ANSWER_MAX_S, Client
 from tui.api.errors import ApiError
 from tui.api.target import Target
 from tui.keys import Keys
-from tui.widgets.dialogs import ActsMenu, Confirm, Login
+from tui.views.view import View
+from tui.widgets.dialogs import ActsMenu, Asked, Confirm, Login
+
+LOOK_S: Final = 0.05                # between two looks whether the answer is there
 
 
 class Doing(Keys):
     @work(exclusive=True, group="acts", exit_on_error=False)
     async def action_acts(self) -> None:
         view = self.view
-        if view is None or not self.may_act:
+        if view is None or not (self.readonly or await self._known(view)):
+            return
+        if not self.may_act:
             self.say("Started with --readonly." if self.readonly else "You may look, not act: that needs the right to "
                      "operate.", "warning")
             return
@@ -28,6 +35,11 @@ class Doing(Keys):
         act = await self.push_screen_wait(ActsMenu(view.subject(), acts))
         if act is None:
             return
+        if act.asks[0]:
+            value = await self.push_screen_wait(Asked(act))
+            if value is None:
+                return
+            act = act.told(value)
         try:
             preview = await self.client.act(act.method, act.path, {**act.body, "dry_run": True})
             reason = await self.push_screen_wait(Confirm(act, preview))
@@ -39,6 +51,20 @@ class Doing(Keys):
             return
         self.say(f"done: {act.label}; audit record {done.get('audit')}")
         self.follow()
+
+    async def _known(self, view: View) -> bool:
+        """What the view shows is there, and who we are: waits for it. False: it did not come, which is said."""
+        end_s = time.monotonic() + ANSWER_MAX_S
+        if not (view.loaded and self.me):
+            self.say("Asking the node what can be done here …")
+        while not (view.loaded and self.me):
+            await asyncio.sleep(LOOK_S)
+            if view is not self.view:
+                return False
+            if time.monotonic() >= end_s:
+                self.say("The node has not said yet what you may do.", "warning")
+                return False
+        return True
 
     @work(exclusive=True, group="login", exit_on_error=False)
     async def ask_login(self, problem: str) -> None:

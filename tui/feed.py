@@ -3,6 +3,8 @@
     load ─▸ stream: state, rates, rates …  each one a beat ─▸ load, when it is due
       └── no answer, bye, silence ─▸ told, waits, tries again: 0.5 s, 1 s, 2 s, … 5 s
 
+A view that is FED is given the events of its stream themselves; what was before them it loads when the stream is open.
+
 Due: a period after the last load, and late enough that all of it stays below CPU_SHARE of a core.
 """
 from __future__ import annotations
@@ -71,16 +73,17 @@ class Feed:
         self._loaded_s = 0.0            # monotonic, and of the processor at that moment
         self._loaded_cpu_s = 0.0
 
-    async def run(self, view: View, topic: str) -> None:
+    async def run(self, view: View) -> None:
         """Until it is cancelled, or a fault needs a person."""
         delay_s = RETRY_FIRST_S
         while True:
             try:
-                await self._load(view)
+                if not view.FED:
+                    await self._load(view)
                 delay_s = RETRY_FIRST_S
                 if view.STILL:
                     return
-                await self._follow(view, topic)
+                await self._follow(view)
             except ApiError as error:
                 fatal = error.fault in (Fault.LOGIN, Fault.DENIED, Fault.WRONG)
                 self.health.bad(error, None if fatal else delay_s)
@@ -90,18 +93,24 @@ class Feed:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
 
-    async def _follow(self, view: View, topic: str) -> None:
-        async with aclosing(self._beats(topic)) as beats:
+    async def _follow(self, view: View) -> None:
+        opened = False
+        async with aclosing(self._beats(view.stream())) as beats:
             async for event in beats:
                 if event.name == "bye":
                     raise _farewell(event)
-                if event.name and not self.paused and self._due():
+                if not event.name or self.paused:
+                    continue
+                if view.FED and opened:
+                    self._take(view, event)
+                elif view.FED or self._due():
                     await self._load(view)
+                    opened = True
         raise ApiError(Fault.AWAY, f"{self.client.target.shown}: the connection was lost")
 
-    async def _beats(self, topic: str) -> AsyncGenerator[ServerEvent, None]:
+    async def _beats(self, path: str) -> AsyncGenerator[ServerEvent, None]:
         """The events of the stream; silence is an error."""
-        events = self.client.events(topic)
+        events = self.client.events(path)
         try:
             while True:
                 try:
@@ -124,7 +133,9 @@ class Feed:
 
     async def _load(self, view: View) -> None:
         self._loaded_s, self._loaded_cpu_s = time.monotonic(), time.process_time()
-        data = await view.load(self.client)
+        self._take(view, await view.load(self.client))
+
+    def _take(self, view: View, data: Any) -> None:
         self.loads += 1
         self._told(view, data)
         self.health.good()

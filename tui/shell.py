@@ -142,7 +142,7 @@ class Shell(App[None]):
             self._feeding.cancel()
         view = self.view
         assert view is not None
-        self._feeding = asyncio.get_running_loop().create_task(self.feed.run(view, view.topic))
+        self._feeding = asyncio.get_running_loop().create_task(self.feed.run(view))
         self._feeding.add_done_callback(_consume)
         self.chrome()
 

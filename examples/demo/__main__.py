@@ -7,7 +7,8 @@ One node    A machine speaks MQTT to it (amqtt's client), a dashboard speaks HTT
 Three nodes Two plants dial out to a node in the cloud. Events reach who wants them, wherever they are; the cloud is
             killed, the plants go on, and when it is back everything is everywhere, once and in order.
 
-On a terminal the nodes keep running afterwards, to be tried by hand; otherwise the exit code says whether all was well.
+On a terminal the nodes keep running afterwards, with traffic, to be tried by hand and watched in the console;
+otherwise the exit code says whether all was well.
 Knows nothing of the inside of a node: everything here goes through its sockets.
 """
 from __future__ import annotations
@@ -17,6 +18,7 @@ import logging
 import os
 import signal
 import sys
+import webbrowser
 
 import aiohttp
 from amqtt.errors import AMQTTError
@@ -25,21 +27,25 @@ from node import MESHGATE, Node, fresh_folder
 from one_node import cross_protocols, kill_under_load, look_for_it, miss_something
 from screen import WAIT_S, DemoError, heading
 from sites import cross_sites, meet, outage, three_nodes
+from traffic import traffic
 from webhook import SECRET, round_trip
 
 
 def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
     http, console, port = graz.url("http"), graz.url("console"), graz.ports["mqtt"]
-    heading("9. Try it by hand; the three nodes run until Ctrl-C")
+    heading("9. Try it by hand; the three nodes run until Ctrl-C, with traffic")
+    print(f"  The console: {cloud.url('console')}/   of the plants: {console}/ and {lyon.url('console')}/\n"
+          "  Both plants produce; the consumer `ledger` in the cloud falls behind and catches up. Cut a link.\n")
     tries = [
+        (f"{MESHGATE} tui --url {cloud.url('console')}", "the same in this terminal"),
+        (f"{MESHGATE} links pause to-cloud --url {console}", "cut the link of Graz; `resume` mends it"),
         (f"curl -N '{cloud.url('http')}/v1/events?filter=plant/%23&from=earliest'", "watch the cloud, from the start"),
         (f"mosquitto_sub -p {lyon.ports['mqtt']} -t 'plant/#' -q 1 -v", "watch in Lyon, over MQTT"),
         (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish in Graz, over MQTT"),
         (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish in Graz, over HTTP"),
-        (f"{cloud.url('console')}/", "the console, in a browser: stop a node, and watch"),
         (f"{MESHGATE} topology --url {console}", "who is there, and by which way"),
         (f"{MESHGATE} links --url {console}", "the links of Graz: state, backlog, round trip"),
-        (f"{MESHGATE} consumers --url {console}", "who reads, and how far behind"),
+        (f"{MESHGATE} consumers --url {cloud.url('console')}", "who reads, and how far behind"),
         (f"kill -9 {cloud.process.pid if cloud.process else '…'}", "cut both links; publish on; then:"),
         (f"{MESHGATE} up --config {cloud.config}", ""),
     ]
@@ -67,7 +73,12 @@ async def tell(graz: Node, lyon: Node, cloud: Node) -> None:
 
 async def stay(nodes: list[Node]) -> None:
     """Until the last node has stopped: one that was killed by hand may be started again by hand."""
+    *_, cloud = nodes
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(f"{cloud.url('console')}/")
+    live = asyncio.create_task(traffic(nodes))
     await asyncio.gather(*(node.process.wait() for node in nodes if node.process is not None))
+    live.cancel()
     print(f"The nodes have stopped. Their data is in {nodes[0].config.parent}; start one again with\n"
           f"  {MESHGATE} up --config {nodes[0].config}")
 

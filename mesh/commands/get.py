@@ -19,7 +19,8 @@ FORMATS = ("text", "json", "ndjson", "csv")
 PAGE_ROWS = 10_000
 TEXT_FIELDS = {
     "nodes": "name,site,hops,version,skew_ms,age_s,interest",
-    "links": "id,node,state,rtt_ms,sent.bytes_s,received.bytes_s,backlog.bytes,backlog.seconds,last_error",
+    "links": "id,node,state,rtt_ms,sent.bytes_s,received.bytes_s,backlog.seconds,lag_events,lag_seconds,forecast,"
+             "last_error",
     "streams": "name,capture,partitions,events,size_bytes,retention_ms,durability,failed",
     "consumers": "name,state,lag_events,lag_seconds,trend,forecast,members,in_flight,redelivered",
     "queues": "name,state,ready,unacked,members,lag_seconds,redelivered,dead_lettered",

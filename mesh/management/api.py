@@ -20,6 +20,7 @@ from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
 from mesh.management.acts.deadletters import DeadLetterActs
 from mesh.management.acts.logins import LoginActs
+from mesh.management.acts.moves import MoveActs
 from mesh.management.acts.nodes import NodeActs
 from mesh.management.acts.queues import QueueActs
 from mesh.management.answers import json_answer
@@ -79,8 +80,9 @@ class Api:
         journeys = Journeys(node, self.collector, viewed, browser)
         sampler.on_sample.append(journeys.entries.second)
         drafts = DraftsApi(node, acts, self.security_changed)
+        self._moves = MoveActs(node.router, acts, lambda: tables.forget("consumers"))
         parts = (
-            audit, journeys,
+            audit, journeys, self._moves,
             Reads(node, sampler, viewed, browser), MeshApi(node.mesh),
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             QueueActs(node, acts, lambda: tables.forget("consumers"), viewed, browser),
@@ -116,6 +118,7 @@ class Api:
             add(endpoint.method, path, self._handler(endpoint), endpoint.action)
 
     def close(self) -> None:
+        self._moves.close()
         self.asking.close()
         self.tables.close()
 

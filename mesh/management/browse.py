@@ -50,6 +50,9 @@ class Search(msgspec.Struct, frozen=True):
     limit: int
 
 
+ANY: Final = Search("#", None, None, "", LIMIT_DEFAULT)
+
+
 class Place(msgspec.Struct, array_like=True):
     """Of one partition: the next offset to look at, and where the search ends."""
 
@@ -146,11 +149,14 @@ class Browser:
             return None
         return self._row(event, masked=masked, readable=readable)
 
-    async def rows(self, events: Iterable[Event], identity: Identity) -> list[dict[str, Any]]:
+    async def rows(self, events: Iterable[Event], identity: Identity, search: Search = ANY) -> list[dict[str, Any]]:
+        """search: its time and content count; its filter was asked for before."""
         found = []
         turn_until_s = self._clock_s() + TURN_S
         for event in events:
-            found.append(self.row(event, identity))
+            row = self._found(event, search, identity)
+            if row is not None:
+                found.append(row)
             if self._clock_s() >= turn_until_s:
                 await asyncio.sleep(0)
                 turn_until_s = self._clock_s() + TURN_S

@@ -38,7 +38,8 @@ def document(version: str, resources: Iterable[Resource], endpoints: Iterable[En
         paths.setdefault(f"{prefix}/{endpoint.path}", {})[endpoint.method.lower()] = _operation(endpoint)
     for name, about, params in (
         ("stream", "Figures and states, live.", (Param("topics", "overview, topology, links, streams, consumers"),)),
-        ("tail", "Events as they are stored, live.", (Param("filter", "a topic filter"),)),
+        ("tail", "Events as they are stored, live.", (
+            Param("filter", "a topic filter"), Param("match", "a piece of the topic or the content"))),
     ):
         paths[f"{prefix}/{name}"] = {"get": {
             "operationId": name, "summary": about, "tags": ["live"], "parameters": _params(params), "responses": {

@@ -25,6 +25,10 @@ class Lag(msgspec.Struct, frozen=True):
     seconds: float
     exact: bool
 
+    def __add__(self, other: Lag) -> Lag:
+        """Of both together: the oldest event counts."""
+        return Lag(self.events + other.events, max(self.seconds, other.seconds), self.exact and other.exact)
+
 
 class Chunk(msgspec.Struct):
     start: int

@@ -12,6 +12,7 @@ from typing import Any
 
 from mesh.publishers import Publishers
 from mesh.replication.incoming.intake import Intake
+from mesh.replication.lag import Lag
 from mesh.replication.messages import (
     BadMessage,
     Batch,
@@ -107,6 +108,10 @@ class Replication:
     def snapshot(self, *, filters: bool = True) -> dict[str, Any]:
         """Plain values for the CLI, the console and metrics: see view.py."""
         return self._view.snapshot(filters=filters)
+
+    def lags(self, *, look: bool) -> dict[str, Lag]:
+        """What waits for each destination: see view.py."""
+        return self._view.lags(look=look)
 
     def disk(self) -> dict[str, Any]:
         """Of the snapshot."""

@@ -119,6 +119,22 @@ class View:
             "disk": self.disk(),
         }
 
+    def lags(self, *, look: bool) -> dict[str, Lag]:
+        """Of each destination. look: somebody wants to know, so it is counted from now on. Empty while it is not."""
+        now_s = self._clock_s()
+        if look:
+            self._looked_s = now_s
+        elif now_s - self._looked_s >= LOOKED_AT_S:
+            return {}
+        now_ms = self._clock_ms()
+        found: dict[str, Lag] = {}
+        for destination, (stream, index, flow), held in self._outlets.hold.flows():
+            if self._router.streams.partition_of_origin(stream, index) is not None:
+                lag = self._lag((destination.node, stream, index, flow), held.confirmed, now_ms)
+                before = found.get(destination.node)
+                found[destination.node] = lag if before is None else before + lag
+        return found
+
     def disk(self) -> dict[str, Any]:
         hold = self._outlets.hold
         free_bytes = hold.free_bytes()

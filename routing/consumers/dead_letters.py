@@ -157,6 +157,13 @@ def _copy(topic: str, event: Event, delivery: Delivery, name: str, history: tupl
     return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
 
 
+def revived(event: Event, topic: str) -> Event:
+    """A dead letter as the event that it was, under another topic."""
+    properties = msgspec.structs.replace(event.properties or _NO_PROPERTIES, dead_letter=None)
+    headers = tuple(header for header in event.headers if header[0] not in _HEADERS)
+    return Event(topic, event.payload, 1, event.publisher, event.key, headers, properties)
+
+
 def _with(history: tuple[Death, ...], name: str, topic: str | None, count: int, now_ms: int, reason: str,
           ttl_ms: int | None, first_topic: str = "") -> tuple[Death, ...]:
     """One more station, the last of the result. A consumer that gives it up again for the same reason on the same

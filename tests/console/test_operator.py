@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.console.test_pages import Browser
+from tests.mesh.management.test_admin import durable_session
 from tests.support.chromium import Chromium
 from tests.support.node import Node
 from tests.support.node import http as ask
@@ -18,12 +20,13 @@ from tests.support.wait import wait_until
 SEEN_MAX_S = 2.0
 BLOCKED_AFTER_S = 3.0           # [link] blocked_after_s
 REFRESH_S = 2.0                 # of a page, console.js
+LINE_BYTES_S = 100_000          # what the link of graz may send
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes]:
-    made = ThreeNodes(tmp_path_factory.mktemp("mesh"))
+    made = ThreeNodes(tmp_path_factory.mktemp("mesh"), rate_bytes=LINE_BYTES_S)
     yield made
     made.stop()
 
@@ -116,6 +119,49 @@ def test_a_reader_that_catches_up_does_so_when_the_forecast_says(mesh: ThreeNode
     said_s, in_s = forecasts[len(forecasts) // 2]
     assert 0.5 <= in_s / (done_s - said_s) <= 2.0, (in_s, done_s - said_s)
     assert row()["forecast"] is None and row()["lag_seconds"] == 0
+
+
+@pytest.mark.measured
+def test_a_link_that_was_cut_catches_up_when_the_forecast_says(mesh: ThreeNodes) -> None:
+    """Within a factor of two. A megabyte waits behind a line of 100 KB a second; the forecast is asked for half way."""
+    plant, count, size = mesh.graz, 3_000, 500
+    durable_session(mesh.cloud, f"wants-{time.time_ns()}", "backlog/#")
+    wait_until(lambda: plant.get("/api/v1/interest?topic=backlog/1").json["nodes"], "the plant knows who wants it")
+
+    def row() -> Any:
+        return plant.get("/api/v1/links").json["links"][0]
+
+    try:
+        mesh.cut()
+        for _ in range(4):
+            lines = [json.dumps({"topic": "backlog/1", "payload": secrets.token_hex(size // 2)})
+                     for _ in range(count // 4)]
+            answer = ask("POST", plant.url("http", "/v1/events"), "\n".join(lines).encode(),
+                         {"Content-Type": "application/x-ndjson"})
+            assert answer.status == 200, answer.text
+        wait_until(lambda: (row()["state"], row()["lag_events"], row()["lag_state"]) == ("down", count, "exact"),
+                   "all of it waits", also=lambda: str(row()))
+    finally:
+        mesh.mend()
+    forecasts: list[tuple[float, float]] = []       # (when it was said, in how many seconds)
+    said, page = [], ""
+    end_s = time.monotonic() + 60
+    while (now := row())["lag_events"] or now["lag_state"] != "exact":
+        assert time.monotonic() < end_s, said
+        said.append((now["state"], now["lag_events"], now["trend"], now["forecast"]))
+        if now["trend"] == "shrinking":
+            forecasts.append((time.monotonic(), now["forecast_in_s"]))
+            assert now["forecast"].startswith("catches up in ")
+            if len(forecasts) == 3:
+                page = Browser(plant).send("GET", "/")[2]
+        time.sleep(0.5)
+    done_s = time.monotonic()
+    assert len(forecasts) >= 3, said
+    said_s, in_s = forecasts[len(forecasts) // 2]
+    assert 0.5 <= in_s / (done_s - said_s) <= 2.0, (in_s, done_s - said_s, said)
+    assert "catches up in " in page and " events wait, the first for " in page
+    assert row()["forecast"] is None and row()["lag_seconds"] == 0
+    mesh.wait_whole()
 
 
 def test_with_ten_tabs_the_one_that_is_looked_at_is_live_and_quick(mesh: ThreeNodes, tmp_path_factory: Any) -> None:

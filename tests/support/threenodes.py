@@ -14,21 +14,22 @@ LISTENERS = ("mqtt", "http", "console", "link", "amqp")
 class ThreeNodes:
     """cloud; graz, behind the line; lyon."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rate_bytes: int = 0) -> None:
+        """rate_bytes: of what leaves graz, per second; 0: no bound."""
         self.cloud = Node(folder / "cloud", name="cloud-eu", site="aws-eu", listeners=LISTENERS)
         self._loop = LoopThread("proxy")
         self._loop.start()
         self._line = TcpProxy(self.cloud.ports["link"])
         self._loop.wait(self._line.start())
-        self.graz = self._plant(folder, "plant-graz", self._line.port)
+        self.graz = self._plant(folder, "plant-graz", self._line.port, rate_bytes)
         self.lyon = self._plant(folder, "plant-lyon", self.cloud.ports["link"])
         for node in self.nodes:
             node.start()
         self.wait_whole()
 
-    def _plant(self, folder: Path, name: str, port: int) -> Node:
+    def _plant(self, folder: Path, name: str, port: int, rate_bytes: int = 0) -> Node:
         return Node(folder / name, name=name, site=f"works-{name[6:]}", listeners=LISTENERS,
-                    extra=f'[[links]]\nto = "ws://{HOST}:{port}"')
+                    extra=f'[[links]]\nto = "ws://{HOST}:{port}"\nrate_bytes = {rate_bytes}')
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from tui.api.target import Target
 from tui.app import Dashboard
 
 WAIT_MAX_S = 20.0
+FIRST = b"event: state\ndata: {}\n\n"
 NOW_MS = 1_796_014_800_000          # 2026-11-30T05:00:00Z
 
 
@@ -21,7 +22,8 @@ def link(node: str, state: str, **more: Any) -> dict[str, Any]:
     return {"id": f"{node}:7420", "name": "7420", "direction": "in", "state": state, "node": node,
             "state_since_ms": NOW_MS - 130_000, "rtt_ms": 2.9, "backlog": {"bytes": 0, "seconds": 0.0},
             "sent": {"bytes_s": 4_096}, "received": {"bytes_s": 2_048}, "last_error": None, "remote": "10.0.0.7:4431",
-            "tls": True, "connects": 1, **more}
+            "tls": True, "connects": 1, "lag_events": 0, "lag_seconds": 0.0, "lag_state": "exact", "trend": None,
+            "forecast": None, **more}
 
 
 def consumer(name: str, lag: int = 0, **more: Any) -> dict[str, Any]:
@@ -58,7 +60,8 @@ ATTENTION = [
 
 def tables() -> dict[str, list[dict[str, Any]]]:
     lyon = link("plant-lyon", "blocked", rtt_ms=None, backlog={"bytes": 65_536, "seconds": 130.0},
-                last_error="no acknowledgement for 130 s")
+                last_error="no acknowledgement for 130 s", lag_events=6_200, lag_seconds=130.0, trend="growing",
+                forecast="never at this rate")
     return {
         "nodes": [node_row("cloud-eu", "aws-eu", 0, [("plant-graz", "up"), ("plant-lyon", "blocked")]),
                   node_row("plant-graz", "works-graz", 1, [("cloud-eu", "up")]),
@@ -177,6 +180,7 @@ class FakeNode:
         self.refuse: tuple[int, str] | None = None          # every request gets this
         self.silent = False                                 # the stream beats no more
         self.token = ""                                     # a request needs it; "" none does
+        self.held: set[str] = set()                         # paths that are not answered yet
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.acts: list[tuple[str, str, dict[str, Any]]] = []
         self.port = 0
@@ -206,6 +210,12 @@ class FakeNode:
         for queue in self._beats:
             queue.put_nowait(frame)
 
+    def stored(self, *events: dict[str, Any], skipped: int = 0) -> None:
+        """To who tails."""
+        if skipped:
+            self.beat(b"event: skipped\ndata: %d\n\n" % skipped)
+        self.beat(b"event: tail\ndata: %b\n\n" % json.dumps(events).encode())
+
     @property
     def followers(self) -> int:
         return len(self._beats)
@@ -214,6 +224,8 @@ class FakeNode:
         path = request.raw_path.removeprefix("/api/v1/").partition("?")[0]
         params = dict(request.query)
         self.seen.append((request.method, path, params))
+        while path in self.held:
+            await asyncio.sleep(0.01)
         if self.refuse is not None:
             return web.json_response({"detail": self.refuse[1]}, status=self.refuse[0])
         if path == "login":
@@ -224,8 +236,8 @@ class FakeNode:
             return web.json_response({"token": "mgs_new", "user": body["user"]})
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response({"detail": "the login has ended: log in again"}, status=401)
-        if path == "stream":
-            return await self._stream(request)
+        if path in ("stream", "tail"):
+            return await self._stream(request, b"event: tail\ndata: []\n\n" if path == "tail" else FIRST)
         return self._read(request.method, path, params, await request.text())
 
     def _read(self, method: str, path: str, params: dict[str, str], body: str) -> web.Response:
@@ -262,13 +274,13 @@ class FakeNode:
         more = {"nodes": self.answered} if across else {"node": "cloud-eu"}
         return {name: rows, **more, "total": page.total, "matched": page.matched, "next": page.next or None}
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, first: bytes) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._beats.add(queue)
         try:
-            await response.write(b"event: state\ndata: {}\n\n")
+            await response.write(first)
             while frame := await queue.get():
                 await response.write(frame)
         except ConnectionError:
@@ -314,7 +326,8 @@ class Terminal:
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:
-        names = {" ": "space", "/": "slash", ":": "colon", "=": "equals_sign", "#": "number_sign", "-": "minus",
+        names = {" ": "space", "$": "dollar_sign",
+                 "/": "slash", ":": "colon", "=": "equals_sign", "#": "number_sign", "-": "minus",
                  ">": "greater_than_sign", "~": "tilde", "_": "underscore", ".": "full_stop", "!": "exclamation_mark"}
         await self.press(*(names.get(char, char) for char in text))
 
@@ -325,6 +338,23 @@ class Terminal:
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"{wanted} is not on the screen:\n{self.text}")
             await self.pilot.pause(0.02)
+
+    async def until_it(self, condition: Callable[[], object], what: str = "") -> None:
+        """Wait for anything."""
+        end = asyncio.get_running_loop().time() + WAIT_MAX_S
+        while not condition():
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError(what or f"in vain; the screen:\n{self.text}")
+            await self.pilot.pause(0.02)
+
+    async def until_dialog(self, name: str, *wanted: str) -> None:
+        """Wait for a dialog with these texts."""
+        await self.until_it(lambda: type(self.app.screen).__name__ == name and self.app.screen.is_mounted
+                            and all(piece in self.dialog for piece in wanted), f"no {name} with {wanted}")
+
+    @property
+    def dialog(self) -> str:
+        return "\n".join(str(widget.render()) for widget in self.app.screen.query("Static"))
 
     def toasts(self) -> list[str]:
         return [note.message for note in self.app._notifications]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.support.node import HOST
 from tests.support.node import http as ask
 from tests.support.threenodes import ThreeNodes
 from tests.tui.tmux import Tmux
+from tui.commands import SCREENS as ALL
 
 CHANGE_MAX_S = 2.0
 SCREENS = (
@@ -27,8 +29,13 @@ SCREENS = (
     ("logins", "Logins", "Nobody"), ("listeners", "Listeners", f"{HOST}:"),
     ("browse orders/# from=1h", "Browse", "bad-"),
     ("tail none/#", "Tail", "Waiting"), ("can-i ana publish a", "Can I?", "allowed"), ("contexts", "Contexts", ""),
-    ("help", "Help", "palette"),
+    ("bridges", "Bridges", ""), ("drafts", "Drafts", "There are no drafts"), ("revisions", "Changes of rules", ""),
+    ("conflicts", "Conflicts", "There are no conflicts"), ("users", "Users", ""), ("keys", "API keys", ""),
+    ("journey events:0:0", "Journey › events:0:0", ""), ("pulse", "Pulse", "published"), ("help", "Help", "palette"),
 )
+TERMS, SIZES = ("xterm-256color", "xterm-16color", "screen"), ((80, 24), (120, 40), (160, 50))
+KINDS = [(term, size) for term in TERMS for size in SIZES
+         if os.environ.get("MESHGATE_SOAK") or TERMS.index(term) == SIZES.index(size)]      # each with each, or once
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +47,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes]:
     made.stop()
 
 
-@pytest.mark.parametrize(("term", "size"), [
-    ("xterm-256color", (80, 24)), ("xterm-16color", (120, 40)), ("screen", (160, 50))])
+@pytest.mark.parametrize(("term", "size"), KINDS)
 def test_every_screen_by_keys(mesh: ThreeNodes, tmp_path: Path, term: str, size: tuple[int, int]) -> None:
     """The picture has the size of the terminal, no line runs over, and 16 colours are 16 colours."""
+    assert {command.partition(" ")[0] for command, _, _ in SCREENS} >= set(ALL)
     with Tmux(tmp_path, f"tui --url {mesh.cloud.url('console')}", size=size, term=term) as terminal:
         terminal.sees("● live", "Pulse", "cloud-eu")
         for command, title, wanted in SCREENS:
             terminal.command(command)
-            terminal.sees(f"\n {title}  ", wanted, "? keys")
+            terminal.sees(f"\n {title} ", wanted, "? keys", without="asking the node")
             picture = terminal.picture().splitlines()
             assert len(picture) <= size[1] and max(map(len, picture)) <= size[0] + 2, command
             assert "Traceback" not in "".join(picture) and "cannot be shown" not in "".join(picture), command
@@ -60,10 +67,13 @@ def test_every_screen_by_keys(mesh: ThreeNodes, tmp_path: Path, term: str, size:
                     "PageUp", "Home", "End", "Up", "Down"):
             terminal.keys(key)
             terminal.sees("\n Consumers  ", "? keys")
-        terminal.keys("d")
-        terminal.sees("consumers › ", "lag_events")
-        terminal.keys("Escape")
-        terminal.sees("\n Consumers  ", "● live")
+        for key, wanted in (("d", "consumers › "), ("Enter", "consumers › "), ("l", "\n Tail "), ("?", "\n Help "),
+                            ("j", ":journey"), ("c", ":can-i"), ("/", "/"), (":", ":"), ("x", "1  pause"),
+                            ("C-p", "Go there")):
+            terminal.keys(key)
+            terminal.sees(wanted)
+            terminal.keys("Escape")
+            terminal.sees("\n Consumers  ", "● live", "? keys", without=wanted if len(wanted) > 1 else "\0")
         terminal.keys("q")
         terminal.sees("ended 0")
 

@@ -20,14 +20,13 @@ async def test_pausing_a_consumer_shows_what_it_touches_and_takes_a_reason(node:
     async with terminal(node, first="consumers") as at:
         await at.until("x acts")
         await at.press("x")
+        await at.until_dialog("ActsMenu")
         await at.press("enter")
-        await at.pilot.pause(0.2)
+        await at.until_dialog("Confirm", "lag_events", "6,000")
         assert node.acts == [("POST", "consumers/billing/pause", {"dry_run": True})], "only asked so far"
-        shown = "\n".join(str(widget.render()) for widget in at.app.screen.query("Static"))
-        assert "lag_events" in shown and "6,000" in shown
         await at.type("night")
         await at.press("enter")
-        await at.pilot.pause(0.2)
+        await at.until_it(lambda: len(node.acts) == 2 and at.toasts())
         assert node.acts[-1] == ("POST", "consumers/billing/pause", {"reason": "night"})
         assert any("audit record 13" in text for text in at.toasts())
         asked = [params for method, path, params in node.seen if path == "consumers/billing/pause"]
@@ -37,8 +36,10 @@ async def test_pausing_a_consumer_shows_what_it_touches_and_takes_a_reason(node:
 async def test_what_loses_data_wants_the_name_and_a_reason(node: FakeNode) -> None:
     async with terminal(node, first="consumers") as at:
         await at.until("x acts")
-        await at.press("x", "end", "enter")
-        await at.pilot.pause(0.2)
+        await at.press("x")
+        await at.until_dialog("ActsMenu")
+        await at.press("end", "enter")
+        await at.until_dialog("Confirm", "Type the name")
         await at.press("enter")
         await at.type("bill")
         await at.press("enter")
@@ -48,27 +49,58 @@ async def test_what_loses_data_wants_the_name_and_a_reason(node: FakeNode) -> No
         assert len(node.acts) == 1, "without a reason nothing is done"
         await at.type("gone")
         await at.press("enter")
-        await at.pilot.pause(0.2)
+        await at.until_it(lambda: len(node.acts) == 2)
         assert node.acts[-1] == ("DELETE", "consumers/billing", {"reason": "gone"})
 
 
 async def test_a_dead_letter_is_redriven_alone_or_with_all(node: FakeNode) -> None:
     async with terminal(node, first="deadletters/billing") as at:
         await at.until("bad order", "x acts")
-        await at.press("x", "enter")
-        await at.pilot.pause(0.2)
+        await at.press("x")
+        await at.until_dialog("ActsMenu")
         await at.press("enter")
-        await at.pilot.pause(0.2)
+        await at.until_dialog("Confirm")
+        await at.press("enter")
+        await at.until_it(lambda: len(node.acts) == 2)
         assert node.acts[-1] == ("POST", "deadletters/billing/redrive", {"ids": ["dead:0:7"], "reason": ""})
+
+
+async def test_what_waits_is_moved_to_where_one_says(node: FakeNode) -> None:
+    async with terminal(node, first="queues") as at:
+        await at.until("jobs", "x acts")
+        await at.press("x")
+        await at.until_dialog("ActsMenu")
+        await at.press("down", "enter")
+        await at.until_dialog("Asked", "$queue/NAME")
+        await at.press("enter")
+        assert not node.acts, "it has to be said where to"
+        await at.type("$queue/later")
+        await at.press("enter")
+        await at.until_dialog("Confirm")
+        assert node.acts == [("POST", "consumers/jobs/move", {"to": "$queue/later", "dry_run": True})]
+        await at.press("enter")
+        await at.until_it(lambda: len(node.acts) == 2)
+        assert node.acts[-1] == ("POST", "consumers/jobs/move", {"to": "$queue/later", "reason": ""})
+
+
+async def test_x_before_the_node_has_said_who_we_are_waits_for_it(node: FakeNode) -> None:
+    node.held.add("whoami")
+    async with terminal(node, first="consumers") as at:
+        await at.until("billing", without="x acts")
+        await at.press("x")
+        await at.until_it(lambda: any("Asking the node" in text for text in at.toasts()))
+        node.held.clear()
+        await at.until_dialog("ActsMenu", "billing")
 
 
 async def test_esc_leaves_every_dialog_and_nothing_happens(node: FakeNode) -> None:
     async with terminal(node, first="links") as at:
         await at.until("x acts")
-        await at.press("x", "escape")
-        await at.press("x", "enter")
-        await at.pilot.pause(0.2)
-        await at.press("escape")
+        for name, key in (("ActsMenu", "escape"), ("ActsMenu", "enter"), ("Confirm", "escape")):
+            if name == "ActsMenu":
+                await at.press("x")
+            await at.until_dialog(name)
+            await at.press(key)
         assert [body for _, _, body in node.acts] == [{"dry_run": True}]
         await at.until("Links")
 
@@ -104,7 +136,8 @@ async def test_a_refusal_is_one_line(node: FakeNode) -> None:
     async with terminal(node, first="consumers") as at:
         await at.until("x acts")
         await at.press("x")
+        await at.until_dialog("ActsMenu")
         node.refuse = (403, "user ana may not operate: no rule allows it")
         await at.press("enter")
-        await at.pilot.pause(0.2)
+        await at.until_it(at.toasts)
         assert any(text == "user ana may not operate: no rule allows it" for text in at.toasts())

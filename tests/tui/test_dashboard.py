@@ -144,13 +144,33 @@ async def test_an_event_is_shown_as_json_as_bytes_and_not_without_the_right(node
 
 
 async def test_tail_adds_what_comes_and_keeps_the_cursor_at_the_end(node: FakeNode) -> None:
+    """What was just before is looked for once; the rest the node tells by itself, and what passed by unseen."""
+    async with terminal(node, first="tail plant/# match=lamp") as at:
+        await at.until("Tail", "04:59:02", "● live")
+        assert at.app.view is not None and at.app.view.address() == "/tail?filter=plant%2F%23&match=lamp"
+        asked = len([one for one in node.seen if one[1] == "browse"])
+        node.stored(event(2), event(3), event(4))
+        await at.until("04:59:04")
+        assert len(at.app.view.rows) == 4, "no event twice"       # type: ignore[attr-defined]
+        assert at.body[-1].startswith("▸") or any(line.startswith("▸ 04:59:04") for line in at.body)
+        await at.press("up")
+        node.stored(event(5), skipped=1_200)
+        await at.until("04:59:05", "1,200 passed by unseen")
+        assert any(line.startswith("▸ 04:59:03") for line in at.body), "who has gone up stays there"
+        assert len([one for one in node.seen if one[1] == "browse"]) == asked, "it asks no more"
+        assert [one[2] for one in node.seen if one[1] == "tail"] == [{"filter": "plant/#", "match": "lamp"}]
+
+
+async def test_a_tail_that_broke_has_no_gap(node: FakeNode) -> None:
     async with terminal(node, first="tail plant/#") as at:
-        await at.until("04:59:02.000")
-        node.browse["events"] = [event(2), event(3, topic="plant/graz/new")]
-        node.beat()
-        await at.until("plant/graz/new")
-        assert sum("04:59:02" in line for line in at.body) == 1, "an event is there once"
-        assert at.app.view is not None and at.app.view.topics() == "plant/graz/new"
+        await at.until("04:59:02", "● live")
+        node.browse["events"] = [event(2), event(3)]
+        node.beat(b"")                                          # the connection ends
+        await at.until("04:59:03", "● live")
+        node.stored(event(4))
+        await at.until("04:59:04")
+        found = [one[2]["from"] for one in node.seen if one[1] == "browse"]
+        assert found[-1] == "2026-11-30T04:59:01.000Z", "from a second before the newest that it had"
 
 
 async def test_can_i_from_a_denial_and_by_hand(node: FakeNode) -> None:

@@ -1,10 +1,11 @@
-"""What every screen looks like at three sizes, as text: snapshots/*.txt. MESHGATE_UPDATE_SNAPSHOTS=1 writes them anew.
+"""What every screen looks like at three sizes, light, dark and with 16 colours: snapshots/*.svg, for a browser.
 
-The clock, the answers and the sizes stand still. Colours are tested apart: they are a function of the roles.
+MESHGATE_UPDATE_SNAPSHOTS=1 writes them anew. The clock, the answers and the sizes stand still.
 """
 from __future__ import annotations
 
 import os
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from rich.color import Color
 from rich.style import Style
 
 from tests.tui.fake import FakeNode, Terminal, event, terminal
+from tests.tui.picture import Run, sheet, taken
+from tui.commands import SCREENS as ALL
 from tui.widgets.line import ROLES
 from tui.widgets.palette import THEMES, palette
 
@@ -20,17 +23,17 @@ SIZES = ((80, 24), (120, 40), (160, 50))
 SCREENS = {                                     # command → what is there once it has loaded
     "pulse": "88,140 published", "map": "sender ↓", "nodes": "plant-lyon", "links": "plant-lyon", "streams": "events",
     "topics": "plant", "consumers": "wall-display", "deadletters": "waiting", "deadletters/billing": "rejected",
-    "clients": "press-1", "webhooks": "orders-hook", "policies": "tills", "denials": "eve", "audit": "consumer.pause",
-    "listeners": "127.0.0.1:1883", "browse plant/# from=1h": "that is all", "tail plant/#": "04:59:02",
-    "journey events:0:2": "at 2 of 3 nodes",
+    "clients": "press-1", "webhooks": "orders-hook", "bridges": "erp/orders", "policies": "tills", "denials": "eve",
+    "audit": "consumer.pause", "drafts": "spring", "revisions": "user/bob", "conflicts": "policy/tills", "users": "bob",
+    "keys": "till-7", "listeners": "127.0.0.1:1883", "browse plant/# from=1h": "that is all",
+    "tail plant/#": "04:59:02", "journey events:0:2": "at 2 of 3 nodes",
     "queues": "△ unread", "exchanges": "topic", "bindings": "eu.#", "groups": "sales-etl", "transactions": "till-7",
-    "logins": "browser", "can-i ana publish pos/1": "allowed",
-    "links/plant-lyon%3A7420": "no acknowledgement", "help": "Look",
+    "logins": "browser", "contexts": "No contexts yet", "can-i ana publish pos/1": "allowed",
+    "links/plant-lyon%3A7420": "the other end says", "help": "Look",
 }
-MARK = "═══ "
 
 
-async def taken(size: tuple[int, int]) -> dict[str, str]:
+async def screens(size: tuple[int, int]) -> dict[str, list[list[Run]]]:
     node = FakeNode()
     node.browse["events"] = [event(1), event(2, payload="text"), event(3, payload=None, payload_base64="AAE=")]
     await node.start()
@@ -41,36 +44,48 @@ async def taken(size: tuple[int, int]) -> dict[str, str]:
             for command, wanted in SCREENS.items():
                 at.app.command(command)
                 await at.until(wanted, ": go")
-                await at.pilot.pause(0.05)
-                found[command] = picture(at)
+                found[command] = await taken(at)
+            found.update(await dialogs(at))
     finally:
         await node.stop()
     return found
 
 
-def picture(at: Terminal) -> str:
-    """All lines of the screen without the blanks at their ends; empty lines at the end of the body left out."""
-    body = "\n".join(at.body).rstrip("\n")
-    return "\n".join([*at.header, body, *at.app.query_one("#hints").text])      # type: ignore[attr-defined]
+async def dialogs(at: Terminal) -> dict[str, list[list[Run]]]:
+    """What lies over a screen: the command bar, the menu of acts, the preview."""
+    found = {}
+    at.app.command("consumers")
+    await at.until("wall-display", ": go")
+    await at.type(":li")
+    found["the command bar"] = await taken(at)
+    await at.press("escape", "x")
+    await at.pilot.pause(0.1)
+    found["the acts of a consumer"] = await taken(at)
+    await at.press("end", "enter")
+    await at.pilot.pause(0.3)
+    found["an act that loses data"] = await taken(at)
+    await at.press("escape")
+    return found
 
 
-def read(file: Path) -> dict[str, str]:
-    parts = file.read_text().split(MARK)[1:]
-    return {head: body.rstrip("\n") for head, _, body in (part.partition("\n") for part in parts)}
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No contexts of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_every_screen_looks_as_it_did(size: tuple[int, int]) -> None:
-    file = FOLDER / f"{size[0]}x{size[1]}.txt"
-    found = await taken(size)
+    assert {command.partition(" ")[0] for command in SCREENS} >= set(ALL)
+    file = FOLDER / f"{size[0]}x{size[1]}.svg"
+    found = sheet(size, await screens(size))
     if os.environ.get("MESHGATE_UPDATE_SNAPSHOTS"):
         FOLDER.mkdir(exist_ok=True)
-        file.write_text("".join(f"{MARK}{name}\n{text}\n" for name, text in found.items()))
-    known = read(file)
-    assert list(known) == list(found)
-    for name, text in found.items():
-        assert text == known[name], name
-        assert all(len(line) <= size[0] for line in text.splitlines())
+        file.write_text(found)
+    name = ""
+    for line, known in zip_longest(found.splitlines(), file.read_text().splitlines()):
+        name = line if line is not None and "<title>" in line else name
+        assert line == known, name
 
 
 def luminance(color: Color) -> float:

@@ -11,7 +11,7 @@ import secrets
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -74,15 +74,18 @@ class Client:
         """A question that takes a body. Raises ApiError."""
         return await self._json("POST", path, msgspec.json.encode(dict(body)))
 
-    async def events(self, topics: str) -> AsyncGenerator[ServerEvent, None]:
-        """GET /api/v1/stream; comments are events without a name. Raises ApiError; ends when the node ends it."""
+    async def events(self, path: str) -> AsyncGenerator[ServerEvent, None]:
+        """GET /api/v1/{path}, a live stream; comments are events without a name.
+
+        Raises ApiError; ends when the node ends it.
+        """
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_MAX_S, sock_read=None)
         reader = EventReader()
         try:
             async with self._open().get(
-                    self._url(f"stream?topics={quote(topics)}"), timeout=timeout,
+                    self._url(path), timeout=timeout,
                     headers={"Accept": "text/event-stream"}) as response:
                 if response.status != 200:
                     raise _refused(response.status, await response.content.read(READ_BYTES))

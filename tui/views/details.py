@@ -20,7 +20,7 @@ HISTORIES = {
     "nodes": ("node", (("events_in_s", "Events per second"), ("lag_events", "Events behind, all consumers"),
                        ("denied_s", "Denied per second"), ("memory_bytes", "Memory"))),
     "links": ("link", (("sent_bytes_s", "Sent per second"), ("received_bytes_s", "Received per second"),
-                       ("backlog_bytes", "Waiting"), ("rtt_ms", "Round trip, ms"))),
+                       ("lag_events", "Events behind"), ("backlog_bytes", "Waiting"), ("rtt_ms", "Round trip, ms"))),
     "streams": ("stream", (("events_s", "Events per second"), ("size_bytes", "Size"))),
     "consumers": ("consumer", (("lag_events", "Events behind"), ("lag_seconds", "Seconds behind"),
                                ("acked_s", "Acked per second"))),

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class View(Lines, can_focus=True):
     """NAME: for the command bar, and the path in the web console.  TOPIC: of the live stream, the beat of the screen.
 
-    A view that is static (STILL) is loaded once, and again when something about it changes.
+    A view that is static (STILL) is loaded once, and again when something about it changes. One that is FED shows what
+    its stream brings, and is loaded once more whenever that was opened anew.
     """
 
     NAME: ClassVar[str] = ""
     TITLE: ClassVar[str] = ""
     TOPIC: ClassVar[str] = "overview"
     STILL: ClassVar[bool] = False
+    FED: ClassVar[bool] = False
     ABOUT: ClassVar[str] = ""
 
     class Changed(Message):
@@ -63,6 +65,10 @@ class View(Lines, can_focus=True):
     def topic(self) -> str:
         return self.TOPIC
 
+    def stream(self) -> str:
+        """The live stream that is the beat of the screen, as a path of the API."""
+        return f"stream?topics={quote(self.topic)}"
+
     # -- what the app asks for --------------------------------------------------------------------------------
 
     async def load(self, client: Client) -> Any:
@@ -70,7 +76,7 @@ class View(Lines, can_focus=True):
         raise NotImplementedError
 
     def take(self, data: Any) -> None:
-        """Show what load() brought."""
+        """Show what load() brought; or, where it is FED, an event of its stream."""
         raise NotImplementedError
 
     def took(self, data: Any) -> None:

@@ -61,6 +61,28 @@ class ActsMenu(Dialog):
         self.dismiss(self._acts[event.option_index])
 
 
+class Asked(Dialog):
+    """What an act has to know before it can say what it touches. Gives the text."""
+
+    def __init__(self, act: Act) -> None:
+        super().__init__()
+        self._act = act
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(self._act.label, classes="head", markup=False)
+            yield Static(self._act.asks[1], classes="quiet", markup=False)
+            yield Input(id="asked", max_length=1_000)
+            yield Static("enter: preview   esc: leave", classes="quiet", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+
 class Confirm(Dialog):
     """What it would touch; a reason; for what loses data also the name. Gives the reason."""
 

@@ -1,7 +1,7 @@
 """Dead letters: who has some, what they are and why, and what is done with them.
 
     GET    deadletters/{name}            of one consumer, oldest first, with where each was given up
-    POST   deadletters/{name}/redrive    {"max", "rate", "ids"}   to the consumer once more
+    POST   deadletters/{name}/redrive    {"max", "rate", "ids"}   to the consumer once more; {"to"}: to another topic
     POST   deadletters/{name}/discard    {"max", "ids"}           let go; the events stay in the log until their time
     DELETE deadletters/{name}/redrive    stop it
 """
@@ -16,6 +16,7 @@ import msgspec
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
+from mesh.management.acts.moves import check_target
 from mesh.management.masking import Masks
 from mesh.management.tables.table import QueryError, parse_limit
 from protocols.event_json import event_shown, rfc3339
@@ -38,11 +39,15 @@ Ids = Annotated[list[str], msgspec.Meta(max_length=CHOSEN_MAX)]
 
 
 class LettersBody(msgspec.Struct, forbid_unknown_fields=True):
-    """max: how many at most.  rate: per second; without one as fast as they are taken in.  ids: these only."""
+    """max: how many at most.  rate: per second; without one as fast as they are taken in.  ids: these only.
+
+    to: published there instead of handed to the consumer; "$queue/NAME" is a queue.
+    """
 
     max: Annotated[int, msgspec.Meta(ge=1)] | None = None
     rate: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
     ids: Ids = []
+    to: str = ""
     dry_run: bool = False
     reason: str = ""
 
@@ -61,14 +66,15 @@ class DeadLetterActs:
         body: Values = {
             "max": {"type": "integer", "minimum": 1},
             "ids": {"type": "array", "maxItems": CHOSEN_MAX, "items": {"type": "string"}}}
-        rate = {"rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 100_000}}
+        rate: Values = {"rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 100_000},
+                        "to": {"type": "string", "maxLength": 1_000}}
         page = (Param("limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": LIST_MAX}),
                 Param("after", "The id of a dead letter: those behind it."))
         return [
             Endpoint("GET", "deadletters/{name}", Action.VIEW, "Dead letters of a consumer, oldest first.", self.list,
                      page),
-            Endpoint("POST", "deadletters/{name}/redrive", Action.OPERATE, "Hand them to the consumer once more.",
-                     self.redrive, body={**body, **rate}),
+            Endpoint("POST", "deadletters/{name}/redrive", Action.OPERATE,
+                     "Hand them to the consumer once more, or to another topic.", self.redrive, body={**body, **rate}),
             Endpoint("POST", "deadletters/{name}/discard", Action.OPERATE, "Let them go.", self.discard, body=body),
             Endpoint("DELETE", "deadletters/{name}/redrive", Action.OPERATE, "Stop what goes on.", self.cancel,
                      body={}),
@@ -139,10 +145,15 @@ class DeadLetterActs:
         consumer = consumer_of(self._router, call)
         body = call.as_(LettersBody)
         chosen = [_place(text) for text in body.ids]
-        redrive = Redrive(body.max, body.rate, chosen, discard=discard)
+        if body.to:
+            check_target(self._router, call, body.to)
+        redrive = Redrive(body.max, body.rate, chosen, discard=discard, to="" if discard else body.to,
+                          identity=call.identity)
         pace = Pace(self._router.turns)
         count, gone = await pace.run(self._redrives.preview(consumer, redrive, pace))
-        preview = {"discarded": count + gone} if discard else {"redriven": count, "gone": gone}
+        preview: Values = {"discarded": count + gone} if discard else {"redriven": count, "gone": gone}
+        if redrive.to:
+            preview["to"] = redrive.to
         if call.dry_run and body.ids:
             preview["not_found"] = len(body.ids) - count - gone
 

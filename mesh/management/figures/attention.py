@@ -12,13 +12,16 @@ from urllib.parse import quote
 import msgspec
 
 from mesh.configuration.units import short_duration
+from mesh.management.figures.link_lag import foretold, lag_by_neighbour
 from mesh.management.figures.trend import WINDOW_S, forecast_of, trend_of
+from mesh.replication.lag import Lag
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler
     from mesh.node import Node
 
 BEHIND_S: Final = 60.0              # a consumer this far behind, and not getting better, is worth a word
+LINK_BEHIND_S: Final = 3.0          # what waits behind a link so long, though it is up, is worth a word
 DISK_SOON_S: Final = 3 * 86_400.0   # the disk is full in less: a warning
 DISK_NOW_S: Final = 3_600.0
 ITEMS_MAX: Final = 200
@@ -100,6 +103,7 @@ def _clock(node: Node) -> Iterator[Item]:
 
 def _links(node: Node, sampler: Sampler, known: list[dict[str, Any]]) -> Iterator[Item]:
     cut = [str(other["name"]) for other in known if other["hops"] is None]
+    lags = lag_by_neighbour(node, look=True)
     for row in node.links.snapshot():
         state, identifier = str(row["state"]), str(row["id"])
         since = sampler.state_is("link", identifier, state)
@@ -116,11 +120,26 @@ def _links(node: Node, sampler: Sampler, known: list[dict[str, Any]]) -> Iterato
                        f"the link to {other} is blocked: connected, but nothing gets through{waits}",
                        f"events to {other} wait in the log", "look at the receiver and the network between", url, since)
         elif state == "throttled":
-            yield Item("warning", "link", identifier, f"the link to {other} is held back",
+            yield Item("warning", "link", identifier, f"the link to {other} is held back{_behind(sampler, row, lags)}",
                        f"events to {other} come late", "its rate, or the network, is the limit", url, since)
         elif state == "paused":
             yield Item("notice", "link", identifier, f"the link to {other} is paused", f"events to {other} wait",
                        "resume it when the work is done", url, since)
+        elif behind := _behind(sampler, row, lags):
+            catches_up = "catches up" in behind
+            yield Item("notice" if catches_up else "warning", "link", identifier,
+                       f"the link to {other} is behind{behind}", f"events to {other} come late",
+                       "wait for it" if catches_up else "its rate, or the network, is the limit", url)
+
+
+def _behind(sampler: Sampler, row: dict[str, Any], lags: dict[str, Lag]) -> str:
+    """ ": 1,200 events wait, the first for 14 s; catches up in 9 s", "" where nothing has waited long."""
+    lag = lags.get(str(row["node"]))
+    if lag is None or lag.seconds < LINK_BEHIND_S:
+        return ""
+    _, forecast = foretold(sampler.histories, str(row["id"]), lag)
+    waits = f": {lag.events:,} events wait, the first for {short_duration(lag.seconds)}"
+    return f"{waits}; {forecast.text}" if forecast.text else waits
 
 
 def _nodes(node: Node, sampler: Sampler, known: list[dict[str, Any]]) -> Iterator[Item]:

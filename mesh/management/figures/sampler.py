@@ -2,6 +2,7 @@
 
     node       events_in_s  denied_s  lag_events  connections  dropped_s  memory_bytes
     link       sent_bytes_s  received_bytes_s  backlog_bytes  backlog_seconds  rtt_ms
+               lag_events  lag_seconds: of what waits behind it, while somebody looks
     stream     events_s  size_bytes
     consumer   lag_events  lag_seconds  acked_s
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mesh.management.figures.history import Histories
+from mesh.management.figures.link_lag import lag_by_neighbour
 from mesh.management.tables.steps import in_steps
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class Sampler:
         yield "node", self._node.name, self._own(passed_s, lag)
 
     def _links(self) -> Iterator[tuple[str, str, dict[str, float]]]:
+        lags = lag_by_neighbour(self._node, look=False)
         for row in self._node.links.snapshot():
             self.state_is("link", str(row["id"]), str(row["state"]))
             backlog = row["backlog"]
@@ -107,6 +110,9 @@ class Sampler:
                 "backlog_bytes": backlog["bytes"] + backlog["unconfirmed_bytes"], "backlog_seconds": backlog["seconds"],
                 "rtt_ms": row["rtt_ms"],
             }
+            lag = lags.get(str(row["node"]))
+            if lag is not None and lag.exact:
+                figures.update(lag_events=lag.events, lag_seconds=lag.seconds)
             yield "link", str(row["id"]), {name: float(value) for name, value in figures.items() if value is not None}
 
     def _consumers(self, passed_s: float) -> Iterator[tuple[str, dict[str, float]]]:

@@ -18,6 +18,8 @@ MOVED_MIN: Final = 1.0          # over all samples, in what is counted: below it
 NOISE: Final = 2.0              # … and so many standard deviations around the line, or it may as well be chance
 LATELY_S: Final = 30            # what has just begun to move shows in the newest samples first, …
 NOISE_LATELY: Final = 4.0       # … where less is needed to look like a direction
+TURN: Final = 0.1               # of its way between lowest and highest: what goes back so far has turned
+TURNS_MAX: Final = 3            # a figure that turns more often swings, and the newest turn says nothing
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -58,9 +60,35 @@ def trend_of(samples: Iterable[tuple[int, float]]) -> Trend | None:
     large the figure is: a million that grows by ten a second is growing; what swings between 0 and 20 is steady.
     """
     points = list(samples)
-    found = _line(points, NOISE)
-    lately = _line([point for point in points if point[0] > points[-1][0] - LATELY_S], NOISE_LATELY)
-    return lately if lately is not None and lately.direction != "steady" else found
+    for piece in (_since_turn(points), [point for point in points if point[0] > points[-1][0] - LATELY_S]):
+        found = _line(piece, NOISE_LATELY)
+        if found is not None and found.direction != "steady":
+            return found
+    return _line(points, NOISE)
+
+
+def _since_turn(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """From the last time that it turned; [] when it turns all the time, or never did.
+
+    A link that was mended takes what waited within seconds: the minutes in which that grew say nothing of it.
+    """
+    values = [value for _, value in points]
+    if not values:
+        return []
+    least = max((max(values) - min(values)) * TURN, MOVED_MIN)
+    rises: bool | None = None           # not known before the first way of some length
+    high = low = 0                      # indices of the newest highest and lowest since it turned
+    turns: list[int] = []
+    for index, value in enumerate(values):
+        high = index if value >= values[high] else high
+        low = index if value <= values[low] else low
+        if rises is not False and values[high] - value >= least:
+            turns.append(high)
+            rises, low = False, index
+        elif rises is not True and value - values[low] >= least:
+            turns.append(low)
+            rises, high = True, index
+    return points[turns[-1]:] if 0 < len(turns) <= TURNS_MAX else []
 
 
 def _line(points: list[tuple[int, float]], noise: float) -> Trend | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mesh.management.figures.link_lag import lag_by_neighbour, link_row
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.deadletter_rows import deadletter_rows
 from mesh.management.tables.queue_rows import queue_rows, transaction_rows
@@ -65,7 +66,7 @@ def resources(node: Node, sampler: Sampler, audit: Audit, sessions: Sessions) ->
                  lambda: _with_keys(node),
                  extra=lambda: {"node": node.name, "problems": node.mesh.overlay.problems()}),
         Resource("links", "id", "Links of this node to its neighbours.",
-                 lambda: _since(sampler, "link", node.links.snapshot(), "id"),
+                 lambda: _link_rows(node, sampler),
                  extra=lambda: {"counters": dict(node.links.counters)}),
         Resource("streams", "name", "Streams of the log.", lambda: stream_rows(router)),
         Resource("topics", "topic", "Topics of the stored events, as a tree with counts.", topics.rows,
@@ -105,10 +106,10 @@ def _with_keys(node: Node) -> Iterator[Row]:
         yield {**row, "key": key.hex() if key is not None else ""}
 
 
-def _since(sampler: Sampler, kind: str, rows: list[dict[str, Any]], key: str) -> Iterator[Row]:
-    """Each row with the moment from which its state holds."""
-    for row in rows:
-        yield {**row, "state_since_ms": sampler.since_ms(kind, str(row[key]))}
+def _link_rows(node: Node, sampler: Sampler) -> Iterator[Row]:
+    lags = lag_by_neighbour(node, look=True)
+    for row in node.links.snapshot():
+        yield link_row(sampler.histories, row, sampler.since_ms("link", str(row["id"])), lags)
 
 
 def group_rows(node: Node) -> Iterator[Row]:

@@ -69,6 +69,8 @@ def test_the_slope_of_a_straight_line_is_found(slope: float, level: float, count
     ([5] * 120, "steady"), ([0] * 119 + [1], "steady"),
     ([1_500] * 108 + [1_500 - 100 * second for second in range(12)], "shrinking"),      # it has just begun
     ([1_500 - 15 * second for second in range(100)] + [40 * second for second in range(20)], "growing"),  # turned
+    ([0] * 60 + [100 * second for second in range(20)] + [2_000] * 5 + [2_000 - 260 * second for second in range(6)],
+     "shrinking"),                                                          # a link was cut, and is mended
     ([100 * (second // 30) for second in range(120)], "growing"),           # by steps
     ([second % 20 + 2 * second for second in range(120)], "growing"),       # it swings, and goes up
 ])

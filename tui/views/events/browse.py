@@ -4,8 +4,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import msgspec
 
 from tui import show
+from tui.api.events import ServerEvent
 from tui.text import clean
 from tui.views.table import TableView
 from tui.views.view import View
@@ -147,36 +151,52 @@ class Browse(Events):
 
 
 class Tail(Events):
-    """Asks at each beat for what came since the newest event that it has seen. Bounded; the oldest rows go."""
+    """Events as the node stores them, by its live stream. Bounded: the oldest rows go.
+
+    What was stored just before, or while the stream was broken, is looked for once when it is open: no gap.
+    """
 
     NAME = "tail"
     TITLE = "Tail"
+    FED = True
     ABOUT = "Events as they come: tail plant/#"
     EMPTY = "Waiting for events …"
 
     def __init__(self, params: Mapping[str, str]) -> None:
         super().__init__(params)
-        self._from = ""
-        self._cursor = ""
+        self._from = ""                 # a second before the newest event that was seen
         self._seen: dict[str, None] = {}
         self.behind = 0
+        self.unseen = 0                 # passed by while there was too much to show
+
+    def stream(self) -> str:
+        return f"tail?{urlencode(self.params())}"
 
     async def load(self, client: Client) -> Any:
         since = self._from or self.search.get("from") or rfc3339(datetime.fromtimestamp(self.clock() - 5, UTC))
         params = {"filter": self.search["filter"], "match": self.search.get("match", ""),
-                  "from": time_text(since, self.clock()), "limit": str(TAIL_STEP_EVENTS), "cursor": self._cursor}
+                  "from": time_text(since, self.clock()), "limit": str(TAIL_STEP_EVENTS)}
         return await client.get("browse", params)
 
     def take(self, data: Any) -> None:
+        if isinstance(data, ServerEvent):
+            found = msgspec.json.decode(data.data)
+            if data.name == "skipped":
+                self.unseen += int(found)
+            elif data.name == "tail" and found:
+                self._came(found)
+            return
+        self.behind = data["remaining"]
+        self._came(data["events"])
+
+    def _came(self, events: Sequence[dict[str, Any]]) -> None:
         at_end = self.cursor >= len(self.rows) - 1
-        fresh = [event for event in with_keys(data["events"]) if event["id"] not in self._seen]
+        fresh = [event for event in with_keys(events) if event["id"] not in self._seen]
         for event in fresh:
             self._seen[event["id"]] = None
         for old in list(self._seen)[:max(len(self._seen) - 4 * TAIL_STEP_EVENTS, 0)]:
             del self._seen[old]
-        self.behind = data["remaining"]
-        self._cursor = data["cursor"] or ""
-        if not self._cursor and self._seen and fresh:
+        if fresh:
             newest = max(datetime.fromisoformat(event["time"]) for event in fresh)
             self._from = rfc3339(newest.astimezone(UTC) - timedelta(seconds=1))
         self.rows = sorted([*self.rows, *fresh], key=lambda event: event["time"])[-TAIL_ROWS_MAX:]
@@ -185,15 +205,16 @@ class Tail(Events):
 
     def ask(self, filter: str | None = None, sort: str | None = None, trouble: bool | None = None) -> None:
         if filter is not None:
-            self.rows, self._seen, self._cursor, self._from = [], {}, "", ""
+            self.rows, self._seen, self._from, self.unseen = [], {}, "", 0
         super().ask(filter, sort, trouble)
 
-    @property
-    def path(self) -> str:
-        return "/browse"
+    def params(self) -> dict[str, str]:
+        return {name: self.search[name] for name in ("filter", "match") if self.search.get(name)}
 
     def turn_page(self, forward: bool) -> None: ...
 
     def headline(self) -> list[Piece]:
-        late: list[Piece] = [(f"  {show.number(self.behind)} still to be looked at", WARN)] if self.behind else []
+        late: list[Piece] = [(f"  {show.number(self.behind)} of before not looked at", WARN)] if self.behind else []
+        if self.unseen:
+            late.append((f"  {show.number(self.unseen)} passed by unseen", WARN))
         return [(show.number(len(self.rows)), TITLE), *late, *self._searched()]
