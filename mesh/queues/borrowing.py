@@ -12,6 +12,7 @@ from mesh.queues.lending import Lender
 from mesh.queues.messages import LENT_MAX, Back, Done, Lend, Message, Want
 from mesh.replication.bodies import BadBody, BodyDecoder
 from routing.cursors.cursor import Cursor, Delivery
+from routing.event import Event
 from routing.queues.elsewhere import Borrowed
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from routing.queues.queue import Queue
 
 WANTED_MAX: Final = 200             # events that wait here for members, for each node that is asked
+FETCHED_MAX: Final = 200            # beside those that were asked for: a basic.get each
+BYTES_MAX: Final = 16 * 1024 * 1024 # of payloads of one queue: no honest lender gives more (4 MiB, and a large one)
 
 
 class _Source:
@@ -43,6 +46,7 @@ class Borrowing:
         self._sources: dict[str, _Source] = {}
         self._place = Borrowed(clock_ms)
         self._cursor: Cursor | None = None
+        self._bytes = 0                             # of payloads that are here
 
     @property
     def count(self) -> int:
@@ -59,6 +63,8 @@ class Borrowing:
         source = self._sources.get(node)
         if source is None:
             return
+        if len(source.numbers) + len(lend.attempts) > LENT_MAX + FETCHED_MAX or self._bytes > BYTES_MAX:
+            raise BadBody("more than was asked for")
         events = BodyDecoder(None, 0, None).decode(lend.body, 0, len(lend.attempts))
         if len(events) != len(lend.attempts):
             raise BadBody("not as many events as attempts")
@@ -70,6 +76,7 @@ class Borrowing:
         for number, (event, attempts) in enumerate(zip(events, lend.attempts), lend.first):
             event.origin, event.origin_offset = None, -1
             self._place.take(event)
+            self._bytes += len(event.payload)
             cursor.position = self._place.end_offset
             cursor.again[event.offset] = Delivery(event, max(attempts, 1))
             source.numbers[event.offset] = number
@@ -84,9 +91,15 @@ class Borrowing:
         for offset in source.numbers:
             self._drop(offset)
 
+    def _forget(self, offset: int) -> Event | None:
+        event = self._place.events.pop(offset, None)
+        if event is not None:
+            self._bytes -= len(event.payload)
+        return event
+
     def _drop(self, offset: int) -> Delivery | None:
         """Take it out of the queue, wherever it is."""
-        event = self._place.events.pop(offset, None)
+        event = self._forget(offset)
         cursor, consumer = self._cursor, self._queue.consumer
         if event is None or cursor is None:
             return None
@@ -117,7 +130,7 @@ class Borrowing:
             if offset not in cursor.in_flight and offset not in cursor.again and offset not in cursor.delayed:
                 done.append((offset, number))
         for offset, number in done:
-            self._place.events.pop(offset, None)
+            self._forget(offset)
             del source.numbers[offset], source.offsets[number]
         numbers = [number for _, number in done]
         for start in range(0, len(numbers), LENT_MAX):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -65,8 +65,10 @@ class Others(Protocol):
     @property
     def me(self) -> str: ...
     @property
-    def in_sight(self) -> Iterable[str]: ...
+    def in_sight(self) -> Container[str]: ...
     def say(self, node: str, message: Message) -> None: ...
+    def waits(self, part: Part) -> None: ...
+    def joint(self, part: Part) -> None: ...
     def origins_of(self, node: str) -> list[OriginPartition]: ...
     def origin(self, node: str, stream: str, index: int) -> OriginPartition | None: ...
     def reach(self, origin: OriginPartition) -> int: ...
@@ -84,7 +86,10 @@ class _Fetch:
 
 
 class Part:
-    """Loop thread only. Made by shared.py."""
+    """Loop thread only. Made by shared.py. There is one for each durable queue: what few need is made when needed."""
+
+    __slots__ = ("_asked", "_before", "_borrowing", "_decide_s", "_fetches", "_hears", "_number", "_others", "_waiting",
+                 "collector", "lenders", "lost_s", "name", "queue", "spans", "term", "user")
 
     def __init__(self, queue: Queue, others: Others) -> None:
         self.queue = queue
@@ -94,7 +99,7 @@ class Part:
         self.term = 1
         self.collector = ""                     # another node; "": it is this part, or nobody knows
         self.lost_s: float | None = None        # since when the collector is not in sight
-        self.borrowing = Borrowing(queue, others.say, others.clock_ms)
+        self._borrowing: Borrowing | None = None
         self.lenders: dict[str, Lender] = {}
         self._others = others
         self._asked: set[str] = set()           # nodes whose answer it waits for
@@ -104,6 +109,21 @@ class Part:
         self._number = 0
         self._hears = False                     # a binding that comes from there is not told to there
         self._before: dict[OriginPartition, int] = {}       # where this node had come to when it was stopped
+
+    @property
+    def is_shared(self) -> bool:
+        return bool(self.spans.members)
+
+    @property
+    def is_waiting(self) -> bool:
+        """For answers of others, within a time."""
+        return self._decide_s is not None or bool(self._fetches)
+
+    @property
+    def borrowing(self) -> Borrowing:
+        if self._borrowing is None:
+            self._borrowing = Borrowing(self.queue, self._others.say, self._others.clock_ms)
+        return self._borrowing
 
     # -- which events are ours --------------------------------------------------------------------------------
 
@@ -128,6 +148,7 @@ class Part:
         self._asked |= asked
         self._decide_s = self._others.clock_s() + within_s
         self.queue.consumer.held = True
+        self._others.waits(self)
         for node in asked:
             self.tell(node, asks=True)
 
@@ -172,6 +193,7 @@ class Part:
             for origin in self._others.origins_of(node):
                 self.spans.end_at(origin, self._others.reach(origin))
             self.spans.members[node] = None
+            self._others.joint(self)
             log.info("queue %s has a part on node %s", self.name, node)
         for stream, index, offset in join.ends if not known else ():
             origin_there = self._others.origin(node, stream, index)
@@ -222,7 +244,8 @@ class Part:
         lender = self.lenders.pop(node, None)
         if lender is not None:
             lender.end()
-        self.borrowing.lost(node)
+        if self._borrowing is not None:
+            self._borrowing.lost(node)
         self._no_answer(node)
 
     def lender(self, node: str) -> Lender:
@@ -238,7 +261,8 @@ class Part:
     # -- Elsewhere --------------------------------------------------------------------------------------------
 
     def pumped(self) -> None:
-        self.borrowing.pumped()
+        if self._borrowing is not None:
+            self._borrowing.pumped()
 
     def fetch(self, call: Callable[[], None]) -> None:
         asked = {node for node in self.spans.members if node in self._others.in_sight}
@@ -247,6 +271,7 @@ class Part:
             return
         self._number += 1
         self._fetches[self._number] = _Fetch(call, asked, self._others.clock_s() + FETCH_S)
+        self._others.waits(self)
         for node in asked:
             self._others.say(node, Fetch(self.name, self._number))
 
@@ -306,14 +331,18 @@ class Part:
 
     # -- time and state ---------------------------------------------------------------------------------------
 
-    def tick(self, now_s: float, lost_s: float) -> None:
+    def look(self, now_s: float) -> None:
+        """Called with every tick while it is waiting."""
         if self._decide_s is not None and now_s >= self._decide_s:
             self._decide()
         for number in [number for number, fetch in self._fetches.items() if now_s >= fetch.due_s]:
             self._fetched(number)
+
+    def look_for_collector(self, now_s: float, lost_s: float) -> None:
+        """Called a few times a second while there are others."""
         if self.spans.collects or not self.decided:
             return
-        in_sight = set(self._others.in_sight)
+        in_sight = self._others.in_sight
         if self.collector in in_sight and self.collector in self.spans.members:
             self.lost_s = None
         elif self.lost_s is None:
@@ -369,6 +398,8 @@ class Part:
             self.spans.put(self._others.router.origins.of(row.node, row.epoch, row.stream, row.index), row.spans)
         self._before = {origin: self._others.reach(origin) for origin in self._others.origins_of("")}
         if state.members:                       # who collects may have changed: they are asked when they are in sight
+            self._others.joint(self)
+            self._others.waits(self)
             self._asked = set(state.members)
             self._decide_s = self._others.clock_s() + RESTART_S
             self.queue.consumer.held = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
 from mesh.link.protocol.frames import PRIORITY_DIRECT
@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 LOST_S: Final = 10.0            # a node out of sight for so long has lost what it was lent
 REACH_EVERY_S: Final = 0.5
+LOOKED_PER_TICK: Final = 500    # parts of queues that others have, too
 JOINS_PER_TICK: Final = 100     # queues that a node is told of that has come into sight
 
 
@@ -76,6 +77,11 @@ class Shared:
         self._reaches = Reaches(router, clock_s)
         self._told_reach: dict[str, Places] = {}
         self._reach_due_s = 0.0
+        self._waiting: dict[Part, None] = {}            # for answers
+        self._joint: dict[Part, None] = {}              # of which others have a part, too
+        self._round: deque[Part] = deque()              # of those, to be looked at before the next time
+        self._followers: set[str] = set()               # found in this round: nodes for whose parts we collect
+        self._collectors: set[str] = set()              # and nodes that collect for ours
         self._turn_requested = False
         self._started = False
 
@@ -125,8 +131,16 @@ class Shared:
         return self._overlay.me.name
 
     @property
-    def in_sight(self) -> set[str]:
-        return set(self._overlay.nodes)
+    def in_sight(self) -> Container[str]:
+        return self._overlay.nodes
+
+    def waits(self, part: Part) -> None:
+        self._waiting[part] = None
+
+    def joint(self, part: Part) -> None:
+        if part not in self._joint:
+            self._joint[part] = None
+            self._round.append(part)
 
     def say(self, node: str, message: Message) -> None:
         talk = self._talks.get(node)
@@ -196,7 +210,7 @@ class Shared:
 
     def _begin_anew(self, node: str) -> None:
         """Nothing that was said before counts."""
-        for part in list(self.parts.values()):
+        for part in list(self._joint):
             if node in part.spans.members or node in part.lenders:
                 part.lost(node)
         self._told_reach.pop(node, None)
@@ -236,8 +250,9 @@ class Shared:
             part.queue.purge(here=True)
         elif isinstance(message, Bind):
             bound = message.binding
-            part.heard(lambda: part.queue.bind(
-                Binding(bound.pattern, bound.predicate, bound.native), part.queue.consumer.identity))
+            if self._may_pass(node, [bound.pattern]):
+                part.heard(lambda: part.queue.bind(
+                    Binding(bound.pattern, bound.predicate, bound.native), part.queue.consumer.identity))
         elif isinstance(message, Unbind):
             ended = message.binding
             part.heard(lambda: part.queue.unbind(Binding(ended.pattern, ended.predicate)))
@@ -259,13 +274,12 @@ class Shared:
             part.lender(node).back(message)
 
     def _joined(self, part: Part, node: str, join: Join) -> None:
-        edge = self._overlay.edge(node)
         patterns = [pattern for pattern in part.queue.consumer.filters if pattern != part.queue.topic]
         patterns += [bound.pattern for bound in join.bindings]
         refused = ""
         if join.user != part.user:
             refused = f"is of user {join.user!r} there and of {part.user!r} here"
-        elif edge is None or edge.prefix or not may_leave(edge, patterns) or not may_enter(edge, patterns):
+        elif not self._may_pass(node, patterns):
             refused = "has bindings that the link does not let pass"
         if refused:
             if node not in part.spans.members:
@@ -275,6 +289,11 @@ class Shared:
                 self.say(node, Absent(part.name))
             return
         part.joined(node, join)
+
+    def _may_pass(self, node: str, patterns: list[str]) -> bool:
+        """All of it, both ways, under the same topics."""
+        edge = self._overlay.edge(node)
+        return edge is not None and not edge.prefix and may_leave(edge, patterns) and may_enter(edge, patterns)
 
     # -- who is in sight, and time ----------------------------------------------------------------------------
 
@@ -310,26 +329,42 @@ class Shared:
             part = self.parts.get(name)
             if part is not None:
                 part.tell(node, asks=True)
-        for part in list(self.parts.values()) if self._settings.queues_shared else ():
-            part.tick(now_s, self._settings.queue_lost_s)
-        if now_s >= self._reach_due_s:
+        for part in list(self._waiting):
+            part.look(now_s)
+            if not part.is_waiting:
+                del self._waiting[part]
+        self._go_round(now_s)
+
+    def _go_round(self, now_s: float) -> None:
+        """Some of the parts that others have, too; after the last one those are told who might have to go on for us."""
+        if not self._round:
+            if now_s < self._reach_due_s:
+                return
             self._reach_due_s = now_s + REACH_EVERY_S
             self._tell_reach()
+            self._round.extend(self._joint)
+        for _ in range(min(LOOKED_PER_TICK, len(self._round))):
+            part = self._round.popleft()
+            if not part.is_shared or self.parts.get(part.name) is not part:
+                self._joint.pop(part, None)
+                continue
+            part.look_for_collector(now_s, self._settings.queue_lost_s)
+            if part.spans.collects:
+                self._followers.update(part.spans.members)
+            elif part.collector:
+                self._collectors.add(part.collector)
 
     def _give_up(self, node: str) -> None:
         self._talks.pop(node, None)
-        for part in list(self.parts.values()):
+        for part in list(self._joint):
             part.lost(node)
+        if node in self._overlay.nodes:
+            self._tell_all(node)
 
     def _tell_reach(self) -> None:
         """Those who might have to go on for us; and how far are those for whom we might?"""
-        told: set[str] = set()
-        collectors: set[str] = set()
-        for part in self.parts.values():
-            if part.spans.collects:
-                told.update(part.spans.members)
-            elif part.collector:
-                collectors.add(part.collector)
+        told, self._followers = self._followers, set()
+        collectors, self._collectors = self._collectors, set()
         self._reaches.look(collectors)
         if not told:
             return

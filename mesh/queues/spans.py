@@ -32,6 +32,8 @@ class SpanRow(msgspec.Struct, array_like=True):
 class Spans:
     """Of one part."""
 
+    __slots__ = ("_spans", "collects", "members")
+
     def __init__(self) -> None:
         self.collects = True
         self.members: dict[str, None] = {}              # the other nodes that have a part

@@ -36,6 +36,11 @@ class Borrowed(Memory):
 class Elsewhere(Protocol):
     """The other parts of one queue. Must not raise."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Is there another part?"""
+        ...
+
     def takes(self, event: Event) -> bool:
         """Is an event that the bindings want this part's, and no other's?"""
 

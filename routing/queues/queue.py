@@ -234,8 +234,8 @@ class Queue:
     @property
     def needed(self) -> bool:
         options = self.options
-        return (self.elsewhere is not None or self.bindings.needed or options.dead_letter is not None
-                or options.max_priority is not None)
+        return (self.bindings.needed or options.dead_letter is not None or options.max_priority is not None
+                or (self.elsewhere is not None and self.elsewhere.is_shared))
 
     def take(self, event: Event, patterns: list[str]) -> bool:
         """Is this event ours? One that only went round in a circle is not: see leaving/cycles.py."""
