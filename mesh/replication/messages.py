@@ -143,6 +143,7 @@ class Step(enum.IntEnum):
     LOOK = 1                        # has anybody got it?
     MOVE = 2                        # give it to me: yours is closed
     DONE = 3                        # it is durable here: forget it
+    NEEDED = 4                      # nobody shares it here any more, and it was at yours before: take it, or say no
 
 
 class ExportAsk(msgspec.Struct, array_like=True, tag=7, frozen=True):

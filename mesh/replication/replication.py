@@ -46,7 +46,7 @@ class Replication:
         self.retained = RetainedOutlet(
             router, self._send, self.outlets.exports_to, lambda: overlay.me.epoch, clock_ms, settings.limits)
         self.handover = Handover(
-            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits.exports_max, self.intake.needs,
+            router, overlay, self._send, clock_s, clock_ms, rng, settings.limits, self.intake.needs,
             self.intake.arrived)
         self._view = View(router, self.intake, self.outlets, self.counts, clock_s, clock_ms)
         self._started = False

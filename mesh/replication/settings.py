@@ -45,6 +45,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     spill: Spill = Spill.DROP_OLDEST
     retained_page_bytes: int = 128 * 1024           # of a retained snapshot, per frame
     exports_max: int = 1_000                        # consumers that are moving to another node at a time
+    group_kept_s: float = 7 * 86_400.0              # a share group without a member here, for sessions away elsewhere
 
 
 class ReplicationConfig(msgspec.Struct, frozen=True):

@@ -6,13 +6,11 @@ knows a connection only as the Line of a Session. Loop thread only.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 
 from protocols.loglimit import LogLimit
 from protocols.mqtt import convert
-from protocols.mqtt.codec.filters import Share
 from protocols.mqtt.counters import Counters
-from protocols.mqtt.sessions.names import group_name
+from protocols.mqtt.sessions.groups import Groups
 from protocols.mqtt.sessions.retained_turns import RetainedTurns
 from protocols.mqtt.sessions.session import (
     QOS2_PREFIX,
@@ -54,7 +52,7 @@ class Broker:
         self.large_frames = LargeFrames(router.call_soon)
         self.stalled: set[WayOut] = set()           # have retained events that wait for the socket, or for other nodes
         self.topics: dict[bytes, str] = {}          # checked topics by their bytes; see plain_topic()
-        self.groups: Counter[Share] = Counter()     # sessions that subscribe to it
+        self.groups = Groups(router)
         self.orphans: dict[str, dict[tuple[str, int], int]] = {}
         self.clients_maximum = 0                    # connected at the same time
         self.sessions_expired = 0
@@ -134,23 +132,6 @@ class Broker:
             return self.router.retained.event_at(offset)
         stream = self.router.streams.by_name.get(stream_name)
         return stream.partitions[index].event(offset) if stream is not None else None
-
-    # -- share groups -----------------------------------------------------------------------------------------
-
-    def share_joined(self, share: Share) -> None:
-        self.groups[share] += 1
-
-    @property
-    def shared_subscriptions(self) -> int:
-        return self.groups.total()
-
-    def share_left(self, share: Share) -> None:
-        """One session less; the group ends with its last."""
-        self.groups[share] -= 1
-        if self.groups[share] <= 0:
-            del self.groups[share]
-            if not share.is_queue:
-                self.router.delete_consumer(group_name(share))
 
     # -- stored state -----------------------------------------------------------------------------------------
 

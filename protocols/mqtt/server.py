@@ -230,7 +230,7 @@ class MqttServer:
         self.broker.forget_dirty(session)
         for subscription in session.subscriptions.by_pattern.values():
             if subscription.share is not None:
-                self.broker.share_left(subscription.share)
+                self.broker.groups.left(subscription.share, session)
         if session.consumer is not None:
             consumer, session.consumer = session.consumer, None
             self.router.delete_consumer(consumer.name)

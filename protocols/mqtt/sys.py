@@ -37,7 +37,7 @@ def figures(broker: Broker, version: str, uptime_s: float) -> dict[str, str]:
         "bytes/received": str(counters.bytes_in),
         "bytes/sent": str(counters.bytes_out),
         "subscriptions/count": str(sum(len(session.subscriptions) for session in sessions)),
-        "shared_subscriptions/count": str(broker.shared_subscriptions),
+        "shared_subscriptions/count": str(broker.groups.count),
         "retained messages/count": str(router.retained.tree.count),
     }
 

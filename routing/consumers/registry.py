@@ -14,6 +14,7 @@ import msgspec
 
 from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import DoorIn, dead_letter
+from routing.consumers.holders import Holders
 from routing.consumers.interest import AnswerMemory
 from routing.consumers.letters import Letters
 from routing.consumers.rights import Rights
@@ -56,6 +57,7 @@ class Core(DoorIn, Protocol):
     """The part of the router that consumers live in."""
 
     clock_s: Callable[[], float]
+    steady_ms: Callable[[], int]
     limits: Limits
     logins: Logins
     call_soon: Callable[[Callable[[], None]], object]
@@ -90,6 +92,7 @@ class ConsumerRegistry:
         self.accounts = Accounts(lambda: self.limits.in_flight_user_bytes)
         self.answer_memory = AnswerMemory(lambda: self.limits.answer_cache_bytes)
         self.letters = Letters()
+        self.holders = Holders(router.state, router.steady_ms)
         self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
         self._share = router.shares.consumers
@@ -145,6 +148,7 @@ class ConsumerRegistry:
                 consumer.identity = identity
                 consumer.rules_changed()                # nothing that was decided for the old roles stays
             consumer.identity = identity
+        self.holders.in_use(consumer.name)
         consumer.take_spec(spec)
         if spec.filters:
             for pattern in [pattern for pattern in consumer.filters if pattern not in spec.filters]:
@@ -199,6 +203,7 @@ class ConsumerRegistry:
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
         self.letters.forget(name)
+        self.holders.forget(name)
         self._count(consumer, gone=True)
         consumer.wakes_s = None
         consumer.close(reason)
@@ -207,6 +212,10 @@ class ConsumerRegistry:
             for told in self.on_deleted:
                 told(name)
         return True
+
+    def end(self, name: str) -> bool:
+        """The last session of this node that shared it has gone: it is deleted, unless others count on it."""
+        return not self.holders.stays(name) and self.delete(name)
 
     def _leave(self, consumer: Consumer, patterns: list[str]) -> Iterator[None]:
         """It takes nothing any more. When its filters are many, they go some at a time."""
@@ -296,6 +305,10 @@ class ConsumerRegistry:
         return self._untracked_place
 
     # -- loop turn and clock ----------------------------------------------------------------------------------
+
+    def in_steps(self, work: Iterator[None]) -> None:
+        """A step now, the others one per turn of the loop."""
+        in_steps(self._router, work)
 
     def schedule(self, consumer: Consumer) -> None:
         self._scheduled.append(consumer)

@@ -254,7 +254,8 @@ class Oracle:
         """Retained events that a new subscription at a node may get, and whether it only may.
 
         While the node of the newest one is down, the others know of it if they had asked before. If not, the one before
-        it stands there, and so on down to one whose node is up.
+        it stands there, and so on down to one whose node is up and does not know of the newest one either, which is
+        certain of this node only.
         """
         for events in self.stood.values():
             away = False
@@ -262,7 +263,7 @@ class Oracle:
                 away |= event.node not in self.up
                 if event.payload and event.ends_s > self.now_s:
                     yield event, away
-                if event.node in self.up:
+                if event.node in self.up and (not away or event.node == node):
                     break
 
     def _loosen(self, session: Session) -> None:

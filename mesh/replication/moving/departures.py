@@ -12,7 +12,8 @@ import msgspec
 
 from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_leave
-from mesh.replication.messages import Export, ExportAsk, Message, Step
+from mesh.replication.messages import Export, ExportAsk, Step
+from mesh.replication.moving.homes import Homes, Send
 from mesh.replication.moving.positions import Moved, describe
 from routing.consumers.members import Mode
 from routing.errors import StorageError
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 OUT: Final = "handover/out/"
 RESERVED_S: Final = 60.0        # a consumer is kept for the node that asked for it
 
-Send = Callable[[str, Message, int], bool]
-
 
 class Outgoing(msgspec.Struct, array_like=True):
     """A consumer that left, until the new node has it durably."""
@@ -47,7 +46,8 @@ class Departures:
     """Loop thread only."""
 
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], history: HistoryNeeds, catching_up: dict[str, Moved]) -> None:
+                 clock_ms: Callable[[], int], history: HistoryNeeds, catching_up: dict[str, Moved],
+                 homes: Homes) -> None:
         """catching_up: consumers that came here and have not got everything yet, by name."""
         self.count = 0                          # since the start
         self.gone: dict[str, Outgoing] = {}     # by name
@@ -58,6 +58,7 @@ class Departures:
         self._clock_ms = clock_ms
         self._history = history
         self._catching_up = catching_up
+        self._homes = homes
         self._unstored: set[str] = set()        # of those that are gone, not on disk yet
         self._leaving: set[str] = set()         # being described
 
@@ -74,7 +75,8 @@ class Departures:
                 self._clock_ms() - outgoing.left_ms > RESERVED_S * 1000
                 and may_leave(self._overlay.edge(source), outgoing.moved.filters))
             return outgoing.left_ms if outgoing.user == ask.user and free else -1
-        if (consumer is None or not consumer.spec.durable or consumer.identity.user != ask.user
+        if (consumer is None or not consumer.spec.durable
+                or (consumer.identity.user != ask.user and not self._homes.is_home(ask.name, source))
                 or consumer.identity is INTERNAL or is_looking or consumer.spec.queue is not None
                 or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
                 or not may_leave(self._overlay.edge(source), consumer.filters)):
@@ -126,6 +128,7 @@ class Departures:
                 self._leaving.discard(ask.name)
             if consumer.closed or not out:
                 return
+            out[0].homes = self._homes.nodes(ask.name, source)
             left = self.gone[ask.name] = Outgoing(ask.user, source, out[0], self._clock_ms())
             # One commit: the position is kept, the consumer is gone.
             self._keep(ask.name, left, lambda: self.move_out(source, ask, is_looking=False))

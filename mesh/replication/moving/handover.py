@@ -25,7 +25,8 @@ from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_enter
 from mesh.replication.incoming.arrived import IN, Arrived
 from mesh.replication.messages import Export, ExportAsk, Step
-from mesh.replication.moving.departures import Departures, Send
+from mesh.replication.moving.departures import Departures
+from mesh.replication.moving.homes import Homes, Send
 from mesh.replication.moving.positions import Moved, later, place
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps
@@ -35,6 +36,7 @@ from routing.state import decode_stored
 if TYPE_CHECKING:
     from mesh.replication.incoming.needs import HistoryNeeds
     from mesh.replication.overlay import Overlay
+    from mesh.replication.settings import ReplicationSettings
     from routing.consumers.consumer import Consumer
     from routing.router import Router
     from routing.ticket import Ticket
@@ -89,8 +91,8 @@ class Handover:
     """Loop thread only."""
 
     def __init__(self, router: Router, overlay: Overlay, send: Send, clock_s: Callable[[], float],
-                 clock_ms: Callable[[], int], rng: random.Random, exports_max: int, history: HistoryNeeds,
-                 arrived: Arrived) -> None:
+                 clock_ms: Callable[[], int], rng: random.Random, limits: ReplicationSettings,
+                 history: HistoryNeeds, arrived: Arrived) -> None:
         self.moved_in = 0
         self._router = router
         self._overlay = overlay
@@ -98,17 +100,19 @@ class Handover:
         self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._rng = rng
-        self._exports_max = exports_max
+        self._exports_max = limits.exports_max
         self._history = history
         self._known: dict[str, Consumer] = {}
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
         self._arrived = arrived
-        self.departures = Departures(router, overlay, send, clock_s, clock_ms, history, arrived.by_name)
+        self._homes = Homes(router, overlay, send, clock_s, rng, limits.group_kept_s * 1000)
+        self.departures = Departures(router, overlay, send, clock_s, clock_ms, history, arrived.by_name, self._homes)
 
     def start(self) -> None:
         state = self._router.state
         self._known = dict(self._router.registry.by_name)
         self.departures.start()
+        self._homes.start()
         for key, value in state.items(IN):
             name = key.removeprefix(IN)
             consumer = self._known.get(name)
@@ -160,6 +164,9 @@ class Handover:
             self._send(node, ask, PRIORITY_GOSSIP)
 
     def on_export(self, source: str, export: Export) -> None:
+        if export.step == Step.NEEDED:
+            self._homes.on_answer(source, export)
+            return
         entry = self._incoming.get(export.name)
         if entry is None or entry.request != export.request:
             return
@@ -246,6 +253,7 @@ class Handover:
             if consumer.closed or self._incoming.get(consumer.name) is not entry:
                 return
             self._router.state.put(IN + consumer.name, msgspec.msgpack.encode(moved))
+            self._homes.arrived(consumer.name, moved.homes)
             ticket = self._router.registry.checkpoint(consumer)
             assert ticket is not None
             ticket.on_done(lambda done: self._placed(entry, done))
@@ -285,6 +293,8 @@ class Handover:
             outgoing = self.departures.gone.get(ask.name)
             if outgoing is not None and outgoing.to == source:
                 self.departures.forget(ask.name)
+        elif ask.step == Step.NEEDED:
+            self._homes.on_ask(source, ask)
 
     def _goes_first(self, source: str, ask: ExportAsk) -> bool:
         """Two nodes look for one consumer: the one that began first has it, and the other gets it from there."""
@@ -297,6 +307,7 @@ class Handover:
     # -- time -------------------------------------------------------------------------------------------------
 
     def tick(self, now_s: float) -> None:
+        self._homes.tick(now_s)
         for entry in list(self._incoming.values()):
             if entry.consumer.closed:
                 self._incoming.pop(entry.consumer.name, None)

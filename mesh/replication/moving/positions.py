@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from mesh.replication.messages import BY_TIME, TIME_MAX_MS, WANTS_MAX, Count, Name, Pattern, Want
+from routing.consumers.holders import NODES_MAX
 from routing.consumers.members import Mode
 from routing.event import Event, OriginPartition
 from routing.topic import filter_matches
@@ -76,6 +77,7 @@ class Moved(msgspec.Struct, array_like=True):
     positions: Annotated[list[Position], Meta(max_length=POSITIONS_MAX)]
     oldest_ms: Annotated[int, Meta(ge=-TIME_MAX_MS, le=TIME_MAX_MS)]    # no unacked event has an older timestamp
     begins: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []      # of partitions not named: from where on
+    homes: Annotated[list[Name], Meta(max_length=NODES_MAX + 1)] = []   # nodes whose sessions count on it: holders.py
 
     def needs(self, router: Router, origins: Collection[OriginPartition], skew_ms: Skew) -> Iterator[Need]:
         """What may not have come to the consumer of the partitions that it names, and of these others."""

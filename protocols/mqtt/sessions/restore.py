@@ -61,7 +61,7 @@ def restore(broker: Broker, set_timer: Callable[[Session], None]) -> None:
         for subscription in session.subscriptions.by_pattern.values():
             subscription.had_more = subscription.pattern in kept
             if subscription.share is not None:
-                broker.share_joined(subscription.share)
+                broker.groups.joined(subscription.share, session)
         session.kept = session.stored(0)
         away_s = max(steady_ms - stored.disconnected_ms, 0) / 1000 if stored.disconnected_ms else 0.0
         if session.will is not None:
@@ -106,10 +106,10 @@ def _restore_retained(broker: Broker) -> None:
 
 def _delete_empty_groups(broker: Broker) -> None:
     """Groups whose last persistent session had left: the members of before the restart are gone for good."""
-    joined = {group_name(share) for share in broker.groups}
+    joined = {group_name(share) for share in broker.groups.sessions}
     for name in [name for name in broker.router.consumers if name.startswith(SHARE_PREFIX)]:
         if name not in joined:
-            broker.router.delete_consumer(name)
+            broker.router.registry.end(name)
 
 
 def _restore_outbound(broker: Broker, session: Session, stored: StoredQos2) -> None:

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.mqtt.codec.filters import Share
-from protocols.mqtt.sessions.names import group_name
 from protocols.mqtt.sessions.subscriptions import Plan
-from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
 from routing.cursors.cursor import Delivery
 from routing.rights.policy import Identity
 
@@ -21,14 +17,6 @@ if TYPE_CHECKING:
     from protocols.mqtt.outbound import Outbound
     from protocols.mqtt.sessions.subscriptions import MqttSubscription
     from routing.consumers.consumer import Consumer
-
-IN_FLIGHT_MAX = 100_000         # of a whole group; each member has its own, smaller window
-
-
-def group_spec(share: Share, durable: bool) -> ConsumerSpec:
-    """durable: as soon as one member's session is."""
-    return ConsumerSpec(group_name(share), (share.filter,), Mode.SHARED, durable=durable, max_in_flight=IN_FLIGHT_MAX)
-
 
 class SharedMember:
     __slots__ = ("consumer", "outbound", "subscription", "unanswered")

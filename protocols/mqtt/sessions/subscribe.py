@@ -15,7 +15,7 @@ from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.filters import Share, parse_share, text_bytes
 from protocols.mqtt.codec.packets import FilterRequest, Subscribe, Unsubscribe
 from protocols.mqtt.sessions import shared
-from protocols.mqtt.sessions.names import group_name
+from protocols.mqtt.sessions.names import group_name, group_spec
 from protocols.mqtt.sessions.retained_begin import answer_subscription
 from protocols.mqtt.sessions.session import Line, Session
 from protocols.mqtt.sessions.steps import Steps
@@ -138,7 +138,7 @@ def _subscribe_one(connection: Subscriber, request: FilterRequest, identifier: i
     if known is not None:
         _leave_lane(connection, known)
     elif share is not None:
-        connection.broker.share_joined(share)
+        connection.broker.groups.joined(share, session)
     session.subscriptions.add(subscription)
     return subscription
 
@@ -212,7 +212,7 @@ def _enter_group(connection: Subscriber, subscription: MqttSubscription) -> Refu
     name = group_name(share)
     known = broker.router.consumers.get(name)
     durable = session.persistent or (known is not None and known.spec.durable)
-    spec = shared.group_spec(share, durable)
+    spec = group_spec(share, durable)
     if known is not None:                                   # who joins changes nothing else
         spec = msgspec.structs.replace(known.spec, durable=durable)
     group = broker.router.open_consumer(spec, session.identity)
@@ -268,7 +268,7 @@ def unsubscribe(connection: Subscriber, packet: Unsubscribe) -> None:
             kept.retained.drop(pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
-            broker.share_left(subscription.share)
+            broker.groups.left(subscription.share, kept)
         if kept.persistent:
             tickets[broker.forget_subscription(kept, pattern)] = None
 
@@ -315,7 +315,7 @@ def resume(connection: Subscriber) -> None:
             broker.forget_subscription(kept, subscription.pattern)
         _leave_lane(connection, subscription)
         if subscription.share is not None:
-            broker.share_left(subscription.share)
+            broker.groups.left(subscription.share, kept)
 
     Steps(connection, broker.router.turns, list(session.subscriptions.by_pattern.values()), one, lambda: None).start()
 
