@@ -42,8 +42,11 @@ class Intents:
     def __len__(self) -> int:
         return len(self._counts)
 
+    def __contains__(self, intent: str) -> bool:
+        return intent in self._counts
+
     def put(self, intent: str, events: list[Event], settled: list[Place]) -> Ticket:
-        """events: marked by mark(). The ticket is done when the step is decided."""
+        """events: marked by mark(). The ticket is done when the step is decided. It replaces what was put before."""
         encoder = Encoder()
         left = [msgspec.structs.replace(event, partition=None, offset=number) for number, event in enumerate(events)]
         number = 0
@@ -52,6 +55,8 @@ class Intents:
             part = Part(data, settled if not number else [])
             ticket = self._state.put(f"{PREFIX}{intent}/{number}", msgspec.msgpack.encode(part))
             left, number = left[count:], number + 1
+        for former in range(number, self._counts.get(intent, 0)):
+            self._state.delete(f"{PREFIX}{intent}/{former}")
         self._counts[intent] = number
         return ticket
 

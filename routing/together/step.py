@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0               # after something could not be published
+NOTED_S = 10.0              # and what could be is taken out of what is stored: dedupe ids are not remembered for ever
 STEPS_MAX = 10_000          # that are not done; beyond it new ones are refused
 STEPS_BYTES_MAX = 256 * 1024 * 1024     # of their events, which are in memory until then
 STEPS_PER_TICK = 50         # that are tried again: 5 ms
@@ -69,6 +70,8 @@ class Steps:
         self._again: dict[str, tuple[list[Event], list[Place], Ticket | None]] = {}
         self._again_s = 0.0
         self._due: deque[str] = deque()                 # of these, to be tried now
+        self._partly: deque[str] = deque()              # with more in what is stored than is left
+        self._noted_s = 0.0
         self._count = Share("transactions under way", lambda: core.limits.user_share)
         self._bytes = Share("bytes of transactions under way", lambda: core.limits.user_share)
         self._sizes: dict[str, tuple[str, int]] = {}    # user and bytes of each
@@ -177,7 +180,12 @@ class Steps:
                 if not again:
                     log.warning("a transaction waits: %d events cannot be published now: %s", len(left),
                                 next(iter(ticket.refusals.values())).text)
-                self._again[intent] = left, places, answer
+                for consumer in consumers:
+                    if not consumer.closed:
+                        core.registry.checkpoint(consumer)
+                if intent not in self._partly and (places or len(left) < len(events)):
+                    self._partly.append(intent)
+                self._again[intent] = left, [], answer
                 return
             for consumer in consumers:
                 if not consumer.closed:
@@ -199,6 +207,18 @@ class Steps:
         for _ in range(min(len(self._due), STEPS_PER_TICK)):
             intent = self._due.popleft()
             self._do(intent, *self._again.pop(intent), again=True)
+        if self._partly and now_s >= self._noted_s:
+            self._note(self._partly.popleft())
+            if not self._partly:
+                self._noted_s = now_s + NOTED_S
+
+    def _note(self, intent: str) -> None:
+        """A part of it is done, which no restart is to do again."""
+        found = self._again.get(intent)
+        if found is not None:
+            self._intents.put(intent, found[0], found[1])
+        elif intent in self._intents:                   # it is tried just now
+            self._partly.append(intent)
 
     def restore(self) -> None:
         """After consumers and queues are restored, and the dedupe ids of the log's tail."""

@@ -9,7 +9,7 @@ from routing.event import Event, Properties
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
 from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule
-from routing.settings import StreamSettings
+from routing.settings import Limits, StreamSettings
 from routing.together import step
 from tests.support.disk import Faults, FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.routing import ANA, Desk, Reader
@@ -125,6 +125,36 @@ def test_steps_that_wait_are_tried_some_at_a_time(desk):
         done.append(sum(ticket.done for ticket in tickets))
     assert done == [50, 100, 120] and not any(ticket.refusals for ticket in tickets)
     assert not list(desk.router.state.items("together/"))
+
+
+def test_what_waits_for_hours_is_not_done_twice_by_a_restart(tmp_path):
+    """One of its two queues is full; dedupe ids are remembered for so many others, and not for ever."""
+    disk = SimulatedDisk()
+    desk = opened(tmp_path, fs=disk, limits=Limits(dedupe_window=20))
+    declared(desk, "full", "right/#", max_length=1, overflow="reject-publish")
+    work = declared(desk, "work", "work")
+    desk.publish(Event("work", b"7", 1))
+    reader = taken(desk, work)
+    ticket = desk.router.together.commit(results(7), desk.publisher, [(work.consumer, reader.deliveries)])
+    desk.publish(Event("right/first", b"first", 1))             # between the decision and what it decides
+    for _ in range(12):
+        desk.tick(1.0)
+    assert not ticket.done and stored(desk, "left") == [b"7"] and stored(desk, "right") == [b"first"]
+    for number in range(100):                                   # the hours
+        desk.router.together.commit([Event("left/x", b"hour %d" % number, 1)], desk.publisher, [])
+        desk.run()
+    assert len(list(desk.router.state.items("together/"))) == 1
+    desk.close()
+    again = opened(tmp_path, fs=disk, limits=Limits(dedupe_window=20))
+    again.run()
+    assert stored(again, "left").count(b"7") == 1
+    again.router.queues.get("full").purge()
+    for _ in range(3):
+        again.tick(1.0)
+    assert stored(again, "right") == [b"first", b"7"] and stored(again, "left").count(b"7") == 1
+    assert not list(again.router.state.items("together/"))
+    assert again.router.queues.get("work").depth().ready == 0
+    again.close()
 
 
 def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path):
