@@ -26,6 +26,7 @@ from protocols.loglimit import LogLimit
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share
+from routing.fairness.turns import Turns
 from routing.rights.policy import INTERNAL, Identity
 from routing.router import Router
 
@@ -53,11 +54,15 @@ class Amqp10Server:
         self._attaching = Attaching(router, settings, declaring, self._new_token)
         self._log_limit = LogLimit(settings.log_lines_per_s)
         self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share)
-        self._sole: dict[str, Connection] = {}          # container id → who has it for itself
+        self._sole: dict[tuple[str, str], Connection] = {}      # user, container id → who has it for itself
         self._next_round_s = 0.0
         self._to_look_at: list[Connection] = []
 
     # -- bounds -----------------------------------------------------------------------------------------------
+
+    @property
+    def turns(self) -> Turns:
+        return self.router.turns
 
     @property
     def session_window(self) -> int:
@@ -121,14 +126,15 @@ class Amqp10Server:
         answer = Open(
             self._node, None, bounds.frame_bytes_max, bounds.sessions_max - 1,
             int(bounds.idle_timeout_s * 500) or None, offered_capabilities=tuple(offered), properties=properties)
-        if not open.container_id or open.container_id in self._sole or (sole and any(
-                other.is_open and other.container_id == open.container_id for other in self.connections)):
+        place = connection.identity.user, open.container_id        # a container of somebody else's is another one
+        if not open.container_id or place in self._sole or (sole and any(
+                other.is_open and (other.identity.user, other.container_id) == place for other in self.connections)):
             properties[FAILED] = True
             connection.refuse_open(answer, ConnectionFault(
                 INVALID_FIELD, "the container id is in use", {Symbol("invalid-field"): Symbol("container-id")}))
             return
         if sole:
-            self._sole[open.container_id] = connection
+            self._sole[place] = connection
         identity = msgspec.structs.replace(connection.identity, client_id=open.container_id)
         connection.take_identity(identity)
         connection.parts.work.take_identity(identity)
@@ -185,8 +191,9 @@ class Amqp10Server:
         dynamic.drop_all(self.router, parts)
         self.router.logins.discard(connection)
         self._share.give(connection.identity.user)
-        if self._sole.get(connection.container_id) is connection:
-            del self._sole[connection.container_id]
+        place = connection.identity.user, connection.container_id
+        if self._sole.get(place) is connection:
+            del self._sole[place]
 
     def gone(self, connection: Connection) -> None:
         self.connections.pop(connection, None)

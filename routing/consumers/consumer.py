@@ -6,7 +6,7 @@ log when it can: the log is the queue, so a slow consumer costs disk, not memory
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from routing.consumers.interest import Interest
 from routing.consumers.members import Members, Mode
 from routing.consumers.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.spec import ConsumerSpec as ConsumerSpec
+from routing.consumers.takeback import take_back
 from routing.consumers.untracked import Untracked
 from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
@@ -71,6 +72,7 @@ class Keeper(Protocol):
     def changed(self, consumer: Consumer) -> None: ...
     def checkpoint(self, consumer: Consumer) -> Ticket | None: ...
     def wake_at(self, consumer: Consumer, due_s: float) -> None: ...
+    def in_steps(self, work: Iterator[None]) -> None: ...
     def expires(self, consumer: Consumer) -> None: ...
     def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None: ...
     def remove_filter(self, consumer: Consumer, pattern: str) -> None: ...
@@ -167,6 +169,7 @@ class Consumer:
         self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
         self._scheduled = False
         self._turn = 0
+        self._returning = 0                             # members that have gone, of which some is still held
         self._payload_bytes = PARKED_BYTES              # of an event delivered last
         self._timetable = Timetable()                   # ack timeouts and delayed redelivery
 
@@ -244,11 +247,16 @@ class Consumer:
             self.side.detached(member)
 
     def _take_back(self, member: Member) -> None:
-        for cursor in self.cursors.values():
-            cursor.take_back(member, self.returned_bytes_max)
         if self.untracked is not None:
             self.untracked.take_back(member)
-        self._recount_in_flight()
+        self._returning += 1
+        self._registry.in_steps(self._return_all(member))
+
+    def _return_all(self, member: Member) -> Iterator[None]:
+        yield from take_back(self, member)
+        self._returning -= 1
+        self.touch()
+        self.ready()
 
     def release(self, member: Member) -> None:
         """What somebody holds who is no member (any more) goes out again, in order, with attempts raised."""
@@ -416,7 +424,7 @@ class Consumer:
     def pump(self) -> None:
         """Hand out what waits while there is credit. Called by the registry once per turn after ready()."""
         self._scheduled = False
-        if self.closed:
+        if self.closed or self._returning:
             return
         if self.side is not None:
             self.side.before_pump()

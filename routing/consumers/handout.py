@@ -11,6 +11,7 @@ from routing.event import Event
 from routing.keys import key_hash
 
 BARE_READS = 32             # events read from the log again in one turn, one by one
+AGAIN_EVENTS = 384          # handed out again in one turn, one by one: some 3 ms
 
 
 class Giver(Protocol[R]):
@@ -85,7 +86,7 @@ def _hand_out_by_key(consumer: Giver[R], cursor: Cursor) -> bool:
 
 
 def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
-    """Deliver again what came back, before anything newer. False when credit ran out.
+    """Deliver again what came back, before anything newer. False when credit ran out, or this turn has had enough.
 
     By key, an event whose member has no credit holds back its key only, and so does one that waits for its delay.
     """
@@ -94,7 +95,10 @@ def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
     limit = consumer.spec.max_deliveries
     reads = 0
     with closing(cursor.again.in_order()) as returned:
-        for delivery in returned:
+        for count, delivery in enumerate(returned):
+            if count >= AGAIN_EVENTS:
+                consumer.ready()
+                return False
             offset = delivery.event.offset
             member: R | None = None
             given_up = limit is not None and delivery.attempts > limit

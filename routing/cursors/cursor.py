@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from routing.cursors.backlog import Backlog
 from routing.cursors.delivery import Delivery as Delivery
@@ -125,12 +125,6 @@ class Cursor:
         if self.ahead:
             self.ahead = {offset for offset in self.ahead if offset >= position}
         return position, unacked
-
-    def take_back(self, member: Any, bytes_max: int) -> None:
-        """The member is gone: what it held goes out again, in order, marked."""
-        for offset in [offset for offset, held in self.in_flight.items() if held.member is member]:
-            delivery = self.in_flight.pop(offset)
-            self.again[offset] = self.returned(delivery.event, delivery.attempts + 1, bytes_max)
 
     def returned(self, event: Event, attempts: int, bytes_max: int) -> Delivery:
         """A delivery that is to go out again; beyond so many bytes of them only their places are kept."""

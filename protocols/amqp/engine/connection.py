@@ -6,7 +6,7 @@ no transfer, so that what a client did before counts before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from protocols.amqp.codec import frames, hot
@@ -31,6 +31,7 @@ from protocols.amqp.engine.outgoing import Outgoing
 from protocols.amqp.engine.seams import Container
 from protocols.amqp.engine.session import LinkFaultOf, Session
 from protocols.amqp.engine.states import State
+from protocols.longwork import LongWork
 from protocols.wire import ByteChannel
 from routing.rights.policy import Identity
 
@@ -316,6 +317,30 @@ class Connection(Outgoing):
         self.held -= 1
         if not self.held and not self.closed:
             self.channel.resume_reading()
+
+    def long_work(self, work: Iterator[None]) -> None:
+        """ConnectionSide of seams.py. What each slice has settled goes to the core with it."""
+        def told() -> Iterator[None]:
+            for _ in work:
+                self.host.before_settlement(self)
+                yield
+
+        LongWork(self.host.turns, self, told(), self._slice).start()
+
+    def _slice(self, work: Callable[[], None]) -> None:
+        """Outside of a read."""
+        self.cork()
+        try:
+            work()
+            if not self.closed:
+                self.host.read_over(self)
+        except LinkFaultOf as fault:
+            self.fail_link(fault.link, fault)
+        except Exception:
+            log.exception("! internal error on the connection of %s", self.describe())
+            self.fail(ConnectionFault(INTERNAL_ERROR, "internal error"))
+        finally:
+            self.uncork()
 
     def guarded(self, link: Any, work: Callable[[], None]) -> None:
         """Do something for a link outside of a read: what it raises ends what it has to."""

@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from protocols.amqp.codec.composite import Composite
@@ -77,6 +78,9 @@ class ConnectionSide(Protocol):
 
     def write_frame(self, channel: int, body: bytes) -> None: ...
     def answers_wait(self, session: Any) -> None: ...
+    def long_work(self, work: Iterator[None]) -> None:
+        """Within a frame: what it asks for takes long. Nothing behind it is looked at before."""
+
     def has_room(self) -> None:
         """Sessions have to look again whether they may send."""
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -43,6 +43,7 @@ from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.seams import ConnectionSide
 from protocols.amqp.engine.sending import SendingLink
+from protocols.longwork import PIECE
 
 OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
 _OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)
@@ -214,21 +215,31 @@ class Session:
         last = found.last if found.last is not None else found.first
         if found.role is SENDER:
             return                                      # the second settle mode's last word: nothing is kept for it
-        state = found.state
-        if not found.settled and not isinstance(state, _OUTCOMES):
+        if not found.settled and not isinstance(found.state, _OUTCOMES):
             return                                      # received, or nothing at all
-        was_full = len(self.unsettled) >= self._unsettled_max
-        for number in self._numbers(found.first, last):
-            one = self.unsettled.pop(number, None)
-            if one is None:
-                continue                                # of a link that has gone
-            link = one.link
-            link.unsettled -= 1
-            if link.node is not None:
-                link.node.settle(one.held, state, settled=bool(found.settled))
-            if not found.settled:
-                link.settled(number, state)
-        if was_full:
+        if found.first == last:
+            self._settle(found.first, found)
+        else:
+            self.connection.long_work(self._settle_all(self._numbers(found.first, last), found))
+
+    def _settle_all(self, numbers: Iterable[int], found: Disposition) -> Iterator[None]:
+        """As many as one frame says; a piece at a time."""
+        for count, number in enumerate(numbers, 1):
+            self._settle(number, found)
+            if count % PIECE == 0:
+                yield
+
+    def _settle(self, number: int, found: Disposition) -> None:
+        one = self.unsettled.pop(number, None)
+        if one is None:
+            return                                      # of a link that has gone
+        link = one.link
+        link.unsettled -= 1
+        if link.node is not None:
+            link.node.settle(one.held, found.state, settled=bool(found.settled))
+        if not found.settled:
+            link.settled(number, found.state)
+        if len(self.unsettled) == self._unsettled_max - 1:      # it was full
             self.has_room()
 
     def _numbers(self, first: int, last: int) -> Iterable[int]:

@@ -7,7 +7,7 @@ modified follow when it is done. What was answered in a transaction that is roll
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from protocols.amqp import convert
@@ -34,6 +34,7 @@ from protocols.amqp.codec.performatives import (
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.work import Readable, Work, copy_of
+from protocols.longwork import PIECE
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes
@@ -120,8 +121,7 @@ class Transactions:
         if transaction is None:
             done(Rejected(Error(UNKNOWN_TRANSACTION, "there is no such transaction")))
         elif fail:
-            self._roll_back(transaction)
-            done(ACCEPTED)
+            self._roll_back(transaction, lambda: done(ACCEPTED))
         else:
             self._commit(transaction, done)
 
@@ -137,14 +137,12 @@ class Transactions:
         def decided(ticket: Ticket | None = None) -> None:
             self._committed(transaction.bytes)
             if ticket is not None and ticket.refusals:
-                self._roll_back(transaction)
                 refusal = ticket.refusals[min(ticket.refusals)]
                 text = f"{ROLLED_BACK}: {refusal.text}"
-                done(Rejected(Error(CONDITION_OF_REASON[refusal.reason], text[:1000])))
+                outcome = Rejected(Error(CONDITION_OF_REASON[refusal.reason], text[:1000]))
+                self._roll_back(transaction, lambda: done(outcome))
                 return
-            for holder, held, outcome in others:
-                holder.conclude(held, outcome)
-            done(ACCEPTED)
+            self._work.long_work(_concluded(others, lambda: done(ACCEPTED)))
 
         self._committing(transaction.bytes)
         if transaction.events or transaction.internal or acked:
@@ -166,9 +164,8 @@ class Transactions:
             self._held = False
             self._work.release()
 
-    def _roll_back(self, transaction: Transaction) -> None:
-        for holder, held, _ in transaction.settled:
-            holder.conclude(held, _FAILED)
+    def _roll_back(self, transaction: Transaction, done: Callable[[], None] = lambda: None) -> None:
+        self._work.long_work(_concluded([(holder, held, _FAILED) for holder, held, _ in transaction.settled], done))
 
     def _forget(self, txn_id: bytes) -> Transaction | None:
         transaction = self._open.pop(txn_id, None)
@@ -180,6 +177,15 @@ class Transactions:
         """The connection has gone: nothing of it counts. What it held goes back with the links."""
         self._open.clear()
         self._bytes = 0
+
+
+def _concluded(answers: list[tuple[Holder, Delivery, Composite | None]], done: Callable[[], None]) -> Iterator[None]:
+    """A piece at a time, see longwork.py."""
+    for count, (holder, held, outcome) in enumerate(answers, 1):
+        holder.conclude(held, outcome)
+        if count % PIECE == 0:
+            yield
+    done()
 
 
 class CoordinatorTarget:

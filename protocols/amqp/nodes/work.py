@@ -8,7 +8,7 @@ Accepted is said when the message is on disk. Loop thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -35,6 +35,7 @@ class Reading(Protocol):
 
     def hold(self) -> None: ...
     def release(self) -> None: ...
+    def long_work(self, work: Iterator[None]) -> None: ...
     def flush_answers(self) -> None: ...
     def cork(self) -> None: ...
     def uncork(self) -> None: ...
@@ -154,6 +155,10 @@ class Work:
 
     def release(self) -> None:
         self._connection.release()
+
+    def long_work(self, work: Iterator[None]) -> None:
+        """Within a frame or outside of one. Nothing behind it is looked at before it is done."""
+        self._connection.long_work(work)
 
     # -- answers ----------------------------------------------------------------------------------------------
 

@@ -4,13 +4,14 @@ Held by a connection, which tells it of the stream; channels and their methods k
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from protocols.amqp091.broker import Broker
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.methods import Method, encode_method
 from protocols.amqp091.codec.tables import Table
+from protocols.longwork import LongWork
 from protocols.wire import ByteChannel
 from routing.rights.policy import Identity
 
@@ -118,6 +119,10 @@ class Peer:
             self.release()
 
         when(done)
+
+    def long_work(self, work: Iterator[None]) -> None:
+        """Within a method: what it asks for takes long. Nothing behind it is looked at before."""
+        LongWork(self.broker.router.turns, self, work, self.guarded).start()
 
     def guarded(self, work: Callable[[], None]) -> None:
         """Do something for the client outside of a read: what it raises ends what it has to."""

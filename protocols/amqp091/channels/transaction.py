@@ -9,6 +9,7 @@ from protocols.amqp091.codec.codes import RESOURCE_ERROR, HardError
 from routing.event import Event
 
 EVENT_BYTES = 500           # that a message costs beside its body
+ANSWER_BYTES = 1_000        # that an answer counts as: 16,000 of them are settled in 10 ms
 
 
 class Transaction:
@@ -32,9 +33,13 @@ class Transaction:
         self.events.append((event, copies, returned, inner))
 
     def settle(self, tags: list[int], acked: bool, requeue: bool) -> None:
+        """Raises HardError 506: it holds too much."""
         tags = [tag for tag in tags if tag not in self._taken]
         self._taken.update(tags)
         self.settled.append((tags, acked, requeue))
+        self._bytes += len(tags) * ANSWER_BYTES
+        if self._bytes > self._bytes_max:
+            raise HardError(RESOURCE_ERROR, "the transaction is too large", (90, 20))
 
     def clear(self) -> None:
         self._bytes = 0

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import takewhile
 
 import msgspec
 
@@ -53,7 +55,7 @@ class Unacked(msgspec.Struct, gc=False):
 class Window:
     """See the module's head."""
 
-    __slots__ = ("_line", "cancelled", "holders", "prefetch", "prefetch_all", "stopped", "tag", "unacked")
+    __slots__ = ("_line", "cancelled", "holders", "prefetch", "prefetch_all", "stopped", "tag", "unacked", "waits")
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -64,11 +66,12 @@ class Window:
         self.prefetch = 0                       # of each holder that comes, 0: no limit
         self.prefetch_all = 0                   # of all of them together
         self.stopped = False                    # by channel.flow
+        self.waits = False                      # for deliveries that go back: what is behind them comes after them
 
     def room(self) -> int:
         """Deliveries that the channel takes now, whoever's they are."""
         peer = self._line.peer
-        if peer.paused or self._line.closing or self.stopped:
+        if peer.paused or self._line.closing or self.stopped or self.waits:
             return 0
         room = peer.broker.settings.unacked_max - len(self.unacked)
         if self.prefetch_all:
@@ -94,19 +97,19 @@ class Window:
             return [tag]
         if tag == 0:
             return list(self.unacked)
-        if tag not in self.unacked and (not self.unacked or tag > self.tag):
-            raise unknown(tag, method)
-        found: list[int] = []
-        for one in self.unacked:
-            if one > tag:
-                break
-            found.append(one)
-        if not found:
-            raise unknown(tag, method)
-        return found
+        self.check_multiple(tag, method)
+        return list(takewhile(lambda one: one <= tag, self.unacked))
 
-    def take(self, tag: int, multiple: bool, method: tuple[int, int]) -> list[Unacked]:
-        return [self.unacked.pop(one) for one in self.meant(tag, multiple, method)]
+    def check_multiple(self, tag: int, method: tuple[int, int]) -> None:
+        """Raises SoftError 406: no delivery up to this tag is unacked."""
+        if tag and (not self.unacked or tag > self.tag or next(iter(self.unacked)) > tag):
+            raise unknown(tag, method)
+
+    def take_up_to(self, tag: int) -> Iterator[Unacked]:
+        """One at a time. Others may come meanwhile, with higher tags."""
+        unacked = self.unacked
+        while unacked and next(iter(unacked)) <= tag:
+            yield unacked.popitem(last=False)[1]
 
     def close(self) -> None:
         """What it holds goes back to its queues, in order."""

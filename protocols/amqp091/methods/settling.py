@@ -1,28 +1,43 @@
 """Answers of a client to deliveries: ack, nack, reject, recover. Tags are those of the channel."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.channels.window import Holder, Unacked, unknown
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
+from protocols.longwork import PIECE
 
 _ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
 
 
 def ack(channel: Channel, tag: int, multiple: bool) -> None:
     """They are done with. In a transaction they are when it is committed."""
+    window = channel.window
     if channel.transaction is not None:
-        channel.transaction.settle(channel.window.meant(tag, multiple, _ACK), True, False)
+        channel.transaction.settle(window.meant(tag, multiple, _ACK), True, False)
         return
     if not multiple:
-        held = channel.window.unacked.pop(tag, None)
+        held = window.unacked.pop(tag, None)
         if held is None:
             raise unknown(tag, _ACK)
         _acked(channel, held)
-    else:
-        for one in channel.window.take(tag, multiple, _ACK):
-            _acked(channel, one)
+        if window.prefetch_all:
+            window.refresh()
+        return
+    window.check_multiple(tag, _ACK)
+    channel.peer.long_work(_ack_all(channel, tag or window.tag))
+
+
+def _ack_all(channel: Channel, tag: int) -> Iterator[None]:
+    """Up to this tag, a piece at a time."""
+    for count, held in enumerate(channel.window.take_up_to(tag), 1):
+        _acked(channel, held)
+        if count % PIECE == 0:
+            channel.peer.flush_acks()
+            yield
     if channel.window.prefetch_all:
         channel.window.refresh()
 
@@ -86,30 +101,55 @@ def reject(channel: Channel, method: BasicReject) -> None:
 
 
 def _turn_down(channel: Channel, tag: int, multiple: bool, requeue: bool, method: tuple[int, int]) -> None:
+    window = channel.window
     if channel.transaction is not None:
-        channel.transaction.settle(channel.window.meant(tag, multiple, method), False, requeue)
-        return
-    give_back(channel, channel.window.take(tag, multiple, method), requeue)
+        channel.transaction.settle(window.meant(tag, multiple, method), False, requeue)
+    elif multiple:
+        window.check_multiple(tag, method)
+        channel.peer.long_work(_give_back_all(channel, tag or window.tag, requeue))
+    else:
+        give_back(channel, [window.unacked.pop(one) for one in window.meant(tag, multiple, method)], requeue)
 
 
 def give_back(channel: Channel, held: list[Unacked], requeue: bool) -> None:
     """To their old places in their queues, or, when they are not wanted back, to where those send such."""
     for one in held:
-        if one.holder is not None:
-            one.holder.settled(1)
-        if requeue:
-            one.queue.core.nack([one.delivery])
-        else:
-            one.queue.core.reject([one.delivery])
+        _give_back(one, requeue)
     channel.window.refresh()
+
+
+def _give_back(held: Unacked, requeue: bool) -> None:
+    if held.holder is not None:
+        held.holder.settled(1)
+    if requeue:
+        held.queue.core.nack([held.delivery])
+    else:
+        held.queue.core.reject([held.delivery])
+
+
+def _give_back_all(channel: Channel, tag: int, requeue: bool) -> Iterator[None]:
+    """Up to this tag, a piece at a time. Nothing that is behind them in their queues comes before them."""
+    window = channel.window
+    window.waits = True
+    window.refresh()
+    try:
+        for count, held in enumerate(window.take_up_to(tag), 1):
+            _give_back(held, requeue)
+            if count % PIECE == 0:
+                yield
+    finally:
+        window.waits = False
+    window.refresh()
 
 
 def recover(channel: Channel, method: BasicRecover | BasicRecoverAsync) -> None:
     """Everything unacked of the channel goes out again, to whomever."""
     if not method.requeue:
         raise HardError(NOT_IMPLEMENTED, "requeue=false", method.id)
-    held = list(channel.window.unacked.values())
-    channel.window.unacked.clear()
-    give_back(channel, held, True)
-    if isinstance(method, BasicRecover):
+    channel.peer.long_work(_recover(channel, isinstance(method, BasicRecover)))
+
+
+def _recover(channel: Channel, answered: bool) -> Iterator[None]:
+    yield from _give_back_all(channel, channel.window.tag, True)
+    if answered:
         channel.send(BasicRecoverOk())

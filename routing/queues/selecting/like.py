@@ -17,10 +17,15 @@ class Part(NamedTuple):
 
 
 class Like(NamedTuple):
-    """A pattern cut at each %. wild: parts that are searched for and have _ in them."""
+    """A pattern cut at each %. wild: parts that are searched for and have _ in them; wild_chars: of all of those."""
 
     parts: tuple[Part, ...]
     wild: int
+    wild_chars: int
+
+    def steps(self, size: int) -> int:
+        """What a look at a text of so many characters costs at most: some 11 ns each."""
+        return size + min(size, SEARCHED_MAX) * self.wild_chars
 
 
 def like_of(pattern: str, escape: str) -> Like:
@@ -40,7 +45,7 @@ def like_of(pattern: str, escape: str) -> Like:
     searched = [part for part in parts[1:-1] if None in part]
     if any(len(part) > PART_MAX for part in searched):
         raise ValueError(f"LIKE has more than {PART_MAX} characters, _ among them, between two %")
-    return Like(tuple(map(_part, parts)), len(searched))
+    return Like(tuple(map(_part, parts)), len(searched), sum(map(len, searched)))
 
 
 def _part(characters: list[str | None]) -> Part:

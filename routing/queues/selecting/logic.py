@@ -12,9 +12,10 @@ Value: TypeAlias = HeaderValue
 class Names:
     """What names stand for in one event."""
 
-    __slots__ = ("_event", "_headers")
+    __slots__ = ("_event", "_headers", "steps")
 
     def __init__(self, event: Event) -> None:
+        self.steps = 0                      # that LIKEs have cost
         self._event = event
         self._headers = dict(event.headers)
 

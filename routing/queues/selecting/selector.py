@@ -4,7 +4,8 @@
 
 Names are headers, and JMSMessageID, JMSCorrelationID, JMSPriority, JMSTimestamp, JMSDeliveryMode and JMSExpiration.
 Unknown is a third truth value: a comparison with what is not there, or of different types, is neither true nor false.
-A LIKE costs a search per literal part of its pattern, never a power of them. Sources: JMS 2.0 §3.8.1, SQL-92.
+A LIKE costs a search per literal part of its pattern, never a power of them, and all LIKEs together have a bound.
+Sources: JMS 2.0 §3.8.1, SQL-92.
 """
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ DEPTH_MAX = 64              # parentheses and operators in each other
 DIGITS_MAX = 100            # of a whole number
 WILD_PARTS_MAX = 16         # parts of all LIKEs of a selector that have _ in them and stand between two %: 13 ms
 LIKE_CHARS_MAX = 65_536     # of the text that a pattern is held against; a longer one is unknown
+LIKE_STEPS_MAX = 262_144    # of all LIKEs of a selector for one event, see like.py: 3 ms; beyond them they are unknown
 COMPILED_MAX = 1_024        # selectors kept compiled
 
 
@@ -214,7 +216,10 @@ class _Parser:
 
         def test(names: Names) -> Value:
             value = left(names)
-            return is_like(value, like) if isinstance(value, str) and len(value) <= LIKE_CHARS_MAX else None
+            if not isinstance(value, str) or len(value) > LIKE_CHARS_MAX:
+                return None
+            names.steps += like.steps(len(value))
+            return is_like(value, like) if names.steps <= LIKE_STEPS_MAX else None
 
         return test
 

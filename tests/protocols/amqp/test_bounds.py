@@ -55,7 +55,8 @@ class Holder:
 
 
 def test_what_was_answered_in_a_transaction_that_grows_too_large_goes_out_again():
-    transactions = Transactions(None, None, count_max=1, bytes_max=1_000)
+    work = SimpleNamespace(long_work=list)                  # all of it at once
+    transactions = Transactions(None, work, count_max=1, bytes_max=1_000)
     txn_id = transactions.declare()
     holder = Holder()
     transactions.settle(txn_id, holder, "delivery", p.ACCEPTED)

@@ -749,3 +749,25 @@ def test_what_expires_may_become_a_dead_letter_with_its_cause(desk):
     [grave] = digger.deliveries
     assert grave.event.payload == b"late" and dict(grave.event.headers)["dead-letter-reason"] == "expired"
     assert (member.deliveries, consumer.expired, consumer.dead_lettered, consumer.lag().events) == ([], 1, 1, 0)
+
+
+def test_what_a_member_held_that_leaves_goes_back_in_steps_and_nothing_overtakes_it(desk):
+    """50,000 deliveries went back in one call of 110 ms."""
+    consumer = desk.router.open_consumer(ConsumerSpec("c", ("a",), Mode.SHARED, max_in_flight=5_000), ANA)
+    first = Reader(credit=4_000)
+    consumer.attach(first)
+    desk.publish(*[Event("a", b"%d" % number, 1) for number in range(4_500)])
+    while len(first.deliveries) < 4_000:
+        desk.run()
+    second = Reader(credit=10_000)
+    consumer.attach(second)
+    consumer.pause()
+    desk.run()
+    consumer.detach(first)
+    consumer.resume()
+    assert 0 < consumer.in_flight < 4_000, "a piece of it"
+    desk.run()
+    got = [int(delivery.event.payload) for delivery in second.deliveries]
+    assert got == list(range(4_500))
+    assert [delivery.attempts for delivery in second.deliveries[3_999:4_001]] == [2, 1]
+    assert (consumer.in_flight, consumer.in_flight_bytes) == (4_500, sum(len(b"%d" % number) for number in got))

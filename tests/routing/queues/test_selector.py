@@ -78,8 +78,19 @@ def test_fifty_wildcards_cost_no_power_of_them():
     began = time.perf_counter()
     assert not matches(text, event)
     assert time.perf_counter() - began < 0.05
+    eighty = " OR ".join(["s LIKE '%" + "a" * 8 + "b%'"] * 80)
+    check(eighty)
+    began = time.perf_counter()
+    assert not matches(eighty, event)
+    assert time.perf_counter() - began < 0.02, "all LIKEs of a selector have a bound together"
     event = Event("t", b"", headers=(("s", "a" * 4_000),))
     text = "s LIKE '%" + "a" * 30 + "_b%'"
     began = time.perf_counter()
     assert not matches(text, event)
     assert time.perf_counter() - began < 0.05
+
+
+def test_what_likes_cost_counts_anew_for_each_event():
+    text = "s LIKE '%b%' OR s LIKE '%c%'"
+    for _ in range(10):
+        assert matches(text, Event("t", b"", headers=(("s", "a" * 60_000 + "c"),)))
