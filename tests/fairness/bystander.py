@@ -1,7 +1,9 @@
-"""python -m tests.fairness.bystander HOST PORT SECONDS RATE: publishes QoS 1 to itself, prints its latencies as JSON.
+"""python -m tests.fairness.bystander HOST PORT RATE: publishes QoS 1 to itself, for so many seconds as each line on
+standard input says, and prints its latencies as a line of JSON.
 
-One process, one socket, blocking. Each message carries its number; the time from send() to its delivery counts. A
-message that is late is waited for; the next ones are sent on time meanwhile, as a sensor would.
+One process, one socket, blocking, for all attacks on a node: what counts is a client that is there. Each message
+carries its number; the time from send() to its delivery counts. A message that is late is waited for; the next ones are
+sent on time meanwhile, as a sensor would.
 """
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import time
 LAST_S = 30.0           # for what is still on its way at the end
 
 
-def main(host: str, port: str, seconds: str, rate: str) -> None:
+def main(host: str, port: str, rate: str) -> None:
     sock = socket.create_connection((host, int(port)), timeout=60)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     name = b"bystander-%d" % time.monotonic_ns()
@@ -25,13 +27,19 @@ def main(host: str, port: str, seconds: str, rate: str) -> None:
     sock.sendall(_packet(0x82, b"\0\1" + _text(topic) + b"\1"))
     _exactly(sock, 5)
     print("ready", flush=True)
-    total, every_s = int(float(seconds) * float(rate)), 1 / float(rate)
+    for line in sys.stdin:
+        took = measure(sock, topic, float(line), float(rate))
+        print(json.dumps({"expected": int(float(line) * float(rate)), "took_s": took}), flush=True)
+
+
+def measure(sock: socket.socket, topic: bytes, seconds: float, rate: float) -> list[float]:
+    total, every_s = int(seconds * rate), 1 / rate
     sent: dict[int, float] = {}
     took: list[float] = []
     buffer = b""
     start = time.monotonic()
     number = 0
-    while len(took) < total and time.monotonic() < start + float(seconds) + LAST_S:
+    while len(took) < total and time.monotonic() < start + seconds + LAST_S:
         now = time.monotonic()
         if number < total and now >= start + number * every_s:
             number += 1
@@ -43,7 +51,7 @@ def main(host: str, port: str, seconds: str, rate: str) -> None:
             continue
         data = sock.recv(65_536)
         if not data:
-            break
+            sys.exit("the node has closed the connection")
         arrived = time.monotonic()
         buffer += data
         while len(buffer) >= 2 and len(buffer) >= 2 + buffer[1]:
@@ -52,7 +60,7 @@ def main(host: str, port: str, seconds: str, rate: str) -> None:
                 got = struct.unpack("!I", body[-4:])[0]
                 took.append(arrived - sent.pop(got))
                 sock.sendall(b"\x40\x02" + body[-6:-4])
-    print(json.dumps({"expected": total, "took_s": took}), flush=True)
+    return took
 
 
 def _text(value: bytes) -> bytes:

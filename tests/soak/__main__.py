@@ -44,6 +44,11 @@ STAGES = (
           ("tests.faults.mesh", "--rounds", "100"), ("tests.faults.mesh", "--rounds", "5"), r"\d+ rounds in [^;]*"),
     Stage("kills", "kill -9 at random moments under load, in one data directory",
           ("tests.faults", "--rounds", "200"), ("tests.faults", "--rounds", "20"), r"round \d+: .*"),
+    Stage("comeback", "after a restart: 2,000 devices with passwords in 90 s, 10,000 with tokens or certificates in 60",
+          (*PYTEST, "-s", "tests/e2e/test_comeback.py"), (*PYTEST, "-s", "tests/e2e/test_comeback.py"),
+          r"\d+ (?:users|tokens|certificates).*"),
+    Stage("connects", "clients that connect and leave: less than 20 MiB stay behind",
+          ("tests.soak.connects",), ("tests.soak.connects", "--connects", "20000"), r"[\d,]+ connects .*"),
     Stage("mixed load", "MQTT, HTTP, Kafka and AMQP at once, guests that come and go: nothing lost, memory flat",
           ("tests.soak.mixed", "--minutes", "30"), ("tests.soak.mixed", "--minutes", "3"), r"[\d,]+ acked, .*"),
 )
