@@ -1,7 +1,10 @@
-"""The documentation says what the code does: docs/configuration.md has the settings and defaults of the structs."""
+"""The documentation says what the code does: docs/configuration.md has the settings and defaults of the structs, and
+docs/firm-ground.md names tests and places of rules that are there.
+"""
 from __future__ import annotations
 
 import enum
+import re
 from pathlib import Path
 
 import msgspec
@@ -107,3 +110,22 @@ def test_documented_defaults_are_the_real_ones(heading: str) -> None:
 def test_documented_listeners_are_the_default_ones() -> None:
     listeners = {protocol: listener.bind for protocol, listener in Config().listeners.all()}
     assert {name: text.strip("`") for name, text in documented("[listeners]").items()} == listeners
+
+
+FIRM = (ROOT / "docs" / "firm-ground.md").read_text()
+
+
+@pytest.mark.parametrize("finding", [*map(str, range(1, 12)), *(f"K{number}" for number in range(1, 11))])
+def test_every_finding_has_its_row_with_a_test(finding: str) -> None:
+    row = re.search(rf"^\| {finding} \|.*$", FIRM, re.MULTILINE)
+    assert row is not None and "::test_" in row[0]
+
+
+@pytest.mark.parametrize("file, name", sorted(set(re.findall(r"`([\w/]+\.py)::(test_\w+)`", FIRM))), ids=str)
+def test_the_tests_of_findings_are_there(file: str, name: str) -> None:
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("place", sorted(set(re.findall(r"`((?:mesh|protocols|routing)/[\w/]+(?:\.py|/))`", FIRM))))
+def test_the_places_of_their_rules_are_there(place: str) -> None:
+    assert (ROOT / place).exists()
