@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sub": ("events", "add_sub", "print events as they come"),
     "status": ("show", "add_status", "how a running node is"),
     "streams": ("show", "add_streams", "its streams"),
+    "topics": ("kafka", "add_topics", "Kafka topics: list, describe, create, alter, delete"),
+    "groups": ("kafka", "add_groups", "Kafka groups: list, describe, reset-offsets, delete"),
     "consumers": ("show", "add_consumers", "its consumers with their lag; seek, pause, resume, delete one"),
     "webhooks": ("show", "add_webhooks", "its webhooks: what was delivered, what failed and why, the breaker"),
     "clients": ("show", "add_clients", "who is connected; kick one"),

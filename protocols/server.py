@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from protocols.managed import Policies
     from protocols.redrive import Redrives
     from protocols.scram_passwords import ScramPasswords
+    from routing.log.partition import Partition
     from routing.replies import Replies
     from routing.router import Router
+    from routing.ticket import Ticket
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 ClientRow: TypeAlias = Mapping[str, str | int | bool | None]
@@ -57,6 +59,25 @@ class Parts:
     listening: Callable[[str], list[Address]]       # listener → its addresses; empty until the node listens
     policies: Policies | None = None                # those that clients may change; None: they may not
     servers: dict[str, ProtocolServer] = field(default_factory=dict)    # made before this one, by name
+
+
+class Groups(Protocol):
+    """Groups of readers whose places a protocol keeps for itself, as operators act on them: those of Kafka."""
+
+    def describe(self, name: str) -> Mapping[str, Any] | None:
+        """What it is: kind, state, members. None: there is no such group."""
+
+    def places(self, name: str) -> dict[Partition, int]:
+        """Where it stands in each partition that it has read."""
+
+    def refuse_change(self, name: str) -> Refusal | None:
+        """Why it cannot be moved or deleted now: it has members."""
+
+    def move(self, name: str, places: Mapping[Partition, int]) -> Ticket:
+        """It reads on from there."""
+
+    def delete(self, name: str) -> Ticket:
+        """Forget it, with its places."""
 
 
 class ProtocolServer(ABC):
@@ -107,6 +128,11 @@ class ProtocolServer(ABC):
         in steps, so a generator may go over many. Empty for a name that it does not know.
         """
         return ()
+
+    @property
+    def groups(self) -> Groups | None:
+        """None: it has none of its own."""
+        return None
 
     def kick(self, client_id: str) -> bool:
         """Close the connection of a client of clients(). False: there is none here."""

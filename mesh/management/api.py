@@ -19,10 +19,12 @@ from mesh.management.acts.call import IDENTITY, Call, Endpoint, Values, Viewed, 
 from mesh.management.acts.connections import ConnectionActs
 from mesh.management.acts.consumers import ConsumerActs
 from mesh.management.acts.deadletters import DeadLetterActs
+from mesh.management.acts.groups import GroupActs
 from mesh.management.acts.logins import LoginActs
 from mesh.management.acts.moves import MoveActs
 from mesh.management.acts.nodes import NodeActs
 from mesh.management.acts.queues import QueueActs
+from mesh.management.acts.streams import StreamActs
 from mesh.management.answers import json_answer
 from mesh.management.browse import Browser
 from mesh.management.doors.guard import Guard, Rights
@@ -87,6 +89,8 @@ class Api:
             ConsumerActs(node, acts, lambda: tables.forget("consumers")),
             QueueActs(node, acts, lambda: tables.forget("consumers"), viewed, browser),
             BridgeActs(node, acts, lambda: tables.forget("bridges")),
+            StreamActs(node, acts, lambda: tables.forget("streams")),
+            GroupActs(node, acts, lambda: tables.forget("groups")),
             ConnectionActs(node, acts, tables.forget),
             DeadLetterActs(node.router, node.redrives, acts, lambda: tables.forget("deadletters"), viewed,
                            browser.masks),

@@ -9,7 +9,8 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.groups.shown import group_rows
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
-from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
+from protocols.kafka.sharing.door import GroupDoor
+from protocols.server import ClientRow, Groups, Parts, ProtocolServer, SocketFactory
 from protocols.transport import SocketListener
 from protocols.wire import ByteChannel
 
@@ -22,6 +23,7 @@ class KafkaServer(ProtocolServer):
     def __init__(self, parts: Parts, settings: KafkaSettings) -> None:
         self.broker = Broker(parts.router, parts.authenticator, parts.scram, settings, parts.policies)
         self.open: dict[KafkaConnection, None] = {}
+        self._groups = GroupDoor(self.broker)
         self._apis = find_apis()
         self.broker.api_rows = [
             {"api_key": api.schema.key, "min_version": api.schema.listed_from, "max_version": api.schema.last}
@@ -71,6 +73,10 @@ class KafkaServer(ProtocolServer):
 
     def table(self, name: str) -> Iterable[Mapping[str, Any]]:
         return group_rows(self.broker.groups) if name == "groups" else ()
+
+    @property
+    def groups(self) -> Groups:
+        return self._groups
 
     def kick(self, client_id: str) -> bool:
         """Close the connections of a client id."""

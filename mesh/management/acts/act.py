@@ -8,6 +8,7 @@ refused for want of right is in the audit trail, too.
 """
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -18,6 +19,7 @@ from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.management.acts.call import Call, Values
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Identity
+from routing.ticket import Ticket
 
 KEYS_MAX: Final = 1_000                 # idempotency keys that are remembered, the newest
 
@@ -99,6 +101,22 @@ class Acts:
             await self._audit.record(identity, what[:200], "", outcome="denied", reason=rule)
         except AuditRefused:
             pass                # it was not done, and it is in the denials
+
+
+async def durable(ticket: Ticket) -> None:
+    """Wait until it is done. Raises Problem when it was refused."""
+    if not ticket.done:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answered(done: Ticket) -> None:
+            if not waiting.done():
+                waiting.set_result(None)
+
+        ticket.on_done(answered)
+        await waiting
+    refusal = next(iter(ticket.refusals.values()), None)
+    if refusal is not None:
+        raise problem_of(refusal)
 
 
 def _place(call: Call, act: str, target: str) -> tuple[str, str]:

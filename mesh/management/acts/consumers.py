@@ -1,7 +1,7 @@
 """Acts on consumers: seek, pause, resume, delete."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -118,13 +118,17 @@ def _floor(consumer: Consumer, partition: Partition) -> int:
 
 
 def _positions(consumer: Consumer, body: SeekBody) -> dict[Partition, int]:
-    """Where each partition that the request names is to be read on."""
+    return positions_of(f"consumer {consumer.name}", consumer.cursors, body)
+
+
+def positions_of(whose: str, partitions: Iterable[Partition], body: SeekBody) -> dict[Partition, int]:
+    """Where each partition that the request names is to be read on. Raises Problem."""
     chosen = [
-        partition for partition in consumer.cursors
+        partition for partition in partitions
         if body.stream in (None, partition.stream) and body.partition in (None, partition.index)
     ]
     if not chosen:
-        raise Problem(404, "not-found", f"consumer {consumer.name} does not read such a partition")
+        raise Problem(404, "not-found", f"{whose} does not read such a partition")
     if isinstance(body.to, int):
         if len(chosen) > 1:
             raise Problem(400, "body-invalid", "an offset belongs to one partition: name stream and partition")
