@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from protocols.managed import Policies
     from protocols.redrive import Redrives
     from protocols.scram_passwords import ScramPasswords
+    from routing.errors import Refusal
     from routing.log.partition import Partition
     from routing.replies import Replies
     from routing.router import Router
