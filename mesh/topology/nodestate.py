@@ -15,6 +15,7 @@ decode_entry(), decode_record() and decode_change() raise BadState for bytes tha
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from msgspec import Meta
 
 from mesh.link.protocol.frames import PROTOCOL_MAX, PROTOCOL_MIN, Millis, Name
 from mesh.link.protocol.peer import NAME_CHARACTERS
+from mesh.link.settings import EVERYTHING
 from routing.errors import TopicError
 from routing.topic import check_filter
 
@@ -33,6 +35,7 @@ LINKS_MAX: Final = 1_024                # of one node
 FILTERS_MAX: Final = 4_096              # of one node's interest
 FILTER_CHARACTERS_MAX: Final = 1_024    # a longer one is widened by the node that wants it
 FILTER_LEVELS_MAX: Final = 16_384       # of one node's interest, together: what a filter bomb may cost
+BORDERS_MAX: Final = 256                # filters of one side of a link
 MORE_MAX: Final = 16                    # what else a node says of itself: keys, and what later versions add
 DIGEST_MAX: Final = 512                 # lines of one digest entry
 NAMES_MAX: Final = 512                  # of one request
@@ -60,6 +63,9 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     captures: Annotated[tuple[Filter, ...], Meta(max_length=CAPTURES_MAX)]
 
 
+Borders: TypeAlias = Annotated[tuple[Filter, ...], Meta(max_length=BORDERS_MAX)]
+
+
 class LinkInfo(msgspec.Struct, array_like=True, frozen=True):
     """A link as one of its ends sees it."""
 
@@ -68,6 +74,8 @@ class LinkInfo(msgspec.Struct, array_like=True, frozen=True):
     state: Annotated[str, Meta(max_length=16)] = "up"
     skew_ms: Annotated[int, Meta(ge=-(2**53), le=2**53)] | None = None      # the other end's clock minus the node's own
     rtt_us: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    exports: Borders = EVERYTHING           # what may leave that end by it, and …
+    imports: Borders = EVERYTHING           # … what may enter there
 
 
 Links: TypeAlias = Annotated[tuple[LinkInfo, ...], Meta(max_length=LINKS_MAX)]
@@ -180,6 +188,7 @@ def decode_record(data: bytes) -> NodeRecord:
     check_names(record.node, record.boot, record.site, record.epoch, *(link.node for link in record.links),
                 *(stream.name.removeprefix(OWN) for stream in record.streams))
     check_filters(record.interest)
+    check_links(record.links)
     for stream in record.streams:
         check_filters(stream.captures)
     return record
@@ -191,6 +200,7 @@ def decode_change(data: bytes) -> NodeChange:
     check_names(change.node, change.boot, *(link.node for link in change.links or ()),
                 *(stream.name.removeprefix(OWN) for stream in change.streams or ()))
     check_filters(change.added)
+    check_links(change.links or ())
     if change.sequence <= change.base:
         raise BadState(f"a change of {change.node} that runs backwards")
     for stream in change.streams or ():
@@ -216,6 +226,12 @@ def check_filters(filters: tuple[str, ...]) -> None:
             raise BadState(f"bad filter: {error}") from None
     if levels > FILTER_LEVELS_MAX:
         raise BadState(f"filters of {levels} levels, at most {FILTER_LEVELS_MAX} are taken")
+
+
+def check_links(links: Iterable[LinkInfo]) -> None:
+    """The same of what may pass by them."""
+    check_filters(tuple(pattern for link in links for borders in (link.exports, link.imports)
+                        if borders != EVERYTHING for pattern in borders))
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from typing import Any
+from typing import Any, cast
 
 from mesh.link.protocol.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
 from mesh.link.protocol.neighbour import Neighbour
@@ -20,6 +20,7 @@ from mesh.topology.envelopes import Envelopes
 from mesh.topology.flood import Peer, Timer, lines_of
 from mesh.topology.gossip import Exchange
 from mesh.topology.interest import Wants
+from mesh.topology.meeting import meeting
 from mesh.topology.nodestate import (
     NodeInfo,
     NodeState,
@@ -41,6 +42,22 @@ ROUTES_UNIT = 200               # nodes whose graph takes some 3 ms: …
 ROUTES_BURST = 8.0              # … so many of those at once, and …
 ROUTES_PER_S = 20.0             # … so many per second
 CALM_S = 3.0                    # no route has changed for so long
+
+
+class Edge:
+    """A neighbour as the way to a node behind it: by which less may pass."""
+
+    __slots__ = ("exports", "imports", "neighbour", "way")
+
+    def __init__(self, neighbour: Neighbour, way: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        """way: what the nodes behind the neighbour let pass to that node, and from it."""
+        self.neighbour = neighbour
+        self.way = way
+        self.exports = meeting(neighbour.exports, way[0])
+        self.imports = meeting(neighbour.imports, way[1])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.neighbour, name)
 
 
 class Overlay:
@@ -71,6 +88,7 @@ class Overlay:
         self._claims = self._exchange.claims
         self._peers = self._exchange.peers
         self._wants = Wants()
+        self._edges: dict[str, Edge] = {}
         self._by_node: dict[str, list[Peer]] = {}       # neighbour → its links, the best one first
         self._paths = Paths(me)
         self._strikes: Counter[int] = Counter()
@@ -129,9 +147,17 @@ class Overlay:
         return self._wants.of(topic)
 
     def edge(self, node: str) -> Neighbour | None:
-        """The link by which a node is reached now."""
+        """The link by which a node is reached now, with what all links on the way there let pass."""
         peers = self._next_hop(node)
-        return peers[0].neighbour if peers else None
+        if not peers:
+            return None
+        neighbour = peers[0].neighbour
+        if neighbour.node == node:
+            return neighbour
+        edge = self._edges.get(node)
+        if edge is None or edge.neighbour is not neighbour:
+            edge = self._edges[node] = Edge(neighbour, self._paths.borders(node))
+        return cast(Neighbour, edge)
 
     @property
     def prefixes(self) -> frozenset[str]:
@@ -343,6 +369,8 @@ class Overlay:
     def _update_routes(self) -> None:
         self._routes_stale = False
         changed = self._paths.update(self._states, self._own.links)
+        edges, self._edges = self._edges, {}
+        changed.update(name for name, edge in edges.items() if self._paths.borders(name) != edge.way)
         if changed:
             self._changed |= changed
             self._routes_changed_s = self._clock_s()

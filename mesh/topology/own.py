@@ -8,6 +8,7 @@ from __future__ import annotations
 from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.linkstate import LinkState
 from mesh.topology.nodestate import (
+    BORDERS_MAX,
     CAPTURES_MAX,
     FILTER_CHARACTERS_MAX,
     LINKS_MAX,
@@ -152,9 +153,11 @@ def link_info(neighbour: Neighbour, told: LinkInfo | None) -> LinkInfo:
     """told: what we said before; it stays while the figures are about the same."""
     skew_ms = None if neighbour.skew_ms is None else round(neighbour.skew_ms)
     rtt_us = None if neighbour.rtt_s is None else round(neighbour.rtt_s * 1e6)
-    if told is not None and told.cost == neighbour.cost and (told.skew_ms is None) == (skew_ms is None) \
-            and (told.rtt_us is None) == (rtt_us is None) and abs((told.skew_ms or 0) - (skew_ms or 0)) < SKEW_STEP_MS:
+    exports, imports = (borders[:BORDERS_MAX] for borders in (neighbour.exports, neighbour.imports))
+    if told is not None and (told.cost, told.exports, told.imports) == (neighbour.cost, exports, imports) \
+            and (told.skew_ms is None) == (skew_ms is None) \
+            and abs((told.skew_ms or 0) - (skew_ms or 0)) < SKEW_STEP_MS and (told.rtt_us is None) == (rtt_us is None):
         before, now = told.rtt_us or 0, rtt_us or 0
         if before / 2 - RTT_STEP_US <= now <= before * 2 + RTT_STEP_US:
             return told
-    return LinkInfo(neighbour.node, neighbour.cost, "up", skew_ms, rtt_us)
+    return LinkInfo(neighbour.node, neighbour.cost, "up", skew_ms, rtt_us, exports, imports)

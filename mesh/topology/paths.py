@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from mesh.topology.linkstate import LinkState
+from mesh.topology.meeting import EVERYTHING, meeting
 from mesh.topology.nodestate import LinkInfo, NodeInfo, NodeState
 from mesh.topology.routes import Graph, graph_of, shortest_paths, sides
 
@@ -13,15 +14,19 @@ class Paths:
         self.nodes: dict[str, NodeState] = {}
         self._me = me
         self._graph: Graph = {}
+        self._links: dict[str, tuple[LinkInfo, ...]] = {}
+        self._before: dict[str, str] = {}
         self._sides: dict[str, int] | None = None
 
     def update(self, states: LinkState, own_links: tuple[LinkInfo, ...]) -> set[str]:
         """Names that appeared or vanished, or that are reached by another neighbour now."""
         links = {known.state.name: known.state.links for known in states}
         links[self._me.name] = own_links
+        self._links = links
         self._graph = graph_of(links)
         self._sides = None
         routes = shortest_paths(self._graph, self._me.name)
+        self._before = {name: route.before for name, route in routes.items()}
         before = self.nodes
         hops = {name: state.next_hop for name, state in before.items()}
         self.nodes = {}
@@ -35,6 +40,17 @@ class Paths:
             before[name].hops = 0
         return (before.keys() ^ self.nodes.keys()) | {
             name for name, hop in hops.items() if name in self.nodes and self.nodes[name].next_hop != hop}
+
+    def borders(self, node: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the nodes on the way to a node let pass to it, and from it: without our own link."""
+        exports = imports = EVERYTHING
+        before = self._before.get(node, self._me.name)
+        while before != self._me.name:
+            info = next((info for info in self._links[before] if info.node == node), None)
+            if info is not None:
+                exports, imports = meeting(exports, info.exports), meeting(imports, info.imports)
+            node, before = before, self._before[before]
+        return exports, imports
 
     def may_come(self, source: str, neighbour: str) -> bool:
         """Can a frame of source come in by that neighbour, without having passed us?"""

@@ -18,12 +18,13 @@ Graph = dict[str, dict[str, tuple[int, float | None]]]      # node → neighbour
 class Route:
     """How a node is reached from here."""
 
-    __slots__ = ("cost", "hops", "next_hop", "skew_ms")
+    __slots__ = ("before", "cost", "hops", "next_hop", "skew_ms")
 
-    def __init__(self, cost: int, hops: int, next_hop: str, skew_ms: float | None) -> None:
+    def __init__(self, cost: int, hops: int, next_hop: str, skew_ms: float | None, before: str) -> None:
         self.cost = cost
         self.hops = hops
         self.next_hop = next_hop            # name of the neighbour
+        self.before = before                # the last node on the way there; we, for a neighbour
         self.skew_ms = skew_ms              # clock there minus clock here, None where a link on the way has no figure
 
 
@@ -57,7 +58,7 @@ def shortest_paths(graph: Graph, start: str) -> dict[str, Route]:
             known = 0.0 if before == start else routes[before].skew_ms
             step_skew = graph[before][node][1]
             skew = None if known is None or step_skew is None else known + step_skew
-            routes[node] = Route(cost, hops, next_hop, skew)
+            routes[node] = Route(cost, hops, next_hop, skew, before)
         for other, (step, _) in graph.get(node, {}).items():
             if other != start and other not in routes:
                 heapq.heappush(heap, (cost + step, hops + 1, next_hop or other, other, node))
