@@ -92,7 +92,7 @@ class _Target:
     def plain_topic(self, raw: bytes) -> str | None:
         return raw.decode()
 
-    def publishes(self, found: list[Event], raw_ids: list[bytes]) -> None:
+    def publishes(self, found: list[Event], raw_ids: bytearray) -> None:
         self.count += len(found)
 
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:

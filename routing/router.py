@@ -20,7 +20,7 @@ from routing.consumers.registry import ConsumerRegistry
 from routing.consumers.rights import Rights
 from routing.dedupe import Windows
 from routing.errors import Reason, Refusal
-from routing.event import Event, is_dead_letter, topic_runs
+from routing.event import Event, is_dead_letter, run_end, topic_runs
 from routing.fairness.shares import Shares
 from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.fairness.turns import Turns
@@ -207,9 +207,7 @@ class Router:
         start = 0
         while start < count:                            # runs of one topic
             topic = events[start].topic
-            end = start + 1
-            while end < count and events[end].topic is topic:
-                end += 1
+            end = run_end(events, start)
             route = publisher.routes.get(topic) or self._admit(topic, publisher)
             deeds = publisher.deeds
             if not deeds.is_known:
@@ -458,9 +456,7 @@ class Router:
         start = 0
         while start < count:
             topic = events[start].topic
-            end = start + 1
-            while end < count and events[end].topic is topic:
-                end += 1
+            end = run_end(events, start)
             consumers = self.routes.of(topic).consumers
             if consumers:
                 run = events if end - start == count else events[start:end]

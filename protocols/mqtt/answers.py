@@ -75,7 +75,7 @@ def pubrec(outbound: Outbound, packet_ids: Iterable[int]) -> None:
     session = outbound.session
     connection = outbound.connection
     done: list[Delivery] = []
-    released: list[bytes] = []
+    released: list[int] = []
     for packet_id in packet_ids:
         if packet_id in outbound.exactly:
             delivery = outbound.in_flight[packet_id]
@@ -90,11 +90,11 @@ def pubrec(outbound: Outbound, packet_ids: Iterable[int]) -> None:
         elif packet_id not in session.released and outbound.v5:
             connection.write(encode.ack(packets.PUBREL, packet_id, reasons.PACKET_ID_NOT_FOUND), packets.PUBREL)
             continue
-        released.append(packet_id.to_bytes(2, "big"))                                   # [MQTT-2.2.1-5]
+        released.append(packet_id)                                    # [MQTT-2.2.1-5]
     settle(outbound, done, checkpoint=session.persistent, credit=False)
     if not released:
         return
-    frame = encode.acks(packets.PUBREL, released)
+    frame = encode.acks(packets.PUBREL, encode.raw(released))
 
     def write(ticket: Ticket | None) -> None:
         connection.write_stored(frame, packets.PUBREL, len(released), ticket)

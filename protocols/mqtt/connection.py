@@ -195,7 +195,7 @@ class MqttConnection(Writing):
     def plain_topic(self, raw: bytes) -> str | None:
         return self.broker.plain_topic(raw)
 
-    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+    def publishes(self, events: list[Event], raw_ids: bytearray) -> None:
         self.broker.counters.packets_in[packets.PUBLISH] += len(events)
         self._in().publishes(events, raw_ids)
 

@@ -31,11 +31,11 @@ class _Batch:
 
     __slots__ = ("answer", "events", "ids", "raw_ids", "ticket")
 
-    def __init__(self, ticket: Ticket | None, events: list[Event], raw_ids: list[bytes], ids: list[int],
+    def __init__(self, ticket: Ticket | None, events: list[Event], raw_ids: bytearray, ids: list[int],
                  answer: bytes = b"") -> None:
         self.ticket = ticket
         self.events = events
-        self.raw_ids = raw_ids          # of the QoS 1 events among events, in order
+        self.raw_ids = raw_ids          # of the QoS 1 events among events, in order, 2 bytes each
         self.ids = ids                  # of the QoS 2 events among events, in order
         self.answer = answer
 
@@ -51,7 +51,7 @@ class Inbound:
         self.publisher = broker.router.publisher(session.identity)
         self._events: list[Event] = []              # of the current read
         self._plain = True                          # nothing among _events but what the reader calls plain
-        self._raw_ids: list[bytes] = []
+        self._raw_ids = bytearray()                 # 2 bytes each
         self._ids: dict[int, Event] = {}
         self._batches: deque[_Batch] = deque()
         self._outstanding = 0                       # QoS 1 and 2 publishes that we owe the last answer
@@ -60,7 +60,7 @@ class Inbound:
 
     # -- PUBLISH ----------------------------------------------------------------------------------------------
 
-    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+    def publishes(self, events: list[Event], raw_ids: bytearray) -> None:
         """Plain PUBLISHes, in order."""
         if self._events:
             self._events += events
@@ -90,7 +90,7 @@ class Inbound:
         if publish.qos == 2:
             self._ids[publish.packet_id] = event
         elif publish.qos == 1:                              # its id is not remembered [MQTT-4.3.2-5]
-            self._raw_ids.append(publish.packet_id.to_bytes(2, "big"))
+            self._raw_ids += publish.packet_id.to_bytes(2, "big")
         self._plain = False
         self._events.append(event)
 
@@ -146,7 +146,7 @@ class Inbound:
         self._later(self.connection.ack_packet(kind, publish.packet_id, code, text))
 
     def _later(self, answer: bytes) -> None:
-        self._batches.append(_Batch(None, [], [], [], answer))
+        self._batches.append(_Batch(None, [], bytearray(), [], answer))
         self._drain()
 
     def flush(self) -> None:
@@ -154,7 +154,7 @@ class Inbound:
         if not self._events:
             return
         maximum = self.broker.settings.receive_maximum
-        waiting = self._outstanding + len(self._raw_ids) + len(self._ids)
+        waiting = self._outstanding + len(self._raw_ids) // 2 + len(self._ids)
         too_many = waiting > maximum and self.connection.version == VERSION_5
         if too_many:
             self._cut(maximum - self._outstanding)
@@ -173,10 +173,10 @@ class Inbound:
         plain = self._plain and broker.settings.packet_bytes_max <= router.limits.payload_bytes_max
         self._plain = True
         if raw_ids or ids:
-            self._raw_ids = []
+            self._raw_ids = bytearray()
             self._ids = {}
             ticket = router.publish(events, self.publisher, plain=plain)
-            self._outstanding += len(raw_ids) + len(ids)
+            self._outstanding += len(raw_ids) // 2 + len(ids)
             for packet_id, event in ids.items():
                 self.session.open_ids.wait(packet_id, event)
             self._batches.append(_Batch(ticket, events, raw_ids, list(ids)))
@@ -197,7 +197,7 @@ class Inbound:
             room -= event.qos > 0
             if room < 0:
                 at_least = sum(one.qos == 1 for one in self._events[:index])
-                self._raw_ids = self._raw_ids[:at_least]
+                self._raw_ids = self._raw_ids[:2 * at_least]
                 self._ids = dict(islice(self._ids.items(), exactly))
                 del self._events[index:]
                 return
@@ -225,7 +225,7 @@ class Inbound:
                 refusal = self._answer_each(batch, parts, ticket.refusals) or refusal
             else:
                 if batch.raw_ids:
-                    self._outstanding -= len(batch.raw_ids)
+                    self._outstanding -= len(batch.raw_ids) // 2
                     parts.append(encode.acks(packets.PUBACK, batch.raw_ids))
                 if batch.ids:
                     self._received(batch, parts)
@@ -244,7 +244,7 @@ class Inbound:
         for event in batch.events:
             if event.qos == 2:
                 self.broker.qos2_durable(session, event)
-        self._pubrec(encode.acks(packets.PUBREC, [packet_id.to_bytes(2, "big") for packet_id in batch.ids]), parts)
+        self._pubrec(encode.acks(packets.PUBREC, encode.raw(batch.ids)), parts)
 
     def _current(self) -> Line:
         """Where the client is now: it may have come back meanwhile and have sent a QoS 2 PUBLISH again.
@@ -273,7 +273,8 @@ class Inbound:
 
     def _answer_each(self, batch: _Batch, parts: list[bytes], refusals: dict[int, Refusal]) -> Refusal | None:
         """Some events of the batch were refused. Returns a refusal that MQTT 3.1.1 can only answer by closing."""
-        raw_ids, ids = iter(batch.raw_ids), iter(batch.ids)
+        raw_ids, ids = batch.raw_ids, iter(batch.ids)
+        at = 0
         session = self.session
         last: Refusal | None = None
         dropped = 0
@@ -282,7 +283,11 @@ class Inbound:
             dropped += refusal is not None
             if event.qos == 0:
                 continue
-            packet_id = int.from_bytes(next(raw_ids), "big") if event.qos == 1 else next(ids)
+            if event.qos == 1:
+                packet_id = int.from_bytes(raw_ids[at:at + 2], "big")
+                at += 2
+            else:
+                packet_id = next(ids)
             kind = packets.PUBACK if event.qos == 1 else packets.PUBREC
             if event.qos == 1 or refusal is not None:
                 self._outstanding -= 1
@@ -308,7 +313,7 @@ class Inbound:
         """Release QoS 2 ids. PUBCOMP goes out when the release is durable.               [MQTT-4.3.3-11]"""
         session = self.session
         connection = self.connection
-        known: list[bytes] = []
+        known: list[int] = []
         for packet_id in packet_ids:
             if packet_id not in session.open_ids and connection.version == VERSION_5:
                 connection.write(encode.ack(packets.PUBCOMP, packet_id, reasons.PACKET_ID_NOT_FOUND), packets.PUBCOMP)
@@ -317,10 +322,10 @@ class Inbound:
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBREL before PUBREC")
             session.open_ids.discard(packet_id)                                         # [MQTT-4.3.3-12]
             session.recovered.pop(packet_id, None)
-            known.append(packet_id.to_bytes(2, "big"))
+            known.append(packet_id)
         if not known:
             return
-        frame = encode.acks(packets.PUBCOMP, known)
+        frame = encode.acks(packets.PUBCOMP, encode.raw(known))
 
         def write(ticket: Ticket | None) -> None:
             self._outstanding = max(self._outstanding - len(known), 0)

@@ -73,13 +73,13 @@ class Outbound(DirectOut):
         if connection.closed:
             return
         parts: list[bytes] = []
-        append = parts.append
         in_flight = self.in_flight
         id_bytes = PACKET_ID_BYTES_V5 if self.v5 else PACKET_ID_BYTES
         done: list[Delivery] = []                           # needs no answer from the client
         plan: Plan | None = None
-        topic = head = None
-        size = qos = limit = -1
+        topic: str | None = None
+        head = b""
+        size = qos = sent_qos = limit = -1
         simple = False
         no_local = self.session.subscriptions.any_no_local and fixed is None
         quick = not (self.aliases_max or self.packet_bytes_max or self.session.unacked or no_local)
@@ -92,29 +92,24 @@ class Outbound(DirectOut):
                 plan = fixed or self.plan_of(event)
                 simple = quick and plan is not None and (plan.simple or not self.v5)
                 limit = plan.qos if plan is not None else 0
-                qos = -1
-            if (simple and delivery.attempts == 1 and event.properties is None and event.key is None
+                size = -1
+            if (simple and event.properties is None and delivery.attempts == 1 and event.key is None
                     and not event.headers):
-                if len(payload) != size or qos != (event.qos if event.qos < limit else limit):
-                    size = len(payload)
-                    qos = event.qos if event.qos < limit else limit                     # [MQTT-3.8.4-8]
-                    head = encode.publish_head(qos << 1, topic.encode(), size + self.v5 + (2 if qos else 0))
-                    if qos == 0 and self.v5:
+                if len(payload) != size or event.qos != qos:
+                    size, qos = len(payload), event.qos
+                    sent_qos = min(qos, limit)                                          # [MQTT-3.8.4-8]
+                    head = encode.publish_head(sent_qos << 1, topic.encode(), size + self.v5 + (2 if sent_qos else 0))
+                    if sent_qos == 0 and self.v5:
                         head += b"\0"
-                if qos == 1:
+                if sent_qos == 1:
                     packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
                     while packet_id in in_flight:                   # [MQTT-2.2.1-4] [MQTT-4.3.2-1]
                         packet_id = packet_id + 1 if packet_id < PACKET_ID_OUT_MAX else 1
                     in_flight[packet_id] = delivery
-                    assert head is not None
-                    append(head)
-                    append(id_bytes[packet_id])
-                    append(payload)
+                    parts += head, id_bytes[packet_id], payload
                     continue
-                if qos == 0:
-                    assert head is not None
-                    append(head)
-                    append(payload)
+                if sent_qos == 0:
+                    parts += head, payload
                     done.append(delivery)
                     continue
             self.next_id = packet_id
@@ -381,7 +376,7 @@ class Outbound(DirectOut):
         session = self.session
         parts: list[bytes] = []
         if session.released:
-            parts.append(encode.acks(packets.PUBREL, [packet_id.to_bytes(2, "big") for packet_id in session.released]))
+            parts.append(encode.acks(packets.PUBREL, encode.raw(session.released)))
             self.in_flight.update(dict.fromkeys(session.released))
             self.credit -= len(session.released)
         self.connection.write_publishes(parts, 0)

@@ -1,7 +1,7 @@
 """Answers to deliveries: done, not done, more time, given up. Called by the methods of Consumer of the same names."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from routing.consumers.members import Members, Mode, R
@@ -46,28 +46,33 @@ def ack(consumer: Settles[R], deliveries: Iterable[Delivery]) -> None:
     keyed = consumer.spec.mode is Mode.KEY_SHARED
     partition: Any = None
     cursor: Cursor | None = None
+    pop: Callable[[int, None], Delivery | None] = _nothing
     for delivery in deliveries:
         event = delivery.event
         if event.partition is not partition:
             partition = event.partition
             cursor = consumer.cursors.get(partition)
-        if cursor is None:
-            if partition is None and consumer.untracked is not None:
-                done += consumer.untracked.ack(event)
-            continue
-        if cursor.in_flight.pop(event.offset, None) is not None:
+            pop = cursor.in_flight.pop if cursor is not None else _nothing
+        if pop(event.offset, None) is not None:
             size += len(event.payload)
             released += 1
             if keyed:
                 consumer.members.key_released(event)
+        elif cursor is None:
+            if partition is None and consumer.untracked is not None:
+                done += consumer.untracked.ack(event)
         else:
             held = cursor.again.take(event.offset) or cursor.delayed.take(event.offset)
-            if held is None:
-                continue
-            left += len(held.event.payload)
-        done += 1
+            if held is not None:
+                left += len(held.event.payload)
+                done += 1
+    done += released
     consumer.hold(-released, -size)
     consumer.settled(done, size + left)
+
+
+def _nothing(offset: int, default: None) -> None:
+    """The pop() of no cursor."""
 
 
 def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> None:

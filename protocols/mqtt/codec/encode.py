@@ -64,10 +64,18 @@ def ack(kind: int, packet_id: int, code: int = 0, found: PropertyDict | None = N
     return packet(first, body + encode_properties(found) if found else body)
 
 
-def acks(kind: int, raw_ids: list[bytes]) -> bytes:
+def acks(kind: int, raw_ids: bytes | bytearray) -> bytes:
     """Successful acks of one kind for many packet ids (2 raw bytes each), in order, in one go."""
-    head = _ACK_HEADS[kind]
-    return head + head.join(raw_ids)
+    if len(raw_ids) == 2:
+        return _ACK_HEADS[kind] + raw_ids
+    frames = bytearray(_ACK_HEADS[kind] * 2 * (len(raw_ids) // 2))
+    frames[2::4], frames[3::4] = raw_ids[0::2], raw_ids[1::2]
+    return bytes(frames)
+
+
+def raw(packet_ids: Iterable[int]) -> bytes:
+    """Packet ids as they stand in packets, one behind the other."""
+    return b"".join([packet_id.to_bytes(2, "big") for packet_id in packet_ids])
 
 
 _ACK_HEADS = {packets.PUBACK: b"\x40\x02", packets.PUBREC: b"\x50\x02", packets.PUBREL: b"\x62\x02",

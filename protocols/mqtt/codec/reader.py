@@ -6,14 +6,15 @@ once it is, so that one sent byte by byte costs linear time [MQTT-6.0.0-2]. Its 
 [MQTT-3.2.2-15].
 
 A PUBLISH is plain when it has QoS 0 or 1, no RETAIN and no properties. Publishers send many of them that differ in
-payload and packet id only, so after two of them the bytes before those are remembered and compared as a whole:
+payload and packet id only, so after two of them the bytes before those are remembered and compared as a whole. Those
+that follow are cut by one struct for all of them, which costs a third of cutting each:
 
     | 0x3x | remaining length | topic |  packet id (QoS 1)  | 0x00 (v5) | payload |
     └───────── prefix ────────────────┘ (for QoS 0 in v5 with the 0x00)
 """
 from __future__ import annotations
 
-from struct import Struct
+from struct import Struct, iter_unpack
 from typing import Protocol
 
 from protocols.errors import MalformedPacket, ProtocolViolation
@@ -44,7 +45,7 @@ class ReaderTarget(Protocol):
     def plain_topic(self, raw: bytes) -> str | None:
         """The topic of a plain PUBLISH, checked; None when it must take the long way. Called once per topic."""
 
-    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+    def publishes(self, events: list[Event], raw_ids: bytearray) -> None:
         """Plain PUBLISHes in order. raw_ids: the packet ids, 2 bytes each, of those with QoS 1, in order."""
 
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
@@ -68,7 +69,7 @@ class _Nobody:
     def plain_topic(self, raw: bytes) -> str | None:
         raise AssertionError("closed")
 
-    def publishes(self, events: list[Event], raw_ids: list[bytes]) -> None:
+    def publishes(self, events: list[Event], raw_ids: bytearray) -> None:
         raise AssertionError("closed")
 
     def acks(self, kind: int, packet_ids: tuple[int, ...]) -> None:
@@ -208,7 +209,7 @@ class PacketReader:
     def _publishes(self, data: bytes, position: int, end: int) -> int:
         """A run of plain PUBLISHes. Returns the position after it; the packet there may be of any kind."""
         events: list[Event] = []
-        raw_ids: list[bytes] = []
+        raw_ids = bytearray()
         start = position
         after = -1
         mixed = 0
@@ -227,41 +228,58 @@ class PacketReader:
                     self._look = 0
                     break
         if events:
-            if _NO_ID in raw_ids:                                                       # [MQTT-2.2.1-3]
-                self.target.publishes(*_before_no_id(events, raw_ids))
+            if _NO_ID in raw_ids and (good := _before_no_id(raw_ids)) >= 0:             # [MQTT-2.2.1-3]
+                self.target.publishes(_first(events, good), raw_ids[:2 * good])
                 raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet id 0")
             self.target.publishes(events, raw_ids)
         return position if position > start else self._packet(data, position, end)
 
-    def _same(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: list[bytes]) -> int:
+    def _same(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: bytearray) -> int:
         """PUBLISHes that begin with the prefix. Returns the position of the first that does not, or is not whole."""
-        prefix, head, size, topic = self._prefix, self._head_bytes, self._size, self._topic
-        append, add_id, startswith, publisher = events.append, raw_ids.append, data.startswith, self.publisher
-        last = min(end, position + LOOK_SAME * size) - size
-        if self._qos == 0:
-            while position <= last and startswith(prefix, position):
-                stop = position + size
-                append(Event(topic, data[position + head:stop], 0, publisher))
-                position = stop
+        prefix, head, size, topic, qos = self._prefix, self._head_bytes, self._size, self._topic, self._qos
+        publisher = self.publisher
+        if not data.startswith(prefix, position + size):
+            return self._one(data, position, end, events, raw_ids)
+        whole = memoryview(data)[position:position + min((end - position) // size, LOOK_SAME) * size]
+        before = len(events)
+        if qos == 0:
+            for found, payload in iter_unpack(f"{head}s{size - head}s", whole):
+                if found != prefix:
+                    break
+                events.append(Event(topic, payload, 0, publisher))
         elif self.version != VERSION_5:
-            while position <= last and startswith(prefix, position):
-                stop = position + size
-                body = position + head
-                add_id(data[body:body + 2])
-                append(Event(topic, data[body + 2:stop], 1, publisher))
-                position = stop
+            for found, payload in iter_unpack(f"{head}s2x{size - head - 2}s", whole):
+                if found != prefix:
+                    break
+                events.append(Event(topic, payload, 1, publisher))
         else:
-            while position <= last and startswith(prefix, position):
-                body = position + head
-                if data[body + 2]:
-                    break                           # it has properties
-                stop = position + size
-                add_id(data[body:body + 2])
-                append(Event(topic, data[body + 3:stop], 1, publisher))
-                position = stop
-        return position
+            for found, properties, payload in iter_unpack(f"{head}s2xB{size - head - 3}s", whole):
+                if found != prefix or properties:
+                    break
+                events.append(Event(topic, payload, 1, publisher))
+        count = len(events) - before
+        if qos:
+            ids = bytearray(2 * count)
+            stop = count * size
+            ids[0::2], ids[1::2] = whole[head:stop:size], whole[head + 1:stop:size]
+            raw_ids += ids
+        return position + count * size
 
-    def _mixed(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: list[bytes]) -> int:
+    def _one(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: bytearray) -> int:
+        """The same where it is the only one, as from publishers with little to say."""
+        body, stop = position + self._head_bytes, position + self._size
+        if stop > end:
+            return position
+        if self._qos:
+            v5 = self.version == VERSION_5
+            if v5 and data[body + 2]:
+                return position                     # it has properties
+            raw_ids += data[body:body + 2]
+            body += 2 + v5
+        events.append(Event(self._topic, data[body:stop], self._qos, self.publisher))
+        return stop
+
+    def _mixed(self, data: bytes, position: int, end: int, events: list[Event], raw_ids: bytearray) -> int:
         """Plain PUBLISHes that differ; two alike in a row make a prefix. Returns the position of the first that is
         not plain, not whole or like the one before."""
         append, publisher, known = events.append, self.publisher, self.topics.get
@@ -301,7 +319,7 @@ class PacketReader:
             if first == 0x30:
                 append(Event(topic, data[payload:stop], 0, publisher))
             else:
-                raw_ids.append(data[rest:rest + 2])
+                raw_ids += data[rest:rest + 2]
                 append(Event(topic, data[payload:stop], 1, publisher))
             size = stop - position
             if size == size_before and raw == raw_before:
@@ -326,7 +344,8 @@ class PacketReader:
                 position += 4
                 break
             count = min((end - position) // 4, ACK_RUN)
-            words = _ACK_RUN_WORDS.unpack_from(data, position) if count == ACK_RUN else _words(data, position, count)
+            words = (_ACK_RUN_WORDS.unpack_from(data, position) if count == ACK_RUN
+                     else _words(data, position, 2 * count))
             heads = words[0::2]
             if heads.count(heads[0]) != count:
                 count = next(index for index, word in enumerate(heads) if word != heads[0])
@@ -344,12 +363,17 @@ class PacketReader:
         return position
 
 
-def _before_no_id(events: list[Event], raw_ids: list[bytes]) -> tuple[list[Event], list[bytes]]:
-    """What came before the first packet id 0."""
-    good = raw_ids.index(_NO_ID)
-    first_bad = [index for index, event in enumerate(events) if event.qos][good]
-    return events[:first_bad], raw_ids[:good]
+def _before_no_id(raw_ids: bytearray) -> int:
+    """How many ids come before the first that is 0; -1: none is, the zeros belong to two."""
+    ids = _words(raw_ids, 0, len(raw_ids) // 2)
+    return ids.index(0) if 0 in ids else -1
 
 
-def _words(data: bytes, position: int, count: int) -> tuple[int, ...]:
-    return Struct(f">{2 * count}H").unpack_from(data, position)
+def _first(events: list[Event], count: int) -> list[Event]:
+    """The events before the one with QoS 1 that has so many of its kind before it."""
+    return events[:[index for index, event in enumerate(events) if event.qos][count]]
+
+
+def _words(data: bytes | bytearray, position: int, count: int) -> tuple[int, ...]:
+    """count 2-byte numbers."""
+    return Struct(f">{count}H").unpack_from(data, position)

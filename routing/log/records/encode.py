@@ -1,11 +1,11 @@
 """Events -> RecordBatch v2: the hot path of every publish. Called by partition.py once per group commit.
 
 An event with nothing but topic, payload, QoS, publisher, content type, priority and what its protocol wrote beside
-(native), at most 63 ms after the first of its batch, takes the short way. Its record is six pieces for one join; all
-but payload and deltas come ready-made from a cache:
+(native), at most 63 ms after the first of its batch, takes the short way. Its record is five pieces for one join; all
+but payload and deltas come ready-made from a cache, and are those of the event before as long as topic and length are:
 
-    size                      | attributes, timestamp delta | offset delta | key, value length | value | headers
-    └─ by topic and payload length                                         └── the same ─────┘         └─ by topic …
+    size | attributes, timestamp delta | offset delta | key, value length | value | headers
+    └─ by topic and payload length ────┘              └── the same ──────┘         └─ by topic …
 
 A plain event of another node has one piece more, the last: the digits of its offset there.
 """
@@ -84,7 +84,6 @@ class Encoder:
         base_timestamp = max_timestamp = timestamp = events[0].timestamp_ms
         lead = _LEADS[0]
         pieces: list[bytes] = []
-        extend = pieces.extend
         total = count = 0
         while count < len(events) and total < bytes_max:
             stretch = 0 if count < _STRETCHES[0] else 1 if count < _STRETCHES[1] else 2
@@ -92,7 +91,7 @@ class Encoder:
             if count or len(events) > _STRETCHES[0]:
                 part = events[count:_STRETCHES[stretch] if count < VARINTS_MAX else None]
             topic = publisher = origin = properties = None
-            qos = flow = -1
+            qos = flow = length = -1
             shared: Shared | None = ""
             for event in part:
                 if event.properties is not properties:
@@ -106,9 +105,11 @@ class Encoder:
                     max_timestamp = max(timestamp, max_timestamp)
                     delta = timestamp - base_timestamp
                     lead = _LEADS[delta] if 0 <= delta < len(_LEADS) else b""
+                    length = -1
+                payload = event.payload
                 if (
-                    event.headers or shared is None or event.key is not None or event.retain
-                    or not lead or count >= VARINTS_MAX or (tombstones and not event.payload)
+                    event.headers or event.key is not None or event.retain or shared is None
+                    or not lead or count >= VARINTS_MAX or (tombstones and not payload)
                 ):
                     record = self._record(event, count, timestamp - base_timestamp, tombstones)
                     pieces.append(record)
@@ -121,18 +122,20 @@ class Encoder:
                         publisher, qos, origin, flow = event.publisher, event.qos, event.origin, event.flow
                         topic = None
                         entries = self._entries_of(event, shared)
-                    if event.topic is not topic:
-                        topic = event.topic
-                        entry = entries.get(topic) or self._new_entry(event, shared)
-                        header_part = entry.header_part
-                        shapes = entry.shapes[stretch]
-                    payload = event.payload
-                    try:
-                        size_part, after, size = shapes[len(payload)]
-                    except KeyError:
-                        size_part, after, size = entry.shape(stretch, len(payload))
-                        self._take(_SHAPE_BYTES + len(after))
-                    extend((size_part, lead, VARINTS[count], after, payload, header_part))
+                    if event.topic is not topic or len(payload) != length:
+                        if event.topic is not topic:
+                            topic = event.topic
+                            entry = entries.get(topic) or self._new_entry(event, shared)
+                            header_part = entry.header_part
+                            shapes = entry.shapes[stretch]
+                        length = len(payload)
+                        try:
+                            size_part, after, size = shapes[length]
+                        except KeyError:
+                            size_part, after, size = entry.shape(stretch, length)
+                            self._take(_SHAPE_BYTES + len(after))
+                        start = size_part + lead
+                    pieces += start, VARINTS[count], after, payload, header_part
                     if origin is not None:
                         pieces.append(b"%016x" % event.origin_offset)
                     total += size

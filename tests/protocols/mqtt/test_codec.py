@@ -183,7 +183,7 @@ def test_what_the_server_says():
     assert encode.ack(packets.PUBREL, 7, 0x92) == b"\x62\x03\x00\x07\x92"
     assert encode.ack(packets.PUBREC, 7, 0x87, {0x1F: "no"}) == b"\x50\x09\x00\x07\x87\x05\x1f\x00\x02no"
     assert encode.ack(packets.PUBREC, 7, 0x87, {0x1F: "no"}, version=4) == b"\x50\x02\x00\x07"
-    assert encode.acks(packets.PUBCOMP, [b"\0\1", b"\0\2"]) == b"\x70\x02\x00\x01\x70\x02\x00\x02"
+    assert encode.acks(packets.PUBCOMP, encode.raw([1, 2])) == b"\x70\x02\x00\x01\x70\x02\x00\x02"
     assert encode.suback(9, [0, 0x8F], 5) == b"\x90\x05\x00\x09\x00\x00\x8f"
     assert encode.suback(9, [0, 0x80], 4) == b"\x90\x04\x00\x09\x00\x80"
     assert encode.unsuback(9, [0, 0x11], 5) == b"\xb0\x05\x00\x09\x00\x00\x11"

@@ -35,7 +35,7 @@ class Target:
         raise ProtocolViolation(0x95, "too large")
 
     def publishes(self, events, raw_ids):
-        ids = iter(raw_ids)
+        ids = iter(bytes(raw_ids[at:at + 2]) for at in range(0, len(raw_ids), 2))
         self.runs.append(len(events))
         for event in events:
             assert event.publisher == "me"
