@@ -2,6 +2,8 @@
 
     0 ──► the cursor, as in any queue          1..max ──► early: place and priority in a heap, read when its turn comes
 
+What comes back has its priority still, and goes before others of the same one, in the old order.
+
 What went early is left out when the cursor comes to its place. At most EARLY_MAX wait early; from there on the log is
 looked through for more as soon as there is room. A kill loses no event and no answer; the order by priority comes back
 as the log is looked through again.
@@ -24,14 +26,31 @@ EARLY_MAX = 20_000          # of one queue: some 2 MB
 STEP_SCANNED = 512          # records looked through in one turn
 
 
+RETURNED = 1 << 62          # taken off the number of what comes back, which is its offset: before all others
+
+
+class _Returns:
+    """Hears of what comes back to one cursor (routing/cursors/returned.py)."""
+
+    __slots__ = ("_cursor", "_priorities")
+
+    def __init__(self, priorities: Priorities, cursor: Cursor) -> None:
+        self._priorities = priorities
+        self._cursor = cursor
+
+    def arrived(self, offset: int) -> None:
+        self._priorities.returned(self._cursor, offset)
+
+
 class Priorities:
-    __slots__ = ("_consumer", "_from", "_heap", "_max", "_number")
+    __slots__ = ("_consumer", "_from", "_heap", "_heard", "_max", "_number")
 
     def __init__(self, consumer: Consumer, highest: int) -> None:
         self._consumer = consumer
         self._max = highest
         self._heap: list[tuple[int, int, Cursor, int]] = []     # -priority, number, cursor, offset; stale ones, too
         self._number = 0
+        self._heard: dict[Cursor, None] = {}            # cursors of which we hear what comes back
         self._from: dict[Partition, int] = {}           # from here on the log is still to be looked through
 
     def __len__(self) -> int:
@@ -64,8 +83,27 @@ class Priorities:
         self._number += 1
         heappush(self._heap, (-priority, self._number, cursor, offset))
 
+    def returned(self, cursor: Cursor, offset: int) -> None:
+        """It is to be delivered again, or went early."""
+        delivery = cursor.again.get(offset)
+        event = None if delivery is None else cursor.event(offset) if delivery.is_bare else delivery.event
+        priority = self._priority(event) if event is not None else 0
+        if priority:
+            heappush(self._heap, (-priority, offset - RETURNED, cursor, offset))
+
+    def _hear(self) -> None:
+        """Of cursors that are new."""
+        for cursor in self._consumer.cursors.values():
+            if cursor not in self._heard:
+                self._heard[cursor] = None
+                cursor.again.listeners.append(_Returns(self, cursor))
+                for offset in cursor.again:
+                    self.returned(cursor, offset)
+
     def step(self) -> None:
         """Look through some more of the log, where there is room."""
+        if len(self._heard) < len(self._consumer.cursors):
+            self._hear()
         for partition, offset in list(self._from.items()):
             cursor = self._consumer.cursors.get(partition)
             if cursor is None or offset >= partition.end_offset:
@@ -94,25 +132,32 @@ class Priorities:
         for cursor in self._consumer.cursors.values():
             for offset, delivery in list(cursor.again.items()):
                 priority = self._priority(delivery.event)
-                if priority and delivery.attempts == 1:
+                if priority and delivery.attempts == 1:     # it went early, and was not delivered
                     del cursor.again[offset]
                     self._take(cursor, offset, priority)
             if cursor.behind:
                 self._from[cursor.partition] = cursor.position
 
-    def _entries(self) -> Iterator[tuple[Cursor, int]]:
-        """Take them out, the highest first."""
+    def _entries(self) -> Iterator[tuple[Cursor, int, int]]:
+        """Take them out, the highest first: cursor, offset, attempts."""
+        limit = self._consumer.spec.max_deliveries
         while self._heap:
-            _, _, cursor, offset = heappop(self._heap)
-            if cursor.early.pop(offset, None) is not None:
-                yield cursor, offset
+            _, number, cursor, offset = heappop(self._heap)
+            if number >= 0:
+                if cursor.early.pop(offset, None) is not None:
+                    yield cursor, offset, 1
+            elif offset in cursor.again and (limit is None or cursor.again[offset].attempts <= limit):
+                delivery = cursor.again.take(offset)    # beyond the limit it is seen to like any other: handout.py
+                assert delivery is not None
+                self._consumer.redelivered += 1
+                yield cursor, offset, delivery.attempts
 
     def next(self) -> tuple[Cursor, Delivery] | None:
         """Take out the first one."""
-        for cursor, offset in self._entries():
+        for cursor, offset, attempts in self._entries():
             event = cursor.event(offset)
             if event is not None:
-                return cursor, Delivery(event)
+                return cursor, Delivery(event, attempts)
         return None
 
     def hand_out(self) -> None:

@@ -569,3 +569,26 @@ def test_a_queue_cannot_take_the_name_of_an_mqtt_session(desk, name):
     refusal = desk.router.queues.declare(name, QueueOptions(), ANA)
     assert isinstance(refusal, Refusal) and refusal.reason is Reason.CONFLICT
     assert isinstance(desk.router.queues.declare("a/b", QueueOptions(), ANA), Queue)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_what_comes_back_has_its_priority_and_its_old_place_in_it(desk, kill):
+    queue = declared(desk, "q", "a", max_priority=9)
+    desk.publish(ranked(1, 3), ranked(2, 3), ranked(3, 0))
+    reader = attached(desk, queue, 3)
+    first, second, third = reader.deliveries
+    desk.publish(ranked(4, 5), ranked(5, 3), ranked(6, 1), ranked(7, 0))
+    queue.nack([third, second, first])
+    queue.detach(reader)
+    desk.run()
+    if kill:
+        desk.tick(1.0)
+        desk = killed(desk)
+        queue = desk.router.queues.get("q")
+        desk.tick(0.1)
+    deliveries = attached(desk, queue, 10).deliveries
+    desk.run()
+    if kill:
+        desk.close()
+    assert [(delivery.event.payload, delivery.attempts > 1) for delivery in deliveries] == [
+        (b"4", False), (b"1", True), (b"2", True), (b"5", False), (b"6", False), (b"3", True), (b"7", False)]
