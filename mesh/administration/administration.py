@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,21 +20,22 @@ import msgspec
 from mesh.administration.book import (
     CHANGES_MAX,
     DOCUMENTS_MAX,
+    TOMBSTONES_MAX,
     VALUE_BYTES_MAX,
     Book,
     BookRefused,
     Change,
-    Revision,
-    Step,
 )
 from mesh.administration.check import circle_of_roles, problems_of
-from mesh.administration.documents import Body, Key, RoleDocument, Stored, body_of, differences, document_of
+from mesh.administration.documents import Body, Key, RoleDocument, Stored, body_of, differences, document_of, stub_of
 from mesh.administration.effective import Base, Place, Rights, combine
 from mesh.administration.lastway import can_administer, is_timed, lockout_problem
+from mesh.administration.revisions import Revision, Step
 from mesh.administration.versions import Conflict, merged, next_version
 
 log = logging.getLogger(__name__)
 
+FORGET_EVERY_MS: Final = 3_600_000
 IN_THREAD_ABOVE: Final = 200            # documents and rules; below that it takes less than a thread costs
 
 
@@ -78,7 +80,10 @@ class Administration:
         self.problem = ""                       # why what is in force is not well, for people
         self._clock_ms = clock_ms
         self._take = take
+        self.not_taken: Counter[str] = Counter()        # node → documents that may have been deleted long ago
         self._recombining: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[None] | None = None
+        self._forget_due_ms = 0
         self.base: Base
         self.rights: Rights
 
@@ -110,6 +115,18 @@ class Administration:
         due_ms = self.rights.until_ms
         if due_ms is not None and now_ms >= due_ms and (self._recombining is None or self._recombining.done()):
             self._recombining = asyncio.get_running_loop().create_task(self._recombine())
+
+        if now_ms >= self._forget_due_ms and (self._forgetting is None or self._forgetting.done()):
+            self._forget_due_ms = now_ms + FORGET_EVERY_MS
+            self._forgetting = asyncio.get_running_loop().create_task(self.forget_deleted())
+
+    async def forget_deleted(self) -> None:
+        """That documents were deleted, long ago."""
+        with contextlib.suppress(BookRefused):          # of a full disk others tell
+            forgotten = 1
+            while forgotten:
+                async with self.lock:
+                    forgotten = await self.book.forget_deleted(self._clock_ms())
 
     async def _recombine(self) -> None:
         async with self.lock:
@@ -147,8 +164,8 @@ class Administration:
                                       author=author, time_ms=now_ms, reason=reason))
             for change in changes for before in (self.book.current(change.key),))
         after = self._after(steps)
-        if len(after) > DOCUMENTS_MAX:
-            raise Invalid(f"at most {DOCUMENTS_MAX} documents are kept, deleted ones included")
+        if sum(stored.body is not None for stored in after) > DOCUMENTS_MAX:
+            raise Invalid(f"at most {DOCUMENTS_MAX} documents are kept")
         many = self._are_many(after)
         return Prepared(steps, await self._off_loop(many, self._judged, list(self.book.alive()), after, now_ms))
 
@@ -274,21 +291,45 @@ class Administration:
             conflicts: list[Conflict] = []
             for theirs in versions:
                 mine = self.book.current(theirs.key)
+                if self.book.may_be_forgotten(theirs):
+                    self.not_taken[source] += theirs.body is not None
+                    continue
                 kept, conflict = merged(mine, theirs, now_ms)
                 if conflict is not None:
                     conflicts.append(conflict)
-                if kept is not mine and (mine is not None or len(self.book.documents) < DOCUMENTS_MAX):
-                    steps.append(Step(mine, kept))
-            if not steps:
-                return None
-            alive = [stored for stored in self._after(steps) if stored.body is not None]
-            rights = await self._off_loop(self._are_many(alive), self._combined, self.base, alive, now_ms)
-            author = steps[0].after.author if len(steps) == 1 else "several"
-            return await self.commit(Prepared(tuple(steps), rights, tuple(conflicts)), author=author,
-                                     reason=steps[0].after.reason if len(steps) == 1 else "", source=source)
+                if kept is not mine and (mine is not None or self._has_room(theirs, len(steps))):
+                    steps.append(Step(mine, msgspec.structs.replace(kept, by=source)))
+            return await self._take_steps(steps, conflicts, source, now_ms)
 
-    def back_to(self, number: int) -> list[Change]:
-        """The changes that bring everything back to what it was after a revision. Raises Invalid."""
+    def _has_room(self, theirs: Stored, more: int) -> bool:
+        book = self.book
+        return (book.alive_count if theirs.body is not None else book.tombstone_count - TOMBSTONES_MAX) + more \
+            < DOCUMENTS_MAX
+
+    async def withdraw(self, keys: Iterable[Key], source: str) -> Revision | None:
+        """What that node has given us and does not know any more, because it was deleted there long ago, does nothing
+        here from now on. Raises BookRefused.
+        """
+        async with self.lock:
+            found = [stored for stored in map(self.book.current, keys) if stored is not None]
+            steps = [Step(stored, stub_of(stored)) for stored in found
+                     if stored.by == source and stored.body is not None and not stored.withheld]
+            return await self._take_steps(steps, [], source, self._clock_ms())
+
+    async def _take_steps(self, steps: list[Step], conflicts: list[Conflict], source: str,
+                          now_ms: int) -> Revision | None:
+        if not steps:
+            return None
+        alive = [stored for stored in self._after(steps) if stored.body is not None]
+        rights = await self._off_loop(self._are_many(alive), self._combined, self.base, alive, now_ms)
+        author = steps[0].after.author if len(steps) == 1 else "several"
+        return await self.commit(Prepared(tuple(steps), rights, tuple(conflicts)), author=author,
+                                 reason=steps[0].after.reason if len(steps) == 1 else "", source=source)
+
+    async def back_to(self, number: int) -> list[Change]:
+        """The changes that bring everything back to what it was after a revision. In steps: there may be a million.
+        Raises Invalid.
+        """
         book = self.book
         if not 0 <= number < book.revision:
             raise Invalid(f"revision {number} is none of those before the last one, {book.revision}")
@@ -296,8 +337,12 @@ class Administration:
             raise Invalid(f"revision {number} is too far back: the last {len(book.revisions)} are kept")
         then: dict[Key, Stored | None] = {}
         for one in range(book.revision, number, -1):
-            for step in book.revisions[one].steps:
+            revision = book.revisions.get(one)
+            if revision is None:
+                raise Invalid(f"revision {one} cannot be read, so there is no way back over it")
+            for step in revision.steps:
                 then[step.key] = step.before
+            await asyncio.sleep(0)
         changes = []
         for key, before in sorted(then.items()):
             body = before.body if before is not None else None

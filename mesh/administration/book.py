@@ -1,22 +1,28 @@
 """The book of managed documents: what is in force, what was before, what is being drafted. Durable, one per node.
 
-    $security/0, compacted by topic:   doc/KIND/NAME → Stored      revision/NUMBER → Revision
+    $security/0, compacted by topic:   doc/KIND/NAME → Stored      revision/NUMBER → Revision (revisions.py)
                                        draft/NAME → Draft          conflict/KIND/NAME → Conflict
+                                       horizon → ms
 
 All that one apply writes is one batch: it is on disk as a whole or not at all, and counts only then.
+
+That a document was deleted is remembered for TOMBSTONES_KEPT_MS, so that no other node brings it back. The horizon is
+the latest deletion that was forgotten: a document that comes from elsewhere, is unknown here and is older than that may
+be one of those, so it is not taken.
 """
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mesh.administration.documents import Body, Key, Stored
+from mesh.administration.revisions import Revision, Revisions, Step
 from mesh.administration.versions import Conflict
 from routing.event import Event
 from routing.ticket import Ticket
@@ -29,8 +35,10 @@ log = logging.getLogger(__name__)
 
 STREAM: Final = "$security"
 SCAN_STEP: Final = 1_000
-REVISIONS_KEPT: Final = 1_000           # that can be shown and brought back
-DOCUMENTS_MAX: Final = 20_000           # deleted ones included, which other nodes have to be told of
+DOCUMENTS_MAX: Final = 20_000           # that are there, …
+TOMBSTONES_MAX: Final = 20_000          # … and that were deleted, which other nodes have to be told of
+TOMBSTONES_KEPT_MS: Final = 90 * 86_400_000     # longer than a site is cut off
+FORGOTTEN_AT_ONCE: Final = 1_000        # tombstones; then others have their turn
 DRAFTS_MAX: Final = 100
 CHANGES_MAX: Final = 1_000              # of one draft
 VALUE_BYTES_MAX: Final = 512 * 1024     # of one draft, document or revision
@@ -62,28 +70,6 @@ class Draft(msgspec.Struct, frozen=True):
     simulated_ms: int | None = None
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One document in a revision."""
-
-    before: Stored | None
-    after: Stored
-
-    @property
-    def key(self) -> Key:
-        return self.after.key
-
-
-class Revision(msgspec.Struct, frozen=True):
-    """One apply. number: of this node, without gaps.  source: the node that it came from, "" for this one."""
-
-    number: int
-    time_ms: int
-    author: str
-    reason: str
-    steps: tuple[Step, ...]
-    source: str = ""
-
-
 class BookRefused(Exception):
     """The disk would not take it, so nothing was changed."""
 
@@ -100,28 +86,33 @@ class Book:
         self.keys: list[Key] = []               # of the documents, in order
         self.ranks: dict[Key, tuple[int, str, str]] = {}        # Stored.rank of each
         self.marks: dict[Key, int] = {}         # of each document: other versions have other ones; see giving.py
-        self.revisions: dict[int, Revision] = {}
+        self.revisions = Revisions(self._value)
+        self.horizon_ms = 0                     # of deletions that were forgotten
         self.drafts: dict[str, Draft] = {}
         self.conflicts: dict[Key, Conflict] = {}
-        self.revision = 0                       # of the last apply
+        self.alive_count = 0
         self._partition = partition
         self._request_turn = request_turn
         self._load()
 
     def _load(self) -> None:
-        found: dict[str, bytes] = {}
+        found: dict[str, tuple[bytes, int]] = {}
         offset = self._partition.start_offset
         while offset < self._partition.end_offset:
             scanned = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
             for event in scanned.events:
                 found.pop(event.topic, None)
                 if event.payload:
-                    found[event.topic] = event.payload
+                    found[event.topic] = event.payload, event.offset
             offset = scanned.next_offset
-        for place, payload in sorted(found.items()):        # so that keys come about in order
-            self._take(place, payload)
+        for place, (payload, at) in sorted(found.items(), key=_in_order):
+            self._take(place, payload, at)
 
-    def _take(self, place: str, payload: bytes) -> None:
+    def _value(self, offset: int) -> bytes | None:
+        event = self._partition.event(offset)
+        return event.payload if event is not None else None
+
+    def _take(self, place: str, payload: bytes, offset: int) -> None:
         """One value of the log. What cannot be read is reported and passed over: it must not keep a node down."""
         what = place.partition("/")[0]
         try:
@@ -129,9 +120,9 @@ class Book:
                 stored = msgspec.msgpack.decode(payload, type=Stored)
                 self._put(stored)
             elif what == "revision":
-                revision = msgspec.msgpack.decode(payload, type=Revision)
-                self.revisions[revision.number] = revision
-                self.revision = max(self.revision, revision.number)
+                self.revisions.add(msgspec.msgpack.decode(payload, type=Revision), offset, len(payload))
+            elif what == "horizon":
+                self.horizon_ms = msgspec.msgpack.decode(payload, type=int)
             elif what == "draft":
                 draft = msgspec.msgpack.decode(payload, type=Draft)
                 self.drafts[draft.name] = draft
@@ -143,11 +134,22 @@ class Book:
 
     def _put(self, stored: Stored) -> None:
         key = stored.key
-        if key not in self.documents:
+        before = self.documents.get(key)
+        if before is None:
             insort(self.keys, key)
+        self.alive_count += (stored.body is not None) - (before is not None and before.body is not None)
         self.documents[key] = stored
         self.ranks[key] = rank = stored.rank
         self.marks[key] = mark_of(key, rank)
+
+    @property
+    def revision(self) -> int:
+        """The number of the last apply."""
+        return self.revisions.last
+
+    @property
+    def tombstone_count(self) -> int:
+        return len(self.documents) - self.alive_count
 
     def current(self, key: Key) -> Stored | None:
         """None: there is none, and there never was."""
@@ -173,19 +175,20 @@ class Book:
         values: dict[str, Any] = {f"doc/{step.after.kind}/{step.after.name}": step.after for step in steps}
         values[f"revision/{revision.number}"] = revision
         values.update({f"conflict/{one.kept.kind}/{one.kept.name}": one for one in conflicts})
-        old = revision.number - REVISIONS_KEPT
-        for place, there in ((f"draft/{draft}", draft in self.drafts), (f"revision/{old}", old in self.revisions)):
-            if there:
-                values[place] = None
+        size = len(msgspec.msgpack.encode(revision))
+        old = self.revisions.too_old(size)
+        values.update({f"revision/{number}": None for number in old})
+        if draft in self.drafts:
+            values[f"draft/{draft}"] = None
         settled = [step.key for step in steps if self._settles(step.after, source)]
         values.update({f"conflict/{kind}/{name}": None for kind, name in settled})
         for conflict in self._too_many(len(conflicts)):
             values.setdefault(f"conflict/{conflict[0]}/{conflict[1]}", None)
             settled.append(conflict)
-        await self._store(values)
-        self.revision = revision.number
-        self.revisions[revision.number] = revision
-        self.revisions.pop(old, None)
+        events = await self._store(values)
+        for number in old:
+            self.revisions.forget(number)
+        self.revisions.add(revision, events[f"revision/{revision.number}"].offset, size)
         self.drafts.pop(draft, None)
         for step in steps:
             self._put(step.after)
@@ -206,6 +209,29 @@ class Book:
         count = max(len(self.conflicts) + more - CONFLICTS_KEPT, 0)
         return sorted(self.conflicts, key=lambda key: self.conflicts[key].time_ms)[:count]
 
+    async def forget_deleted(self, now_ms: int) -> int:
+        """Some of the tombstones that are old, or too many; the oldest first. Returns how many. Raises BookRefused."""
+        over = self.tombstone_count - TOMBSTONES_MAX
+        deleted = sorted((stored for stored in self.documents.values() if stored.body is None),
+                         key=lambda stored: stored.time_ms)
+        due = [stored for number, stored in enumerate(deleted[:FORGOTTEN_AT_ONCE])
+               if number < over or stored.time_ms <= now_ms - TOMBSTONES_KEPT_MS]
+        if not due:
+            return 0
+        horizon_ms = max(self.horizon_ms, min(due[-1].time_ms, now_ms))         # a clock may have been ahead
+        values: dict[str, Any] = {f"doc/{one.kind}/{one.name}": None for one in due}
+        await self._store({**values, "horizon": horizon_ms})
+        self.horizon_ms = horizon_ms
+        for stored in due:
+            key = stored.key
+            del self.documents[key], self.ranks[key], self.marks[key]
+            del self.keys[bisect_left(self.keys, key)]
+        return len(due)
+
+    def may_be_forgotten(self, theirs: Stored) -> bool:
+        """It is unknown here, and so old that it may have been deleted and that forgotten; or it is that deletion."""
+        return bool(self.horizon_ms) and theirs.key not in self.documents and theirs.time_ms <= self.horizon_ms
+
     async def put_draft(self, draft: Draft) -> None:
         """Raises BookRefused."""
         await self._store({f"draft/{draft.name}": draft})
@@ -221,12 +247,12 @@ class Book:
         await self._store({f"conflict/{key[0]}/{key[1]}": None})
         self.conflicts.pop(key, None)
 
-    async def _store(self, values: Mapping[str, Any]) -> None:
+    async def _store(self, values: Mapping[str, Any]) -> dict[str, Event]:
         """All of them, or none. None deletes."""
-        events = [Event(topic=place, payload=b"" if value is None else msgspec.msgpack.encode(value))
-                  for place, value in values.items()]
-        ticket = Ticket(events)
-        self._partition.append(events, ticket)
+        events = {place: Event(topic=place, payload=b"" if value is None else msgspec.msgpack.encode(value))
+                  for place, value in values.items()}
+        ticket = Ticket(list(events.values()))
+        self._partition.append(list(events.values()), ticket)
         ticket.part_done()
         self._request_turn()
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -234,6 +260,13 @@ class Book:
         await asyncio.shield(stored)
         if ticket.refusals:
             raise BookRefused(next(iter(ticket.refusals.values())))
+        return events
+
+
+def _in_order(found: tuple[str, tuple[bytes, int]]) -> tuple[str, int]:
+    """Documents by their places, so that keys come about in order; revisions as they were made."""
+    place, (_, offset) = found
+    return ("revision", offset) if place.startswith("revision/") else (place, 0)
 
 
 def mark_of(key: Key, rank: tuple[int, str, str]) -> int:

@@ -22,6 +22,7 @@ from mesh.link.settings import EVERYTHING, VIEW, Asked
 from routing.rights.rules import Action
 
 HIDDEN: Final = "(hidden)"
+PLACES: Final = ("nodes", "sites")
 SECRETS: Final = ("password_hash", "key_hash", "old_hash", "token_hash")
 Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
 Line: TypeAlias = Annotated[str, Meta(max_length=500)]
@@ -125,6 +126,7 @@ class Stored(msgspec.Struct, frozen=True):
     time_ms: int = 0
     reason: str = ""
     withheld: bool = False          # a stub: it counts elsewhere, and what is in it is not for this node
+    by: str = ""                    # the neighbour that we have it from; not told to others
 
     @property
     def key(self) -> Key:
@@ -140,6 +142,12 @@ class Stored(msgspec.Struct, frozen=True):
         is less than what it stands for.
         """
         return self.number, self.node, "" if self.withheld else digest_of(self.body)
+
+
+def stub_of(stored: Stored) -> Stored:
+    """Where it counts, and nothing else of what is in it, or who made it."""
+    body: Body = {name: value for name, value in (stored.body or {}).items() if name in PLACES}
+    return msgspec.structs.replace(stored, body=body, author="", reason="", withheld=True)
 
 
 def digest_of(body: Body | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.administration.documents import Body, Key, Stored
+from mesh.administration.documents import Key, Stored, stub_of
 from mesh.administration.messages import LISTED_MAX, MESSAGE_BYTES_MAX, Documents, Listed, Told, told
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mesh.topology.overlay import Overlay
 
 PER_TURN: Final = 2_000             # documents that are looked at in one turn of the loop: 1 to 2 ms
-PLACES: Final = ("nodes", "sites")
 
 
 def trusts(neighbour: Neighbour) -> bool:
@@ -92,9 +91,3 @@ class Giving:
                 break
             found.append(told(stored))
         return Documents(found)
-
-
-def stub_of(stored: Stored) -> Stored:
-    """Where it counts, and nothing else of what is in it, or who made it."""
-    body: Body = {name: value for name, value in (stored.body or {}).items() if name in PLACES}
-    return msgspec.structs.replace(stored, body=body, author="", reason="", withheld=True)

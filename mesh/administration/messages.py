@@ -1,6 +1,6 @@
 """What neighbours say to each other about managed documents. Sans-IO.
 
-    [40, digest]                  Have: what I would give you has this digest now
+    [40, digest, horizon]         Have: what I would give you has this digest now
     [41, after]                   List please, the keys after this one
     [42, [[kind, name, number, node, digest], …], more]
     [43, [[kind, name], …]]       Want
@@ -29,7 +29,10 @@ Short: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class Have(msgspec.Struct, array_like=True, tag=40, frozen=True):
+    """horizon_ms: of its book; what was deleted up to then it may have forgotten."""
+
     digest: Short
+    horizon_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
 
 
 class ListPlease(msgspec.Struct, array_like=True, tag=41, frozen=True):

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mesh.administration.administration import Administration, BookRefused
-from mesh.administration.book import DOCUMENTS_MAX, Revision
+from mesh.administration.book import DOCUMENTS_MAX, TOMBSTONES_MAX
 from mesh.administration.check import name_problem
 from mesh.administration.documents import KINDS, Key, Stored
 from mesh.administration.giving import Giving, trusts
@@ -37,6 +37,7 @@ from mesh.administration.messages import (
 )
 
 if TYPE_CHECKING:
+    from mesh.administration.revisions import Revision
     from mesh.link.protocol.neighbour import Neighbour
     from mesh.topology.overlay import Overlay
 
@@ -51,10 +52,11 @@ TOLD_EVERY_S: Final = 60.0          # of one neighbour: what it may not is told 
 class _Pull:
     """What we are getting from a neighbour."""
 
-    __slots__ = ("digest", "doubtful", "heard_s", "listed", "listing", "named", "wanted")
+    __slots__ = ("digest", "doubtful", "heard_s", "horizon_ms", "listed", "listing", "named", "wanted")
 
-    def __init__(self, digest: str, now_s: float) -> None:
+    def __init__(self, digest: str, horizon_ms: int, now_s: float) -> None:
         self.digest = digest
+        self.horizon_ms = horizon_ms
         self.heard_s = now_s
         self.listing = True
         self.listed: Key = "", ""              # the last one of what it has named
@@ -140,7 +142,7 @@ class Spread:
                 digest = await giving.digest()
                 if end.say_again or digest != end.said:
                     end.say_again, end.said, end.said_s = False, digest, self._clock_s()
-                    self._send(end, Have(digest))
+                    self._send(end, Have(digest, self._administration.book.horizon_ms))
         finally:
             end.working = False
 
@@ -194,7 +196,7 @@ class Spread:
     def _heard(self, end: _End, message: Have) -> None:
         if not end.neighbour.administer or message.digest == end.synced or end.pull is not None:
             return
-        end.pull = _Pull(message.digest, self._clock_s())
+        end.pull = _Pull(message.digest, message.horizon_ms, self._clock_s())
         self._send(end, ListPlease())
 
     def _take(self, end: _End, message: Listed | Documents) -> None:
@@ -226,7 +228,7 @@ class Spread:
                     ranks[mine.key] != rank and mine.seen.get(node, 0) < number):
                 pull.wanted.append((kind, name))
         pull.named.update(keys)
-        if len(pull.wanted) > DOCUMENTS_MAX:
+        if len(pull.wanted) > DOCUMENTS_MAX + TOMBSTONES_MAX:
             self.counts["bad"] += 1
             end.pull = None
             return
@@ -252,8 +254,12 @@ class Spread:
         found = [one.stored() for one in message.documents if (one.kind, one.name) in wanted]
         good = [stored for stored in found if self._is_well(stored)]
         self.counts["ill-formed"] += len(found) - len(good)
+        given = {stored.key for stored in found}
         try:
             await self._administration.take(good, end.neighbour.node)
+            if doubtful and pull.horizon_ms:        # nor was it said where they are: they were deleted long ago
+                await self._administration.withdraw(self._forgotten(wanted - given, pull.horizon_ms),
+                                                    end.neighbour.node)
         except BookRefused as error:
             log.warning("documents of %s cannot be stored: %s", end.neighbour.node, error)
             end.pull = None                     # the next Have begins anew
@@ -264,15 +270,18 @@ class Spread:
             if end.pull is pull:
                 self._next(end, pull)
             return
-        gone = {stored.key for stored in found}
         left = len(pull.wanted)
-        pull.wanted = [key for key in pull.wanted if key not in gone]
+        pull.wanted = [key for key in pull.wanted if key not in given]
         if end.pull is not pull:
             return
         if len(pull.wanted) == left:            # it has none of them any more
             end.pull = None
             return
         self._next(end, pull)
+
+    def _forgotten(self, keys: Iterable[Key], horizon_ms: int) -> list[Key]:
+        found = ((key, self._administration.book.current(key)) for key in keys)
+        return [key for key, mine in found if mine is not None and mine.time_ms <= horizon_ms]
 
     def _is_well(self, stored: Stored) -> bool:
         """A kind that only a later version knows is kept and does nothing."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mesh.node import Node
 
 PLURALS: Final = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers"}
-STEPS_PER_TURN: Final = 5_000       # of revisions that are looked through: 2 ms
+VERSIONS_SHOWN: Final = 100         # of one document, the newest
 OVERLAP_MAX_S: Final = 30 * 86_400
 OVERLAP_S: Final = 3_600.0          # for which the old key still counts after a rotation, unless the call says more
 
@@ -74,20 +74,20 @@ class DocumentsApi:
         return show
 
     async def _versions(self, kind: str, name: str) -> list[Values]:
-        """Newest first, with what each changed. In pieces: there may be a million of steps."""
+        """Newest first, with what each changed: at most VERSIONS_SHOWN. Older ones are read from the log."""
         found: list[Values] = []
-        looked_at = 0
-        for number, revision in sorted(self._administration.book.revisions.items(), reverse=True):
-            looked_at += len(revision.steps)
-            if looked_at > STEPS_PER_TURN:
-                looked_at = 0
-                await asyncio.sleep(0)
-            for step in revision.steps:
+        revisions = self._administration.book.revisions
+        for head in revisions.with_document((kind, name)):
+            revision = revisions.get(head.number)
+            for step in revision.steps if revision is not None else ():
                 if step.key == (kind, name):
                     before = step.before.body if step.before is not None else None
-                    found.append({"revision": number, "version": step.after.version, "by": step.after.author,
+                    found.append({"revision": head.number, "version": step.after.version, "by": step.after.author,
                                   "time_ms": step.after.time_ms, "reason": step.after.reason,
                                   "changes": differences(before, step.after.body)})
+            if len(found) >= VERSIONS_SHOWN:
+                break
+            await asyncio.sleep(0)
         return found
 
     def _put(self, kind: str) -> Callable[[Call], Awaitable[Values]]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mesh.administration.administration import Invalid, Stale
-from mesh.administration.book import CHANGES_MAX, DRAFTS_MAX, VALUE_BYTES_MAX, Change, Draft, Revision
+from mesh.administration.book import CHANGES_MAX, DRAFTS_MAX, VALUE_BYTES_MAX, Change, Draft
 from mesh.administration.check import name_problem
 from mesh.administration.documents import differences, without_secrets
+from mesh.administration.revisions import Head
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import TEXT, Call, Endpoint, Values
 from mesh.management.security.changing import change_of
@@ -146,10 +147,11 @@ class DraftsApi:
     # -- revisions --------------------------------------------------------------------------------------------
 
     async def revision(self, call: Call) -> Values:
-        revision = self._administration.book.revisions.get(_number(call))
+        revisions = self._administration.book.revisions
+        revision = revisions.get(_number(call))
         if revision is None:
             raise Problem(404, "not-found", f"there is no revision {call.names['number'][:200]}, or no more")
-        return {**revision_row(revision), "steps": [{
+        return {**revision_row(revisions.head(revision.number)), "steps": [{
             "kind": step.after.kind, "name": step.after.name,
             "before": without_secrets(step.before.body) if step.before is not None else None,
             "after": without_secrets(step.after.body), "version": step.after.version,
@@ -162,7 +164,7 @@ class DraftsApi:
         if known is not None:
             return known
         with as_problems():
-            changes = tuple(self._administration.back_to(number))
+            changes = tuple(await self._administration.back_to(number))
         return await self._apply(call, "revision.rollback", str(number), changes, f"back to revision {number}", "")
 
     async def _apply(self, call: Call, act: str, target: str, changes: tuple[Change, ...], reason: str,
@@ -178,7 +180,7 @@ class DraftsApi:
                 with as_problems():
                     revision = await administration.commit(prepared, author=who, reason=reason, draft=draft)
                 self._changed()
-                return revision_row(revision)
+                return revision_row(administration.book.revisions.head(revision.number))
             named = [{"kind": step.after.kind, "name": step.after.name,
                       "changes": differences(step.before.body if step.before else None, step.after.body)}
                      for step in steps]
@@ -214,7 +216,7 @@ def draft_row(draft: Draft) -> Values:
             "simulated_ms": draft.simulated_ms}
 
 
-def revision_row(revision: Revision) -> Values:
-    return {"revision": revision.number, "time_ms": revision.time_ms, "by": revision.author,
-            "reason": revision.reason, "source": revision.source,
-            "documents": [f"{step.after.kind}/{step.after.name}" for step in revision.steps]}
+def revision_row(head: Head) -> Values:
+    more = [f"and {head.count - len(head.documents)} more"] if head.count > len(head.documents) else []
+    return {"revision": head.number, "time_ms": head.time_ms, "by": head.author, "reason": head.reason,
+            "source": head.source, "documents": [*head.documents, *more]}

@@ -29,7 +29,7 @@ def security_resources(node: Node) -> list[Resource]:
         Resource("drafts", "name", "Changes that nobody has applied yet.",
                  lambda: map(draft_row, list(node.administration.book.drafts.values())), ADMIN),
         Resource("revisions", "revision", "What was changed, newest first.",
-                 lambda: map(revision_row, list(node.administration.book.revisions.values())), ADMIN,
+                 lambda: map(revision_row, node.administration.book.revisions.heads()), ADMIN,
                  order="-revision"),
         Resource("conflicts", "name", "Changes made at two nodes at the same time: one gave way.",
                  lambda: _conflicts(node), ADMIN),

@@ -20,7 +20,7 @@ from routing.errors import Reason
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from mesh.administration.book import Revision
+    from mesh.administration.revisions import Revision
     from mesh.configuration.settings import Config
     from mesh.management.doors.sessions import Sessions
     from mesh.node import Node
