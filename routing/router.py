@@ -28,6 +28,7 @@ from routing.ledger import Ledger
 from routing.lifecycle import Lifecycle
 from routing.log.committing.gather import Gather
 from routing.log.producing.raw import RawBatch, Run
+from routing.placed import publish_to
 from routing.publisher import TOPICS_CACHED, Publisher
 from routing.queues.queues import Queues
 from routing.raw_entry import RawEntry
@@ -252,6 +253,12 @@ class Router:
         if self._gather is not None:
             self._gather.published(publisher)
         return self.raw.publish(stream, partition, batch, publisher)
+
+    def publish_to(self, partition: Partition, events: list[Event], publisher: Publisher) -> Ticket:
+        """As publish(), into the partition that the publisher chose. See placed.py."""
+        if self._gather is not None:
+            self._gather.published(publisher)
+        return publish_to(self, partition, events, publisher)
 
     def may_fetch(self, identity: Identity, stream: str) -> Refusal | None:
         """Whoever reads record batches as they are reads all that the stream holds, so he must be allowed to."""

@@ -44,7 +44,7 @@ KEY_ANNOTATION = Symbol("x-opt-partition-key")
 _KEY_BYTES = KEY_ANNOTATION.encode()
 _TOPIC = Symbol("x-opt-topic")
 _OFFSET = Symbol("x-stream-offset")
-_ANNOTATIONS = b"\x00\x53\x72"
+_NOTES, _ANNOTATIONS = b"\x00\x53\x71", b"\x00\x53\x72"
 _PAYLOAD_OUT, _DURABLE, _HAS_PRIORITY, _HAS_TTL, _FIRST = 1, 2, 4, 8, 16
 _HEAD = struct.Struct(">BBI")
 _BYTES_OR_TEXT = frozenset((0xA0, 0xB0, 0xA1, 0xB1))
@@ -52,6 +52,7 @@ DURABLE_HEADER = b"\x00\x53\x70\xc0\x02\x01\x41"
 _TEXT_TYPE = "text/plain; charset=utf-8"
 
 Lost = Callable[[str, str, str], None]
+Marks = Callable[[Event], "dict[Value, Value]"]
 ReplyTo = Callable[[str, "dict[Value, Value]"], str | None]
 
 
@@ -90,7 +91,7 @@ def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: R
         if data.find(b"x-opt-", start, stop) >= 0:
             annotations = map_of(data, sections.message_annotations)
             if _KEY_BYTES in annotations or KEY_ANNOTATION in annotations:
-                key = _key(annotations.get(KEY_ANNOTATION))
+                key = key_of(annotations)
             delivery_time = _delivery_time(annotations, now_ms)
     headers = headers_of(data, sections) if sections.application_properties != ABSENT else ()
     expires_at_ms = None
@@ -198,15 +199,22 @@ def _id(value: Value) -> bytes | str | int | None:
     return int(value) if isinstance(value, int) else str(value)
 
 
-def _key(value: Value) -> bytes | None:
+def key_of(annotations: dict[Value, Value]) -> bytes | None:
+    """The partition key."""
+    value = annotations.get(KEY_ANNOTATION)
     if isinstance(value, bytes):
         return value
     return str(value).encode("utf-8", "replace") if value is not None else None
 
 
 def _delivery_time(annotations: dict[Value, Value], now_ms: int) -> int | None:
-    """x-opt-delivery-time: when; x-opt-delivery-delay: in how many ms.               Source: Qpid JMS, Artemis"""
+    """x-opt-delivery-time, x-opt-scheduled-enqueue-time: when; x-opt-delivery-delay: in how many ms.
+
+    Source: Qpid JMS, Artemis; Azure Service Bus
+    """
     at = annotations.get("x-opt-delivery-time")
+    if at is None:
+        at = annotations.get("x-opt-scheduled-enqueue-time")
     if isinstance(at, int) and not isinstance(at, bool):
         return int(at)
     delay = annotations.get("x-opt-delivery-delay")
@@ -236,52 +244,64 @@ def _header(value: Value) -> HeaderValue:
 # -- out --------------------------------------------------------------------------------------------------------------
 
 def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str], *,
-            named: bool = False, wild: bool = False, placed: bool = False) -> bytes:
+            named: bool = False, notes: Marks | None = None, marks: Marks | None = None,
+            counted: bool = False) -> bytes:
     """The encoded message. delivery_count: how often its delivery has failed. named: one without message annotations
-    gets its topic as such, since RabbitMQ's clients count on there being some. wild: the reader's filter has wildcards,
-    so the topic goes along as delivery annotation x-opt-topic, whatever the sender wrote in to. placed: its offset goes
-    along as message annotation x-stream-offset, as RabbitMQ's clients look for it there.
+    gets its topic as such, since RabbitMQ's clients count on there being some. notes: what goes along as delivery
+    annotations; marks: as message annotations beside those it has. counted: a delivery-count of 0 is told, too.
     """
     properties = event.properties
     native = properties.native if properties is not None else None
     if native is not None and native.kind == NATIVE and len(native.data) >= _HEAD.size:
         data = native.data
         flags, priority, offset = _HEAD.unpack_from(data)
-        if flags == _DURABLE | _PAYLOAD_OUT and not delivery_count:
+        if flags == _DURABLE | _PAYLOAD_OUT and not delivery_count and not counted:
             start = DURABLE_HEADER
         else:
-            start = _header_section(event, flags, priority, delivery_count, now_ms)
-        if wild:
-            start += b"\x00\x53\x71" + encode({_TOPIC: event.topic})
-        if placed:
+            start = _header_section(event, flags, priority, delivery_count, now_ms, counted)
+        if notes is not None:
+            start += _NOTES + encode(notes(event))
+        if marks is not None:
             cut = _HEAD.size + (offset if flags & _PAYLOAD_OUT else 0)
             bare = data[_HEAD.size:cut] + (event.payload if flags & _PAYLOAD_OUT else b"") + data[cut:]
-            return start + _with_offset(bare, event.offset)
+            return start + _marked(bare, marks(event))
         if named and data[_HEAD.size:_HEAD.size + 3] != b"\x00\x53\x72":
             start += _names(event)
         if flags & _PAYLOAD_OUT:
             cut = _HEAD.size + offset
             return b"".join((start, data[_HEAD.size:cut], event.payload, data[cut:]))
         return start + data[_HEAD.size:]
-    return _foreign(event, delivery_count, now_ms, lost, address_of, named=named, placed=placed)
+    return _foreign(event, delivery_count, now_ms, lost, address_of, named=named, notes=notes, marks=marks,
+                    counted=counted)
+
+
+def topic_note(event: Event) -> dict[Value, Value]:
+    """For a reader whose filter has wildcards: x-opt-topic, whatever the sender wrote in to."""
+    return {_TOPIC: event.topic}
+
+
+def offset_mark(event: Event) -> dict[Value, Value]:
+    """For a reader of a stream: x-stream-offset, as RabbitMQ's clients look for it there."""
+    return {_OFFSET: event.offset}
 
 
 def _names(event: Event) -> bytes:
     return _ANNOTATIONS + encode({Symbol("x-routing-key"): event.topic})
 
 
-def _with_offset(bare: bytes, offset: int) -> bytes:
-    """A message without header, with its place among its annotations."""
+def _marked(bare: bytes, marks: dict[Value, Value]) -> bytes:
+    """A message without header, with more annotations."""
     start, stop = split(bare, ordered=False).message_annotations
     found = map_of(bare, (start, stop)) if stop else {}
-    return _ANNOTATIONS + encode({**found, _OFFSET: offset}) + bare[stop:]
+    return _ANNOTATIONS + encode({**found, **marks}) + bare[stop:]
 
 
-def _header_section(event: Event, flags: int, priority: int, delivery_count: int, now_ms: int) -> bytes:
+def _header_section(event: Event, flags: int, priority: int, delivery_count: int, now_ms: int, counted: bool) -> bytes:
     header = Header(
         durable=True if flags & _DURABLE else None, priority=priority if flags & _HAS_PRIORITY else None,
         ttl=_ttl(event, now_ms) if flags & _HAS_TTL else None,
-        first_acquirer=True if flags & _FIRST and not delivery_count else None, delivery_count=delivery_count or None)
+        first_acquirer=True if flags & _FIRST and not delivery_count else None,
+        delivery_count=delivery_count if counted else delivery_count or None)
     return encode_composite(header) if header != _NO_HEADER else b""
 
 
@@ -297,11 +317,11 @@ def _ttl(event: Event, now_ms: int) -> int | None:
 
 
 def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_of: Callable[[str], str],
-             *, named: bool, placed: bool) -> bytes:
+             *, named: bool, notes: Marks | None, marks: Marks | None, counted: bool) -> bytes:
     """An event that came by another protocol."""
     found = event.properties if event.properties is not None else Properties()
     header = Header(durable=True if event.guaranteed else None, priority=found.priority, ttl=_ttl(event, now_ms),
-                    delivery_count=delivery_count or None)
+                    delivery_count=delivery_count if counted else delivery_count or None)
     content_type = found.content_type
     if content_type is not None and not content_type.isascii():
         lost(SOURCE, TARGET, "content type that is not ASCII")
@@ -314,11 +334,13 @@ def _foreign(event: Event, delivery_count: int, now_ms: int, lost: Lost, address
         correlation_id=_outward_id(found.correlation), content_type=content_type,
         creation_time=Timestamp(event.timestamp_ms) if event.timestamp_ms else None)
     parts = [encode_composite(header) if header != _NO_HEADER else b""]
+    if notes is not None:
+        parts.append(_NOTES + encode(notes(event)))
     annotations: dict[Value, Value] = {}
     if event.key is not None:
         annotations[KEY_ANNOTATION] = _text_or_bytes(event.key)
-    if placed:
-        annotations[_OFFSET] = event.offset
+    if marks is not None:
+        annotations |= marks(event)
     if annotations:
         parts.append(_ANNOTATIONS + encode(annotations))
     elif named:

@@ -5,6 +5,7 @@
     EXTERNAL      with a client certificate                                                         RFC 4422
     OAUTHBEARER   a token                                                                           RFC 7628
     XOAUTH2       the same as Google and Azure's go-amqp write it
+    MSSBCBS       Azure's ANONYMOUS: nobody, until $cbs has taken a token. In emulator mode only
 """
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ class Login:
     """The exchange of one connection. Whom nobody knows gets in only where nobody has to log in."""
 
     def __init__(self, authenticator: Authenticator, address: str, certificate: str | None, *,
-                 plain: bool) -> None:
-        """certificate: common name of the client's. plain: passwords may come over this connection."""
+                 plain: bool, claims: bool = False) -> None:
+        """certificate: common name of the client's. plain: passwords may come over this connection. claims: who has
+        shown nothing may do so later."""
         self._authenticator = authenticator
         self._address = address
         self._certificate = certificate
@@ -39,8 +41,10 @@ class Login:
             offered.append("EXTERNAL")
         if plain:
             offered += ["PLAIN", "OAUTHBEARER", "XOAUTH2"]
-        if authenticator.open:
+        if authenticator.open or claims:
             offered.append("ANONYMOUS")
+        if claims:
+            offered.append("MSSBCBS")
         self.mechanisms = tuple(offered) or ("EXTERNAL",)       # there is always one (§5.3.3.1); this one fails then
 
     def nobody(self, done: Done) -> bool:
@@ -76,7 +80,9 @@ class Login:
             give_up()
 
     def _look(self, response: bytes, done: Done) -> None:
-        if self._mechanism == "ANONYMOUS":
+        if self._mechanism in ("ANONYMOUS", "MSSBCBS") and not self._authenticator.open:
+            done(Identity("", protocol=PROTOCOL, address=self._address, revoked=True))
+        elif self._mechanism in ("ANONYMOUS", "MSSBCBS"):
             self._ask(None, None, done)
         elif self._mechanism == "EXTERNAL":
             self._ask(_text(response), None, done, self._certificate)

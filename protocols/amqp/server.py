@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from protocols.amqp.codec.conditions import CONNECTION_FORCED, INVALID_FIELD, ConnectionFault
+from protocols.amqp.azure.emulator import Emulator
+from protocols.amqp.codec.conditions import CONNECTION_FORCED, INVALID_FIELD, UNAUTHORIZED, ConnectionFault
 from protocols.amqp.codec.performatives import Attach, Open
 from protocols.amqp.codec.types import Symbol
 from protocols.amqp.counters import Counters
@@ -52,6 +53,8 @@ class Amqp10Server:
         self._version = version
         self._node = node or "meshgate"
         self._attaching = Attaching(router, settings, declaring, self._new_token)
+        self._azure = Emulator(
+            router, settings, authenticator, self._attaching.finding, self._new_token) if settings.azure else None
         self._log_limit = LogLimit(settings.log_lines_per_s)
         self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share)
         self._sole: dict[tuple[str, str], Connection] = {}      # user, container id → who has it for itself
@@ -77,6 +80,10 @@ class Amqp10Server:
         return self.bounds.link_credit
 
     @property
+    def full_frames(self) -> bool:
+        return self.bounds.azure                        # Azure's SDK for Python reads fields by their number
+
+    @property
     def partial_bytes_max(self) -> int:
         return self.bounds.partial_bytes_max
 
@@ -100,7 +107,8 @@ class Amqp10Server:
     def login(self, connection: Connection) -> Login:
         channel = connection.channel
         return Login(self.authenticator, channel.address, channel.tls_identity,
-                     plain=channel.secure or not self.bounds.passwords_need_tls or self.authenticator.open)
+                     plain=channel.secure or not self.bounds.passwords_need_tls or self.authenticator.open,
+                     claims=self._azure is not None)
 
     def logged_in(self, connection: Connection, identity: Identity) -> Refusal | None:
         """A login that has succeeded: is there room for one more connection of this user?"""
@@ -108,7 +116,8 @@ class Amqp10Server:
         if refusal is None:
             connection.take_identity(identity)
             connection.parts = Parts(self.router, connection, self.bounds, self.count)
-            self.router.logins.add(connection)
+            if not identity.revoked:
+                self.router.logins.add(connection)
         return refusal
 
     def opened(self, connection: Connection, open: Open) -> None:
@@ -141,15 +150,13 @@ class Amqp10Server:
         connection.accept_open(answer, self.router.clock_ms())
 
     def _new_token(self, connection: Connection, token: bytes, done: Callable[[bool], None]) -> None:
-        """The client shows another token, of the same user."""
-        before = connection.identity
-
+        """The client shows another token, of the same user; or the first one, by $cbs."""
         def answered(answer: Identity | Refusal) -> None:
             if connection.parts is None:
                 return
-            fine = False
-            if isinstance(answer, Identity) and answer.user == before.user:
-                fine = True
+            fine = isinstance(answer, Identity) and self._may_become(connection, answer)
+            if fine:
+                assert isinstance(answer, Identity)
                 identity = msgspec.structs.replace(answer, client_id=connection.container_id)
                 connection.take_identity(identity)
                 connection.parts.work.take_identity(identity)
@@ -158,11 +165,25 @@ class Amqp10Server:
 
         self.authenticator.authenticate(None, token, PROTOCOL, connection.container_id, connection.address, answered)
 
+    def _may_become(self, connection: Connection, identity: Identity) -> bool:
+        before = connection.identity
+        if not before.revoked:
+            return identity.user == before.user
+        if self._share.take(identity.user, self.bounds.connections_max) is not None:
+            return False
+        self._share.give(before.user)
+        self.router.logins.add(connection)
+        return True
+
     def attach_source(self, link: Any, attach: Attach) -> None:
-        self._attaching.source(link, attach)
+        self._attaching.admit(link)
+        if self._azure is None or not self._azure.source(link, attach):
+            self._attaching.source(link, attach)
 
     def attach_target(self, link: Any, attach: Attach) -> None:
-        self._attaching.target(link, attach)
+        self._attaching.admit(link)
+        if self._azure is None or not self._azure.target(link, attach):
+            self._attaching.target(link, attach)
 
     def identity_changed(self, connection: Connection) -> None:
         """Who reads does so with the roles that he has now. Publishers are renewed by the router."""
@@ -188,6 +209,8 @@ class Amqp10Server:
         parts.transactions.close()
         if parts.management is not None:
             parts.management.close()
+        for desk in parts.desks.values():
+            desk.close()
         dynamic.drop_all(self.router, parts)
         self.router.logins.discard(connection)
         self._share.give(connection.identity.user)
@@ -216,6 +239,9 @@ class Amqp10Server:
             connection = self._to_look_at.pop()
             if connection.is_open and self._has_expired(connection.identity):
                 connection.fail(ConnectionFault(CONNECTION_FORCED, "the token has expired"))
+            elif connection.is_open and connection.identity.revoked and (
+                    self.router.clock_ms() - connection.connected_ms > self.bounds.connect_timeout_s * 1000):
+                connection.fail(ConnectionFault(UNAUTHORIZED, "no token was shown at $cbs"))
             connection.look(now_s)
 
     def _has_expired(self, identity: Identity) -> bool:

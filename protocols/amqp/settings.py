@@ -36,6 +36,10 @@ class Amqp10Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     create_queues: bool = True                  # queue://x makes the queue, as ActiveMQ and Artemis do
     identify_as: str = ""                       # "RabbitMQ 4.2": its own clients insist on that
 
+    # Azure's SDKs
+    azure: bool = False                         # emulator mode: streams are Event Hubs, queues those of Service Bus
+    batch_events_max: int = 10_000              # in one batch; one of 1 MB has hardly more
+
     # all connections
     connections_max: int = 20_000               # with the share of a user as for MQTT sessions
     log_lines_per_s: int = 20                   # about refused or closed connections; the counters tell of all

@@ -14,7 +14,7 @@ def check(settings: Amqp10Settings) -> Iterator[str]:
     for name in ("frame_bytes_max", "pre_auth_bytes_max", "open_bytes_max"):
         if getattr(settings, name) < FRAME_MIN_BYTES:
             yield f"amqp10.{name}: expected at least {FRAME_MIN_BYTES}, the smallest frame that every peer may send"
-    for name in ("sessions_max", "handles_max", "session_window", "link_credit", "unsettled_max"):
+    for name in ("sessions_max", "handles_max", "session_window", "link_credit", "unsettled_max", "batch_events_max"):
         if getattr(settings, name) < 1:
             yield f"amqp10.{name}: expected at least 1"
     if settings.sessions_max > NUMBER_MAX:

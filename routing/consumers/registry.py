@@ -175,11 +175,17 @@ class ConsumerRegistry:
         self.by_name[spec.name] = consumer
         for pattern in spec.filters:
             self.add_filter(consumer, pattern, from_now=False)
-        for partition in self._router.streams.holding(spec.filters, spec.streams):
+        for partition in self._holding(spec, spec.filters):
             consumer.cursors[partition] = Cursor(partition, start_position(partition, spec.start))
         consumer.filters_changed()
         self._count(consumer)
         return consumer
+
+    def _holding(self, spec: ConsumerSpec, filters: Iterable[str], among: Iterable[Stream] | None = None,
+                 ) -> list[Partition]:
+        """The partitions that one of this kind reads for these filters."""
+        found = self._router.streams.holding(filters, spec.streams, among)
+        return [one for one in found if one.index in spec.partitions] if spec.partitions else found
 
     def _count(self, consumer: Consumer, *, gone: bool = False) -> None:
         """Whose share it counts to, which changes with its owner and with what it is."""
@@ -229,7 +235,7 @@ class ConsumerRegistry:
 
     def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None:
         """Put a checked filter into effect. from_now: it does not reach back before this moment."""
-        partitions = self._router.streams.holding((pattern,), consumer.spec.streams)
+        partitions = self._holding(consumer.spec, (pattern,))
         known = bool(consumer.cursors)
         if from_now:
             for partition in partitions:
@@ -254,8 +260,7 @@ class ConsumerRegistry:
     def streams_changed(self, changed: list[Stream]) -> None:
         """A stream was added: consumers whose filters it can hold read it from its start."""
         for consumer in self._reading(changed):
-            for partition in self._router.streams.holding(
-                    consumer.filters, consumer.spec.streams, changed):
+            for partition in self._holding(consumer.spec, consumer.filters, changed):
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(
                         partition, partition.start_offset, owed=consumer.spec.is_owed)
@@ -456,7 +461,7 @@ class ConsumerRegistry:
             if pattern not in consumer.filters:
                 consumer.interest.add(pattern)
                 self._router.trie.add(pattern, consumer)
-        for partition in streams.holding(consumer.filters, state.spec.streams):
+        for partition in self._holding(state.spec, consumer.filters):
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(
                         partition, partition.start_offset, owed=consumer.spec.is_owed)

@@ -33,6 +33,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_s: float | None = None          # deleted when nobody was attached for so long
     push: Push | None = None                # a webhook; see routing/consumers/push.py
     queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters
+    partitions: tuple[int, ...] = ()        # of these streams only those; empty: all that there are
 
     @property
     def is_owed(self) -> bool:

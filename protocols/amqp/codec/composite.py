@@ -152,25 +152,25 @@ def _several(kind: type[Composite], field: _Field, value: Value) -> tuple[Value,
     return tuple(_one(kind, field, item) for item in items)
 
 
-def encode_composite(value: Composite) -> bytes:
-    """With its descriptor; what is None or the default at the end is left out."""
+def encode_composite(value: Composite, *, full: bool = False) -> bytes:
+    """With its descriptor; what is None or the default at the end is left out. full: it is not, here and within."""
     table = _tables[type(value)]
     items: list[bytes] = []
     kept = 0
     for field in table:
         item = getattr(value, field.name)
-        items.append(_encoded(field, item))
-        if item is not None and item != ():
+        items.append(_encoded(field, item, full))
+        if full or (item is not None and item != ()):
             kept = len(items)
     head = b"\x00\x53" + bytes((value.code,)) if value.code < 256 else b"\x00\x80" + value.code.to_bytes(8, "big")
     return head + (counted(0xC0, kept, b"".join(items[:kept])) if kept else b"\x45")
 
 
-def _encoded(field: _Field, item: Value) -> bytes:
+def _encoded(field: _Field, item: Value, full: bool) -> bytes:
     if item is None:
         return b"\x40"
     if isinstance(item, Composite):
-        return encode_composite(item)
+        return encode_composite(item, full=full)
     if field.several:
         if not item:
             return b"\x40"

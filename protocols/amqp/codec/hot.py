@@ -18,6 +18,7 @@ from protocols.amqp.codec.types import Value
 
 _ACCEPTED = b"\x00\x53\x24\x45"
 _LIST = (0xC0, 0xD0)
+_REST = b"\x42\x40\x40\x40\x40\x40", b"\x41\x40\x40\x40\x40\x40"       # from more on, of a transfer with all fields
 FIELDS_MAX = 64             # of a performative or section; none has more than 14
 
 
@@ -113,14 +114,18 @@ def _uint(value: int) -> bytes:
     return b"\x70" + value.to_bytes(4, "big")
 
 
-def disposition(role: bool, first: int, last: int, settled: bool, state: Composite | None) -> bytes:
-    """Of one delivery or a range; state None: none."""
+def disposition(role: bool, first: int, last: int, settled: bool, state: Composite | None, *,
+                full: bool = False) -> bytes:
+    """Of one delivery or a range; state None: none. full: with all fields, as encode_composite() has it."""
     body = (b"\x41" if role else b"\x42") + _uint(first) + (_uint(last) if last != first else b"\x40") + (
         b"\x41" if settled else b"\x42")
     count = 4
     if state is not None:
         body += _ACCEPTED if state is ACCEPTED else encode_composite(state)
         count = 5
+    if full:
+        body += b"\x40" * (6 - count)
+        count = 6
     if len(body) > 254:
         return b"\x00\x53\x15\xd0" + (len(body) + 4).to_bytes(4, "big") + count.to_bytes(4, "big") + body
     return b"\x00\x53\x15\xc0" + bytes((len(body) + 1, count)) + body
@@ -131,17 +136,18 @@ def transfer_head(handle: int) -> bytes:
     return _uint(handle)
 
 
-def transfer(start: bytes, delivery_id: int, tag: bytes, settled: bool, more: bool, message_format: int = 0) -> bytes:
+def transfer(start: bytes, delivery_id: int, tag: bytes, settled: bool, more: bool, message_format: int = 0, *,
+             full: bool = False) -> bytes:
     """The performative of the first or only frame of a delivery. start: of transfer_head(). tag: up to 32 bytes."""
     body = b"".join((start, _uint(delivery_id), b"\xa0", bytes((len(tag),)), tag, _uint(message_format),
-                     b"\x41" if settled else b"\x42", b"\x41" if more else b""))
-    return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 6 if more else 5)) + body
+                     b"\x41" if settled else b"\x42", _REST[more] if full else b"\x41" if more else b""))
+    return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 11 if full else 6 if more else 5)) + body
 
 
-def transfer_more(start: bytes, more: bool) -> bytes:
+def transfer_more(start: bytes, more: bool, *, full: bool = False) -> bytes:
     """That of a later frame."""
-    body = start + b"\x40\x40\x40\x40" + (b"\x41" if more else b"\x42")
-    return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 6)) + body
+    body = start + b"\x40\x40\x40\x40" + (_REST[more] if full else b"\x41" if more else b"\x42")
+    return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 11 if full else 6)) + body
 
 
 def decode_performative(data: bytes, start: int, end: int) -> Composite:

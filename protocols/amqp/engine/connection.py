@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from protocols.amqp.codec import frames, hot
-from protocols.amqp.codec.composite import Composite, encode_composite
+from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import (
     CONNECTION_FORCED,
     DECODE_ERROR,
@@ -52,7 +52,7 @@ class Connection(Outgoing):
     )
 
     def __init__(self, host: Host, channel: ByteChannel, now_s: float, clock_s: Callable[[], float]) -> None:
-        super().__init__(channel, host)
+        super().__init__(channel, host, full=host.full_frames)
         self.host = host
         self.clock_s = clock_s
         self.address = channel.address
@@ -228,18 +228,18 @@ class Connection(Outgoing):
         self.state = State.OPEN
         self._deadline_s = None
         self.connected_ms = now_ms
-        self.write_frame(0, encode_composite(answer))
+        self.say(0, answer)
 
     def refuse_open(self, answer: Open, fault: ConnectionFault) -> None:
         """open with the word that it is no good, then close with the reason.             Source: Qpid, Artemis"""
-        self.write_frame(0, encode_composite(answer))
+        self.say(0, answer)
         self.fail(fault)
 
     def closed_by_peer(self) -> None:
         """close has come."""
         self.flush_answers()
         self._let_go()
-        self.write_frame(0, encode_composite(Close()))
+        self.say(0, Close())
         self.finish()
 
     def fail(self, fault: ConnectionFault) -> None:
@@ -253,12 +253,12 @@ class Connection(Outgoing):
             return
         self.cork()
         if self.state is State.HEAD:                    # close comes after open                               §2.4.3
-            self.write_frame(0, encode_composite(Open("-")))
+            self.say(0, Open("-"))
         self.flush_answers()
         self._let_go()
         self.state = State.CLOSING
         self._deadline_s = self.clock_s() + self.host.bounds.close_timeout_s
-        self.write_frame(0, encode_composite(Close(Error(fault.condition, fault.text[:1000], fault.info))))
+        self.say(0, Close(Error(fault.condition, fault.text[:1000], fault.info)))
         self.uncork()
         if fault.condition in (FRAMING_ERROR, DECODE_ERROR):
             self.finish()                               # what comes next cannot be read

@@ -25,6 +25,7 @@ from routing.rights.policy import Identity
 class Opens(Protocol):
     """The connection that is to be opened."""
 
+    full: bool
     host: Host
     state: State
 
@@ -98,7 +99,8 @@ class Opening:
     # -- login ------------------------------------------------------------------------------------------------
 
     def _sasl(self, performative: Composite) -> None:
-        self._connection.write(frames.frame(0, encode_composite(performative), frames.SASL))
+        self._connection.write(frames.frame(
+            0, encode_composite(performative, full=self._connection.full), frames.SASL))
 
     def _login_frame(self, found: Composite) -> None:
         if isinstance(found, SaslInit):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from protocols.amqp.codec.composite import Composite, encode_composite
 from protocols.wire import ByteChannel
 
 
@@ -22,10 +23,12 @@ class Counts(Protocol):
 class Outgoing:
     """What a Connection is in this respect: a base class, as every frame goes through it."""
 
-    __slots__ = ("_answering", "_corked", "_counts", "_out", "_paused", "_wrote", "channel", "closed")
+    __slots__ = ("_answering", "_corked", "_counts", "_out", "_paused", "_wrote", "channel", "closed", "full")
 
-    def __init__(self, channel: ByteChannel, counts: Counts) -> None:
+    def __init__(self, channel: ByteChannel, counts: Counts, *, full: bool) -> None:
+        """full: what is said has all its fields, for clients that count on them."""
         self.channel = channel
+        self.full = full
         self.closed = False
         self._counts = counts
         self._out: list[bytes] = []
@@ -71,6 +74,9 @@ class Outgoing:
                 (len(body) + 8).to_bytes(4, "big"), b"\x02\x00", channel.to_bytes(2, "big"), body)))
             if not self._corked:
                 self.send_out()
+
+    def say(self, channel: int, performative: Composite) -> None:
+        self.write_frame(channel, encode_composite(performative, full=self.full))
 
     def answers_wait(self, session: Answers) -> None:
         self._answering[session] = None

@@ -21,6 +21,7 @@ from protocols.amqp.codec.conditions import (
 from protocols.amqp.codec.performatives import (
     FIRST,
     RECEIVER,
+    SECOND,
     SETTLED,
     Attach,
     Coordinator,
@@ -77,7 +78,7 @@ class ReceivingLink(Link[TargetNode]):
         self.state = LinkState.ATTACHED
         attach = self.attach
         self.session.send(Attach(
-            self.name, self.handle, RECEIVER, attach.snd_settle_mode, attach.rcv_settle_mode or FIRST, attach.source,
+            self.name, self.handle, RECEIVER, attach.snd_settle_mode, SECOND if self.second else FIRST, attach.source,
             target, max_message_size=self.session.connection.container.message_bytes_max,
             offered_capabilities=capabilities, properties=properties))
         self.credit = self._window
@@ -85,6 +86,10 @@ class ReceivingLink(Link[TargetNode]):
 
     def without_terminus(self) -> Attach:
         return Attach(self.name, self.handle, RECEIVER, source=self.attach.source)
+
+    def settle_first(self) -> None:
+        """Before accept(): settle at once, whatever the sender has asked for. It hears of it by the answer."""
+        self.second = False
 
     # -- credit -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols.amqp.codec import hot
 from protocols.amqp.codec.composite import Composite
-from protocols.amqp.codec.performatives import MIXED, SENDER, SETTLED, Attach, Flow, Source
+from protocols.amqp.codec.performatives import MIXED, SENDER, SETTLED, UNSETTLED, Attach, Flow, Rejected, Source
 from protocols.amqp.engine import serial
 from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, SourceNode
@@ -97,18 +97,33 @@ class SendingLink(Link[SourceNode]):
 
     # -- deliveries -------------------------------------------------------------------------------------------
 
-    def send(self, message: bytes, held: Any, *, settled: bool, message_format: int = 0) -> None:
+    def send(self, message: bytes, held: Any, *, settled: bool, message_format: int = 0,
+             tag: bytes | None = None) -> None:
         """One message, for which there is room(). held: comes back by node.settle(), unless it is settled."""
         self._tag += 1
         self.delivery_count = (self.delivery_count + 1) & serial.MASK
         self.credit -= 1
-        self.session.send_delivery(self, self._start, self._tag.to_bytes(8, "big"), message, held, settled=settled,
-                                   message_format=message_format)
+        self.session.send_delivery(self, self._start, tag or self._tag.to_bytes(8, "big"), message, held,
+                                   settled=settled, message_format=message_format)
+
+    def send_untracked(self, message: bytes) -> None:
+        """One message whose answer nobody waits for. It is sent settled, unless the receiver wants none that is."""
+        self._tag += 1
+        self.delivery_count = (self.delivery_count + 1) & serial.MASK
+        self.credit -= 1
+        self.session.send_delivery(self, self._start, self._tag.to_bytes(8, "big"), message, None,
+                                   settled=self.settle_mode != UNSETTLED, message_format=0, tracked=False)
 
     def settled(self, delivery_id: int, state: Composite | None) -> None:
-        """We have settled, too (second receiver settle mode).                                     Source: §2.6.12"""
+        """We have settled, too (second receiver settle mode).                                     Source: §2.6.12
+
+        An error is not told to who said it: Azure's SDK for Python takes it for one of ours.
+        """
+        if type(state) is Rejected:
+            state = Rejected()
         self.session.connection.write_frame(
-            self.session.channel, hot.disposition(SENDER, delivery_id, delivery_id, True, state))
+            self.session.channel, hot.disposition(
+                SENDER, delivery_id, delivery_id, True, state, full=self.session.connection.full))
 
     def let_go(self, *, closed: bool) -> None:
         self.credit = 0

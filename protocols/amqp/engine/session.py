@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from protocols.amqp.codec import hot
-from protocols.amqp.codec.composite import Composite, encode_composite
+from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import (
     FRAMING_ERROR,
     HANDLE_IN_USE,
@@ -82,7 +82,7 @@ class Session:
     # -- out --------------------------------------------------------------------------------------------------
 
     def send(self, performative: Composite) -> None:
-        self.connection.write_frame(self.channel, encode_composite(performative))
+        self.connection.say(self.channel, performative)
 
     @property
     def _is_full(self) -> bool:
@@ -96,21 +96,22 @@ class Session:
         return min(self._remote_window, self._unsettled_max - len(self.unsettled))
 
     def send_delivery(self, link: Any, start: bytes, tag: bytes, message: bytes, held: Any, *, settled: bool,
-                      message_format: int) -> None:
-        """In one frame or several.                                                               Source: §2.6.14"""
+                      message_format: int, tracked: bool = True) -> None:
+        """In one frame or several. tracked: its answer is waited for.                           Source: §2.6.14"""
         number = self._next_delivery
         self._next_delivery = (number + 1) & serial.MASK
-        if not settled:
+        if not settled and tracked:
             self.unsettled[number] = Unsettled(link, held)
             link.unsettled += 1
+        full = self.connection.full
         room = self.connection.frame_max - 8 - _TRANSFER_BYTES
         if len(message) <= room:
-            self._out(hot.transfer(start, number, tag, settled, False, message_format) + message)
+            self._out(hot.transfer(start, number, tag, settled, False, message_format, full=full) + message)
             return
-        self._out(hot.transfer(start, number, tag, settled, True, message_format) + message[:room])
+        self._out(hot.transfer(start, number, tag, settled, True, message_format, full=full) + message[:room])
         for position in range(room, len(message), room):
             more = position + room < len(message)
-            self._out(hot.transfer_more(start, more) + message[position:position + room])
+            self._out(hot.transfer_more(start, more, full=full) + message[position:position + room])
 
     def _out(self, body: bytes) -> None:
         if self._remote_window <= 0 or self._waiting:
@@ -150,7 +151,7 @@ class Session:
         if not self.ended:
             for first, last, state, settled in answers:
                 self.connection.write_frame(
-                    self.channel, hot.disposition(RECEIVER, first, last, settled, state))
+                    self.channel, hot.disposition(RECEIVER, first, last, settled, state, full=self.connection.full))
 
     # -- in ---------------------------------------------------------------------------------------------------
 

@@ -25,15 +25,18 @@ from routing.router import Router
 class QueueReader:
     """Member of a consumer of the core, and SourceNode of a link."""
 
-    __slots__ = ("_default", "_is_member", "_named", "_on_detach", "_placed", "_presettled", "_router", "_selects",
-                 "_transactions", "_wild", "_work", "credit", "demand", "identity", "link", "queue")
+    __slots__ = ("_counted", "_default", "_is_member", "_marks", "_named", "_notes", "_on_detach", "_presettled",
+                 "_router", "_selects", "_tag", "_transactions", "_work", "credit", "demand", "identity", "link",
+                 "queue")
 
     def __init__(self, link: SendingLink, queue: Readable, identity: Identity, router: Router, work: Work,
                  transactions: Any, *, default_outcome: Composite | None = None,
                  on_detach: Callable[[bool], None] | None = None, selects: bool = False,
-                 named: bool = False, wild: bool = False, placed: bool = False) -> None:
+                 named: bool = False, notes: convert.Marks | None = None, marks: convert.Marks | None = None,
+                 counted: bool = False, tag: Callable[[], bytes] | None = None) -> None:
         """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
-        named, wild, placed: as in convert.outward(). on_detach(closed): called once.
+        named, notes, marks, counted: as in convert.outward().
+        tag: makes those of deliveries, None: they are numbers. on_detach(closed): called once.
         default_outcome: of deliveries that are settled without one."""
         self.link = link
         self.queue = queue
@@ -42,8 +45,10 @@ class QueueReader:
         self.demand = 0
         self._selects = selects
         self._named = named
-        self._wild = wild
-        self._placed = placed
+        self._notes = notes
+        self._marks = marks
+        self._counted = counted
+        self._tag = tag
         self._presettled = link.presettled
         self._router = router
         self._work = work
@@ -144,13 +149,13 @@ class QueueReader:
         router = self._router
         now_ms = router.clock_ms()
         lost = router.ledger.lost
-        settled = self._presettled
+        settled, tag = self._presettled, self._tag
         connection.cork()
         for delivery in deliveries:
             message = convert.outward(
-                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, wild=self._wild,
-                placed=self._placed)
-            link.send(message, delivery, settled=settled)
+                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, notes=self._notes,
+                marks=self._marks, counted=self._counted)
+            link.send(message, delivery, settled=settled, tag=tag() if tag is not None else None)
         if link.draining and link.credit <= 0:
             link.drained()
         connection.uncork()

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from protocols.amqp import convert
 from protocols.amqp.codec.composite import Composite
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.reading import QueueReader
@@ -20,6 +21,7 @@ from routing.consumers.members import Mode
 from routing.consumers.spec import ConsumerSpec, Start
 from routing.cursors.delivery import Delivery
 from routing.errors import Refusal
+from routing.event import Event
 from routing.queues.predicates import Predicate
 from routing.rights.policy import Identity
 from routing.router import Router
@@ -101,9 +103,10 @@ class StreamReader(QueueReader):
     __slots__ = ("_predicate", "_reading")
 
     def __init__(self, link: SendingLink, reading: StreamReading, identity: Identity, router: Router, work: Work,
-                 transactions: Any, predicate: Predicate | None, *, wild: bool) -> None:
-        """predicate: what it wants of what it reads. wild: as in convert.outward()."""
-        super().__init__(link, reading, identity, router, work, transactions, wild=wild, placed=True)
+                 transactions: Any, predicate: Predicate | None, *, notes: convert.Marks | None,
+                 marks: convert.Marks = convert.offset_mark) -> None:
+        """predicate: what it wants of what it reads. notes, marks: as in convert.outward()."""
+        super().__init__(link, reading, identity, router, work, transactions, notes=notes, marks=marks)
         self._reading = reading
         self._predicate = predicate
 
@@ -115,10 +118,12 @@ class StreamReader(QueueReader):
         super().settle(held, state, settled=settled)
         self._work.when_flushed(self._reading.look)
 
+    def wants(self, event: Event) -> bool:
+        return self._predicate is None or self._predicate.matches(event)
+
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        predicate = self._predicate
-        if predicate is not None:
-            wanted = [delivery for delivery in deliveries if predicate.matches(delivery.event)]
+        if self._predicate is not None:
+            wanted = [delivery for delivery in deliveries if self.wants(delivery.event)]
             if len(wanted) < len(deliveries):
                 kept = {id(delivery) for delivery in wanted}
                 consumer.ack([delivery for delivery in deliveries if id(delivery) not in kept])

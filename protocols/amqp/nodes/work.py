@@ -21,6 +21,7 @@ from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
+from routing.log.partition import Partition
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
 from routing.router import Router
@@ -59,8 +60,11 @@ class Readable(Protocol):
 
 
 class _Batch(msgspec.Struct):
+    """is_whole: all events are of the one delivery, which is accepted when all of them are."""
+
     deliveries: list[Incoming | None]
     ticket: Ticket
+    is_whole: bool = False
 
 
 class Work:
@@ -131,11 +135,22 @@ class Work:
             pairs, self._internal = self._internal, []
             self._publish([event for event, _ in pairs], [delivery for _, delivery in pairs], self._router.internal)
 
+    def publish_to(self, partition: Partition, events: list[Event], delivery: Incoming) -> None:
+        """All events of one delivery, into a partition that was chosen. What was added before is to be flushed."""
+        self._published(len(events), _Batch(
+            [delivery], self._router.publish_to(partition, events, self._publisher), is_whole=True))
+
+    def publish_whole(self, events: list[Event], delivery: Incoming) -> None:
+        """The same, wherever they belong."""
+        self._published(len(events), _Batch([delivery], self._router.publish(events, self._publisher), is_whole=True))
+
     def _publish(self, events: list[Event], deliveries: list[Incoming | None], publisher: Publisher) -> None:
-        router = self._router
-        self._count("received", len(events))
-        ticket = router.publish(events, publisher)
-        self._batches.append(_Batch(deliveries, ticket))
+        self._published(len(events), _Batch(deliveries, self._router.publish(events, publisher)))
+
+    def _published(self, count: int, batch: _Batch) -> None:
+        router, ticket = self._router, batch.ticket
+        self._count("received", count)
+        self._batches.append(batch)
         if ticket.done:
             self._drain()
         else:
@@ -175,7 +190,7 @@ class Work:
                         delivery.link.answer(delivery, ACCEPTED)
                 continue
             for index, delivery in enumerate(batch.deliveries):
-                refusal = refusals.get(index)
+                refusal = refusals[min(refusals)] if batch.is_whole else refusals.get(index)
                 if refusal is not None:
                     self._count("rejected", 1)
                 if delivery is not None:

@@ -1,0 +1,84 @@
+"""Entities: queues, topics and subscriptions of Service Bus, as queues of the node.
+
+    jobs                                the queue jobs, made when it is first used; its dead letters beside it
+    jobs/$DeadLetterQueue               a queue as any other
+    orders/Subscriptions/billing        a durable queue that the topic orders fills from when it was first read
+    jobs/$Deferred                      what was deferred: it waits there for who asks for it by number
+
+An address without a host and with one mean the same; a name is a topic's where it has a subscription and no queue.
+"""
+from __future__ import annotations
+
+from protocols.amqp.codec.conditions import INVALID_FIELD, NOT_FOUND, LinkFault, refused
+from protocols.amqp.nodes.addresses import core_name, queue_topic, target_topic
+from protocols.amqp.nodes.finding import denied
+from protocols.amqp.settings import Amqp10Settings
+from routing.errors import Refusal
+from routing.queues.bindings import Binding
+from routing.queues.options import NAME_CHARS_MAX, QueueOptions
+from routing.queues.queue import Queue
+from routing.rights.policy import INTERNAL, Action, Identity
+from routing.router import Router
+
+DEAD_LETTERS, DEFERRED, SUBSCRIPTIONS = "/$DeadLetterQueue", "/$Deferred", "/Subscriptions/"
+DELIVERIES_MAX = 10             # then to the dead letters                    Source: Service Bus, MaxDeliveryCount
+
+
+class Entities:
+    """One per server."""
+
+    def __init__(self, router: Router, settings: Amqp10Settings) -> None:
+        self._router = router
+        self._settings = settings
+
+    def queue(self, name: str, identity: Identity, *, reads: bool = True) -> Queue:
+        """Get or make it. reads: for somebody who wants to read it. Raises LinkFault."""
+        router = self._router
+        topic = queue_topic(name)
+        action = Action.SUBSCRIBE if reads else Action.PUBLISH
+        if not router.policy.decide(identity, action, topic).allowed:
+            raise denied(router, identity, action, topic)
+        found = router.queues.get(core_name(name))
+        if found is not None:
+            return found
+        subscribed, mark, _ = name.partition(SUBSCRIPTIONS)
+        if not self._settings.create_queues:
+            raise LinkFault(NOT_FOUND, f"there is no queue or subscription {name[:260]}")
+        if len(core_name(name + DEAD_LETTERS)) > NAME_CHARS_MAX:
+            raise LinkFault(INVALID_FIELD, "the name is too long")
+        if name.endswith((DEAD_LETTERS, DEFERRED)):
+            return self._declare(name, QueueOptions(), identity)
+        if mark:
+            refusal = router.check_subscribe(identity, subscribed)
+            if refusal is not None:
+                raise refused(refusal)
+        self._declare(name + DEAD_LETTERS, QueueOptions(), identity)
+        letters = queue_topic(name + DEAD_LETTERS)
+        made = self._declare(name, QueueOptions(dead_letter=letters), identity, max_deliveries=DELIVERIES_MAX)
+        if mark:
+            refusal = made.bind(Binding(subscribed), identity)
+            if refusal is not None:
+                router.queues.delete(made.name)
+                raise refused(refusal)
+        return made
+
+    def _declare(self, name: str, options: QueueOptions, identity: Identity, *,
+                 max_deliveries: int | None = None) -> Queue:
+        """Who may only send to it has no part in it: it belongs to the node."""
+        reads = self._router.policy.decide(identity, Action.SUBSCRIBE, queue_topic(name)).allowed
+        made = self._router.queues.declare(
+            core_name(name), options, identity if reads else INTERNAL, max_deliveries=max_deliveries)
+        if isinstance(made, Refusal):
+            raise refused(made)
+        return made
+
+    def topic(self, name: str, identity: Identity) -> str | None:
+        """What a sender to this name publishes to where it is a topic; None: it is a queue. Raises LinkFault."""
+        start = core_name(name + SUBSCRIPTIONS)
+        queues = self._router.queues
+        if queues.get(core_name(name)) is not None or not any(known.startswith(start) for known in queues.by_name):
+            return None
+        topic = target_topic(name)
+        if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
+            raise denied(self._router, identity, Action.PUBLISH, topic)
+        return topic

@@ -1,0 +1,116 @@
+"""Taking: what senders of Azure's SDKs send: a message, or a batch, which is one delivery and many events.
+
+A large batch is decoded in steps. What comes behind it counts behind it, so nothing is read meanwhile. It is accepted
+when all of it is on disk, and rejected as a whole.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from protocols.amqp import convert
+from protocols.amqp.azure.batches import MESSAGE_FORMAT, messages_of
+from protocols.amqp.codec.conditions import DECODE_ERROR, MESSAGE_SIZE, UNAUTHORIZED, DecodeFault
+from protocols.amqp.codec.message import map_of
+from protocols.amqp.codec.performatives import Error, Rejected
+from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.nodes.work import Work
+from routing.event import Event
+from routing.fairness.steps import in_steps
+from routing.router import Router
+
+EVENTS_PER_STEP = 200           # of a batch that are decoded in one turn: some 3 ms
+
+
+class Taking(ABC):
+    """TargetNode of a link; where its events go is for hub_sending.py and entity_sending.py to say."""
+
+    def __init__(self, link: ReceivingLink, router: Router, work: Work, reply_topic: convert.ReplyTo,
+                 batch_events_max: int) -> None:
+        self._link = link
+        self._router = router
+        self._work = work
+        self._reply_topic = reply_topic
+        self._batch_events_max = batch_events_max
+
+    @abstractmethod
+    def check(self, delivery: Incoming) -> None:
+        """Raises LinkFault: it can not be sent there."""
+
+    @abstractmethod
+    def place(self, event: Event) -> None:
+        """Give it its topic."""
+
+    @abstractmethod
+    def publish(self, delivery: Incoming, events: list[Event]) -> None:
+        """All of one delivery, one at least."""
+
+    def take(self, delivery: Incoming, message: bytes) -> None:
+        self.check(delivery)
+        self._work.flush()                              # what came before counts before
+        connection: Any = self._link.session.connection
+        steps = self._steps(delivery, message)
+
+        def others() -> Iterator[None]:
+            try:
+                yield from steps
+            finally:
+                connection.release()
+
+        if next(steps, steps) is not steps:
+            connection.hold()
+            rest = others()
+            self._router.call_soon(lambda: in_steps(self._router, rest))
+
+    def _steps(self, delivery: Incoming, message: bytes) -> Iterator[None]:
+        events: list[Event] = []
+        key: bytes | None = None
+        try:
+            for found in messages_of(message) if delivery.message_format == MESSAGE_FORMAT else (message,):
+                if isinstance(found, tuple):
+                    key = convert.key_of(map_of(message, found))
+                    continue
+                if len(events) >= self._batch_events_max:
+                    self._reject(delivery, MESSAGE_SIZE, f"a batch has at most {self._batch_events_max} events")
+                    return
+                event = self._event(delivery, found, key)
+                if event is None:
+                    return
+                events.append(event)
+                if len(events) % EVENTS_PER_STEP == 0:
+                    yield
+        except DecodeFault as fault:
+            self._reject(delivery, DECODE_ERROR, fault.text)
+            return
+        connection: Any = self._link.session.connection
+        if connection.closed:
+            return
+        if events:
+            self.publish(delivery, events)
+        else:
+            self._reject(delivery, DECODE_ERROR, "a batch of no events")
+
+    def _event(self, delivery: Incoming, message: bytes, key: bytes | None) -> Event | None:
+        """None: the delivery has been rejected."""
+        connection: Any = self._link.session.connection
+        found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
+                             now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
+        user = connection.identity.user
+        if found.user_id is not None and found.user_id != user.encode() and user != "anonymous":
+            self._reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
+            return None
+        event = found.event
+        if event.key is None:
+            event.key = key
+        self.place(event)
+        return event
+
+    def _reject(self, delivery: Incoming, condition: str, text: str) -> None:
+        connection: Any = self._link.session.connection
+        connection.container.count("rejected", 1)
+        delivery.answer(Rejected(Error(condition, text[:1000])))
+        connection.flush_answers()
+
+    def detach(self, *, closed: bool) -> None:
+        return
