@@ -71,8 +71,19 @@ def make_parser(asked: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _joined(given: list[str]) -> list[str]:
+    """`--sort -lag_events`, as in the terminal dashboard, is an option with its value; argparse sees two options."""
+    found: list[str] = []
+    for word in given:
+        if found and found[-1] == "--sort" and word.startswith("-"):
+            found[-1] = f"--sort={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = _joined(sys.argv[1:] if arguments is None else list(arguments))
     options = make_parser(next((word for word in given if not word.startswith("-")), None)).parse_args(given)
     try:
         code = options.run(options)

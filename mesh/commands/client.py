@@ -69,7 +69,8 @@ class Client:
         self._headers = {"Authorization": target.authorization} if target.authorization else {}
         self._hint = "" if target.authorization else "use --user NAME"         # who said who he is knows how to
         if target.context:
-            self._hint = f"meshgate login {target.url} --context {target.context}"
+            user = f" --user {target.user}" if target.user else ""
+            self._hint = f"meshgate login {target.url}{user} --context {target.context}, or meshgate logout --forget"
         self._connection = _connection(target, str(parts.hostname), parts.port)
 
     def authorize(self, field: str) -> None:

@@ -76,6 +76,17 @@ class Link:
     def up(self) -> bool:
         return self.neighbour is not None
 
+    def asked_for(self) -> str:
+        """What the other end may want, when it hung up before a word of ours: with TLS it cannot say."""
+        rules = self.rules
+        if not isinstance(rules, LinkTable):
+            return ""
+        if rules.to.startswith("ws:"):
+            return " before the link was up: does the other end have TLS (wss://)?"
+        if rules.cert is None:
+            return " before the link was up: does the other end want a certificate (cert, key)?"
+        return ""
+
     def state(self, now_s: float) -> LinkState:
         if self.paused:
             return LinkState.PAUSED

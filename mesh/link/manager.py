@@ -339,6 +339,8 @@ class LinkManager:
                 logger.info("link from %s ended before it was up: %s (%s)", connection.remote, text, kind)
             return
         was_up, now_s = link.neighbour is not None, self._clock_s()
+        if end is None and not was_up and text.startswith("connection lost"):
+            text += link.asked_for()
         if was_up:
             self._down(link, text)
         elif text != link.last_error:

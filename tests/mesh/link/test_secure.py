@@ -58,6 +58,16 @@ async def test_wss_with_a_token(pki: Certificates) -> None:
         assert cloud.manager.counters["ended.bad_credentials"] >= 1
 
 
+async def test_a_dial_without_what_tls_asks_for_is_told_what_may_be_missing(pki: Certificates) -> None:
+    """The other end only hangs up: plain words and a missing certificate are nothing that it can answer."""
+    async with LinkNode("cloud", peers=(LinkPeerTable("graz"),)) as cloud:
+        port = await cloud.listen(server_context(pki, client_ca=True))
+        async with LinkNode("graz", links=(LinkTable(f"ws://localhost:{port}", "l1"),)) as graz:
+            await fails(graz, "does the other end have TLS (wss://)?")
+        async with LinkNode("graz", links=(wss(port, pki),), seed=2) as graz:
+            await fails(graz, "does the other end want a certificate (cert, key)?")
+
+
 async def test_a_token_in_a_file_is_read_with_every_dial(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("wrong token, at first\n")
