@@ -134,7 +134,8 @@ def test_login_contexts_get_and_logout(tmp_path: Path) -> None:
         assert len(run("get", "listeners", "-o", "ndjson", "--limit", "2").splitlines()) == 2
         assert run("get", "streams").splitlines()[0].startswith("NAME")
         rising = run("get", "listeners", "-o", "csv", "--sort", "protocol").splitlines()
-        assert run("get", "listeners", "-o", "csv", "--sort", "-protocol").splitlines()[1:] == rising[:0:-1] != rising[1:]
+        falling = run("get", "listeners", "-o", "csv", "--sort", "-protocol").splitlines()
+        assert falling[1:] == rising[:0:-1] != rising[1:]
         assert "All is well" in run("top") and "\x1b" not in run("top")
         assert "user viewer may not operate" in run("consumers", "pause", "x", code=1)
         assert "logged out of lab" in run("logout")
