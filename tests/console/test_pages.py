@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import http.client
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +223,21 @@ def test_names_that_clients_choose_are_text(plain: Node) -> None:
             status, _, text = browser.send("GET", f"/{page}")
             assert status == 200 and "<script>alert" not in text and "<img" not in text, page
             assert "&lt;" in text, page
+
+
+def test_lines_of_the_page_connect_run_as_they_stand(tmp_path: Path) -> None:
+    node = Node(tmp_path, listeners=("mqtt", "amqp", "kafka", "http", "console")).start()
+    try:
+        _, _, text = Browser(node).send("GET", "/connect?topic=plant/v1.2/lamp")
+        blocks = [html.unescape(block) for block in re.findall(r"<code>(.*?)</code>", text, re.DOTALL)]
+        programs = [block for block in blocks if block.startswith("import ")]
+        for program in programs:
+            subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+        stored = node.get("/api/v1/browse?filter=plant/v1.2/lamp").json["events"]
+        assert len(programs) == len(stored) == 2
+        assert f"kcat -L -b {HOST}:{node.ports['kafka']} " in "".join(blocks)
+    finally:
+        node.kill9()
 
 
 def test_the_time_zone_is_kept_and_a_wrong_one_is_utc(plain: Node) -> None:
