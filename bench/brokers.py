@@ -171,7 +171,9 @@ class Meshgate(Broker):
         return [sys.executable, "-c", start, "up", "--config", str(config)]
 
     def environment(self) -> dict[str, str]:
-        return dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent))
+        """As it is installed: what is imported is compiled once, not at each start."""
+        return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
+            "PYTHONPATH": str(Path(__file__).parent.parent)}
 
 
 class Mosquitto(Broker):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from routing.dedupe import Windows
 from routing.event import Event
+from routing.log.records.fields import OURS
 from routing.streams import StreamTable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def read_tail(streams: StreamTable, windows: Windows, retain: Callable[[Event], 
             if newest_ms < 0 and len(partition.segments) > 1:           # just rolled
                 newest_ms = partition.segments[-2].max_timestamp
             while offset < partition.end_offset:
-                found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096)
+                found = partition.scan(offset, lambda _: True, max_events=4_096, max_scanned=4_096, mark=OURS)
                 for event in found.events:
                     if event.retain:
                         retain(event)

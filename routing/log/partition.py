@@ -467,14 +467,16 @@ class Partition:
     # ------------------------------------------------------------------------------------------------ read
 
     def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
-             patterns: Collection[str] | None = None, owed: bool = False) -> Scan:
+             patterns: Collection[str] | None = None, owed: bool = False, mark: bytes = b"") -> Scan:
         """The wanted events from offset on. Ends after max_events, after about max_scanned looked at, or at the tail.
 
         wanted is asked at most once per topic. Blocks and segments without a wanted topic are not read.
         patterns: filters of which one matches whatever is wanted; with them that is known without asking.
         owed: for a queue, which reads what was kept for it before the start, too.
+        mark: bytes that are in each batch with anything wanted; of stored batches the others are passed over unread.
         """
         verdicts = Verdicts(wanted, patterns)
+        verdicts.mark = mark
         events: list[Event] = []
         scanned = 0
         if owed and offset < self.start_offset:

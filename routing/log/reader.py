@@ -108,9 +108,14 @@ class Reader:
                 offset = header.next_offset
                 scanned += 1
                 continue
-            data, at = found.data, found.at
+            data, at, batch_end = found.data, found.at, found.at + header.size
             if header.attributes & CODEC_MASK:
                 data, at = plain_batch(found.raw(), header), 0
+                batch_end = len(data)
+            if verdicts.mark and data.find(verdicts.mark, at, batch_end) < 0:
+                offset = header.next_offset
+                scanned += 1
+                continue
             index, relative = (
                 (hint.index, hint.relative) if found.position == hint.position else (0, HEADER_BYTES)
             )

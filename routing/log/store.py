@@ -34,7 +34,7 @@ from routing.log.recovery.recovery import recover_partition
 from routing.log.segments.segment import segment_name
 from routing.log.segments.sidecars import LOG
 from routing.log.tail_cache import TailBudget
-from routing.log.template import topic_of_key
+from routing.log.template import fixed_topic, topic_of_key
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Ticket
 
@@ -148,7 +148,7 @@ class LocalStore:
         opened = []
         for index in indexes:
             path = directory / str(index)
-            decoder = Decoder(None, lambda key: topic_of_key(settings, key))
+            decoder = Decoder(None, lambda key: topic_of_key(settings, key), fixed_topic(settings))
             try:
                 bounds = self._catalog.bounds(path, directory.name, index)
                 segments, missing = recover_partition(

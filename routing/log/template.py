@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from routing.settings import StreamSettings
 
+KEY = "{key}"
+
 
 def topic_of_key(settings: StreamSettings, key: bytes | None) -> str:
     """The topic of a record that names none: the stream's template, or its name."""
-    if settings.topic is None:
+    topic = settings.topic
+    if topic is None:
         return settings.name
-    return settings.topic.replace("{key}", escape_level(key or b""))
+    return topic.replace(KEY, escape_level(key or b"")) if KEY in topic else topic
+
+
+def fixed_topic(settings: StreamSettings) -> str | None:
+    """The topic of every record that names none; None: it depends on the record's key."""
+    return None if settings.topic is not None and KEY in settings.topic else topic_of_key(settings, None)
 
 
 def escape_level(key: bytes) -> str:

@@ -1,10 +1,15 @@
 """The door in for batches of Kafka producers: rights, topics that records name, and who gets the events."""
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Fault, Reason
+from routing.event import Event
+from routing.log.records.fields import OURS
 from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import Limits, StreamSettings
 from routing.subscription import Subscription
@@ -114,4 +119,27 @@ def test_fetching_needs_the_right_to_all_of_the_stream(tmp_path):
     assert desk.router.may_fetch(ANA, "orders") is None
     assert desk.router.may_fetch(ANA, "keyed").reason is Reason.NOT_AUTHORIZED
     assert desk.router.may_fetch(ANA, "nothing").reason is Reason.NOT_FOUND
+    desk.close()
+
+
+@pytest.mark.parametrize("codec", [0, 3])
+def test_a_producers_batches_are_passed_over_unread_when_only_the_nodes_own_headers_are_wanted(tmp_path, codec):
+    """At start the tail is looked through for ids: what no node has written has none."""
+    settings = [StreamSettings("orders", ("orders/#",), topic="orders/all")]
+    desk = Desk(tmp_path / "first", settings)
+    batch = kafka_batch([(b"k", b"plain", [("h", b"x")])] * 50, codec=codec)
+    for step in (lambda: desk.router.publish_raw("orders", 0, batch, desk.publisher),
+                 lambda: desk.publish(Event("orders/eu", b"ours", 1)),
+                 lambda: desk.router.publish_raw("orders", 0, batch, desk.publisher)):
+        step()
+        desk.run()
+    shutil.copytree(tmp_path / "first", tmp_path / "crashed")
+    desk.close()
+    desk = Desk(tmp_path / "crashed", settings)
+    partition = desk.router.streams.by_name["orders"].partitions[0]
+    found = partition.scan(0, lambda topic: True, max_events=1_000, max_scanned=1_000, mark=OURS)
+    assert [event.payload for event in found.events] == [b"ours"] and found.next_offset == 101
+    every = partition.scan(0, lambda topic: True, max_events=1_000, max_scanned=1_000)
+    assert Counter(event.topic for event in every.events) == {"orders/all": 100, "orders/eu": 1}
+    assert partition.count(0, lambda topic: topic == "orders/all") == 100, "by the summary that recovery has made"
     desk.close()

@@ -151,10 +151,12 @@ def _long_head(data: bytes, position: int) -> tuple[int, int, int, int, int, int
 class Decoder:
     """Reads the records of one partition as Events."""
 
-    __slots__ = ("_cache", "_partition", "_topic_of_key")
+    __slots__ = ("_cache", "_partition", "_topic_of_key", "fixed_topic")
 
-    def __init__(self, partition: object, topic_of_key: Callable[[bytes | None], str]) -> None:
-        """topic_of_key: the topic of a record that names none."""
+    def __init__(self, partition: object, topic_of_key: Callable[[bytes | None], str],
+                 fixed_topic: str | None = None) -> None:
+        """topic_of_key: the topic of a record that names none.  fixed_topic: that of all such, if it is known."""
+        self.fixed_topic = fixed_topic
         self._partition = partition
         self._topic_of_key = topic_of_key
         self._cache: dict[bytes, Fields] = {}

@@ -42,7 +42,7 @@ ORIGIN_MARK = bytes((len(ORIGIN_OFFSET) << 1,)) + ORIGIN_OFFSET + bytes((ORIGIN_
 
 # what the node believes: no producer writes it
 NODES_OWN = frozenset((ORIGIN, ORIGIN_OFFSET, DEAD_LETTER, MQTT_ID, NATIVE))
-_OURS = b"meshgate-"
+OURS = b"meshgate-"                             # begins the names of all of these
 ESCAPE = b"meshgate-header-"
 _SIDECAR = b";type"
 _IDENTIFIERS = {CORRELATION: "correlation", MESSAGE_ID: "message_id", DEDUPE_ID: "dedupe_id"}
@@ -114,7 +114,7 @@ def _stored_name(name: str) -> bytes:
 
 def stored_name(raw: bytes) -> bytes:
     """The name under which a client's header is stored: never one of ours."""
-    return ESCAPE + raw if raw.startswith(_OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
+    return ESCAPE + raw if raw.startswith(OURS) or raw.removesuffix(_SIDECAR) in _PLAIN_NAMES else raw
 
 
 def _typed(name: bytes, value: HeaderValue) -> Iterator[RawHeader]:

@@ -9,11 +9,12 @@ from routing.log.records.prints import PROBED_MAX, Probes, probes_of
 class Verdicts(dict[str, bool]):
     """topic → wanted?"""
 
-    __slots__ = ("_ask", "_patterns", "_probed", "_probes", "exact")
+    __slots__ = ("_ask", "_patterns", "_probed", "_probes", "exact", "mark")
 
     def __init__(self, ask: Callable[[str], bool], patterns: Collection[str] | None = None) -> None:
         """patterns: filters of which one matches whatever is wanted; None: nothing is known of what is wanted."""
         super().__init__()
+        self.mark = b""                                 # bytes that a batch has which may hold what is wanted
         self._ask = ask
         self._patterns = patterns if patterns is not None and len(patterns) <= PROBED_MAX else None
         self._probes: Probes | None = None

@@ -27,6 +27,7 @@ from routing.log.fs import FileSystem
 from routing.log.producing.markers import kind_of
 from routing.log.records.batch import CONTROL_MASK, FIRST_IN_GROUP, HEADER_BYTES, BatchHeader, batch_at, crc_is_right
 from routing.log.records.decode import Decoder, plain_batch
+from routing.log.records.fields import TOPIC
 from routing.log.records.verdicts import Verdicts
 from routing.log.recovery.inventory import OFFSET_MAX, take_stock
 from routing.log.segments.damage import READ_BYTES, Damage
@@ -252,5 +253,8 @@ def _topics(batch: bytes, header: BatchHeader, decoder: Decoder) -> list[str]:
     if header.attributes & CONTROL_MASK:
         return []
     events: list[Event] = []
-    decoder.events(plain_batch(batch, header), 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
+    plain = plain_batch(batch, header)
+    if decoder.fixed_topic is not None and TOPIC not in plain:      # as a Kafka producer's: nothing of it is looked at
+        return [decoder.fixed_topic] * header.record_count
+    decoder.events(plain, 0, header, 0, Verdicts(lambda topic: True), {}, events, 1 << 62)
     return [event.topic for event in events]

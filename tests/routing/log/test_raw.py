@@ -283,5 +283,3 @@ def test_times_are_found_by_the_index(store):
     offset, latest = partition.find_latest()
     assert latest == max(event.timestamp_ms for event in scan_all(partition))
     assert partition.event(offset).timestamp_ms == latest
-
-
