@@ -20,6 +20,8 @@ from routing.errors import StorageError
 SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EINTR))
 
 _READ_CACHED = getattr(os, "RWF_NOWAIT", None)      # Linux; elsewhere a read waits for the disk
+_WRITE_SYNCED = getattr(os, "RWF_DSYNC", None)      # Linux; elsewhere a write and a sync are two calls
+_NOT_KNOWN = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)     # what a file system says that has no such flag
 _datasync = getattr(os, "fdatasync", os.fsync)      # not on every Unix
 
 
@@ -29,6 +31,7 @@ class File(Protocol):
     def pread(self, size: int, position: int) -> bytes: ...
     def pread_cached(self, size: int, position: int) -> bytes | None: ...      # None: the disk would be asked
     def pwrite(self, data: bytes, position: int) -> int: ...
+    def pwrite_synced(self, data: bytes, position: int) -> int | None: ...     # None: not known here
     def datasync(self) -> None: ...
     def truncate(self, size: int) -> None: ...
     def allocate(self, position: int, size: int) -> None: ...
@@ -73,7 +76,7 @@ class RealFile:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            if error.errno not in _NOT_KNOWN:
                 raise
             return os.pread(self._handle, size, position)
         if count < size and position + count < os.fstat(self._handle).st_size:
@@ -82,6 +85,19 @@ class RealFile:
 
     def pwrite(self, data: bytes, position: int) -> int:
         return os.pwrite(self._handle, data, position)
+
+    def pwrite_synced(self, data: bytes, position: int) -> int | None:
+        """Write and make that last by one call: a thread that comes back has to wait for the interpreter, and in two
+        calls it does so twice. What else was written to the file is not synced with it.
+        """
+        if _WRITE_SYNCED is None:
+            return None
+        try:
+            return os.pwritev(self._handle, [data], position, _WRITE_SYNCED)
+        except OSError as error:
+            if error.errno not in _NOT_KNOWN:
+                raise
+            return None
 
     def datasync(self) -> None:
         _datasync(self._handle)

@@ -62,7 +62,7 @@ def segment(node: Node, stream: str = "events") -> Path:
     return max((node.data / "streams" / stream / "0").glob("*.log"))
 
 
-@pytest.mark.parametrize("what", ["fdatasync:error=EIO", "pwrite64:error=EIO"])
+@pytest.mark.parametrize("what", ["fdatasync:error=EIO", "pwrite64:error=EIO", "pwritev2:error=EIO"])
 def test_after_a_failed_write_or_sync_nothing_is_acked(tmp_path: Path, what: str) -> None:
     """Read-only for good, red, loud; the restart serves all that was acked and none that was refused."""
     require_peer(_may_trace(), "strace that may trace")
@@ -88,7 +88,7 @@ def test_after_a_failed_write_or_sync_nothing_is_acked(tmp_path: Path, what: str
         assert rig.verify_log() == ""
 
 
-@pytest.mark.parametrize("what", ["pwrite64:error=ENOSPC", "pwrite64:retval=50"])
+@pytest.mark.parametrize("what", ["pwrite64:error=ENOSPC", "pwritev2:error=ENOSPC", "pwritev2:retval=50"])
 def test_a_full_disk_or_short_write_refuses_and_heals_without_restart(tmp_path: Path, what: str) -> None:
     require_peer(_may_trace(), "strace that may trace")
     rig = Rig(tmp_path, seed=SEED, version=5, producers=("one", "rest"), rate=100)

@@ -53,6 +53,9 @@ class SimulatedFile:
         self._disk.step()
         return len(data)
 
+    def pwrite_synced(self, data: bytes, position: int) -> None:
+        """In two steps, so that power can fail between them."""
+
     def datasync(self) -> None:
         assert not self.closed
         self._disk.step()
@@ -211,11 +214,12 @@ class Faults:
     """Which calls fail. fail("datasync", at=2) makes the second datasync from now raise EIO; count=-1: all from there.
 
     suffix limits it to files whose name ends so, stream to those of one stream. short: a pwrite writes only so many
-    bytes and says so.
+    bytes and says so. one_call: a commit writes and syncs by "pwrite_synced", where it needs no "allocate" before.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.one_call = False
         self._rules: list[dict] = []
 
     def fail(self, call: str, *, at: int = 1, count: int = 1, code: int = errno.EIO, suffix: str = "",
@@ -258,6 +262,12 @@ class FaultyFile:
     def pwrite(self, data: bytes, position: int) -> int:
         short = self._faults.check("pwrite", self._path)
         return self._file.pwrite(data if short is None else data[:short], position)
+
+    def pwrite_synced(self, data: bytes, position: int) -> int | None:
+        if not self._faults.one_call:
+            return None
+        short = self._faults.check("pwrite_synced", self._path)
+        return self._file.pwrite_synced(data if short is None else data[:short], position)
 
     def datasync(self) -> None:
         self._faults.check("datasync", self._path)

@@ -3,6 +3,9 @@
     loop:    append, append, append … kick ─┐ encode the group          ┌─ end offset moves, tickets complete
     writer:                                 └─► write ─► fdatasync ─────┘  (one call for all that is done)
 
+Where the system can, write and sync are one call. Then it is not known which of the two has failed, nor does it matter:
+what was written is cut off again, and a page that a sync could not write is not taken for written later.
+
 Used by partition.py and store.py. A WriteTask is handed to a writer whole and not touched by the loop until it comes
 back. Which error means what stands here, in `_fail`, and nowhere else:
 
@@ -17,7 +20,7 @@ import logging
 
 from routing.errors import Reason, Refusal
 from routing.log.committing.offsets import save_reservation
-from routing.log.crash import crash_point
+from routing.log.crash import crash_is_due, crash_point
 from routing.log.fs import SHORTAGE
 from routing.log.producing.raw import Run
 from routing.log.records.batch import BatchHeader
@@ -41,7 +44,7 @@ class WriteTask:
     """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
+        "_synced", "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
         "shortage", "start_offset", "sync",
     )
 
@@ -57,6 +60,7 @@ class WriteTask:
         self.rolled: Segment | None = None      # the new segment
         self.failure: Refusal | None = None
         self.shortage: str | None = None        # what the machine is short of: try again
+        self._synced = False                    # by the call that wrote it
 
     def run(self) -> None:
         """Write and sync. Whatever happens, the task is done, has its failure, or is to be tried again."""
@@ -79,8 +83,13 @@ class WriteTask:
             if self.pieces:
                 data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
                 crash_point("before_write")
-                allocate(self.segment, len(data))
-                written = self.segment.file().pwrite(data, self.segment.size)
+                filled = allocate(self.segment, len(data))
+                written = None
+                if self.sync and not filled and not crash_is_due():
+                    written = self.segment.file().pwrite_synced(data, self.segment.size)
+                    self._synced = written is not None
+                if written is None:
+                    written = self.segment.file().pwrite(data, self.segment.size)
                 crash_point("after_write")
                 if written != len(data):
                     raise OSError(errno.ENOSPC, f"short write, {written} of {len(data)} bytes")
@@ -90,7 +99,7 @@ class WriteTask:
 
     def finish(self) -> None:
         """Make it last."""
-        if self.failure is None and self.shortage is None and self.sync and self.pieces:
+        if self.failure is None and self.shortage is None and self.sync and self.pieces and not self._synced:
             try:
                 crash_point("before_sync")
                 self.segment.file().datasync()
@@ -143,11 +152,14 @@ class WriteTask:
             self.failure = Refusal(Reason.STORAGE_FAILED, "the log could not be written; this partition is read-only")
 
 
-def allocate(segment: Segment, size: int) -> None:
-    """Reserve room for size more bytes and some more. A full disk is for the write to find out."""
+def allocate(segment: Segment, size: int) -> bool:
+    """Reserve room for size more bytes and some more. A full disk is for the write to find out.
+
+    True: it was filled, which a sync of the whole file has to record.
+    """
     end = segment.size + size
     if end <= segment.allocated or size > ALLOCATION_GROUP_MAX:
-        return
+        return False
     start = max(segment.allocated, segment.size)
     step = max(ALLOCATION_BYTES_MIN, min(segment.size, ALLOCATION_BYTES_MAX))
     try:
@@ -158,3 +170,4 @@ def allocate(segment: Segment, size: int) -> None:
             raise
         segment.file().truncate(segment.size)       # give back what a failed allocation may have taken
         segment.allocated = segment.size
+    return True

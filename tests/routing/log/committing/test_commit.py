@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections import Counter
 
 import pytest
 
@@ -150,6 +152,39 @@ def test_the_first_failed_call_makes_the_partition_read_only_for_good(store, dis
     assert disk.faults.calls["datasync"] == calls["datasync"], "a sync is never tried again"
     assert payloads(partition) == [0, 1, 2] and (partition.end_offset, partition.next_offset) == (3, 3)
     assert payloads(reopened(store, tmp_path)) == [0, 1, 2], "what was refused must not come back"
+
+
+def test_write_and_sync_are_one_call_where_the_system_has_it(store, disk, tmp_path):
+    """But for a commit that has filled reserved space, which belongs to the sync as well."""
+    if not hasattr(os, "RWF_DSYNC"):
+        pytest.skip("this system has no such call")
+    disk.faults.one_call = True
+    partition = open_partition(store)
+    store.store_events(partition, events(3))
+    assert (disk.faults.calls["pwrite_synced"], disk.faults.calls["datasync"] > 0) == (0, True)
+    before = Counter(disk.faults.calls)
+    assert store.store_events(partition, events(2, 3)).done
+    assert Counter(disk.faults.calls) - before == Counter(pwrite_synced=1)
+    assert payloads(partition) == [0, 1, 2, 3, 4]
+    assert payloads(reopened(store, tmp_path)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("code", "short", "reason", "goes_on"), [
+    (errno.EIO, None, Reason.STORAGE_FAILED, False), (errno.ENOSPC, None, Reason.STORAGE_FULL, True),
+    (0, 50, Reason.STORAGE_FULL, True)])
+def test_a_failed_call_that_writes_and_syncs(store, disk, tmp_path, code, short, reason, goes_on):
+    """Nobody knows whether the write or the sync has failed: what is refused is cut off again in any case."""
+    disk.faults.one_call = True
+    partition = open_partition(store)
+    store.store_events(partition, events(3))
+    disk.faults.fail("pwrite_synced", code=code, short=short)
+    refused = store.store_events(partition, events(2, 3))
+    assert [refusal.reason for refusal in refused.refusals.values()] == [reason] * 2
+    store.seconds += 2
+    assert bool(store.store_events(partition, events(1, 9)).refusals) is not goes_on
+    expected = [0, 1, 2, *([9] if goes_on else [])]
+    assert payloads(partition) == expected
+    assert payloads(reopened(store, tmp_path)) == expected, "what was refused must not come back"
 
 
 def test_what_waited_behind_a_failed_group_is_refused_too(tmp_path):

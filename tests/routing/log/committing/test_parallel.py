@@ -40,6 +40,9 @@ class _GatedFile:
     def __getattr__(self, name):
         return getattr(self._file, name)
 
+    def pwrite_synced(self, data: bytes, position: int) -> None:
+        """Its gate is at the sync."""
+
     def datasync(self) -> None:
         if self._gate.armed:
             if self._gate.barrier is not None:
