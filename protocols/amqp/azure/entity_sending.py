@@ -37,4 +37,4 @@ class EntityTarget(Taking):
         elif len(events) == 1:
             self._transactions.publish(delivery.txn_id, events[0], delivery, internal=False)
         else:
-            raise LinkFault(NOT_IMPLEMENTED, "a transaction takes no batches")
+            self.reject(delivery, NOT_IMPLEMENTED, "a transaction takes no batches")

@@ -162,6 +162,9 @@ class Session:
         self._incoming_left -= 1
         if self._incoming_left < 0:
             raise SessionFault(WINDOW_VIOLATION, "more transfers than the window has room for")
+        if self._incoming_left <= self.connection.container.session_window >> 1:
+            self._refill_window()                       # also for one that ends its link: others go on
+            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
         link = self.links.get(transfer.handle)
         if link is None:
             raise SessionFault(UNATTACHED_HANDLE, f"no link has handle {transfer.handle}")
@@ -172,9 +175,6 @@ class Session:
                 link.transfer(transfer, data[start:end])
             except LinkFault as fault:
                 raise LinkFaultOf(link, fault) from None
-        if self._incoming_left <= self.connection.container.session_window >> 1 and not self.ended:
-            self._refill_window()
-            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
 
     def flow(self, flow: Flow) -> None:
         """Windows, and one link's credit.                                                  Source: §2.5.6, §2.6.7"""
