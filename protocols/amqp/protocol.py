@@ -27,7 +27,7 @@ class Amqp10Protocol(ProtocolServer):
 
     def __init__(self, parts: Parts, settings: Amqp10Settings) -> None:
         self.server = Amqp10Server(
-            parts.router, parts.authenticator, settings, version=parts.version, node=parts.node_name,
+            parts.router, parts.authenticator, settings, scram=parts.scram, version=parts.version, node=parts.node_name,
             declaring=cast(_Owner, parts.servers[OWNER]).declaring if OWNER in parts.servers else None)
         self._listener = SocketListener.of_protocol(self.server, settings, parts.router.turns)
         owner = parts.servers.get(OWNER)

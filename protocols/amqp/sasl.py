@@ -5,6 +5,7 @@
     EXTERNAL      with a client certificate                                                         RFC 4422
     OAUTHBEARER   a token                                                                           RFC 7628
     XOAUTH2       the same as Google and Azure's go-amqp write it
+    SCRAM-SHA-256, SCRAM-SHA-512    where somebody has a password for it (protocols/scram_passwords.py)       RFC 5802
     MSSBCBS       Azure's ANONYMOUS: nobody, until $cbs has taken a token. In emulator mode only
 """
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocols.authenticator import Authenticator
+from protocols.sasl import Challenge, Exchange
+from protocols.scram import MECHANISMS
+from protocols.scram_passwords import ScramPasswords
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
@@ -27,18 +31,23 @@ class Login:
     """The exchange of one connection. Whom nobody knows gets in only where nobody has to log in."""
 
     def __init__(self, authenticator: Authenticator, address: str, certificate: str | None, *,
-                 plain: bool, claims: bool = False) -> None:
+                 plain: bool, claims: bool = False, scram: ScramPasswords | None = None) -> None:
         """certificate: common name of the client's. plain: passwords may come over this connection. claims: who has
-        shown nothing may do so later."""
+        shown nothing may do so later. scram: None where there is none of it."""
         self._authenticator = authenticator
         self._address = address
         self._certificate = certificate
+        self._scram = scram
+        self._exchange: Exchange | None = None          # of SCRAM
+        self._proven: Identity | None = None            # once the client has heard our proof, too
         self._mechanism = ""
         self._refused: Refusal | None = None            # a token was; the client has to take note
         self._give_up: Callable[[], None] | None = None
         offered = []
         if certificate is not None:
             offered.append("EXTERNAL")
+        if scram is not None:
+            offered += scram.usable                     # what nobody can overhear
         if plain:
             offered += ["PLAIN", "OAUTHBEARER", "XOAUTH2"]
         if authenticator.open or claims:
@@ -60,7 +69,10 @@ class Login:
             done(_UNKNOWN)
             return
         self._mechanism = mechanism
-        if response is None and mechanism in ("PLAIN", "OAUTHBEARER", "XOAUTH2"):
+        if mechanism in MECHANISMS:
+            assert self._scram is not None
+            self._exchange = self._scram.begin(mechanism, PROTOCOL, "", self._address)
+        if response is None and (mechanism in ("PLAIN", "OAUTHBEARER", "XOAUTH2") or self._exchange is not None):
             done(b"")                                   # the initial response comes after an empty challenge
             return
         self._look(response or b"", done)
@@ -68,6 +80,8 @@ class Login:
     def step(self, response: bytes, done: Done) -> None:
         if self._refused is not None:
             done(self._refused)
+        elif self._proven is not None:
+            done(self._proven)
         elif not self._mechanism:
             done(_UNKNOWN)
         else:
@@ -80,7 +94,9 @@ class Login:
             give_up()
 
     def _look(self, response: bytes, done: Done) -> None:
-        if self._mechanism in ("ANONYMOUS", "MSSBCBS") and not self._authenticator.open:
+        if self._exchange is not None:
+            self._exchange.step(response, lambda outcome: self._stepped(outcome, done))
+        elif self._mechanism in ("ANONYMOUS", "MSSBCBS") and not self._authenticator.open:
             done(Identity("", protocol=PROTOCOL, address=self._address, revoked=True))
         elif self._mechanism in ("ANONYMOUS", "MSSBCBS"):
             self._ask(None, None, done)
@@ -95,6 +111,13 @@ class Login:
                 self._ask(user, parts[2], done)
         else:
             self._token(response, done)
+
+    def _stepped(self, outcome: Identity | Refusal | Challenge, done: Done) -> None:
+        if isinstance(outcome, Challenge):
+            self._proven = outcome.identity
+            done(outcome.data)
+        else:
+            done(outcome)
 
     def _token(self, response: bytes, done: Done) -> None:
         found = token_of(response)

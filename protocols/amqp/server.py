@@ -24,6 +24,7 @@ from protocols.amqp.settings import Amqp10Settings
 from protocols.authenticator import Authenticator
 from protocols.declaring import Declaring
 from protocols.loglimit import LogLimit
+from protocols.scram_passwords import ScramPasswords
 from protocols.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share
@@ -42,8 +43,9 @@ class Amqp10Server:
     """See the module's head. Made once per tenant."""
 
     def __init__(self, router: Router, authenticator: Authenticator, settings: Amqp10Settings, *, version: str = "",
-                 node: str = "", declaring: Declaring | None = None) -> None:
+                 node: str = "", declaring: Declaring | None = None, scram: ScramPasswords | None = None) -> None:
         """declaring: who keeps exchanges and bindings, for /management and addresses of exchanges."""
+        self._scram = scram
         self.router = router
         self.bounds = settings
         self.authenticator = authenticator
@@ -108,7 +110,7 @@ class Amqp10Server:
         channel = connection.channel
         return Login(self.authenticator, channel.address, channel.tls_identity,
                      plain=channel.secure or not self.bounds.passwords_need_tls or self.authenticator.open,
-                     claims=self._azure is not None)
+                     claims=self._azure is not None, scram=self._scram)
 
     def logged_in(self, connection: Connection, identity: Identity) -> Refusal | None:
         """A login that has succeeded: is there room for one more connection of this user?"""

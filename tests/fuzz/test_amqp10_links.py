@@ -586,7 +586,8 @@ class World:
     # -- the whole ----------------------------------------------------------------------------------------------
 
     LEGAL = ("begin", "attach", "attach", "attach", "transfer", "transfer", "transfer", "flow", "flow", "disposition",
-             "transfer", "flow", "detach", "decides_late", "decides_late", "sends", "sends", "answers", "answers", "fails")
+             "transfer", "flow", "detach", "decides_late", "decides_late", "sends", "sends", "answers", "answers",
+             "fails")
     RARE = ("finish", "finish", "finish", "reopen", "garbage", "goodbye")
 
     def step(self):

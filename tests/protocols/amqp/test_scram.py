@@ -1,0 +1,99 @@
+"""A login by SCRAM: neither side tells the password, and each proves that it knows it (RFC 5802)."""
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+import pytest
+
+from protocols.amqp.codec import frames
+from protocols.amqp.codec import performatives as p
+from protocols.scram import credential_of
+from tests.protocols.amqp.raw import Raw
+from tests.protocols.amqp.stand import Stand
+
+NAMES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory):
+    made = Stand(tmp_path_factory.mktemp("scram"), users=[("ana", "plain secret", ()), ("bob", "other", ())]).start()
+    for mechanism, name in NAMES.items():
+        salted = hashlib.pbkdf2_hmac(name, b"secret", b"salt", 4096)
+        made.do(lambda mechanism=mechanism, salted=salted: made.scram.set(
+            "ana", mechanism, credential_of(mechanism, 4096, b"salt", salted)))
+    yield made
+    made.stop()
+
+
+def begin(stand, mechanism, user="ana", *, initial=True):
+    """The connection, the client's first message and the server's."""
+    raw = Raw(stand.port, login=False)
+    raw.send_raw(frames.SASL_HEADER)
+    assert raw.bytes(8) == frames.SASL_HEADER
+    assert set(raw.expect(p.SaslMechanisms).mechanisms) >= {"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"}
+    bare = b"n=%b,r=client" % user.encode()
+    raw.send(p.SaslInit(mechanism, b"n,," + bare if initial else None), kind=frames.SASL)
+    if not initial:
+        assert raw.expect(p.SaslChallenge).challenge == b""
+        raw.send(p.SaslResponse(b"n,," + bare), kind=frames.SASL)
+    return raw, bare, raw.expect(p.SaslChallenge).challenge
+
+
+def final(mechanism, password, bare, challenge):
+    """The client's last message, and what the server has to answer."""
+    name = NAMES[mechanism]
+    fields = dict(part.split(b"=", 1) for part in challenge.split(b","))
+    salted = hashlib.pbkdf2_hmac(name, password, base64.b64decode(fields[b"s"]), int(fields[b"i"]))
+    without = b"c=biws,r=" + fields[b"r"]
+    whole = bare + b"," + challenge + b"," + without
+    key = hmac.digest(salted, b"Client Key", name)
+    signature = hmac.digest(hashlib.new(name, key).digest(), whole, name)
+    proof = base64.b64encode(bytes(one ^ other for one, other in zip(key, signature)))
+    theirs = hmac.digest(hmac.digest(salted, b"Server Key", name), whole, name)
+    return without + b",p=" + proof, b"v=" + base64.b64encode(theirs)
+
+
+@pytest.mark.parametrize("mechanism", NAMES)
+@pytest.mark.parametrize("initial", [True, False])
+def test_who_proves_the_password_is_in_and_the_server_proves_it_too(stand, mechanism, initial):
+    raw, bare, challenge = begin(stand, mechanism, initial=initial)
+    answer, theirs = final(mechanism, b"secret", bare, challenge)
+    raw.send(p.SaslResponse(answer), kind=frames.SASL)
+    assert raw.expect(p.SaslChallenge).challenge == theirs
+    raw.send(p.SaslResponse(b""), kind=frames.SASL)
+    assert raw.expect(p.SaslOutcome).outcome == 0
+    raw.open("by-scram")
+    assert {row["user"] for row in stand.do(stand.amqp.clients_snapshot) if row["client_id"] == "by-scram"} == {"ana"}
+    raw.send(p.Close())
+    assert raw.closed() is None
+
+
+@pytest.mark.parametrize(("user", "password"), [("ana", b"wrong"), ("ana", b"plain secret"), ("bob", b"other"),
+                                                ("nobody", b"x")])
+def test_who_does_not_is_out(stand, user, password):
+    raw, bare, challenge = begin(stand, "SCRAM-SHA-256", user)
+    raw.send(p.SaslResponse(final("SCRAM-SHA-256", password, bare, challenge)[0]), kind=frames.SASL)
+    assert raw.expect(p.SaslOutcome).outcome == 1
+    assert raw.gone()
+
+
+@pytest.mark.parametrize("response", [b"", b"n,,", b"y,,n=ana,r=x", b"\xff" * 100, b"n,,n=ana,r="])
+def test_a_first_message_that_is_none_is_out(stand, response):
+    raw = Raw(stand.port, login=False)
+    raw.send_raw(frames.SASL_HEADER)
+    raw.bytes(8)
+    raw.expect(p.SaslMechanisms)
+    raw.send(p.SaslInit("SCRAM-SHA-256", response), kind=frames.SASL)
+    assert raw.expect(p.SaslOutcome).outcome == 1
+
+
+def test_where_nobody_has_such_a_password_it_is_not_offered(tmp_path):
+    other = Stand(tmp_path, users=[("ana", "secret", ())]).start()
+    try:
+        raw = Raw(other.port, login=False)
+        assert raw.sasl("SCRAM-SHA-256", b"n,,n=ana,r=x") == 1
+        assert not [name for name in raw.mechanisms if name.startswith("SCRAM")]
+    finally:
+        other.stop()
