@@ -84,7 +84,11 @@ def _joined(given: list[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _joined(sys.argv[1:] if arguments is None else list(arguments))
-    options = make_parser(next((word for word in given if not word.startswith("-")), None)).parse_args(given)
+    parser = make_parser(next((word for word in given if not word.startswith("-")), None))
+    if not given:
+        parser.print_help()
+        return 2
+    options = parser.parse_args(given)
     try:
         code = options.run(options)
         sys.stdout.flush()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from mesh.configuration.address import format_address, is_loopback, parse_bind
 from mesh.configuration.settings import ListenerSettings, TlsSettings
+from mesh.process.handshakes import Handshakes
 from mesh.process.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from routing.errors import ConfigError
 
@@ -52,6 +53,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._factory: Callable[[], asyncio.BaseProtocol] | None = None
+        self.handshakes = Handshakes(f"listener {protocol} ({settings.bind})")
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -122,6 +124,8 @@ class Listener:
         assert self._factory is not None
         loop = asyncio.get_running_loop()
         servers: list[asyncio.AbstractServer] = []
+        if context is not None:
+            self.handshakes.watch(context)
         for sock in self._sockets:
             copy = sock.dup()
             copy.setblocking(False)

@@ -25,9 +25,16 @@ async def json_body(
     try:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise Problem(400, "body-invalid", str(error)) from None
+        raise Problem(400, "body-invalid", _explained(str(error), shape)) from None
     except RecursionError:
         raise Problem(400, "body-invalid", "the JSON is nested too deeply") from None
+
+
+def _explained(text: str, shape: type) -> str:
+    """msgspec's words, and the fields that there are where one is not known."""
+    if text.startswith("Object contains unknown field") and " - at " not in text:
+        return f"{text}; known are {', '.join(getattr(shape, '__struct_encode_fields__', ()))}"
+    return text
 
 
 def json_response(body: object, status: int = 200) -> web.Response:

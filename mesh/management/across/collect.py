@@ -21,7 +21,10 @@ from mesh.management.tables.table import (
     Query,
     QueryError,
     Row,
+    Term,
+    holds,
     order_of,
+    parse_filter,
     parse_query,
     place_of,
     sort_rows,
@@ -74,11 +77,11 @@ class Collector:
 
     async def gather(self, path: str, call: Call, queries: Mapping[str, Mapping[str, str]] | None = None,
                      wait_s: float = WAIT_S) -> list[Said]:
-        """One Said per reachable node. queries: a question for each node of its own, where they differ."""
-        names = sorted(self._nodes())[:NODES_ASKED_MAX]
+        """One Said per reachable node. queries: of those that are asked alone, a question for each."""
+        names = sorted(name for name in self._nodes() if queries is None or name in queries)[:NODES_ASKED_MAX]
         keys = {}
         for name in names:
-            query = dict(queries[name]) if queries is not None and name in queries else dict(call.query)
+            query = dict(queries[name]) if queries is not None else dict(call.query)
             key = name, path, call.identity.user, call.identity.roles, repr(sorted({**call.names, **query}.items()))
             keys[name] = key
             heard = self._heard.get(key)
@@ -138,12 +141,21 @@ class Collector:
         places = _read_places(call.query.get("after", ""))
         params = {param: text for param, text in call.query.items() if param not in ("scope", "fields", "after")}
         params["limit"] = str(limit)
-        nodes = list(self._nodes())
-        queries = {node: {**params, **({"after": places[node]} if node in places else {})} for node in (own, *nodes)}
-        (page, age_s), said = await asyncio.gather(mine(queries[own]), self.gather(name, call, queries))
-        parts = {own: (list(page.rows), page.next, page.total, page.matched)}
-        told: list[Values] = [{"node": own, "state": "answered", "age_s": round(age_s, 3), "rows": page.total}]
-        for one in said:
+        params["filter"], about_nodes = _split(call.query.get("filter", ""))
+        nodes = [node for node in (own, *self._nodes()) if all(holds(term, {"at": node}) for term in about_nodes)]
+        queries = {node: {**params, **({"after": places[node]} if node in places else {})} for node in nodes}
+        said = asyncio.ensure_future(self.gather(name, call, queries))
+        parts: dict[str, tuple[list[Row], str, int, int]] = {}
+        told: list[Values] = []
+        try:
+            if own in queries:
+                page, age_s = await mine(queries[own])
+                parts[own] = list(page.rows), page.next, page.total, page.matched
+                told.append({"node": own, "state": "answered", "age_s": round(age_s, 3), "rows": page.total})
+            await said
+        finally:
+            said.cancel()
+        for one in said.result():
             rows, total, matched, more = _rows(one.values)
             if one.values is not None:
                 parts[one.node] = rows, more, total, matched
@@ -154,11 +166,19 @@ class Collector:
         return merged, {"nodes": told}
 
 
-def _rows(values: Values | None) -> tuple[list[dict[str, Any]], int, int, str]:
+def _split(text: str) -> tuple[str, list[Term]]:
+    """A filter without its terms about `at`, which no row has yet where it is; and those. Raises QueryError."""
+    terms = parse_filter(text)
+    others = [f'{term.column}{term.operator}"{term.value}"' if term.column is not None else f'"{term.value}"'
+              for term in terms if term.column != "at"]
+    return " ".join(others), [term for term in terms if term.column == "at"]
+
+
+def _rows(values: Values | None) -> tuple[list[Row], int, int, str]:
     """Of an answer, whatever it holds: rows, total, matched, the cursor of what follows."""
     if values is None:
         return [], 0, 0, ""
-    rows = [row for row in values.get("rows", []) if isinstance(row, dict)] if isinstance(
+    rows: list[Row] = [row for row in values.get("rows", []) if isinstance(row, dict)] if isinstance(
         values.get("rows"), list) else []
     total, matched, more = values.get("total"), values.get("matched"), values.get("next")
     return (rows, total if isinstance(total, int) else len(rows), matched if isinstance(matched, int) else len(rows),

@@ -147,6 +147,8 @@ def value_at(row: Row, path: str) -> Any:
 def select(rows: Sequence[Row], query: Query, key: str) -> Page:
     """key: the column that is unique in the table, and its order when none is asked for."""
     wanted = [row for row in rows if all(holds(term, row) for term in query.terms)] if query.terms else list(rows)
+    if not wanted:
+        _check_columns(query.terms, rows)
     matched = len(wanted)
     order = order_of(query, key)
     sort_rows(wanted, order)
@@ -157,6 +159,14 @@ def select(rows: Sequence[Row], query: Query, key: str) -> Page:
     if query.fields:
         page = [{name: value_at(row, name) for name in query.fields} for row in page]
     return Page(page, len(rows), matched, following)
+
+
+def _check_columns(terms: Iterable[Term], rows: Sequence[Row]) -> None:
+    """A mistyped column finds nothing for ever; who waits for a row should hear of it. Raises QueryError."""
+    for column in {term.column.partition(".")[0] for term in terms if term.column is not None and rows}:
+        if not any(column in row for row in rows):
+            raise QueryError(f"the filter asks for a column {column!r}, which no row has; "
+                             f"there are: {', '.join(sorted(rows[0]))}")
 
 
 def order_of(query: Query, key: str) -> list[tuple[str, bool]]:

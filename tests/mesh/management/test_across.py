@@ -90,6 +90,9 @@ def test_any_node_shows_the_consumers_of_all_with_how_old_each_answer_is(chain: 
                 break
             after = page["next"]
         assert sorted(seen) == sorted(names) and len(set(seen)) == 9, sort
+    some = table(plant, "consumers", "&filter=" + quote('at!=hub at~"l" name~"-1"'))
+    assert [(row["name"], row["at"]) for row in some["consumers"]] == [("cloud-1", "cloud"), ("plant-1", "plant")]
+    assert {row["node"] for row in some["nodes"]} == {"cloud", "plant"}
     one = plant.get("/api/v1/consumers?node=cloud&filter=name~cloud", LOGINS["viewer"]).json
     assert [row["at"] for row in one["consumers"]] == ["cloud"] * 3
     csv = plant.get("/api/v1/consumers?scope=mesh&fields=name&format=csv", LOGINS["viewer"]).text.splitlines()

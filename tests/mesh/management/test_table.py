@@ -36,7 +36,7 @@ def names(**params: str) -> list[str]:
     ("BLOCK", ["archive"]),
     ('"cash desk"', ["cash desk"]),
     ('name="cash desk"', ["cash desk"]),
-    ("nothing=here", []),
+    ("state=gone", []),
     ('""', ["archive", "billing", "cash desk"]),
     ("=", []),
 ])
@@ -48,10 +48,17 @@ def test_a_filter_keeps_the_rows_for_which_every_term_holds(text: str, expected:
     {"filter": '"open'}, {"filter": "lag_events>many"}, {"filter": "backlog.seconds>2parsec"},
     {"filter": " ".join("abcdefghijklmnopqrstuvwxyz")}, {"filter": "x" * 2_001}, {"limit": "0"}, {"limit": "-1"},
     {"limit": "²"}, {"limit": str(2**63)}, {"after": ".$$$"}, {"after": ".bnVsbA"}, {"sort": "a", "after": "plain"},
+    {"filter": "nothing=here"}, {"filter": "stat.x=up"},
 ])
 def test_what_cannot_be_understood_is_refused_with_a_word(params: dict[str, str]) -> None:
     with pytest.raises(QueryError, match=r"\w"):
         names(**params)
+
+
+def test_a_mistyped_column_is_said_with_those_that_there_are() -> None:
+    with pytest.raises(QueryError, match="'lag', which no row has; there are: backlog, filters, lag"):
+        names(filter="lag>5")
+    assert select([], parse_query({"filter": "lag>5"}), "name").rows == [], "nobody knows the columns of nothing"
 
 
 def test_a_filter_of_nested_repeats_costs_its_length() -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -94,7 +95,7 @@ async def test_new_certificates_serve_new_connections_and_old_ones_stay(tmp_path
     listener.stop()
 
 
-async def test_plaintext_on_a_tls_port_is_closed(tmp_path: Path) -> None:
+async def test_plaintext_on_a_tls_port_is_closed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """hostile.md row 86."""
     made = _certificates(tmp_path / "made")
     settings = TlsSettings(str(made.server_cert), str(made.server_key))
@@ -110,6 +111,29 @@ async def test_plaintext_on_a_tls_port_is_closed(tmp_path: Path) -> None:
         except ConnectionResetError:
             pass
     writer.close()
+    assert listener.handshakes.failed == 1
+    assert "listener mqtt (127.0.0.1:0): a TLS handshake failed: the client speaks HTTP without TLS" in caplog.text
+    listener.stop()
+
+
+async def test_who_has_no_certificate_where_one_is_asked_for_is_counted(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = _certificates(tmp_path / "made")
+    settings = TlsSettings(str(made.server_cert), str(made.server_key), str(made.ca))
+    listener = Listener("link", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
+    listener.bind()
+    await listener.open(Echo, make_context(settings))
+    context = ssl.create_default_context(cafile=str(made.ca))
+    context.check_hostname = False
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(*listener.addresses[0], ssl=context)
+            writer.write(b"x")
+            await reader.read(1)
+    async with asyncio.timeout(DEADLINE_S):
+        while listener.handshakes.failed < 3:
+            await asyncio.sleep(0.01)
+    assert caplog.text.count("the client has no certificate, and client_ca asks for one") == 1, "not a line for each"
     listener.stop()
 
 
