@@ -121,6 +121,6 @@ class Doing(Keys):
         self.me, self.node = {}, {}
         self.feed.health = type(self.feed.health)(self._clock)
         for view in self.views:
-            view.remove()
+            self.drop(view)
         self.views = []
         self.command("pulse")

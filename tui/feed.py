@@ -29,6 +29,7 @@ HEARTBEAT_MAX_S = 20.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.5, 5.0
 CPU_SHARE = 0.04                # of a core, for everything that a beat causes
 SLOWEST_S = 10.0
+CHANGED_AFTER_S = 0.3           # the stream begins with a state that has just been loaded
 
 
 class Health:
@@ -103,7 +104,7 @@ class Feed:
                     continue
                 if view.FED and opened:
                     self._take(view, event)
-                elif view.FED or self._due():
+                elif view.FED or self._due(changed=event.name == "state"):
                     await self._load(view)
                     opened = True
         raise ApiError(Fault.AWAY, f"{self.client.target.shown}: the connection was lost")
@@ -125,8 +126,11 @@ class Feed:
         finally:
             await events.aclose()
 
-    def _due(self) -> bool:
+    def _due(self, *, changed: bool) -> bool:
+        """changed: something came, went or has another state, so that nobody waits for a period."""
         now_s, cpu_s = time.monotonic(), time.process_time()
+        if changed:
+            return now_s - self._loaded_s >= CHANGED_AFTER_S
         used_s = cpu_s - self._loaded_cpu_s
         wait_s = max(self.period_s, min(used_s / CPU_SHARE, SLOWEST_S))
         return now_s - self._loaded_s >= wait_s - 0.3           # a beat is never quite on time

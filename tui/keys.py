@@ -74,7 +74,7 @@ class Keys(Shell):
             view.ask(filter="", trouble=False)
             return
         if len(self.views) > 1:
-            self.views.pop().remove()
+            self.drop(self.views.pop())
             before = self.view
             assert before is not None
             self.show_view(before)

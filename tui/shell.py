@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from textual import events, work
+from textual._styles_cache import StylesCache
 from textual.app import App, ComposeResult
 from textual.containers import Container
 from textual.widgets import Static
@@ -64,6 +65,8 @@ class Shell(App[None]):
         self._first = first
         self._theme = theme
         self._feeding: asyncio.Task[None] | None = None
+        self._header = Bar(self._header_rows, "header")
+        self._hints = Bar(self._hint_rows, "hints")
         self._introducing = False
         self.asking = False                # a login dialog is open
         self.animation_level = "none"
@@ -87,9 +90,9 @@ class Shell(App[None]):
     # -- life -------------------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        yield Bar(self._header_rows, "header")
+        yield self._header
         yield Container(id="body")
-        yield Bar(self._hint_rows, "hints")
+        yield self._hints
         yield Prompt(self.complete, self.prompt_done)
         yield Static(id="small", markup=False)
 
@@ -127,7 +130,7 @@ class Shell(App[None]):
             self.views[-1].display = False
         self.views.append(view)
         if len(self.views) > VIEWS_MAX:
-            self.views.pop(0).remove()
+            self.drop(self.views.pop(0))
         self.query_one("#body").mount(view)
         self.show_view(view)
 
@@ -135,6 +138,11 @@ class Shell(App[None]):
         view.display = True
         self.screen_stack[0].set_focus(view)
         self.follow()
+
+    def drop(self, view: View) -> None:
+        """It is shown no more. Textual would keep what it drew of the last thousand views (a cache with self in it)."""
+        view.remove()
+        StylesCache.get_inner_outer.cache_clear()
 
     def follow(self) -> None:
         """Ask for the data of the view on top, from now on."""
@@ -201,10 +209,9 @@ class Shell(App[None]):
     # -- header and hints -------------------------------------------------------------------------------------
 
     def chrome(self) -> None:
-        header = self.query_one("#header", Bar)
-        header.set_class(self.feed.health.problem is not None, "trouble")
-        header.repaint()
-        self.query_one("#hints", Bar).repaint()
+        self._header.set_class(self.feed.health.problem is not None, "trouble")
+        self._header.repaint()
+        self._hints.repaint()
 
     def _header_rows(self) -> Rows:
         who = f"{self.me['user']}{'' if self.may_act else ' (looks only)'}" if self.me else ""

@@ -9,7 +9,6 @@ Sources: ECMA-48 (control functions), UAX #9 (explicit marks of direction), UTS 
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
 
 from rich.cells import cell_len, chop_cells
 
@@ -63,9 +62,8 @@ def clean_lines(text: str, lines_max: int) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=16_384)
 def width_of(text: str) -> int:
-    """Cells."""
+    """Cells. What is not ASCII is remembered by rich, up to a bound."""
     return len(text) if text.isascii() else cell_len(text)
 
 

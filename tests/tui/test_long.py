@@ -6,13 +6,16 @@ import gc
 import os
 import tracemalloc
 
+from rich.cells import cell_len
+
 from tests.tui.fake import FakeNode, consumer, event, terminal
 from tui.views.events.browse import Tail
 
 BEATS = 86_400 if os.environ.get("MESHGATE_SOAK") else 720        # of a second each
 VISIT_BEATS = 8                 # on one screen, then another one
 WARM = max(BEATS // 3, 45 * VISIT_BEATS)        # all views that are kept behind each other are there by then
-GROWTH_BYTES_MAX = 1024 * 1024       # caches of Textual fill up for a while; in the long form, too
+GROWTH_BYTES_MAX = 256 * 1024    # what the views, the feed and the client keep; bounded caches are full before
+CACHED = 4_096                  # widths of texts that rich remembers
 SCREENS = ("pulse", "map", "consumers", "links", "tail plant/#", "topics", "queues", "help", "journey events:0:2")
 
 
@@ -24,6 +27,8 @@ async def test_after_a_day_memory_is_what_it_was() -> None:
         async with terminal(node, (80, 24), first="consumers") as at:
             await at.until("c-040")
             at.app.feed.paused = True
+            for number in range(CACHED):
+                cell_len(f"fills the caches of rich {number}")
             tracemalloc.start()
             before = 0
             for beat in range(BEATS):
@@ -31,6 +36,7 @@ async def test_after_a_day_memory_is_what_it_was() -> None:
                 if beat % VISIT_BEATS == 0:                 # another screen, and back again
                     at.app.command(SCREENS[beat // VISIT_BEATS % len(SCREENS)])
                     node.beat()                             # whose stream was left hears of it
+                    node.seen.clear()
                     await at.pilot.pause()
                 view = at.app.view
                 assert view is not None

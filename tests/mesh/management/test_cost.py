@@ -11,10 +11,14 @@ import pytest
 from mesh.management.figures.history import Histories
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.formats import CSV, JSON, encode_page
+from mesh.management.tables.queue_rows import queue_rows
 from mesh.management.tables.resources import Resource
 from mesh.management.tables.taken import Tables
+from mesh.management.tables.topics import TopicCounts
 from mesh.process.limits import GC_THRESHOLDS
 from routing.consumers.consumer import ConsumerSpec
+from routing.errors import Refusal
+from routing.queues.options import QueueOptions
 from tests.support.routing import ANA, Desk
 from tests.support.turns import longest_turn
 
@@ -45,8 +49,19 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
         desk.router.open_consumer(
             ConsumerSpec(f"reader-{number:05}", (f"plant/{number % 97}/#", "orders/+"), durable=False), ANA)
     desk.publish(*(f"plant/{number % 97}/x" for number in range(500)))
+    desk.publish(*(f"many/{number:05}" for number in range(ROWS)))
+    for number in range(ROWS):
+        queue = desk.router.queues.declare(f"queue-{number:05}", QueueOptions(), ANA, durable=False)
+        assert not isinstance(queue, Refusal)
+    desk.run()
     sampler: Any = SimpleNamespace(histories=Histories())
-    found = Tables([Resource("consumers", "name", "", lambda: consumer_rows(desk.router, sampler))], time.monotonic)
+    topics = TopicCounts(desk.router)
+    found = Tables([
+        Resource("consumers", "name", "", lambda: (row for row in consumer_rows(desk.router, sampler)
+                                                   if row["name"].startswith("reader"))),
+        Resource("queues", "name", "", lambda: queue_rows(desk.router, sampler)),
+        Resource("topics", "topic", "", lambda: topics.rows("many", flat=True)),
+    ], time.monotonic)
     yield found
     found.close()
     desk.close()
@@ -54,23 +69,26 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize(("query", "kind"), [
-    ({"limit": "100"}, JSON), ({"limit": "100", "sort": "-lag_events,name", "filter": "lag_events>=0 reader-0"}, JSON),
-    ({"limit": "100", "filter": "user=ana state!=paused"}, JSON), ({"limit": "100"}, CSV),
+@pytest.mark.parametrize(("name", "query", "kind"), [
+    ("consumers", {"limit": "100"}, JSON),
+    ("consumers", {"limit": "100", "sort": "-lag_events,name", "filter": "lag_events>=0 reader-0"}, JSON),
+    ("consumers", {"limit": "100", "filter": "user=ana state!=paused"}, JSON), ("consumers", {"limit": "100"}, CSV),
+    ("queues", {"limit": "100", "sort": "-ready"}, JSON), ("topics", {"limit": "100", "sort": "-events"}, JSON),
 ])
-async def test_a_page_of_10000_rows_is_quick_and_holds_up_nobody(tables: Tables, query: Any, kind: str) -> None:
+async def test_a_page_of_10000_rows_is_quick_and_holds_up_nobody(tables: Tables, name: str, query: Any,
+                                                                  kind: str) -> None:
     """The snapshot is taken anew: the worst case. Time in threads counts, too."""
-    await tables.page("consumers", query)
-    tables.forget("consumers")
+    await tables.page(name, query)
+    tables.forget(name)
     async with longest_turn() as turn:
-        await tables.page("consumers", query)
-    tables.forget("consumers")
+        await tables.page(name, query)
+    tables.forget(name)
     work_s = work()                             # before and after it: the machine changes from one moment to the next
     before_s = time.process_time()
-    page, _ = await tables.page("consumers", query)
-    body = await tables.off_loop(len(page.rows), encode_page, "consumers", page, {}, kind)
+    page, _ = await tables.page(name, query)
+    body = await tables.off_loop(len(page.rows), encode_page, name, page, {}, kind)
     took_s = time.process_time() - before_s
     slower = max((work_s + work()) / 2 / WORK_S, 1.0)
-    assert page.total == ROWS and len(page.rows) == 100 and len(body) > 10_000
+    assert page.total == ROWS and len(page.rows) == 100 and len(body) > 9_000
     assert turn.cpu_s <= TURN_MAX_S, f"{turn.cpu_s * 1000:.1f} ms"
     assert took_s <= ANSWER_MAX_S * slower, f"{took_s * 1000:.0f} ms on a machine that is {slower:.1f} times slower"
