@@ -4,6 +4,7 @@
   const body = document.body, base = body.dataset.base || "", topics = body.dataset.live || "";
   const $ = id => document.getElementById(id);
   const STALE_MS = 5000, REFRESH_MS = 2000, RETRY_MAX_MS = 15000;
+  const DONE_MS = [0, 1500, 5000];    // what an act began may take a moment, on a page without a stream, too
 
   // --- live ---------------------------------------------------------------------------------------------------
   let source = null, paused = false, heard = 0, retry = 1000, refreshed = Date.now(), over = false;
@@ -152,7 +153,7 @@
       return;
     }
     const answer = await send(current, { reason }, { "Idempotency-Key": current.key }).catch(() => ({ ok: false, body: {} }));
-    if (answer.ok) { dialog.close(); if (current.then) location.assign(current.then); refreshed = 0; refresh(true); }
+    if (answer.ok) { dialog.close(); if (current.then) location.assign(current.then); for (const later of DONE_MS) setTimeout(() => refresh(true), later); }
     else $("act-problem").textContent = answer.body.detail || "The node does not answer.";
   });
 

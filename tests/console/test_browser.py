@@ -122,12 +122,26 @@ def test_a_dead_letter_is_redriven_from_its_page_and_a_tail_follows_what_is_stor
     page.wait("document.getElementById('act-preview').innerText.includes('redriven')")
     page.evaluate("document.getElementById('act-reason').value = 'mended'; document.getElementById('act-do').click()")
     page.wait("document.querySelectorAll('article.event').length === 1")
-    go(page, node.url("console", "/tail?filter=tailed/%23"))
+    page.evaluate("[...document.querySelectorAll('article.event button.act')]"
+                  ".find(one => one.textContent === 'Move').click()")
+    page.wait("document.getElementById('act').open && !document.getElementById('act-asked').hidden")
+    page.evaluate("document.getElementById('act-do').click()")
+    page.wait("document.getElementById('act-problem').textContent === 'Say where to.'")
+    page.evaluate("document.getElementById('act-to').value = 'moved/here'; "
+                  "document.getElementById('act-to').dispatchEvent(new Event('change')); true")
+    page.wait("document.getElementById('act-preview').innerText.includes('moved/here')")
+    page.evaluate("document.getElementById('act-do').click()")
+    page.wait("document.querySelectorAll('article.event').length === 0")
+    wait_until(lambda: [one["payload"] for one in node.get("/api/v1/browse?filter=moved/%23").json["events"]]
+               == ["second"], "it is where it was moved to")
+    go(page, node.url("console", "/tail?filter=tailed/%23&match=script"))
     page.wait("document.getElementById('tail-state').textContent.includes('following')")
+    node.publish("tailed/1", b"something else")
     node.publish("tailed/1", b"<script>alert(1)</script>")
     page.wait("document.getElementById('tail').innerText.includes('<script>alert(1)</script>')")
+    assert page.evaluate("document.getElementById('tail').rows.length") == 1
     go(page, node.url("console", "/topics?under=tailed"))
-    page.wait("document.querySelector('tbody').innerText.includes('1')")
+    page.wait("document.querySelector('tbody').innerText.includes('2')")
 
 
 def test_a_session_that_ends_shows_a_banner_and_leads_back_to_the_same_page(
