@@ -57,8 +57,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
     sampler: Any = SimpleNamespace(histories=Histories())
     topics = TopicCounts(desk.router)
     found = Tables([
-        Resource("consumers", "name", "", lambda: (row for row in consumer_rows(desk.router, sampler)
-                                                   if row["name"].startswith("reader"))),
+        Resource("consumers", "name", "", lambda: (row if row["name"].startswith("reader") else None
+                                                   for row in consumer_rows(desk.router, sampler))),
         Resource("queues", "name", "", lambda: queue_rows(desk.router, sampler)),
         Resource("topics", "topic", "", lambda: topics.rows("many", flat=True)),
     ], time.monotonic)
