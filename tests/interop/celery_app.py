@@ -24,6 +24,12 @@ def third_time_lucky(self):
 
 
 @app.task
+def write(path, text):
+    with open(path, "a") as file:
+        file.write(text)
+
+
+@app.task
 def note(path, seconds):
     """Writes down that it has begun, and that it has ended."""
     with open(path, "a") as file:

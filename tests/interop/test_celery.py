@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from celery.exceptions import TaskRevokedError
+from kombu import Queue
 
 from tests.support.node import Node
 from tests.support.process import ServerProcess
@@ -18,8 +20,8 @@ HERE = Path(__file__).parent
 
 class Worker(ServerProcess):
     def __init__(self, folder: Path, name: str, broker: str) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-c", "1", "-l", "INFO",
-                   "-n", f"{name}@test"]
+        command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--autoscale=2,1", "-l",
+                   "INFO", "-n", f"{name}@test"]
         super().__init__(command, folder / f"{name}.log", HERE, {"BROKER": broker, "PYTHONPATH": str(HERE)})
 
     def ready(self):
@@ -76,6 +78,44 @@ def test_workers_answer_to_remote_control(stand):
     assert tasks.app.control.inspect(timeout=3, destination=["one@test"]).ping() == {"one@test": {"ok": "pong"}}
     stats = tasks.app.control.inspect(timeout=3, destination=["one@test"]).stats()
     assert stats["one@test"]["broker"]["transport"] == "amqp"
+
+
+def test_a_worker_grows_when_there_is_more_to_do(stand):
+    """Autoscale: it asks for more (basic.qos on a consumer that runs), and two tasks run at a time."""
+    folder, _, tasks, _ = stand
+    path = folder / "beside"
+    results = [tasks.note.delay(str(path), 2.5) for _ in range(3)]
+    assert [one.get(timeout=DEADLINE_S) for one in results] == ["done"] * 3
+    assert "begin\nbegin\n" in path.read_text()
+
+
+def test_a_revoked_task_is_not_done(stand):
+    folder, _, tasks, _ = stand
+    path = folder / "revoked"
+    result = tasks.note.apply_async((str(path), 0), countdown=1.5)
+    result.revoke()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=DEADLINE_S)
+    assert not path.exists()
+
+
+def test_tasks_of_higher_priority_go_first(stand):
+    """They wait in a queue that has priorities until a worker takes from it."""
+    folder, _, tasks, _ = stand
+    ranked = Queue("ranked", max_priority=9)
+    with tasks.app.connection_for_write() as connection:
+        ranked(connection.default_channel).declare()
+    path = folder / "ranked"
+    results = [tasks.write.apply_async((str(path), f"{priority} "), queue=ranked, priority=priority)
+               for priority in (0, 3, 9, 5, 1)]
+    tasks.app.control.add_consumer("ranked", options={"max_priority": 9}, destination=["one@test"], reply=True,
+                                   timeout=3)
+    for one in results:
+        one.get(timeout=DEADLINE_S)
+    tasks.app.control.cancel_consumer("ranked", destination=["one@test"], reply=True, timeout=3)
+    done = path.read_text().split()
+    assert set(done[:2]) == {"9", "5"} and done[-1] in "10", "two at a time"
+    assert sorted(done) == ["0", "1", "3", "5", "9"]
 
 
 def test_what_a_killed_worker_had_goes_to_the_next_one(stand):

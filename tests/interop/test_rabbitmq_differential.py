@@ -19,9 +19,10 @@ from tests.support.rabbitmq import RabbitMq, installed
 
 SEEDS = range(500) if os.environ.get("MESHGATE_SOAK") == "1" else range(8)
 STEPS = 60
+DEAD_S = 0.03               # RabbitMQ brings a dead letter to its queue by and by; nothing tells when
 KEYS = ("a", "a.b", "a.b.c", "b", "")
 PATTERNS = ("a", "a.*", "#", "a.#", "*.b.*", "b", "*", "")
-HARD_PATTERNS = ("#.c", "a.#.c", "#.b.#", "*.#", "a")
+HARD_PATTERNS = ("#.c", "a.#.c", "#.b.#", "#.*", "#.a")        # of none is there a topic filter
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,8 @@ class Side:
             self.tags += [one for one in gone if one != tag]
             self.tags.sort()
             self.channel.basic_reject(tag, requeue)
+        if how != "ack" and not requeue:
+            time.sleep(DEAD_S)
 
     def bad_tag(self):
         self.channel.basic_ack(9_999)
