@@ -19,6 +19,7 @@ import msgspec
 
 from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.settings import Config, ListenerSettings, Profile
+from mesh.connectors.kafka.settings import host_of
 from mesh.link.dialling.target import parse_target
 from routing.rights.policy import ANONYMOUS
 
@@ -36,7 +37,8 @@ def problems(config: Config) -> Iterator[str]:
     """What stands in the way of the profile, in the order of the file's tables."""
     if not is_hardened(config):
         return
-    for problem in (*_logins(config), *_listeners(config), *_links(config), *_pages(config), *_secrets(config)):
+    for problem in (*_logins(config), *_listeners(config), *_links(config), *_bridges(config),
+                    *_pages(config), *_secrets(config)):
         yield f'{problem} (profile = "hardened")'
 
 
@@ -65,6 +67,8 @@ def effects(config: Config) -> list[str]:
         f"console.session_idle_s: {console.session_idle_s:g}, at most {SESSION_IDLE_S:g}",
         f"console.session_s: {console.session_s:g}, at most {SESSION_S:g}",
         "console.record_every_view: true; a payload is shown when the record of that is on disk, else not",
+        *(f"kafka_bridges[{index}]: {', '.join(bridge.servers)}, {'over TLS' if bridge.tls else 'on this machine'}"
+          for index, bridge in enumerate(config.kafka_bridges)),
         "webhooks.https_only: true; receivers elsewhere than on this machine are called over TLS",
         "http.cors, websocket: pages of the sites that are named, never of every site",
         "secrets: in files or the environment, not in the configuration; private keys not readable by everybody",
@@ -113,6 +117,13 @@ def _links(config: Config) -> Iterator[str]:
             yield f"{path}.insecure: take it out; a link to another machine is wss://"
         if uri.secure and table.cert is None:
             yield f"{path}.cert: missing; this node proves by certificate who it is, so cert and key are needed"
+
+
+def _bridges(config: Config) -> Iterator[str]:
+    for index, bridge in enumerate(config.kafka_bridges):
+        if bridge.tls is None and not all(is_loopback(host_of(server)) for server in bridge.servers):
+            yield (f"kafka_bridges[{index}].tls: missing; what goes to a cluster on other machines is encrypted, "
+                   "so [kafka_bridges.tls] is needed")
 
 
 def _pages(config: Config) -> Iterator[str]:

@@ -111,13 +111,16 @@ def _check_name(path: str, name: str, taken: set[str]) -> Iterator[str]:
     taken.add(name)
 
 
+def host_of(server: str) -> str:
+    """Of "host:port"."""
+    return server.rpartition(":")[0].strip("[]")
+
+
 def _check_cluster(path: str, bridge: KafkaBridge) -> Iterator[str]:
     if not bridge.servers:
         yield f"{path}.servers: at least one \"host:port\""
-    hosts = []
     for number, server in enumerate(bridge.servers):
         host, colon, port = server.rpartition(":")
-        hosts.append(host.strip("[]"))
         if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
             yield f"{path}.servers[{number}]: expected \"host:port\", got {server!r}"
     if bridge.tls is not None and (bridge.tls.cert is None) != (bridge.tls.key is None):
@@ -128,7 +131,8 @@ def _check_cluster(path: str, bridge: KafkaBridge) -> Iterator[str]:
             yield f"{path}.sasl.username: must not be empty"
         if not sasl.password.startswith(("file:", "env:")):
             yield f"{path}.sasl.password: expected \"file:PATH\" or \"env:NAME\""
-        if sasl.mechanism == "PLAIN" and bridge.tls is None and not all(map(is_loopback, hosts)):
+        if sasl.mechanism == "PLAIN" and bridge.tls is None and not all(
+                is_loopback(host_of(server)) for server in bridge.servers):
             yield f"{path}.sasl: PLAIN shows the password to whoever listens; add [kafka_bridges.tls], or use SCRAM"
     if not 1 <= bridge.batch_records <= BATCH_RECORDS_MAX:
         yield f"{path}.batch_records: from 1 to {BATCH_RECORDS_MAX}"

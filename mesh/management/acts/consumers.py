@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesh.management.acts.act import Act, Acts
+from mesh.management.acts.act import Act, Acts, durable
 from mesh.management.acts.call import Call, Endpoint, Values
 from protocols.event_json import parse_rfc3339
 from protocols.rest.problems import Problem
 from routing.consumers.consumer import Consumer
 from routing.consumers.registry import start_position
+from routing.consumers.stored import CONSUMER
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class ConsumerActs:
             for partition, position in positions.items()
         ]
 
-        def perform() -> Values:
+        async def perform() -> Values:
             consumer.seek(positions)
+            await stored(self._node.router, consumer)
             self._changed()
             return {"consumer": consumer.name, "positions": placed}
         before = {f"{one['stream']}/{one['partition']}": one["from"] for one in placed}
@@ -77,8 +79,9 @@ class ConsumerActs:
     async def _pause(self, call: Call, paused: bool) -> Values:
         consumer = consumer_of(self._node.router, call)
 
-        def perform() -> Values:
+        async def perform() -> Values:
             (consumer.pause if paused else consumer.resume)()
+            await stored(self._node.router, consumer)
             self._changed()
             return {"consumer": consumer.name, "paused": paused}
         name = "consumer.pause" if paused else "consumer.resume"
@@ -88,12 +91,20 @@ class ConsumerActs:
     async def delete(self, call: Call) -> Values:
         consumer = consumer_of(self._node.router, call)
 
-        def perform() -> Values:
+        async def perform() -> Values:
             self._node.delete_consumer(consumer.name)
+            await durable(self._node.router.state.delete(CONSUMER + consumer.name))
             self._changed()
             return {"consumer": consumer.name, "deleted": True}
         preview = _preview(consumer)
         return await self._acts.run(call, Act("consumer.delete", consumer.name, preview, perform, preview))
+
+
+async def stored(router: Router, consumer: Consumer) -> None:
+    """Wait until what it is and where it stands is on disk. Raises Problem."""
+    ticket = router.registry.checkpoint(consumer)
+    if ticket is not None:
+        await durable(ticket)
 
 
 def consumer_of(router: Router, call: Call) -> Consumer:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
-from mesh.management.acts.consumers import consumer_of
+from mesh.management.acts.consumers import consumer_of, stored
 from protocols.rest.problems import Problem
 from routing.queues.browsing import browse
 from routing.queues.depth import depth_of
@@ -57,9 +57,10 @@ class QueueActs:
     async def purge(self, call: Call) -> Values:
         consumer = consumer_of(self._node.router, call)
 
-        def perform() -> Values:
+        async def perform() -> Values:
             queue = self._node.router.queues.get(consumer.name)
             count = queue.purge() if queue is not None else purge(consumer)
+            await stored(self._node.router, consumer)
             self._changed()
             return {"consumer": consumer.name, "purged": count}
         depth = depth_of(consumer)

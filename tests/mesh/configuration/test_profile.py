@@ -53,6 +53,7 @@ TLS = 'tls = { cert = "c.pem", key = "k.pem" }'
     (GOOD + '[[links]]\nto = "wss://far:7420"\ntoken = "env:T"\n', "links[0].cert"),
     (GOOD + '[[links]]\nto = "ws://127.0.0.1:7420"\ntoken = "0123456789abcdef"\n', "links[0].token"),
     (GOOD + '[[link_peers]]\nnode = "graz"\ntoken = "0123456789abcdef"\n', "link_peers[0].token"),
+    (GOOD + '[[kafka_bridges]]\nname = "erp"\nservers = ["127.0.0.1:9092", "far:9092"]\n', "kafka_bridges[0].tls"),
     (GOOD + '[http.cors]\norigins = ["*"]\n', "http.cors.origins"),
     (GOOD + '[websocket]\nallowed_origins = ["*"]\n', "websocket.allowed_origins"),
 ])

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from tests.support.node import HOST, Node, meshgate
+from tests.support.node import HOST, Node, http, meshgate
 from tests.support.wait import DEADLINE_S, wait_until
 
 
@@ -108,3 +108,25 @@ def test_a_group_is_described_moved_when_it_has_no_members_and_deleted(node):
     assert "readers" in run(node, "groups", "list")
     run(node, "groups", "delete", "readers")
     assert "readers" not in run(node, "groups")
+
+
+@pytest.mark.parametrize("act", ["pause", "seek", "delete"])
+def test_acts_on_consumers_are_on_disk_when_they_are_answered(node, act):
+    name = f"kept-{act}"
+    for number in range(3):
+        node.publish("events/kept", str(number).encode())
+    made = http("PUT", node.url("http", f"/v1/consumers/{name}"), b'{"filters": ["events/kept"], "start": "latest"}')
+    assert made.status in (200, 201), made.text
+    method, path, body = {
+        "pause": ("POST", "/pause", b"{}"), "seek": ("POST", "/seek", b'{"to": "earliest"}'),
+        "delete": ("DELETE", "", b"{}")}[act]
+    assert http(method, node.url("console", f"/api/v1/consumers/{name}{path}"), body).status == 200
+    node.kill9()
+    node.restart()
+    rows = [row for row in node.get("/api/v1/consumers").json["consumers"] if row["name"] == name]
+    if act == "delete":
+        assert not rows
+    elif act == "pause":
+        assert rows[0]["paused"]
+    else:
+        wait_until(lambda: node.get(f"/v1/consumers/{name}", listener="http").json["lag"]["events"] >= 3, "all again")
