@@ -77,6 +77,7 @@ class Administration:
         self.place = place
         self.lock = asyncio.Lock()
         self.on_applied: list[Callable[[Revision], None]] = []
+        self.base_since_ms = 0                  # when the configuration file was read last
         self.problem = ""                       # why what is in force is not well, for people
         self._clock_ms = clock_ms
         self._take = take
@@ -108,6 +109,7 @@ class Administration:
 
     def take_base(self, base: Base, rights: Rights) -> None:
         self.base = base
+        self.base_since_ms = self._clock_ms()
         self._in_force(rights)
 
     def tick(self, now_ms: int) -> None:
@@ -325,6 +327,24 @@ class Administration:
         author = steps[0].after.author if len(steps) == 1 else "several"
         return await self.commit(Prepared(tuple(steps), rights, tuple(conflicts)), author=author,
                                  reason=steps[0].after.reason if len(steps) == 1 else "", source=source)
+
+    async def documents_at(self, time_ms: int) -> tuple[list[Stored], int]:
+        """Those that there were at a moment, and the revision by which they came. In steps. Raises Invalid."""
+        book = self.book
+        documents: dict[Key, Stored | None] = dict(book.documents)
+        last = book.revision
+        for head in book.revisions.heads():
+            if head.time_ms <= time_ms:
+                break
+            revision = book.revisions.get(head.number)
+            if revision is None:
+                raise Invalid(f"revision {head.number} cannot be read, so nobody knows what was before it")
+            documents.update((step.key, step.before) for step in revision.steps)
+            last = head.number - 1
+            await asyncio.sleep(0)
+        if last and last not in book.revisions:
+            raise Invalid(f"the revisions of that time are not kept any more, {len(book.revisions)} are")
+        return [stored for stored in documents.values() if stored is not None and stored.body is not None], last
 
     async def back_to(self, number: int) -> list[Change]:
         """The changes that bring everything back to what it was after a revision. In steps: there may be a million.

@@ -1,7 +1,7 @@
 """`meshgate policy …`: rules and everything else that is managed on a running node, drafts, history, can-i.
 
     list · show NAME · set NAME FILE · delete NAME · draft NAME FILE · drafts · apply DRAFT · history · rollback NUMBER
-    conflicts · can-i USER ACTION TOPIC · simulate DRAFT · usage · learn USER
+    conflicts · can-i USER ACTION TOPIC · simulate DRAFT · usage · learn USER · explain DENIAL | EVENT · allow DENIAL
 
 FILE is JSON, "-" standard input: of `set` a document, of `draft` {"changes": [{"kind", "name", "document"}, …]}.
 """
@@ -88,6 +88,13 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--client-id", default="")
     ask.add_argument("--draft", default=None, help="by the rules that this draft would make")
     ask.set_defaults(run=run_can_i)
+    explain = add("explain", "why something was denied, or by which rule an event was let in")
+    explain.add_argument("what", metavar="DENIAL | EVENT", help="the number of a denial, or the id of an event")
+    explain.set_defaults(run=run_explain)
+    allow = add("allow", "a draft with a rule for what was denied, no wider than that", is_act=True)
+    allow.add_argument("number", metavar="DENIAL", type=int)
+    allow.add_argument("--draft", default=None, help="put it into this draft (default: one of its own)")
+    allow.set_defaults(run=run_allow)
     simulate = add("simulate", "what a draft would have done to what people did; 0: nothing, 1: something")
     simulate.add_argument("name", metavar="DRAFT")
     simulate.set_defaults(run=run_simulate)
@@ -166,6 +173,38 @@ def run_simulate(options: argparse.Namespace) -> int:
     if not options.json and found["dead_rules"]:
         print(f"would decide nothing any more: {', '.join(msgspec.convert(found['dead_rules'], list[str]))}")
     return int(changes > 0)
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    client = Client(options)
+    if ":" in options.what:
+        found = get(client, "explain", {"event": options.what})
+        if not options.json:
+            print(f"{found['topic']} at {found['time']} by {found['publisher'] or 'nobody known'}")
+            for row in msgspec.convert(found["allowed_by"], list[Values]):
+                who = f"user {row['user']} ({row['protocol']}, client {row['client_id'] or '–'})"
+                print(f"  let in: {who}: {row['rule']}")
+            return 0
+        return print_json(found)
+    found = get(client, f"denials/{quote(options.what, safe='')}")
+    if options.json:
+        return print_json(found)
+    print(f"{found['time']} user {found['user']} ({found['protocol']}) {found['action']} {found['topic']}: "
+          f"{found['rule']}")
+    for when in ("then", "now"):
+        answer = msgspec.convert(found[when], Values)
+        print(f"{when}: {'allowed' if answer['allowed'] else 'denied'} by {answer['rule']}" + (
+            f"; next would decide {answer['runner_up']}" if answer["runner_up"] else "") + (
+            f"; to change that: {answer['change']}" if answer["change"] else ""))
+    if found["file_read_since"]:
+        print("the configuration file was read again since; its rules are those of now")
+    return 0
+
+
+def run_allow(options: argparse.Namespace) -> int:
+    body: Values = {} if options.draft is None else {"draft": options.draft}
+    answer = act(Client(options), "POST", f"denials/{options.number}/draft", options, body)
+    return done(options, answer, f"kept in draft {answer.get('name', options.draft or f'denial {options.number}')}")
 
 
 def run_usage(options: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ from mesh.management.openapi import document
 from mesh.management.reads import Reads
 from mesh.management.security.documents_api import DocumentsApi
 from mesh.management.security.drafts_api import DraftsApi
+from mesh.management.security.explain_api import ExplainApi
 from mesh.management.security.rows import security_resources
 from mesh.management.security.simulation_api import SimulationApi
 from mesh.management.tables.formats import choose_format, encode_page
@@ -96,7 +97,8 @@ class Api:
                            browser.masks),
             NodeActs(node, acts, lambda: tables.forget("nodes")),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
-            DocumentsApi(node, acts, self.security_changed), drafts, SimulationApi(node, drafts))
+            DocumentsApi(node, acts, self.security_changed), drafts, SimulationApi(node, drafts),
+            ExplainApi(node, acts, self.security_changed))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None

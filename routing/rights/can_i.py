@@ -44,15 +44,15 @@ def can_i(rules: RuleSet, permissions: Permissions, identity: Identity, action: 
     decision = permissions.decide(action, topic)
     runner_up = names[1] if len(names) > 1 else NO_RULE if names else ""
     if denying:
-        lacking = None if allowing else _rule(identity, action, topic, allow=True)
+        lacking = None if allowing else rule_for(identity, action, topic, allow=True)
         change = Change(tuple(names[:len(denying)]), lacking) if allowing or lacking is not None else None
     elif len(allowing) == 1:
         change = Change((names[0],))
     elif allowing:
-        change = _adding(_rule(identity, action, topic, allow=False))
+        change = _adding(rule_for(identity, action, topic, allow=False))
     else:
         role = _role_that_allows(rules, identity, action, topic)
-        change = Change(role=role) if role else _adding(_rule(identity, action, topic, allow=True))
+        change = Change(role=role) if role else _adding(rule_for(identity, action, topic, allow=True))
     return Answer(decision, runner_up, change)
 
 
@@ -60,7 +60,7 @@ def _adding(rule: Rule | None) -> Change | None:
     return Change(add=rule) if rule is not None else None
 
 
-def _rule(identity: Identity, action: Action, topic: str, *, allow: bool) -> Rule | None:
+def rule_for(identity: Identity, action: Action, topic: str, *, allow: bool) -> Rule | None:
     """A rule for this very request; None where a name or topic would be read as a mark."""
     if CLIENT in identity.user or marks_of(topic) or "%u" in identity.user:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable
+from typing import Any
 
 from routing.errors import Reason, Refusal
 from routing.rights.can_i import Answer, can_i
@@ -25,7 +26,8 @@ from routing.rights.rules import Rule as Rule
 from routing.rights.usage import Usage
 
 DENIALS_KEPT = 1_000            # the denial log is a window for operators, the counters are for ever
-DENIAL_TEXT_MAX = 512           # characters of each text in it: 2 MiB at most
+DENIAL_TEXT_MAX = 512           # characters of each text in it: 2 MiB at most, beside …
+DENIAL_ROLES_MAX = 20           # … roles
 CACHE_BYTES = 16 * 1024 * 1024  # until the limits say otherwise, see Limits.policy_cache_bytes
 _ENTRY_BYTES = 300              # of a decision or of an identity's permissions, besides its texts
 
@@ -34,7 +36,7 @@ class Policy:
     """The rule set of a tenant, with its denial log."""
 
     def __init__(self, rules: Iterable[Rule] | RuleSet = ()) -> None:
-        self.denials: deque[dict[str, str | int]] = deque(maxlen=DENIALS_KEPT)
+        self.denials: deque[dict[str, Any]] = deque(maxlen=DENIALS_KEPT)
         self.denied: Counter[tuple[str, str]] = Counter()       # (protocol, action) → count
         self._denials_listed = 0                                # the number of the next one
         self.misfits: Counter[str] = Counter()                  # %u or %c → denials of names that fit no rule with it
@@ -104,9 +106,9 @@ class Policy:
         if decision.allowed:
             return None
         rule = self._explained(identity, decision.rule)
-        self.record_denial(identity, action, topic, rule, now_ms)
+        number = self.record_denial(identity, action, topic, rule, now_ms)
         what = f"{action.value} {topic}" if topic else action.value
-        return Refusal(Reason.NOT_AUTHORIZED, f"user {identity.user} may not {what}: {rule}")
+        return Refusal(Reason.NOT_AUTHORIZED, f"user {identity.user} may not {what}: {rule} (denial {number})")
 
     def _explained(self, identity: Identity, rule: str) -> str:
         """Say it when rules are there that would have been meant for this client, had it a better name."""
@@ -118,14 +120,17 @@ class Policy:
         return f"{rule}; rules with {' and '.join(marks)} do not take {names}: it has one of % + # / in it, or " \
                "begins with $" if marks else rule
 
-    def record_denial(self, identity: Identity, action: Action, topic: str, rule: str, now_ms: int) -> None:
+    def record_denial(self, identity: Identity, action: Action, topic: str, rule: str, now_ms: int) -> int:
+        """Returns its number, by which people can ask why."""
         self.count_denial(identity, action)
         self._denials_listed += 1
         self.denials.append({
             "id": self._denials_listed, "time_ms": now_ms, "user": identity.user[:DENIAL_TEXT_MAX],
             "client_id": identity.client_id[:DENIAL_TEXT_MAX], "protocol": identity.protocol,
             "address": identity.address, "action": action.value, "topic": topic[:DENIAL_TEXT_MAX], "rule": rule,
+            "roles": [role[:DENIAL_TEXT_MAX] for role in identity.roles[:DENIAL_ROLES_MAX]],
         })
+        return self._denials_listed
 
     def count_denial(self, identity: Identity, action: Action, count: int = 1) -> None:
         self.denied[(identity.protocol, action.value)] += count

@@ -50,7 +50,7 @@ def test_a_denial_names_its_rule_and_is_listed():
     assert "no bob" in refusal.text
     assert policy.denials[0] == {
         "id": 1, "time_ms": 5, "user": "bob", "client_id": "c2", "protocol": "http", "address": "", "action": "publish",
-        "topic": "a/b", "rule": "no bob"}
+        "topic": "a/b", "rule": "no bob", "roles": []}
     assert policy.denied["http", "publish"] == 1
 
 
