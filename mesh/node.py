@@ -88,6 +88,7 @@ class Node:
         self.reload_problem: str | None = None
         # Told of the configuration before and after a reload (None: it was refused), and why it was.
         self.on_reload: list[Callable[[Config, Config | None, str], None]] = []
+        self.masks = config.masks           # with the managed ones, once there are some
         self.key = NodeKey(data.root)
         self.policy = Policy(rules_of(config))
         self.disk = RealFileSystem(log_spares())
@@ -151,6 +152,7 @@ class Node:
         """Users, keys, rules and link peers as they are from now on; every login is looked at by all of them."""
         self.authenticator.tokens.replace(rights.keys, base.config.jwt)
         self.authenticator.replace(rights.users)
+        self.masks = rights.masks
         self.router.apply_rules(rights.rules)
         self.links.apply(rights.links)
 

@@ -32,6 +32,7 @@ from mesh.administration.effective import Base, Place, Rights, combine
 from mesh.administration.lastway import can_administer, is_timed, lockout_problem
 from mesh.administration.revisions import Revision, Step
 from mesh.administration.versions import Conflict, merged, next_version
+from mesh.configuration.masks import MASKS_MAX
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +240,8 @@ class Administration:
         if not self.base.config.authenticates:
             return ["on this node nobody logs in, and everybody on this machine may do everything: add [[users]], "
                     "[[api_keys]] or [[jwt]] to the configuration file first"]
+        if change.kind == "mask" and self._masks_left() <= 0 and not self.book.version_of(change.key):
+            return [f"there are {MASKS_MAX} masks already, those of the file included"]
         if change.kind == "key":
             assert change.body is not None
             mine = change.body["key_hash"]
@@ -248,6 +251,9 @@ class Administration:
             if mine in self.base.keys:
                 return ["key_hash: a key of the configuration file"]
         return []
+
+    def _masks_left(self) -> int:
+        return MASKS_MAX - len(self.base.config.masks) - sum(1 for _ in self.book.alive("mask"))
 
     def stale(self, changes: list[Change]) -> list[Body]:
         """Those whose author has not seen what there is now: with who changed it, when, and what differs."""

@@ -10,12 +10,14 @@ from typing import Final
 from mesh.administration.documents import (
     Document,
     KeyDocument,
+    MaskDocument,
     PeerDocument,
     PolicyDocument,
     RoleDocument,
     UserDocument,
 )
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX, check_password_hash
+from mesh.configuration.masks import MaskTable, check_masks
 from mesh.identity.auth_settings import is_key_hash, user_problem
 from mesh.identity.users import AUTHENTICATED
 from routing.errors import TopicError
@@ -83,6 +85,13 @@ def _own(document: Document) -> Iterator[str]:
         yield from _policy(document)
     elif isinstance(document, PeerDocument):
         yield from _peer(document)
+    elif isinstance(document, MaskDocument):
+        for problem in check_masks((mask_of("mask", document),)):
+            yield problem.removeprefix("masks[0].").removeprefix("masks[0]: ")
+
+
+def mask_of(name: str, mask: MaskDocument) -> MaskTable:
+    return MaskTable(name, mask.topics, mask.fields, mask.headers, mask.key, mask.payload, mask.shown_to)
 
 
 def _roles(field: str, roles: tuple[str, ...]) -> Iterator[str]:

@@ -6,6 +6,7 @@
     role      the role's name         who has another role has this one, too
     policy    the rule's name         [[policies]]
     peer      the node that dials     [[link_peers]]
+    mask      the mask's name         [[masks]]
 
 All have a description, where they count (nodes, sites; none named: everywhere), when (from, until), and `enabled`.
 """
@@ -104,8 +105,20 @@ class PeerDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
     entrust: bool = False                   # it is given those of this node
 
 
+class MaskDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may `browse` and no more is not shown these parts of payloads; see mesh/configuration/masks.py."""
+
+    topics: Texts = ()
+    fields: Texts = ()
+    headers: Texts = ()
+    key: bool = False
+    payload: bool = False
+    shown_to: Texts = ()
+
+
 KINDS: Final[dict[str, type[Document]]] = {
-    "user": UserDocument, "key": KeyDocument, "role": RoleDocument, "policy": PolicyDocument, "peer": PeerDocument}
+    "user": UserDocument, "key": KeyDocument, "role": RoleDocument, "policy": PolicyDocument, "peer": PeerDocument,
+    "mask": MaskDocument}
 Key: TypeAlias = tuple[str, str]            # kind, name
 
 

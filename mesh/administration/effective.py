@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from mesh.administration.check import problems_of
+from mesh.administration.check import mask_of, problems_of
 from mesh.administration.documents import (
+    KINDS,
     Document,
     Key,
     KeyDocument,
+    MaskDocument,
     PeerDocument,
     PolicyDocument,
     RoleDocument,
@@ -21,6 +23,7 @@ from mesh.administration.documents import (
     document_of,
     ms_of,
 )
+from mesh.configuration.masks import MaskTable
 from mesh.configuration.settings import Config
 from mesh.identity.apikeys import ApiKey
 from mesh.identity.auth_settings import HASH_PREFIX
@@ -49,6 +52,8 @@ class Base(msgspec.Struct, frozen=True):
             return {key.name for key in self.keys.values()}
         if kind == "policy":
             return {rule.name for rule in rules_of(self.config) if rule.name}
+        if kind == "mask":
+            return {mask.name for mask in self.config.masks}
         return {table.node for table in self.config.link_peers} if kind == "peer" else set()
 
 
@@ -64,6 +69,7 @@ class Rights(msgspec.Struct, frozen=True):
     keys: dict[str, ApiKey]
     rules: RuleSet
     links: PreparedLinks
+    masks: tuple[MaskTable, ...]
     states: dict[Key, str]          # of each document: see state_of()
     until_ms: int | None            # the next moment at which the clock changes something
 
@@ -71,7 +77,7 @@ class Rights(msgspec.Struct, frozen=True):
 def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) -> Rights:
     """documents: those that are not deleted."""
     users, keys, rules, entries = list(base.users), dict(base.keys), rules_of(base.config), list(base.links.entries)
-    taken = {kind: base.names(kind) for kind in ("user", "key", "policy", "peer", "role")}
+    taken = {kind: base.names(kind) for kind in KINDS}
     states: dict[Key, str] = {}
     moments: set[int] = set()
     counting: list[tuple[str, Document]] = []
@@ -88,6 +94,7 @@ def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) 
                 held_by[stored.name] = document.held_by
             counting.append((stored.name, document))
     managed: list[Rule] = []
+    masks = list(base.config.masks)
     for name, document in counting:
         if isinstance(document, UserDocument):
             users.append(User(name, document.roles, document.password_hash))
@@ -97,10 +104,12 @@ def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) 
             managed.append(Rule(document.allow, document.deny, document.to, document.topics, name))
         elif isinstance(document, PeerDocument):
             entries.append(_entry(name, document))
+        elif isinstance(document, MaskDocument):
+            masks.append(mask_of(name, document))
     holders = holders_of(held_by)
     ruleset = RuleSet(_widened(rule, holders) for rule in [*managed, *_named(rules)])
     links = msgspec.structs.replace(base.links, entries=entries)
-    return Rights(users, keys, ruleset, links, states, min(moments) if moments else None)
+    return Rights(users, keys, ruleset, links, tuple(masks), states, min(moments) if moments else None)
 
 
 def _state(stored: Stored, base: Base, taken: Mapping[str, set[str]], place: Place,

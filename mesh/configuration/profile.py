@@ -49,7 +49,8 @@ def applied(config: Config) -> Config:
         config.console, session_idle_s=min(config.console.session_idle_s, SESSION_IDLE_S),
         session_s=min(config.console.session_s, SESSION_S), record_every_view=True)
     return msgspec.structs.replace(
-        config, console=console, webhooks=msgspec.structs.replace(config.webhooks, https_only=True))
+        config, console=console, webhooks=msgspec.structs.replace(config.webhooks, https_only=True),
+        mesh=msgspec.structs.replace(config.mesh, require_signed=True))
 
 
 def effects(config: Config) -> list[str]:
@@ -69,6 +70,7 @@ def effects(config: Config) -> list[str]:
         "console.record_every_view: true; a payload is shown when the record of that is on disk, else not",
         *(f"kafka_bridges[{index}]: {', '.join(bridge.servers)}, {'over TLS' if bridge.tls else 'on this machine'}"
           for index, bridge in enumerate(config.kafka_bridges)),
+        "mesh.require_signed: true; only nodes that sign what they say are believed",
         "webhooks.https_only: true; receivers elsewhere than on this machine are called over TLS",
         "http.cors, websocket: pages of the sites that are named, never of every site",
         "secrets: in files or the environment, not in the configuration; private keys not readable by everybody",

@@ -58,7 +58,7 @@ PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "queues", "exchanges", "bindings", "groups", "transactions", "deadletters",
     "clients", "webhooks", "bridges", "policies", "denials", "listeners"))
-SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts")
+SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts", "masks")
 LOCAL: Final = frozenset((              # what only who logs in here may ask
     "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey",
     *(name for name in SECURITY if name != "policies")))
@@ -71,7 +71,7 @@ class Api:
                  viewed: Viewed) -> None:
         self._live = live
         self._viewed = viewed
-        browser = Browser(node.router, Masks(lambda: node.config.masks))
+        browser = Browser(node.router, Masks(lambda: node.masks))
         self._tail = Tail(node, live, browser)
         self.acts = acts = Acts(audit)
         self.tables = tables = Tables(

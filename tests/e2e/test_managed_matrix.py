@@ -1,7 +1,8 @@
 """can-i, simulation and the wire agree on rules that change while clients are connected, on every protocol alike.
 
 For each of several generated sets of rules: drafted, simulated, applied, then asked and tried over MQTT, HTTP,
-WebSocket (/v1/ws), AMQP 0-9-1 (pika), Kafka (librdkafka), the console, and from another node over a link.
+WebSocket (/v1/ws), AMQP 0-9-1 (pika), AMQP 1.0 (proton), Kafka (librdkafka), the console, and from another node over a
+link.
 """
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pika
+import proton
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 from pika.exceptions import ChannelClosedByBroker
+from proton.utils import BlockingConnection, LinkDetached, SendException
 from websockets.sync.client import ClientConnection, connect
 
 from mesh.identity.users import hash_password
@@ -26,7 +30,7 @@ from tests.support.node import HOST, Node
 from tests.support.wait import wait_until
 
 SETS = 5
-CASES = 60                  # of each set, over all protocols
+CASES = 70                  # of each set, over all protocols
 LEVELS = ("orders", "plant", "ana", "bob", "x")
 TOKEN = "the token of the plant"
 HASH = hash_password(PASSWORD)
@@ -35,7 +39,8 @@ PEOPLE = "".join(f'[[users]]\nname = "{name}"\npassword_hash = "{HASH}"\nroles =
 STREAMS = "".join(f'[[streams]]\nname = "{name}"\ncapture = ["{name}/#"]\nretention = {{ age = "1h" }}\n'
                   for name in LEVELS)
 ACTIONS = {"mqtt": ("publish", "subscribe"), "http": ("publish", "subscribe"), "ws": ("publish", "subscribe"),
-           "amqp": ("publish",), "kafka": ("publish",), "console": ("view", "administer"), "link": ("view",)}
+           "amqp": ("publish", "subscribe"), "amqp10": ("publish", "subscribe"),
+           "kafka": ("publish",), "console": ("view", "administer"), "link": ("view",)}
 
 
 def documents(dice: random.Random) -> list[dict[str, Any]]:
@@ -50,6 +55,8 @@ def documents(dice: random.Random) -> list[dict[str, Any]]:
             "to": [dice.choice(["role:till", "role:press", "role:office", "user:ana", "user:kim", "user:ana@plant",
                                 "role:chief"])], "topics": ["/".join(levels)]}
         made.append({"kind": "policy", "name": f"rule {number}", "document": document})
+    made.append({"kind": "policy", "name": "queues of their own", "document": {     # what AMQP binds to an exchange
+        "allow": ["publish", "subscribe"], "to": ["role:authenticated"], "topics": ["$queue/#"]}})
     made.append({"kind": "role", "name": "chief", "document": {"held_by": [dice.choice(["till", "press", "office"])]}})
     return made
 
@@ -62,12 +69,16 @@ class AllWires(Wire):
         self._plant = plant
         self._sockets: dict[str, ClientConnection] = {}
         self._amqp: dict[str, Any] = {}
+        self._amqp10: dict[str, Any] = {}
         for user in USERS:
             self._sockets[user] = stack.enter_context(connect(
                 f"ws://{HOST}:{node.ports['http']}/v1/ws", additional_headers=basic(user, PASSWORD)))
             self._amqp[user] = pika.BlockingConnection(pika.ConnectionParameters(
                 HOST, node.ports["amqp"], credentials=pika.PlainCredentials(user, PASSWORD)))
             stack.callback(self._amqp[user].close)
+            self._amqp10[user] = BlockingConnection(
+                f"amqp://{user}:{quote(PASSWORD)}@{HOST}:{node.ports['amqp']}", timeout=30, allowed_mechs="PLAIN")
+            stack.callback(self._amqp10[user].close)
         self.kafka_of: dict[str, Producer] = {}
 
     def ws(self, user: str, action: str, topic: str) -> bool:
@@ -89,11 +100,30 @@ class AllWires(Wire):
         channel = self._amqp[user].channel()
         channel.confirm_delivery()
         try:
-            channel.basic_publish("amq.topic", topic.replace("/", "."), b"x")
+            if action == "subscribe":
+                queue = channel.queue_declare("", exclusive=True).method.queue
+                channel.queue_bind(queue, "amq.topic", topic.replace("/", "."))
+                channel.queue_delete(queue)
+            else:
+                channel.basic_publish("amq.topic", topic.replace("/", "."), b"x")
         except ChannelClosedByBroker as error:
             assert error.reply_code == 403, error
             return False
         channel.close()
+        return True
+
+    def amqp10(self, user: str, action: str, topic: str) -> bool:
+        connection, address = self._amqp10[user], f"topic://{topic}"
+        try:
+            if action == "publish":
+                link = connection.create_sender(address)
+                link.send(proton.Message(body=b"x", durable=True))
+            else:
+                link = connection.create_receiver(address)
+        except (LinkDetached, SendException) as error:
+            assert "unauthorized-access" in str(error), error
+            return False
+        link.close()
         return True
 
     def kafka(self, user: str, action: str, topic: str) -> bool:
@@ -168,7 +198,8 @@ def test_can_i_simulation_and_the_wire_agree_on_every_protocol(nodes: tuple[Node
                 assert said["allowed"] is was is did, (number, protocol, ask, said, did)
                 outcomes[protocol, did] += 1
     assert {protocol for protocol, _ in outcomes} == set(ACTIONS)
-    assert all(outcomes[protocol, did] for protocol in ("mqtt", "http", "ws", "amqp", "kafka") for did in (True, False))
+    assert all(outcomes[protocol, did] for protocol in ("mqtt", "http", "ws", "amqp", "amqp10", "kafka")
+               for did in (True, False))
 
 
 def case(dice: random.Random) -> tuple[str, dict[str, Any]]:

@@ -27,7 +27,8 @@ from routing.rights.policy import Action
 if TYPE_CHECKING:
     from mesh.node import Node
 
-PLURALS: Final = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers"}
+PLURALS: Final = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers",
+                  "mask": "masks"}
 VERSIONS_SHOWN: Final = 100         # of one document, the newest
 OVERLAP_MAX_S: Final = 30 * 86_400
 OVERLAP_S: Final = 3_600.0          # for which the old key still counts after a rotation, unless the call says more

@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mesh.administration.documents import without_secrets
 from mesh.management.security.drafts_api import draft_row, revision_row
 from mesh.management.tables.resources import Resource
@@ -23,6 +25,8 @@ def security_resources(node: Node) -> list[Resource]:
         Resource("keys", "name", "API keys, of the configuration file and managed ones.", lambda: _keys(node), ADMIN),
         Resource("roles", "name", "Roles that are held by other roles.", lambda: _documents(node, "role")),
         Resource("peers", "name", "Nodes that may link, of the file and managed ones.", lambda: _peers(node), ADMIN),
+        Resource("masks", "name", "Parts of payloads that are not shown to everybody, of the file and managed ones.",
+                 lambda: _masks(node), ADMIN),
         Resource("policies", "name", "The rules, in force or not.", lambda: _policies(node),
                  extra=lambda: {"revision": node.administration.book.revision,
                                 "problem": node.administration.problem}),
@@ -67,6 +71,12 @@ def _peers(node: Node) -> Iterator[Row]:
                "import": list(table.imports), "console": list(table.console), "administer": table.administer,
                "entrust": table.entrust}
     yield from _documents(node, "peer")
+
+
+def _masks(node: Node) -> Iterator[Row]:
+    for mask in node.administration.base.config.masks:
+        yield {"source": FILE, "state": "in force", **msgspec.to_builtins(mask)}
+    yield from _documents(node, "mask")
 
 
 def _policies(node: Node) -> Iterator[Row]:

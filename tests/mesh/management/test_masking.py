@@ -274,3 +274,30 @@ def test_the_pages_of_the_console_hide_the_same(node: Node) -> None:
         else:
             assert SECRET not in page.text and "Part of it is hidden from you." in page.text
 
+
+
+# -- masks that are managed ----------------------------------------------------------------------------------------
+
+def test_a_managed_mask_counts_at_once_and_ends_with_its_document(node: Node) -> None:
+    admin = Admin(node)
+    assert '"sum":7' in str(browse(node, SUPPORT, filter="orders/1")[0]["payload"])
+    version = admin.must_put("masks/sums", topics=["orders/#"], fields=["sum"], shown_to=["role:fraud"])["version"]
+    assert json.loads(str(browse(node, SUPPORT, filter="orders/1")[0]["payload"])) == {"card": HIDDEN, "sum": HIDDEN}
+    assert json.loads(str(browse(node, FRAUDSTER, filter="orders/1")[0]["payload"])) == {"card": SECRET, "sum": 7}
+    assert {(row["name"], row["source"]) for row in admin.rows("masks")} == {("cards", "file"), ("sums", "managed")}
+    assert admin.ask("DELETE", "masks/sums", {"version": version}).status == 200
+    assert json.loads(str(browse(node, SUPPORT, filter="orders/1")[0]["payload"]))["sum"] == 7
+
+
+@pytest.mark.parametrize(("document", "says"), [
+    ({"topics": ["orders/#"]}, "hides nothing"), ({"fields": ["a"]}, "at least one topic filter"),
+    ({"topics": ["a/#/b"], "fields": ["a"]}, "topics"), ({"topics": ["#"], "fields": ["a.*"]}, "no patterns"),
+    ({"topics": ["#"], "payload": True, "shown_to": ["everybody"]}, "expected")])
+def test_what_is_wrong_in_a_managed_mask_is_named(node: Node, document: dict[str, object], says: str) -> None:
+    answer = Admin(node).put("masks/bad", **document)
+    assert answer.status == 400 and says in answer.json["detail"]
+
+
+def test_a_mask_of_the_file_is_changed_there_and_who_may_not_administer_changes_none(node: Node) -> None:
+    assert Admin(node).put("masks/cards", topics=["x"], payload=True).status == 409
+    assert Admin(node, SUPPORT).put("masks/mine", topics=["x"], payload=True).status == 403
