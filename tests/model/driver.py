@@ -318,7 +318,8 @@ class Driver:
             if name in self.oracle.sessions and name not in self.clients:
                 self.do_connect(name, session.version, False, session.expiry_s, session.receive_maximum, False)
             self.rest()
-        self.do_wait(0.3)
+        moved = any(len(nodes) > 1 for nodes in self.oracle.shared.values())
+        self.do_wait(3.0 if moved else 0.3)             # what a group lacks at its new node is asked for
         self.oracle.finish()
 
 

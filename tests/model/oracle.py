@@ -228,7 +228,7 @@ class Oracle:
                 continue
             for owed in session.owed:                       # its answer begins anew
                 if filter_matches(one.pattern, owed.event.topic) and (
-                        owed.kept or (one.no_local and owed.event.publisher == client)):
+                        owed.kept or owed.fresh or (one.no_local and owed.event.publisher == client)):
                     owed.must = False
             if one.handling == 2 or (one.handling == 1 and known is not None):
                 continue
@@ -276,6 +276,10 @@ class Oracle:
             group.members.discard(session.client)
             if not group.members:
                 del self.groups[session.node, pattern]
+                for other in self._groups_elsewhere(session.node, pattern):
+                    if any(self.sessions[member].connected for member in other.members):
+                        for owed in other.owed:             # it may have come here, and another one begun there since
+                            owed.must = False
                 for other in self._groups_elsewhere(session.node, pattern):     # it may have been handed over there
                     for owed in group.owed:
                         owed.must = False
@@ -406,8 +410,8 @@ class Oracle:
                              _identifiers(session, [share])) == (qos, retain, identifiers)
                 here = share is None or entries is group.owed
                 fit = (here, exact and owed.must, owed.unread or owed.again == dup, owed.again == dup,
-                       share is None and owed.qos == qos, share is None and owed.must,
-                       exact, not owed.loose, owed.retain == retain)
+                       share is None and owed.again and owed.kept == retain, share is None and owed.qos == qos,
+                       share is None and owed.must, exact, not owed.loose, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries
         if best is None:

@@ -44,6 +44,11 @@ class ConsumerGroup:
         self._holders: dict[tuple[bytes, int], str] = {}    # partition → the member that has it, or gives it up
 
     @property
+    def size(self) -> int:
+        """Of what its members say of themselves."""
+        return sum([member.size for member in self.members.values()])
+
+    @property
     def state(self) -> State:
         if not self.members:
             return State.EMPTY

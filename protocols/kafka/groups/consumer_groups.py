@@ -26,6 +26,8 @@ from routing.router import Router
 from routing.ticket import Ticket
 
 PREFIX = "kafka-consumer-group/"
+LARGE = 50              # members: some 0.3 ms to encode
+STORE_S = 0.1
 JOIN, LEAVE = 0, -1
 Values = Mapping[str, Any]
 
@@ -40,6 +42,7 @@ class ConsumerGroups:
         self._settings = settings
         self._timers = timers
         self._groups = groups
+        self._waiting: dict[str, Ticket] = {}               # of large groups that are to be stored
         groups.on_deleted.append(self._deleted)
         for group_id, stored in router.state.decoded(PREFIX, StoredConsumerGroup, "a Kafka consumer group"):
             found = ConsumerGroup(group_id)
@@ -54,9 +57,31 @@ class ConsumerGroups:
         return group.consumer if group is not None else None
 
     def store(self, found: ConsumerGroup) -> Ticket:
+        """A large group is stored some times a second: all that has changed until then is one write."""
+        if len(found.members) < LARGE:
+            return self._store(found)
+        ticket = self._waiting.get(found.group_id)
+        if ticket is None:
+            ticket = self._waiting[found.group_id] = Ticket(())
+            self._timers.call_at(self._router.clock_s() + STORE_S, lambda: self._store_late(found))
+        return ticket
+
+    def _store(self, found: ConsumerGroup) -> Ticket:
         group = self._groups.by_id.get(found.group_id)
         owner = group.owner if group is not None else ""
         return self._router.state.put(PREFIX + found.group_id, msgspec.msgpack.encode(found.stored(owner)))
+
+    def _store_late(self, found: ConsumerGroup) -> None:
+        waiting = self._waiting.pop(found.group_id)
+        if self.find(found.group_id) is not found:
+            waiting.part_done()                             # it was deleted meanwhile
+            return
+
+        def stored(ticket: Ticket) -> None:
+            waiting.refusals.update(ticket.refusals)
+            waiting.part_done()
+
+        self._store(found).on_done(stored)
 
     def _deleted(self, group_id: str) -> None:
         if self._router.state.get(PREFIX + group_id) is not None:
@@ -101,13 +126,19 @@ class ConsumerGroups:
         if member is None:
             if epoch != JOIN:
                 return Code.UNKNOWN_MEMBER_ID
-            if len(found.members) >= self._settings.group_members_max:
+            if len(found.members) >= self._settings.group_members_max or self._is_too_much(found, 0, said):
                 return Code.GROUP_MAX_SIZE_REACHED
             return ConsumerMember(member_id)
+        if self._is_too_much(found, member.size, said):
+            return Code.GROUP_MAX_SIZE_REACHED
         if epoch == JOIN or epoch == member.epoch:
             return member
         lost_an_answer = epoch == member.epoch_before and owned is not None and owned <= member.assigned
         return member if lost_an_answer else Code.FENCED_MEMBER_EPOCH
+
+    def _is_too_much(self, found: ConsumerGroup, before: int, said: Subscription) -> bool:
+        """Do its members say more of themselves than may be kept? before: what this one said already."""
+        return said.size > before and found.size - before + said.size > self._settings.group_metadata_bytes_max
 
     def _come_back(self, found: ConsumerGroup, old: ConsumerMember, member_id: str) -> ConsumerMember | Code:
         """A static member starts again."""

@@ -9,6 +9,9 @@ from protocols.kafka.runtime.timers import Timer
 LEFT_FOR_NOW = -2               # the epoch of a static member that has said it comes back
 
 
+ID_CHARS_MAX = 255              # of a member's, an instance's, a rack's or a client's id
+
+
 class Subscription(msgspec.Struct, frozen=True):
     """What a heartbeat may change. None: as before."""
 
@@ -21,13 +24,19 @@ class Subscription(msgspec.Struct, frozen=True):
     client_id: str
     client_host: str
 
+    @property
+    def size(self) -> int:
+        """Characters that a member of it is kept with."""
+        texts = (self.instance_id, self.rack_id, self.pattern, self.assignor, self.client_id, self.client_host)
+        return sum([len(name) + 1 for name in self.topics or ()]) + sum([len(text) for text in texts if text])
+
 
 class ConsumerMember:
     """Loop thread only. Owned by its group."""
 
     __slots__ = ("assigned", "assignor", "client_host", "client_id", "deadline_s", "epoch", "epoch_before",
                  "instance_id", "matched", "member_id", "pattern", "rack_id", "rebalance_timeout_s",
-                 "rebalance_timer", "rebalance_until_s", "revoking", "timer", "told", "topics")
+                 "rebalance_timer", "rebalance_until_s", "revoking", "size", "timer", "told", "topics")
 
     def __init__(self, member_id: str) -> None:
         self.member_id = member_id
@@ -37,6 +46,7 @@ class ConsumerMember:
         self.rebalance_timeout_s = 300.0
         self.topics: frozenset[str] = frozenset()
         self.pattern = ""
+        self.size = 0                                   # of what it has said of itself
         self.matched: tuple[str, int, tuple[str, ...]] | None = None    # pattern, version of the topics, what matches
         self.assignor: str | None = None
         self.epoch = 0
@@ -52,6 +62,7 @@ class ConsumerMember:
     def take(self, said: Subscription) -> bool:
         """What it says of itself. Returns whether it reads something else now."""
         before = self.topics, self.pattern, self.assignor
+        self.size = max(self.size, said.size)
         self.client_id, self.client_host = said.client_id, said.client_host
         if said.instance_id is not None:
             self.instance_id = said.instance_id

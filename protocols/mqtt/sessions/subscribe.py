@@ -81,7 +81,7 @@ def subscribe(connection: Subscriber, packet: Subscribe) -> None:
             if kept.persistent:
                 consumer.checkpoint()
         if kept.persistent and kept.retained is not None:
-            kept.retained.save(router.state)
+            broker.save_qos2(kept)      # its places, and what was sent and is not answered: they are stored together
         suback = encode.suback(packet.packet_id, codes, connection.version)     # [MQTT-3.8.4-2] [MQTT-2.2.1-6]
         _when_stored(list(tickets), partial(finish, suback))
 

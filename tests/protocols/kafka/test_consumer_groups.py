@@ -13,7 +13,7 @@ from protocols.kafka.settings import KafkaSettings
 from routing.settings import StreamSettings
 from tests.protocols.kafka.harness import Broker
 
-UNKNOWN, FENCED_INSTANCE, FENCED, UNRELEASED, STALE, INVALID = 25, 82, 110, 111, 113, 42
+UNKNOWN, FENCED_INSTANCE, FENCED, UNRELEASED, STALE, INVALID, TOO_LARGE = 25, 82, 110, 111, 113, 42, 81
 STREAMS = (StreamSettings("six", ("six/#",), partitions=6), StreamSettings("two", ("two/#",), partitions=2))
 SETTINGS = KafkaSettings(consumer_session_timeout_ms=10_000)
 
@@ -295,3 +295,33 @@ def test_alternatives_that_cost_the_square_of_a_name_are_few():
     compile_pattern("|".join(["a-.*-.*"] * 4 + ["b-.*"] * 50))
     with pytest.raises(BadPattern, match="alternatives"):
         compile_pattern("|".join([".*.*x"] * 5))
+
+
+def test_a_large_group_is_stored_some_times_a_second_and_nobody_hears_of_a_change_before(broker):
+    """The whole group is one value: with each of 1,000 joins that was 1,000 times the group."""
+    puts = []
+    state = broker.router.state
+    put = state.put
+    state.put = lambda key, value: (puts.append(key), put(key, value))[1]
+    assert not any(Member(broker, f"m{number}").beat() for number in range(49))
+    before = len(puts)
+    clients = [broker.connect() for _ in range(150)]
+    for number, client in enumerate(clients):
+        client.send("ConsumerGroupHeartbeat", 1, group_id="g", member_id=f"n{number}", member_epoch=0,
+                    rebalance_timeout_ms=5_000, subscribed_topic_names=["six"], topic_partitions=[])
+    assert not any(client.answers() for client in clients[5:])
+    broker.tick(0.2)
+    answers = [client.answers()[0] for client in clients[5:]]
+    assert {answer.error_code for answer in answers} == {0} and len(puts) - before < 5
+    state.put = put
+
+
+def test_what_members_say_of_themselves_is_bounded(broker):
+    assert Member(broker, "a" * 256).beat() == INVALID
+    assert Member(broker, "a", rack_id="r" * 256).beat() == INVALID
+    assert Member(broker, "a" * 255).beat() == 0
+    names = [f"{number}-{'x' * 200}" for number in range(3_000)]
+    assert Member(broker, "b", topics=names).beat() == 0
+    assert Member(broker, "c", topics=names).beat() == TOO_LARGE
+    changed = Member(broker, "d")
+    assert changed.beat() == 0 and changed.beat(subscribed_topic_names=names) == TOO_LARGE and changed.beat() == 0
