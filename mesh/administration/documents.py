@@ -103,6 +103,7 @@ class PeerDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
     paused: bool = False
     administer: bool = False                # its documents are taken; see spread.py
     entrust: bool = False                   # it is given those of this node
+    node_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class MaskDocument(Document, frozen=True, kw_only=True, omit_defaults=True):

@@ -150,7 +150,8 @@ def _entry(name: str, document: PeerDocument) -> PeerEntry:
     table = LinkPeerTable(
         name, exports=document.exports, imports=document.imports, prefix=document.prefix, console=document.console,
         rate_bytes=document.rate_bytes, priority=document.priority, paused=document.paused,
-        administer=document.administer, entrust=document.entrust)
+        administer=document.administer, entrust=document.entrust,
+        node_key=document.node_key)
     digest = bytes.fromhex(document.token_hash.removeprefix(HASH_PREFIX)) if document.token_hash else None
     return PeerEntry(table, digest)
 

@@ -15,6 +15,9 @@ from routing.topic import check_filter, check_topic
 LINKS_MAX = 256
 COST_MAX = 65_535
 
+KEY_DIGITS = 64                     # of an Ed25519 public key
+KEY_CHARACTERS = frozenset("0123456789abcdef")
+
 
 def check_links(
     links: tuple[LinkTable, ...], peers: tuple[LinkPeerTable, ...], limits: LinkLimits, *, certificates: bool,
@@ -75,6 +78,8 @@ def _check_dialling(path: str, table: LinkTable) -> Iterator[str]:
 def _check_rules(path: str, table: LinkTable | LinkPeerTable) -> Iterator[str]:
     if not 0 <= table.priority <= 9:
         yield f"{path}.priority: expected 0 to 9"
+    if table.node_key and (len(table.node_key) != KEY_DIGITS or not KEY_CHARACTERS.issuperset(table.node_key)):
+        yield f"{path}.node_key: expected {KEY_DIGITS} hexadecimal digits in small letters, as in node.pub of that node"
     if table.rate_bytes < 0:
         yield f"{path}.rate_bytes: expected at least 0"
     for key, patterns in (("export", table.exports), ("import", table.imports)):

@@ -144,7 +144,7 @@ class LinkNeighbour:
 
     __slots__ = (
         "_connection", "administer", "boot", "console", "cost", "entrust", "epoch", "exports", "frame_bytes_max",
-        "imports", "link", "node", "prefix", "protocol", "site", "version",
+        "imports", "link", "node", "node_key", "prefix", "protocol", "site", "version",
     )
 
     def __init__(self, link: Link, connection: LinkConnection, peer: Peer) -> None:
@@ -163,6 +163,7 @@ class LinkNeighbour:
         self.console = link.rules.console
         self.administer = link.rules.administer
         self.entrust = link.rules.entrust
+        self.node_key = link.rules.node_key
         self.frame_bytes_max = peer.frame_bytes_max
 
     def __repr__(self) -> str:

@@ -36,6 +36,7 @@ class LinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     console: tuple[Asked, ...] = VIEW       # what people at the other end, or behind it, may ask of this node
     administer: bool = False                # take managed users, keys and policies from the neighbour
     entrust: bool = False                   # give it those of this node, with their hashes
+    node_key: str = ""                      # 64 hex digits: the key by which it signs; "": the first one that it shows
     paused: bool = False
     insecure: bool = False                  # true: send a token in clear text to another machine
 
@@ -59,6 +60,7 @@ class LinkPeerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     console: tuple[Asked, ...] = VIEW
     administer: bool = False                # take managed users, keys and policies from it
     entrust: bool = False                   # give it those of this node, with their hashes
+    node_key: str = ""
     paused: bool = False
 
     def __repr__(self) -> str:

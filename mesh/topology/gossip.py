@@ -164,7 +164,7 @@ class Exchange:
         by = peer.neighbour.node
         if isinstance(told, NodeRecord):
             assert isinstance(entry, Whole)
-            return self.seals.takes_record(told, entry.record, by)
+            return self.seals.takes_record(told, entry.record, by, peer.neighbour.node_key)
         if isinstance(told, NodeChange):
             assert isinstance(entry, Change)
             return self.seals.takes_change(told, entry.change)

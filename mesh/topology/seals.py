@@ -87,9 +87,9 @@ class Seals:
     def key_of(self, name: str) -> bytes | None:
         return self._pins.get(name) if self.crypto is not None and self._pins is not None else None
 
-    def takes_record(self, record: NodeRecord, raw: bytes, by: str) -> bool:
-        """by: the neighbour that told it; the node itself has proven its name at that link. Raises BadState for a seal
-        that is none.
+    def takes_record(self, record: NodeRecord, raw: bytes, by: str, wanted: str = "") -> bool:
+        """by: the neighbour that told it; the node itself has proven its name at that link, whose entry wants this key.
+        Raises BadState for a seal that is none.
         """
         if self.crypto is None or self._pins is None:
             return True
@@ -97,6 +97,9 @@ class Seals:
         if key:
             self._check(key, record.seal, raw, name)
         proven = by == name
+        if proven and wanted and key.hex() != wanted:
+            self.strangers.setdefault(name, key)
+            return self._refuse("not the key of its entry")
         if key == (known or b""):
             return bool(key) or not self.required or self._refuse("unsigned")
         if known is not None and not proven:        # whoever it is, he has not the key that it had

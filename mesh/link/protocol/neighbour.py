@@ -37,6 +37,8 @@ class Neighbour(Protocol):
     @property
     def administer(self) -> bool: ...       # are managed users, keys and policies taken from it?
     @property
+    def node_key(self) -> str: ...          # by which it has to sign, "": no matter
+    @property
     def entrust(self) -> bool: ...          # are they given to it?
     @property
     def rtt_s(self) -> float | None: ...    # smoothed; None until it was measured

@@ -111,7 +111,7 @@ class SimNeighbour:
         self.exports: tuple[str, ...] = link.exports.get(pipe.sender.name, ("#",))
         self.imports: tuple[str, ...] = link.imports.get(pipe.sender.name, ("#",))
         self.console: tuple[str, ...] = ("view",)
-        self.prefix = ""
+        self.prefix = self.node_key = ""
         self._pipe = pipe
         self._link = link
 

@@ -30,7 +30,7 @@ class FakeNeighbour:
         self.exports: tuple[str, ...] = ("#",)
         self.imports: tuple[str, ...] = ("#",)
         self.console: tuple[str, ...] = ("view",)
-        self.prefix = ""
+        self.prefix = self.node_key = ""
         self.rtt_s: float | None = 2 * link.delay_s
         self.frame_bytes_max = 8 * 1024 * 1024
         self.backlog_bytes = 0

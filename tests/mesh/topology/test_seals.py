@@ -277,6 +277,27 @@ def test_a_node_that_was_made_anew_is_believed_where_it_proves_its_name_and_else
     assert net.pins["shop"]["plant"] == net.keys["plant"].public and not net.lies
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_at_a_link_whose_entry_names_a_key_no_other_counts(tmp_path: Path, right: bool) -> None:
+    net = SignedNet(tmp_path)
+    for name in ("plant", "hub", "shop"):
+        net.add(name)
+    net.link("hub", "shop")
+    wanted = net.keys["plant" if right else "shop"].public.hex()
+    up = net.nodes["hub"].neighbour_up
+
+    def with_key(end):
+        end.node_key = wanted if end.node == "plant" else ""
+        return up(end)
+
+    net.nodes["hub"].neighbour_up = with_key
+    net.link("plant", "hub")
+    net.run(5)
+    assert ("plant" in net.nodes["hub"].nodes) is ("plant" in net.nodes["shop"].nodes) is right
+    assert bool(net.nodes["hub"].counts["not the key of its entry"]) is not right
+    assert ("plant shows another key" in str(net.nodes["hub"].problems())) is not right
+
+
 def test_keys_are_remembered_over_a_restart_of_who_has_seen_them(net: SignedNet) -> None:
     key = net.keys["plant"].public
     net.kill("shop"), net.kill("plant")
