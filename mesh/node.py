@@ -153,6 +153,7 @@ class Node:
         self.authenticator.tokens.replace(rights.keys, base.config.jwt)
         self.authenticator.replace(rights.users)
         self.masks = rights.masks
+        self.router.shares.quotas.replace(rights.quotas)
         self.router.apply_rules(rights.rules)
         self.links.apply(rights.links)
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mesh.administration.documents import (
+    QUOTAS,
     Document,
     KeyDocument,
     MaskDocument,
     PeerDocument,
     PolicyDocument,
+    QuotaDocument,
     RoleDocument,
     UserDocument,
 )
@@ -85,9 +87,20 @@ def _own(document: Document) -> Iterator[str]:
         yield from _policy(document)
     elif isinstance(document, PeerDocument):
         yield from _peer(document)
+    elif isinstance(document, QuotaDocument):
+        yield from _quota(document)
     elif isinstance(document, MaskDocument):
         for problem in check_masks((mask_of("mask", document),)):
             yield problem.removeprefix("masks[0].").removeprefix("masks[0]: ")
+
+
+def _quota(quota: QuotaDocument) -> Iterator[str]:
+    if all(getattr(quota, what) is None for what in QUOTAS):
+        yield f"says nothing; name one of {', '.join(QUOTAS)}"
+    for user in quota.users:
+        problem = user_problem(user) if user != ANONYMOUS else None
+        if problem is not None or NOT_IN_NAMES.intersection(user):
+            yield f"users: {user!r}: {problem or 'a name is a name, no pattern'}"
 
 
 def mask_of(name: str, mask: MaskDocument) -> MaskTable:

@@ -7,6 +7,7 @@
     policy    the rule's name         [[policies]]
     peer      the node that dials     [[link_peers]]
     mask      the mask's name         [[masks]]
+    quota     the quota's name        how much of something each of some users may have
 
 All have a description, where they count (nodes, sites; none named: everywhere), when (from, until), and `enabled`.
 """
@@ -117,9 +118,24 @@ class MaskDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
     shown_to: Texts = ()
 
 
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class QuotaDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
+    """How much each of these users may have, of what is counted by user; nobody named: all who have no quota of their
+    own. None: nothing is said. Of several that name a user the lowest counts.
+    """
+
+    users: Texts = ()
+    connections: Count | None = None        # MQTT sessions, AMQP connections, readers over HTTP: of each so many
+    consumers: Count | None = None          # those with a name
+    queues: Count | None = None             # that he has declared by AMQP 0-9-1
+
+
+QUOTAS: Final = ("connections", "consumers", "queues")
 KINDS: Final[dict[str, type[Document]]] = {
     "user": UserDocument, "key": KeyDocument, "role": RoleDocument, "policy": PolicyDocument, "peer": PeerDocument,
-    "mask": MaskDocument}
+    "mask": MaskDocument, "quota": QuotaDocument}
 Key: TypeAlias = tuple[str, str]            # kind, name
 
 

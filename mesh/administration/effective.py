@@ -11,12 +11,14 @@ import msgspec
 from mesh.administration.check import mask_of, problems_of
 from mesh.administration.documents import (
     KINDS,
+    QUOTAS,
     Document,
     Key,
     KeyDocument,
     MaskDocument,
     PeerDocument,
     PolicyDocument,
+    QuotaDocument,
     RoleDocument,
     Stored,
     UserDocument,
@@ -70,6 +72,7 @@ class Rights(msgspec.Struct, frozen=True):
     rules: RuleSet
     links: PreparedLinks
     masks: tuple[MaskTable, ...]
+    quotas: dict[str, dict[str, int]]       # of what → user, "": whoever has none of his own → how many
     states: dict[Key, str]          # of each document: see state_of()
     until_ms: int | None            # the next moment at which the clock changes something
 
@@ -95,6 +98,7 @@ def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) 
             counting.append((stored.name, document))
     managed: list[Rule] = []
     masks = list(base.config.masks)
+    quotas: dict[str, dict[str, int]] = {}
     for name, document in counting:
         if isinstance(document, UserDocument):
             users.append(User(name, document.roles, document.password_hash))
@@ -106,10 +110,12 @@ def combine(base: Base, documents: Iterable[Stored], place: Place, now_ms: int) 
             entries.append(_entry(name, document))
         elif isinstance(document, MaskDocument):
             masks.append(mask_of(name, document))
+        elif isinstance(document, QuotaDocument):
+            _add_quota(quotas, document)
     holders = holders_of(held_by)
     ruleset = RuleSet(_widened(rule, holders) for rule in [*managed, *_named(rules)])
     links = msgspec.structs.replace(base.links, entries=entries)
-    return Rights(users, keys, ruleset, links, tuple(masks), states, min(moments) if moments else None)
+    return Rights(users, keys, ruleset, links, tuple(masks), quotas, states, min(moments) if moments else None)
 
 
 def _state(stored: Stored, base: Base, taken: Mapping[str, set[str]], place: Place,
@@ -134,6 +140,14 @@ def _state(stored: Stored, base: Base, taken: Mapping[str, set[str]], place: Pla
     if document.counts_when(now_ms):
         return document, "in force"
     return document, "not yet" if document.from_ is not None and now_ms < ms_of(document.from_) else "over"
+
+
+def _add_quota(quotas: dict[str, dict[str, int]], document: QuotaDocument) -> None:
+    for what in QUOTAS:
+        most = getattr(document, what)
+        if most is not None:
+            known = quotas.setdefault(what, {})
+            known.update({user: min(most, known.get(user, most)) for user in document.users or ("",)})
 
 
 def _keys(name: str, document: KeyDocument, now_ms: int) -> dict[str, ApiKey]:

@@ -12,7 +12,8 @@ from mesh.commands.errors import CommandError
 from mesh.commands.table import format_table
 
 Values = dict[str, object]
-PLURALS = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers", "mask": "masks"}
+PLURALS = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers", "mask": "masks",
+           "quota": "quotas"}
 
 
 def add_common(parser: argparse.ArgumentParser, *, act: bool) -> None:

@@ -58,7 +58,7 @@ PREFIX: Final = "/api/v1"
 ACROSS: Final = frozenset((             # tables that all nodes have together, with ?scope=mesh
     "links", "streams", "consumers", "queues", "exchanges", "bindings", "groups", "transactions", "deadletters",
     "clients", "webhooks", "bridges", "policies", "denials", "listeners"))
-SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts", "masks")
+SECURITY: Final = ("users", "keys", "roles", "peers", "policies", "drafts", "revisions", "conflicts", "masks", "quotas")
 LOCAL: Final = frozenset((              # what only who logs in here may ask
     "audit", "logins", "logins/{id}", "logins/end", "sessions", "sessions/{id}", "whoami", "browse", "journey",
     *(name for name in SECURITY if name != "policies")))

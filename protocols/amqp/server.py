@@ -58,7 +58,8 @@ class Amqp10Server:
         self._azure = Emulator(
             router, settings, authenticator, self._attaching.finding, self._new_token) if settings.azure else None
         self._log_limit = LogLimit(settings.log_lines_per_s)
-        self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share)
+        self._share = Share("AMQP 1.0 connections", lambda: router.limits.user_share,
+                            router.shares.quotas.cap("connections"))
         self._sole: dict[tuple[str, str], Connection] = {}      # user, container id → who has it for itself
         self._next_round_s = 0.0
         self._to_look_at: list[Connection] = []

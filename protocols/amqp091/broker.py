@@ -39,7 +39,8 @@ class Broker:
         self.stopping = False
         self.blocked = False                # clients have been told that the disk is full
         self._blocking = Blocking()
-        self._connections = Share("AMQP connections", lambda: router.limits.user_share)
+        self._connections = Share("AMQP connections", lambda: router.limits.user_share,
+                                  router.shares.quotas.cap("connections"))
 
     def admit(self, identity: Identity) -> Refusal | None:
         """A login that has succeeded: is there room for one more connection of this user?"""

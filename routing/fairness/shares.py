@@ -8,20 +8,41 @@ are configured everybody is the same one, and the ceiling is for him.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from routing.errors import Reason, Refusal
 from routing.rights.policy import ANONYMOUS
 
 
+class Quotas:
+    """What an administrator lets users have at most, beside their shares: of what → user → how many. A user "" stands
+    for all who have none of their own. What somebody has already stays his.
+    """
+
+    def __init__(self) -> None:
+        self._most: Mapping[str, Mapping[str, int]] = {}
+
+    def replace(self, most: Mapping[str, Mapping[str, int]]) -> None:
+        self._most = most
+
+    def cap(self, what: str) -> Callable[[str], int | None]:
+        """User → how many of it, None: nobody has said."""
+        def most(user: str) -> int | None:
+            known = self._most.get(what)
+            return None if known is None else known.get(user, known.get(""))
+        return most
+
+
 class Share:
     """What is taken of one thing, by user. The ceiling is the caller's, as settings of protocols say it."""
 
-    def __init__(self, what: str, part: Callable[[], float]) -> None:
-        """what: plural, as a refusal says it. part: of what the others leave, above 0 to 1."""
+    def __init__(self, what: str, part: Callable[[], float],
+                 cap: Callable[[str], int | None] = lambda user: None) -> None:
+        """what: plural, as a refusal says it. part: of what the others leave, above 0 to 1. cap: see Quotas."""
         self.what = what
         self.total = 0
         self._part = part
+        self._cap = cap
         self._by_user: Counter[str] = Counter()
 
     def of(self, user: str) -> int:
@@ -35,7 +56,9 @@ class Share:
         """None: there is room for one more of this user, or for so many."""
         if self.total + amount > ceiling:
             return Refusal(Reason.QUOTA_EXCEEDED, f"{self.total} {self.what} are there, that is the limit")
-        own = self._by_user[user]
+        own, cap = self._by_user[user], self._cap(user)
+        if cap is not None and own + amount > cap:
+            return Refusal(Reason.QUOTA_EXCEEDED, f"user {user} has {own} {self.what}, the quota is {cap}")
         if user == ANONYMOUS:
             return None
         most = max(1, int((ceiling - self.total + own) * self._part()))
@@ -70,9 +93,10 @@ class Shares:
     """All of them. Made by the router."""
 
     def __init__(self, part: Callable[[], float]) -> None:
-        self.sessions = Share("sessions", part)
-        self.consumers = Share("consumers", part)       # those with a name
-        self.streams = Share("event streams", part)     # readers over HTTP
+        self.quotas = quotas = Quotas()
+        self.sessions = Share("sessions", part, quotas.cap("connections"))
+        self.consumers = Share("consumers", part, quotas.cap("consumers"))      # those with a name
+        self.streams = Share("event streams", part, quotas.cap("connections"))     # readers over HTTP
         self.pulls = Share("waiting pulls", part)
         self.requests = Share("requests that wait for an answer", part)
         self.bodies = Share("bytes of request bodies", part)

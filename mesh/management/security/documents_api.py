@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mesh.node import Node
 
 PLURALS: Final = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers",
-                  "mask": "masks"}
+                  "mask": "masks", "quota": "quotas"}
 VERSIONS_SHOWN: Final = 100         # of one document, the newest
 OVERLAP_MAX_S: Final = 30 * 86_400
 OVERLAP_S: Final = 3_600.0          # for which the old key still counts after a rotation, unless the call says more

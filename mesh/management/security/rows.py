@@ -25,6 +25,7 @@ def security_resources(node: Node) -> list[Resource]:
         Resource("keys", "name", "API keys, of the configuration file and managed ones.", lambda: _keys(node), ADMIN),
         Resource("roles", "name", "Roles that are held by other roles.", lambda: _documents(node, "role")),
         Resource("peers", "name", "Nodes that may link, of the file and managed ones.", lambda: _peers(node), ADMIN),
+        Resource("quotas", "name", "How much of something users may have.", lambda: _documents(node, "quota"), ADMIN),
         Resource("masks", "name", "Parts of payloads that are not shown to everybody, of the file and managed ones.",
                  lambda: _masks(node), ADMIN),
         Resource("policies", "name", "The rules, in force or not.", lambda: _policies(node),

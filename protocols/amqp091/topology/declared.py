@@ -40,7 +40,8 @@ class Declared:
         self.queues: dict[str, Queue | StreamQueue] = {}
         self.bindings = 0
         self._owned: dict[int, dict[str, Queue]] = {}        # exclusive ones, by the identity of their connection
-        self.shares = Share("queues", lambda: router.limits.user_share)
+        self.shares = Share("queues", lambda: router.limits.user_share,
+                            router.shares.quotas.cap("queues"))
         self._stored = StoredTopology(router.state)
         self.topology.queue_exists = lambda name: self.queue(name) is not None
         router.queues.on_deleted.append(self._core_deleted)
