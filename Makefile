@@ -103,7 +103,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
 peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp \
-	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp $(PEERS)/nats/.stamp
+	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp $(PEERS)/nats/.stamp $(PEERS)/quix/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -141,6 +141,13 @@ $(PEERS)/proton.stamp: Makefile | $(PEERS)/apt.stamp $(VENV)/bin/python
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'python-qpid-proton==0.40.0' \
 	  'rabbitmq-amqp-python-client>=1,<2' >$(PEERS)/proton.log 2>&1 \
 	  && touch $@ || echo "proton cannot be built here (see $(PEERS)/proton.log); its tests are skipped"
+
+# Quix Streams wants a librdkafka that is older than that of the tests: it has an environment of its own.
+$(PEERS)/quix/.stamp: Makefile | $(VENV)/bin/python
+	@mkdir -p $(PEERS)
+	@{ $(BIN)/python -m venv $(@D) \
+	  && $(@D)/bin/python -m pip install -qq --disable-pip-version-check 'quixstreams==3.28.1'; } >$(PEERS)/quix.log 2>&1 \
+	  && touch $@ || echo "Quix Streams cannot be installed (see $(PEERS)/quix.log); its test is skipped"
 
 # Qpid JMS.
 $(PEERS)/jms/.stamp: tests/interop/jms/pom.xml | $(PEERS)/apt.stamp
