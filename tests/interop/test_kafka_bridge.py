@@ -17,7 +17,8 @@ from tests.support.wait import wait_until
 
 RECORDS = 1_000_000 if os.environ.get("MESHGATE_SOAK") else 20_000
 DEADLINE_S = 3_600 if os.environ.get("MESHGATE_SOAK") else 120
-TOPICS = ("orders", "many", "out", "outmany", "secure", "scram", "plain", "small", "anew", "big", "more")
+TOPICS = ("orders", "many", "out", "outmany", "secure", "scram", "plain", "small", "anew", "big", "more",
+          "keyed", "outplain")
 
 STREAMS = "".join(f"""
 [[streams]]
@@ -61,7 +62,28 @@ name = "load"
 filters = ["load/#"]
 topic = "outmany"
 start = "earliest"
+
+[[kafka_bridges]]
+name = "ways"
+servers = ["{plain}"]
+retry_initial_s = "100ms"
+refresh_s = "1s"
+record_bytes_max = "32KiB"
+[[kafka_bridges.inward]]
+name = "keyed"
+topics = ["keyed"]
+topic = "west/keyed/{{key}}"
+start = "latest"
+[[kafka_bridges.outward]]
+name = "plain"
+filters = ["plain/#"]
+topic = "outplain"
+delivery = "idempotent"
+compression = "zstd"
+refused = "dead-letter"
 """
+
+ZSTD = 4                    # of a record batch's attributes
 
 LOGIN = """
 [[kafka_bridges]]
@@ -88,6 +110,7 @@ def kafka(tmp_path_factory, certificates):
         admin = AdminClient({"bootstrap.servers": kafka.at()})
         for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in TOPICS]).values():
             future.result(30)
+        produce(kafka.at(), "keyed", [{"key": b"old", "value": b"before the bridge"}])
         yield kafka
     finally:
         kafka.kill9()
@@ -230,6 +253,28 @@ def test_logins(kafka, node, name):
     produce(kafka.at(), name, [{"value": name.encode()}])
     read(at_node(node), "west", lambda records: any(topic_is(one, f"west/{name}") for one in records), name)
     assert row(node, f"{name}/in")["state"] == "running"
+
+
+# -- other ways -------------------------------------------------------------------------------------------------------
+
+def test_keys_make_topics_and_a_route_may_begin_with_what_comes(kafka, node):
+    wait_until(lambda: row(node, "ways/keyed")["state"] == "running", "it runs")
+    produce(kafka.at(), "keyed", [{"key": b"a b/c+", "value": b"of its key"}])
+    found = read(at_node(node), "west", lambda records: any(
+        topic_is(one, "west/keyed/a b%2Fc%2B") for one in records), "it comes under its key")
+    assert not any(one.value() == b"before the bridge" for one in found)
+
+
+def test_idempotent_compressed_and_what_the_cluster_would_refuse_is_a_dead_letter(kafka, node):
+    wait_until(lambda: row(node, "ways/plain")["state"] == "running", "it runs")
+    for topic, payload in (("plain/one", b"one " * 500), ("plain/big", b"x" * 40_000), ("plain/two", b"two " * 500)):
+        assert node.publish(topic, payload).status < 300
+    found = read(kafka.at(), "outplain", lambda records: len(records) >= 2, "those that fit")
+    assert sorted(one.value()[:3] for one in found) == [b"one", b"two"]
+    assert row(node, "ways/plain")["refused"] == 1
+    wait_until(lambda: b"plain/big" in node.get(
+        "/v1/consumers/kafka-bridge.ways.plain/dead-letters", listener="http").body, "the dead letter is there")
+    assert kafka.codecs("outplain") == {ZSTD}, "compressed, as it is set"
 
 
 # -- acts and figures -------------------------------------------------------------------------------------------------

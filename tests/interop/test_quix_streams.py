@@ -1,5 +1,5 @@
-"""A Quix Streams app with state and transactions through a `kill -9` of the node, and of itself: every record is counted
-once, and its count comes out once. The state is restored from its changelog topic.
+"""A Quix Streams app with state and transactions through a `kill -9` of the node, and of itself: every record is
+counted once, and its count comes out once. The state is restored from its changelog topic.
 """
 from __future__ import annotations
 

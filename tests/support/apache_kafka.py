@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from routing.log.records.batch import CODEC_MASK, batch_at
 from tests.conftest import require_peer
 from tests.support.certificates import Certificates
 from tests.support.kafka_tools import JARS
@@ -83,6 +84,16 @@ class ApacheKafka:
 
         wait_until(answers, "Kafka answers", deadline_s=90, also=self._process.log_tail)
         return self
+
+    def codecs(self, topic: str) -> set[int]:
+        """Of the batches that it has stored."""
+        found = set()
+        for file in (self._root / "logs").glob(f"{topic}-*/*.log"):
+            data, at = file.read_bytes(), 0
+            while (header := batch_at(data, at)) is not None:
+                found.add(header.attributes & CODEC_MASK)
+                at += header.size
+        return found
 
     def kill9(self) -> None:
         if self._process is not None:
