@@ -1,6 +1,7 @@
 """The mesh as a drawing: sites as columns, nodes in them, links as curves. Server-drawn SVG; pure.
 
-    up to FOLD_ABOVE nodes   one box per node, one column per site, in a fixed order (site, name): nothing jumps
+    up to FOLD_ABOVE nodes   one box per node, one column per site, in a fixed order (site, name): nothing jumps; as
+                             many columns beside each other as fit, the others below
     above                    one box per site with a strip of squares; links between sites joined, the worst state wins
 
 State is shape, word and colour. Boxes are as wide as their longest label, so that no two labels can overlap; a test
@@ -22,6 +23,7 @@ ROW: Final = 74
 GAP: Final = 150                # between columns: room for curves and their pills
 TOP: Final = 44                 # names of sites
 MARGIN: Final = 20
+FITS: Final = 940               # of all columns with their gaps, in a window of 1280 pixels with room for bows behind
 LANE: Final = 22                # between lines below the boxes
 ROWS_MAX: Final = 8             # nodes of a site above each other; then a second column of it
 WORST: Final = ("down", "blocked", "throttled", "paused", "up")
@@ -149,31 +151,51 @@ def fold(boxes: list[Box], edges: list[Edge], sites: dict[str, str], unfolded: s
     return found, list(joined.values())
 
 
-def place(boxes: list[Box], column_of: dict[str, str]) -> tuple[float, float, list[tuple[str, float]]]:
-    """Give every box its place. Returns width, height, and the columns' titles with their left edge."""
+def place(boxes: list[Box], column_of: dict[str, str]) -> tuple[float, float, list[tuple[str, float, float]]]:
+    """Give every box its place. Returns width, height, and the columns' titles with their left edge and line.
+
+    As many columns beside each other as fit a window of 1280 pixels, the next ones below, in line with those above: so
+    the gaps go through from top to bottom, and lines have their way in them.
+    """
     columns: dict[str, list[Box]] = defaultdict(list)
     for box in boxes:
         columns[column_of[box.key]].append(box)
-    x, height = float(MARGIN), 0.0
-    titles: list[tuple[str, float]] = []
+    parts: list[tuple[str, list[Box]]] = []             # title ("" where it goes on), boxes above each other
     for site in sorted(columns):
         own = sorted(columns[site], key=lambda box: box.key)
-        titles.append((site, x))
-        begun = x
-        for start in range(0, len(own), ROWS_MAX):
-            part = own[start:start + ROWS_MAX]
-            width = max(90.0, *(CHARACTER * max(len(box.label), len(box.below)) + 44 for box in part),
-                        *(16.0 * min(len(box.squares), SQUARES_PER_ROW) + 24 for box in part))
-            y = float(TOP)
-            for box in part:
-                rows = -(-len(box.squares) // SQUARES_PER_ROW)
-                box.x, box.y, box.width = x, y, width
-                box.height = BOX_HEIGHT + rows * 16.0
-                y += ROW + rows * 16.0
-            height = max(height, y)
-            x += width + GAP
-        x = max(x, begun + CHARACTER * len(site) + GAP)
-    return max(x - GAP + MARGIN, 320.0), height + MARGIN, titles
+        parts += [("" if start else site, own[start:start + ROWS_MAX]) for start in range(0, len(own), ROWS_MAX)]
+    wides = [_wide(title, part) for title, part in parts]
+    across = next((count for count in range(len(parts), 1, -1)
+                   if sum(_grid(wides, count)) + GAP * (count - 1) <= FITS), 1)
+    grid = _grid(wides, across)
+    lefts = [MARGIN + sum(grid[:index]) + GAP * index for index in range(len(grid))]
+    top, height = float(TOP), 0.0
+    titles: list[tuple[str, float, float]] = []
+    for index, (title, part) in enumerate(parts):
+        if index % across == 0:
+            top += height
+            height = 0.0
+        x, y = lefts[index % across], top
+        if title:
+            titles.append((title, x, top - TOP + 24))
+        for box in part:
+            rows = -(-len(box.squares) // SQUARES_PER_ROW)
+            box.x, box.y, box.width = x, y, _wide("", part)
+            box.height = BOX_HEIGHT + rows * 16.0
+            y += ROW + rows * 16.0
+        height = max(height, y - top + TOP)
+    return max(lefts[-1] + grid[-1] + MARGIN, 320.0), top + height - TOP + MARGIN, titles
+
+
+def _wide(title: str, part: list[Box]) -> float:
+    """As wide as the longest label."""
+    return max(90.0, CHARACTER * len(title), *(CHARACTER * max(len(box.label), len(box.below)) + 44 for box in part),
+               *(16.0 * min(len(box.squares), SQUARES_PER_ROW) + 24 for box in part))
+
+
+def _grid(wides: list[float], across: int) -> list[float]:
+    """Widths of the columns when so many stand beside each other."""
+    return [max(wides[index::across]) for index in range(min(across, len(wides)))]
 
 
 def draw(nodes: list[dict[str, Any]], links: list[dict[str, Any]], own: str, *, base: str = "",
@@ -198,8 +220,10 @@ def draw(nodes: list[dict[str, Any]], links: list[dict[str, Any]], own: str, *, 
     width = max([width, *(wire.right + MARGIN for wire in wires)])
     parts = [Markup('<svg class="topology" viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" height="{:.0f}" '
                     'aria-label="{}">').format(width, height, width, height, summary(boxes, edges))]
-    parts += [Markup('<text class="site" x="{:.0f}" y="24">{}</text>').format(x, title) for title, x in titles]
+    parts += [Markup('<text class="site" x="{:.0f}" y="{:.0f}">{}</text>').format(x, y, title)
+              for title, x, y in titles]
     parts += [_edge(edge, wire, base) for edge, wire in zip(edges, wires)]
+    parts += [_pill(edge, wire, base) for edge, wire in zip(edges, wires)]
     parts += [_box(box, base) for box in boxes]
     parts.append(Markup("</svg>"))
     return Markup("").join(parts)
@@ -265,7 +289,7 @@ def _wire(edge: Edge, left: Box, right: Box, lane: float | None) -> Wire:
     text = {"down": "down", "blocked": "blocked", "paused": "‖ paused", "throttled": "held back"}.get(edge.state, "")
     if edge.backlog_s and edge.backlog_s >= 1:
         text = f"{text} {edge.backlog_s:.0f} s".strip()
-    wide = CHARACTER * len(text) * 0.9 + 12 if text else 0.0
+    wide = CHARACTER * len(text) + 14 if text else 0.0
     return Wire(path, pill_x, pill_y, wide, text, max(reach, pill_x + wide if text else 0.0))
 
 
@@ -293,18 +317,26 @@ def _edge(edge: Edge, wire: Wire, base: str) -> Markup:
     weight = min(1 + 1.35 * math.log10(1 + edge.bytes_s / 100), 8)
     speed = min(int(math.log10(1 + edge.bytes_s / 100)), 4) if edge.bytes_s and state == "up" else 0
     title = f"{edge.left} – {edge.right}: {state}"
-    pill = Markup("")
-    if wire.text:
-        pill = Markup('<rect class="pill" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="18" rx="9"/>'
-                      '<text class="pill-text" x="{:.0f}" y="{:.0f}">{}</text>').format(
-                          wire.pill_x, wire.pill_y - PILL_HEIGHT / 2, wire.pill_width,
-                          wire.pill_x + 6, wire.pill_y + 4, wire.text)
-    inner = Markup('<title>{}</title><path class="wire" d="{}" stroke-width="{:.1f}"/>{}').format(
-        title, wire.path, weight, pill)
+    inner = Markup('<title>{}</title><path class="wire" d="{}" stroke-width="{:.1f}"/>').format(
+        title, wire.path, weight)
     classes = f"edge {state} flow{speed}"
     if edge.url:
         return Markup('<a class="{}" href="{}/{}" aria-label="{}">{}</a>').format(classes, base, edge.url, title, inner)
     return Markup('<g class="{}">{}</g>').format(classes, inner)
+
+
+def _pill(edge: Edge, wire: Wire, base: str) -> Markup:
+    """Above all wires. For who clicks on it; the wire is the link that is focused and read out."""
+    if not wire.text:
+        return Markup("")
+    inner = Markup('<rect class="pill" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="18" rx="9"/>'
+                   '<text class="pill-text" x="{:.0f}" y="{:.0f}">{}</text>').format(
+                       wire.pill_x, wire.pill_y - PILL_HEIGHT / 2, wire.pill_width,
+                       wire.pill_x + 7, wire.pill_y + 4, wire.text)
+    if edge.url:
+        return Markup('<a class="edge {}" href="{}/{}" tabindex="-1" aria-hidden="true">{}</a>').format(
+            edge.state, base, edge.url, inner)
+    return Markup('<g class="edge {}" aria-hidden="true">{}</g>').format(edge.state, inner)
 
 
 SHAPES: Final = {

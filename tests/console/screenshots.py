@@ -81,7 +81,7 @@ def picture(page: Page, url: str, scheme: str, file: Path) -> None:
         "width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False})
     page.evaluate(f"location.href = {url!r}; true")
     page.wait("document.readyState === 'complete'")
-    page.wait("document.getElementById('freshness').textContent === '● live'")
+    page.wait("document.getElementById('freshness')?.textContent === '● live'")
     time.sleep(2.5)
     file.write_bytes(base64.b64decode(page.send("Page.captureScreenshot", {"format": "png"})["data"]))
     print(file)

@@ -25,7 +25,9 @@ INJECT = """(drawn => {
   });
   const all = svg.getBoundingClientRect();
   const shown = getComputedStyle(svg.querySelector('rect.frame')).fill;
+  const region = svg.closest('.scroll').getBoundingClientRect();
   return {texts: boxes, frames: frames, svg: [all.left, all.top, all.right, all.bottom], fill: shown,
+          region: [region.left, region.right],
           page: document.documentElement.scrollWidth};
 })(%s)"""
 
@@ -60,6 +62,7 @@ def test_no_two_labels_overlap_and_nothing_is_cut_off(page: Page, count: int, si
             found = page.evaluate(INJECT % json.dumps(drawn))
             fills.add(found["fill"])
             left, top, right, bottom = found["svg"]
+            assert found["region"][0] - 1 <= left and right <= found["region"][1] + 1, "all of it is in sight"
             texts = found["texts"]
             assert len([one for one in texts if one[5] == "name"]) == (count if count <= 40 else sites)
             for index, one in enumerate(texts):
