@@ -242,8 +242,10 @@ class LocalStore:
         self._fs.sync_directory(directory.parent)
 
     def note(self, partition: Partition) -> None:
-        """The partition has a new segment: write that down."""
-        save = self.noting(partition, durable=False)
+        """The partition has a new segment: write that down. Once the start has moved the note must not be torn by a
+        loss of power: without it what retention has removed would be missing.
+        """
+        save = self.noting(partition, durable=partition.kept_from > 0)
         if save is not None:
             self.later(save)
 
