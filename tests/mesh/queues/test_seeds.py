@@ -1,5 +1,5 @@
 """Random lives of one queue on three nodes: cuts, kills, members that come, go, ack, give back. At the end everything
-that was acked to a publisher has come to some member; in a life without cuts and kills nothing came twice without a mark.
+that was acked to a publisher has come to some member; without cuts and kills nothing came twice without a mark.
 """
 from __future__ import annotations
 
