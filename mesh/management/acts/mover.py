@@ -1,5 +1,8 @@
 """What is ready for a consumer, moved to another topic: taken as a member takes it, and acked once the copy is on disk.
 
+Dead letters in a queue can be moved back, each to the queue that has given it up; what is none, or came from a queue
+that is gone, stays.
+
 A kill in between may leave an event in both places, never in none. What others take meanwhile is theirs. Who moves must
 be allowed to read what is there and to publish under the other topic, as if he did it by hand.
 """
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from routing.consumers.dead_letters import revived
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from routing.router import Router
     from routing.ticket import Ticket
 
+BACK: Final = "back"                # in the place of a topic
 BATCH: Final = 64                   # taken and not yet on disk under the other topic
 LOOK_S: Final = 0.05                # between two looks whether anything is left
 IDLE_MAX_S: Final = 5.0             # nothing came for so long: the rest is with others, or to come later
@@ -30,10 +35,12 @@ class Move:
     """One that goes on, or the last one of a consumer. A Member, see routing/consumers/consumer.py."""
 
     def __init__(self, router: Router, identity: Identity, to: str, wanted: int) -> None:
+        """to: BACK: to where each came from."""
         self.identity = identity
         self.to = to
         self.wanted = wanted
         self.moved = 0
+        self.left = 0               # that cannot go back
         self.state = "running"      # → "done", "cancelled", "failed"
         self.trouble = ""
         self.credit = min(BATCH, wanted)
@@ -44,11 +51,12 @@ class Move:
         self._open = True
 
     def shown(self) -> dict[str, Any]:
-        return {"to": self.to, "state": self.state, "moved": self.moved, "max": self.wanted, "trouble": self.trouble}
+        return {"to": self.to, "state": self.state, "moved": self.moved, "left": self.left, "max": self.wanted,
+                "trouble": self.trouble}
 
     @property
     def over(self) -> bool:
-        return bool(self.trouble) or not self._open or self.moved >= self.wanted
+        return bool(self.trouble) or not self._open or self.moved + self.left >= self.wanted
 
     # -- as a member ------------------------------------------------------------------------------------------
 
@@ -61,10 +69,25 @@ class Move:
 
     def _hand_on(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         """What cannot be stored goes back when the move ends."""
-        if not self.over:
-            copies = [copy_of(delivery.event, self.to) for delivery in deliveries]
-            self._router.publish(copies, self._publisher).on_done(
-                lambda ticket: self._stored(consumer, deliveries, ticket))
+        if self.over:
+            return
+        copies: list[Event] = []
+        going: list[Delivery] = []
+        for delivery in deliveries:
+            copy = self._back(delivery.event) if self.to == BACK else copy_of(delivery.event, self.to)
+            if copy is not None:
+                copies.append(copy)
+                going.append(delivery)
+        self.left += len(deliveries) - len(going)
+        if copies:
+            self._router.publish(copies, self._publisher).on_done(lambda ticket: self._stored(consumer, going, ticket))
+        self._grant(consumer, len(deliveries) - len(going))
+
+    def _back(self, event: Event) -> Event | None:
+        """For the queue that has given it up."""
+        letter = event.properties.dead_letter if event.properties is not None else None
+        queue = self._router.queues.get(letter.consumer) if letter is not None else None
+        return revived(event, queue.topic) if queue is not None else None
 
     def _stored(self, consumer: Consumer, deliveries: list[Delivery], ticket: Ticket) -> None:
         done = [delivery for index, delivery in enumerate(deliveries) if index not in ticket.refusals]
@@ -74,7 +97,10 @@ class Move:
         for refusal in ticket.refusals.values():
             self.trouble = refusal.text
             return
-        more = min(len(done), self.wanted - self._granted)
+        self._grant(consumer, len(done))
+
+    def _grant(self, consumer: Consumer, count: int) -> None:
+        more = min(count, self.wanted - self._granted)
         self._granted += more
         self.credit += more
         consumer.ready(self)
@@ -91,7 +117,7 @@ class Move:
                 if self.moved != moved:
                     moved, moved_s = self.moved, clock_s()
                 depth = depth_of(consumer)
-                if depth.exact and not depth.ready and self.moved >= self._granted - self.credit:
+                if depth.exact and not depth.ready and self.moved + self.left >= self._granted - self.credit:
                     break
             self._leave(consumer)
             await self._on_disk(consumer)

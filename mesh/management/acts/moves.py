@@ -1,6 +1,7 @@
 """Moving what waits somewhere else: what is ready in a queue, or for any consumer.
 
     POST   consumers/{name}/move   {"to": "$queue/other", "max"}      to: a topic; $queue/NAME is a queue
+                                   {"back": true, "max"}              dead letters: each to the queue that gave it up
     GET    consumers/{name}/move   how far it is
     DELETE consumers/{name}/move   stop it
 """
@@ -15,7 +16,7 @@ import msgspec
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Values
 from mesh.management.acts.consumers import consumer_of
-from mesh.management.acts.mover import Move, Moves
+from mesh.management.acts.mover import BACK, Move, Moves
 from protocols.rest.problems import Problem, problem_of
 from routing.errors import TopicError
 from routing.queues.depth import depth_of
@@ -32,7 +33,8 @@ END_MAX_S: Final = 1.0              # the answer waits so long for the end of a 
 class MoveBody(msgspec.Struct, forbid_unknown_fields=True):
     """max: how many at most; without one all that is ready now."""
 
-    to: str
+    to: str = ""
+    back: bool = False
     max: Annotated[int, msgspec.Meta(ge=1)] | None = None
     dry_run: bool = False
     reason: str = ""
@@ -49,7 +51,8 @@ class MoveActs:
         self._moves.close()
 
     def endpoints(self) -> list[Endpoint]:
-        body: Values = {"to": {"type": "string", "maxLength": 1_000}, "max": {"type": "integer", "minimum": 1}}
+        body: Values = {"to": {"type": "string", "maxLength": 1_000}, "back": {"type": "boolean"},
+                        "max": {"type": "integer", "minimum": 1}}
         return [
             Endpoint("POST", "consumers/{name}/move", Action.OPERATE,
                      "Publish what is ready under another topic, and take it away here.", self.move, body=body),
@@ -60,17 +63,21 @@ class MoveActs:
     async def move(self, call: Call) -> Values:
         consumer = consumer_of(self._router, call)
         body = call.as_(MoveBody)
-        check_target(self._router, call, body.to)
+        if body.back == bool(body.to):
+            raise Problem(400, "body-invalid", "either to or back")
+        to = BACK if body.back else body.to
+        if not body.back:
+            check_target(self._router, call, to)
         if consumer.paused:
             raise Problem(409, "conflict", f"{consumer.name} is paused, so nothing leaves it; resume it first")
         if not self._router.rights.may_attach(call.identity, consumer):
             raise Problem(403, "not-authorized", f"moving takes the right to read all that {consumer.name} reads")
         depth = depth_of(consumer)
         wanted = depth.ready if body.max is None else min(depth.ready, body.max)
-        preview = {"ready": depth.ready, "unacked": depth.unacked, "moved": wanted, "to": body.to}
+        preview = {"ready": depth.ready, "unacked": depth.unacked, "moved": wanted, "to": to}
 
         async def perform() -> Values:
-            move = Move(self._router, call.identity, body.to, wanted)
+            move = Move(self._router, call.identity, to, wanted)
             if wanted:
                 refusal = self._moves.begin(consumer, move)
                 if refusal is not None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pika
 import pytest
 
 from tests.mesh.management.test_api import CONFIG, LOGINS
@@ -33,7 +34,7 @@ topics = ["parked/#"]
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    started = Node(tmp_path_factory.mktemp("moves")).start()
+    started = Node(tmp_path_factory.mktemp("moves"), listeners=("mqtt", "http", "console", "amqp")).start()
     yield started
     started.kill9()
 
@@ -85,6 +86,33 @@ def test_what_cannot_be_moved_is_refused_before_anything_happens(node: Node) -> 
     assert move(node, "none", {"to": "elsewhere"}).status == 404
     assert node.get("/api/v1/consumers/stays/move").status == 404
     assert ready(node, "stays") == ["x"]
+
+
+def test_dead_letters_of_an_exchange_go_back_to_the_queues_that_gave_them_up(node: Node) -> None:
+    """AMQP's x-dead-letter-exchange: they stand in a queue of their own, beside what was sent there straight."""
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.ports["amqp"])) as connection:
+        channel = connection.channel()
+        channel.queue_declare("dead", durable=True)
+        for name in ("first", "second"):
+            channel.queue_declare(name, durable=True, arguments={
+                "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+            for number in range(3):
+                channel.basic_publish("", name, f"{name} {number}", pika.BasicProperties(
+                    delivery_mode=2, headers={"n": number}))
+        channel.basic_publish("", "dead", "no letter", pika.BasicProperties(delivery_mode=2))
+        for name in ("first", "second"):
+            for _ in range(3):
+                method, _, _ = channel.basic_get(name)
+                channel.basic_reject(method.delivery_tag, requeue=False)
+        wait_until(lambda: len(ready(node, "dead")) == 7, "all are given up")
+        assert move(node, "dead", {"back": True, "to": "x"}).status == 400
+        done = move(node, "dead", {"back": True}).json
+        assert (done["state"], done["moved"], done["left"]) == ("done", 6, 1), done
+        for name in ("first", "second"):
+            found = [channel.basic_get(name, auto_ack=True) for _ in range(4)]
+            assert [body for _, _, body in found] == [f"{name} {number}".encode() for number in range(3)] + [None]
+            assert found[2][1].headers["n"] == 2
+        wait_until(lambda: ready(node, "dead") == ["no letter"], "the other one is there still")
 
 
 def test_dead_letters_are_redriven_to_another_topic(node: Node) -> None:
