@@ -36,6 +36,7 @@ class KnownNodes:
     """Pins of seals.py. One per node. Loop thread only."""
 
     def __init__(self, state: StateTable, clock_ms: Callable[[], int]) -> None:
+        self.on_change: Callable[[str, str, str, str], None] = lambda name, before, after, by: None     # hexadecimal
         self._state = state
         self._clock_ms = clock_ms
         self._pins = dict(state.decoded(PREFIX, Pin, "a node's key"))
@@ -53,6 +54,7 @@ class KnownNodes:
             log.warning("node %s has another key now: %s in the place of %s, by %s", name, key.hex(), known.key.hex(),
                         by)
             self._told[known.by] -= 1
+            self.on_change(name, known.key.hex(), key.hex(), by)
         self._pins[name] = pin = Pin(key, by, self._clock_ms())
         self._told[by] += 1
         self._state.put(PREFIX + name, msgspec.msgpack.encode(pin))

@@ -60,6 +60,7 @@ class LinkManager:
         self.events = events
         self.links: dict[str, Link] = {}
         self.counters: Counter[str] = Counter()
+        self.on_change: list[Callable[[str, str, str], None]] = []      # told of a node: up, down or refused, and why
         self._clock_s = clock_s
         self._clock_ms = clock_ms
         self._rng = rng
@@ -214,6 +215,7 @@ class LinkManager:
                 peer.node, token, connection.certificate_name, loopback=loopback, now_ms=self._clock_ms())
             if admission is None:
                 session.close(Code.BAD_CREDENTIALS)
+                self._tell(peer.node, "refused", f"at {connection.remote}: no [[link_peers]] entry lets it in")
                 return
             self._admissions[connection] = admission
         elif link.target is not None and link.target.table.node not in ("", peer.node):
@@ -283,6 +285,11 @@ class LinkManager:
         self.counters["up"] += 1
         logger.info("link %s: up with %s (site %s) at %s, protocol %d%s", link.identifier, peer.node, peer.site,
                     connection.remote, peer.protocol, ", TLS" if connection.secure else "")
+        self._tell(peer.node, "up", f"{link.identifier} at {connection.remote}")
+
+    def _tell(self, node: str, what: str, text: str) -> None:
+        for told in self.on_change:
+            told(node, what, text)
 
     def _accepted(self, connection: LinkConnection, peer: Peer) -> Link | None:
         """The link that a peer's connection belongs to; None when there are too many."""
@@ -364,6 +371,7 @@ class LinkManager:
         if neighbour is not None:
             logger.info("link %s: down: %s", link.identifier, text)
             self.events.neighbour_down(neighbour, text)
+            self._tell(neighbour.node, "down", f"{link.identifier}: {text}")
 
     def _close(self, link: Link, code: Code, text: str = "") -> None:
         connection = link.connection

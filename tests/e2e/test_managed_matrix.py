@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from tests.support.admin import ROOT, Admin, basic
 from tests.support.node import HOST, Node
 from tests.support.wait import wait_until
 
-SETS = 5
+SETS = 60 if os.environ.get("MESHGATE_SOAK") == "1" else 5
 CASES = 70                  # of each set, over all protocols
 LEVELS = ("orders", "plant", "ana", "bob", "x")
 TOKEN = "the token of the plant"

@@ -1,5 +1,5 @@
 """What is no act of the API and is on record all the same: logins and failed ones, reloads, who looked at payloads,
-documents that came from other nodes.
+documents that came from other nodes, links that came and went, keys of nodes that are not what they were.
 
 In the background: what has happened is not undone because the disk is full. What waits is bounded, and so is what
 strangers can make the node write; beyond it a record is left out, and the log says so.
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 WAITING_MAX: Final = 1_000
 FAILURES_BURST: Final = 60.0        # failed logins that are told one by one …
 FAILURES_PER_S: Final = 1.0         # … and then; the others are counted in the next one
+LINKS_BURST: Final = 100.0           # links that came, went or were refused: a mesh that starts …
+LINKS_PER_S: Final = 0.2            # … and then; a link that flaps must not fill the trail
 VIEW_EVERY_S: Final = 600.0
 VIEWS_MAX: Final = 10_000
 NAMED_MAX: Final = 100              # documents in one record; a revision has them all
@@ -43,10 +45,15 @@ class Trail:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Bucket(FAILURES_BURST, FAILURES_PER_S, self._clock_s())
         self._failures_untold = 0
+        self._links = Bucket(LINKS_BURST, LINKS_PER_S, self._clock_s())
+        self._links_untold = 0
+        self._node = node
         self._viewed: dict[tuple[str, str], float] = {}
         node.administration.on_applied.append(self._applied)
         node.spread.on_unasked = self._unasked
         node.spread.on_asked = self._asked
+        node.links.on_change.append(self._link_changed)
+        node.known_nodes.on_change = self._key_changed
         node.on_reload.append(self._reloaded)
         node.authenticator.on_refused.append(self._login_failed)
         sessions.on_open.append(self._logged_in)
@@ -101,6 +108,21 @@ class Trail:
     def _unasked(self, neighbour: str, count: int) -> None:
         self._write(Identity(f"@{neighbour}", protocol="link"), "documents.taken", f"{count} documents", "denied",
                     "this node takes no documents over that link", None, via="link")
+
+    def _link_changed(self, node: str, what: str, text: str) -> None:
+        if self._node.state == "stopping":
+            return
+        if not self._links.take(1, self._clock_s()):
+            self._links_untold += 1
+            return
+        untold, self._links_untold = self._links_untold, 0
+        more = f"; {untold} more before it were not written down" if untold else ""
+        self._write(Identity(f"@{node}", protocol="link"), f"link.{what}", node,
+                    "denied" if what == "refused" else "done", text + more, None, via="link")
+
+    def _key_changed(self, name: str, before: str, after: str, by: str) -> None:
+        self._write(Identity(f"@{by}", protocol="link"), "node.key", name, "done",
+                    "it has proven its name at a link", {"before": before, "after": after}, via="link")
 
     def _asked(self, neighbour: str) -> None:
         self._write(Identity(f"@{neighbour}", protocol="link"), "documents.given", "", "denied",

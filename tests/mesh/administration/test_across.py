@@ -135,3 +135,10 @@ def test_a_node_that_comes_back_from_the_dead_catches_up(mesh: dict[str, Admin])
         mesh["shop"].must_put(f"roles/r{number}", held_by=["till"])
     mesh["plant"].node.restart()
     agree(mesh, "thirty changes later")
+
+
+def test_links_that_come_and_go_are_on_record(mesh: dict[str, Admin]) -> None:
+    """The plant was killed and came back."""
+    def acts() -> set[str]:
+        return {str(row["act"]) for row in mesh["hub"].rows("audit") if row["user"] == "@plant"}
+    wait_until(lambda: {"link.up", "link.down"} <= acts(), "both are there", also=lambda: str(acts()))
