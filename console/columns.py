@@ -178,7 +178,8 @@ TABLES = {
         Column("time", "Time", "time"), Column("user", "User"), Column("client_id", "Client"),
         Column("protocol", "Protocol"), Column("action", "Wanted to"), Column("topic", "Topic"),
         Column("rule", "Denied by", "key")),
-        "The latest denials, newest first.", "user=ana · action=publish", everywhere=True),
+        "The latest denials, newest first. A draft allows what was denied, and nothing else.",
+        "user=ana · action=publish", "denial", everywhere=True, right="administer"),
     "audit": Table("Audit", "id", (
         Column("id", "No.", "number"), Column("time_ms", "Time", "time"), Column("user", "Who"),
         Column("address", "From"), Column("act", "Did", "key"), Column("target", "To"),

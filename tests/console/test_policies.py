@@ -9,6 +9,7 @@ import pytest
 from tests.support.admin import ROOT, ROOT_LOGIN, Admin, basic
 from tests.support.chromium import Chromium, Page
 from tests.support.node import Answer, Node
+from tests.support.wait import wait_until
 
 VIEWER = "viewer's password"
 PAGE = {"Accept": "text/html"}
@@ -98,3 +99,10 @@ def act(tab: Page, text: str, says: str) -> None:
 def finish(tab: Page) -> None:
     tab.evaluate("document.getElementById('act-reason').value = 'from the browser';"
                  "document.getElementById('act-do').click()")
+
+
+def test_a_denial_has_a_draft_for_it_for_who_administers(admin: Admin) -> None:
+    assert admin.node.publish("elsewhere/1", b"x", basic("eve", VIEWER)).status == 403
+    number = next(row["id"] for row in admin.rows("denials") if row["topic"] == "elsewhere/1")
+    wait_until(lambda: f"POST denials/{number}/draft" in page(admin, "/denials").text, "the button is there")
+    assert f"POST denials/{number}/draft" not in page(admin, "/denials", basic("eve", VIEWER)).text
