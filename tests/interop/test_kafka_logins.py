@@ -22,6 +22,7 @@ from kafka import KafkaProducer
 
 from mesh.identity.apikeys import hash_key, make_key
 from tests.interop.kafka_node import DEADLINE_S, java
+from tests.mesh.identity.tokens import jwk, jwks, rsa_key, token
 from tests.support.admin import Admin, basic
 from tests.support.node import Node
 from tests.support.wait import wait_until
@@ -43,6 +44,10 @@ password_hash = "{hash}"
 name = "meter"
 user = "ana"
 key_hash = "{key}"
+[[jwt]]
+issuer = "https://login.example"
+audience = ["meshgate"]
+jwks = "file:{jwks}"
 [[policies]]
 allow = ["connect", "publish", "subscribe"]
 to = ["user:ana", "user:ben", "user:eve", "user:kim", "user:zoe", "user:max", "user:test client"]
@@ -65,9 +70,11 @@ class TwoDoors(Node):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, certificates):
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    node = TwoDoors(tmp_path_factory.mktemp("guarded"), CONFIG.format(hash=hasher.hash("secret"), key=hash_key(KEY)),
-                    listeners=("http", "console", "kafka"), tls=("kafka",), also_tls=("kafka",),
-                    certificates=certificates).start()
+    keys = tmp_path_factory.mktemp("keys") / "keys.json"
+    keys.write_bytes(jwks(jwk(rsa_key(), "k1")))
+    config = CONFIG.format(hash=hasher.hash("secret"), key=hash_key(KEY), jwks=keys)
+    node = TwoDoors(tmp_path_factory.mktemp("guarded"), config, listeners=("http", "console", "kafka"),
+                    tls=("kafka",), also_tls=("kafka",), certificates=certificates).start()
     yield node
     assert "Traceback" not in node.process.log_text(), node.process.log_tail(60)
     node.process.kill9()
@@ -214,6 +221,37 @@ def test_an_api_key_is_an_oauth_token(guarded):
     producer = Producer(client)
     producer.produce("orders", b"x", on_delivery=lambda error, message: acked.append(error))
     assert producer.flush(DEADLINE_S) == 0 and acked == [None]
+
+
+def test_a_connection_goes_on_with_a_newer_token(guarded):
+    """KIP-368: librdkafka logs in again on the same connection before its token ends."""
+    made = []
+
+    def fresh(_):
+        ends_s = int(time.time()) + 5
+        made.append(ends_s)
+        return token(sub="ana", exp=ends_s).decode(), float(ends_s)
+
+    def connections():
+        rows = Admin(guarded, basic("root", "secret")).rows("clients")
+        return {row["address"] for row in rows if row["client_id"] == "renews"}
+
+    producer = Producer({**over_tls(guarded, sasl_mechanism="OAUTHBEARER"), "oauth_cb": fresh, "log_level": 0,
+                         "client.id": "renews", "message.timeout.ms": 3_000})
+
+    def produces():
+        acked = []
+        producer.produce("orders", b"x", on_delivery=lambda error, message: acked.append(error))
+        producer.flush(15)
+        return acked == [None]
+
+    assert produces()
+    opened, begun_s = connections(), time.monotonic()
+    assert opened
+    while time.monotonic() - begun_s < 7:               # longer than the first token holds
+        assert produces()
+        time.sleep(0.2)
+    assert len(made) >= 2 and connections() & opened, "it has logged in again where it was"
 
 
 def test_a_client_certificate_is_a_login(guarded):
