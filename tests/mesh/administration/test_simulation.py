@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -212,6 +213,45 @@ def test_a_simulation_gives_exactly_the_denials_that_the_same_traffic_meets_afte
     assert admin.ask("POST", "drafts/spring/apply", {}).status == 200
     after = traffic(admin, random.Random(7))
     assert after - before == said and before - after == granted
+
+
+HOUR = 7_200                # rounds of the demo (examples/demo/traffic.py), which makes two a second
+
+
+def an_hour_of_the_demo(admin: Admin) -> Counter[tuple[str, str]]:
+    """What its two plants publish in an hour, without the waiting. (user, topic) → events that were refused."""
+    refused: Counter[tuple[str, str]] = Counter()
+    for plant in ("graz", "lyon"):
+        topics = [f"plant/{plant}/press-{press}/temperature" for press in range(10)]
+        for start in range(0, HOUR, 600):
+            lines = [json.dumps({"topic": topic, "payload": json.dumps({"celsius": 70 + number % 5})})
+                     for number in range(start, start + 600) for topic in topics]
+            told = admin.node.post("/v1/events", "\n".join(lines).encode(), {
+                **basic(plant, PASSWORD), "Content-Type": "application/x-ndjson"})
+            answers = [json.loads(line) for line in told.body.splitlines()]
+            assert told.status == 200 and len(answers) == len(lines)
+            refused.update((plant, topics[at % 10]) for at, answer in enumerate(answers) if answer.get("status") == 403)
+    return refused
+
+
+def test_an_hour_of_the_demo_meets_exactly_the_denials_that_were_foretold(admin: Admin) -> None:
+    for plant in ("graz", "lyon"):
+        admin.must_put(f"users/{plant}", password=PASSWORD, roles=["plant"])
+    version = admin.must_put("policies/plants", allow=["publish"], to=["role:plant"], topics=["plant/#"])["version"]
+    assert not an_hour_of_the_demo(admin)
+    changes = [{"kind": "policy", "name": "plants", "version": version, "document": {
+                    "allow": ["publish"], "to": ["role:plant"], "topics": ["plant/%u/#"]}},
+               {"kind": "policy", "name": "no press 3", "document": {
+                   "deny": ["publish"], "to": ["role:plant"], "topics": ["plant/+/press-3/#"]}},
+               {"kind": "policy", "name": "lyon is closed", "document": {
+                   "deny": ["publish"], "to": ["user:lyon"], "topics": ["plant/lyon/press-7/+"]}}]
+    assert admin.ask("PUT", "drafts/hour", {"changes": changes}).status == 200
+    found = admin.ask("POST", "drafts/hour/simulate", {"hours": 1}).json
+    said = {(row["user"], row["topic"]): row["count"] for row in found["newly_denied"]["rows"]
+            if row["user"] in ("graz", "lyon")}
+    assert sum(said.values()) == 3 * HOUR and len(said) == 3
+    assert admin.ask("POST", "drafts/hour/apply", {}).status == 200
+    assert an_hour_of_the_demo(admin) == said
 
 
 def test_what_would_be_narrowed_and_whose_login_would_be_gone_is_said(admin: Admin) -> None:
