@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from faststream.kafka import KafkaBroker
@@ -10,7 +12,7 @@ from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, Rabbit
 from pydantic import BaseModel
 
 from tests.interop.kafka_node import bootstrap, unique
-from tests.support.node import Node
+from tests.support.node import ROOT, Node
 
 WAIT_S = 30
 PROTOCOLS = ("kafka", "mqtt", "rabbit")
@@ -73,6 +75,17 @@ def node(tmp_path_factory):
     yield made
     assert "Traceback" not in made.process.log_text(), made.process.log_tail(60)
     made.kill9()
+
+
+def test_the_example_does_what_it_says(node):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "faststream_app.py"),
+         *(word for name in ("mqtt", "kafka", "amqp") for word in (f"--{name}", str(node.ports[name])))],
+        capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        "alarm: oven 91.5", "alarm: oven 97.25",
+        "5 readings over MQTT, 5 judged by the Kafka group, 2 alarms over AMQP"]
 
 
 async def test_each_broker_gets_what_each_of_them_publishes(node):
