@@ -37,7 +37,7 @@ class StateTable:
         """schedule: called when something waits for flush(), so that the router ends its turn."""
         self._partition = partition
         self._schedule = schedule
-        self._values: dict[str, bytes] = {}
+        self._heads: dict[str, dict[str, bytes]] = {}       # what keys have before their first slash → key → value
         self._waiting: dict[str, bytes] = {}
         self._refused: dict[str, bytes] = {}
         self._retry_due_s = 0.0
@@ -51,17 +51,25 @@ class StateTable:
         while offset < self._partition.end_offset:
             found = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
             for event in found.events:
-                if event.payload:
-                    self._values[event.topic] = event.payload
-                else:
-                    self._values.pop(event.topic, None)
+                self._set(event.topic, event.payload)
             offset = found.next_offset
 
+    def _set(self, key: str, value: bytes) -> None:
+        """value: empty to forget the key."""
+        values = self._heads.setdefault(key.partition("/")[0], {})
+        if value:
+            values[key] = value
+        else:
+            values.pop(key, None)
+
     def get(self, key: str) -> bytes | None:
-        return self._values.get(key)
+        values = self._heads.get(key.partition("/")[0])
+        return None if values is None else values.get(key)
 
     def items(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        return iter([(key, value) for key, value in self._values.items() if key.startswith(prefix)])
+        """All with that prefix, which has a slash in it. Costs those that are alike before it."""
+        values = self._heads.get(prefix.partition("/")[0], {})
+        return iter([(key, value) for key, value in values.items() if key.startswith(prefix)])
 
     def decoded(self, prefix: str, type: type[T], what: str) -> Iterator[tuple[str, T]]:
         """Values under a prefix, written as MessagePack of a type, with the rest of their keys.
@@ -90,11 +98,11 @@ class StateTable:
             ticket.refusals[0] = Refusal(Reason.QUOTA_EXCEEDED, f"at most {VALUE_BYTES_MAX} bytes are stored")
             ticket.part_done()
             return ticket
-        self._values[key] = value
+        self._set(key, value)
         return self._queue(key, value)
 
     def delete(self, key: str) -> Ticket:
-        self._values.pop(key, None)
+        self._set(key, b"")
         return self._queue(key, b"")
 
     def _queue(self, key: str, value: bytes) -> Ticket:
@@ -146,7 +154,7 @@ class StateTable:
         self._retry_due_s = now_s + RETRY_S
         refused, self._refused = self._refused, {}
         for key, value in refused.items():
-            if key not in self._waiting and self._values.get(key, b"") == value:
+            if key not in self._waiting and (self.get(key) or b"") == value:
                 self._queue(key, value)
 
 

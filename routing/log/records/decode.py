@@ -16,7 +16,17 @@ import msgspec
 from routing.event import Event, Headers, OriginPartition, Properties, with_null_key, with_null_payload
 from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
 from routing.log.records.codecs import expand
-from routing.log.records.fields import NODES_OWN, ORIGIN_DIGITS, ORIGIN_MARK, Fields, RawHeader, read_fields
+from routing.log.records.fields import (
+    CLIENT,
+    NODES_OWN,
+    ORIGIN_DIGITS,
+    ORIGIN_MARK,
+    QOS,
+    TOPIC,
+    Fields,
+    RawHeader,
+    read_fields,
+)
 from routing.log.records.verdicts import Verdicts
 
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
@@ -122,6 +132,9 @@ _Head: TypeAlias = Callable[[bytes, int], tuple[int, int, int, int, int]]
 _HEAD_1 = cast(_Head, struct.Struct("BBxBBB").unpack_from)
 _HEAD_2 = cast(_Head, struct.Struct("BBxBxBB").unpack_from)
 
+
+_NAMED = {name: varint(len(name)) + name for name in (TOPIC, QOS, CLIENT)}
+_QOS_0 = _NAMED[QOS] + varint(1) + b"0"
 
 # Bytes of a field by its length of one byte; a negative length is null, as Kafka's clients read it.
 _LENGTHS = tuple(0 if size & 1 else size >> 1 for size in range(0x80))
@@ -262,9 +275,14 @@ class Decoder:
 
     def _first_seen(self, whole: bytes, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:
         """whole: the header bytes; header_part: the same as far as other records may share them."""
-        fields = self.fields(whole)
         result: Shared | None = None
-        if fields.topic is None or wanted[fields.topic]:
+        usual = _usual(whole)
+        fields = self.fields(whole) if usual is None else None
+        if usual is not None:
+            topic, topic_bytes, qos, publisher = usual
+            if wanted[topic]:
+                result = topic, topic_bytes, len(topic_bytes) << 1, qos, publisher, (), None, False, None, 0
+        elif fields is not None and (fields.topic is None or wanted[fields.topic]):
             result = (
                 fields.topic, fields.topic_bytes, len(fields.topic_bytes) << 1 if fields.topic is not None else -1,
                 fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain,
@@ -294,6 +312,42 @@ class Decoder:
         """The topic of a record."""
         named = self.fields(record.header_part).topic
         return self._topic_of_key(record.key) if named is None else named
+
+
+def _usual(header_part: bytes) -> tuple[str, bytes, int, str] | None:
+    """Topic, its bytes, QoS and publisher, where a record says no more: most do not, and in a log of many topics each
+    is read for itself. None: there is more, or something is unusual.
+    """
+    if not header_part.startswith(_NAMED[TOPIC], 1):
+        return None
+    topic_bytes, position = _short(header_part, 1 + len(_NAMED[TOPIC]))
+    left = header_part[0] - varint(1)[0]
+    qos, client = 1, b""
+    if left and header_part.startswith(_QOS_0, position):
+        qos, position, left = 0, position + len(_QOS_0), left - 2
+    if left and header_part.startswith(_NAMED[CLIENT], position):
+        client, position = _short(header_part, position + len(_NAMED[CLIENT]))
+        left -= 2
+        if not client:
+            return None
+    if left or position != len(header_part) or not topic_bytes:
+        return None
+    try:
+        return topic_bytes.decode(), topic_bytes, qos, client.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _short(data: bytes, position: int) -> tuple[bytes, int]:
+    """A field with a length of one or two bytes, and the place after it; nothing, where that is not so."""
+    try:
+        size, position = data[position], position + 1
+        if size > 0x7F:
+            size, position = size & 0x7F | data[position] << 7, position + 1
+    except IndexError:
+        return b"", -1
+    end = position + (size >> 1)
+    return (b"", -1) if size & 1 or size >> 14 or end > len(data) else (data[position:end], end)
 
 
 def _split_headers(header_part: bytes) -> list[RawHeader]:

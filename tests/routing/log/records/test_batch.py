@@ -22,8 +22,8 @@ from routing.log.records.batch import (
     read_varint,
 )
 from routing.log.records.codecs import EXPANDED_BYTES_MAX, expand
-from routing.log.records.decode import Decoder, check_records, plain_batch, records
-from routing.log.records.encode import Encoder
+from routing.log.records.decode import Decoder, _split_headers, _usual, check_records, plain_batch, records
+from routing.log.records.encode import Encoder, encode_headers
 from routing.log.records.fields import NATIVE, event_headers, read_fields
 from routing.log.records.verdicts import Verdicts
 from routing.topic import check_topic
@@ -432,3 +432,32 @@ def test_a_user_header_of_that_name_is_only_a_header():
     event = Event("t", b"v", headers=(("meshgate-origin", "a/1/e/0"), ("meshgate-origin-offset", "0" * 16)),
                   timestamp_ms=NOW)
     assert content(decode(encode([event]))[0]) == content(event)
+
+
+OWN_NAMES = st.sampled_from([b"meshgate-topic", b"meshgate-qos", b"meshgate-client", b"meshgate-retain", b"x"])
+OWN_VALUES = st.sampled_from(
+    [b"", b"0", b"1", b"2", b"a/b", "ü/é".encode(), b"\xff", b"t" * 63, b"t" * 64, b"t" * 9000, None])
+OWN_HEADERS = st.lists(st.tuples(OWN_NAMES, OWN_VALUES), max_size=4)
+
+
+@given(OWN_HEADERS, st.binary(max_size=2))
+@settings(max_examples=1_500)
+def test_the_short_way_to_read_headers_says_what_the_long_way_says(headers, more):
+    """Or that it does not know."""
+    raw = encode_headers(headers)
+    usual = _usual(raw)
+    fields = read_fields(_split_headers(raw))
+    if usual is not None:
+        assert usual == (fields.topic, fields.topic_bytes, fields.qos, fields.publisher)
+        assert (fields.headers, fields.properties, fields.retain, fields.origin) == ((), None, False, None)
+    for torn in (raw[:-1], raw + more if more else raw[:-2]):
+        assert _usual(torn) is None, "half a header is none"
+
+
+@pytest.mark.parametrize(("event", "known"), [
+    (Event("a/b", b"x", 1), ("a/b", b"a/b", 1, "")), (Event("a/b", b"x"), ("a/b", b"a/b", 0, "")),
+    (Event("a/b", b"x", 0, "c"), ("a/b", b"a/b", 0, "c")),
+    (Event("t" * 300, b"x", 1, "c"), ("t" * 300, b"t" * 300, 1, "c")),
+    (Event("a/b", b"x", 1, "", retain=True), None)])
+def test_what_most_records_say_is_read_the_short_way(event, known):
+    assert _usual(encode_headers(event_headers(event))) == known
