@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mesh.replication.filters import Selection
+from mesh.replication.filters import END, Selection
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -63,12 +63,13 @@ class Counter:
             chunks.appendleft(self._count(position, stop))
         self.counted_to = max(self.counted_to, position)
 
-    def step(self) -> int:
-        """Count a little more of the log. Returns how much was looked at, 0 when there is no more."""
-        if self.counted_to >= self._partition.end_offset:
+    def step(self, until: int = END) -> int:
+        """Count a little more of the log, not beyond until. Returns how much was looked at, 0 when there is no more."""
+        until = min(until, self._partition.end_offset)
+        if self.counted_to >= until:
             return 0
         before = self.counted_to
-        chunk = self._count(before, min(before + STEP, self._partition.end_offset))
+        chunk = self._count(before, min(before + STEP, until))
         if self._chunks and self._chunks[-1].next - self._chunks[-1].start < STEP:
             last = self._chunks[-1]             # many small commits make one chunk
             last.next = chunk.next

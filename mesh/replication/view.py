@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from mesh.replication.filters import END
 from mesh.replication.lag import Counter, Lag
 from mesh.replication.outgoing.hold import Forecast
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mesh.replication.incoming.flow import Flow
     from mesh.replication.incoming.intake import Intake
     from mesh.replication.outgoing.outlets import Outlets
+    from routing.log.partition import Partition
     from routing.router import Router
 
 RATE_S: Final = 5.0             # rates are of the last so many seconds
@@ -53,6 +55,7 @@ class View:
         self._sampled_s = clock_s()
         self._counters: dict[Key, Counter] = {}
         self._rates: dict[object, Rate] = {}
+        self._aged: dict[Partition, int] = {}           # where each partition ended a second ago or less
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -63,7 +66,7 @@ class View:
             self._sample(passed_s)
             self.forecast.sample(now_s, sum(partition.size_bytes for partition in self._router.own_partitions()))
         if now_s - self._looked_s < LOOKED_AT_S:
-            self._count(SCAN_PER_TICK)
+            self._count(SCAN_PER_TICK, self._aged)
         elif self._counters:
             self._counters.clear()
 
@@ -75,6 +78,7 @@ class View:
         for outlet in self._outlets.by_key.values():
             rates["out", outlet.token] = self._rate("out", outlet.token, outlet.events, passed_s)
         self._rates = rates
+        self._aged = {partition: partition.end_offset for partition in self._router.own_partitions()}
 
     def _rate(self, kind: str, token: int, value: int, passed_s: float) -> Rate:
         rate = self._rates.get((kind, token))
@@ -87,8 +91,12 @@ class View:
         rate = self._rates.get((kind, token))
         return round(rate.per_s, 2) if rate is not None else 0.0
 
-    def _count(self, budget: int) -> None:
-        """Bring the counters of all destinations, those that are away too, further down the log."""
+    def _count(self, budget: int, until: Mapping[Partition, int] | None = None) -> None:
+        """Bring the counters of all destinations, those that are away too, further down the log.
+
+        until: not beyond; in ticks where the log ended a second ago, for most of what is newer arrives before anybody
+        asks.
+        """
         alive: dict[Key, Counter] = {}
         for destination, (stream, index, flow), held in self._outlets.hold.flows():
             partition = self._router.streams.partition_of_origin(stream, index)
@@ -98,7 +106,9 @@ class View:
             counter = self._counters.get(key)
             if counter is None or not counter.is_for(held.selection) or counter.start > held.confirmed:
                 counter = Counter(partition, held.selection, held.confirmed)
-            while budget > 0 and (looked := counter.step()):
+            if held.confirmed > counter.counted_to:
+                counter.advance(held.confirmed)         # what has arrived is not looked at: a flow in step costs nothing
+            while budget > 0 and (looked := counter.step(END if until is None else until.get(partition, 0))):
                 budget -= looked
             alive[key] = counter
         self._counters = alive
@@ -126,6 +136,7 @@ class View:
             self._looked_s = now_s
         elif now_s - self._looked_s >= LOOKED_AT_S:
             return {}
+        self._count(SCAN_PER_TICK)
         now_ms = self._clock_ms()
         found: dict[str, Lag] = {}
         for destination, (stream, index, flow), held in self._outlets.hold.flows():

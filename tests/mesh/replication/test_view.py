@@ -1,6 +1,7 @@
 """Lag as operators see it: exact, in events and in seconds, also of a destination that is away."""
 from __future__ import annotations
 
+from mesh.replication.lag import Counter
 from tests.mesh.replication.harness import World
 
 
@@ -81,3 +82,31 @@ def test_a_forecast_of_the_full_disk():
     disk = graz.replication.snapshot()["disk"]
     assert 11_000 < disk["growth_bytes_per_s"] < 14_000
     assert 70 < disk["full_in_s"] < 92
+
+
+def test_a_destination_that_is_away_is_counted_once_and_one_in_step_hardly_at_all(monkeypatch):
+    """Somebody looks all the time: what is confirmed before it was counted is passed over."""
+    looked = []
+    count = Counter._count
+    monkeypatch.setattr(Counter, "_count", lambda self, start, stop: looked.append(stop - start) or count(
+        self, start, stop))
+    world = World(5)
+    graz, _ = world.add("graz"), world.add("cloud", replicate=(("#", "latest"),))
+    world.run(1)
+    published = 0
+    for _ in range(20):
+        for _ in range(200):
+            graz.publish("a")
+        published += 200
+        world.run(0.5)
+        assert destination(graz)["lag_events"] == 0
+    assert sum(looked) < published / 2, (sum(looked), published)
+    world.cut("graz", "cloud")
+    world.run(1)
+    looked.clear()
+    for _ in range(20):
+        for _ in range(200):
+            graz.publish("a")
+        world.run(0.5)
+        assert destination(graz)["lag_events"] > 0
+    assert sum(looked) == 4_000
