@@ -107,7 +107,7 @@ class View:
             if counter is None or not counter.is_for(held.selection) or counter.start > held.confirmed:
                 counter = Counter(partition, held.selection, held.confirmed)
             if held.confirmed > counter.counted_to:
-                counter.advance(held.confirmed)         # what has arrived is not looked at: a flow in step costs nothing
+                counter.advance(held.confirmed)         # what has arrived is not looked at
             while budget > 0 and (looked := counter.step(END if until is None else until.get(partition, 0))):
                 budget -= looked
             alive[key] = counter

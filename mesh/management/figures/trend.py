@@ -19,6 +19,7 @@ NOISE: Final = 2.0              # … and so many standard deviations around the
 LATELY_S: Final = 30            # what has just begun to move shows in the newest samples first, …
 NOISE_LATELY: Final = 4.0       # … where less is needed to look like a direction
 TURN: Final = 0.1               # of its way between lowest and highest: what goes back so far has turned
+SAMPLES_TURNED_MIN: Final = 4   # since then: a turn is a way of some length already
 TURNS_MAX: Final = 3            # a figure that turns more often swings, and the newest turn says nothing
 
 
@@ -60,8 +61,9 @@ def trend_of(samples: Iterable[tuple[int, float]]) -> Trend | None:
     large the figure is: a million that grows by ten a second is growing; what swings between 0 and 20 is steady.
     """
     points = list(samples)
-    for piece in (_since_turn(points), [point for point in points if point[0] > points[-1][0] - LATELY_S]):
-        found = _line(piece, NOISE_LATELY)
+    lately = [point for point in points if point[0] > points[-1][0] - LATELY_S]
+    for piece, least in ((_since_turn(points), SAMPLES_TURNED_MIN), (lately, SAMPLES_MIN)):
+        found = _line(piece, NOISE_LATELY, least)
         if found is not None and found.direction != "steady":
             return found
     return _line(points, NOISE)
@@ -91,9 +93,9 @@ def _since_turn(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return points[turns[-1]:] if 0 < len(turns) <= TURNS_MAX else []
 
 
-def _line(points: list[tuple[int, float]], noise: float) -> Trend | None:
-    """Least squares. noise: standard deviations that the way must have."""
-    if len(points) < SAMPLES_MIN:
+def _line(points: list[tuple[int, float]], noise: float, least: int = SAMPLES_MIN) -> Trend | None:
+    """Least squares. noise: standard deviations that the way must have.  least: samples."""
+    if len(points) < least:
         return None
     count = len(points)
     mean_x = sum(at for at, _ in points) / count
