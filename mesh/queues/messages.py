@@ -17,6 +17,9 @@
     [13, name, [[number, attempts], …]]         Back: these are not, and have been tried so often
     [14, [[node, epoch, stream, index, offset], …]]     Reach: below it everything has come to whoever collects
 
+    [15, name]                                  Seek: somebody here publishes to it, and it is not here
+    [16, name, user, options, expires_s, max_deliveries]    Offer: this is what it is
+
 bad bytes raise BadMessage and nothing else.
 """
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from routing.queues.options import QueueOptions
 from routing.queues.predicates import Predicate
 
 TAG: Final = 50
@@ -137,8 +141,20 @@ class Reach(msgspec.Struct, array_like=True, tag=14, frozen=True):
     places: Annotated[list[tuple[Node, Node, Stream, Index, Number]], Meta(max_length=20_000)]
 
 
+class Seek(msgspec.Struct, array_like=True, tag=15, frozen=True):
+    name: Name
+
+
+class Offer(msgspec.Struct, array_like=True, tag=16, frozen=True):
+    name: Name
+    user: Text
+    options: QueueOptions
+    expires_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
+    max_deliveries: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+
+
 Message: TypeAlias = (Join | Absent | Leave | Delete | Purge | Bind | Unbind | Want | Fetch | Nothing | Lend | Done
-                      | Back | Reach)
+                      | Back | Reach | Seek | Offer)
 
 
 class Frame(msgspec.Struct, array_like=True, tag=TAG, frozen=True):

@@ -53,6 +53,7 @@ class PartState(msgspec.Struct, array_like=True):
     collector: str
     members: list[str]
     spans: list[SpanRow]
+    guest_of: str = ""
 
 
 class Others(Protocol):
@@ -89,7 +90,7 @@ class Part:
     """Loop thread only. Made by shared.py. There is one for each durable queue: what few need is made when needed."""
 
     __slots__ = ("_asked", "_before", "_borrowing", "_decide_s", "_fetches", "_hears", "_number", "_others", "_waiting",
-                 "collector", "lenders", "lost_s", "name", "queue", "spans", "term", "user")
+                 "collector", "guest_of", "lenders", "lost_s", "name", "queue", "spans", "term", "user")
 
     def __init__(self, queue: Queue, others: Others) -> None:
         self.queue = queue
@@ -98,6 +99,7 @@ class Part:
         self.spans = Spans()
         self.term = 1
         self.collector = ""                     # another node; "": it is this part, or nobody knows
+        self.guest_of = ""                      # the node that has the queue; "": a client has declared it here
         self.lost_s: float | None = None        # since when the collector is not in sight
         self._borrowing: Borrowing | None = None
         self.lenders: dict[str, Lender] = {}
@@ -238,6 +240,9 @@ class Part:
                 self.lost_s = self._others.clock_s() - RESTART_S
             self.store()
         self.lost(node)
+        if self.guest_of == node:
+            self.heard(lambda: self._others.router.queues.delete(
+                self.name, reason=f"it is no more on node {node}", here=True))
 
     def lost(self, node: str) -> None:
         """Nothing that was said before counts: what it was lent goes out again here, and the other way round."""
@@ -387,11 +392,12 @@ class Part:
                 yield
 
     def store(self) -> None:
-        state = PartState(self.term, self.spans.collects, self.collector, list(self.spans.members), self.spans.rows())
+        state = PartState(self.term, self.spans.collects, self.collector, list(self.spans.members), self.spans.rows(),
+                          self.guest_of)
         self._others.router.state.put(STATE + self.name, msgspec.msgpack.encode(state))
 
     def restore(self, state: PartState) -> None:
-        self.term, self.collector = state.term, state.collector
+        self.term, self.collector, self.guest_of = state.term, state.collector, state.guest_of
         self.spans.collects = state.collects
         self.spans.members = dict.fromkeys(state.members)
         for row in state.spans:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
 from mesh.link.protocol.frames import PRIORITY_DIRECT
+from mesh.queues.guests import Guests
 from mesh.queues.messages import (
     Absent,
     Back,
@@ -25,8 +26,10 @@ from mesh.queues.messages import (
     Lend,
     Message,
     Nothing,
+    Offer,
     Purge,
     Reach,
+    Seek,
     Unbind,
     Want,
     decode,
@@ -72,9 +75,10 @@ class Shared:
         self._settings = settings
         self._talks: dict[str, Talk] = {}
         self._away: dict[str, float] = {}               # node with a talk that is out of sight → since when
-        self._known: set[str] = set()                   # nodes in sight that know of our queues, or are being told
+        self._known: dict[str, str] = {}                # nodes in sight that know of our queues: their boot
         self._untold: deque[tuple[str, str]] = deque()  # node and queue
         self._reaches = Reaches(router, clock_s)
+        self.guests = Guests(self, lambda: overlay.nodes if settings.queues_shared else ())
         self._told_reach: dict[str, Places] = {}
         self._reach_due_s = 0.0
         self._waiting: dict[Part, None] = {}            # for answers
@@ -88,6 +92,7 @@ class Shared:
     def start(self) -> None:
         """What is stored is restored, and the overlay can be asked."""
         self._started = True
+        self.guests.start()
         queues = self.router.queues
         self._reaches.start()
         stored = dict(self.router.state.decoded(STATE, PartState, "part of a queue"))
@@ -99,6 +104,7 @@ class Shared:
             self.router.state.delete(STATE + name)
         queues.on_declared.append(self._declared)
         queues.on_deleted.append(self._deleted)
+        self.on_nodes_changed()
 
     def close(self) -> None:
         self._started = False
@@ -227,8 +233,16 @@ class Shared:
         if isinstance(message, Reach):
             self._reaches.heard(node, message.places)
             return
+        if isinstance(message, Seek):
+            self.guests.seek(node, message)
+            return
+        if isinstance(message, Offer):
+            self.guests.offered(node, message)
+            return
         part = self.parts.get(message.name)
         if part is None:
+            if isinstance(message, Join) and self.guests.is_sought(message.name):
+                self.say(node, Seek(message.name))
             if isinstance(message, Join) and message.asks:
                 self.say(node, Absent(message.name))
             elif isinstance(message, Lend):             # deleted meanwhile: it hears that, too
@@ -290,6 +304,9 @@ class Shared:
             return
         part.joined(node, join)
 
+    def may_share(self, part: Part, node: str) -> bool:
+        return self._may_pass(node, [pattern for pattern in part.queue.consumer.filters if pattern != part.queue.topic])
+
     def _may_pass(self, node: str, patterns: list[str]) -> bool:
         """All of it, both ways, under the same topics."""
         edge = self._overlay.edge(node)
@@ -301,13 +318,17 @@ class Shared:
         if not self._started:
             return
         now_s, nodes = self.clock_s(), self._overlay.nodes
-        for node in nodes:
+        for node, state in nodes.items():
             self._away.pop(node, None)
-            if node not in self._known:
-                self._known.add(node)
-                self._tell_all(node)
-        for node in self._known - set(nodes):
-            self._known.discard(node)
+            boot = self._known.get(node)
+            if boot != state.boot:
+                self._known[node] = state.boot
+                if boot is not None:                    # it was started again, so fast that it was not missed
+                    self._give_up(node)
+                else:
+                    self._tell_all(node)
+        for node in [node for node in self._known if node not in nodes]:
+            del self._known[node]
             if node in self._talks:
                 self._away[node] = now_s
 

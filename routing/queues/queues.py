@@ -68,6 +68,8 @@ class Queues:
         self.by_name: dict[str, Queue] = {}
         self.on_declared: list[Callable[[Queue], None]] = []        # called when one is made
         self.on_deleted: list[Callable[[Queue], None]] = []
+        # Set by the mesh: may a queue that is not here be on another node? What is published to it is kept then.
+        self.may_be_elsewhere: Callable[[str], bool] = lambda name: False
         self.resolvers: dict[str, Resolver] = {}        # scheme → who makes letters of it: leaving/templates.py
         registry = router.registry
         self.clocks = Clocks(router.clock_s, router.clock_ms, registry.wake_at)
@@ -169,6 +171,12 @@ class Queues:
     def when_stored(self, call: Callable[[], None]) -> None:
         """Call once everything that was declared, bound and deleted until now is on disk: maybe at once."""
         self._router.state.when_stored(call)
+
+    def straight_ends(self) -> dict[Partition, int]:
+        """Where the next event straight to a durable queue will stand, whether that queue is there or not."""
+        self._open_stream()
+        return {partition: partition.next_offset
+                for partition in self._router.streams.by_name[STRAIGHT_STREAM].partitions}
 
     # -- events -----------------------------------------------------------------------------------------------
 

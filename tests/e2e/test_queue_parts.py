@@ -162,3 +162,18 @@ def test_direct_reply_to_reaches_the_node_of_who_asked(nodes):
         answerer.basic_publish("", gone, b"nobody")                 # forged: nobody hears it, and nothing breaks
         asking.process_data_events(0.2)
         assert len(answers) == 1
+
+
+def test_a_remote_call_is_answered_into_a_queue_that_only_the_askers_node_has(nodes):
+    """As Celery's RPC backend and kombu do it."""
+    one, two = nodes
+    with connect(one) as asking, connect(two) as answering:
+        asker, answerer = asking.channel(), answering.channel()
+        asker.queue_declare("answers-of-one", durable=True, auto_delete=True, arguments={"x-expires": 60_000})
+        answers = []
+        asker.basic_consume("answers-of-one", lambda *parts: answers.append(parts[3]), auto_ack=True)
+        answerer.confirm_delivery()
+        for number in range(5):
+            answerer.basic_publish("", "answers-of-one", b"%d" % number, pika.BasicProperties(delivery_mode=2))
+        wait_until(lambda: asking.process_data_events(0.05) or len(answers) >= 5, "the answers")
+        assert answers == [b"%d" % number for number in range(5)]

@@ -17,7 +17,7 @@ from protocols.amqp091.codec.tables import without_field
 from protocols.amqp091.delays import delay_of
 from protocols.amqp091.methods import access
 from protocols.amqp091.topology.exchange import Exchange
-from protocols.amqp091.topology.names import topic_of
+from protocols.amqp091.topology.names import core_name, topic_of
 from protocols.amqp091.topology.topology import NOWHERE, Plain, Targets
 from routing.errors import TopicError
 from routing.event import Event
@@ -67,7 +67,8 @@ def take(channel: Channel, incoming: Incoming, body: bytes) -> Plain | None:
         del content.headers["BCC"]
         raw = encode_properties(content)
     event = None
-    if name or targets.queues:
+    far = not name and not targets.queues and broker.router.queues.may_be_elsewhere(core_name(key))
+    if name or targets.queues or (far and not incoming.mandatory):
         topic = _topic(channel, name, key)
         event = convert.event_of(topic, name, key, raw, content, body, peer.client_id,
                                  bool(tag) or channel.transaction is not None, broker.router.clock_ms())

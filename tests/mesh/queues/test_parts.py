@@ -185,3 +185,48 @@ def test_queues_of_different_users_are_different_queues():
     graz.publish("a/1")
     world.run(2)
     assert graz.router.queues.get("work").depth().ready == theirs.depth().ready == 1
+
+
+@pytest.mark.parametrize("first", ["queue", "message"])
+def test_what_is_sent_straight_to_a_queue_of_another_node_gets_there(first):
+    """As the answer to a remote call, whose queue is on the asker's node only."""
+    world, graz, lyon, _ = three()
+    if first == "queue":
+        graz.declare("answers")
+        world.run(1)
+    lyon.publish("$queue/answers", payload=b"1")
+    world.run(2)
+    if first == "message":
+        graz.declare("answers")
+        world.run(2)
+    lyon.publish("$queue/answers", payload=b"2")
+    reader = graz.read("answers")
+    (got,) = drain(world, [(graz, reader)])
+    assert got == [b"1", b"2"]
+    lyon.kill()
+    lyon.start()
+    world.run(12)
+    lyon.publish("$queue/answers", payload=b"3")
+    assert drain(world, [(graz, reader)]) == [[b"3"]]
+    graz.router.queues.delete("answers")
+    graz.turn()
+    world.run(1)
+    assert not lyon.router.queues.by_name and not lyon.queues.parts
+    lyon.publish("$queue/nobody", payload=b"x")
+    world.run(1)
+    assert not lyon.router.queues.by_name
+
+
+def test_a_guest_goes_with_the_queue_also_when_that_goes_by_itself():
+    world, graz, lyon, _ = three()
+    graz.declare("answers", auto_delete=True)
+    reader = graz.read("answers")
+    world.run(1)
+    lyon.publish("$queue/answers", payload=b"1")
+    world.run(1)
+    assert len(reader.deliveries) == 1 and "answers" in lyon.queues.parts
+    graz.ack(reader)
+    reader.queue.detach(reader)
+    graz.turn()
+    world.run(1)
+    assert not graz.queues.parts and not lyon.queues.parts
