@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -65,6 +66,27 @@ def test_an_mqtt_client_hears_a_kafka_producer_and_the_other_way_round(kafka):  
     assert headers["meshgate-topic"] == f"{topic}/door".encode() and found[2].key() == f"{topic}/door".encode()
     client.close()
     mqtt.disconnect()
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_a_batch_of_a_megabyte_is_checked_in_small_turns(kafka, codec):  # noqa: F811
+    """Of CPU time; a turn of 5 ms is what is aimed at, and 10 is what a busy machine makes of it."""
+    topic = unique("large")
+    make_topic(kafka, topic)
+    producer = Producer({"bootstrap.servers": bootstrap(kafka), "compression.type": codec, "batch.size": 1_000_000,
+                         "linger.ms": 200, "message.max.bytes": 2_000_000})
+
+    def long_turns():
+        metrics, name = kafka.metrics(), "meshgate_loop_turn_cpu_seconds"
+        return metrics[f"{name}_count"] - metrics[f'{name}_bucket{{le="0.01"}}']
+
+    before = long_turns()
+    for _ in range(10):
+        for number in range(9_000):
+            producer.produce(topic, b"%08d" % number + os.urandom(12) * 8)
+        assert producer.flush(DEADLINE_S) == 0
+    assert long_turns() == before
 
 
 def test_a_group_is_a_consumer_with_its_lag(kafka):  # noqa: F811

@@ -167,6 +167,7 @@ def node(tmp_path):
     node.kill9()
 
 
+@pytest.mark.timeout(300 + 20 * ROUNDS)
 def test_nothing_acked_is_lost_doubled_or_halved_through_kills(node):
     chance = random.Random(3)
     workers = [Idempotent(node), Transactional(node), Mqtt(node)]

@@ -420,6 +420,7 @@ def _check(records, count: int) -> None:
         last[key] = int(one.value())
 
 
+@pytest.mark.timeout(DEADLINE_S + 300)
 def test_into_the_mesh_exactly_once_through_kills_of_node_and_broker(kafka, node):
     _write_and_kill(kafka.at(), "many", kafka, node, "west/orders")
     reader = Read(at_node(node), "west")
@@ -430,6 +431,7 @@ def test_into_the_mesh_exactly_once_through_kills_of_node_and_broker(kafka, node
     reader.close()
 
 
+@pytest.mark.timeout(DEADLINE_S + 300)
 def test_to_the_cluster_exactly_once_through_kills_of_node_and_broker(kafka, node):
     _write_and_kill(at_node(node), "load", kafka, node, "west/load")
     reader = Read(kafka.at(), "outmany")

@@ -82,6 +82,7 @@ class Member:
         self.process.wait(DEADLINE_S)
 
 
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_no_record_is_lost_through_joins_leaves_and_kills(kafka, classes, tmp_path, protocol):
     rng, topic, group = random.Random(protocol), unique("rebalance"), unique("group")

@@ -15,7 +15,7 @@ class ShareMember:
     """Loop thread only. Owned by its group."""
 
     __slots__ = ("client_host", "client_id", "deadline_s", "epoch", "epoch_before", "member_id", "places", "rack_id",
-                 "timer", "told", "topics")
+                 "timer", "told", "topics", "topics_seen")
 
     def __init__(self, member_id: str) -> None:
         self.member_id = member_id
@@ -23,6 +23,7 @@ class ShareMember:
         self.rack_id: str | None = None
         self.topics: frozenset[str] = frozenset()
         self.places: Partitions = set()                 # the partitions of its topics
+        self.topics_seen = -1                           # which state of the node's topics that is of
         self.told: Partitions | None = None             # those of the last answer that named any
         self.epoch = self.epoch_before = 0
         self.timer: Timer | None = None
@@ -32,14 +33,12 @@ class ShareMember:
 class ShareGroup:
     """Loop thread only. Members are not stored: after a crash they join again."""
 
-    __slots__ = ("epoch", "group_id", "members", "names", "topics_seen")
+    __slots__ = ("epoch", "group_id", "members")
 
     def __init__(self, group_id: str, epoch: int = 0) -> None:
         self.group_id = group_id
         self.epoch = epoch
         self.members: dict[str, ShareMember] = {}
-        self.names: dict[bytes, str] = {}               # of the topics that members read
-        self.topics_seen = -1                           # which state of the node's topics that is of
 
     @property
     def state(self) -> str:

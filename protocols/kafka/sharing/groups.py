@@ -119,17 +119,14 @@ class ShareGroups:
         before = member.topics
         member.topics = said.topics if said.topics is not None else member.topics
         found.members[member.member_id] = member
-        opened = self._open_consumer(found, identity)
+        opened = self._open_consumer(found, member, identity)
         if isinstance(opened, Refusal):
             member.topics = before
             if is_new:
                 del found.members[member.member_id]
             return _error(_CODES.get(opened.reason, Code.COORDINATOR_NOT_AVAILABLE), opened.text), []
         tickets = opened
-        changed = is_new or member.topics != before
-        if changed or found.topics_seen != self._topics.version:
-            changed = self._look_again(found) or changed
-        if changed:
+        if self._look_again(member, changed=is_new or member.topics != before):
             found.epoch += 1
             tickets.append(self._store(found))
         if member.epoch != found.epoch:
@@ -143,18 +140,14 @@ class ShareGroups:
             answer["assignment"] = {"topic_partitions": by_topic(member.places)}
         return answer, tickets
 
-    def _look_again(self, found: ShareGroup) -> bool:
-        """Which partitions are there? Returns whether they are others than before."""
-        found.topics_seen = self._topics.version
-        before = [member.places for member in found.members.values()]
-        found.names = {}
-        for member in found.members.values():
-            member.places = set()
-            for stream in self._streams(member.topics):
-                topic_id = self._topics.id_of(stream)
-                found.names[topic_id] = stream.name
-                member.places |= {(topic_id, partition.index) for partition in stream.partitions}
-        return before != [member.places for member in found.members.values()]
+    def _look_again(self, member: ShareMember, *, changed: bool) -> bool:
+        """Which partitions are there? Returns whether they, or what it reads, are not what they were."""
+        if not changed and member.topics_seen == self._topics.version:
+            return False
+        before, member.topics_seen = member.places, self._topics.version
+        member.places = {(self._topics.id_of(stream), partition.index)
+                         for stream in self._streams(member.topics) for partition in stream.partitions}
+        return changed or before != member.places
 
     def _streams(self, names: set[str] | frozenset[str]) -> list[Stream]:
         streams = [self._topics.find(name) for name in sorted(names)]
@@ -171,11 +164,11 @@ class ShareGroups:
 
     # -- the Consumer -----------------------------------------------------------------------------------------
 
-    def _open_consumer(self, found: ShareGroup, identity: Identity) -> list[Ticket] | Refusal:
+    def _open_consumer(self, found: ShareGroup, member: ShareMember, identity: Identity) -> list[Ticket] | Refusal:
         """It reads every topic that a member has named, where the group's options say when that is a new one."""
         registry = self._router.registry
         known = registry.by_name.get(found.group_id)
-        streams = self._streams(found.topics)
+        streams = self._streams(member.topics)
         places = [partition for stream in streams for partition in stream.partitions]
         if not streams or (known is not None and known.spec.mode is Mode.SHARED
                            and all(place in known.cursors for place in places)):

@@ -30,7 +30,7 @@ Place = tuple[bytes, int]               # topic id and partition
 class ShareSession:
     """Loop thread only."""
 
-    __slots__ = ("client", "epoch", "group_id", "held_for", "member_id", "places", "reader")
+    __slots__ = ("client", "epoch", "group_id", "held_for", "is_open", "member_id", "places", "reader")
 
     def __init__(self, group_id: str, member_id: str, reader: Reader, client: Client) -> None:
         self.group_id = group_id
@@ -39,15 +39,19 @@ class ShareSession:
         self.client = client
         self.epoch = 1                                  # of the next request
         self.places: dict[Place, None] = {}
+        self.is_open = True
         self.held_for = client.identity.user            # to whose share its partitions count
 
 
 class ShareSessions:
     """One per broker. Loop thread only."""
 
-    def __init__(self, groups: ShareGroups, topics: Topics, share: Share, places_max: int) -> None:
-        """share: of partitions in sessions, of which there may be places_max."""
+    def __init__(self, groups: ShareGroups, topics: Topics, share: Share, places_max: int, members_max: int) -> None:
+        """share: of partitions in sessions, of which there may be places_max; a session counts as one more.
+        members_max: sessions of one group.
+        """
         self._groups = groups
+        self._members_max = members_max
         self._topics = topics
         self._share = share
         self._places_max = places_max
@@ -61,8 +65,13 @@ class ShareSessions:
         consumer = self._groups.consumer(group_id)
         if consumer is None:
             return Code.GROUP_ID_NOT_FOUND
+        user = client.identity.user
+        if len(consumer.members.all) >= self._members_max or (
+                self._share.take(user, self._places_max, 1) is not None):
+            return Code.SHARE_SESSION_LIMIT_REACHED
         reader = Reader(client.identity)
         if consumer.attach(reader) is not None:
+            self._share.give(user, 1)
             return Code.GROUP_AUTHORIZATION_FAILED
         reader.consumer = consumer
         session = self._by_member[group_id, member_id] = ShareSession(group_id, member_id, reader, client)
@@ -108,7 +117,9 @@ class ShareSessions:
         if self._by_member.get((session.group_id, session.member_id)) is session:
             del self._by_member[session.group_id, session.member_id]
         session.client.on_closed.pop(session, None)
-        self._share.give(session.held_for, len(session.places))
+        if session.is_open:
+            session.is_open = False
+            self._share.give(session.held_for, 1 + len(session.places))
         session.places = {}
         session.reader.leave(in_peace=in_peace)
 

@@ -367,3 +367,32 @@ def test_what_may_not_be_read_is_not_shared_and_a_group_is_its_owners(tmp_path):
     assert eve.fetch() == 30
     assert ana.fetch() == []
     broker.close()
+
+
+def test_sessions_have_a_bound_also_those_of_nothing(tmp_path):
+    """hostile.md 90: what a client can make without end is counted, and given back."""
+    broker = Broker(tmp_path, KafkaSettings(session_partitions_max=6), streams=STREAMS)
+    member = Member(broker).join()
+    for _ in range(3):
+        opened = 0
+        for number in range(10):
+            other = Member(broker, str(number))
+            other.client = member.client
+            answer = other.fetch()
+            assert answer in ([], 133)
+            opened += answer == []
+        assert 0 < opened <= 6
+        member.client.channel.handler.eof()
+        broker.run()
+        member.client = broker.connect()
+    assert not broker.router.consumers["g"].members.all
+    broker.close()
+
+
+def test_members_of_a_group_have_a_bound(tmp_path):
+    broker = Broker(tmp_path, KafkaSettings(group_members_max=2), streams=STREAMS)
+    members = [Member(broker, str(number)) for number in range(3)]
+    assert [member.beat() for member in members] == [0, 0, 81]
+    members[2].places = members[0].places
+    assert [member.fetch() for member in members] == [[], [], 133]
+    broker.close()

@@ -67,8 +67,8 @@ def _describe(call: Call, group_id: str) -> dict[str, Any]:
                  "client_id": member.client_id, "client_host": member.client_host,
                  "subscribed_topic_names": sorted(member.topics),
                  "assignment": {"topic_partitions": [
-                     {**row, "topic_name": found.names[row["topic_id"]]} for row in by_topic(member.places)
-                     if row["topic_id"] in found.names]}}
+                     {**row, "topic_name": stream.name} for row in by_topic(member.places)
+                     if (stream := call.broker.topics.by_id(row["topic_id"])) is not None]}}
                 for member in found.members.values()]}
 
 
