@@ -17,7 +17,7 @@ from routing.consumers.interest import Interest
 from routing.consumers.members import Members, Mode
 from routing.consumers.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.spec import ConsumerSpec as ConsumerSpec
-from routing.consumers.takeback import take_back
+from routing.consumers.takeback import AT_ONCE, take_back
 from routing.consumers.untracked import Untracked
 from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
@@ -72,7 +72,7 @@ class Keeper(Protocol):
     def changed(self, consumer: Consumer) -> None: ...
     def checkpoint(self, consumer: Consumer) -> Ticket | None: ...
     def wake_at(self, consumer: Consumer, due_s: float) -> None: ...
-    def in_steps(self, work: Iterator[None]) -> None: ...
+    def later(self, work: Iterator[None]) -> None: ...
     def expires(self, consumer: Consumer) -> None: ...
     def add_filter(self, consumer: Consumer, pattern: str, *, from_now: bool) -> None: ...
     def remove_filter(self, consumer: Consumer, pattern: str) -> None: ...
@@ -250,7 +250,11 @@ class Consumer:
         if self.untracked is not None:
             self.untracked.take_back(member)
         self._returning += 1
-        self._registry.in_steps(self._return_all(member))
+        work = self._return_all(member)
+        if self.in_flight > AT_ONCE:
+            self._registry.later(work)
+        else:
+            list(work)
 
     def _return_all(self, member: Member) -> Iterator[None]:
         yield from take_back(self, member)

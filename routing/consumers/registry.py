@@ -5,6 +5,7 @@ What is stored of a durable consumer says stored.py. A crash repeats at most CHE
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import islice
@@ -97,6 +98,7 @@ class ConsumerRegistry:
         self._router = router
         self._share = router.shares.consumers
         self._scheduled: list[Consumer] = []
+        self._works: deque[Iterator[None]] = deque()
         self._stalled: dict[Consumer, None] = {}        # could not read the log; tried again with the next tick
         self._next_checkpoint_s = 0.0
         self._next_ends_s = 0.0
@@ -311,9 +313,10 @@ class ConsumerRegistry:
 
     # -- loop turn and clock ----------------------------------------------------------------------------------
 
-    def in_steps(self, work: Iterator[None]) -> None:
-        """A step now, the others one per turn of the loop."""
-        in_steps(self._router, work)
+    def later(self, work: Iterator[None]) -> None:
+        """Do it step by step within the turns of the consumers, which all such work shares."""
+        self._works.append(work)
+        self._router.request_turn()
 
     def schedule(self, consumer: Consumer) -> None:
         self._scheduled.append(consumer)
@@ -321,8 +324,14 @@ class ConsumerRegistry:
 
     def pump(self) -> None:
         """Pump those that asked for it, once. Called by the router at the end of a turn."""
-        scheduled, self._scheduled = self._scheduled, []
         until_s = self.clock_s() + PUMP_TURN_S
+        while self._works:
+            if next(self._works[0], self) is self:
+                self._works.popleft()
+            if self._works and self.clock_s() >= until_s:
+                self._router.request_turn()
+                break
+        scheduled, self._scheduled = self._scheduled, []
         for number, consumer in enumerate(scheduled):
             if number and self.clock_s() >= until_s:    # many of them read the log: the rest has the next turn
                 self._scheduled[:0] = scheduled[number:]

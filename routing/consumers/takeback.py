@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from routing.cursors.cursor import Cursor
     from routing.log.partition import Partition
 
-PIECE = 1_000               # deliveries: some 2 ms
+AT_ONCE = 100               # deliveries that a consumer may have in flight: some 0.2 ms
+PIECE = 500                 # of one step
 
 
 class Holding(Protocol):

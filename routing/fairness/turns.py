@@ -77,8 +77,9 @@ class Share(Payer):
 class Turns:
     """One per loop. See the module's head."""
 
-    __slots__ = ("_call_soon", "_end_s", "_foreseen_s", "_heap", "_noted", "_sequence", "_served", "_tag_max",
-                 "asked_cpu_s", "clock_s", "cpu_s", "slice_s", "spent_s", "tag", "turn_s", "worst", "worst_s")
+    __slots__ = ("_by_ratio_s", "_call_soon", "_end_s", "_foreseen_s", "_heap", "_left_s", "_noted", "_promised_s",
+                 "_sequence", "_served", "_tag_max", "asked_cpu_s", "clock_s", "cpu_s", "slice_s", "spent_s", "tag",
+                 "turn_s", "worst", "worst_s")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
                  cpu_s: Callable[[], float] | None = None, slice_s: float = 0.002, turn_s: float = 0.006) -> None:
@@ -96,7 +97,10 @@ class Turns:
         self.worst_s = 0.0
         self._tag_max = 0.0
         self._served: dict[Share, float] = {}   # had, or will have caused, more than NOTE_S in this turn
-        self._foreseen_s = 0.0                  # of spent_s: what the end of this turn will take, in about
+        self._foreseen_s = 0.0                  # of spent_s: what the end of this turn will take, in about: the more of
+        self._by_ratio_s = 0.0                  # what slices have caused before, and
+        self._promised_s = 0.0                  # what is known of it
+        self._left_s = 0.0                      # what the end of the last turn has left to the next one
         self._heap: list[tuple[float, bool, int, Share]] = []
         self._sequence = 0
         self._noted = False                     # the next turn is ordered
@@ -143,8 +147,11 @@ class Turns:
 
     def charge(self, share: Share, seconds: float, foreseen_s: float = 0.0) -> None:
         """Share has had the loop for so long. foreseen_s: and will have caused so much at the end of the turn."""
+        if foreseen_s:
+            self._by_ratio_s += foreseen_s
+            foreseen_s = max(self._by_ratio_s - self._foreseen_s, 0.0)      # beside what is promised already
+            self._foreseen_s += foreseen_s
         self.spent_s = spent_s = self.spent_s + seconds + foreseen_s
-        self._foreseen_s += foreseen_s
         payer = share.payer or share
         tag = payer.tag
         if tag < self.tag:
@@ -163,17 +170,28 @@ class Turns:
             self._noted = True
             self._call_soon(self._next_turn)
 
+    def promise(self, seconds: float) -> None:
+        """The end of this turn will take so long for what was just done: nobody adds to that without end."""
+        self._promised_s += seconds
+        more_s = self._promised_s - self._foreseen_s
+        if more_s > 0.0:
+            self._foreseen_s += more_s
+            self.spent_s += more_s
+
     def ending(self) -> None:
         """The end of the turn begins."""
         self._end_s = self.clock_s()
         if self._served:
             self.ask_cpu_s()
 
-    def ended(self, what: str) -> None:
-        """The end of the turn is over. It took what it did because of its slices, and counts as theirs."""
+    def ended(self, what: str, left_s: float = 0.0) -> None:
+        """The end of the turn is over. It took what it did because of its slices, and counts as theirs. left_s: it was
+        too much, and goes on in the next turn, for about so long.
+        """
+        self._left_s = left_s
         seconds = self.used_s(self._end_s, self.asked_cpu_s)
         self.spent_s += seconds - self._foreseen_s
-        self._foreseen_s = 0.0
+        self._foreseen_s = self._by_ratio_s = self._promised_s = 0.0
         if seconds > NOTE_S:
             self.note(what, seconds)
         if self._served:
@@ -212,7 +230,7 @@ class Turns:
         heap = self._heap
         if heap:
             self.tag += self.spent_s / (len(heap) + 1)      # else ever new shares would keep the others out
-            self.spent_s = self._foreseen_s = 0.0
+            self._begin()
             due, expected_s = len(heap), 0.0        # who queues again now waits for the next turn
             while due and self.spent_s + expected_s < self.turn_s:
                 due -= 1
@@ -225,8 +243,12 @@ class Turns:
                 self._noted = True
                 self._call_soon(self._next_turn)
         else:
-            self.spent_s = self._foreseen_s = 0.0
+            self._begin()
             self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
+
+    def _begin(self) -> None:
+        self.spent_s, self._left_s = self._left_s, 0.0
+        self._foreseen_s = self._by_ratio_s = self._promised_s = 0.0
 
 
 class Slice:

@@ -386,3 +386,21 @@ def test_state_that_was_refused_is_put_again(tmp_path):
     desk = Desk(tmp_path)
     assert (desk.router.state.get("k"), desk.router.state.get("newer")) == (b"1", b"2")
     desk.close()
+
+
+def test_thousands_of_live_receivers_get_an_event_some_in_each_turn(desk):
+    """A hundred that read nothing and publish took 363 ms of one turn, and 320 MiB."""
+    readers = [Reader() for _ in range(300)]
+    for reader in readers:
+        assert desk.router.subscribe(Subscription("a", reader)) is None
+    desk.run()
+    clock_s = desk.router.clock_s
+    desk.router.clock_s = lambda: (setattr(desk, "now_s", desk.now_s + 0.002), clock_s())[1]    # each look
+    desk.router.publish([Event("a", b"1", 0), Event("a", b"2", 0)], desk.publisher)
+    counts = []
+    while desk.queue:
+        for _ in range(len(desk.queue)):
+            desk.queue.popleft()()
+        counts.append(sum(bool(reader.direct) for reader in readers))
+    assert counts[-1] == 300 and len([count for count in counts if 0 < count < 300]) >= 3
+    assert all([event.payload for event in reader.direct] == [b"1", b"2"] for reader in readers)

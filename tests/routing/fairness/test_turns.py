@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
+
 from routing.fairness.turns import Share, Turns
 
 
@@ -217,3 +219,32 @@ def test_what_is_foreseen_of_the_end_of_the_turn_counts_at_once_and_only_once():
     loop.now_s += 0.004
     loop.turns.ended("the end")
     assert round(loop.turns.spent_s, 6) == 0.005
+
+
+def test_what_is_promised_of_the_end_of_the_turn_counts_at_once_and_only_once():
+    """A hundred streams publish to a hundred receivers for the first time: nobody has caused anything before."""
+    loop = Loop()
+    share = Share()
+    loop.turns.promise(0.004)
+    assert loop.turns.admits(share) and loop.turns.spent_s == pytest.approx(0.004)
+    loop.turns.charge(share, 0.001, 0.003)                  # what it is known to cause is in the promise
+    assert loop.turns.spent_s == pytest.approx(0.005)
+    loop.turns.promise(0.002)
+    assert not loop.turns.admits(share)
+    loop.turns.ending()
+    loop.now_s += 0.006
+    loop.turns.ended("end")
+    assert loop.turns.spent_s == pytest.approx(0.007)
+
+
+def test_what_a_turn_leaves_to_the_next_one_comes_before_anything_new():
+    loop = Loop()
+    share = Share()
+    loop.turns.charge(share, 0.001)
+    loop.turns.ending()
+    loop.turns.ended("end", 0.020)
+    loop.turn()
+    assert not loop.turns.admits(share)
+    loop.turns.queue(Job(loop, "next", 1))
+    loop.turn()
+    assert loop.log == ["next"] and loop.turns.admits(share)
