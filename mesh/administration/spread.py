@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 SAY_EVERY_S: Final = 5.0            # what we have is said again, should a message have been lost
 LOOK_EVERY_S: Final = 0.25          # for links that are new
 GIVE_UP_S: Final = 10.0             # a pull that hears nothing for so long; the next Have begins another one
+SILENT_S: Final = 4 * SAY_EVERY_S   # after which a neighbour that says nothing of what it has trusts us with nothing
 TOLD_EVERY_S: Final = 60.0          # of one neighbour: what it may not is told at most so often
 
 
@@ -68,10 +69,13 @@ class _Pull:
 class _End:
     """One connection to a neighbour."""
 
-    __slots__ = ("list_after", "neighbour", "pull", "said", "said_s", "say", "say_again", "synced", "told_s", "working")
+    __slots__ = ("has_said", "list_after", "neighbour", "pull", "said", "said_s", "say",
+                 "say_again", "since_s", "synced", "told_s", "working")
 
-    def __init__(self, neighbour: Neighbour) -> None:
+    def __init__(self, neighbour: Neighbour, now_s: float) -> None:
         self.neighbour = neighbour
+        self.since_s = now_s
+        self.has_said = False           # it has something for us, or nothing: it trusts us with it
         self.said = ""                  # the digest that we told it last
         self.said_s = -SAY_EVERY_S
         self.synced = ""                # of what it has, when we had all of it
@@ -103,9 +107,9 @@ class Spread:
         for number in [number for number in self._ends if number not in neighbours]:
             del self._ends[number]
         for number, neighbour in neighbours.items():
-            end = self._ends.setdefault(number, _End(neighbour))
+            end = self._ends.setdefault(number, _End(neighbour, now_s))
             if end.neighbour is not neighbour:
-                end = self._ends[number] = _End(neighbour)
+                end = self._ends[number] = _End(neighbour, now_s)
             if end.pull is not None and now_s - end.pull.heard_s > GIVE_UP_S:
                 end.pull = None
             if now_s - end.said_s >= SAY_EVERY_S and neighbour.node in self._overlay.nodes:
@@ -167,7 +171,7 @@ class Spread:
         except BadMessage:
             self.counts["bad"] += 1
             return
-        end = self._ends.setdefault(id(neighbour), _End(neighbour))
+        end = self._ends.setdefault(id(neighbour), _End(neighbour, self._clock_s()))
         if isinstance(message, (ListPlease, Want)) and not trusts(neighbour):
             self._asked_in_vain(end)
         elif isinstance(message, ListPlease):
@@ -194,6 +198,7 @@ class Spread:
         return due
 
     def _heard(self, end: _End, message: Have) -> None:
+        end.has_said = True
         if not end.neighbour.administer or message.digest == end.synced or end.pull is not None:
             return
         end.pull = _Pull(message.digest, message.horizon_ms, self._clock_s())
@@ -288,6 +293,12 @@ class Spread:
         if stored.kind in KINDS and name_problem(stored.kind, stored.name) is not None:
             return False
         return stored.body is None or len(msgspec.json.encode(stored.body)) <= BODY_BYTES_MAX
+
+    def silent(self) -> list[str]:
+        """Neighbours that may administer this node and give it nothing: they do not trust it, or are older."""
+        now_s = self._clock_s()
+        return sorted(end.neighbour.node for end in self._ends.values()
+                      if end.neighbour.administer and not end.has_said and now_s - end.since_s > SILENT_S)
 
     def snapshot(self) -> list[dict[str, object]]:
         return [{"node": end.neighbour.node, "administers_us": end.neighbour.administer,

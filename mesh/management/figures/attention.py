@@ -82,6 +82,11 @@ def _security(node: Node) -> Iterator[Item]:
         yield Item("broken", "security", node.name, f"{node.name}: {administration.problem}",
                    "everybody who administers",
                    f"at the node's own machine: meshgate policy list --config FILE of {node.name}", "/policies")
+    for neighbour in node.spread.silent():
+        yield Item("warning", "security", node.name,
+                   f"{neighbour} may administer {node.name}, and gives it no documents: it does not trust it with them",
+                   "whoever administers from there", f"entrust = true in the entry of {node.name} at {neighbour}",
+                   "/links")
     conflicts = administration.book.conflicts
     if conflicts:
         what = "document was" if len(conflicts) == 1 else "documents were"

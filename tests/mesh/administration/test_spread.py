@@ -292,3 +292,20 @@ def test_thousands_of_documents_cost_no_neighbour_a_turn(tmp_path: Path) -> None
             longest_s = max(longest_s, time.thread_time() - began_s)
         assert longest_s < 0.02, longest_s
     asyncio.run(scenario())
+
+
+def test_a_neighbour_that_may_administer_and_gives_nothing_is_named(tmp_path: Path) -> None:
+    """The other end lacks `entrust`: nothing is refused and nothing comes, so somebody has to be told."""
+    async def scenario() -> None:
+        stand = Stand(Desk(tmp_path), administer=True)
+        now_s = [100.0]
+        stand.spread._clock_s = lambda: now_s[0]
+        stand.overlay.neighbours = lambda: [stand.neighbour]  # type: ignore[method-assign]
+        stand.spread.tick(now_s[0])
+        assert stand.spread.silent() == []
+        now_s[0] += 30
+        stand.spread.tick(now_s[0])
+        assert stand.spread.silent() == ["plant"]
+        stand.hear(Have("00"))
+        assert stand.spread.silent() == []
+    asyncio.run(scenario())
