@@ -42,6 +42,8 @@ TEXT_FIELDS = {
     "revisions": "revision,time_ms,by,source,documents,reason",
     "conflicts": "name,kept_by,gave_way_by,time_ms",
     "logins": "id,user,kind,address,since_ms,idle_s",
+    "masks": "name,source,state,topics,fields,headers,key,payload,shown_to",
+    "quotas": "name,state,users,connections,consumers,queues,by",
     "denials": "time,user,client_id,protocol,action,topic,rule",
     "audit": "id,time_ms,user,address,act,target,outcome,reason",
     "listeners": "address,protocol,tls",
