@@ -9,6 +9,7 @@ from protocols.amqp091.codec import frames, methods
 from protocols.amqp091.settings import AmqpSettings
 from tests.protocols.amqp091.raw import Raw
 from tests.protocols.amqp091.stand import Stand
+from tests.support.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,21 @@ def filled(channel, name, count):
         channel.basic_publish("", name, b"%d" % number)
 
 
-def got(channel, queue, most=20):
-    """What comes now, unacked: (body, redelivered, tag)."""
+def all_of(channel, queue):
+    """Everything that is ready: (body, redelivered)."""
     found = []
-    for method, _, body in channel.consume(queue, inactivity_timeout=0.3):
-        if method is None or len(found) == most:
-            break
-        found.append((body, method.redelivered, method.delivery_tag))
-    return found
+    while True:
+        method, _, body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return found
+        found.append((body, method.redelivered))
+
+
+def come(channel, held, count):
+    """So many come, and then no more."""
+    wait_until(lambda: channel.connection.process_data_events(0.05) or len(held) >= count, f"{count} have come")
+    channel.connection.process_data_events(0.2)
+    assert len(held) == count
 
 
 def test_recover_gives_everything_unacked_out_again_in_its_order(channel):
@@ -47,7 +55,7 @@ def test_recover_gives_everything_unacked_out_again_in_its_order(channel):
     bodies = [channel.basic_get("recover")[2] for _ in range(3)]
     assert bodies == [b"0", b"1", b"2"]
     channel.basic_recover(requeue=True)
-    assert [entry[:2] for entry in got(channel, "recover")] == [
+    assert all_of(channel, "recover") == [
         (b"0", True), (b"1", True), (b"2", True), (b"3", False), (b"4", False)]
 
 
@@ -78,8 +86,7 @@ def test_a_prefetch_holds_for_each_consumer_or_for_the_channel(channel, shared):
     held = []
     for _ in range(2):
         channel.basic_consume(name, lambda *parts: held.append(parts[3]))
-    channel.connection.process_data_events(0.5)
-    assert len(held) == (3 if shared else 6)
+    come(channel, held, 3 if shared else 6)
 
 
 def test_a_qos_that_comes_later_counts_for_consumers_that_run(channel):
@@ -88,11 +95,9 @@ def test_a_qos_that_comes_later_counts_for_consumers_that_run(channel):
     channel.basic_qos(prefetch_count=2)
     held = []
     channel.basic_consume("later", lambda *parts: held.append(parts[3]))
-    channel.connection.process_data_events(0.3)
-    assert len(held) == 2
+    come(channel, held, 2)
     channel.basic_qos(prefetch_count=7)
-    channel.connection.process_data_events(0.3)
-    assert len(held) == 7
+    come(channel, held, 7)
 
 
 @pytest.mark.parametrize("kind", ["x-modulus-hash", "x-consistent-hash"])
@@ -106,7 +111,7 @@ def test_a_hash_exchange_gives_each_message_to_one_queue_and_one_key_to_the_same
     for number in range(90):
         for _ in range(2):
             channel.basic_publish(exchange, f"key {number}", b"%d" % number)
-    found = [[body for body, _, _ in got(channel, name, 200)] for name in queues if not channel.cancel()]
+    found = [[body for body, _ in all_of(channel, name)] for name in queues]
     assert sorted(body for part in found for body in part) == sorted(2 * [b"%d" % number for number in range(90)])
     assert all(part.count(body) == 2 for part in found for body in part)
     assert all(len(part) > 10 for part in found)
