@@ -103,7 +103,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 # Root installs what is missing; anybody else is told, and the tests that need a missing peer say so and are skipped
 # (unless MESHGATE_REQUIRE_PEERS=1 makes that a failure).
 peers: $(PEERS)/apt.stamp $(PEERS)/node/.stamp $(PEERS)/kafka/.stamp $(PEERS)/rabbitmq/.stamp $(PEERS)/proton.stamp \
-	$(PEERS)/jms/.stamp $(PEERS)/go/.stamp $(PEERS)/nats/.stamp $(PEERS)/quix/.stamp
+	$(PEERS)/jms/.stamp $(PEERS)/artemis/.stamp $(PEERS)/go/.stamp $(PEERS)/nats/.stamp $(PEERS)/quix/.stamp
 
 $(PEERS)/apt.stamp: Makefile
 	@mkdir -p $(PEERS)
@@ -148,6 +148,15 @@ $(PEERS)/quix/.stamp: Makefile | $(VENV)/bin/python
 	@{ $(BIN)/python -m venv $(@D) \
 	  && $(@D)/bin/python -m pip install -qq --disable-pip-version-check 'quixstreams==3.28.1'; } >$(PEERS)/quix.log 2>&1 \
 	  && touch $@ || echo "Quix Streams cannot be installed (see $(PEERS)/quix.log); its test is skipped"
+
+# ActiveMQ Artemis, for the rows of AMQP 1.0 in the bench.
+$(PEERS)/artemis/.stamp: bench/java/pom.xml | $(PEERS)/apt.stamp
+	@mkdir -p $(@D)
+	@if command -v mvn >/dev/null 2>&1; then \
+	  rm -f $(@D)/*.jar; \
+	  mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) >$(PEERS)/maven-artemis.log 2>&1 \
+	    && touch $@ || { tail -20 $(PEERS)/maven-artemis.log; exit 1; }; \
+	else echo "no Maven: Artemis is left out of the bench"; fi
 
 # Qpid JMS.
 $(PEERS)/jms/.stamp: tests/interop/jms/pom.xml | $(PEERS)/apt.stamp

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from bench import brokers, report
+from bench.amqp10_brokers import Artemis, RabbitMq10
 from bench.clients import BenchError
 from bench.kafka_brokers import ApacheKafka, ApacheKafkaSynced
 from bench.table import ROWS, Figures, Results, Row
@@ -44,7 +45,7 @@ def start_brokers(root: Path, names: str | None, rows: list[Row]) -> list[broker
     """Start what is wanted and installed; say what is missing and how each is configured."""
     started: list[brokers.Broker] = []
     needs = {row.needs for row in rows}
-    for kind in (*brokers.ALL, ApacheKafkaSynced, ApacheKafka):
+    for kind in (*brokers.ALL, Artemis, RabbitMq10, ApacheKafkaSynced, ApacheKafka):
         if kind.only_for and kind.only_for not in needs:
             continue
         if names is not None and kind.name not in names.split(","):
@@ -68,7 +69,7 @@ def run_row(row: Row, running: list[brokers.Broker], rounds: int,
     """Medians per broker, and what failed. Rounds alternate, so that a slow moment of the machine hits all alike."""
     has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link,
            "http": lambda one: one.has_http, "amqp": lambda one: one.has_amqp,
-           "kafka": lambda one: one.has_kafka}
+           "amqp10": lambda one: one.has_amqp10, "kafka": lambda one: one.has_kafka}
     takers = [broker for broker in running if has.get(row.needs, lambda one: one.has_log)(broker)]
     samples: dict[str, list[Figures]] = {broker.name: [] for broker in takers}
     failures: dict[str, str] = {}

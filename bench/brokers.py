@@ -52,6 +52,7 @@ class Broker:
     has_http = False                    # events can be published over HTTP
     has_link = False                    # two of them can be linked, see pairs.py
     has_amqp = False                    # AMQP 0-9-1, on amqp_port
+    has_amqp10 = False                  # AMQP 1.0, on amqp_port
     has_kafka = False                   # on kafka_port
     only_for = ""                       # rows that need this: it is started for no others
 
@@ -127,6 +128,9 @@ class Broker:
             pass
         self.process = None
 
+    def amqp10_address(self, queue: str) -> str:
+        return queue
+
     def cpu_s(self) -> float:
         return processes.cpu_s(self._pids)
 
@@ -144,6 +148,7 @@ class Meshgate(Broker):
     has_http = True
     has_link = True
     has_amqp = True
+    has_amqp10 = True
     has_kafka = True
 
     def __init__(self, root: Path) -> None:
