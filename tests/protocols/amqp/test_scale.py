@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 import tracemalloc
@@ -11,11 +12,13 @@ import pytest
 from protocols.amqp.codec import frames, hot
 from protocols.amqp.codec import performatives as p
 from protocols.amqp.codec.composite import encode_composite
+from protocols.amqp.codec.message import inner, split
 from protocols.amqp.settings import Amqp10Settings
 from tests.protocols.amqp.raw import Raw, data
 from tests.protocols.amqp.stand import Stand
 
-LINKS = 2_000
+LINKS = 9_998 if os.environ.get("MESHGATE_SOAK") == "1" else 2_000
+SESSIONS = 1_000
 BYTES_MAX = 4 * 1024
 
 
@@ -31,6 +34,12 @@ def attached(client, performatives):
     client.send_raw(b"".join(frames.frame(0, encode_composite(one)) for one in performatives))
     for _ in performatives:
         client.expect(p.Attach)
+
+
+def payload_of(message):
+    """Of its only data section: a number as text."""
+    start, stop = inner(message, split(message).value)
+    return int(message[start:stop])
 
 
 @pytest.mark.measured
@@ -51,6 +60,7 @@ def test_an_idle_link_takes_less_than_4_kib(stand):
     stand.do(gc.collect)
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
+    print(f"{(after - before) / LINKS:.0f} bytes for each of {LINKS} links")
     assert 200 < (after - before) / LINKS < BYTES_MAX
     began = time.process_time()
     for number in range(200):                           # a receiver with no credit costs nothing
@@ -60,6 +70,34 @@ def test_an_idle_link_takes_less_than_4_kib(stand):
         found = client.expect(p.Disposition)
         answered += (found.last if found.last is not None else found.first) - found.first + 1
     assert time.process_time() - began < 2
+
+
+def test_a_thousand_sessions_of_one_connection_send_and_read(stand):
+    client = Raw(stand.port)
+    every = range(SESSIONS)
+
+    def all_say(performatives):
+        client.send_raw(b"".join(
+            frames.frame(channel, encode_composite(one)) for channel, one in enumerate(performatives)))
+
+    all_say([p.Begin(None, 0, 100, 100)] * SESSIONS)
+    assert {client.expect(p.Begin).remote_channel for _ in every} == set(every)
+    all_say([p.Attach(f"in-{number}", 0, p.SENDER, source=p.Source(), target=p.Target(f"queue://q{number % 10}"),
+                      initial_delivery_count=0) for number in every])
+    for _ in every:
+        client.expect(p.Attach)
+    start = encode_composite(p.Transfer(0, 0, b"t", 0, True))
+    client.send_raw(b"".join(frames.frame(number, start + data(b"%d" % number)) for number in every))
+    all_say([p.Attach(f"out-{number}", 1, p.RECEIVER, p.SETTLED, source=p.Source(f"queue://q{number % 10}"),
+                      target=p.Target()) for number in every])
+    for _ in every:
+        client.expect(p.Attach)
+    all_say([p.Flow(0, 100, 0, 100, 1, 0, 1)] * SESSIONS)
+    assert sorted(payload_of(client.delivery()[1]) for _ in every) == list(every)
+    rows = stand.do(stand.amqp.clients_snapshot)
+    assert [row["sessions"] for row in rows] == [SESSIONS]
+    client.send(p.Begin(None, 0, 100, 100), channel=stand.amqp.bounds.sessions_max)
+    assert client.closed() == "amqp:connection:framing-error"
 
 
 @pytest.mark.measured
