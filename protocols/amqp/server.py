@@ -214,6 +214,9 @@ class Amqp10Server:
             parts.management.close()
         for desk in parts.desks.values():
             desk.close()
+        for queue in parts.ending.values():
+            if not queue.is_deleted and not queue.consumer.members.all:
+                self.router.queues.delete(queue.name, reason="the subscription went with its connection")
         dynamic.drop_all(self.router, parts)
         self.router.logins.discard(connection)
         self._share.give(connection.identity.user)

@@ -15,7 +15,7 @@ from routing.router import Router
 class Parts:
     """dynamic: queues and topics that were made for this connection, and go with it at the latest."""
 
-    __slots__ = ("desks", "dynamic_queues", "dynamic_topics", "management", "names", "transactions", "work")
+    __slots__ = ("desks", "dynamic_queues", "dynamic_topics", "ending", "management", "names", "transactions", "work")
 
     def __init__(self, router: Router, connection: Any, settings: Amqp10Settings,
                  count: Callable[[str, int], None]) -> None:
@@ -25,5 +25,6 @@ class Parts:
         self.dynamic_queues: dict[str, Queue] = {}      # by the name that the client knows
         self.dynamic_topics: dict[str, None] = {}
         self.management: Management | None = None       # once it has asked for it
+        self.ending: dict[str, Queue] = {}              # subscriptions that go with the connection, if nobody reads
         self.desks: dict[str, Any] = {}                 # of the Azure emulator, by address
         self.names: dict[tuple[bool, str], Any] = {}    # links, by direction and name

@@ -34,7 +34,15 @@ from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.nodes.streams import StreamReader, StreamReading, read_topic
-from protocols.amqp.nodes.subscriptions import PREFIX, Wish, find_subscription, open_subscription, wish_of
+from protocols.amqp.nodes.subscriptions import (
+    NEVER,
+    PREFIX,
+    Wish,
+    find_subscription,
+    has_ended,
+    open_subscription,
+    wish_of,
+)
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.consumers.consumer import Consumer
@@ -161,8 +169,12 @@ class Sources:
         router = self._router
 
         def gone(closed: bool) -> None:
-            if wish is not None and wish.durable and closed and not queue.is_deleted and not queue.consumer.members.all:
+            if wish is None or not wish.durable or queue.is_deleted or queue.consumer.members.all:
+                return
+            if closed or has_ended(wish, link):
                 router.queues.delete(queue.name, reason="the subscription was closed")
+            elif wish.ends != NEVER:
+                parts.ending[queue.name] = queue        # with the connection, at the latest
 
         reader = QueueReader(link, queue, identity, router, parts.work, parts.transactions,
                              default_outcome=default, on_detach=gone, selects=predicate is not None,

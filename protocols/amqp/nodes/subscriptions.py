@@ -9,7 +9,7 @@ Closing the link of a durable one ends it, detaching does not; JMS' unsubscribe(
 from __future__ import annotations
 
 import secrets
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, RESOURCE_LOCKED, LinkFault, refused
@@ -24,6 +24,8 @@ from routing.router import Router
 
 PREFIX = "amqp/"
 NEVER = "never"
+LINK_DETACH, SESSION_END, CONNECTION_CLOSE = "link-detach", "session-end", "connection-close"
+EXPIRY_POLICIES = frozenset((LINK_DETACH, SESSION_END, CONNECTION_CLOSE))       # those that are said; none is never
 
 
 class Wish(NamedTuple):
@@ -32,6 +34,8 @@ class Wish(NamedTuple):
     name: str
     durable: bool
     shared: bool
+    ends: str = NEVER                   # expiry-policy: with the link, the session, the connection, or not
+    expires_s: float | None = None      # after so long without a reader
 
 
 def wish_of(attach: Attach, source: Source | None, container_id: str) -> Wish:
@@ -50,7 +54,20 @@ def wish_of(attach: Attach, source: Source | None, container_id: str) -> Wish:
         name += "/volatile"
     if len(name) > NAME_CHARS_MAX:
         raise LinkFault(INVALID_FIELD, "the name of the subscription is too long")
-    return Wish(name, durable, shared)
+    ends, expires_s = NEVER, None
+    if durable and source is not None and source.expiry_policy in EXPIRY_POLICIES:
+        if source.timeout:
+            expires_s = float(source.timeout)
+        else:
+            ends = source.expiry_policy
+    return Wish(name, durable, shared, ends, expires_s)
+
+
+def has_ended(wish: Wish, link: Any) -> bool:
+    """Its link has been detached: does the subscription go with it, with its session, its connection?"""
+    return wish.ends == LINK_DETACH or (
+        wish.ends == SESSION_END and link.session.ended) or (
+        wish.ends == CONNECTION_CLOSE and link.session.connection.closed)
 
 
 def _part(text: str) -> str:
@@ -75,7 +92,8 @@ def open_subscription(router: Router, wish: Wish, pattern: str, predicate: Predi
     if refusal is not None:
         raise refused(refusal)
     queue = queues.declare(
-        wish.name, QueueOptions(auto_delete=not wish.durable), identity, durable=wish.durable)
+        wish.name, QueueOptions(auto_delete=not wish.durable), identity, durable=wish.durable,
+        expires_s=wish.expires_s)
     if isinstance(queue, Refusal):
         raise refused(queue)
     refusal = queue.bind(binding, identity)
