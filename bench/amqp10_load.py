@@ -133,22 +133,22 @@ class Publisher(Peer):
             position += size
         self.data = data[position:]
 
-    def write(self, now_s: float) -> None:
-        """As many as may go."""
+    def write(self, now_s: float) -> bool:
+        """As many as may go in one burst. True: more may."""
         if self._out and not self._flush():
-            return
+            return False
         room = min(UNCONFIRMED - (self.sent - self.confirmed), self.allowed - self.sent, BURST)
         if self.rate:
             room = min(room, int((now_s - self.began_s) * self.rate) - self.sent)
         if room <= 0 or (room < BURST // 4 and not self.rate):
-            return
+            return False
         stamp = _NS.pack(time.monotonic_ns())
         end = _REST + stamp + _PADDING
         pack = struct.pack
         self._out = b"".join([
             _PREFIX + (number := pack(">I", self.sent + step)) + b"\xa0\x04" + number + end for step in range(room)])
         self.sent += room
-        self._flush()
+        return self._flush() and room == BURST
 
     def _flush(self) -> bool:
         try:
@@ -224,9 +224,8 @@ def run(port: int, address: str, capabilities: tuple[str, ...], pairs: int, warm
                 first, begun_cpu_s = sum(one.received for one in consumers), cpu_s()
                 for consumer in consumers:
                     consumer.latencies_ns = [] if rate else None
-            for publisher in publishers:
-                publisher.write(now_s)
-            for key, _ in selector.select(0.001):
+            more = [publisher for publisher in publishers if publisher.write(now_s)]
+            for key, _ in selector.select(0 if more else 0.001):
                 key.data.read(key.data.socket.recv(READ_BYTES))
         took_s, count = time.monotonic() - started_s, sum(one.received for one in consumers) - first
         used_s = cpu_s() - begun_cpu_s

@@ -169,9 +169,15 @@ class ReceivingLink(Link[TargetNode]):
         self._incoming = None
 
     def _refill(self) -> None:
-        """Credit anew, when half of it is used; not for what waits for an answer: that would have no bound."""
+        """Credit anew, when half of it is used; not for what waits for an answer: that would have no bound.
+
+        A quarter at a time, at least: one flow for each answer would cost more than the answers.
+        """
+        if not self.is_attached or self.credit > self._window >> 1:
+            return
         credit = self._window - min(self.unanswered, self._window)
-        if self.is_attached and credit > self.credit and self.credit <= self._window >> 1:
+        grown = credit - self.credit
+        if grown > self._window >> 2 or (grown > 0 and not self.unanswered):
             self.credit = credit
             self._grant()
 
