@@ -19,8 +19,10 @@ _NO_KEYS = "a signature of a shared key cannot be checked here: show an API key 
 NewToken = Callable[[bytes, Callable[[bool], None]], None]
 
 
-def claim(request: Request, answer: Answer, *, is_open: bool, new_token: NewToken) -> None:
-    """is_open: nobody has to log in. new_token(token, done): the connection is to be of its user."""
+def claim(request: Request, answer: Answer, *, is_open: bool, is_safe: bool, new_token: NewToken) -> None:
+    """is_open: nobody has to log in. is_safe: tokens may come over this connection. new_token(token, done): the
+    connection is to be of its user.
+    """
     token = request.value
     if request.text("operation") != PUT_TOKEN:
         answer(400, "$cbs knows the operation put-token", None)
@@ -28,6 +30,8 @@ def claim(request: Request, answer: Answer, *, is_open: bool, new_token: NewToke
         answer(400, "a token is text", None)
     elif is_open:
         answer(200, "OK", None)
+    elif not is_safe:
+        answer(401, "tokens are taken over TLS only", None)
     elif isinstance(token, str) and token.startswith(SIGNATURE):
         answer(401, _NO_KEYS, None)
     else:

@@ -194,6 +194,7 @@ class Emulator:
         if address == CLAIMS:
             desk = Desk(connection, lambda request, answer: claim(
                 request, answer, is_open=self._authenticator.open,
+                is_safe=connection.channel.secure or not self._settings.passwords_need_tls,
                 new_token=lambda token, done: self._new_token(connection, token, done)))
         elif address == INFO:
             desk = Desk(connection, lambda request, answer: describe(

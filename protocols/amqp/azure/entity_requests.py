@@ -182,8 +182,11 @@ class EntityRequests:
             raw = one.get("message") if isinstance(one, dict) else None
             if not isinstance(raw, bytes):
                 raise BadRequest("a message is binary")
-            event = convert.read(raw, publisher=self._connection.container_id, settled=False,
-                                 now_ms=self._router.clock_ms(), topic_of=self._reply_topic).event
+            found = convert.read(raw, publisher=self._connection.container_id, settled=False,
+                                 now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
+            if found.user_id is not None and identity.user not in ("anonymous", found.user_id.decode(errors="replace")):
+                raise LinkFault(UNAUTHORIZED, "user-id is not who has logged in")
+            event = found.event
             event.topic = topic
             events.append(event)
 

@@ -115,6 +115,39 @@ def test_where_people_log_in_nothing_is_allowed_before_a_token_is_taken(stands):
     assert stand.do(lambda: len(stand.router.logins)) == 0
 
 
+def test_tokens_are_not_taken_without_tls_where_the_settings_say_so(tmp_path):
+    stand = Stand(tmp_path, users=[("ana", "secret", ())], rules=(Rule(allow=(Action.CONNECT,), to=("*",)),),
+                  settings=Amqp10Settings(azure=True, passwords_need_tls=True)).start()
+    try:
+        raw = opened(stand)
+        desk(raw, "$cbs")
+        raw.transfer(0, request(0, {"operation": "put-token", "type": "jwt"}, "whatever it is"))
+        status, text, _, _ = answer(raw)
+        assert status == 401 and "TLS" in text
+    finally:
+        stand.stop()
+
+
+def scheduled(raw, number, user):
+    message = encode(Described(ULong(0x73), [None, user])) + data(b"x")
+    raw.transfer(number, request(number, {"operation": "com.microsoft:schedule-message"}, {
+        "messages": [{"message-id": "m", "message": message}]}))
+    return answer(raw)
+
+
+def test_a_scheduled_message_of_somebody_else_is_refused(stands):
+    stand = stands(users=[("ana", "secret", ())], rules=(
+        Rule(allow=(Action.CONNECT, Action.PUBLISH, Action.SUBSCRIBE), to=("*",)),))
+    raw = Raw(stand.port, login=False)
+    raw.sasl("PLAIN", b"\0ana\0secret")
+    raw.open()
+    raw.begin()
+    desk(raw, "jobs/$management")
+    assert scheduled(raw, 0, b"eve")[0] == 401
+    status, _, value, _ = scheduled(raw, 1, b"ana")
+    assert status == 200 and len(value["sequence-numbers"].items) == 1
+
+
 def test_who_shows_no_token_is_let_go(tmp_path):
     stand = Stand(tmp_path, users=[("ana", "secret", ())], rules=(Rule(allow=(Action.CONNECT,), to=("*",)),),
                   settings=Amqp10Settings(azure=True, connect_timeout_s=0.3)).start()

@@ -1,6 +1,7 @@
 """What a peer must not do, each with the specification's own condition: hostile.md 34-48, and orders that are none."""
 from __future__ import annotations
 
+import re
 import time
 
 import msgspec
@@ -258,7 +259,7 @@ def test_48_a_node_that_is_not_there_and_one_that_is_foreign_look_the_same(tmp_p
     for handle, address in enumerate(("queue://there", "queue://nowhere", "/queues/there", "/queues/nowhere")):
         client.receiver(address, handle)
         error = client.expect(p.Detach).error
-        answers.add((error.condition, error.description.replace("nowhere", "there")))
+        answers.add((error.condition, re.sub(r"\d+", "N", error.description.replace("nowhere", "there"))))
         client.send(p.Detach(handle, True))
     assert {condition for condition, _ in answers} == {"amqp:unauthorized-access"} and len(answers) == 1
     client.receiver("/queues/mine", 5)
