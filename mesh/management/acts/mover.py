@@ -122,6 +122,8 @@ class Move:
             self._leave(consumer)
             await self._on_disk(consumer)
             self.state = "failed" if self.trouble else "done"
+            if not self.trouble and self.moved + self.left < self.wanted:
+                self.trouble = "what is left is with other readers, or is to come later"
         except asyncio.CancelledError:
             self.state = "cancelled"
         finally:

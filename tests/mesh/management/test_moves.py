@@ -158,3 +158,15 @@ def test_who_moves_must_be_allowed_to_read_it_and_to_publish_there(tmp_path_fact
         assert move(node, "secrets", {"to": "parked/1"}, admin).json["moved"] == 1
     finally:
         node.kill9()
+
+
+def test_what_other_readers_hold_stays_theirs_and_is_told(node: Node) -> None:
+    queue(node, "shared-work", ["shared/#"])
+    for number in range(3):
+        assert node.publish("shared/1", str(number).encode()).status == 200
+    pulled = ask("POST", node.url("http", "/v1/consumers/shared-work/pull"), b'{"max": 2}', JSON).json["events"]
+    assert len(pulled) == 2
+    moved = move(node, "shared-work", {"to": "moved/away"}).json
+    assert (moved["state"], moved["moved"], moved["max"]) == ("done", 1, 1), "what is ready, and no more"
+    row, = node.get("/api/v1/consumers?id=shared-work").json["consumers"]
+    assert (row["ready"], row["unacked"]) == (0, 2)
