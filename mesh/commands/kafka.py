@@ -12,6 +12,7 @@ from mesh.commands.table import format_table
 
 Values = dict[str, object]
 ROWS_MAX = 10_000
+SHARED = ("json", "url", "config", "user", "ca", "context")         # options that the command and its acts have
 
 
 def add_topics(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,9 @@ def _act(acts: argparse._SubParsersAction[argparse.ArgumentParser], name: str, t
         parser.add_argument("--reason", default="", help="for the audit trail")
     parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
     add_options(parser, "console")
+    for option in parser._actions:              # what stands before the act counts, too: no default goes over it
+        if option.dest in SHARED:
+            option.default = argparse.SUPPRESS
     parser.set_defaults(run=run)
     return parser
 

@@ -50,6 +50,8 @@ def test_a_topic_is_made_changed_described_and_deleted(node):
     run(node, "topics", "delete", "orders.eu", "--dry-run")
     run(node, "topics", "delete", "orders.eu")
     assert "orders.eu" not in run(node, "topics")
+    done = meshgate("topics", "--url", node.url("console"), "list", "--json")       # options may stand before the act
+    assert done.returncode == 0 and b'"fixed"' in done.stdout, done.stderr
     trail = [row for row in node.get("/api/v1/audit").json["audit"] if row["target"] == "orders.eu"]
     assert {(row["act"], row["reason"]) for row in trail} == {
         ("stream.create", ""), ("stream.change", "more of them"), ("stream.delete", "")}
