@@ -21,6 +21,8 @@ class StreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_bytes: int | None = None      # per partition; None: no bound
     durability: Durability = Durability.FSYNC
     compact: bool = False                   # keep the last record per key
+    tombstone_ms: int = 24 * 3600 * 1000    # compact: how long a deletion stays; Kafka's delete.retention.ms
+    compact_after_ms: int = 0               # and what is younger is not touched; Kafka's min.compaction.lag.ms
     topic: str | None = None                # template for records that come without a topic, such as "orders/{key}"
     segment_bytes: int = 256 * 1024 * 1024  # roll at this size; Kafka's default is 1 GiB, smaller makes retention finer
     segment_ms: int = 24 * 3600 * 1000      # roll at this age, so that retention by age can drop whole segments

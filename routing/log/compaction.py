@@ -9,13 +9,14 @@ A record keeps its offset and its bytes; what is removed leaves no hole (segment
     <base>.log.swap      complete and synced: from here on it counts, and replaces every segment in its range
     <base>.log           after the replaced segments are gone
 
-A tombstone (null value) stays for TOMBSTONE_KEEP_MS, so that readers who are behind learn of the deletion.
+A tombstone (null value) stays for tombstone_ms of the stream, so that readers who are behind learn of the deletion.
 """
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from routing.log.fs import FileSystem
 from routing.log.producing.producers import ProducerTable
 from routing.log.records.batch import CONTROL_MASK, HEADER_BYTES
 from routing.log.records.decode import Decoder, plain_batch
+from routing.log.segments.mark import UNKNOWN
 from routing.log.segments.rewriting import CleaningFailed, Output, Source, batches_of, spans
 from routing.log.segments.segment import Found, Segment, segment_name
 from routing.log.segments.sidecars import LOG, SUFFIXES
@@ -36,8 +38,6 @@ CLEANED, SWAP = ".log.cleaned", ".log.swap"
 DIRTY_SHARE_MIN = 0.5                       # Kafka's min.cleanable.dirty.ratio
 SOURCES_MAX = 64                            # segments of one run
 KEYS_MAX = 2_000_000                        # keys of one run held in memory; the rest waits for the next run
-# Kafka's delete.retention.ms, and a tenth more: stamps may run faster by so much (routing/clock.py, RATE).
-TOMBSTONE_KEEP_MS = 24 * 3600 * 1000 * 11 // 10
 
 
 class Cleaned(msgspec.Struct):
@@ -47,12 +47,23 @@ class Cleaned(msgspec.Struct):
     sources: list[Source]
 
 
-def wants_cleaning(segments: Sequence[Segment], clean_until: int, end_offset: int) -> list[Segment]:
+def keep_tombstones_ms(tombstone_ms: int) -> int:
+    """A tenth more than is set: stamps may run faster by so much (routing/clock.py, RATE)."""
+    return tombstone_ms * 11 // 10
+
+
+def wants_cleaning(segments: Sequence[Segment], clean_until: int, end_offset: int,
+                   appended_until_ms: int | None = None) -> list[Segment]:
     """The sealed segments that one run should clean; empty when it is not worth it yet.
 
     clean_until: the offset up to which the last run has cleaned. end_offset: behind it a transaction is open.
+    appended_until_ms: what was appended later is not touched yet, nor what stands behind it; None: that counts nothing.
     """
-    sealed = [segment for segment in segments[:-1] if segment.next_offset <= end_offset][:SOURCES_MAX]
+    def ripe(segment: Segment) -> bool:
+        return segment.next_offset <= end_offset and (
+            appended_until_ms is None or UNKNOWN != segment.appended_ms <= appended_until_ms)
+
+    sealed = list(takewhile(ripe, segments[:-1]))[:SOURCES_MAX]
     if any(segment.damage for segment in sealed):
         return []                           # what is broken stays as it is, and so does what surrounds it
     total = sum(segment.size for segment in sealed)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 from routing.errors import StorageError
 from routing.log.compaction import (
     SWAP,
-    TOMBSTONE_KEEP_MS,
     Cleaned,
     clean,
+    keep_tombstones_ms,
     put_in_place,
     remove_segment,
     wants_cleaning,
@@ -215,7 +215,9 @@ class Upkeep:
 
     def _compact(self, steady_ms: int) -> None:
         partition = self._partition
-        dirty = wants_cleaning(partition.segments, self._clean_until, partition.end_offset)
+        settings = partition.settings
+        dirty = wants_cleaning(partition.segments, self._clean_until, partition.end_offset,
+                               steady_ms - settings.compact_after_ms if settings.compact_after_ms else None)
         if not dirty:
             return
         self._cleaning = True
@@ -224,8 +226,9 @@ class Upkeep:
             for segment in dirty
         ]
         # Stamps can be compared only as far back as the clock has not been set since.
-        settled = self._owner.settled_for_ms() >= TOMBSTONE_KEEP_MS
-        tombstones_before_ms = self._owner.clock_ms() - TOMBSTONE_KEEP_MS if settled else 0
+        keep_ms = keep_tombstones_ms(settings.tombstone_ms)
+        settled = self._owner.settled_for_ms() >= keep_ms
+        tombstones_before_ms = self._owner.clock_ms() - keep_ms if settled else 0
         fs, directory, decoder = dirty[0].fs, dirty[0].directory, partition.fresh_decoder()
         segment_bytes = partition.settings.segment_bytes
         aborted = partition.producers.aborted_in(sources[0].base_offset, sources[-1].next_offset)

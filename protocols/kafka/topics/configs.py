@@ -20,6 +20,7 @@ LONG_MAX, INT_MAX = 2**63 - 1, 2**31 - 1
 BOOLEAN, STRING, INT, LONG, DOUBLE, LIST = 1, 2, 3, 5, 6, 7             # ConfigType              Source: KIP-569
 SEGMENT_BYTES_MIN = 64 * 1024
 AGE_MS_MIN = 1_000
+AGE_MS_MAX = 100 * 366 * 24 * 3_600_000         # a hundred years
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -94,6 +95,14 @@ def _take_segment_ms(settings: StreamSettings, text: str) -> StreamSettings:
     return msgspec.structs.replace(settings, segment_ms=max(_number("segment.ms", text, 1), AGE_MS_MIN))
 
 
+def _take_tombstone_ms(settings: StreamSettings, text: str) -> StreamSettings:
+    return msgspec.structs.replace(settings, tombstone_ms=_number("delete.retention.ms", text, 0, AGE_MS_MAX))
+
+
+def _take_compact_after_ms(settings: StreamSettings, text: str) -> StreamSettings:
+    return msgspec.structs.replace(settings, compact_after_ms=_number("min.compaction.lag.ms", text, 0, AGE_MS_MAX))
+
+
 def _take_batch_bytes(settings: StreamSettings, text: str) -> StreamSettings:
     return msgspec.structs.replace(
         settings, batch_bytes_max=_number("max.message.bytes", text, 0, BATCH_BYTES_MAX))
@@ -103,7 +112,8 @@ _DEFAULTS = StreamSettings("default")
 KEYS: dict[str, Key] = {key.name: key for key in (
     Key("cleanup.policy", LIST, "delete", "what becomes of old records", _show_policy, _take_policy),
     Key("compression.type", STRING, "producer", "batches stay as their producers compressed them"),
-    Key("delete.retention.ms", LONG, "86400000", "how long a deletion stays in a compacted topic"),
+    Key("delete.retention.ms", LONG, "86400000", "how long a deletion stays in a compacted topic",
+        lambda settings: str(settings.tombstone_ms), _take_tombstone_ms),
     Key("file.delete.delay.ms", LONG, "60000", "files go at once", lenient=True),
     Key("flush.messages", LONG, "1", "every commit is synced before it is acked", lenient=True),
     Key("flush.ms", LONG, "0", "every commit is synced before it is acked", lenient=True),
@@ -115,7 +125,8 @@ KEYS: dict[str, Key] = {key.name: key for key in (
     Key("message.timestamp.before.max.ms", LONG, str(LONG_MAX), "timestamps are taken as they are", lenient=True),
     Key("message.timestamp.type", STRING, "CreateTime", "timestamps are those of the producers"),
     Key("min.cleanable.dirty.ratio", DOUBLE, "0.5", "how much must be old before it is compacted", lenient=True),
-    Key("min.compaction.lag.ms", LONG, "0", "how long a record is not compacted"),
+    Key("min.compaction.lag.ms", LONG, "0", "how long a record is not compacted",
+        lambda settings: str(settings.compact_after_ms), _take_compact_after_ms),
     Key("min.insync.replicas", INT, "1", "a node is one broker", lenient=True),
     Key("preallocate", BOOLEAN, "false", "of segment files", lenient=True),
     Key("retention.bytes", LONG, "-1", "of one partition; -1: no bound",

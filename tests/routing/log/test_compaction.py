@@ -9,7 +9,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from routing.event import Event
-from routing.log.compaction import TOMBSTONE_KEEP_MS
+from routing.log.compaction import keep_tombstones_ms
 from routing.log.fs import RealFileSystem
 from routing.log.records.batch import check_batch
 from routing.log.recovery.inspect import verify
@@ -18,6 +18,7 @@ from tests.support.disk import FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.log import make_store, open_partition, scan_all
 
 SETTINGS = {"compact": True, "segment_bytes": 3_000}
+TOMBSTONE_KEEP_MS = keep_tombstones_ms(24 * 3600 * 1000)
 
 
 def compact(store):
@@ -150,6 +151,28 @@ def test_a_deletion_is_kept_for_a_day_and_then_forgotten(store):
         store.store_events(partition, [Event("filler", bytes(500), 1)])
     compact(store)
     assert {event.topic for event in scan_all(partition)} == {"k", "filler"}
+
+
+def test_how_long_a_deletion_stays_is_the_streams_to_say(store):
+    partition = open_partition(store, **SETTINGS, tombstone_ms=60_000)
+    store.store_events(partition, [Event("gone", b"value", 1), Event("gone", b"", 1)])
+    for keep in (True, False):
+        for _ in range(40):
+            store.store_events(partition, [Event("filler", bytes(500), 1)])
+        compact(store)
+        assert any(event.topic == "gone" for event in scan_all(partition)) is keep
+        store.now_ms += keep_tombstones_ms(60_000) + 1
+
+
+def test_what_is_younger_than_the_stream_says_is_not_compacted(store):
+    partition = open_partition(store, **SETTINGS, compact_after_ms=3_600_000)
+    for number in range(40):
+        store.store_events(partition, [Event("k", b"%03d" % number + bytes(500), 1)])
+    for minutes, compacted in ((1, False), (40, False), (30, True)):
+        store.now_ms += minutes * 60_000
+        compact(store)
+        assert (len(scan_all(partition)) < 40) is compacted, minutes
+    assert scan_all(partition)[-1].payload.startswith(b"039")
 
 
 def test_an_ordinary_stream_is_not_compacted_and_an_empty_payload_is_no_tombstone(store):
