@@ -168,6 +168,8 @@ class ShareGroups:
         """It reads every topic that a member has named, where the group's options say when that is a new one."""
         registry = self._router.registry
         known = registry.by_name.get(found.group_id)
+        if known is not None and known.spec.queue is not None:
+            return Refusal(Reason.CONFLICT, f"{found.group_id} is a queue")
         streams = self._streams(member.topics)
         places = [partition for stream in streams for partition in stream.partitions]
         if not streams or (known is not None and known.spec.mode is Mode.SHARED

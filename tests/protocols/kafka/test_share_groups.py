@@ -7,6 +7,7 @@ import pytest
 
 from protocols.kafka.settings import KafkaSettings
 from routing.consumers.spec import ConsumerSpec
+from routing.queues.options import QueueOptions
 from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.protocols.kafka.harness import Broker, batch
@@ -280,6 +281,19 @@ def test_kinds_of_groups_stay_apart(broker):
     group, = [row for row in client.ask("ListGroups", 5).groups if row.group_id == "g"]
     assert (group.group_type, group.group_state, group.protocol_type) == ("share", "Stable", "share")
     assert client.ask("DeleteGroups", 2, groups_names=["g"]).results[0].error_code == 68
+
+
+def test_a_queue_of_the_name_is_left_alone(broker):
+    queue = broker.router.queues.declare("g", QueueOptions(), ANA)
+    assert Member(broker).beat() == NOT_A_SHARE_GROUP
+    assert "one/#" not in queue.consumer.filters
+
+
+def test_a_group_may_have_any_name(broker):
+    options(broker, "team/a b", **{"share.auto.offset.reset": "earliest"})
+    produce(broker, b"a")
+    member = Member(broker, group="team/a b").join()
+    assert member.beat() == 0 and member.fetch() == [(0, 0, 1)]
 
 
 def test_epochs_fence_and_a_silent_member_is_out(broker):
