@@ -131,6 +131,7 @@ def repeat(consumer: Giver[R], cursor: Cursor) -> bool:
                 assert member is not None
                 if by_key:
                     consumer.members.key_taken(event, member)
-                consumer.redelivered += 1
+                if delivery.attempts > 1:               # else it never left the node, or was lent by another one
+                    consumer.redelivered += 1
                 consumer.send(cursor, member, [Delivery(event, delivery.attempts, member)], len(event.payload))
     return True

@@ -56,6 +56,9 @@ def _outcome(router: Router, consumer: Consumer, event: Event, now_ms: int) -> t
         fresh = consumer.interest.fresh
         if all(event.offset < fresh.get(pattern, {}).get(partition, 0) for pattern in matching):
             return "later", "its filter was added after the event"
+        queue = router.queues.get(consumer.name)
+        if queue is not None and queue.elsewhere is not None and not queue.elsewhere.takes(event):
+            return "elsewhere", "the part of the queue on another node keeps it"
         return "filtered", "its bindings or its own condition"
     offset = event.offset
     delivery = cursor.in_flight.get(offset)
