@@ -102,4 +102,4 @@ def test_subscribers_that_publish_and_read_nothing_are_bounded(node):
     opening = connect_packet("", version=4) + subscribe_packet(1, [("evil/#", 0)], version=4)
     chunk = publish_packet("evil/1", b"x" * 1_000, version=4) * 300
     grows(node, Flood(node.mqtt, chunk, opening=opening, opening_reply_bytes=9, connections=100, reads=False),
-          left=48 << 20)
+          seconds=3.0, left=48 << 20)
