@@ -38,7 +38,11 @@ def packet(first_byte: int, body: bytes) -> bytes:
     return bytes([first_byte]) + remaining_length(len(body)) + body
 
 
-def connect(client_id: str, *, clean: bool = True, keep_alive_s: int = 0, version: int = 4, expiry_s: int = 0) -> bytes:
+KEEP_ALIVE_S = 3_600    # longer than any row, since nobody pings; rumqttd refuses 0, which would turn it off
+
+
+def connect(client_id: str, *, clean: bool = True, keep_alive_s: int = KEEP_ALIVE_S, version: int = 4,
+            expiry_s: int = 0) -> bytes:
     """A CONNECT. For version 5 expiry_s is the session expiry interval and receive maximum is 65,535."""
     properties = b""
     if version == 5:
