@@ -85,8 +85,14 @@ class Coordinator:
         return None if good else Code.INVALID_GROUP_ID
 
     def may_use(self, identity: Identity, group_id: str) -> bool:
-        """Its owner; and who may read all that it reads, as with any consumer (routing/rights.py)."""
-        group = self.by_id.get(group_id)
+        """Its owner; and who may read all that it reads, as with any consumer (routing/consumers/rights.py). A consumer
+        or a queue of its name has an owner, too, who need not have heard of a group.
+        """
+        group, consumer = self.by_id.get(group_id), self._router.registry.by_name.get(group_id)
+        rights = self._router.rights
+        if consumer is not None and not (rights.owns(identity, consumer) or rights.may_share(identity, consumer)
+                                         or self._topics.may(identity, Action.OPERATE)):
+            return False
         if group is None or group.owner == identity.user or self._topics.may(identity, Action.OPERATE):
             return True
         names = self.offsets.topics(group_id)
@@ -98,9 +104,12 @@ class Coordinator:
             stream is not None and self._topics.may_read(identity, stream) for stream in streams)
 
     def may_change(self, identity: Identity, group_id: str) -> bool:
-        """Delete it or its offsets: its owner, and who may operate."""
-        group = self.by_id.get(group_id)
-        return group is None or group.owner == identity.user or self._topics.may(identity, Action.OPERATE)
+        """Delete it or its offsets: its owner, who is that of the consumer of its name, too; and who may operate."""
+        if self._topics.may(identity, Action.OPERATE):
+            return True
+        group, consumer = self.by_id.get(group_id), self._router.registry.by_name.get(group_id)
+        return (group is None or group.owner == identity.user) and (
+            consumer is None or self._router.rights.may_change(identity, consumer))
 
     def may_see(self, identity: Identity, group_id: str) -> bool:
         return self.may_use(identity, group_id) or self._topics.may(identity, Action.VIEW)
@@ -134,8 +143,8 @@ class Coordinator:
         del self.by_id[group_id]
         self._share.give(group.owner)
         self._timers.cancel(group.rebalance)
+        self.mirror.forget(group_id, group.owner)
         self.offsets.delete_group(group_id)
-        self.mirror.forget(group_id)
         for told in self.on_deleted:
             told(group_id)
         return Code.NONE, self._router.state.delete(GROUP_PREFIX + group_id)

@@ -54,11 +54,16 @@ class Mirror:
         self._due[group_id] = identity
         self._time()
 
-    def forget(self, group_id: str) -> None:
-        """The group was deleted."""
+    def forget(self, group_id: str, owner: str) -> None:
+        """The group is deleted; its offsets go after this. What only has its name stays: a queue, or a consumer that
+        is another user's and was none of the group, which has committed nothing.
+        """
         self._due.pop(group_id, None)
         consumer = self._router.registry.by_name.get(group_id)
-        if consumer is not None and consumer.spec.mode is Mode.SHARED and not consumer.members.all:
+        if consumer is None or consumer.spec.mode is not Mode.SHARED or consumer.members.all \
+                or consumer.spec.queue is not None:
+            return
+        if consumer.identity.user == owner or self._offsets.topics(group_id):
             self._router.delete_consumer(group_id)
 
     def _time(self) -> None:
