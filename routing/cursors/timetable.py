@@ -28,12 +28,13 @@ class Timetable:
         self._sequence += 1
         heappush(self._entries, (due_s, self._sequence, cursor, delivery))
         if len(self._entries) > 2 * in_flight + KEPT:
-            self._entries = [
-                entry for entry in self._entries
+            counts = {                                      # by delivery: it may have been given the same time again
+                id(entry[3]): entry for entry in self._entries
                 if entry[0] == entry[3].deadline_s and (    # else it was given another time
                     entry[3] is entry[2].in_flight.get(entry[3].event.offset)
                     or entry[3] is entry[2].delayed.get(entry[3].event.offset))
-            ]
+            }
+            self._entries = list(counts.values())
             heapify(self._entries)
 
     def due(self, now_s: float) -> Iterator[tuple[Cursor, Delivery]]:

@@ -15,7 +15,7 @@ class ShareMember:
     """Loop thread only. Owned by its group."""
 
     __slots__ = ("client_host", "client_id", "deadline_s", "epoch", "epoch_before", "member_id", "places", "rack_id",
-                 "timer", "told", "topics", "topics_seen")
+                 "size", "timer", "told", "topics", "topics_seen")
 
     def __init__(self, member_id: str) -> None:
         self.member_id = member_id
@@ -23,6 +23,7 @@ class ShareMember:
         self.rack_id: str | None = None
         self.topics: frozenset[str] = frozenset()
         self.places: Partitions = set()                 # the partitions of its topics
+        self.size = 0                                   # characters that it is kept with
         self.topics_seen = -1                           # which state of the node's topics that is of
         self.told: Partitions | None = None             # those of the last answer that named any
         self.epoch = self.epoch_before = 0
@@ -43,6 +44,11 @@ class ShareGroup:
     @property
     def state(self) -> str:
         return "Stable" if self.members else "Empty"
+
+    @property
+    def size(self) -> int:
+        """Characters that its members are kept with."""
+        return sum([member.size for member in self.members.values()])
 
     @property
     def topics(self) -> set[str]:

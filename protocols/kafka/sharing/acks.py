@@ -59,11 +59,13 @@ def _plan(consumer: Consumer, session: ShareSession, partition: Partition, batch
     cursor = consumer.cursors.get(partition)
     in_flight = cursor.in_flight if cursor is not None else {}
     plan: Plan = []
+    behind = 0                              # of the batches so far, which go upwards: no record is named twice
     for batch in batches:
         count, types = batch.last_offset - batch.first_offset + 1, batch.acknowledge_types
-        if batch.first_offset < 0 or count < 1 or len(types) not in (1, count) or not all(
+        if batch.first_offset < behind or count < 1 or len(types) not in (1, count) or not all(
                 Ack.GAP <= type <= Ack.RENEW for type in types):
             return Code.INVALID_REQUEST
+        behind = batch.last_offset + 1
         if len(types) == 1 and types[0] == Ack.GAP:
             continue
         if len(types) == 1 and count > len(in_flight):          # so one of them is not its own, however many are named

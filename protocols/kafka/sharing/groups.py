@@ -45,6 +45,12 @@ class Said(msgspec.Struct, frozen=True):
     client_id: str
     client_host: str
 
+    def size(self, member: ShareMember) -> int:
+        """Characters that the member is kept with then."""
+        topics = member.topics if self.topics is None else self.topics
+        return sum([len(name) + 1 for name in topics]) + sum([len(text) for text in (
+            member.member_id, self.rack_id or member.rack_id, self.client_id, self.client_host) if text])
+
 
 class ShareGroups:
     """One per broker. Loop thread only."""
@@ -109,6 +115,9 @@ class ShareGroups:
             member = ShareMember(member_id)
         elif epoch not in (JOIN, member.epoch, member.epoch_before):
             return _error(Code.FENCED_MEMBER_EPOCH, "another epoch than that of the member"), []
+        size = said.size(member)
+        if size > member.size and found.size - member.size + size > self._settings.group_metadata_bytes_max:
+            return _error(Code.GROUP_MAX_SIZE_REACHED, "the members of the group say more than they may"), []
         return self._go_on(found, member, epoch, said, identity)
 
     def _go_on(self, found: ShareGroup, member: ShareMember, epoch: int, said: Said, identity: Identity
@@ -116,7 +125,7 @@ class ShareGroups:
         is_new = found.members.get(member.member_id) is not member
         member.client_id, member.client_host = said.client_id, said.client_host
         member.rack_id = said.rack_id if said.rack_id is not None else member.rack_id
-        before = member.topics
+        before, size = member.topics, said.size(member)
         member.topics = said.topics if said.topics is not None else member.topics
         found.members[member.member_id] = member
         opened = self._open_consumer(found, member, identity)
@@ -125,6 +134,7 @@ class ShareGroups:
             if is_new:
                 del found.members[member.member_id]
             return _error(_CODES.get(opened.reason, Code.COORDINATOR_NOT_AVAILABLE), opened.text), []
+        member.size = size
         tickets = opened
         if self._look_again(member, changed=is_new or member.topics != before):
             found.epoch += 1

@@ -134,7 +134,7 @@ def test_never_more_than_asked_for_and_one_batch_may_be_with_several_members(bro
     assert one.fetch(count=2) == [(0, 1, 1)] and two.fetch(count=3) == [(2, 3, 1)]
     assert one.records() == two.records()                       # the whole batch; its reader leaves out what it has not
     assert two.acknowledge((0, 0, [ACCEPT])) == STATE           # that is the other one's
-    assert two.acknowledge((2, 2, [ACCEPT]), (0, 0, [ACCEPT])) == STATE
+    assert two.acknowledge((2, 2, [ACCEPT]), (4, 4, [ACCEPT])) == STATE
     assert two.acknowledge((2, 3, [ACCEPT])) == 0, "of a request that was refused, nothing counted"
 
 
@@ -410,3 +410,45 @@ def test_members_of_a_group_have_a_bound(tmp_path):
     members[2].places = members[0].places
     assert [member.fetch() for member in members] == [[], [], 133]
     broker.close()
+
+
+def test_batches_of_acks_go_upwards_and_name_no_record_twice(broker):
+    """hostile.md 90: as in Kafka; else a small request has millions of answers to give."""
+    produce(broker, b"1", b"2", b"3", b"4")
+    member = Member(broker).join()
+    assert member.fetch() == [(0, 3, 1)]
+    assert member.acknowledge((0, 3, [RENEW]), (3, 3, [RENEW])) == INVALID
+    assert member.acknowledge((2, 3, [ACCEPT]), (0, 1, [ACCEPT])) == INVALID
+    assert member.acknowledge((0, 1, [ACCEPT]), (2, 3, [RELEASE])) == 0
+    assert member.fetch() == [(2, 3, 2)]
+
+
+def test_a_lock_that_is_renewed_over_and_over_costs_its_renewal(broker):
+    """hostile.md 90: times of the same moment are one entry, not one more to look through at each."""
+    produce(broker, *[b"x"] * 400)
+    member = Member(broker).join()
+    assert member.fetch(count=400) == [(0, 399, 1)]
+    for _ in range(10):
+        assert member.acknowledge((0, 399, [RENEW])) == 0
+    timetable = broker.router.consumers["g"]._timetable
+    assert len(timetable) <= 2 * 400 + 256 + 1
+    assert member.acknowledge((0, 399, [ACCEPT])) == 0
+
+
+def test_what_members_say_of_themselves_has_a_bound(tmp_path):
+    broker = Broker(tmp_path, KafkaSettings(group_metadata_bytes_max=1_000), streams=STREAMS)
+    assert Member(broker, "m" * 300).beat() == INVALID
+    assert Member(broker, "1", topics=["t" * 240, "u" * 240, "v" * 240]).beat() == 0
+    assert Member(broker, "2", topics=["w" * 240, "x" * 240]).beat() == 81
+    assert Member(broker, "3").beat() == 0
+    broker.close()
+
+
+def test_offsets_of_many_partitions_are_told_in_one_go_over_them(broker):
+    """hostile.md 90: not each partition that is not there by looking through all before it."""
+    Member(broker).join()
+    answer = broker.connect().ask("DescribeShareGroupOffsets", 1, groups=[
+        {"group_id": "g", "topics": [{"topic_name": "one", "partitions": list(range(9_000))}]}])
+    group, = answer.groups
+    partitions = group.topics[0].partitions
+    assert [row.start_offset for row in partitions[:2]] == [0, -1] and len(partitions) == 9_000

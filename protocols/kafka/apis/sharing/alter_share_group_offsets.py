@@ -43,8 +43,6 @@ async def handle(call: Call, request: Message) -> Values:
     if found is None or consumer is None:
         return {"error_code": Code.GROUP_ID_NOT_FOUND,
                 "error_message": f"Group {request.group_id} is not a share group."}
-    if found.members or consumer.members.all:
-        return {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
     rows: list[dict[str, Any]] = []
     moved: dict[Partition, int] = {}
     for topic in request.topics:
@@ -57,8 +55,11 @@ async def handle(call: Call, request: Message) -> Values:
             if known is not None and not code:
                 moved[known] = min(max(place.start_offset, known.start_offset), known.end_offset)
             partitions.append({"partition_index": place.partition_index, "error_code": code})
+            await call.rest()
         rows.append({"topic_name": topic.topic_name, "partitions": partitions,
                      "topic_id": broker.topics.id_of(stream) if stream is not None else bytes(16)})
+    if found.members or consumer.members.all:
+        return {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
     if moved:
         consumer.seek(moved)
         ticket = broker.router.registry.checkpoint(consumer)

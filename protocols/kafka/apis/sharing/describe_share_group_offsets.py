@@ -44,7 +44,8 @@ SCHEMA = Schema(90, "DescribeShareGroupOffsets", 0, 1, flexible=0, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
-    return {"groups": [{"group_id": group.group_id, **await _describe(call, group)} for group in request.groups]}
+    return {"groups": [{"group_id": group.group_id, **await _describe(call, group)}
+                       for group in {group.group_id: group for group in request.groups}.values()]}
 
 
 async def _describe(call: Call, group: Message) -> dict[str, Any]:
@@ -62,10 +63,10 @@ async def _describe(call: Call, group: Message) -> dict[str, Any]:
             found.setdefault(partition.stream, []).append(
                 {"partition_index": partition.index, "leader_epoch": LEADER_EPOCH, **_place(cursor)})
         await call.rest()
-    for name, index in sorted(wanted or ()):
-        if all(row["partition_index"] != index for row in found.get(name, ())):
-            found.setdefault(name, []).append(
-                {"partition_index": index, "start_offset": -1, "leader_epoch": LEADER_EPOCH})
+    known = {(partition.stream, partition.index) for partition in consumer.cursors}
+    for name, index in sorted((wanted or set()) - known):
+        found.setdefault(name, []).append({"partition_index": index, "start_offset": -1, "leader_epoch": LEADER_EPOCH})
+        await call.rest()
     streams = {name: call.broker.topics.find(name) for name in found}
     return {"topics": [
         {"topic_name": name, "topic_id": call.broker.topics.id_of(stream) if stream is not None else bytes(16),
