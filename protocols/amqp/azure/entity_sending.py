@@ -8,6 +8,7 @@ from protocols.amqp.azure.taking import Taking
 from protocols.amqp.codec.conditions import NOT_IMPLEMENTED, RESOURCE_DELETED, LinkFault
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.parts import Parts
+from protocols.amqp.nodes.work import Whole
 from routing.event import Event
 from routing.queues.queue import Queue
 from routing.router import Router
@@ -31,10 +32,12 @@ class EntityTarget(Taking):
     def place(self, event: Event) -> None:
         event.topic = self._topic
 
-    def publish(self, delivery: Incoming, events: list[Event]) -> None:
+    def publish(self, whole: Whole, events: list[Event], *, is_last: bool) -> None:
+        delivery = whole.delivery
         if delivery.txn_id is None:
-            self._work.publish_whole(events, delivery)
-        elif len(events) == 1:
+            self._work.publish_piece(events, whole, is_last=is_last)
+        elif len(events) == 1 and is_last:
             self._transactions.publish(delivery.txn_id, events[0], delivery, internal=False)
         else:
-            self.reject(delivery, NOT_IMPLEMENTED, "a transaction takes no batches")
+            if is_last:
+                self.reject(delivery, NOT_IMPLEMENTED, "a transaction takes no batches")

@@ -9,8 +9,9 @@ from protocols.amqp import convert
 from protocols.amqp.azure.taking import Taking
 from protocols.amqp.codec.conditions import NOT_IMPLEMENTED, RESOURCE_DELETED, LinkFault
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
-from protocols.amqp.nodes.work import Work
+from protocols.amqp.nodes.work import Whole, Work
 from routing.event import Event
+from routing.log.partition import Partition
 from routing.log.template import topic_of_key
 from routing.router import Router
 from routing.streams import Stream
@@ -36,13 +37,16 @@ class HubTarget(Taking):
     def place(self, event: Event) -> None:
         event.topic = topic_of_key(self._stream.settings, event.key)
 
-    def publish(self, delivery: Incoming, events: list[Event]) -> None:
+    def publish(self, whole: Whole, events: list[Event], *, is_last: bool) -> None:
+        if whole.partition is None:
+            whole.partition = self._partition_of(events[0])
+        self._work.publish_piece(events, whole, is_last=is_last)
+
+    def _partition_of(self, event: Event) -> Partition:
         stream = self._stream
         if self._index is not None:
-            partition = stream.partitions[self._index]
-        elif events[0].key is not None:
-            partition = stream.partition_for(events[0].key)
-        else:
-            self._turn += 1
-            partition = stream.partitions[self._turn % len(stream.partitions)]
-        self._work.publish_to(partition, events, delivery)
+            return stream.partitions[self._index]
+        if event.key is not None:
+            return stream.partition_for(event.key)
+        self._turn += 1
+        return stream.partitions[self._turn % len(stream.partitions)]

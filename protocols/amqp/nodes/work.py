@@ -21,7 +21,6 @@ from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.log.partition import Partition
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
 from routing.router import Router
@@ -59,12 +58,21 @@ class Readable(Protocol):
     def when_looked_through(self, member: Any, call: Callable[[], None]) -> None: ...
 
 
+class Whole(msgspec.Struct):
+    """A delivery of many events, which is accepted when all of them are on disk. They are published in pieces."""
+
+    delivery: Incoming
+    partition: Any = None               # that was chosen for all of them, where one is
+    refusal: Refusal | None = None      # of the first piece that was refused
+
+
 class _Batch(msgspec.Struct):
-    """is_whole: all events are of the one delivery, which is accepted when all of them are."""
+    """whole: all events are of that delivery; is_last: and no more of it come."""
 
     deliveries: list[Incoming | None]
     ticket: Ticket
-    is_whole: bool = False
+    whole: Whole | None = None
+    is_last: bool = True
 
 
 class Work:
@@ -135,14 +143,12 @@ class Work:
             pairs, self._internal = self._internal, []
             self._publish([event for event, _ in pairs], [delivery for _, delivery in pairs], self._router.internal)
 
-    def publish_to(self, partition: Partition, events: list[Event], delivery: Incoming) -> None:
-        """All events of one delivery, into a partition that was chosen. What was added before is to be flushed."""
-        self._published(len(events), _Batch(
-            [delivery], self._router.publish_to(partition, events, self._publisher), is_whole=True))
-
-    def publish_whole(self, events: list[Event], delivery: Incoming) -> None:
-        """The same, wherever they belong."""
-        self._published(len(events), _Batch([delivery], self._router.publish(events, self._publisher), is_whole=True))
+    def publish_piece(self, events: list[Event], whole: Whole, *, is_last: bool) -> None:
+        """Some events of one delivery. What was added before is to be flushed."""
+        router, publisher = self._router, self._publisher
+        ticket = router.publish_to(whole.partition, events, publisher) if whole.partition is not None \
+            else router.publish(events, publisher)
+        self._published(len(events), _Batch([], ticket, whole, is_last))
 
     def _publish(self, events: list[Event], deliveries: list[Incoming | None], publisher: Publisher) -> None:
         self._published(len(events), _Batch(deliveries, self._router.publish(events, publisher)))
@@ -184,19 +190,29 @@ class Work:
         while batches and batches[0].ticket.done:
             batch = batches.popleft()
             refusals = batch.ticket.refusals
+            if batch.whole is not None:
+                self._answer_whole(batch.whole, refusals, batch.is_last)
+                continue
             if not refusals:
                 for delivery in batch.deliveries:
                     if delivery is not None and not delivery.settled:
                         delivery.link.answer(delivery, ACCEPTED)
                 continue
             for index, delivery in enumerate(batch.deliveries):
-                refusal = refusals[min(refusals)] if batch.is_whole else refusals.get(index)
+                refusal = refusals.get(index)
                 if refusal is not None:
                     self._count("rejected", 1)
                 if delivery is not None:
                     delivery.answer(ACCEPTED if refusal is None else outcome_of(refusal))
         self._connection.flush_answers()
         self._connection.uncork()
+
+    def _answer_whole(self, whole: Whole, refusals: dict[int, Refusal], is_last: bool) -> None:
+        if refusals and whole.refusal is None:
+            whole.refusal = refusals[min(refusals)]
+            self._count("rejected", 1)
+        if is_last:
+            whole.delivery.answer(ACCEPTED if whole.refusal is None else outcome_of(whole.refusal))
 
     def take_identity(self, identity: Identity) -> None:
         self._publisher = self._router.publisher(identity)
