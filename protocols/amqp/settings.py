@@ -38,7 +38,7 @@ class Amqp10Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # Azure's SDKs
     azure: bool = False                         # emulator mode: streams are Event Hubs, queues those of Service Bus
-    batch_events_max: int = 50_000              # in one batch; the smallest events fill 1 MB with so many
+    batch_events_max: int = 120_000             # in one batch; the smallest events fill 1 MB with so many
 
     # all connections
     connections_max: int = 20_000               # with the share of a user as for MQTT sessions

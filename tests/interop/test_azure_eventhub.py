@@ -179,6 +179,15 @@ def test_a_batch_is_stored_whole_in_the_partition_it_was_sent_to(node):
     assert {partition for partition, _ in reading.found} == {"2"}
 
 
+def test_what_is_refused_is_an_error_with_its_reason(node):
+    hub = make_hub(node)
+    event = AmqpAnnotatedMessage(data_body=b"x" * 1_060_000)        # fits in a message, and not in an event
+    with producer(node, hub) as client:
+        with pytest.raises(EventHubError, match="payload has"):
+            client.send_event(event, timeout=20)
+        assert client.get_partition_properties("0")["is_empty"] is True
+
+
 def test_keys_go_where_kafka_sends_them_and_the_rest_takes_turns(node):
     hub = make_hub(node, 3)
     keys = [f"key-{number}" for number in range(12)]

@@ -121,7 +121,7 @@ def disposition(role: bool, first: int, last: int, settled: bool, state: Composi
         b"\x41" if settled else b"\x42")
     count = 4
     if state is not None:
-        body += _ACCEPTED if state is ACCEPTED else encode_composite(state)
+        body += _ACCEPTED if state is ACCEPTED else encode_composite(state, full=full)
         count = 5
     if full:
         body += b"\x40" * (6 - count)

@@ -38,8 +38,10 @@ def detach(raw):
 @pytest.mark.parametrize(("policy", "left"), [
     ("link-detach", 0), ("session-end", 1), ("connection-close", 1), ("never", 1), (None, 1)])
 def test_after_a_detach(stand, policy, left):
-    detach(subscribed(stand, policy))
+    raw = subscribed(stand, policy)
+    detach(raw)
     assert len(subscriptions(stand)) == left
+    raw.socket.close()                                  # not before
 
 
 @pytest.mark.parametrize(("policy", "left"), [
@@ -49,6 +51,7 @@ def test_after_the_end_of_the_session(stand, policy, left):
     raw.send(p.End())
     raw.expect(p.End)
     assert len(subscriptions(stand)) == left
+    raw.socket.close()
 
 
 @pytest.mark.parametrize("after", ["a detach", "the link"])
