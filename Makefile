@@ -191,7 +191,8 @@ $(PEERS)/nats/.stamp: Makefile | $(VENV)/.installed-test
 	    && touch $@ || echo "nats-server $(NATS) cannot be built (see $(PEERS)/nats.log): the older one is compared with"; \
 	else echo "no Go: benchmarks compare with the nats-server of the distribution"; fi
 
-# The same for rumqttd, where there is cargo. It takes minutes, so only the benchmarks ask for it.
+# The same for rumqttd, where there is cargo. It takes minutes, so only the benchmarks ask for it. Not --locked: its lock
+# names a version of metrics that today's rustc refuses.
 $(PEERS)/cargo/.stamp: Makefile
 	@mkdir -p $(@D)
 	@if command -v cargo >/dev/null 2>&1; then \
