@@ -40,7 +40,10 @@ class _Source:
 class Borrowing:
     """Of one part."""
 
-    def __init__(self, queue: Queue, say: Callable[[str, Message], None], clock_ms: Callable[[], int]) -> None:
+    def __init__(self, queue: Queue, say: Callable[[str, Message], None], clock_ms: Callable[[], int],
+                 may_lend: Callable[[str, Queue, str], bool]) -> None:
+        """may_lend: may that node give us an event of this topic?"""
+        self._may_lend = may_lend
         self._queue = queue
         self._say = say
         self._sources: dict[str, _Source] = {}
@@ -68,6 +71,9 @@ class Borrowing:
         events = BodyDecoder(None, 0, None).decode(lend.body, 0, len(lend.attempts))
         if len(events) != len(lend.attempts):
             raise BadBody("not as many events as attempts")
+        for topic in {event.topic for event in events}:
+            if not self._may_lend(node, self._queue, topic):
+                raise BadBody(f"an event that the link does not let in: {topic[:200]!r}")
         source.total = max(source.total, lend.first + len(events) - 1)
         cursor = self._cursor
         if cursor is None:

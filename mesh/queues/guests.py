@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from mesh.queues.messages import Message, Offer, Seek
 from routing.errors import Refusal
-from routing.queues.options import QUEUE_TOPICS
+from routing.queues.options import QUEUE_TOPICS, straight_topic
 from routing.rights.policy import INTERNAL, Identity
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Shared(Protocol):
 
     def say(self, node: str, message: Message) -> None: ...
     def may_share(self, part: Part, node: str) -> bool: ...
+    def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool: ...
 
 
 class _Sought(NamedTuple):
@@ -87,6 +88,8 @@ class Guests:
             self._shared.say(node, Offer(seek.name, part.user, part.queue.options, spec.expires_s, spec.max_deliveries))
 
     def offered(self, node: str, offer: Offer) -> None:
+        if not self._shared.may_pass(node, straight_topic(offer.name), []):
+            return
         sought = self._sought.pop(offer.name, None)
         router = self._shared.router
         if sought is None or offer.name in router.queues.by_name or len(self._shared.parts) >= GUESTS_MAX:

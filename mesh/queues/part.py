@@ -15,6 +15,7 @@ from mesh.queues.borrowing import Borrowing
 from mesh.queues.lending import Lender
 from mesh.queues.messages import (
     ENDS_MAX,
+    NUMBER_MAX,
     Bind,
     Bound,
     Delete,
@@ -75,6 +76,8 @@ class Others(Protocol):
     def reach(self, origin: OriginPartition) -> int: ...
     def reach_of(self, node: str, origin: OriginPartition) -> int: ...
     def common_ends(self, node: str) -> dict[Partition, int]: ...
+    def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool: ...
+    def may_lend(self, node: str, queue: Queue, topic: str) -> bool: ...
 
 
 class _Fetch:
@@ -124,7 +127,7 @@ class Part:
     @property
     def borrowing(self) -> Borrowing:
         if self._borrowing is None:
-            self._borrowing = Borrowing(self.queue, self._others.say, self._others.clock_ms)
+            self._borrowing = Borrowing(self.queue, self._others.say, self._others.clock_ms, self._others.may_lend)
         return self._borrowing
 
     # -- which events are ours --------------------------------------------------------------------------------
@@ -244,6 +247,18 @@ class Part:
             self.heard(lambda: self._others.router.queues.delete(
                 self.name, reason=f"it is no more on node {node}", here=True))
 
+    def part_from(self, node: str) -> None:
+        """The link to it does not let pass what the queue has now: from here on they are two queues."""
+        if node in self.spans.members:
+            log.warning("queue %s has bindings that the link to node %s does not let pass: it is not shared any more",
+                        self.name, node)
+            self._others.say(node, Leave(self.name, self._ends()))
+            self.left(node, None)
+            if self.spans.collects:
+                for origin in self._others.origins_of(node):
+                    self.spans.begin_at(origin, self._others.reach(origin))
+                self.store()
+
     def lost(self, node: str) -> None:
         """Nothing that was said before counts: what it was lent goes out again here, and the other way round."""
         lender = self.lenders.pop(node, None)
@@ -301,6 +316,10 @@ class Part:
                 self._fetched(number)
 
     def bound(self, binding: Binding) -> None:
+        in_sight = self._others.in_sight
+        for node in [node for node in self.spans.members if node in in_sight]:
+            if not self._others.may_pass(node, self.queue.topic, [binding.pattern]):
+                self.part_from(node)
         self._tell_members(Bind(self.name, Bound(binding.pattern, binding.predicate, binding.native)))
 
     def unbound(self, binding: Binding) -> None:
@@ -362,7 +381,7 @@ class Part:
         log.warning("queue %s: node %s is lost, what comes from nodes without the queue goes on here", self.name,
                     self.collector or "that collected")
         lost, self.collector, self.lost_s = self.collector, "", None
-        self.term += 1
+        self.term = min(self.term + 1, NUMBER_MAX)          # a higher one nobody could read; then names decide
         self.spans.collects = True
         begun = {origin: self.spans.begin_at(origin, self._others.reach_of(lost, origin))
                  for origin in self._others.origins_of("") if origin.node not in self.spans.members}

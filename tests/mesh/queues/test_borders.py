@@ -1,0 +1,123 @@
+"""What a link does not let pass does not pass in the content of a queue either (hostile.md 67): not straight to it, not
+by a binding that is made later, not in what is lent.
+"""
+from __future__ import annotations
+
+import types
+from functools import partial
+
+import pytest
+
+from mesh.queues.messages import NUMBER_MAX, Join, Lend, Offer
+from mesh.replication.bodies import BadBody, BodyEncoder
+from routing.event import Event
+from routing.queues.bindings import Binding
+from routing.queues.options import QueueOptions
+from tests.mesh.queues.harness import three
+from tests.support.routing import ANA
+
+
+def narrow(*nodes, filters=("a/#",)):
+    for node in nodes:
+        for other in nodes:
+            if node is not other:
+                node.edges[other.name] = types.SimpleNamespace(exports=filters, imports=filters, prefix="")
+
+
+def got(world, reader):
+    world.run(1)
+    return [delivery.event.topic for delivery in reader.deliveries]
+
+
+def test_what_is_sent_straight_to_a_queue_stays_behind_a_narrow_link():
+    world, graz, lyon, _ = three()
+    narrow(graz, lyon)
+    for node in (graz, lyon):
+        node.declare("work")
+    world.run(2)
+    far = lyon.read()
+    graz.publish("$queue/work", payload=b"secret")
+    assert got(world, far) == []
+    assert not lyon.queues.parts["work"].is_shared and graz.router.queues.get("work").depth().ready == 1
+
+
+def test_a_link_that_names_it_lets_it_pass():
+    world, graz, lyon, _ = three()
+    narrow(graz, lyon, filters=("a/#", "$queue/#"))
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    far = lyon.read()
+    graz.publish("$queue/work", payload=b"open")
+    assert got(world, far) == ["$queue/work"]
+
+
+@pytest.mark.parametrize("later", ["binding", "link"])
+def test_a_binding_or_a_link_that_changes_later_parts_the_queue(later):
+    world, graz, lyon, _ = three()
+    filters = ("a/#", "$queue/#") if later == "binding" else ("a/#", "b/#", "$queue/#")
+    narrow(graz, lyon, filters=filters)
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    far = lyon.read()
+    assert graz.queues.parts["work"].is_shared
+    if later == "binding":
+        graz.router.queues.get("work").bind(Binding("b/#"), ANA)
+        graz.turn()
+    else:
+        graz.router.queues.get("work").bind(Binding("b/#"), ANA)
+        graz.turn()
+        world.run(1)
+        narrow(graz, lyon, filters=("a/#", "$queue/#"))
+        world.run(1)
+    graz.publish("b/1", payload=b"secret")
+    assert got(world, far) == []
+    assert not graz.queues.parts["work"].is_shared and not lyon.queues.parts["work"].is_shared
+    near = graz.read()
+    assert got(world, near) == ["b/1"]
+
+
+def test_what_is_lent_under_a_topic_that_may_not_enter_is_refused():
+    world, graz, lyon, _ = three()
+    narrow(graz, lyon, filters=("a/#", "$queue/#"))
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    far = lyon.read()
+    for number, topic in enumerate(("b/1", "$queue/other"), 1):
+        event = Event(topic, b"forged", 1, "eve")
+        with pytest.raises(BadBody):
+            lyon.do(partial(lyon.queues._hear, "graz", _lend(number, event)))
+    assert got(world, far) == []
+    event = Event("a/1", b"well", 1, "eve")
+    lyon.do(lambda: lyon.queues._hear("graz", _lend(3, event)))
+    assert got(world, far) == ["a/1"]
+
+
+def _lend(number, event):
+    return Lend("work", number, [1], BodyEncoder().numbered([event]))
+
+
+
+def test_no_queue_is_made_here_for_who_offers_it_over_a_narrow_link():
+    world, graz, lyon, _ = three()
+    narrow(graz, lyon)
+    graz.publish("$queue/jobs")
+    graz.do(lambda: graz.queues._hear("lyon", Offer("jobs", "ana", QueueOptions(dead_letter="$queue/other"))))
+    world.run(1)
+    assert graz.router.queues.get("jobs") is None
+
+
+def test_the_highest_term_that_there_is_ends_nothing():
+    """hostile.md 93: who claims it collects, and when he is gone the others go on and understand each other."""
+    world, graz, lyon, cloud = three()
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    for node in (graz, lyon):
+        node.do(lambda node=node: node.queues._hear("cloud", Join("work", "ana", False, NUMBER_MAX, True)))
+    cloud.kill()
+    world.run(15)
+    assert not graz.queues.counts["bad messages"] + lyon.queues.counts["bad messages"]
+    assert [node.queues.parts["work"].spans.collects for node in (graz, lyon)] == [True, False]
