@@ -22,7 +22,8 @@ from protocols.amqp.codec.types import Int, Value
 from protocols.amqp.engine.receiving import Incoming
 from protocols.amqp.engine.sending import SendingLink
 
-ANSWERS_MAX = 100           # that wait for credit: whoever asks on without reading is refused
+ANSWERS_MAX = 100           # that are made, or wait for credit: whoever asks on without reading is refused
+ANSWERS_BYTES_MAX = 4 * 1024 * 1024     # of those of one connection that wait
 TEXT_CHARS_MAX = 1_000
 
 
@@ -52,6 +53,11 @@ class Desk:
         self._connection = connection
         self._links: list[SendingLink] = []
         self._answers: deque[tuple[str | None, Any, bytes]] = deque()       # reply-to, session, message
+        self._asking = 0                    # requests that are not answered yet
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum([len(message) for _, _, message in self._answers])
 
     # -- links ------------------------------------------------------------------------------------------------
 
@@ -89,7 +95,9 @@ class Desk:
     # -- requests ---------------------------------------------------------------------------------------------
 
     def take(self, delivery: Incoming, message: bytes) -> None:
-        if len(self._answers) >= ANSWERS_MAX:
+        desks: dict[str, Desk] = self._connection.parts.desks
+        if len(self._answers) + self._asking >= ANSWERS_MAX or (
+                sum([desk.waiting_bytes for desk in desks.values()]) >= ANSWERS_BYTES_MAX):
             raise LinkFault(RESOURCE_LIMIT, "answers are not read")
         try:
             sections = split(message, ordered=False)
@@ -103,6 +111,7 @@ class Desk:
         session = delivery.link.session
 
         def answer(status: int, text: str, found: Value) -> None:
+            self._asking -= 1
             if self._connection.closed:
                 return
             told = {"status-code": Int(status), "status-description": text[:TEXT_CHARS_MAX],
@@ -112,6 +121,7 @@ class Desk:
                 b"\x00\x53\x74", encode(told), b"\x00\x53\x77", encode(found)))))
             self.send()
 
+        self._asking += 1
         self._ask(Request(asked, value), answer)
 
 

@@ -23,7 +23,8 @@ from routing.queues.queue import Queue
 from routing.router import Router
 
 VENDOR = "com.microsoft:"
-PEEKED_MAX, PAGE = 250, 100
+PEEKED_MAX, PAGE = 250, 20
+PEEKED_BYTES_MAX = 1024 * 1024  # of payloads in one answer; one message always fits, and who peeks asks on
 SCHEDULED_MAX = 200             # messages of one request
 _TIMESTAMPS, _LONGS = 0x83, 0x81
 
@@ -92,12 +93,15 @@ class EntityRequests:
             found: list[Event] = []
             alone = len(queue.consumer.cursors) == 1    # else one from each partition may be next
             after: str | None = f"0:{max(first - 1, 0) // 1_000}" if alone else ""
-            while after is not None and len(found) < count and not queue.is_deleted:
+            size = 0
+            while after is not None and len(found) < count and size < PEEKED_BYTES_MAX and not queue.is_deleted:
                 page = queue.browse(PAGE, after)
-                found += [event for event in page.events if number_of(event) >= first]
+                more = [event for event in page.events if number_of(event) >= first]
+                found += more
+                size += sum([len(event.payload) for event in more])
                 after = page.next
                 yield
-            found = sorted(found, key=number_of)[:count]
+            found = _fitting(sorted(found, key=number_of)[:count])
             if found:
                 answer(200, "OK", {"messages": [{"message": self._outward(event)} for event in found]})
             else:
@@ -145,15 +149,17 @@ class EntityRequests:
         tokens, status = _items(asked, "lock-tokens"), asked.get("disposition-status")
         if status not in ("completed", "abandoned", "defered", "suspended"):
             raise BadRequest("disposition-status is completed, abandoned, defered or suspended")
-        found = [(UUID(bytes=token.bytes), self._locked.get(UUID(bytes=token.bytes)))
-                 for token in tokens if isinstance(token, UUID)]
-        if len(found) < len(tokens) or not all(locked for _, locked in found):
+        found = [(token, self._locked.get(token))
+                 for token in {UUID(bytes=token.bytes) for token in tokens if isinstance(token, UUID)}]
+        if not all(isinstance(token, UUID) for token in tokens) or not all(locked for _, locked in found):
             answer(410, "the lock is lost", None)
             return
         for token, locked in found:
             assert locked is not None
             del self._locked[token]
-            held = locked.held.pop(token)
+            held = locked.held.pop(token, None)
+            if held is None:                    # the queue is gone
+                continue
             if status == "completed":
                 locked.queue.ack([held])
             elif status == "suspended":
@@ -197,6 +203,15 @@ class EntityRequests:
                 answer(200, "OK", {"sequence-numbers": Array(_LONGS, [number_of(event) for event in events])})
 
         self._router.publish(events, self._connection.parts.work.publisher).on_done(stored)
+
+
+def _fitting(events: list[Event]) -> list[Event]:
+    size = 0
+    for index, event in enumerate(events):
+        size += len(event.payload)
+        if index and size > PEEKED_BYTES_MAX:
+            return events[:index]
+    return events
 
 
 def _number(asked: dict[Value, Value], name: str) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocols.amqp.azure import entity_requests
 from protocols.amqp.azure.batches import MESSAGE_FORMAT
 from protocols.amqp.azure.places import Place, place_of
 from protocols.amqp.codec import performatives as p
@@ -179,6 +180,22 @@ def test_answers_that_nobody_reads_are_bounded(stands):
     for number in range(150):
         raw.transfer(number, request(number, {"operation": "?"}), settled=True)
     assert raw.expect(p.Detach).error.condition == "amqp:resource-limit-exceeded"
+
+
+def test_what_is_peeked_is_bounded_in_bytes_and_one_message_always_fits(stands, monkeypatch):
+    """hostile.md 90: 250 messages of a megabyte are no answer, and 100 of those no memory."""
+    monkeypatch.setattr(entity_requests, "PEEKED_BYTES_MAX", 3_000)
+    raw = opened(stands())
+    desk(raw, "jobs/$management")
+    message = data(b"x" * 2_000)
+    for number in range(3):
+        raw.transfer(number, request(number, {"operation": "com.microsoft:schedule-message"}, {
+            "messages": [{"message-id": "m", "message": message}]}))
+        assert answer(raw)[0] == 200
+    raw.transfer(3, request(3, {"operation": "com.microsoft:peek-message"},
+                            {"from-sequence-number": 0, "message-count": 250}))
+    status, _, value, _ = answer(raw)
+    assert status == 200 and len(value["messages"]) == 1
 
 
 @pytest.mark.parametrize(("address", "condition"), [
