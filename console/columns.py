@@ -158,6 +158,31 @@ TABLES = {
         Column("by", "Changed by"), Column("time_ms", "Changed", "time")),
         "API keys of the configuration file, and managed ones. meshgate key new makes one.", "roles=cashier", "key",
         right="administer"),
+    "roles": Table("Roles", "name", (
+        Column("name", "Role", "key"), Column("state", "State", "state"), Column("held_by", "Held by", "list"),
+        Column("until", "Until", "time"), Column("by", "Changed by"), Column("time_ms", "Changed", "time")),
+        "Roles that whoever has one of others has, too.", "held_by=office", "role", right="administer"),
+    "peers": Table("Link peers", "name", (
+        Column("name", "Node", "key"), Column("source", "Says"), Column("state", "State", "state"),
+        Column("export", "Gets", "topics"), Column("import", "Sends", "topics"), Column("console", "Console", "list"),
+        Column("administer", "Administers", "yes"), Column("entrust", "Is entrusted", "yes"),
+        Column("until", "Until", "time")),
+        "Nodes that may dial this one, of the configuration file and managed ones.", "source=managed", "peer",
+        right="administer"),
+    "masks": Table("Masks", "name", (
+        Column("name", "Mask", "key"), Column("source", "Says"), Column("state", "State", "state"),
+        Column("topics", "Topics", "topics"), Column("fields", "Hides fields", "list"),
+        Column("headers", "Headers", "list"), Column("key", "Key", "yes"), Column("payload", "All of it", "yes"),
+        Column("shown_to", "Shown to", "list"), Column("until", "Until", "time")),
+        "Parts of payloads that who may browse is not shown. Who may subscribe to a topic reads all of it.",
+        "topics~orders", "mask", right="administer"),
+    "quotas": Table("Quotas", "name", (
+        Column("name", "Quota", "key"), Column("state", "State", "state"), Column("users", "Users", "list"),
+        Column("connections", "Connections", "number"), Column("consumers", "Consumers", "number"),
+        Column("queues", "Queues", "number"), Column("until", "Until", "time"), Column("by", "Changed by"),
+        Column("time_ms", "Changed", "time")),
+        "How much of something users may have. Nobody named: all who have no quota of their own. The lowest counts.",
+        "users=ana", "quota", right="administer"),
     "drafts": Table("Drafts", "name", (
         Column("name", "Draft", "key", "drafts"), Column("documents", "Changes", "list"), Column("by", "By"),
         Column("time_ms", "Since", "time"), Column("reason", "Reason"), Column("simulated_ms", "Simulated", "time"),
@@ -167,7 +192,7 @@ TABLES = {
     "revisions": Table("Changes of rules", "revision", (
         Column("revision", "No.", "number"), Column("time_ms", "Time", "time"), Column("by", "By"),
         Column("source", "Came from"), Column("documents", "Documents", "list"), Column("reason", "Reason")),
-        "Every change of managed users, keys, roles, policies and link peers; each can be brought back.",
+        "Every change of managed documents; each can be brought back.",
         "by=ana · documents~policy", "revision", right="administer"),
     "conflicts": Table("Conflicts", "name", (
         Column("name", "Document", "key"), Column("kept_by", "Kept: by"), Column("kept", "What"),

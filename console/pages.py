@@ -27,12 +27,13 @@ MENU: Final = (
     ("bindings", "Bindings"), ("groups", "Kafka groups"), ("transactions", "Transactions"),
     ("deadletters", "Dead letters"), ("webhooks", "Webhooks"), ("bridges", "Bridges"), ("clients", "Clients"),
     ("policies", "Policies"), ("drafts", "Drafts"), ("revisions", "Changes of rules"), ("conflicts", "Conflicts"),
-    ("users", "Users"), ("keys", "API keys"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"),
-    ("logins", "Logins"), ("connect", "Connect"),
+    ("users", "Users"), ("keys", "API keys"), ("roles", "Roles"), ("peers", "Link peers"), ("masks", "Masks"),
+    ("quotas", "Quotas"), ("can-i", "Can I?"), ("denials", "Denials"), ("audit", "Audit"), ("logins", "Logins"),
+    ("connect", "Connect"),
 )
 # Who lacks the right does not see the entry.
 MENU_RIGHTS: Final = {"audit": "audit", **dict.fromkeys(
-    ("logins", "drafts", "revisions", "conflicts", "users", "keys"), "administer")}
+    ("logins", "drafts", "revisions", "conflicts", "users", "keys", "peers", "masks", "quotas"), "administer")}
 
 
 class Pages:

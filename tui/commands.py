@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 TABLES = ("nodes", "links", "streams", "topics", "consumers", "queues", "exchanges", "bindings", "groups",
           "transactions", "deadletters", "clients", "webhooks", "bridges", "policies", "drafts", "revisions",
-          "conflicts", "users", "keys", "denials", "audit", "logins", "listeners")
+          "conflicts", "users", "keys", "roles", "peers", "masks", "quotas", "denials", "audit", "logins",
+          "listeners")
 SCREENS = ("pulse", "map", *TABLES, "browse", "tail", "journey", "can-i", "contexts", "help")
 OTHERS = ("open", "sort", "context", "login", "quit")
 ALIASES = {

@@ -27,7 +27,8 @@ PAGES = ("", *TABLES, "topology", "browse", "can-i", "connect", "whoami", "setti
          "topics?under=plant", "tail", "draft", "journey", "journey?filter=%23", "nodes/test-1", "streams/events",
          "browse?filter=%23", "can-i?action=publish&topic=a", "consumers?filter=lag_events%3E1&sort=-name")
 HTML = {"Accept": "text/html,application/xhtml+xml"}
-ADMINISTERED = ("audit", "logins", "users", "keys", "drafts", "revisions", "conflicts", "draft")
+ADMINISTERED = ("audit", "logins", "users", "keys", "peers", "masks", "quotas", "drafts", "revisions", "conflicts",
+                "draft")
 SECRET = "the payload that a viewer must not see"
 
 

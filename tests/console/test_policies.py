@@ -47,7 +47,7 @@ def test_a_draft_page_says_what_it_changes_and_what_it_would_have_done(admin: Ad
 
 
 @pytest.mark.parametrize("path", ["/drafts", "/drafts/spring", "/drafts/spring?hours=1", "/revisions", "/conflicts",
-                                  "/users", "/keys"])
+                                  "/users", "/keys", "/peers", "/masks", "/quotas"])
 def test_who_may_not_administer_sees_none_of_it(admin: Admin, path: str) -> None:
     answer = page(admin, path, basic("eve", VIEWER))
     assert answer.status == 403 and "no oven" not in answer.text

@@ -31,6 +31,8 @@ SCREENS = (
     ("tail none/#", "Tail", "Waiting"), ("can-i ana publish a", "Can I?", "allowed"), ("contexts", "Contexts", ""),
     ("bridges", "Bridges", ""), ("drafts", "Drafts", "There are no drafts"), ("revisions", "Changes of rules", ""),
     ("conflicts", "Conflicts", "There are no conflicts"), ("users", "Users", ""), ("keys", "API keys", ""),
+    ("roles", "Roles", "There are no managed roles"), ("peers", "Link peers", ""),
+    ("masks", "Masks", "There are no masks"), ("quotas", "Quotas", "There are no quotas"),
     ("journey events:0:0", "Journey › events:0:0", ""), ("pulse", "Pulse", "published"), ("help", "Help", "palette"),
 )
 TERMS, SIZES = ("xterm-256color", "xterm-16color", "screen"), ((80, 24), (120, 40), (160, 50))

@@ -28,7 +28,7 @@ from tui.views.rules.audit import Audit
 from tui.views.rules.can_i import USAGE, CanI
 from tui.views.rules.denials import Denials
 from tui.views.rules.logins import Logins
-from tui.views.rules.managed import Conflicts, Drafts, Keys, Revisions, Users
+from tui.views.rules.managed import Conflicts, Drafts, Keys, Masks, Peers, Quotas, Revisions, Roles, Users
 from tui.views.rules.policies import Policies
 from tui.views.table import TableView
 from tui.views.view import View
@@ -36,8 +36,8 @@ from tui.views.view import View
 TABLE_VIEWS: dict[str, type[TableView]] = {
     view.NAME: view for view in (
         Nodes, Links, Streams, Topics, Consumers, Queues, Exchanges, Bindings, Groups, Transactions, DeadLetters,
-        Clients, Webhooks, Bridges, Policies, Drafts, Revisions, Conflicts, Users, Keys, Denials, Audit, Logins,
-        Listeners, ContextsView)
+        Clients, Webhooks, Bridges, Policies, Drafts, Revisions, Conflicts, Users, Keys, Roles, Peers, Masks, Quotas,
+        Denials, Audit, Logins, Listeners, ContextsView)
 }
 OTHERS: dict[str, Callable[[Command], View]] = {
     "pulse": lambda command: Pulse(),

@@ -1,6 +1,7 @@
-"""What is administered: users, API keys, drafts, changes of rules, conflicts. Drafts are applied, changes brought back.
+"""What is administered: users, keys, roles, link peers, masks, quotas; drafts, changes, conflicts.
 
-Simulating a draft, and writing one, is for `meshgate policy` and the web console.
+Drafts are applied, changes brought back. Simulating a draft, and writing one, is for `meshgate policy` and the
+web console.
 """
 from __future__ import annotations
 
@@ -45,6 +46,57 @@ class Keys(Managed):
     )
 
 
+class Roles(Managed):
+    NAME = PLURAL = "roles"
+    TITLE = "Roles"
+    ABOUT = "Roles that whoever has one of others has, too."
+    EMPTY = "There are no managed roles."
+    COLUMNS = (
+        Column("name", "Role", "key", 0), Column("state", "State", "state", 0),
+        Column("held_by", "Held by", "list", 0), Column("until", "Until", "text", 1),
+        Column("by", "Changed by", "text", 2),
+    )
+
+
+class Peers(Managed):
+    NAME = PLURAL = "peers"
+    TITLE = "Link peers"
+    ABOUT = "Nodes that may dial this one, of the configuration file and managed ones."
+    EMPTY = "There are no link peers."
+    COLUMNS = (
+        Column("name", "Node", "key", 0), Column("source", "Says", "text", 0), Column("state", "State", "state", 0),
+        Column("export", "Gets", "list", 0), Column("import", "Sends", "list", 1),
+        Column("console", "Console", "list", 2), Column("administer", "Administers", "yes", 1),
+        Column("entrust", "Entrusted", "yes", 2),
+    )
+
+
+class Masks(Managed):
+    NAME = PLURAL = "masks"
+    TITLE = "Masks"
+    ABOUT = "Parts of payloads that who may browse is not shown, of the configuration file and managed ones."
+    EMPTY = "There are no masks."
+    COLUMNS = (
+        Column("name", "Mask", "key", 0), Column("source", "Says", "text", 1), Column("state", "State", "state", 0),
+        Column("topics", "Topics", "list", 0), Column("fields", "Hides fields", "list", 0),
+        Column("headers", "Headers", "list", 2), Column("key", "Key", "yes", 2), Column("payload", "All", "yes", 1),
+        Column("shown_to", "Shown to", "list", 1),
+    )
+
+
+class Quotas(Managed):
+    NAME = PLURAL = "quotas"
+    TITLE = "Quotas"
+    ABOUT = "How much of something users may have. Nobody named: all who have no quota of their own."
+    EMPTY = "There are no quotas."
+    COLUMNS = (
+        Column("name", "Quota", "key", 0), Column("state", "State", "state", 0), Column("users", "Users", "list", 0),
+        Column("connections", "Connections", "number", 0), Column("consumers", "Consumers", "number", 0),
+        Column("queues", "Queues", "number", 0), Column("until", "Until", "text", 1),
+        Column("by", "Changed by", "text", 2),
+    )
+
+
 class Drafts(TableView):
     NAME = "drafts"
     TITLE = "Drafts"
@@ -64,7 +116,7 @@ class Revisions(TableView):
     NAME = "revisions"
     TITLE = "Changes of rules"
     KEY = "revision"
-    ABOUT = "Every change of managed users, keys, roles, policies and link peers. Each can be brought back."
+    ABOUT = "Every change of managed documents. Each can be brought back."
     EMPTY = "Nothing was changed yet."
     COLUMNS = (
         Column("revision", "No.", "key", 0), Column("time_ms", "When", "since", 0), Column("by", "By", "text", 0),
