@@ -37,12 +37,13 @@ TOKEN = "the token of the plant"
 HASH = hash_password(PASSWORD)
 PEOPLE = "".join(f'[[users]]\nname = "{name}"\npassword_hash = "{HASH}"\nroles = {json.dumps(roles)}\n'
                  for name, roles in USERS.items())
-# Who fetches a stream has to be allowed all that it takes: each has one topic or two, so that can-i can say it.
+# Who fetches a stream has to be allowed all that it takes, with the topic of records that name none: each of these has
+# one topic or two, so that can-i can say it.
 FETCHED = {name.replace("/", "."): (name,) for name in (*LEVELS, "orders/plant", "ana/x", "bob/orders", "plant/ana")}
 FETCHED |= {"two.ana": ("ana/bob", "ana/plant"), "two.bob": ("bob/x", "x/bob")}
 CAPTURES = {**FETCHED, **{f"rest.{name}": (f"{name}/#",) for name in LEVELS}}
 STREAMS = "".join(f'[[streams]]\nname = "{name}"\ncapture = {json.dumps(topics)}\nretention = {{ age = "1h" }}\n'
-                  for name, topics in CAPTURES.items())
+                  f'topic = "{topics[0].replace("/#", "")}"\n' for name, topics in CAPTURES.items())
 ACTIONS = {"mqtt": ("publish", "subscribe"), "http": ("publish", "subscribe"), "ws": ("publish", "subscribe"),
            "amqp": ("publish", "subscribe"), "amqp10": ("publish", "subscribe"),
            "kafka": ("publish", "subscribe"), "console": ("view", "administer"), "link": ("view",)}
@@ -169,7 +170,7 @@ class AllWires(Wire):
 
 def fetched(login: dict[str, Any], stream: str) -> bool:
     """A record, or word of the end: allowed. A stream that its metadata keeps from somebody is not fetched at all."""
-    reader = Consumer({**login, "group.id": "none", "enable.partition.eof": True})
+    reader = Consumer({**login, "group.id": f"of {login['sasl.username']}", "enable.partition.eof": True})
     error: KafkaError | None
     try:
         error = reader.list_topics(stream, 30).topics[stream].error
