@@ -127,7 +127,7 @@ class QuotaDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     users: Texts = ()
-    connections: Count | None = None        # MQTT sessions, AMQP connections, readers over HTTP: of each so many
+    connections: Count | None = None        # MQTT sessions, AMQP and Kafka connections, readers over HTTP
     consumers: Count | None = None          # those with a name
     queues: Count | None = None             # that he has declared by AMQP 0-9-1
 

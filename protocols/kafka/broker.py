@@ -45,6 +45,8 @@ class Broker:
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.consumer_groups = ConsumerGroups(router, self.topics, settings, self.timers, self.groups)
+        self.connections = Share("Kafka connections", lambda: router.limits.user_share,
+                                 router.shares.quotas.cap("connections"))
         self.bodies = Share("bytes of Kafka requests that are coming in", lambda: router.limits.user_share)
         self.answers = Share("fetched bytes that wait for their clients", lambda: router.limits.user_share)
         self.sessions = Share("partitions in fetch sessions", lambda: router.limits.user_share)

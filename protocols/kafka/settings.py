@@ -14,7 +14,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pre_auth_bytes_max: int = 64 * 1024             # of one request
     login_timeout_s: float = 30.0                   # from the connection to a login
 
-    # one connection
+    # connections
+    connections_max: int = 20_000                   # with a share per user, and the quota of one
     request_bytes_max: int = 16 * 1024 * 1024       # Kafka's own bound is 100 MiB; a producer's default request 1 MiB
     request_items_max: int = 10_000                 # array elements in one request: some 20 ms to read at worst
     pipeline_max: int = 64                          # Produce requests of one connection that wait for the disk

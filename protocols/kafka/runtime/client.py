@@ -6,6 +6,7 @@ from typing import Protocol
 
 from protocols.kafka.log.sessions import Session
 from protocols.sasl import Exchange
+from routing.errors import Refusal
 from routing.publisher import Publisher
 from routing.rights.policy import Identity
 
@@ -39,8 +40,8 @@ class Client(Protocol):
     def local_address(self) -> str:
         """Where the peer came to, as "host:port"; "" when unknown."""
 
-    def logged_in(self, identity: Identity) -> None:
-        """From now on this is who it is."""
+    def log_in(self, identity: Identity) -> Refusal | None:
+        """From now on this is who it is. Returns why not: its user has no room for one more connection."""
 
     def hold_answer(self, size: int) -> None:
         """So many fetched bytes go to this client: they count to its user's share until the socket has taken them."""

@@ -65,6 +65,7 @@ class KafkaConnection(Share):
         self.on_closed: dict[object, Callable[[], None]] = {}
         self._session_held = 0                  # partitions in it, in the share of
         self._session_user = ""
+        self._counted_for = ""                  # whose connection it is
         self.client_id = ""
         self._opened_ms = broker.router.clock_ms()
         self.last_request_s = now_s
@@ -112,11 +113,20 @@ class KafkaConnection(Share):
     def local_address(self) -> str:
         return str(getattr(self.channel, "local_address", ""))
 
-    def logged_in(self, identity: Identity) -> None:
-        """A login, the first one or another one on the way (KIP-368)."""
+    def log_in(self, identity: Identity) -> Refusal | None:
+        """A login, the first one or another one on the way (KIP-368). The first one takes a place of its user's."""
         broker = self._broker
         if not self.is_logged_in:
+            refusal = broker.connections.take(identity.user, broker.settings.connections_max)
+            if refusal is not None:
+                return refusal
+            self._counted_for = identity.user
             broker.router.logins.add(self)
+        self._know(identity)
+        return None
+
+    def _know(self, identity: Identity) -> None:
+        broker = self._broker
         broker.timers.cancel(self._login_timer)
         broker.timers.cancel(self._expiry)
         self._login_timer = self._expiry = None
@@ -159,7 +169,7 @@ class KafkaConnection(Share):
         if identity.revoked:
             self.fail("the login counts no more")
         elif identity != self._identity:
-            self.logged_in(identity)
+            self._know(identity)
 
     def _expired(self) -> None:
         self.fail("the token has expired")
@@ -237,6 +247,8 @@ class KafkaConnection(Share):
         for timer in (self._login_timer, self._expiry, self._throttled):
             broker.timers.cancel(timer)
         broker.router.logins.discard(self)
+        if self.is_logged_in:
+            broker.connections.give(self._counted_for)
         self._gone(self)
         self.channel.close()
 
@@ -379,7 +391,10 @@ class KafkaConnection(Share):
         if isinstance(outcome, Refusal):
             self.fail(f"a request before the login: {outcome.text}")
             return
-        self.logged_in(outcome)
+        refusal = self.log_in(outcome)
+        if refusal is not None:
+            self.fail(refusal.text)
+            return
         self._go_on_later()
 
     def _answer(self, slot: _Slot, api: Api, header: Header, values: Values | None,

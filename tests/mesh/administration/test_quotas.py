@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pika
 import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
 from pika.exceptions import AMQPError
 
 from mesh.administration.documents import Stored, document_of
@@ -19,6 +21,7 @@ from routing.fairness.shares import Quotas, Share
 from tests.support.admin import ROOT, Admin, basic
 from tests.support.node import HOST, Node, http
 from tests.support.rawmqtt import CONNACK, RawMqtt, connect_packet, open_mqtt
+from tests.support.wait import wait_until
 
 PASSWORD = "the same for all of them"
 JSON = {"Content-Type": "application/json"}
@@ -57,7 +60,8 @@ def test_a_quota_of_another_form_is_refused(body: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
-    node = Node(tmp_path_factory.mktemp("quotas"), listeners=("mqtt", "http", "console", "amqp"), extra=ROOT).start()
+    node = Node(tmp_path_factory.mktemp("quotas"), listeners=("mqtt", "http", "console", "amqp", "kafka"),
+                extra=ROOT).start()
     admin = Admin(node)
     for user in ("ana", "bob"):
         admin.must_put(f"users/{user}", password=PASSWORD, roles=["any"])
@@ -90,6 +94,18 @@ def test_connections(admin: Admin) -> None:
         pika.BlockingConnection(parameters)
     first.close()
     assert admin.ask("DELETE", "quotas/q", {"version": version}).status == 200
+
+
+def test_kafka_connections(admin: Admin) -> None:
+    version = admin.must_put("quotas/kafka", users=["ana"], connections=0)["version"]
+    said: list[str] = []
+    login = {"bootstrap.servers": f"{HOST}:{admin.node.ports['kafka']}", "security.protocol": "SASL_PLAINTEXT",
+             "sasl.mechanism": "PLAIN", "sasl.username": "ana", "sasl.password": PASSWORD,
+             "error_cb": lambda error: said.append(str(error)) if error.code() == KafkaError._AUTHENTICATION else None}
+    client = AdminClient(login)
+    wait_until(lambda: client.poll(0.1) and "the quota is 0" in "".join(said), "it is told why")
+    admin.must_put("quotas/kafka", version, users=["ana"], connections=10)
+    assert client.list_topics(timeout=30).topics        # it has tried again
 
 
 def test_consumers_and_queues(admin: Admin) -> None:

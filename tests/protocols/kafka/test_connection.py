@@ -158,6 +158,26 @@ def test_a_login_by_sasl_and_nothing_before_it(broker):
         assert answer.error_code == 58 and wrong.closed
 
 
+def test_a_user_has_as_many_connections_as_his_quota_says_and_a_place_comes_back(broker):
+    broker.users.passwords = {"ana": b"secret", "ben": b"secret"}
+    broker.router.shares.quotas.replace({"connections": {"ana": 2}})
+
+    def login(client, user="ana"):
+        assert client.ask("SaslHandshake", 1, mechanism="PLAIN").error_code == 0
+        return client.ask("SaslAuthenticate", 2, auth_bytes=f"\0{user}\0secret".encode())
+
+    first, second, third = broker.connect(), broker.connect(), broker.connect()
+    assert login(first).error_code == 0 and login(second).error_code == 0
+    refused = login(third)
+    assert refused.error_code == 58 and "the quota is 2" in refused.error_message and third.closed
+    assert login(broker.connect(), "ben").error_code == 0
+    assert login(first).error_code == 0                                     # KIP-368: it has its place
+    first.channel.handler.eof()
+    assert login(broker.connect()).error_code == 0
+    assert login(broker.connect()).error_code == 58
+    assert broker.server.broker.connections.of("ana") == 2 and broker.server.broker.connections.total == 3
+
+
 def test_sasl_authenticate_without_handshake_is_an_error(broker):
     broker.users.passwords = {}
     client = broker.connect()

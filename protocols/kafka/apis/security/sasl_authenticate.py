@@ -42,10 +42,11 @@ async def handle(call: Call, request: Message) -> Values:
     client.exchange, client.mechanism = None, ""
     if isinstance(outcome, Identity) and client.is_logged_in and outcome.user != call.identity.user:
         outcome = Refusal(call.broker.logins.refused.reason, "a connection stays with the user who opened it")
+    if isinstance(outcome, Identity):
+        outcome = client.log_in(outcome) or outcome
     if isinstance(outcome, Refusal):
         client.end_after_answer()
         return {"error_code": Code.SASL_AUTHENTICATION_FAILED, "error_message": outcome.text, "auth_bytes": data}
-    client.logged_in(outcome)
     lifetime_ms = 0
     if outcome.expires_ms is not None:
         lifetime_ms = max(outcome.expires_ms - call.broker.router.clock_ms(), 1)
