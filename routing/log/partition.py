@@ -153,6 +153,7 @@ class Partition:
         self._roll_wanted = False
         self._reserved = max(read_reservation(segments[-1].fs, segments[-1].directory), 0)
         self._unsynced_bytes = 0
+        self._has_synced = False                        # since the start: of what was there before nobody knows
         self.decoder = self.fresh_decoder()
         self.producers = ProducerTable()
         restore(self.producers, segments, owner.steady_ms())
@@ -331,6 +332,7 @@ class Partition:
         ):
             task.roll_at = self.high_watermark
         self._roll_wanted = False
+        task.alone = self._has_synced and not self._unsynced_bytes
         if self.settings.durability is Durability.FSYNC:
             task.sync = True
         else:
@@ -356,6 +358,7 @@ class Partition:
         self._reserved = max(self._reserved, task.reserve or 0)
         self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
         if task.sync:
+            self._has_synced = True
             self._upkeep.synced()
         done, cost = self._group.paid(task.end_offset)
         self._owner.pending_bytes -= cost

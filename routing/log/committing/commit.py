@@ -4,7 +4,8 @@
     writer:                                 └─► write ─► fdatasync ─────┘  (one call for all that is done)
 
 Where the system can, write and sync are one call. Then it is not known which of the two has failed, nor does it matter:
-what was written is cut off again, and a page that a sync could not write is not taken for written later.
+what was written is cut off again, and a page that a sync could not write is not taken for written later. But that call
+makes only its own bytes last: where some before them wait for a sync, as with durability "write", the file is synced.
 
 Used by partition.py and store.py. A WriteTask is handed to a writer whole and not touched by the loop until it comes
 back. Which error means what stands here, in `_fail`, and nowhere else:
@@ -44,13 +45,14 @@ class WriteTask:
     """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "_synced", "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
+        "_synced", "alone", "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
         "shortage", "start_offset", "sync",
     )
 
     def __init__(self, segment: Segment, end_offset: int) -> None:
         self.segment = segment                  # where to write; the new one after a roll
         self.sync = False
+        self.alone = False                      # nothing before it waits for a sync, so its own write is all that does
         self.roll_at: int | None = None         # start a new segment at this offset first
         self.reserve: int | None = None         # reserve offsets up to here first
         self.pieces: list[bytes] = []           # the encoded batches
@@ -85,7 +87,7 @@ class WriteTask:
                 crash_point("before_write")
                 filled = allocate(self.segment, len(data))
                 written = None
-                if self.sync and not filled and not crash_is_due():
+                if self.sync and self.alone and not filled and not crash_is_due():
                     written = self.segment.file().pwrite_synced(data, self.segment.size)
                     self._synced = written is not None
                 if written is None:

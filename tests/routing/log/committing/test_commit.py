@@ -169,6 +169,22 @@ def test_write_and_sync_are_one_call_where_the_system_has_it(store, disk, tmp_pa
     assert payloads(reopened(store, tmp_path)) == [0, 1, 2, 3, 4]
 
 
+def test_what_waits_for_a_sync_is_synced_with_the_whole_file(store, disk):
+    """With durability "write" a checkpoint stands for all bytes before it: one call that makes only its own bytes last
+    left up to 16 MiB before it to a loss of power, and recovery did not look at them.
+    """
+    disk.faults.one_call = True
+    partition = open_partition(store, durability=Durability.WRITE)
+    store.store_events(partition, events(1))
+    before = Counter(disk.faults.calls)
+    synced = 0
+    for _ in range(400):
+        store.store_events(partition, [Event("a", b"x" * 100_000, 1)])
+        synced += partition.is_synced
+    assert synced and (Counter(disk.faults.calls) - before)["datasync"] >= synced
+    assert not disk.faults.calls["pwrite_synced"]
+
+
 @pytest.mark.parametrize(("code", "short", "reason", "goes_on"), [
     (errno.EIO, None, Reason.STORAGE_FAILED, False), (errno.ENOSPC, None, Reason.STORAGE_FULL, True),
     (0, 50, Reason.STORAGE_FULL, True)])
