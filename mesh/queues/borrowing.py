@@ -27,12 +27,13 @@ BYTES_MAX: Final = 16 * 1024 * 1024 # of payloads of one queue: no honest lender
 class _Source:
     """One of the others."""
 
-    __slots__ = ("numbers", "offsets", "told_readers", "told_total", "total")
+    __slots__ = ("fetches", "numbers", "offsets", "told_readers", "told_total", "total")
 
     def __init__(self) -> None:
         self.total = 0                              # lent by it so far, fetched ones included
         self.told_total = 0                         # what it was asked for
         self.told_readers = 0
+        self.fetches = 0                            # single ones that it was asked for beside those
         self.numbers: dict[int, int] = {}           # offset here → its number
         self.offsets: dict[int, int] = {}           # and back
 
@@ -59,6 +60,12 @@ class Borrowing:
         """A node that has a part is in sight."""
         self._sources.setdefault(node, _Source())
 
+    def fetched_from(self, node: str) -> None:
+        """It is asked for one event."""
+        source = self._sources.get(node)
+        if source is not None:
+            source.fetches += 1
+
     # -- what a lender says -----------------------------------------------------------------------------------
 
     def lent(self, node: str, lend: Lend) -> None:
@@ -66,7 +73,9 @@ class Borrowing:
         source = self._sources.get(node)
         if source is None:
             return
-        if len(source.numbers) + len(lend.attempts) > LENT_MAX + FETCHED_MAX or self._bytes > BYTES_MAX:
+        if len(source.numbers) + len(lend.attempts) > LENT_MAX + FETCHED_MAX or self._bytes > BYTES_MAX \
+                or lend.first <= source.total or (
+                    lend.first + len(lend.attempts) - 1 > source.told_total + source.fetches):
             raise BadBody("more than was asked for")
         events = BodyDecoder(None, 0, None).decode(lend.body, 0, len(lend.attempts))
         if len(events) != len(lend.attempts):
@@ -74,7 +83,7 @@ class Borrowing:
         for topic in {event.topic for event in events}:
             if not self._may_lend(node, self._queue, topic):
                 raise BadBody(f"an event that the link does not let in: {topic[:200]!r}")
-        source.total = max(source.total, lend.first + len(events) - 1)
+        source.total = lend.first + len(events) - 1
         cursor = self._cursor
         if cursor is None:
             place = cast("Partition", self._place)

@@ -164,7 +164,7 @@ class Frame(msgspec.Struct, array_like=True, tag=TAG, frozen=True):
     to_run: Annotated[int, Meta(ge=0, le=2**62)]
     first: Number
     heard: Number
-    messages: Annotated[list[msgspec.Raw], Meta(max_length=10_000)]
+    messages: Annotated[list[msgspec.Raw], Meta(max_length=1_000)]
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -293,6 +293,7 @@ class Part:
         self._fetches[self._number] = _Fetch(call, asked, self._others.clock_s() + FETCH_S)
         self._others.waits(self)
         for node in asked:
+            self.borrowing.fetched_from(node)
             self._others.say(node, Fetch(self.name, self._number))
 
     def nothing(self, node: str, message: Nothing) -> None:

@@ -234,7 +234,8 @@ class Shared:
 
     def _hear(self, node: str, message: Message) -> None:
         if isinstance(message, Reach):
-            self._reaches.heard(node, message.places)
+            if any(node in part.spans.members for part in self._joint):     # else it is nothing to go on from
+                self._reaches.heard(node, message.places)
             return
         if isinstance(message, Seek):
             self.guests.seek(node, message)

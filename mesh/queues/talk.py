@@ -16,7 +16,7 @@ from mesh.queues.messages import FRAME_BYTES_MAX, Frame, encode
 
 AGAIN_S: Final = 1.0            # without an answer what was not heard is said again
 UNHEARD_BYTES_MAX: Final = 64 * 1024 * 1024     # beyond it the other is given up
-MESSAGES_MAX: Final = 5_000     # of one frame
+MESSAGES_MAX: Final = 500       # of one frame: some 5 ms of the other's turn
 
 Send = Callable[[bytes], bool]
 
