@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.queues.guests import Guests
@@ -42,6 +45,7 @@ from mesh.queues.talk import Talk
 from mesh.replication.bodies import BadBody
 from mesh.replication.borders import EVERYTHING, may_enter, may_leave
 from routing.event import OriginPartition
+from routing.fairness.steps import in_steps
 from routing.queues.bindings import Binding
 from routing.queues.options import QUEUE_TOPICS
 from routing.rights.policy import INTERNAL
@@ -57,6 +61,10 @@ log = logging.getLogger(__name__)
 
 LOST_S: Final = 10.0            # a node out of sight for so long has lost what it was lent
 REACH_EVERY_S: Final = 0.5
+PIECE: Final = 20               # messages of one node read in one turn: some 5 ms when each is a Join
+INBOX_MAX: Final = 1_000        # that wait for that, beside those of one frame; beyond it they are said again
+INBOX_BYTES_MAX: Final = 4 * 1024 * 1024
+WAITING_PER_TICK: Final = 200   # parts that wait for answers: some 5 ms when the time of all is over
 LOOKED_PER_TICK: Final = 500    # parts of queues that others have, too
 JOINS_PER_TICK: Final = 100     # queues that a node is told of that has come into sight
 
@@ -75,6 +83,7 @@ class Shared:
         self._rng = rng
         self._settings = settings
         self._talks: dict[str, Talk] = {}
+        self._inboxes: dict[str, deque[msgspec.Raw]] = {}   # what it has said and nobody has looked at yet
         self._away: dict[str, float] = {}               # node with a talk that is out of sight → since when
         self._known: dict[str, str] = {}                # nodes in sight that know of our queues: their boot
         self._untold: deque[tuple[str, str]] = deque()  # node and queue
@@ -208,14 +217,35 @@ class Shared:
             return
         talk = self._talk(source)
         if talk.begins_anew(frame):
+            self._inboxes.pop(source, None)
             self._begin_anew(source)
-        for raw in talk.hear(frame):
+        inbox = self._inboxes.setdefault(source, deque())
+        if len(inbox) > INBOX_MAX or sum(map(len, inbox)) > INBOX_BYTES_MAX:
+            frame = msgspec.structs.replace(frame, messages=[])         # it says them again
+        was_empty = not inbox
+        inbox += talk.hear(frame)
+        if not inbox:
+            del self._inboxes[source]
+        elif was_empty:
+            in_steps(self.router, self._read(source, inbox))
+        self._flush_soon()
+
+    def _read(self, node: str, inbox: deque[msgspec.Raw]) -> Iterator[None]:
+        """What a node has said, in order, a piece in a turn; until nothing of before counts any more."""
+        number = 0
+        while inbox and self._inboxes.get(node) is inbox:
             try:
-                self._hear(source, decode(raw))
+                self._hear(node, decode(inbox.popleft()))
             except (BadMessage, BadBody) as error:
                 self.counts["bad messages"] += 1
-                log.warning("node %s: what it says about queues cannot be read: %s", source, error)
-        self._flush_soon()
+                log.warning("node %s: what it says about queues cannot be read: %s", node, error)
+            except Exception:
+                log.exception("node %s: a fault of ours with what it says about queues", node)
+            number += 1
+            if number % PIECE == 0 and inbox:
+                yield
+        if self._inboxes.get(node) is inbox:
+            del self._inboxes[node]
 
     def _begin_anew(self, node: str) -> None:
         """Nothing that was said before counts."""
@@ -384,10 +414,11 @@ class Shared:
             part = self.parts.get(name)
             if part is not None:
                 part.tell(node, asks=True)
-        for part in list(self._waiting):
+        for part in list(islice(self._waiting, WAITING_PER_TICK)):
+            del self._waiting[part]
             part.look(now_s)
-            if not part.is_waiting:
-                del self._waiting[part]
+            if part.is_waiting:
+                self._waiting[part] = None              # behind the others
         self._go_round(now_s)
 
     def _go_round(self, now_s: float) -> None:
@@ -415,6 +446,7 @@ class Shared:
 
     def _give_up(self, node: str) -> None:
         self._talks.pop(node, None)
+        self._inboxes.pop(node, None)
         for part in list(self._joint):
             part.lost(node)
         if node in self._overlay.nodes:

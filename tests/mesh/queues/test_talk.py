@@ -6,6 +6,7 @@ import random
 import msgspec
 import pytest
 
+from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.queues.messages import (
     Back,
     BadMessage,
@@ -13,12 +14,14 @@ from mesh.queues.messages import (
     Join,
     Lend,
     Reach,
+    Seek,
     Want,
     decode,
     decode_frame,
     encode,
     is_of_queues,
 )
+from mesh.queues.shared import INBOX_MAX, PIECE
 from mesh.queues.talk import Talk
 from mesh.replication.bodies import BodyEncoder
 from routing.event import Event
@@ -152,3 +155,25 @@ def test_a_node_that_lies_gets_nothing_that_it_was_not_to_have_and_costs_no_memo
     hear(Join("other", "ana", True, 1, True))
     assert not lyon.queues.parts["other"].spans.members, "its bindings do not pass the link"
 
+
+
+def test_much_that_is_said_at_once_is_read_a_piece_in_a_turn_and_bounded():
+    world, graz, lyon, _ = three()
+    world.run(1)
+    heard = []
+    lyon.queues._hear = lambda node, message: heard.append(message.name)
+    said = [f"q{number}" for number in range(6_000)]
+    for name in said:
+        graz.queues.say("lyon", Seek(name))
+    bodies = []
+    graz.queues._talks["lyon"]._send = bodies.append
+    graz.queues._flush()
+    for body in bodies:
+        lyon.queues.on_message("graz", body)
+    assert len(heard) <= PIECE
+    assert sum(map(len, lyon.queues._inboxes.values())) <= INBOX_MAX + 1_000
+    lyon.turn()
+    assert heard == said[:len(heard)] and len(heard) < len(said)
+    graz.queues._talks["lyon"]._send = lambda body: graz.overlay.send("lyon", body, PRIORITY_DIRECT)
+    world.run(10)
+    assert heard == said, "the others are said again"
