@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class _Way:
 
 
 class Envelopes:
-    def __init__(self, me: str, seals: Seals) -> None:
+    def __init__(self, me: str, seals: Seals, node: Callable[[str], NodeState | None]) -> None:
+        """node: as it is now, by name."""
+        self._node = node
         self._me = me
         self._seals = seals
         self._ways: dict[tuple[str, str, bytes], _Way] = {}
@@ -88,9 +91,20 @@ class Envelopes:
             except ValueError:
                 return None
             if len(self._ways) >= KNOWN_MAX:
-                self._ways.pop(next(iter(self._ways)))
+                self._forget_one()
             way = self._ways[place] = _Way(_key(shared, self._me, other.name), _key(shared, other.name, self._me))
         return way
+
+
+    def _forget_one(self) -> None:
+        """With it go the numbers that have come. So one of a run that is over, or of nobody, if there is any: else who
+        makes up nodes could have those of others forgotten, and say again what they have said.
+        """
+        def is_over(place: tuple[str, str, bytes]) -> bool:
+            node = self._node(place[0])
+            return node is None or (node.boot, node.box) != place[1:]
+
+        self._ways.pop(next(filter(is_over, self._ways), next(iter(self._ways))))
 
 
 def _key(shared: bytes, source: str, to: str) -> bytes:

@@ -81,7 +81,7 @@ class Overlay:
         self._clock_s = clock_s
         self._rng = rng
         self.seals = Seals(crypto, pins, self.counts, required=settings.require_signed)
-        self._envelopes = Envelopes(me.name, self.seals)
+        self._envelopes = Envelopes(me.name, self.seals, lambda name: self._paths.nodes.get(name))
         self._exchange = Exchange(me, settings, self, self.counts, self.seals, clock_s(), clock_ms)
         self._states = self._exchange.states
         self._own = self._exchange.own

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from mesh.identity.known_nodes import MeshKeys
 from mesh.identity.node_key import NodeKey
 from mesh.link.protocol.frames import Gossip, Relay
+from mesh.topology import envelopes
 from mesh.topology.envelopes import HEAD, MAGIC
 from mesh.topology.nodestate import (
     Alive,
@@ -236,6 +238,20 @@ def test_messages_overtake_each_other_and_each_comes_once(net: SignedNet) -> Non
     for body in [*sent, *bodies, *sent]:
         hand_over(net, body)
     assert sorted(int(body) for _, _, body in net.messages) == list(range(100, 300))
+
+
+def test_who_makes_up_nodes_does_not_have_the_numbers_of_others_forgotten(net: SignedNet, monkeypatch) -> None:
+    """hostile.md: then what they have said could be said again."""
+    body = captured(net, b"once")
+    del net.messages[:]
+    monkeypatch.setattr(envelopes, "KNOWN_MAX", 3)
+    opener = net.nodes["shop"]._envelopes
+    plant = net.nodes["shop"].nodes["plant"]
+    for number in range(10):
+        opener.open(SimpleNamespace(name="made up", boot=f"b{number}", box=plant.box), bytes(HEAD.size))
+    assert len(opener._ways) <= 3
+    hand_over(net, body)
+    assert net.messages == []
 
 
 def test_the_words_of_an_earlier_run_are_nothing_in_the_next_one(net: SignedNet) -> None:
