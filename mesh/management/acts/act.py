@@ -44,11 +44,25 @@ class Acts:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self._answers: OrderedDict[tuple[str, str], Values] = OrderedDict()
+        self._under_way: dict[tuple[str, str], asyncio.Event] = {}      # with a key; set when it is over
 
     async def run(self, call: Call, act: Act) -> Values:
         """Who calls may do it, which was asked before. Raises Problem."""
         if call.dry_run:
             return {"dry_run": True, "act": act.name, "target": act.target, **act.preview}
+        if not call.key:
+            return await self._run(call, act)
+        place = _place(call, act.name, act.target)
+        while place in self._under_way:             # it was sent again while the first one was not answered yet
+            await self._under_way[place].wait()
+        over = self._under_way[place] = asyncio.Event()
+        try:
+            return await self._run(call, act)
+        finally:
+            del self._under_way[place]
+            over.set()
+
+    async def _run(self, call: Call, act: Act) -> Values:
         reason = call.body.get("reason") or call.reason
         if not isinstance(reason, str):
             raise Problem(400, "body-invalid", "reason is a text")
