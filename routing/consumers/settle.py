@@ -78,8 +78,8 @@ def _nothing(offset: int, default: None) -> None:
 def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> None:
     """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
     cursor = consumer.cursors.get(delivery.event.partition)
-    if cursor is None or delivery.event.offset not in cursor.in_flight:
-        return
+    if cursor is None or cursor.in_flight.get(delivery.event.offset) is not delivery:
+        return                                          # another member has it since, or nobody
     let_go(consumer, cursor, delivery.event)
     again = cursor.returned(delivery.event, delivery.attempts + 1, consumer.returned_bytes_max)
     if delay_s is None:
@@ -99,8 +99,8 @@ def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> Non
 def reject(consumer: Settles[R], delivery: Delivery, cause: Cause) -> None:
     """Not to be delivered again."""
     cursor = consumer.cursors.get(delivery.event.partition)
-    if cursor is None or delivery.event.offset not in cursor.in_flight:
-        return
+    if cursor is None or cursor.in_flight.get(delivery.event.offset) is not delivery:
+        return                                          # another member has it since, or nobody
     let_go(consumer, cursor, delivery.event)
     consumer.to_dead_letters(cursor, Delivery(delivery.event, delivery.attempts + 1), cause)
     consumer.ready()                                    # there is room for another

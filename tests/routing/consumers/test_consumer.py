@@ -211,6 +211,26 @@ def test_an_ack_timeout_brings_it_again(desk):
     assert (reader.payloads[2], reader.deliveries[2].attempts) == (b"1", 2)
 
 
+
+@pytest.mark.parametrize("answer", ["nack", "reject"])
+def test_who_was_too_late_does_not_take_it_from_who_has_it_now(desk, answer):
+    """Else it was with two at once, and the count of its deliveries began anew."""
+    consumer, late, now = consumer_of(desk, mode=Mode.SHARED, ack_timeout_s=30.0), Reader(credit=1), Reader(credit=0)
+    for reader in (late, now):
+        assert consumer.attach(reader) is None
+    desk.publish("a/1")
+    old, = late.deliveries
+    late.credit, now.credit = 0, 10
+    desk.tick(31)
+    held, = now.deliveries
+    assert held.attempts == 2
+    getattr(consumer, answer)(old)
+    desk.run()
+    desk.tick(1)
+    assert now.deliveries == [held] and late.deliveries == [old] and consumer.in_flight == 1
+    consumer.ack([held])
+    assert consumer.in_flight == 0
+
 def test_back_off_grows_and_the_dead_letter_keeps_payload_reason_and_origin(desk):
     consumer = consumer_of(desk, filters=("work",), max_deliveries=3, backoff_initial_s=1.0, dead_letter_topic="dead")
     reader = Reader()
