@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from protocols.kafka.quotas.quotas import Entity, Quotas
+from protocols.kafka.quotas.quotas import NAME_CHARACTERS_MAX, Entity, Quotas
 
 BURST_S = 1.0               # of the rate, at once
 HELD_MAX_S = 30.0           # one answer holds a client no longer than this, and what is above it is forgiven
@@ -44,6 +44,7 @@ class Throttle:
         if found is None:
             return 0.0
         entity, rate = found
+        client_id = client_id[:NAME_CHARACTERS_MAX + 1]         # a longer one has no quota of its own anyway
         types = {type for type, _ in entity}
         # each user and each client id has a bucket of its own, also when the default is what counts for them
         place = key, user if "user" in types else "", client_id if "client-id" in types else "", entity

@@ -142,3 +142,12 @@ def test_made_up_client_ids_cost_bounded_memory(broker):
     for number in range(BUCKETS_MAX + 500):
         throttle.add(PRODUCE, 1, "ana", str(number), 0.0)
     assert len(throttle._buckets) == BUCKETS_MAX
+
+
+def test_a_long_client_id_costs_no_more_memory_than_a_name_may_have(broker):
+    """hostile.md 90: 10,000 of them with 32 KiB each were 320 MB."""
+    broker.server.broker.quotas.change([("client-id", None)], {"producer_byte_rate": 10.0}, validate_only=False)
+    throttle = Throttle(broker.server.broker.quotas)
+    for number in range(3):
+        throttle.add("producer_byte_rate", 1.0, "ana", "c" * 32_000 + str(number), 0.0)
+    assert [len(client_id) for _, _, client_id, _ in throttle._buckets] == [250]
