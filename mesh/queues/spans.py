@@ -17,6 +17,7 @@ from routing.event import Event, OriginPartition
 
 OPEN: Final = 2**53             # of a span that has no end yet
 SPANS_MAX: Final = 64           # of one partition; beyond it the oldest are joined
+ORIGINS_MAX: Final = 10_000     # partitions that something was decided for; beyond it the others are as by default
 
 
 class SpanRow(msgspec.Struct, array_like=True):
@@ -53,6 +54,8 @@ class Spans:
         """From there on its events are not ours."""
         spans = self._spans.get(origin)
         if spans is None:
+            if len(self._spans) >= ORIGINS_MAX:             # whoever joins and leaves says what he likes
+                return
             spans = [(0, OPEN)] if self.collects and origin.node not in self.members else []
         self._spans[origin] = [(since, min(until, offset)) for since, until in spans if since < offset]
 
@@ -62,7 +65,9 @@ class Spans:
         if known:
             offset = max(offset, known[-1][1]) if known[-1][1] != OPEN else offset
         self.end_at(origin, offset)
-        spans = self._spans[origin]
+        spans = self._spans.get(origin)
+        if spans is None:
+            return offset
         if spans and spans[-1][1] == offset:
             spans[-1] = (spans[-1][0], OPEN)
         else:

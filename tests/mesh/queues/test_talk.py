@@ -22,9 +22,10 @@ from mesh.queues.messages import (
     is_of_queues,
 )
 from mesh.queues.shared import INBOX_MAX, PIECE
+from mesh.queues.spans import ORIGINS_MAX, Spans
 from mesh.queues.talk import Talk
 from mesh.replication.bodies import BodyEncoder
-from routing.event import Event
+from routing.event import Event, OriginPartition
 from tests.mesh.queues.harness import three
 
 
@@ -177,3 +178,14 @@ def test_much_that_is_said_at_once_is_read_a_piece_in_a_turn_and_bounded():
     graz.queues._talks["lyon"]._send = lambda body: graz.overlay.send("lyon", body, PRIORITY_DIRECT)
     world.run(10)
     assert heard == said, "the others are said again"
+
+
+def test_who_joins_and_leaves_over_and_over_costs_bounded_memory():
+    """hostile.md 90: each time he names other partitions of his."""
+    spans = Spans()
+    for number in range(ORIGINS_MAX + 2_000):
+        origin = OriginPartition("graz", "e", f"s{number}", 0)
+        spans.begin_at(origin, 5)
+        spans.end_at(origin, 9)
+    assert len(spans.rows()) == ORIGINS_MAX
+    assert spans.takes(Event("a", b"", origin=OriginPartition("lyon", "e", "s", 0), origin_offset=3))
