@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from routing.queues.queue import Queue
     from routing.router import Router
 
-log = logging.getLogger(__name__)
-
 ASK_S: Final = 1.0              # for the answers of the nodes in sight, when it is declared
 RESTART_S: Final = 10.0         # for those that are known to have a part, after a start
 FETCH_S: Final = 1.0            # for one event of another node; who asks (basic.get) waits meanwhile
@@ -77,6 +75,7 @@ class Others(Protocol):
     def reach_of(self, node: str, origin: OriginPartition) -> int: ...
     def common_ends(self, node: str) -> dict[Partition, int]: ...
     def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool: ...
+    def notice(self, level: int, text: str, *values: object) -> None: ...
     def may_lend(self, node: str, queue: Queue, topic: str) -> bool: ...
 
 
@@ -199,7 +198,7 @@ class Part:
                 self.spans.end_at(origin, self._others.reach(origin))
             self.spans.members[node] = None
             self._others.joint(self)
-            log.info("queue %s has a part on node %s", self.name, node)
+            self._others.notice(logging.INFO, "queue %s has a part on node %s", self.name, node)
         for stream, index, offset in join.ends if not known else ():
             origin_there = self._others.origin(node, stream, index)
             if origin_there is not None:
@@ -250,8 +249,9 @@ class Part:
     def part_from(self, node: str) -> None:
         """The link to it does not let pass what the queue has now: from here on they are two queues."""
         if node in self.spans.members:
-            log.warning("queue %s has bindings that the link to node %s does not let pass: it is not shared any more",
-                        self.name, node)
+            self._others.notice(
+                logging.WARNING, "queue %s has bindings that the link to node %s does not let pass: it is not shared "
+                "any more", self.name, node)
             self._others.say(node, Leave(self.name, self._ends()))
             self.left(node, None)
             if self.spans.collects:
@@ -379,8 +379,9 @@ class Part:
 
     def _collect(self) -> None:
         """The part that collected is lost: go on from where it had come to."""
-        log.warning("queue %s: node %s is lost, what comes from nodes without the queue goes on here", self.name,
-                    self.collector or "that collected")
+        self._others.notice(
+            logging.WARNING, "queue %s: node %s is lost, what comes from nodes without the queue goes on here",
+            self.name, self.collector or "that collected")
         lost, self.collector, self.lost_s = self.collector, "", None
         self.term = min(self.term + 1, NUMBER_MAX)          # a higher one nobody could read; then names decide
         self.spans.collects = True

@@ -44,6 +44,7 @@ from mesh.queues.reaches import Places, Reaches
 from mesh.queues.talk import Talk
 from mesh.replication.bodies import BadBody
 from mesh.replication.borders import EVERYTHING, may_enter, may_leave
+from protocols.loglimit import LogLimit
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 from routing.queues.bindings import Binding
@@ -65,6 +66,7 @@ PIECE: Final = 20               # messages of one node read in one turn: some 5 
 INBOX_MAX: Final = 1_000        # that wait for that, beside those of one frame; beyond it they are said again
 INBOX_BYTES_MAX: Final = 4 * 1024 * 1024
 WAITING_PER_TICK: Final = 200   # parts that wait for answers: some 5 ms when the time of all is over
+LOG_LINES_PER_S: Final = 20
 LOOKED_PER_TICK: Final = 500    # parts of queues that others have, too
 JOINS_PER_TICK: Final = 100     # queues that a node is told of that has come into sight
 
@@ -98,6 +100,7 @@ class Shared:
         self._collectors: set[str] = set()              # and nodes that collect for ours
         self._borders: dict[str, tuple[object, ...]] = {}   # by node: what may pass on the way to it
         self._moved: set[str] = set()                   # nodes for whom that has changed, in this round
+        self._log_limit = LogLimit(LOG_LINES_PER_S)
         self._turn_requested = False
         self._started = False
 
@@ -186,6 +189,11 @@ class Shared:
     def common_ends(self, node: str) -> dict[Partition, int]:
         return self._reaches.ends(node)
 
+    def notice(self, level: int, text: str, *values: object) -> None:
+        """A line of the log, unless there were many just now: there may be thousands of queues, and nodes that lie."""
+        if self._log_limit.allows(self.clock_s()):
+            log.log(level, text, *values)
+
     # -- frames -----------------------------------------------------------------------------------------------
 
     def _talk(self, node: str) -> Talk:
@@ -238,7 +246,7 @@ class Shared:
                 self._hear(node, decode(inbox.popleft()))
             except (BadMessage, BadBody) as error:
                 self.counts["bad messages"] += 1
-                log.warning("node %s: what it says about queues cannot be read: %s", node, error)
+                self.notice(logging.WARNING, "node %s: what it says about queues cannot be read: %s", node, error)
             except Exception:
                 log.exception("node %s: a fault of ours with what it says about queues", node)
             number += 1
@@ -333,7 +341,7 @@ class Shared:
             refused = "has bindings that the link does not let pass"
         if refused:
             if node not in part.spans.members:
-                log.warning("queue %s %s: it is not shared with node %s", part.name, refused, node)
+                self.notice(logging.WARNING, "queue %s %s: it is not shared with node %s", part.name, refused, node)
             part.part_from(node)
             part.answered(node)
             if join.asks:

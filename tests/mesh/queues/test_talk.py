@@ -189,3 +189,12 @@ def test_who_joins_and_leaves_over_and_over_costs_bounded_memory():
         spans.end_at(origin, 9)
     assert len(spans.rows()) == ORIGINS_MAX
     assert spans.takes(Event("a", b"", origin=OriginPartition("lyon", "e", "s", 0), origin_offset=3))
+
+
+def test_who_lies_fills_no_log(caplog):
+    world, _, lyon, _ = three()
+    world.run(1)
+    lyon.declare("work", "a/#")
+    for _ in range(500):
+        lyon.do(lambda: lyon.queues._hear("graz", Join("work", "eve", False, 1, True)))
+    assert 1 <= sum("not shared" in line for line in caplog.messages) <= 40
