@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from protocols.amqp091.codec.codes import AmqpError
+from protocols.amqp091.codec.properties import decode_properties
 from protocols.amqp091.replies import PREFIX, DirectReplies
 from routing.event import Event
 from routing.rights.policy import INTERNAL, REPLY_PREFIX, Identity
@@ -58,8 +60,17 @@ class FarReplies:
                 size, payload = int.from_bytes(event.payload[:4], "big"), event.payload[4:]
                 name = f"{PREFIX}{event.topic.rpartition('/')[2]}.{quote(self._node, safe='')}"
                 asker = self._replies.asker(name)
-                if asker is not None and size <= len(payload):
+                if asker is not None and size <= len(payload) and _are_properties(payload[:size]):
                     asker(payload[:size], payload[size:])
+
+
+def _are_properties(data: bytes) -> bool:
+    """Who knows the name may send bytes of any kind, by any protocol; the asker's client would end with them."""
+    try:
+        decode_properties(data)
+    except AmqpError:
+        return False
+    return True
 
 
 def _parts(name: str) -> tuple[str, str, str]:
