@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from mesh.queues.messages import Message, Offer, Seek
 from routing.errors import Refusal
-from routing.queues.options import QUEUE_TOPICS, straight_topic
+from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, straight_topic
 from routing.rights.policy import INTERNAL, Identity
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Guests:
         if known is not None:
             return now_s < known.until_s
         nodes = list(self._nodes())
-        if not nodes or "/" in name:
+        if not nodes or "/" in name or not 0 < len(name) <= NAME_CHARS_MAX:
             return False
         if len(self._sought) >= SOUGHT_MAX:
             del self._sought[next(iter(self._sought))]

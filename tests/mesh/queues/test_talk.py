@@ -198,3 +198,13 @@ def test_who_lies_fills_no_log(caplog):
     for _ in range(500):
         lyon.do(lambda: lyon.queues._hear("graz", Join("work", "eve", False, 1, True)))
     assert 1 <= sum("not shared" in line for line in caplog.messages) <= 40
+
+
+def test_nobody_is_asked_for_what_is_no_name_of_a_queue():
+    """hostile.md 90: 10,000 names of 64 KiB were kept, and each was a line in the logs of all other nodes."""
+    world, graz, lyon, _ = three()
+    world.run(1)
+    graz.publish("$queue/" + "n" * 256, "$queue/" + "%C3%A4" * 255)
+    world.run(1)
+    assert list(graz.queues.guests._sought) == ["\u00e4" * 255]
+    assert not lyon.queues.counts["bad messages"]
