@@ -47,7 +47,7 @@ ASSIGNOR = "all"            # every member, every partition of its topics
 async def handle(call: Call, request: Message) -> Values:
     rows: list[dict[str, Any]] = []
     for group_id in dict.fromkeys(request.group_ids):      # each once, however often it is named
-        row = {"group_id": group_id, **_describe(call, group_id)}
+        row = {"group_id": group_id, **await _describe(call, group_id)}
         if request.include_authorized_operations and not row.get("error_code"):
             row["authorized_operations"] = group_operations(call)
         rows.append(row)
@@ -55,21 +55,24 @@ async def handle(call: Call, request: Message) -> Values:
     return {"groups": rows}
 
 
-def _describe(call: Call, group_id: str) -> dict[str, Any]:
+async def _describe(call: Call, group_id: str) -> dict[str, Any]:
     if not call.broker.groups.may_see(call.identity, group_id):
         return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
     found = call.broker.share_groups.find(group_id)
     if found is None:
         return {"error_code": Code.GROUP_ID_NOT_FOUND, "error_message": f"Group {group_id} is not a share group."}
+    rows: list[dict[str, Any]] = []
+    for member in list(found.members.values()):
+        rows.append({
+            "member_id": member.member_id, "rack_id": member.rack_id, "member_epoch": member.epoch,
+            "client_id": member.client_id, "client_host": member.client_host,
+            "subscribed_topic_names": sorted(member.topics),
+            "assignment": {"topic_partitions": [
+                {**row, "topic_name": stream.name} for row in by_topic(member.places)
+                if (stream := call.broker.topics.by_id(row["topic_id"])) is not None]}})
+        await call.rest()
     return {"group_state": found.state, "group_epoch": found.epoch, "assignment_epoch": found.epoch,
-            "assignor_name": ASSIGNOR, "members": [
-                {"member_id": member.member_id, "rack_id": member.rack_id, "member_epoch": member.epoch,
-                 "client_id": member.client_id, "client_host": member.client_host,
-                 "subscribed_topic_names": sorted(member.topics),
-                 "assignment": {"topic_partitions": [
-                     {**row, "topic_name": stream.name} for row in by_topic(member.places)
-                     if (stream := call.broker.topics.by_id(row["topic_id"])) is not None]}}
-                for member in found.members.values()]}
+            "assignor_name": ASSIGNOR, "members": rows}
 
 
 API = Api(SCHEMA, handle)
