@@ -257,8 +257,10 @@ class Consumer:
             list(work)
 
     def _return_all(self, member: Member) -> Iterator[None]:
-        yield from take_back(self, member)
-        self._returning -= 1
+        try:
+            yield from take_back(self, member)
+        finally:
+            self._returning -= 1                        # whatever happens, or nothing would go out any more
         self.touch()
         self.ready()
 

@@ -326,7 +326,12 @@ class ConsumerRegistry:
         """Pump those that asked for it, once. Called by the router at the end of a turn."""
         until_s = self.clock_s() + PUMP_TURN_S
         while self._works:
-            if next(self._works[0], self) is self:
+            try:
+                is_over = next(self._works[0], self) is self
+            except Exception:                           # the fault of one consumer must not cost the others their turn
+                log.exception("a fault of ours while what somebody held goes back")
+                is_over = True
+            if is_over:
                 self._works.popleft()
             if self._works and self.clock_s() >= until_s:
                 self._router.request_turn()

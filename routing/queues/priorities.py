@@ -48,7 +48,8 @@ class Priorities:
     def __init__(self, consumer: Consumer, highest: int) -> None:
         self._consumer = consumer
         self._max = highest
-        self._heap: list[tuple[int, int, Cursor, int]] = []     # -priority, number, cursor, offset; stale ones, too
+        # -priority, number, another one that no other entry has, cursor, offset; stale ones, too
+        self._heap: list[tuple[int, int, int, Cursor, int]] = []
         self._number = 0
         self._heard: dict[Cursor, None] = {}            # cursors of which we hear what comes back
         self._from: dict[Partition, int] = {}           # from here on the log is still to be looked through
@@ -81,7 +82,7 @@ class Priorities:
         cursor.again.tell(offset)
         cursor.passed_by.add(offset)
         self._number += 1
-        heappush(self._heap, (-priority, self._number, cursor, offset))
+        heappush(self._heap, (-priority, self._number, self._number, cursor, offset))
 
     def returned(self, cursor: Cursor, offset: int) -> None:
         """It is to be delivered again, or went early."""
@@ -89,7 +90,8 @@ class Priorities:
         event = None if delivery is None else cursor.event(offset) if delivery.is_bare else delivery.event
         priority = self._priority(event) if event is not None else 0
         if priority:
-            heappush(self._heap, (-priority, offset - RETURNED, cursor, offset))
+            self._number += 1
+            heappush(self._heap, (-priority, offset - RETURNED, self._number, cursor, offset))
 
     def _hear(self) -> None:
         """Of cursors that are new."""
@@ -142,7 +144,7 @@ class Priorities:
         """Take them out, the highest first: cursor, offset, attempts."""
         limit = self._consumer.spec.max_deliveries
         while self._heap:
-            _, number, cursor, offset = heappop(self._heap)
+            _, number, _, cursor, offset = heappop(self._heap)
             if number >= 0:
                 if cursor.early.pop(offset, None) is not None:
                     yield cursor, offset, 1
@@ -176,19 +178,19 @@ class Priorities:
 
     def last(self) -> tuple[Cursor, Delivery] | None:
         """Take out the one that would go last: the oldest of the lowest priority."""
-        there = [entry for entry in self._heap if entry[3] in entry[2].early]
+        there = [entry for entry in self._heap if entry[4] in entry[3].early]
         if not there:
             return None
         lowest = max(entry[0] for entry in there)
-        _, _, cursor, offset = min((entry for entry in there if entry[0] == lowest), key=lambda entry: entry[1])
+        _, _, _, cursor, offset = min((entry for entry in there if entry[0] == lowest), key=lambda entry: entry[1])
         del cursor.early[offset]
         event = cursor.event(offset)
         return (cursor, Delivery(event)) if event is not None else self.last()
 
     def events(self, limit: int) -> list[Event]:
         """The first of them, which stay."""
-        there = sorted((entry for entry in self._heap if entry[3] in entry[2].early), key=lambda entry: entry[:2])
-        found = [cursor.event(offset) for _, _, cursor, offset in there[:limit]]
+        there = sorted((entry for entry in self._heap if entry[4] in entry[3].early), key=lambda entry: entry[:2])
+        found = [cursor.event(offset) for _, _, _, cursor, offset in there[:limit]]
         return [event for event in found if event is not None]
 
     def clear(self) -> None:

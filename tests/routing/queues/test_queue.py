@@ -498,6 +498,24 @@ def test_higher_priorities_go_first_however_long_the_queue_is(desk):
     assert queue.depth() == Depth(0, 0)
 
 
+def test_what_comes_back_of_two_partitions_at_the_same_offset(desk):
+    """Both are of one priority and one number: what was compared then were cursors, and the queue stood still."""
+    queue = declared(desk, "q", "a", max_priority=5)
+    for number in range(3):
+        desk.publish(ranked(number, 3), Event("$queue/q", b"%d" % (number + 10), 1, properties=Properties(priority=3)))
+    first = attached(desk, queue, 10)
+    assert len({delivery.event.offset for delivery in first.deliveries}) == 3 and len(first.deliveries) == 6
+    queue.detach(first)
+    desk.run()
+    second = attached(desk, queue, 10)
+    assert sorted(map(int, second.payloads)) == [0, 1, 2, 10, 11, 12]
+    assert {delivery.attempts for delivery in second.deliveries} == {2}
+    queue.nack(second.deliveries)
+    desk.run()
+    queue.ack(second.deliveries)
+    assert queue.depth() == Depth(0, 0)
+
+
 def test_priorities_and_answers_survive_a_kill(desk):
     queue = declared(desk, "q", "a", max_priority=9)
     for number in range(600):
