@@ -54,10 +54,7 @@ class Desk:
         self._links: list[SendingLink] = []
         self._answers: deque[tuple[str | None, Any, bytes]] = deque()       # reply-to, session, message
         self._asking = 0                    # requests that are not answered yet
-
-    @property
-    def waiting_bytes(self) -> int:
-        return sum([len(message) for _, _, message in self._answers])
+        self.waiting_bytes = 0              # of answers
 
     # -- links ------------------------------------------------------------------------------------------------
 
@@ -80,6 +77,7 @@ class Desk:
                 link.send(entry[2], None, settled=True)
             else:
                 self._answers.append(entry)
+        self.waiting_bytes = sum([len(message) for _, _, message in self._answers])
         self._connection.uncork()
 
     def _link_for(self, reply_to: str | None, session: Any) -> SendingLink | None:
