@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 SAY_EVERY_S: Final = 5.0            # what we have is said again, should a message have been lost
 LOOK_EVERY_S: Final = 0.25          # for links that are new
+AHEAD_MAX: Final = 1_000_000        # versions of one document; else one of the last number would be the last for all
 GIVE_UP_S: Final = 10.0             # a pull that hears nothing for so long; the next Have begins another one
 SILENT_S: Final = 4 * SAY_EVERY_S   # after which a neighbour that says nothing of what it has trusts us with nothing
 TOLD_EVERY_S: Final = 60.0          # of one neighbour: what it may not is told at most so often
@@ -291,6 +292,9 @@ class Spread:
     def _is_well(self, stored: Stored) -> bool:
         """A kind that only a later version knows is kept and does nothing."""
         if stored.kind in KINDS and name_problem(stored.kind, stored.name) is not None:
+            return False
+        mine = self._administration.book.current(stored.key)
+        if stored.number > (mine.number if mine is not None else 0) + AHEAD_MAX:
             return False
         return stored.body is None or len(msgspec.json.encode(stored.body)) <= BODY_BYTES_MAX
 

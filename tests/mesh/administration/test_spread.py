@@ -161,6 +161,25 @@ def test_what_nobody_could_have_made_here_does_nothing_and_stops_nothing(tmp_pat
     asyncio.run(scenario())
 
 
+def test_a_version_with_the_last_number_that_there_is_is_not_taken(tmp_path: Path) -> None:
+    """The next one, made here, would be none that others could read, and with it all that goes with it."""
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        stand = Stand(desk, administer=True)
+        last, usual = (msgspec.structs.replace(EVIL, name=name, number=number, seen={"plant": number})
+                       for name, number in (("last", 2**53), ("usual", 7)))
+        stand.hear(Have("01"))
+        stand.hear(Listed([(one.kind, one.name, *one.rank) for one in (last, usual)], False))
+        stand.hear(Documents([told(last), told(usual)]))
+        await finished(desk, asyncio.ensure_future(asyncio.sleep(0.01)))
+        for _ in range(20):
+            desk.run()
+            await asyncio.sleep(0)
+        assert list(stand.administration.book.documents) == [("user", "usual")]
+        assert stand.spread.counts["ill-formed"] == 1
+    asyncio.run(scenario())
+
+
 def test_keys_of_one_draft_differ_and_looking_for_that_costs_one_pass(tmp_path: Path) -> None:
     async def scenario() -> None:
         administration = Stand(Desk(tmp_path), administer=True).administration
