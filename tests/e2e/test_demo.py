@@ -1,6 +1,7 @@
 """`make demo` is the first thing that a newcomer runs: in a terminal, to its end, and what it leaves to look at."""
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STORY_MAX_S = 240.0
+END_MAX_S = 30.0
 
 
 class Demo:
@@ -25,6 +27,7 @@ class Demo:
         self.process, self._terminal = pty.fork()
         if self.process == 0:
             os.chdir(folder)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)        # a run in the background of a script ignores it
             for name in ("DISPLAY", "WAYLAND_DISPLAY"):
                 os.environ.pop(name, None)          # no browser
             os.execv(sys.executable, [sys.executable, str(ROOT / "examples" / "demo")])
@@ -42,7 +45,13 @@ class Demo:
 
     def interrupt(self) -> int:
         os.write(self._terminal, b"\x03")
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        end_s = time.monotonic() + END_MAX_S
+        while not (ended := os.waitpid(self.process, os.WNOHANG))[0]:
+            assert time.monotonic() < end_s, self.text
+            if select.select([self._terminal], [], [], 0.2)[0]:
+                with contextlib.suppress(OSError):              # its other end is closed
+                    self.text += os.read(self._terminal, 65_536).decode(errors="replace")
+        return os.waitstatus_to_exitcode(ended[1])
 
 
 def test_the_demo_finds_everything_again_and_stays_with_traffic_a_lag_and_a_link_to_cut(tmp_path: Path) -> None:
