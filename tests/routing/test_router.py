@@ -218,7 +218,7 @@ def test_the_tail_is_counted_in_records_so_that_unused_offsets_do_not_hide_it(tm
     settings = [StreamSettings("events", ("#",), durability=Durability.WRITE)]
     desk = Desk(tmp_path, settings)
     desk.publish(*["x"] * 10, Event("a", b"1", 1, publisher="p", properties=Properties(dedupe_id="id")))
-    copy = tmp_path.with_name("crashed")
+    copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
     shutil.copytree(tmp_path, copy)
     desk.close()
     desk = Desk(copy, settings)

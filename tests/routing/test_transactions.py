@@ -137,7 +137,7 @@ def test_producer_ids_are_never_given_twice(tmp_path):
     for _ in range(3):
         desk = Desk(tmp_path, SETTINGS)
         seen += [begin(desk, None)[0] for _ in range(1_200)]
-        shutil.copytree(tmp_path, tmp_path.with_name("copy"), dirs_exist_ok=True)
+        shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copy"), dirs_exist_ok=True)
         desk.close()
     assert len(set(seen)) == len(seen)
 

@@ -196,8 +196,8 @@ def test_what_is_acked_is_on_the_disk_and_the_rest_comes_again_after_a_crash(bro
     produce(broker, b"a", b"b", b"c")
     member = Member(broker).join()
     assert member.fetch() == [(0, 2, 1)] and member.acknowledge((1, 1, [ACCEPT])) == 0
-    shutil.copytree(tmp_path, tmp_path.with_name("crashed"))
-    again = Broker(tmp_path.with_name("crashed"), SETTINGS, streams=STREAMS)
+    shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-crashed"))
+    again = Broker(tmp_path.with_name(f"{tmp_path.name}-crashed"), SETTINGS, streams=STREAMS)
     late = Member(again)
     late.epoch = member.epoch
     assert late.beat() == UNKNOWN                               # it joins again
