@@ -217,10 +217,10 @@ class Router:
             topic = events[start].topic
             end = run_end(events, start)
             route = publisher.routes.get(topic) or self._admit(topic, publisher)
-            deeds = publisher.deeds
-            if not deeds.is_known:
-                self.usage.begin(deeds)
-            deeds.by_topic[topic] = deeds.by_topic.get(topic, 0) + end - start
+            try:
+                publisher.deeds.by_topic[topic] += end - start
+            except KeyError:                            # the first since the record has asked
+                self.usage.begin(publisher.deeds, topic, end - start)
             if isinstance(route, Refusal):
                 self.policy.count_denial(publisher.identity, Action.PUBLISH, end - start)
                 for index in range(start, end):
@@ -357,10 +357,10 @@ class Router:
     def admit(self, topic: str, publisher: Publisher, count: int) -> Route | Refusal:
         """May this publisher publish count events of the topic? A refusal is counted. For events from other nodes."""
         route = self._route(topic, publisher)
-        deeds = publisher.deeds
-        if not deeds.is_known:
-            self.usage.begin(deeds)
-        deeds.by_topic[topic] = deeds.by_topic.get(topic, 0) + count
+        try:
+            publisher.deeds.by_topic[topic] += count
+        except KeyError:
+            self.usage.begin(publisher.deeds, topic, count)
         if isinstance(route, Refusal):
             self.policy.count_denial(publisher.identity, Action.PUBLISH, count)
             self.refused[route.reason] += count

@@ -86,10 +86,12 @@ class Usage:
         tally.count += count
         tally.last_ms = now_ms
 
-    def begin(self, deeds: Deeds) -> None:
-        """Somebody publishes; from now on he is asked what he did."""
-        deeds.is_known = True
-        self._known[deeds] = None
+    def begin(self, deeds: Deeds, topic: str, count: int) -> None:
+        """Somebody publishes to a topic, for the first time since he was asked; from now on he is asked what he did."""
+        deeds.by_topic[topic] = count
+        if not deeds.is_known:
+            deeds.is_known = True
+            self._known[deeds] = None
 
     def tick(self, now_s: float) -> None:
         """Some of what publishers did, into the bucket. Every 50 ms."""
