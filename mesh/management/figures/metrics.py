@@ -5,6 +5,7 @@ make 100,000 series; the totals count all of them.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -97,14 +98,11 @@ class NodeCollector(Collector):
         yield _gauge("meshgate_locked_out", "Users and addresses that are locked out", node.authenticator.locked_count)
         refused = node.files.refused if node.files is not None else 0
         yield CounterMetricFamily("meshgate_connections_refused", "Because open files ran short", refused)
-        failed = {listener.protocol: 0 for listener in node.listeners if listener.secure}
+        handshakes: Counter[tuple[str]] = Counter()
         for listener in node.listeners:
             if listener.secure:
-                failed[listener.protocol] += listener.handshakes.failed
-        handshakes = CounterMetricFamily("meshgate_tls_handshakes_failed", "By listener", labels=["protocol"])
-        for protocol, count in failed.items():
-            handshakes.add_metric([protocol], count)
-        yield handshakes
+                handshakes[(listener.protocol,)] += listener.handshakes.failed
+        yield _counter("meshgate_tls_handshakes_failed", "By listener", ["protocol"], handshakes)
         yield _counter("meshgate_logins", "Logins by outcome", ["protocol", "outcome"], node.authenticator.outcomes)
         yield from _key_sets(node.authenticator.tokens.key_sets())
         yield _histogram("meshgate_loop_turn_seconds", "Turns of the event loop, by the clock", node.watch.turns_s)
