@@ -4,14 +4,11 @@ from __future__ import annotations
 import argparse
 from urllib.parse import quote
 
-import msgspec
-
 from mesh.commands.client import Client, add_options
 from mesh.commands.errors import CommandError
+from mesh.commands.managed import Values, act, get, print_json, rows_of, show_table
 from mesh.commands.table import format_table
 
-Values = dict[str, object]
-ROWS_MAX = 10_000
 SHARED = ("json", "url", "config", "user", "ca", "context")         # options that the command and its acts have
 
 
@@ -62,61 +59,34 @@ def _act(acts: argparse._SubParsersAction[argparse.ArgumentParser], name: str, t
     return parser
 
 
-def _ask(options: argparse.Namespace, path: str, method: str = "GET", body: Values | None = None) -> Values:
-    if body is not None:
-        body = {**body, "reason": options.reason, "dry_run": options.dry_run}
-    answer = Client(options).json(f"/api/v1/{path}", method, None if body is None else msgspec.json.encode(body))
-    if not isinstance(answer, dict):
-        raise CommandError("the node's answer is not what this version expects")
-    return answer
-
-
 def _told(options: argparse.Namespace, answer: Values, text: str) -> int:
     if options.json or options.dry_run:
-        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
-    else:
-        print(text)
-    return 0
-
-
-def _rows(answer: Values, name: str) -> list[Values]:
-    try:
-        return msgspec.convert(answer.get(name), list[Values])
-    except msgspec.ValidationError as error:
-        raise CommandError("the node's answer is not what this version expects") from error
-
-
-def _table(options: argparse.Namespace, path: str, name: str, columns: tuple[str, ...]) -> int:
-    answer = _ask(options, path)
-    if options.json:
-        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
-        return 0
-    print(format_table(columns, [[row.get(column) for column in columns] for row in _rows(answer, name)]))
+        return print_json(answer)
+    print(text)
     return 0
 
 
 # -- topics ------------------------------------------------------------------------------------------------------
 
 def list_topics(options: argparse.Namespace) -> int:
-    return _table(options, f"streams?limit={ROWS_MAX}", "streams",
-                  ("name", "partitions", "events", "size_bytes", "capture"))
+    return show_table(options, "streams", ["name", "partitions", "events", "size_bytes", "capture"])
 
 
 def describe_topic(options: argparse.Namespace) -> int:
-    answer = _ask(options, _topic(options))
+    answer = get(Client(options), _topic(options))
     if options.json:
-        return _json(answer)
+        return print_json(answer)
     print(f"topic {answer['name']}, id {answer['id']}"
           f"{', of the configuration file' if answer['configured'] else ''}")
     print(format_table(("partition", "start", "end"), [
-        [row["partition"], row["start"], row["end"]] for row in _rows(answer, "partitions")]))
+        [row["partition"], row["start"], row["end"]] for row in rows_of(answer, "partitions")]))
     print(format_table(("configuration", "value", "default"), [
-        [row["name"], row["value"], row["default"]] for row in _rows(answer, "config")]))
+        [row["name"], row["value"], row["default"]] for row in rows_of(answer, "config")]))
     return 0
 
 
 def create_topic(options: argparse.Namespace) -> int:
-    answer = _ask(options, "streams", "POST", {
+    answer = act(Client(options), "POST", "streams", options, {
         "name": options.name, "partitions": 1 if options.partitions is None else options.partitions,
         "config": _config(options)})
     return _told(options, answer, f"made: {options.name}")
@@ -126,13 +96,14 @@ def alter_topic(options: argparse.Namespace) -> int:
     config = {**_config(options), **dict.fromkeys(options.unset)}
     if not config and options.partitions is None:
         raise CommandError("what is to change? --partitions N, --set KEY=VALUE, --unset KEY")
-    answer = _ask(options, _topic(options) + "/change", "POST", {
+    answer = act(Client(options), "POST", _topic(options) + "/change", options, {
         "config": config, **({} if options.partitions is None else {"partitions": options.partitions})})
     return _told(options, answer, f"changed: {options.name}")
 
 
 def delete_topic(options: argparse.Namespace) -> int:
-    return _told(options, _ask(options, _topic(options), "DELETE", {}), f"deleted: {options.name}")
+    answer = act(Client(options), "DELETE", _topic(options), options)
+    return _told(options, answer, f"deleted: {options.name}")
 
 
 def _config(options: argparse.Namespace) -> dict[str, str | None]:
@@ -152,18 +123,17 @@ def _topic(options: argparse.Namespace) -> str:
 # -- groups ------------------------------------------------------------------------------------------------------
 
 def list_groups(options: argparse.Namespace) -> int:
-    return _table(options, f"groups?limit={ROWS_MAX}", "groups",
-                  ("group", "kind", "state", "members", "lag_events", "topics"))
+    return show_table(options, "groups", ["group", "kind", "state", "members", "lag_events", "topics"])
 
 
 def describe_group(options: argparse.Namespace) -> int:
-    answer = _ask(options, _group(options))
+    answer = get(Client(options), _group(options))
     if options.json:
-        return _json(answer)
+        return print_json(answer)
     print(f"group {answer['group']}: {answer['kind']}, {answer['state']}, {answer['members']} members")
     print(format_table(("topic", "partition", "offset", "end", "lag"), [
-        [row["stream"], row["partition"], row["offset"], row["end"], row["lag"]] for row in _rows(answer, "places")]))
-    members = _rows(answer, "detail")
+        [row["stream"], row["partition"], row["offset"], row["end"], row["lag"]] for row in rows_of(answer, "places")]))
+    members = rows_of(answer, "detail")
     if members:
         print(format_table(("member", "client", "host"), [
             [row["member_id"], row["client_id"], row["host"]] for row in members]))
@@ -176,20 +146,16 @@ def reset_group(options: argparse.Namespace) -> int:
         place["stream"] = options.topic
     if options.partition is not None:
         place["partition"] = options.partition
-    answer = _ask(options, _group(options) + "/reset", "POST", place)
-    rows = _rows(answer, "positions")
+    answer = act(Client(options), "POST", _group(options) + "/reset", options, place)
+    rows = rows_of(answer, "positions")
     return _told(options, answer, format_table(("topic", "partition", "from", "to"), [
         [row["stream"], row["partition"], row["from"], row["position"]] for row in rows]))
 
 
 def delete_group(options: argparse.Namespace) -> int:
-    return _told(options, _ask(options, _group(options), "DELETE", {}), f"deleted: {options.name}")
+    answer = act(Client(options), "DELETE", _group(options), options)
+    return _told(options, answer, f"deleted: {options.name}")
 
 
 def _group(options: argparse.Namespace) -> str:
     return f"groups/{quote(options.name, safe='')}"
-
-
-def _json(answer: Values) -> int:
-    print(msgspec.json.format(msgspec.json.encode(answer)).decode())
-    return 0

@@ -1,4 +1,6 @@
-"""What the commands `policy`, `user` and `key` have in common: one managed document is fetched, changed, put back."""
+"""What the commands that act on a node have in common: reading, acts with --dry-run and --reason, tables; and for
+`policy`, `user` and `key`: one managed document is fetched, changed, put back.
+"""
 from __future__ import annotations
 
 import argparse
@@ -14,6 +16,7 @@ from mesh.commands.table import format_table
 Values = dict[str, object]
 PLURALS = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers", "mask": "masks",
            "quota": "quotas"}
+_UNEXPECTED = "the node's answer is not what this version expects"
 
 
 def add_common(parser: argparse.ArgumentParser, *, act: bool) -> None:
@@ -43,8 +46,16 @@ def act(client: Client, method: str, path: str, options: argparse.Namespace, bod
 
 def _values(answer: object) -> Values:
     if not isinstance(answer, dict):
-        raise CommandError("the node's answer is not what this version expects")
+        raise CommandError(_UNEXPECTED)
     return answer
+
+
+def rows_of(answer: Values, name: str) -> list[Values]:
+    """Raises CommandError."""
+    try:
+        return msgspec.convert(answer.get(name), list[Values])
+    except msgspec.ValidationError as error:
+        raise CommandError(_UNEXPECTED) from error
 
 
 def place(kind: str, name: str) -> str:
@@ -55,8 +66,7 @@ def show_table(options: argparse.Namespace, table: str, columns: list[str], head
     answer = get(Client(options), table, {"limit": "10000"})
     if options.json:
         return print_json(answer)
-    rows = msgspec.convert(answer.get(table), list[Values])
-    print(format_table(heads or columns, [[row.get(column) for column in columns] for row in rows]))
+    print(format_table(heads or columns, [[row.get(column) for column in columns] for row in rows_of(answer, table)]))
     return 0
 
 
