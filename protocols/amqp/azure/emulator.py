@@ -35,7 +35,6 @@ from protocols.amqp.codec.performatives import Attach, Source, Target
 from protocols.amqp.codec.types import Symbol, Value
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.sending import SendingLink
-from protocols.amqp.nodes.addresses import topic_of
 from protocols.amqp.nodes.filters import filters_of
 from protocols.amqp.nodes.finding import Finding
 from protocols.amqp.nodes.offsets import start_of
@@ -101,27 +100,28 @@ class Emulator:
             link.accept(DeskTarget(desk), attach.target)
             return True
         place = place_of(address)
-        if not self._is_hub(place) and not place.hosted:
+        is_hub = self._is_hub(place)
+        if not is_hub and not place.hosted:
             return False
         target: HubTarget | EntityTarget
         parts: Parts = connection.parts
-        if self._is_hub(place):
+        if is_hub:
             if place.group:
                 raise LinkFault(INVALID_FIELD, "events are sent to a hub or a partition, not to a consumer group")
             stream = self._hubs.writable(place.name, connection.identity)
             if place.partition is not None:
                 self._check_index(stream, place)
-            target = HubTarget(link, self._router, parts.work, stream, place.partition, self._reply_topic,
+            target = HubTarget(link, self._router, parts.work, stream, place.partition, self._finding.reply_topic,
                                self._settings.batch_events_max)
         else:
             topic, queue = self._entities.topic(place.name, connection.identity), None
             if topic is None:
                 queue = self._entities.queue(place.name, connection.identity, reads=False)
                 topic = queue.topic
-            target = EntityTarget(link, self._router, parts, topic, queue, self._reply_topic,
+            target = EntityTarget(link, self._router, parts, topic, queue, self._finding.reply_topic,
                                   self._settings.batch_events_max)
         link.settle_first()                             # as the services do; the SDK for Python counts on it
-        self._when_stored(link, lambda: link.accept(target, attach.target))
+        self._finding.when_stored(link, lambda: link.accept(target, attach.target))
         return True
 
     def _admit(self, connection: Any, address: str | None) -> None:
@@ -131,19 +131,6 @@ class Emulator:
     def _is_hub(self, place: Place) -> bool:
         """An address may be of anybody: it is a hub's where there is one of that name, or it names a partition."""
         return place.partition is not None or self._hubs.find(place.name) is not None
-
-    def _reply_topic(self, address: str, annotations: dict[Any, Any]) -> str | None:
-        return topic_of(address, annotations, self._finding.is_queue)
-
-    def _when_stored(self, link: SendingLink | ReceivingLink, work: Callable[[], None]) -> None:
-        """Once what was declared is on disk."""
-        connection: Any = link.session.connection
-
-        def stored() -> None:
-            if link.is_waiting:
-                connection.guarded(link, work)
-
-        self._router.queues.when_stored(stored)
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -181,7 +168,7 @@ class Emulator:
             reader.joined()
             link.accept(reader, echo_of(source, found))
 
-        self._when_stored(link, attach_to)
+        self._finding.when_stored(link, attach_to)
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -203,7 +190,7 @@ class Emulator:
             if len(desks) >= DESKS_MAX:
                 raise LinkFault(RESOURCE_LIMIT, f"a connection asks at most {DESKS_MAX} entities")
             requests = EntityRequests(place_of(address.removesuffix("/" + INFO)).name, self._router, self._entities,
-                                      connection, self._reply_topic)
+                                      connection, self._finding.reply_topic)
             desk = Desk(connection, requests.ask, requests.close)
         else:
             return None

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, NOT_FOUND, LinkFault, refused
 from protocols.amqp.nodes.addresses import core_name, queue_topic, target_topic
-from protocols.amqp.nodes.finding import denied
+from protocols.amqp.nodes.finding import check_right, declare
 from protocols.amqp.settings import Amqp10Settings
-from routing.errors import Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import NAME_CHARS_MAX, QueueOptions
 from routing.queues.queue import Queue
-from routing.rights.policy import INTERNAL, Action, Identity
+from routing.rights.policy import Action, Identity
 from routing.router import Router
 
 DEAD_LETTERS, DEFERRED, SUBSCRIPTIONS = "/$DeadLetterQueue", "/$Deferred", "/Subscriptions/"
@@ -36,8 +35,7 @@ class Entities:
         router = self._router
         topic = queue_topic(name)
         action = Action.SUBSCRIBE if reads else Action.PUBLISH
-        if not router.policy.decide(identity, action, topic).allowed:
-            raise denied(router, identity, action, topic)
+        check_right(router, identity, action, topic)
         found = router.queues.get(core_name(name))
         if found is not None:
             return found
@@ -47,29 +45,19 @@ class Entities:
         if len(core_name(name + DEAD_LETTERS)) > NAME_CHARS_MAX:
             raise LinkFault(INVALID_FIELD, "the name is too long")
         if name.endswith((DEAD_LETTERS, DEFERRED)):
-            return self._declare(name, QueueOptions(), identity)
+            return declare(router, name, QueueOptions(), identity)
         if mark:
             refusal = router.check_subscribe(identity, subscribed)
             if refusal is not None:
                 raise refused(refusal)
-        self._declare(name + DEAD_LETTERS, QueueOptions(), identity)
+        declare(router, name + DEAD_LETTERS, QueueOptions(), identity)
         letters = queue_topic(name + DEAD_LETTERS)
-        made = self._declare(name, QueueOptions(dead_letter=letters), identity, max_deliveries=DELIVERIES_MAX)
+        made = declare(router, name, QueueOptions(dead_letter=letters), identity, max_deliveries=DELIVERIES_MAX)
         if mark:
             refusal = made.bind(Binding(subscribed), identity)
             if refusal is not None:
                 router.queues.delete(made.name)
                 raise refused(refusal)
-        return made
-
-    def _declare(self, name: str, options: QueueOptions, identity: Identity, *,
-                 max_deliveries: int | None = None) -> Queue:
-        """Who may only send to it has no part in it: it belongs to the node."""
-        reads = self._router.policy.decide(identity, Action.SUBSCRIBE, queue_topic(name)).allowed
-        made = self._router.queues.declare(
-            core_name(name), options, identity if reads else INTERNAL, max_deliveries=max_deliveries)
-        if isinstance(made, Refusal):
-            raise refused(made)
         return made
 
     def topic(self, name: str, identity: Identity) -> str | None:
@@ -79,6 +67,5 @@ class Entities:
         if queues.get(core_name(name)) is not None or not any(known.startswith(start) for known in queues.by_name):
             return None
         topic = target_topic(name)
-        if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
-            raise denied(self._router, identity, Action.PUBLISH, topic)
+        check_right(self._router, identity, Action.PUBLISH, topic)
         return topic

@@ -17,9 +17,8 @@ from protocols.amqp.nodes.addresses import (
     place_of,
     queue_topic,
     target_topic,
-    topic_of,
 )
-from protocols.amqp.nodes.finding import Finding, denied
+from protocols.amqp.nodes.finding import Finding, check_right
 from protocols.amqp.nodes.management import Management, ManagementTarget
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.targets import Destination, MessageTarget
@@ -61,9 +60,6 @@ class Destinations:
                 raise LinkFault(INVALID_FIELD, "a message for the anonymous terminus says in to where it goes")
             return self._destination(place, connection)
 
-        def reply_topic(address: str, annotations: dict[Any, Any]) -> str | None:
-            return topic_of(address, annotations, self._finding.is_queue)
-
         on_detach: Callable[[bool], None] | None = None
         destination: Destination | None
         echo = target
@@ -79,17 +75,12 @@ class Destinations:
                 link.accept(ManagementTarget(self._management(connection)), target)
                 return
             destination = self._destination(place, connection) if place.kind is not Kind.ANONYMOUS else None
-        node = MessageTarget(link, self._router, parts.work, parts.transactions, destination, resolve, reply_topic,
-                             self._declaring, on_detach)
+        node = MessageTarget(link, self._router, parts.work, parts.transactions, destination, resolve,
+                             self._finding.reply_topic, self._declaring, on_detach)
         if destination is None or destination.queue is None or not destination.queue.consumer.spec.durable:
             link.accept(node, echo)
-            return
-
-        def accept() -> None:
-            if link.is_waiting:
-                link.accept(node, echo)
-
-        self._router.queues.when_stored(lambda: connection.guarded(link, accept))
+        else:
+            self._finding.when_stored(link, lambda: link.accept(node, echo))
 
     def _dynamic_target(self, target: Target, parts: Parts) -> str:
         if "temporary-topic" in target.capabilities:
@@ -106,8 +97,7 @@ class Destinations:
                 return Destination(found.topic, found, True)
             stream = self._finding.stream_topic(place)
             topic = stream if stream is not None else queue_topic(place.name)
-            if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
-                raise denied(self._router, identity, Action.PUBLISH, topic)
+            check_right(self._router, identity, Action.PUBLISH, topic)
             if stream is not None:
                 return Destination(topic)
             return Destination(topic, self._finding.queue(place, identity, reads=False))
@@ -115,8 +105,7 @@ class Destinations:
             topic = target_topic(place.name)
             if topic.startswith(TEMPORARY_TOPIC):
                 return Destination(topic, None, True)
-            if not self._router.policy.decide(identity, Action.PUBLISH, topic).allowed:
-                raise denied(self._router, identity, Action.PUBLISH, topic)
+            check_right(self._router, identity, Action.PUBLISH, topic)
             if place.exchange is not None and self._declaring is not None \
                     and not self._declaring.has_exchange(place.exchange[0]):
                 raise LinkFault(NOT_FOUND, f"no exchange '{place.exchange[0]}' in vhost '/'")

@@ -4,8 +4,13 @@ Rights are asked before it is looked whether something is there, so that a refus
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from protocols.amqp.codec.conditions import NOT_FOUND, UNAUTHORIZED, LinkFault, refused
-from protocols.amqp.nodes.addresses import Place, core_name, queue_topic
+from protocols.amqp.engine.receiving import ReceivingLink
+from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.nodes.addresses import Place, core_name, queue_topic, topic_of
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.errors import Refusal
@@ -35,19 +40,45 @@ class Finding:
         """The queue of a place; one that is missing is made where the address says so."""
         router = self._router
         topic = queue_topic(place.name)
-        if reads and not router.policy.decide(identity, Action.SUBSCRIBE, topic).allowed:
-            raise denied(router, identity, Action.SUBSCRIBE, topic)
+        if reads:
+            check_right(router, identity, Action.SUBSCRIBE, topic)
         queue = router.queues.get(core_name(place.name))
         if queue is not None:
             return queue
         if not (place.made and self._settings.create_queues):
             raise LinkFault(NOT_FOUND, f"there is no queue {place.name[:255]}")
-        # Who may only send has no part in it: it belongs to the node, and whoever may read it reads it.
-        owner = identity if router.policy.decide(identity, Action.SUBSCRIBE, topic).allowed else INTERNAL
-        made = router.queues.declare(core_name(place.name), QueueOptions(), owner)
-        if isinstance(made, Refusal):
-            raise refused(made)
-        return made
+        return declare(router, place.name, QueueOptions(), identity)
+
+    def reply_topic(self, address: str, annotations: dict[Any, Any]) -> str | None:
+        """What an address in reply-to means; see convert.read()."""
+        return topic_of(address, annotations, self.is_queue)
+
+    def when_stored(self, link: SendingLink | ReceivingLink, work: Callable[[], None]) -> None:
+        """Once what was declared is on disk, if the link still waits for it. work: may raise LinkFault."""
+        connection: Any = link.session.connection
+
+        def stored() -> None:
+            if link.is_waiting:
+                connection.guarded(link, work)
+
+        self._router.queues.when_stored(stored)
+
+
+def declare(router: Router, name: str, options: QueueOptions, identity: Identity, *,
+            max_deliveries: int | None = None) -> Queue:
+    """Make a queue. Who may only send has no part in it: it belongs to the node, and whoever may read it reads it."""
+    reads = router.policy.decide(identity, Action.SUBSCRIBE, queue_topic(name)).allowed
+    made = router.queues.declare(
+        core_name(name), options, identity if reads else INTERNAL, max_deliveries=max_deliveries)
+    if isinstance(made, Refusal):
+        raise refused(made)
+    return made
+
+
+def check_right(router: Router, identity: Identity, action: Action, topic: str) -> None:
+    """Raises LinkFault."""
+    if not router.policy.decide(identity, action, topic).allowed:
+        raise denied(router, identity, action, topic)
 
 
 def denied(router: Router, identity: Identity, action: Action, topic: str) -> LinkFault:

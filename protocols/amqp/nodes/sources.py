@@ -28,7 +28,7 @@ from protocols.amqp.nodes.addresses import (
 )
 from protocols.amqp.nodes.browsing import QueueBrowser
 from protocols.amqp.nodes.filters import Filters, filters_of
-from protocols.amqp.nodes.finding import Finding, denied
+from protocols.amqp.nodes.finding import Finding, check_right, denied
 from protocols.amqp.nodes.management import Management, ManagementSource
 from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
@@ -133,8 +133,7 @@ class Sources:
     def _stream_source(self, link: SendingLink, source: Source, place: Place, found: Filters, connection: Any) -> None:
         assert self._declaring is not None
         topic = queue_topic(place.name)
-        if not self._router.policy.decide(connection.identity, Action.SUBSCRIBE, topic).allowed:
-            raise denied(self._router, connection.identity, Action.SUBSCRIBE, topic)
+        check_right(self._router, connection.identity, Action.SUBSCRIBE, topic)
         start = start_of(found.start, self._router) if found.start is not None else "latest"
         made = self._declaring.read_stream(place.name, connection.identity, start, self._settings.unsettled_max)
         if isinstance(made, Refusal):
@@ -182,8 +181,6 @@ class Sources:
                              notes=convert.topic_note if any(map(is_wildcard, queue.consumer.filters)) else None)
 
         def attach() -> None:
-            if not link.is_waiting:
-                return
             if queue.is_deleted:
                 raise LinkFault(NOT_FOUND, "the queue was deleted")
             if predicate is not None:
@@ -200,7 +197,7 @@ class Sources:
         if not queue.consumer.spec.durable:
             attach()
         else:
-            router.queues.when_stored(lambda: connection.guarded(link, attach))
+            self._finding.when_stored(link, attach)
 
     def _dynamic_source(self, link: SendingLink, source: Source, connection: Any) -> None:
         parts: Parts = connection.parts
