@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,26 @@ def unique(label: str) -> str:
     return f"{label}.{os.getpid()}.{next(_numbers)}"
 
 
+def java_command(main: str, *arguments: str, heap: str = "128m", classes: Path | None = None) -> list[str]:
+    """One with Apache's jars. main: a class, or a source file; of ours it may be in a folder of compiled classes."""
+    path = f"{JARS}/*" if classes is None else f"{classes}:{JARS}/*"
+    return ["java", f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, main, *arguments]
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """The folder with the classes of a program, for several processes of it."""
+    require_peer(shutil.which("javac"), "a JDK")
+    require_peer(any(JARS.glob("kafka-clients-4*.jar")), "Apache Kafka's jars (make peers)")
+    subprocess.run(["javac", "-cp", f"{JARS}/*", "-d", str(folder), str(source)], check=True, timeout=DEADLINE_S)
+    return folder
+
+
 @functools.cache
 def _tools() -> PeerProcess:
     """The program that runs Apache's tools, once for all tests of this process."""
     require_peer(shutil.which("javac"), "a JDK")
     require_peer(JARS.is_dir() and any(JARS.glob("kafka-tools-4*.jar")), "Apache Kafka's tools (make peers)")
-    peer = PeerProcess(["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{JARS}/*",
-                        str(Path(__file__).parent / "java" / "ToolPeer.java")])
+    peer = PeerProcess(java_command(str(Path(__file__).parent / "java" / "ToolPeer.java"), heap="256m"))
     atexit.register(peer.kill)
     return peer
 

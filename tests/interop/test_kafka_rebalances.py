@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.conftest import require_peer
-from tests.interop.kafka_node import DEADLINE_S, JARS, bootstrap, serve, unique
+from tests.interop.kafka_node import DEADLINE_S, bootstrap, compiled, java_command, serve, unique
 from tests.support.wait import wait_until
 
 SOURCE = Path(__file__).parent / "java" / "KafkaPeer.java"
@@ -54,11 +52,7 @@ def kafka(tmp_path_factory):
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
     """The Java program, compiled once for all its processes."""
-    require_peer(shutil.which("javac"), "a JDK")
-    require_peer(any(JARS.glob("kafka-clients-4*.jar")), "Apache Kafka's jars (make peers)")
-    folder = tmp_path_factory.mktemp("classes")
-    subprocess.run(["javac", "-cp", f"{JARS}/*", "-d", str(folder), str(SOURCE)], check=True, timeout=DEADLINE_S)
-    return folder
+    return compiled(SOURCE, tmp_path_factory.mktemp("classes"))
 
 
 class Member:
@@ -67,9 +61,8 @@ class Member:
     def __init__(self, node, group, topic, protocol, output, classes=None):
         self.output = output
         address = bootstrap(node)
-        command = [sys.executable, "-c", LIBRDKAFKA, address, group, topic, protocol] if classes is None else [
-            "java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{classes}:{JARS}/*", "KafkaPeer",
-            address]
+        command = [sys.executable, "-c", LIBRDKAFKA, address, group, topic, protocol] if classes is None else (
+            java_command("KafkaPeer", address, heap="64m", classes=classes))
         with output.open("ab") as file:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
         if classes is not None:

@@ -10,7 +10,7 @@ import time
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from tests.interop.kafka_node import DEADLINE_S, JARS, bootstrap, java, kafka, unique  # noqa: F401
+from tests.interop.kafka_node import DEADLINE_S, bootstrap, java, java_command, kafka, unique  # noqa: F401
 from tests.support.wait import wait_until
 
 TOOLS = "org.apache.kafka.tools."
@@ -57,10 +57,8 @@ def test_the_console_tools_do_what_they_do(kafka, tmp_path):  # noqa: F811
 
 def alone(node, name, *arguments):
     """One that says the most when its program ends: a program of its own. What it says is JSON."""
-    done = subprocess.run(
-        ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", TOOLS + name,
-         "--bootstrap-server", bootstrap(node), *arguments],
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(java_command(TOOLS + name, "--bootstrap-server", bootstrap(node), *arguments),
+                          capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

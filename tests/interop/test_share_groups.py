@@ -4,15 +4,13 @@ that are killed, and a node that is.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from confluent_kafka import AcknowledgeType, Producer, ShareConsumer
 
-from tests.conftest import require_peer
-from tests.interop.kafka_node import DEADLINE_S, JARS, bootstrap, serve, unique
+from tests.interop.kafka_node import DEADLINE_S, bootstrap, compiled, java_command, serve, unique
 from tests.interop.peer_process import PeerProcess
 from tests.support.wait import wait_until
 
@@ -33,16 +31,11 @@ def kafka(tmp_path_factory):
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
     """The Java program, compiled once for all its processes."""
-    require_peer(shutil.which("javac"), "a JDK")
-    require_peer(any(JARS.glob("kafka-clients-4*.jar")), "Apache Kafka's jars (make peers)")
-    folder = tmp_path_factory.mktemp("classes")
-    subprocess.run(["javac", "-cp", f"{JARS}/*", "-d", str(folder), str(SOURCE)], check=True, timeout=DEADLINE_S)
-    return folder
+    return compiled(SOURCE, tmp_path_factory.mktemp("classes"))
 
 
 def command(kafka, classes):
-    return ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{classes}:{JARS}/*",
-            "SharePeer", bootstrap(kafka)]
+    return java_command("SharePeer", bootstrap(kafka), classes=classes)
 
 
 @pytest.fixture(scope="module")
