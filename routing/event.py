@@ -169,9 +169,10 @@ def topic_runs(events: list[Event]) -> Iterator[list[Event]]:
 def run_end(events: list[Event], start: int) -> int:
     """Where the run of one topic ends that begins at start."""
     topic, count = events[start].topic, len(events)
-    if start == 0 and events[-1].topic is topic and [event.topic for event in events].count(topic) == count:
-        return count                            # half the time of the loop, for what most publishers send
     end = start + 1
+    if start == 0 and end < count and events[-1].topic is topic and (
+            [event.topic for event in events].count(topic) == count):
+        return count                            # half the time of the loop, for what most publishers send
     while end < count and events[end].topic is topic:
         end += 1
     return end

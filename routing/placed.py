@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, topic_runs
+from routing.route import QUEUE_FULL, Route
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.publisher import Publisher
-    from routing.route import Route
-
-_FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that would get it is full, and refuses what comes then")
 
 
 class Desk(Protocol):
@@ -60,7 +58,7 @@ def publish_to(desk: Desk, partition: Partition, events: list[Event], publisher:
 def _is_taken(desk: Desk, ticket: Ticket, index: int, event: Event, route: Route) -> bool:
     refusal = desk.refuse_size(event)
     if refusal is None and not all(gate.admit(event) for gate in route.gates):
-        refusal = _FULL
+        refusal = QUEUE_FULL
     if refusal is not None:
         ticket.refusals[index] = refusal
         desk.refused[refusal.reason] += 1

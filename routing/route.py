@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer
+from routing.errors import Reason, Refusal
 from routing.filter_trie import FilterTrie
 from routing.rights.policy import Action, Policy
 from routing.settings import Limits
@@ -24,6 +25,8 @@ TARGET_BYTES = 150
 NAMED_BYTES = 80            # of each consumer or subscription that a route names: there, and where it is found by that
 CHANGES_KEPT = 16           # a topic that is not used while more wildcard filters come and go has its route made anew
 OWN_TOPICS = "$SYS/"        # what a node says about itself stays with it
+
+QUEUE_FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that would get it is full, and refuses what comes then")
 
 Entry = Consumer | Subscription
 

@@ -41,7 +41,7 @@ from routing.rights.logins import Logins
 from routing.rights.permissions import RuleSet
 from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.rights.usage import Usage
-from routing.route import Route, RouteTable
+from routing.route import QUEUE_FULL, Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
 from routing.streams import Stream, StreamTable
@@ -63,8 +63,6 @@ SINK_S = 8e-6               # what one of them costs at the end of a turn, besid
 DIRECT_S = 1e-6             # … each event for it
 PROMISED_SINKS = 16         # from so many, or …
 PROMISED_EVENTS = 64        # … so many deliveries on it is worth telling
-
-_FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that would get it is full, and refuses what comes then")
 
 
 class Router:
@@ -289,7 +287,7 @@ class Router:
         for index, event in enumerate(run, start):
             properties = event.properties
             if route.gates and not all(gate.admit(event) for gate in route.gates):
-                self._refuse(ticket, index, _FULL)
+                self._refuse(ticket, index, QUEUE_FULL)
                 continue
             if (event.retain or event.key is not None or event.headers or len(event.payload) > payload_bytes_max
                     or (properties is not None and properties.dedupe_id is not None)):

@@ -267,8 +267,6 @@ class Consumer:
     def release(self, member: Member) -> None:
         """What somebody holds who is no member (any more) goes out again, in order, with attempts raised."""
         self._take_back(member)
-        self.touch()
-        self.ready()
 
     def ready(self, member: Member | None = None) -> None:
         """Credit has grown, or something waits: pump at the end of this loop turn. Cheap to call often."""

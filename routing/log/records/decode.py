@@ -277,12 +277,11 @@ class Decoder:
         """whole: the header bytes; header_part: the same as far as other records may share them."""
         result: Shared | None = None
         usual = _usual(whole)
-        fields = self.fields(whole) if usual is None else None
         if usual is not None:
             topic, topic_bytes, qos, publisher = usual
             if wanted[topic]:
                 result = topic, topic_bytes, len(topic_bytes) << 1, qos, publisher, (), None, False, None, 0
-        elif fields is not None and (fields.topic is None or wanted[fields.topic]):
+        elif (fields := self.fields(whole)).topic is None or wanted[fields.topic]:
             result = (
                 fields.topic, fields.topic_bytes, len(fields.topic_bytes) << 1 if fields.topic is not None else -1,
                 fields.qos, fields.publisher, fields.headers, fields.properties, fields.retain,
