@@ -27,7 +27,7 @@ BYTES_MAX: Final = 16 * 1024 * 1024 # of payloads of one queue: no honest lender
 class _Source:
     """One of the others."""
 
-    __slots__ = ("fetches", "numbers", "offsets", "told_readers", "told_total", "total")
+    __slots__ = ("fetches", "numbers", "told_readers", "told_total", "total")
 
     def __init__(self) -> None:
         self.total = 0                              # lent by it so far, fetched ones included
@@ -35,7 +35,6 @@ class _Source:
         self.told_readers = 0
         self.fetches = 0                            # single ones that it was asked for beside those
         self.numbers: dict[int, int] = {}           # offset here → its number
-        self.offsets: dict[int, int] = {}           # and back
 
 
 class Borrowing:
@@ -95,7 +94,6 @@ class Borrowing:
             cursor.position = self._place.end_offset
             cursor.again[event.offset] = Delivery(event, max(attempts, 1))
             source.numbers[event.offset] = number
-            source.offsets[number] = event.offset
         self._queue.consumer.ready()
 
     def lost(self, node: str) -> None:
@@ -134,19 +132,16 @@ class Borrowing:
                 if source.numbers:
                     self._answer(node, source, cursor)
             if not readers and (cursor.again or cursor.delayed):
-                waiting = [*cursor.again.values(), *cursor.delayed.values()]
-                self.give_back(waiting)
+                self.give_back([*cursor.again.values(), *cursor.delayed.values()])
         if self._sources:
             self._ask(readers)
 
     def _answer(self, node: str, source: _Source, cursor: Cursor) -> None:
-        done = []
-        for offset, number in source.numbers.items():
-            if offset not in cursor.in_flight and offset not in cursor.again and offset not in cursor.delayed:
-                done.append((offset, number))
-        for offset, number in done:
+        done = [(offset, number) for offset, number in source.numbers.items()
+                if offset not in cursor.in_flight and offset not in cursor.again and offset not in cursor.delayed]
+        for offset, _ in done:
             self._forget(offset)
-            del source.numbers[offset], source.offsets[number]
+            del source.numbers[offset]
         numbers = [number for _, number in done]
         for start in range(0, len(numbers), LENT_MAX):
             self._say(node, Done(self._queue.name, numbers[start:start + LENT_MAX]))
@@ -157,9 +152,9 @@ class Borrowing:
         for node, source in self._sources.items():
             mine = [(offset, source.numbers[offset]) for offset in offsets if offset in source.numbers]
             if mine:
-                for offset, number in mine:
+                for offset, _ in mine:
                     self._drop(offset)
-                    del source.numbers[offset], source.offsets[number]
+                    del source.numbers[offset]
                 rows = [(number, offsets[offset]) for offset, number in mine]
                 for start in range(0, len(rows), LENT_MAX):
                     self._say(node, Back(self._queue.name, rows[start:start + LENT_MAX]))

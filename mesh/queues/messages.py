@@ -24,11 +24,12 @@ bad bytes raise BadMessage and nothing else.
 """
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
 from routing.queues.predicates import Predicate
 
@@ -58,6 +59,13 @@ class Bound(msgspec.Struct, array_like=True, frozen=True):
     pattern: Text
     predicate: Predicate | None = None
     native: bytes = b""
+
+    @classmethod
+    def of(cls, binding: Binding) -> Bound:
+        return cls(binding.pattern, binding.predicate, binding.native)
+
+    def binding(self) -> Binding:
+        return Binding(self.pattern, self.predicate, self.native)
 
 
 class Join(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -167,6 +175,8 @@ class Frame(msgspec.Struct, array_like=True, tag=TAG, frozen=True):
     messages: Annotated[list[msgspec.Raw], Meta(max_length=1_000)]
 
 
+_T = TypeVar("_T")
+
 _encoder = msgspec.msgpack.Encoder()
 _frame_decoder = msgspec.msgpack.Decoder(Frame)
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -182,15 +192,16 @@ def encode(message: Message | Frame) -> bytes:
 
 def decode_frame(body: bytes) -> Frame:
     """Raises BadMessage."""
-    try:
-        return _frame_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(str(error)[:200]) from None
+    return _decode(_frame_decoder, body)
 
 
 def decode(body: msgspec.Raw) -> Message:
     """Raises BadMessage."""
+    return _decode(_decoder, body)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(str(error)[:200]) from None

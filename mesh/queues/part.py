@@ -112,7 +112,7 @@ class Part:
         self._fetches: dict[int, _Fetch] = {}
         self._number = 0
         self._hears = False                     # a binding that comes from there is not told to there
-        self._before: dict[OriginPartition, int] = {}       # where this node had come to when it was stopped
+        self._before: dict[OriginPartition, int] = {}       # see restore()
 
     @property
     def is_shared(self) -> bool:
@@ -157,7 +157,7 @@ class Part:
             self.tell(node, asks=True)
 
     def tell(self, node: str, *, asks: bool = False) -> None:
-        bindings = [Bound(one.pattern, one.predicate, one.native) for one in self.queue.bindings.live.values()]
+        bindings = [Bound.of(one) for one in self.queue.bindings.live.values()]
         self._others.say(node, Join(
             self.name, self.user, asks, self.term, self.spans.collects and self.decided,
             list(self.spans.members)[:1_000], bindings[:20_000], self._ends()))
@@ -181,12 +181,15 @@ class Part:
             cursor.drop_waiting(lambda event: not self.takes(event))
         consumer.held = False
         consumer.ready()
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
-            call()
+        self._call_waiting()
         if self.spans.collects:
             for node in self.spans.members:
                 self.tell(node)
+
+    def _call_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
 
     # -- the others -------------------------------------------------------------------------------------------
 
@@ -207,7 +210,7 @@ class Part:
             self._hear_collector(node, join.term)
         self._hears = True
         for bound in join.bindings:
-            self.queue.bind(Binding(bound.pattern, bound.predicate, bound.native), self.queue.consumer.identity)
+            self.queue.bind(bound.binding(), self.queue.consumer.identity)
         self._hears = False
         self.borrowing.add(node)
         self.store()
@@ -321,10 +324,10 @@ class Part:
         for node in [node for node in self.spans.members if node in in_sight]:
             if not self._others.may_pass(node, self.queue.topic, [binding.pattern]):
                 self.part_from(node)
-        self._tell_members(Bind(self.name, Bound(binding.pattern, binding.predicate, binding.native)))
+        self._tell_members(Bind(self.name, Bound.of(binding)))
 
     def unbound(self, binding: Binding) -> None:
-        self._tell_members(Unbind(self.name, Bound(binding.pattern, binding.predicate, binding.native)))
+        self._tell_members(Unbind(self.name, Bound.of(binding)))
 
     def purged(self) -> None:
         self._tell_members(Purge(self.name))
@@ -336,9 +339,7 @@ class Part:
         self._tell_members(Leave(self.name, self._ends()))
         for number in list(self._fetches):
             self._fetched(number)
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
-            call()
+        self._call_waiting()
         self._others.router.state.delete(STATE + self.name)
 
     def _tell_members(self, message: Message) -> None:
@@ -417,13 +418,14 @@ class Part:
                           self.guest_of)
         self._others.router.state.put(STATE + self.name, msgspec.msgpack.encode(state))
 
-    def restore(self, state: PartState) -> None:
+    def restore(self, state: PartState, before: dict[OriginPartition, int]) -> None:
+        """before: where this node had come to when it was stopped."""
         self.term, self.collector, self.guest_of = state.term, state.collector, state.guest_of
         self.spans.collects = state.collects
         self.spans.members = dict.fromkeys(state.members)
         for row in state.spans:
             self.spans.put(self._others.router.origins.of(row.node, row.epoch, row.stream, row.index), row.spans)
-        self._before = {origin: self._others.reach(origin) for origin in self._others.origins_of("")}
+        self._before = before
         if state.members:                       # who collects may have changed: they are asked when they are in sight
             self._others.joint(self)
             self._others.waits(self)

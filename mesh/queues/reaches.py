@@ -5,7 +5,7 @@ goes on from there. Stored every few seconds, since this node may be started aga
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -87,16 +87,17 @@ class Reaches:
         found = self._nodes.get(node)
         return dict(found.ends) if found is not None else {}
 
-    def look(self, nodes: Iterable[str]) -> None:
+    def look(self, nodes: set[str]) -> None:
         """Called twice a second: have these come as far as we?"""
         ends: dict[Partition, int] | None = None
         now_s = self._clock_s()
+        origins = self.origins() if nodes else []
         for node in nodes:
             found = self._nodes.get(node)
             if found is None:
                 continue
             if all(found.places.get(origin, 0) >= self.reach(origin)
-                   for origin in self.origins() if origin.node != node):
+                   for origin in origins if origin.node != node):
                 if ends is None:
                     ends = {partition: partition.end_offset for partition in self._router.own_partitions()}
                 if ends != found.ends:

@@ -47,7 +47,6 @@ from mesh.replication.borders import EVERYTHING, may_enter, may_leave
 from protocols.loglimit import LogLimit
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
-from routing.queues.bindings import Binding
 from routing.queues.options import QUEUE_TOPICS
 from routing.rights.policy import INTERNAL
 
@@ -111,10 +110,11 @@ class Shared:
         queues = self.router.queues
         self._reaches.start()
         stored = dict(self.router.state.decoded(STATE, PartState, "part of a queue"))
+        before = {origin: self.reach(origin) for origin in self._reaches.origins()} if stored else {}
         for queue in queues.by_name.values():
             part = self._adopt(queue)
             if part is not None and queue.name in stored:
-                part.restore(stored.pop(queue.name))
+                part.restore(stored.pop(queue.name), before)
         for name in stored:
             self.router.state.delete(STATE + name)
         queues.on_declared.append(self._declared)
@@ -309,11 +309,10 @@ class Shared:
             if not self.may_pass(node, part.queue.topic, [bound.pattern]):
                 part.part_from(node)
             else:
-                part.heard(lambda: part.queue.bind(
-                    Binding(bound.pattern, bound.predicate, bound.native), part.queue.consumer.identity))
+                part.heard(lambda: part.queue.bind(bound.binding(), part.queue.consumer.identity))
         elif isinstance(message, Unbind):
-            ended = message.binding
-            part.heard(lambda: part.queue.unbind(Binding(ended.pattern, ended.predicate)))
+            ended = message.binding.binding()
+            part.heard(lambda: part.queue.unbind(ended))
         else:
             self._give_and_take(part, node, message)
 
