@@ -20,7 +20,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal, StorageError, TopicError
 from routing.settings import Limits, StreamSettings
-from routing.ticket import Ticket
+from routing.ticket import Ticket, done_ticket
 from routing.topic import check_filter
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Lifecycle:
         """Make a stream. When the ticket is done it is open, and there again after any crash."""
         refusal = self.refuse_new(settings)
         if refusal is not None:
-            return _refused(refusal)
+            return done_ticket(refusal)
         name = settings.name
         incarnation = secrets.token_bytes(16)
         record = StreamRecord(incarnation, settings, f"{name}@{incarnation.hex()[:16]}", owner, self._desk.clock_ms())
@@ -206,11 +206,11 @@ class Lifecycle:
         """Other settings for a stream, but not fewer or more partitions: see grow()."""
         stream = self._desk.streams.by_name.get(settings.name)
         if stream is None or settings.name in self._busy:
-            return _refused(Refusal(Reason.NOT_FOUND, f"there is no stream {settings.name}"))
+            return done_ticket(Refusal(Reason.NOT_FOUND, f"there is no stream {settings.name}"))
         settings = msgspec.structs.replace(settings, partitions=stream.settings.partitions)
         refusal = self._refuse_settings(settings, 0)
         if refusal is not None:
-            return _refused(refusal)
+            return done_ticket(refusal)
         before = stream.settings
         self._desk.streams.apply([settings])
         self._desk.stream_changed(stream, before)
@@ -220,14 +220,15 @@ class Lifecycle:
         """More partitions for a stream; keys may go to others than before."""
         stream = self._desk.streams.by_name.get(name)
         if stream is None or name in self._busy:
-            return _refused(Refusal(Reason.NOT_FOUND, f"there is no stream {name}"))
+            return done_ticket(Refusal(Reason.NOT_FOUND, f"there is no stream {name}"))
         have = len(stream.partitions)
         if partitions <= have:
-            return _refused(Refusal(Reason.PAYLOAD_INVALID, f"{name} has {have} partitions, {partitions} are not more"))
+            return done_ticket(Refusal(
+                Reason.PAYLOAD_INVALID, f"{name} has {have} partitions, {partitions} are not more"))
         settings = msgspec.structs.replace(stream.settings, partitions=partitions)
         refusal = self._refuse_settings(settings, partitions - have)
         if refusal is not None:
-            return _refused(refusal)
+            return done_ticket(refusal)
         ticket = Ticket(())
         self._busy.add(name)
 
@@ -256,10 +257,10 @@ class Lifecycle:
         """A stream with all its events. It takes nothing in from now on; the ticket is done when its name is free."""
         stream = self._desk.streams.by_name.get(name)
         if stream is None or name in self._busy:
-            return _refused(Refusal(Reason.NOT_FOUND, f"there is no stream {name}"))
+            return done_ticket(Refusal(Reason.NOT_FOUND, f"there is no stream {name}"))
         record = self._records[name]
         if record.settings is None:
-            return _refused(Refusal(Reason.CONFLICT, f"the stream {name} belongs to the configuration; it stays"))
+            return done_ticket(Refusal(Reason.CONFLICT, f"the stream {name} belongs to the configuration; it stays"))
         ticket = Ticket(())
         self._busy.add(name)
         record.gone = True
@@ -297,9 +298,7 @@ class Lifecycle:
         if record.settings is None:
             log.warning("stream %s belongs to the configuration: what was changed counts until it is read again",
                         settings.name)
-            ticket = Ticket(())
-            ticket.part_done()
-            return ticket
+            return done_ticket()
         record.settings = settings
         return self._put(settings.name, record)
 
@@ -310,10 +309,3 @@ class Lifecycle:
     def _forget(self, name: str) -> None:
         self._records.pop(name, None)
         self._desk.state.delete(STREAM + name)
-
-
-def _refused(refusal: Refusal) -> Ticket:
-    ticket = Ticket(())
-    ticket.refusals[0] = refusal
-    ticket.part_done()
-    return ticket

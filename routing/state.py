@@ -13,7 +13,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.ticket import Ticket
+from routing.ticket import Ticket, done_ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,10 +94,7 @@ class StateTable:
         assert value
         if len(value) > VALUE_BYTES_MAX:
             log.error("state %s: %d bytes, at most %d are stored; the old one stays", key, len(value), VALUE_BYTES_MAX)
-            ticket = Ticket(())
-            ticket.refusals[0] = Refusal(Reason.QUOTA_EXCEEDED, f"at most {VALUE_BYTES_MAX} bytes are stored")
-            ticket.part_done()
-            return ticket
+            return done_ticket(Refusal(Reason.QUOTA_EXCEEDED, f"at most {VALUE_BYTES_MAX} bytes are stored"))
         self._set(key, value)
         return self._queue(key, value)
 

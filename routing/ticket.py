@@ -74,3 +74,12 @@ class Ticket:
             if part.partition is partition and not 0 <= part.base_offset <= partition.high_watermark - part.count:
                 part.base_offset, part.refusal = -1, part.refusal or refusal
         self.part_done()
+
+
+def done_ticket(refusal: Refusal | None = None) -> Ticket:
+    """One for which there is nothing to wait: it is refused, or there was nothing to do."""
+    ticket = Ticket(())
+    if refusal is not None:
+        ticket.refusals[0] = refusal
+    ticket.part_done()
+    return ticket

@@ -25,7 +25,7 @@ import msgspec
 from routing.errors import Fault, Reason, Refusal
 from routing.log.producing.markers import ABORT, COMMIT
 from routing.settings import Limits
-from routing.ticket import Ticket
+from routing.ticket import Ticket, done_ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -194,10 +194,10 @@ class Transactions:
         places = list(places)
         for stream, index in places:
             if self._desk.streams.partition(stream, index) is None:
-                return _refused(Refusal(Reason.NOT_FOUND, f"there is no partition {index} of {stream}"))
+                return done_ticket(Refusal(Reason.NOT_FOUND, f"there is no partition {index} of {stream}"))
         found = self._ongoing(transactional_id, producer_id, epoch)
         if isinstance(found, Refusal):
-            return _refused(found)
+            return done_ticket(found)
         known = set(found.partitions)
         fresh = [place for place in dict.fromkeys(places) if place not in known]
         if not fresh and found.state is State.ONGOING:
@@ -222,7 +222,7 @@ class Transactions:
         """
         found = self._ongoing(transactional_id, producer_id, epoch)
         if isinstance(found, Refusal):
-            return _refused(found)
+            return done_ticket(found)
         found.pending = {**found.pending, **records}
         return self._begin(transactional_id, found)
 
@@ -267,7 +267,7 @@ class Transactions:
         """Commit or abort. Done when every reader may see it, or see past it; the same call again answers the same."""
         found = self._own(transactional_id, producer_id, epoch)
         if isinstance(found, Refusal):
-            return _refused(found)
+            return done_ticket(found)
         wanted = State.PREPARE_COMMIT if commit else State.PREPARE_ABORT
         complete = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
         if found.state is complete:
@@ -275,8 +275,8 @@ class Transactions:
         if found.state in PREPARED and found.state is wanted:
             return self._when_ended(transactional_id)
         if found.state is not State.ONGOING:
-            return _refused(Refusal(Reason.CONFLICT, f"{transactional_id} has no open transaction to "
-                                    f"{'commit' if commit else 'abort'} ({found.state.name.lower()})",
+            return done_ticket(Refusal(Reason.CONFLICT, f"{transactional_id} has no open transaction to "
+                                       f"{'commit' if commit else 'abort'} ({found.state.name.lower()})",
                                     fault=Fault.TRANSACTION))
         ticket = self._when_ended(transactional_id)
         self._prepare(transactional_id, found, wanted)
@@ -383,13 +383,6 @@ class Transactions:
     def _put(self, transactional_id: str, found: Transaction) -> Ticket:
         found.used_steady_ms = self._desk.steady_ms()
         return self._desk.state.put(TRANSACTION + transactional_id, msgspec.msgpack.encode(found))
-
-
-def _refused(refusal: Refusal) -> Ticket:
-    ticket = Ticket(())
-    ticket.refusals[0] = refusal
-    ticket.part_done()
-    return ticket
 
 
 def _pass_on(done: Ticket, ticket: Ticket) -> None:

@@ -8,7 +8,7 @@ from protocols.kafka.broker import Broker
 from protocols.kafka.groups.offsets import Committed
 from protocols.kafka.groups.shown import group_row
 from routing.errors import Reason, Refusal
-from routing.ticket import Ticket
+from routing.ticket import Ticket, done_ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
@@ -49,12 +49,12 @@ class GroupDoor:
         broker = self._broker
         refusal = self.refuse_change(name)
         if refusal is not None:
-            return _refused(refusal)
+            return done_ticket(refusal)
         consumer = broker.share_groups.consumer(name)
         if consumer is not None:
             consumer.seek(dict(places))
-            return broker.router.registry.checkpoint(consumer) or _refused(None)
-        ticket = _refused(None)
+            return broker.router.registry.checkpoint(consumer) or done_ticket()
+        ticket = done_ticket()
         for partition, offset in places.items():        # in one commit: the last one is durable when all are
             ticket = broker.groups.offsets.commit(name, partition.stream, partition.index, Committed(
                 offset, 0, None, broker.router.clock_ms()))
@@ -64,13 +64,4 @@ class GroupDoor:
     def delete(self, name: str) -> Ticket:
         refusal = self.refuse_change(name)
         ticket = self._broker.groups.delete(name)[1] if refusal is None else None
-        return ticket if ticket is not None else _refused(refusal)
-
-
-def _refused(refusal: Refusal | None) -> Ticket:
-    """A ticket that is done."""
-    ticket = Ticket(())
-    if refusal is not None:
-        ticket.refusals[0] = refusal
-    ticket.part_done()
-    return ticket
+        return ticket if ticket is not None else done_ticket(refusal)
