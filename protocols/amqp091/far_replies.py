@@ -50,7 +50,7 @@ class FarReplies:
         return self._topic(name) is not None
 
     def _topic(self, name: str) -> str | None:
-        identifier, _, node = _parts(name)
+        identifier, node = _parts(name)
         return f"{REPLY_PREFIX}{node}/amqp091/{identifier}" if node and node != self._node else None
 
     def flush_inbox(self) -> None:
@@ -73,10 +73,10 @@ def _are_properties(data: bytes) -> bool:
     return True
 
 
-def _parts(name: str) -> tuple[str, str, str]:
-    """number and proof as one, a dot, the node; "" for a name that is none."""
+def _parts(name: str) -> tuple[str, str]:
+    """number and proof as one, and the node; "" for a name that is none."""
     number, _, rest = name.removeprefix(PREFIX).partition(".")
-    proof, dot, node = rest.partition(".")
+    proof, _, node = rest.partition(".")
     if not number.isalnum() or not proof.isalnum():
-        return "", "", ""
-    return f"{number}.{proof}", dot, unquote(node)
+        return "", ""
+    return f"{number}.{proof}", unquote(node)

@@ -160,8 +160,8 @@ def _wanted(channel: Channel, topic: str) -> bool:
 def _answer(channel: Channel, incoming: Incoming, raw: bytes, body: bytes, tag: int) -> None:
     """An answer by direct reply-to: straight to the channel that asked."""
     peer, broker = channel.peer, channel.peer.broker
-    far = broker.far_replies.is_far(incoming.key)
     target = broker.replies.asker(incoming.key)
+    far = target is None and broker.far_replies.is_far(incoming.key)
     if target is None and not far and broker.replies.is_forged(incoming.key):
         raise SoftError(codes.ACCESS_REFUSED, "no reply is expected under this name", PUBLISH)
     returned = None
