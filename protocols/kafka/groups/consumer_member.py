@@ -12,6 +12,11 @@ LEFT_FOR_NOW = -2               # the epoch of a static member that has said it 
 ID_CHARS_MAX = 255              # of a member's, an instance's, a rack's or a client's id
 
 
+def id_problem(*ids: str | None) -> str | None:
+    long = any(text is not None and len(text) > ID_CHARS_MAX for text in ids)
+    return f"an id has at most {ID_CHARS_MAX} characters" if long else None
+
+
 class Subscription(msgspec.Struct, frozen=True):
     """What a heartbeat may change. None: as before."""
 

@@ -97,7 +97,6 @@ class Coordinator:
             return True
         names = self.offsets.topics(group_id)
         if group.share is not None:
-            consumer = self._router.registry.by_name.get(group_id)
             names = set(consumer.spec.streams) if consumer is not None else group.share.topics
         streams = [self._topics.find(topic) for topic in names]
         return bool(streams) and all(

@@ -31,6 +31,9 @@ class State(enum.Enum):
     STABLE = "Stable"
 
 
+CLASSIC, CONSUMER, SHARE = "classic", "consumer", "share"      # kinds of groups: KIP-848, KIP-932
+
+
 class Group:
     """Loop thread only. Members, generation and who waits for what; the coordinator moves it."""
 
@@ -56,6 +59,15 @@ class Group:
         """Nobody is in it, nor about to be."""
         return self.state is State.EMPTY and not self.pending and (
             self.consumer is None or not self.consumer.members) and (self.share is None or not self.share.members)
+
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """What it is for clients and operators now: kind, state and type of the protocol."""
+        if self.share is not None:
+            return SHARE, self.share.state, SHARE
+        if self.consumer is not None and not self.members:
+            return CONSUMER, self.consumer.state.value, CONSUMER
+        return CLASSIC, self.state.value, self.protocol_type
 
     # -- who may join -----------------------------------------------------------------------------------------
 

@@ -22,18 +22,16 @@ def group_rows(groups: Coordinator) -> Iterator[Mapping[str, Any]]:
 
 def group_row(groups: Coordinator, group: Group) -> Mapping[str, Any]:
     """kind: classic, consumer (KIP-848) or share (KIP-932)."""
-    kind, state, generation, assignor, type = (
-        "classic", group.state.value, group.generation, group.protocol, group.protocol_type)
+    kind, state, type = group.shown
+    generation, assignor = group.generation, group.protocol
     members: list[Member | ConsumerMember | ShareMember] = list(group.members.values())
     topics = groups.offsets.topics(group.group_id)
     if group.share is not None:
-        kind, state, generation, assignor, type = "share", group.share.state, group.share.epoch, "", "share"
+        generation, assignor = group.share.epoch, ""
         members, topics = list(group.share.members.values()), group.share.topics
     elif group.consumer is not None and not members:
-        served = group.consumer
-        kind, state, generation, assignor, type = (
-            "consumer", served.state.value, served.epoch, served.assignor, "consumer")
-        members = list(served.members.values())
+        generation, assignor = group.consumer.epoch, group.consumer.assignor
+        members = list(group.consumer.members.values())
     return {
         "group": group.group_id, "kind": kind, "state": state, "user": group.owner, "protocol_type": type,
         "assignor": assignor, "generation": generation, "members": len(members),

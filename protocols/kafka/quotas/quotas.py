@@ -40,7 +40,6 @@ class Quotas:
         self._state = router.state
         self._entities_max = entities_max
         self._set: dict[Entity, Values] = {}
-        self.version = 0                                # grows with every change
         for key, values in router.state.decoded(PREFIX, Values, "a quota of Kafka clients"):
             self._set[_entity(msgspec.json.decode(key, type=list[tuple[str, str | None]]))] = values
 
@@ -75,7 +74,6 @@ class Quotas:
             raise QuotaError(f"at most {self._entities_max} entities have quotas here")
         if validate_only:
             return None
-        self.version += 1
         key = PREFIX + msgspec.json.encode(entity).decode()
         if values:
             self._set[entity] = values

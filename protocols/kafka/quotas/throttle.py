@@ -38,8 +38,6 @@ class Throttle:
 
     def add(self, key: str, amount: float, user: str, client_id: str, now_s: float) -> float:
         """A client has done so much; seconds for which it is to be held. amount: as the rate of the key, by second."""
-        if not self._quotas:
-            return 0.0
         found = self._quotas.rate(key, user, client_id)
         if found is None:
             return 0.0

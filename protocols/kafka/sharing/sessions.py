@@ -30,7 +30,7 @@ Place = tuple[bytes, int]               # topic id and partition
 class ShareSession:
     """Loop thread only."""
 
-    __slots__ = ("client", "epoch", "group_id", "held_for", "is_open", "member_id", "places", "reader")
+    __slots__ = ("client", "epoch", "group_id", "held_for", "member_id", "places", "reader")
 
     def __init__(self, group_id: str, member_id: str, reader: Reader, client: Client) -> None:
         self.group_id = group_id
@@ -39,7 +39,6 @@ class ShareSession:
         self.client = client
         self.epoch = 1                                  # of the next request
         self.places: dict[Place, None] = {}
-        self.is_open = True
         self.held_for = client.identity.user            # to whose share its partitions count
 
 
@@ -114,12 +113,11 @@ class ShareSessions:
         return stream.partitions[place[1]] if stream is not None and known else None
 
     def end(self, session: ShareSession, *, in_peace: bool) -> None:
-        if self._by_member.get((session.group_id, session.member_id)) is session:
-            del self._by_member[session.group_id, session.member_id]
+        if self._by_member.get((session.group_id, session.member_id)) is not session:
+            return                                      # it has ended already
+        del self._by_member[session.group_id, session.member_id]
         session.client.on_closed.pop(session, None)
-        if session.is_open:
-            session.is_open = False
-            self._share.give(session.held_for, 1 + len(session.places))
+        self._share.give(session.held_for, 1 + len(session.places))
         session.places = {}
         session.reader.leave(in_peace=in_peace)
 

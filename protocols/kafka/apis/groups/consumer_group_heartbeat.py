@@ -10,7 +10,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.groups.consumer_groups import JOIN, new_member_id, refuse_subscription
-from protocols.kafka.groups.consumer_member import ID_CHARS_MAX, LEFT_FOR_NOW, Subscription
+from protocols.kafka.groups.consumer_member import LEFT_FOR_NOW, Subscription, id_problem
 
 SCHEMA = Schema(68, "ConsumerGroupHeartbeat", 0, 1, flexible=0, request="""
     group_id string
@@ -77,9 +77,9 @@ def _problem(call: Call, request: Message) -> str | None:
     epoch = request.member_epoch
     if not request.member_id and (call.version >= 1 or epoch != JOIN):
         return "a member id is missing"
-    ids = request.member_id, request.instance_id, request.rack_id, call.client_id
-    if any(text is not None and len(text) > ID_CHARS_MAX for text in ids):
-        return f"an id has at most {ID_CHARS_MAX} characters"
+    problem = id_problem(request.member_id, request.instance_id, request.rack_id, call.client_id)
+    if problem is not None:
+        return problem
     if epoch < LEFT_FOR_NOW or (epoch == LEFT_FOR_NOW and request.instance_id is None):
         return "not an epoch of a member"
     if request.instance_id == "" or request.rack_id == "":

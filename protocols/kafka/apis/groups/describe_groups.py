@@ -10,7 +10,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.cluster.rows import group_operations
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from protocols.kafka.groups.group import Group, State
+from protocols.kafka.groups.group import CLASSIC, Group, State
 
 SCHEMA = Schema(15, "DescribeGroups", 0, 6, flexible=5, request="""
     groups []string
@@ -53,7 +53,7 @@ def _describe(call: Call, group_id: str) -> dict[str, Any]:
     if not groups.may_see(call.identity, group_id):
         return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
     group = groups.by_id.get(group_id)
-    if group is not None and group.share is None and (group.consumer is None or group.members):
+    if group is not None and group.shown[0] == CLASSIC:
         return {"group_state": group.state.value, "protocol_type": group.protocol_type,
                 "protocol_data": group.protocol if group.state is State.STABLE else "", "members": _members(group)}
     if call.version >= 6:

@@ -22,8 +22,6 @@ SCHEMA = Schema(16, "ListGroups", 0, 5, flexible=3, request="""
     }
 """)
 
-CLASSIC, CONSUMER, SHARE = "classic", "consumer", "share"
-
 
 async def handle(call: Call, request: Message) -> Values:
     groups = call.broker.groups
@@ -31,12 +29,7 @@ async def handle(call: Call, request: Message) -> Values:
     types = {type.lower() for type in request.types_filter}
     rows: list[dict[str, Any]] = []
     for group_id, group in list(groups.by_id.items()):
-        if group.share is not None:
-            state, type, protocol = group.share.state, SHARE, SHARE
-        elif group.consumer is not None and not group.members:
-            state, type, protocol = group.consumer.state.value, CONSUMER, CONSUMER
-        else:
-            state, type, protocol = group.state.value, CLASSIC, group.protocol_type
+        type, state, protocol = group.shown
         if (not states or state.lower() in states) and (not types or type in types) and groups.may_see(
                 call.identity, group_id):
             rows.append({"group_id": group_id, "protocol_type": protocol, "group_state": state, "group_type": type})

@@ -8,7 +8,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.groups.consumer_groups import JOIN, LEAVE
-from protocols.kafka.groups.consumer_member import ID_CHARS_MAX
+from protocols.kafka.groups.consumer_member import id_problem
 from protocols.kafka.sharing.groups import Said
 
 SCHEMA = Schema(76, "ShareGroupHeartbeat", 1, 1, flexible=0, request="""
@@ -38,9 +38,9 @@ async def handle(call: Call, request: Message) -> Values:
     names = request.subscribed_topic_names
     if groups.refuse_id(request.group_id) is not None or not request.member_id or request.member_epoch < LEAVE:
         return {"error_code": Code.INVALID_REQUEST, "error_message": "not a group id, a member id or an epoch"}
-    if any(text is not None and len(text) > ID_CHARS_MAX
-           for text in (request.member_id, request.rack_id, call.client_id)):
-        return {"error_code": Code.INVALID_REQUEST, "error_message": f"an id has at most {ID_CHARS_MAX} characters"}
+    problem = id_problem(request.member_id, request.rack_id, call.client_id)
+    if problem is not None:
+        return {"error_code": Code.INVALID_REQUEST, "error_message": problem}
     if request.member_epoch == JOIN and not names:
         return {"error_code": Code.INVALID_REQUEST, "error_message": "who joins says what it reads"}
     if not groups.may_use(call.identity, request.group_id):
