@@ -17,6 +17,7 @@ from routing.queues.options import NAME_CHARS_MAX, QUEUE_TOPICS, straight_topic
 from routing.rights.policy import INTERNAL, Identity
 
 if TYPE_CHECKING:
+    from mesh.queues.borders import Borders
     from mesh.queues.part import Part
     from routing.log.partition import Partition
     from routing.router import Router
@@ -30,10 +31,9 @@ class Shared(Protocol):
     router: Router
     parts: dict[str, Part]
     clock_s: Callable[[], float]
+    borders: Borders
 
     def say(self, node: str, message: Message) -> None: ...
-    def may_share(self, part: Part, node: str) -> bool: ...
-    def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool: ...
 
 
 class _Sought(NamedTuple):
@@ -83,12 +83,12 @@ class Guests:
     def seek(self, node: str, seek: Seek) -> None:
         """Another node has events for a queue of ours."""
         part = self._shared.parts.get(seek.name)
-        if part is not None and not part.guest_of and self._shared.may_share(part, node):
+        if part is not None and not part.guest_of and self._shared.borders.may_share(part.queue, node):
             spec = part.queue.consumer.spec
             self._shared.say(node, Offer(seek.name, part.user, part.queue.options, spec.expires_s, spec.max_deliveries))
 
     def offered(self, node: str, offer: Offer) -> None:
-        if not self._shared.may_pass(node, straight_topic(offer.name), []):
+        if not self._shared.borders.may_pass(node, straight_topic(offer.name), []):
             return
         sought = self._sought.pop(offer.name, None)
         router = self._shared.router

@@ -35,6 +35,7 @@ from routing.fairness.steps import in_steps
 from routing.queues.bindings import Binding
 
 if TYPE_CHECKING:
+    from mesh.queues.borders import Borders
     from routing.log.partition import Partition
     from routing.queues.queue import Queue
     from routing.router import Router
@@ -61,6 +62,7 @@ class Others(Protocol):
     router: Router
     clock_s: Callable[[], float]
     clock_ms: Callable[[], int]
+    borders: Borders
 
     @property
     def me(self) -> str: ...
@@ -74,9 +76,7 @@ class Others(Protocol):
     def reach(self, origin: OriginPartition) -> int: ...
     def reach_of(self, node: str, origin: OriginPartition) -> int: ...
     def common_ends(self, node: str) -> dict[Partition, int]: ...
-    def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool: ...
     def notice(self, level: int, text: str, *values: object) -> None: ...
-    def may_lend(self, node: str, queue: Queue, topic: str) -> bool: ...
 
 
 class _Fetch:
@@ -126,7 +126,8 @@ class Part:
     @property
     def borrowing(self) -> Borrowing:
         if self._borrowing is None:
-            self._borrowing = Borrowing(self.queue, self._others.say, self._others.clock_ms, self._others.may_lend)
+            others = self._others
+            self._borrowing = Borrowing(self.queue, others.say, others.clock_ms, others.borders.may_lend)
         return self._borrowing
 
     # -- which events are ours --------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ class Part:
     def bound(self, binding: Binding) -> None:
         in_sight = self._others.in_sight
         for node in [node for node in self.spans.members if node in in_sight]:
-            if not self._others.may_pass(node, self.queue.topic, [binding.pattern]):
+            if not self._others.borders.may_pass(node, self.queue.topic, [binding.pattern]):
                 self.part_from(node)
         self._tell_members(Bind(self.name, Bound.of(binding)))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mesh.link.protocol.frames import PRIORITY_DIRECT
+from mesh.queues.borders import Borders
 from mesh.queues.guests import Guests
 from mesh.queues.messages import (
     Absent,
@@ -43,11 +44,9 @@ from mesh.queues.part import ASK_S, STATE, Part, PartState
 from mesh.queues.reaches import Places, Reaches
 from mesh.queues.talk import Talk
 from mesh.replication.bodies import BadBody
-from mesh.replication.borders import EVERYTHING, may_enter, may_leave
 from protocols.loglimit import LogLimit
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
-from routing.queues.options import QUEUE_TOPICS
 from routing.rights.policy import INTERNAL
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ class Shared:
         self.clock_ms = clock_ms
         self.counts: Counter[str] = Counter()
         self.parts: dict[str, Part] = {}
+        self.borders = Borders(overlay)
         self._overlay = overlay
         self._rng = rng
         self._settings = settings
@@ -97,8 +97,6 @@ class Shared:
         self._round: deque[Part] = deque()              # of those, to be looked at before the next time
         self._followers: set[str] = set()               # found in this round: nodes for whose parts we collect
         self._collectors: set[str] = set()              # and nodes that collect for ours
-        self._borders: dict[str, tuple[object, ...]] = {}   # by node: what may pass on the way to it
-        self._moved: set[str] = set()                   # nodes for whom that has changed, in this round
         self._log_limit = LogLimit(LOG_LINES_PER_S)
         self._turn_requested = False
         self._started = False
@@ -306,7 +304,7 @@ class Shared:
             part.queue.purge(here=True)
         elif isinstance(message, Bind):
             bound = message.binding
-            if not self.may_pass(node, part.queue.topic, [bound.pattern]):
+            if not self.borders.may_pass(node, part.queue.topic, [bound.pattern]):
                 part.part_from(node)
             else:
                 part.heard(lambda: part.queue.bind(bound.binding(), part.queue.consumer.identity))
@@ -331,12 +329,10 @@ class Shared:
             part.lender(node).back(message)
 
     def _joined(self, part: Part, node: str, join: Join) -> None:
-        patterns = [pattern for pattern in part.queue.consumer.filters if pattern != part.queue.topic]
-        patterns += [bound.pattern for bound in join.bindings]
         refused = ""
         if join.user != part.user:
             refused = f"is of user {join.user!r} there and of {part.user!r} here"
-        elif not self.may_pass(node, part.queue.topic, patterns):
+        elif not self.borders.may_share(part.queue, node, more=[bound.pattern for bound in join.bindings]):
             refused = "has bindings that the link does not let pass"
         if refused:
             if node not in part.spans.members:
@@ -347,41 +343,6 @@ class Shared:
                 self.say(node, Absent(part.name))
             return
         part.joined(node, join)
-
-    def may_share(self, part: Part, node: str) -> bool:
-        return self.may_pass(node, part.queue.topic,
-                             [pattern for pattern in part.queue.consumer.filters if pattern != part.queue.topic])
-
-    def may_pass(self, node: str, straight: str, patterns: list[str]) -> bool:
-        """All of it, both ways, under the same topics; and what is sent straight to the queue, which a link that is not
-        for everything has to name.
-        """
-        edge = self._overlay.edge(node)
-        if edge is None or edge.prefix:
-            return False
-        whole = EVERYTHING in edge.exports and EVERYTHING in edge.imports
-        return (whole or (may_leave(edge, [straight]) and may_enter(edge, [straight]))) and (
-            may_leave(edge, patterns) and may_enter(edge, patterns))
-
-    def may_lend(self, node: str, queue: Queue, topic: str) -> bool:
-        """May an event of this topic come into a part, out of that node's?"""
-        edge = self._overlay.edge(node)
-        if topic == queue.topic or edge is None:
-            return topic == queue.topic
-        return not topic.startswith(QUEUE_TOPICS) and (EVERYTHING in edge.imports or may_enter(edge, [topic]))
-
-    def _look_at_borders(self) -> None:
-        """Which nodes stand behind other borders than before? Their queues are looked at in this round."""
-        self._moved.clear()
-        for node in self._talks:
-            edge = self._overlay.edge(node)
-            if edge is not None:
-                borders = tuple(edge.exports), tuple(edge.imports), edge.prefix
-                if self._borders.get(node, borders) != borders:
-                    self._moved.add(node)
-                self._borders[node] = borders
-        for node in self._borders.keys() - self._talks.keys():
-            del self._borders[node]
 
     # -- who is in sight, and time ----------------------------------------------------------------------------
 
@@ -435,15 +396,15 @@ class Shared:
                 return
             self._reach_due_s = now_s + REACH_EVERY_S
             self._tell_reach()
-            self._look_at_borders()
+            self.borders.look(self._talks.keys())
             self._round.extend(self._joint)
         for _ in range(min(LOOKED_PER_TICK, len(self._round))):
             part = self._round.popleft()
             if not part.is_shared or self.parts.get(part.name) is not part:
                 self._joint.pop(part, None)
                 continue
-            for node in [node for node in part.spans.members if node in self._moved]:
-                if not self.may_share(part, node):
+            for node in [node for node in part.spans.members if node in self.borders.moved]:
+                if not self.borders.may_share(part.queue, node):
                     part.part_from(node)
             part.look_for_collector(now_s, self._settings.queue_lost_s)
             if part.spans.collects:

@@ -24,6 +24,16 @@ def narrow(*nodes, filters=("a/#",)):
                 node.edges[other.name] = types.SimpleNamespace(exports=filters, imports=filters, prefix="")
 
 
+def shared(filters):
+    """graz and lyon have the queue, with a link in between that lets pass what it reads; somebody reads it at lyon."""
+    world, graz, lyon, _ = three()
+    narrow(graz, lyon, filters=filters)
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    return world, graz, lyon, lyon.read()
+
+
 def got(world, reader):
     world.run(1)
     return [delivery.event.topic for delivery in reader.deliveries]
@@ -42,32 +52,18 @@ def test_what_is_sent_straight_to_a_queue_stays_behind_a_narrow_link():
 
 
 def test_a_link_that_names_it_lets_it_pass():
-    world, graz, lyon, _ = three()
-    narrow(graz, lyon, filters=("a/#", "$queue/#"))
-    for node in (graz, lyon):
-        node.declare("work", "a/#")
-    world.run(2)
-    far = lyon.read()
+    world, graz, _, far = shared(("a/#", "$queue/#"))
     graz.publish("$queue/work", payload=b"open")
     assert got(world, far) == ["$queue/work"]
 
 
 @pytest.mark.parametrize("later", ["binding", "link"])
 def test_a_binding_or_a_link_that_changes_later_parts_the_queue(later):
-    world, graz, lyon, _ = three()
-    filters = ("a/#", "$queue/#") if later == "binding" else ("a/#", "b/#", "$queue/#")
-    narrow(graz, lyon, filters=filters)
-    for node in (graz, lyon):
-        node.declare("work", "a/#")
-    world.run(2)
-    far = lyon.read()
+    world, graz, lyon, far = shared(("a/#", "$queue/#") if later == "binding" else ("a/#", "b/#", "$queue/#"))
     assert graz.queues.parts["work"].is_shared
-    if later == "binding":
-        graz.router.queues.get("work").bind(Binding("b/#"), ANA)
-        graz.turn()
-    else:
-        graz.router.queues.get("work").bind(Binding("b/#"), ANA)
-        graz.turn()
+    graz.router.queues.get("work").bind(Binding("b/#"), ANA)
+    graz.turn()
+    if later == "link":
         world.run(1)
         narrow(graz, lyon, filters=("a/#", "$queue/#"))
         world.run(1)
@@ -79,12 +75,7 @@ def test_a_binding_or_a_link_that_changes_later_parts_the_queue(later):
 
 
 def test_what_is_lent_under_a_topic_that_may_not_enter_is_refused():
-    world, graz, lyon, _ = three()
-    narrow(graz, lyon, filters=("a/#", "$queue/#"))
-    for node in (graz, lyon):
-        node.declare("work", "a/#")
-    world.run(2)
-    far = lyon.read()
+    world, _, lyon, far = shared(("a/#", "$queue/#"))
     for number, topic in enumerate(("b/1", "$queue/other"), 1):
         event = Event(topic, b"forged", 1, "eve")
         with pytest.raises(BadBody):
@@ -97,7 +88,6 @@ def test_what_is_lent_under_a_topic_that_may_not_enter_is_refused():
 
 def _lend(number, event):
     return Lend("work", number, [1], BodyEncoder().numbered([event]))
-
 
 
 def test_no_queue_is_made_here_for_who_offers_it_over_a_narrow_link():
