@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 LINK_PORT = 7420
-EVERYTHING = ("#",)
+EVERYTHING: tuple[str, ...] = ("#",)
 EVERY_NODE = "*"
 Asked: TypeAlias = Literal["view", "operate"]
 VIEW: tuple[Asked, ...] = ("view",)

@@ -95,7 +95,6 @@ class Envelopes:
             way = self._ways[place] = _Way(_key(shared, self._me, other.name), _key(shared, other.name, self._me))
         return way
 
-
     def _forget_one(self) -> None:
         """With it go the numbers that have come. So one of a run that is over, or of nobody, if there is any: else who
         makes up nodes could have those of others forgotten, and say again what they have said.

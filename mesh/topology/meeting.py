@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from mesh.link.settings import EVERYTHING
 from routing.topic import filter_covers
 
-EVERYTHING: Final[tuple[str, ...]] = ("#",)
 COMMON_MAX: Final = 1_024
 
 

@@ -39,6 +39,8 @@ BORDERS_MAX: Final = 256                # filters of one side of a link
 MORE_MAX: Final = 16                    # what else a node says of itself: keys, and what later versions add
 DIGEST_MAX: Final = 512                 # lines of one digest entry
 NAMES_MAX: Final = 512                  # of one request
+KEY: Final = "key"                      # in `more`: by which it signs, and …
+BOX: Final = "box"                      # … by which messages to it are marked: envelopes.py
 OWN: Final = "$"                        # before the name of a stream that is a node's own
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=SEQUENCE_MAX)]
@@ -252,7 +254,7 @@ class NodeState:
     def __init__(self, record: NodeRecord) -> None:
         self.name = record.node
         self.boot = record.boot
-        self.box = record.more.get("box", b"")  # its key for messages, see envelopes.py
+        self.box = record.more.get(BOX, b"")  # its key for messages, see envelopes.py
         self.site = record.site
         self.epoch = record.epoch
         self.version = record.version

@@ -1,8 +1,9 @@
 """The graph as this node sees it now: reachable nodes with their next hop, and who can stand behind whom. Sans-IO."""
 from __future__ import annotations
 
+from mesh.link.settings import EVERYTHING
 from mesh.topology.linkstate import LinkState
-from mesh.topology.meeting import EVERYTHING, meeting
+from mesh.topology.meeting import meeting
 from mesh.topology.nodestate import LinkInfo, NodeInfo, NodeState
 from mesh.topology.routes import Graph, graph_of, shortest_paths, sides
 

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from mesh.topology.nodestate import Alive, BadState, NodeChange, NodeRecord, encode
+from mesh.topology.nodestate import BOX, KEY, Alive, BadState, NodeChange, NodeRecord, encode
 
 if TYPE_CHECKING:
     from collections import Counter
 
-KEY: Final = "key"
-BOX: Final = "box"
 KEY_BYTES: Final = 32
 SEAL_BYTES: Final = 64
 _MARK: Final = b"\xc4\x40"              # how 64 bytes begin in MessagePack
@@ -62,21 +60,20 @@ class Seals:
         self._pins = pins
         self._counts = counts
 
-    # -- our own ----------------------------------------------------------------------------------------------
+    # -- our own, where we sign -------------------------------------------------------------------------------
 
     def own_record(self, record: NodeRecord) -> bytes:
         crypto = self.crypto
-        if crypto is None:
-            return encode(record)
+        assert crypto is not None
         more = {**record.more, KEY: crypto.public, BOX: crypto.box}
         return self._sealed(encode(msgspec.structs.replace(record, more=more, seal=_BLANK)))
 
     def own_change(self, change: NodeChange) -> bytes:
-        return encode(change) if self.crypto is None else self._sealed(
-            encode(msgspec.structs.replace(change, seal=_BLANK)))
+        return self._sealed(encode(msgspec.structs.replace(change, seal=_BLANK)))
 
     def own_alive(self, node: str, boot: str, version: int, beat: int) -> bytes:
-        return b"" if self.crypto is None else self.crypto.sign(_alive_bytes(node, boot, version, beat))
+        assert self.crypto is not None
+        return self.crypto.sign(_alive_bytes(node, boot, version, beat))
 
     def _sealed(self, raw: bytes) -> bytes:
         assert self.crypto is not None and raw.endswith(_MARK + _BLANK)

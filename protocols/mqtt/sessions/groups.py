@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocols.mqtt.codec.filters import Share
-from protocols.mqtt.sessions.names import SHARE_PREFIX, group_name, group_spec
+from protocols.mqtt.sessions.names import group_name, group_spec, share_of
 from routing.errors import Refusal
 
 if TYPE_CHECKING:
@@ -41,21 +41,15 @@ class Groups:
     # -- Local of holders.py ----------------------------------------------------------------------------------
 
     def _holder(self, name: str) -> Session | None:
-        return next((session for session in self.sessions.get(_share(name), ()) if session.persistent), None)
+        return next((session for session in self.sessions.get(share_of(name), ()) if session.persistent), None)
 
     def holds(self, name: str) -> bool:
         return self._holder(name) is not None
 
     def filters(self, name: str) -> tuple[str, ...]:
-        return (_share(name).filter,)
+        return (share_of(name).filter,)
 
     def reopen(self, name: str) -> bool:
         session = self._holder(name)
         return session is not None and not isinstance(
-            self._router.open_consumer(group_spec(_share(name), True), session.identity), Refusal)
-
-
-def _share(name: str) -> Share:
-    """Of a group's name; one that nobody has joined for any other name."""
-    group, _, pattern = name.removeprefix(SHARE_PREFIX).partition("/") if name.startswith(SHARE_PREFIX) else ("",) * 3
-    return Share(group, pattern)
+            self._router.open_consumer(group_spec(share_of(name), True), session.identity), Refusal)

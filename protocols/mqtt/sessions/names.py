@@ -14,6 +14,14 @@ def group_name(share: Share) -> str:
     return share.group if share.is_queue else f"{SHARE_PREFIX}{share.group}/{share.filter}"
 
 
+def share_of(name: str) -> Share:
+    """The share group of that name; one that nobody has joined for any other name."""
+    if not name.startswith(SHARE_PREFIX):
+        return Share("", "")
+    group, _, pattern = name.removeprefix(SHARE_PREFIX).partition("/")
+    return Share(group, pattern)
+
+
 def group_spec(share: Share, durable: bool) -> ConsumerSpec:
     """durable: as soon as one member's session is."""
     return ConsumerSpec(group_name(share), (share.filter,), Mode.SHARED, durable=durable, max_in_flight=IN_FLIGHT_MAX)

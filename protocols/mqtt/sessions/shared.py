@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from protocols.mqtt.sessions.subscriptions import MqttSubscription
     from routing.consumers.consumer import Consumer
 
+
 class SharedMember:
     __slots__ = ("consumer", "outbound", "subscription", "unanswered")
 

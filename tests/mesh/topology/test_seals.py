@@ -18,6 +18,8 @@ from mesh.link.protocol.frames import Gossip, Relay
 from mesh.topology import envelopes
 from mesh.topology.envelopes import HEAD, MAGIC
 from mesh.topology.nodestate import (
+    BOX,
+    KEY,
     Alive,
     Change,
     LinkInfo,
@@ -30,7 +32,7 @@ from mesh.topology.nodestate import (
     encode,
 )
 from mesh.topology.overlay import Overlay
-from mesh.topology.seals import BOX, KEY, Seals
+from mesh.topology.seals import Seals
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import WALL_MS, Net
 
