@@ -7,11 +7,11 @@ from protocols.kafka.settings import KafkaSettings
 from routing.consumers.members import Mode
 from routing.consumers.spec import ConsumerSpec
 from routing.queues.options import QueueOptions
-from routing.rights.policy import Action, Identity, Rule
+from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings
 from tests.protocols.kafka.harness import Broker
+from tests.support.routing import ANA
 
-ANA = Identity("ana", protocol="test", client_id="ana-1")
 NOT_ALLOWED, NO_GROUP = 30, 69
 STREAMS = tuple(StreamSettings(name, (f"{name}/#",), partitions=1) for name in ("one", "two"))
 RULES = (Rule(allow=(Action.CONNECT, Action.PUBLISH, Action.SUBSCRIBE), to=("user:ana",), topics=("#", "$queue/#")),
