@@ -76,6 +76,10 @@ class Incoming(msgspec.Struct):
     to: str | None = None
     like: Like | None = None
 
+    def is_of(self, user: str) -> bool:
+        """Its user-id, if it has one, is who has logged in. Where nobody does, nobody can be somebody else."""
+        return self.user_id is None or user == "anonymous" or self.user_id == user.encode()
+
 
 def read(data: bytes, *, publisher: str, settled: bool, now_ms: int, topic_of: ReplyTo) -> Incoming:
     """A message without topic yet. topic_of: an address and the annotations → a topic. Raises DecodeFault."""

@@ -190,7 +190,7 @@ class EntityRequests:
                 raise BadRequest("a message is binary")
             found = convert.read(raw, publisher=self._connection.container_id, settled=False,
                                  now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
-            if found.user_id is not None and identity.user not in ("anonymous", found.user_id.decode(errors="replace")):
+            if not found.is_of(identity.user):
                 raise LinkFault(UNAUTHORIZED, "user-id is not who has logged in")
             event = found.event
             event.topic = topic

@@ -20,7 +20,6 @@ from routing.event import Event
 from routing.router import Router
 
 PIECE = 16                      # events of a batch between two questions whether the slice is over: some 0.3 ms
-
 PUBLISHED = 500                 # events of one publish: some 2 ms
 
 
@@ -91,8 +90,7 @@ class Taking(ABC):
         connection: Any = self._link.session.connection
         found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
                              now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
-        user = connection.identity.user
-        if found.user_id is not None and found.user_id != user.encode() and user != "anonymous":
+        if not found.is_of(connection.identity.user):
             self.reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
             return None
         event = found.event

@@ -66,14 +66,13 @@ class MessageTarget:
                     destination.topic, message[len(like.start):], like.qos, connection.container_id, like.key,
                     like.headers, like.properties), delivery, internal=destination.internal)
                 return
-        identity = connection.identity
         try:
             found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
                                  now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
         except DecodeFault as fault:
             self._reject(delivery, DECODE_ERROR, fault.text)
             return
-        if found.user_id is not None and found.user_id != identity.user.encode() and not self._is_open(identity.user):
+        if not found.is_of(connection.identity.user):
             self._reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
             return
         destination = self._destination
@@ -107,10 +106,6 @@ class MessageTarget:
             self._work.add(event, delivery, internal=destination.internal)
             for name in copies:
                 self._work.copy(event, queue_topic(name))
-
-    def _is_open(self, user: str) -> bool:
-        """Nobody logs in here, so nobody can be somebody else."""
-        return user == "anonymous"
 
     def _reject(self, delivery: Incoming, condition: str, text: str) -> None:
         connection: Any = self._link.session.connection
