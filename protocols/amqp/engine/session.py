@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -43,7 +43,7 @@ from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.seams import ConnectionSide
 from protocols.amqp.engine.sending import SendingLink
-from protocols.longwork import PIECE
+from protocols.longwork import in_pieces
 
 OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
 _OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)
@@ -221,14 +221,8 @@ class Session:
         if found.first == last:
             self._settle(found.first, found)
         else:
-            self.connection.long_work(self._settle_all(self._numbers(found.first, last), found))
-
-    def _settle_all(self, numbers: Iterable[int], found: Disposition) -> Iterator[None]:
-        """As many as one frame says; a piece at a time."""
-        for count, number in enumerate(numbers, 1):
-            self._settle(number, found)
-            if count % PIECE == 0:
-                yield
+            self.connection.long_work(in_pieces(
+                self._numbers(found.first, last), lambda number: self._settle(number, found)))
 
     def _settle(self, number: int, found: Disposition) -> None:
         one = self.unsettled.pop(number, None)

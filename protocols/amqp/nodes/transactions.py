@@ -34,7 +34,7 @@ from protocols.amqp.codec.performatives import (
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.work import Readable, Work, copy_of
-from protocols.longwork import PIECE
+from protocols.longwork import in_pieces
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes
@@ -180,11 +180,7 @@ class Transactions:
 
 
 def _concluded(answers: list[tuple[Holder, Delivery, Composite | None]], done: Callable[[], None]) -> Iterator[None]:
-    """A piece at a time, see longwork.py."""
-    for count, (holder, held, outcome) in enumerate(answers, 1):
-        holder.conclude(held, outcome)
-        if count % PIECE == 0:
-            yield
+    yield from in_pieces(answers, lambda one: one[0].conclude(one[1], one[2]))
     done()
 
 

@@ -8,7 +8,7 @@ from protocols.amqp091.channels.window import Holder, Unacked, unknown
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
-from protocols.longwork import PIECE
+from protocols.longwork import in_pieces
 
 _ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
 
@@ -33,11 +33,9 @@ def ack(channel: Channel, tag: int, multiple: bool) -> None:
 
 def _ack_all(channel: Channel, tag: int) -> Iterator[None]:
     """Up to this tag, a piece at a time."""
-    for count, held in enumerate(channel.window.take_up_to(tag), 1):
-        _acked(channel, held)
-        if count % PIECE == 0:
-            channel.peer.flush_acks()
-            yield
+    for _ in in_pieces(channel.window.take_up_to(tag), lambda held: _acked(channel, held)):
+        channel.peer.flush_acks()
+        yield
     if channel.window.prefetch_all:
         channel.window.refresh()
 
@@ -133,10 +131,7 @@ def _give_back_all(channel: Channel, tag: int, requeue: bool) -> Iterator[None]:
     window.waits = True
     window.refresh()
     try:
-        for count, held in enumerate(window.take_up_to(tag), 1):
-            _give_back(held, requeue)
-            if count % PIECE == 0:
-                yield
+        yield from in_pieces(window.take_up_to(tag), lambda held: _give_back(held, requeue))
     finally:
         window.waits = False
     window.refresh()
