@@ -38,25 +38,15 @@ class Hubs:
         return self._found(name, identity, Action.PUBLISH)
 
     def described(self, name: str, identity: Identity) -> Stream:
+        return self._found(name, identity, Action.SUBSCRIBE, Action.PUBLISH)
+
+    def _found(self, name: str, identity: Identity, *actions: Action) -> Stream:
+        """Any of the actions is enough."""
         stream = self.find(name)
         patterns = stream.filters if stream is not None else _would_be(name)
-        if not (self._may_part(identity, patterns, Action.SUBSCRIBE) or self._may_part(
-                identity, patterns, Action.PUBLISH)):
-            raise denied(self._router, identity, Action.SUBSCRIBE, patterns[0])
-        return self._there(stream, name)
-
-    def _found(self, name: str, identity: Identity, action: Action) -> Stream:
-        stream = self.find(name)
-        patterns = stream.filters if stream is not None else _would_be(name)
-        if not self._may_part(identity, patterns, action):
-            raise denied(self._router, identity, action, patterns[0])
-        return self._there(stream, name)
-
-    def _may_part(self, identity: Identity, patterns: tuple[str, ...], action: Action) -> bool:
         permissions = self._router.policy.permissions(identity)
-        return any(permissions.allows_part_of(pattern, action) for pattern in patterns)
-
-    def _there(self, stream: Stream | None, name: str) -> Stream:
+        if not any(permissions.allows_part_of(pattern, action) for action in actions for pattern in patterns):
+            raise denied(self._router, identity, actions[0], patterns[0])
         if stream is None:
             raise LinkFault(NOT_FOUND, f"there is no hub {name[:260]}: a hub is a stream or a Kafka topic of the node")
         return stream

@@ -98,21 +98,19 @@ class SendingLink(Link[SourceNode]):
     # -- deliveries -------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, held: Any, *, settled: bool, message_format: int = 0,
-             tag: bytes | None = None) -> None:
-        """One message, for which there is room(). held: comes back by node.settle(), unless it is settled."""
+             tag: bytes | None = None, tracked: bool = True) -> None:
+        """One message, for which there is room(). held: comes back by node.settle(), unless it is settled, or not
+        tracked.
+        """
         self._tag += 1
         self.delivery_count = (self.delivery_count + 1) & serial.MASK
         self.credit -= 1
         self.session.send_delivery(self, self._start, tag or self._tag.to_bytes(8, "big"), message, held,
-                                   settled=settled, message_format=message_format)
+                                   settled=settled, message_format=message_format, tracked=tracked)
 
     def send_untracked(self, message: bytes) -> None:
         """One message whose answer nobody waits for. It is sent settled, unless the receiver wants none that is."""
-        self._tag += 1
-        self.delivery_count = (self.delivery_count + 1) & serial.MASK
-        self.credit -= 1
-        self.session.send_delivery(self, self._start, self._tag.to_bytes(8, "big"), message, None,
-                                   settled=self.settle_mode != UNSETTLED, message_format=0, tracked=False)
+        self.send(message, None, settled=self.settle_mode != UNSETTLED, tracked=False)
 
     def settled(self, delivery_id: int, state: Composite | None) -> None:
         """We have settled, too (second receiver settle mode).                                     Source: §2.6.12
