@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from protocols.amqp.codec.composite import build, encode_composite
-from protocols.amqp.codec.conditions import DECODE_ERROR, RESOURCE_LIMIT, DecodeFault, LinkFault
+from protocols.amqp.codec.conditions import DECODE_ERROR, RESOURCE_LIMIT, UNAUTHORIZED, DecodeFault, LinkFault
 from protocols.amqp.codec.decode import decode
 from protocols.amqp.codec.encode import encode
 from protocols.amqp.codec.message import ABSENT, VALUE, MessageProperties, list_of, map_of, split
@@ -21,6 +21,7 @@ from protocols.amqp.codec.performatives import ACCEPTED, Target
 from protocols.amqp.codec.types import Int, Value
 from protocols.amqp.engine.receiving import Incoming
 from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.nodes.answering import Answering
 
 ANSWERS_MAX = 100           # that are made, or wait for credit: whoever asks on without reading is refused
 ANSWERS_BYTES_MAX = 4 * 1024 * 1024     # of those of one connection that wait
@@ -42,28 +43,20 @@ class Request(NamedTuple):
 Answer = Callable[[int, str, Value], None]      # status, text, value
 
 
-class Desk:
+class Desk(Answering):
     """Of one connection and one address."""
 
     def __init__(self, connection: Any, ask: Callable[[Request, Answer], None],
                  close: Callable[[], None] = lambda: None) -> None:
-        """close(): called when the connection has gone."""
+        """ask(request, answer): what it raises as LinkFault is the answer. close(): the connection has gone."""
+        super().__init__(connection)
         self._ask = ask
         self.close = close
-        self._connection = connection
-        self._links: list[SendingLink] = []
         self._answers: deque[tuple[str | None, Any, bytes]] = deque()       # reply-to, session, message
         self._asking = 0                    # requests that are not answered yet
         self.waiting_bytes = 0              # of answers
 
-    # -- links ------------------------------------------------------------------------------------------------
-
-    def reads(self, link: SendingLink) -> None:
-        self._links.append(link)
-
-    def left(self, link: SendingLink) -> None:
-        if link in self._links:
-            self._links.remove(link)
+    # -- answers ----------------------------------------------------------------------------------------------
 
     def send(self) -> None:
         """What waits, as far as there is credit; an answer for which there is no link any more is nobody's."""
@@ -120,40 +113,7 @@ class Desk:
             self.send()
 
         self._asking += 1
-        self._ask(Request(asked, value), answer)
-
-
-class DeskTarget:
-    """TargetNode of a link that brings requests."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def take(self, delivery: Incoming, message: bytes) -> None:
-        self._desk.take(delivery, message)
-
-    def detach(self, *, closed: bool) -> None:
-        return
-
-
-class DeskSource:
-    """SourceNode of a link that takes answers."""
-
-    def __init__(self, desk: Desk, link: SendingLink) -> None:
-        self._desk = desk
-        self._link = link
-        desk.reads(link)
-
-    def credit_changed(self) -> None:
-        self._desk.send()
-
-    def drain(self) -> None:
-        self._desk.send()
-        self._link.drained()
-
-    def settle(self, held: Any, state: Any, *, settled: bool) -> None:
-        return
-
-    def detach(self, *, closed: bool) -> None:
-        self._desk.left(self._link)
-
+        try:
+            self._ask(Request(asked, value), answer)
+        except LinkFault as fault:
+            answer(401 if fault.condition == UNAUTHORIZED else 404, fault.text, None)

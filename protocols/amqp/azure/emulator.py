@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocols.amqp.azure.claims import claim
-from protocols.amqp.azure.desk import Desk, DeskSource, DeskTarget
+from protocols.amqp.azure.desk import Desk
 from protocols.amqp.azure.entities import Entities
 from protocols.amqp.azure.entity_reading import EntityReader
 from protocols.amqp.azure.entity_requests import EntityRequests
@@ -35,6 +35,7 @@ from protocols.amqp.codec.performatives import Attach, Source, Target
 from protocols.amqp.codec.types import Symbol, Value
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.nodes.answering import AnswerSource, AskingTarget
 from protocols.amqp.nodes.filters import filters_of
 from protocols.amqp.nodes.finding import Finding
 from protocols.amqp.nodes.offsets import start_of
@@ -77,7 +78,7 @@ class Emulator:
             return False
         desk = self._desk(connection, address)
         if desk is not None:
-            link.accept(DeskSource(desk, link), attach.source)
+            link.accept(AnswerSource(desk, link), attach.source)
             return True
         place = place_of(address)
         if self._is_hub(place):
@@ -97,7 +98,7 @@ class Emulator:
             return False
         desk = self._desk(connection, address)
         if desk is not None:
-            link.accept(DeskTarget(desk), attach.target)
+            link.accept(AskingTarget(desk), attach.target)
             return True
         place = place_of(address)
         is_hub = self._is_hub(place)

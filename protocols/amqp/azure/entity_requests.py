@@ -49,6 +49,7 @@ class EntityRequests:
             "receive-by-sequence-number": self._receive, "update-disposition": self._update}
 
     def ask(self, request: Request, answer: Answer) -> None:
+        """Raises LinkFault."""
         operation = request.text("operation").removeprefix(VENDOR)
         work = self._doing.get(operation)
         if work is None:
@@ -62,8 +63,6 @@ class EntityRequests:
             answer(400, str(error), None)
         except DecodeFault as fault:
             answer(400, fault.text, None)
-        except LinkFault as fault:
-            answer(401 if fault.condition == UNAUTHORIZED else 404, fault.text, None)
 
     def close(self) -> None:
         """The connection has gone: what it holds goes back."""

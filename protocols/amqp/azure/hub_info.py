@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from protocols.amqp.azure.desk import Answer, Request
 from protocols.amqp.azure.hubs import Hubs
-from protocols.amqp.codec.conditions import UNAUTHORIZED, LinkFault
 from protocols.amqp.codec.types import Array, Int, Timestamp, Value
 from routing.errors import StorageError
 from routing.log.partition import Partition
@@ -20,6 +19,7 @@ HUB, PARTITION = "com.microsoft:eventhub", "com.microsoft:partition"
 
 
 def describe(hubs: Hubs, identity: Identity, request: Request, answer: Answer) -> None:
+    """Raises LinkFault."""
     kind = request.text("type")
     if request.text("operation") != "READ" or kind not in (HUB, PARTITION):
         answer(400, f"$management knows READ of {HUB} and {PARTITION}", None)
@@ -34,8 +34,6 @@ def describe(hubs: Hubs, identity: Identity, request: Request, answer: Answer) -
             answer(404, f"the hub {stream.name} has no partition {index[:20]}", None)
             return
         answer(200, "OK", _partition(stream, stream.partitions[int(index)]))
-    except LinkFault as fault:
-        answer(401 if fault.condition == UNAUTHORIZED else 404, fault.text, None)
     except StorageError as error:
         answer(500, str(error), None)
 

@@ -18,8 +18,9 @@ from protocols.amqp.nodes.addresses import (
     queue_topic,
     target_topic,
 )
+from protocols.amqp.nodes.answering import AskingTarget
 from protocols.amqp.nodes.finding import Finding, check_right
-from protocols.amqp.nodes.management import Management, ManagementTarget
+from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
@@ -72,7 +73,7 @@ class Destinations:
         else:
             place = place_of(target.address, target.capabilities, self._finding.is_queue)
             if place.kind is Kind.MANAGEMENT:
-                link.accept(ManagementTarget(self._management(connection)), target)
+                link.accept(AskingTarget(self._management(connection)), target)
                 return
             destination = self._destination(place, connection) if place.kind is not Kind.ANONYMOUS else None
         node = MessageTarget(link, self._router, parts.work, parts.transactions, destination, resolve,

@@ -20,7 +20,7 @@ from protocols.amqp.codec.message import ABSENT, VALUE, MessageProperties, list_
 from protocols.amqp.codec.performatives import ACCEPTED
 from protocols.amqp.codec.types import Array, UInt, ULong, Value
 from protocols.amqp.engine.receiving import Incoming
-from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.nodes.answering import Answering
 from protocols.declaring import Declarer, Declaring, Outcome
 
 ANSWERS_MAX = 100           # that wait for credit: whoever asks on without reading is refused
@@ -35,33 +35,22 @@ class BadRequest(ValueError):
     """Answered with 400."""
 
 
-class Management:
-    """Of one connection: the requests of its links, and the links that its answers go to."""
+class Management(Answering):
+    """Of one connection."""
 
     def __init__(self, declaring: Declaring, declarer: Declarer, connection: Any,
                  new_token: Callable[[bytes, Callable[[bool], None]], None]) -> None:
         """new_token(token, done): the client has another one."""
+        super().__init__(connection)
         self._declaring = declaring
         self._declarer = declarer
-        self._connection = connection
         self._new_token = new_token
-        self._links: list[SendingLink] = []
         self._answers: deque[bytes] = deque()
 
     def close(self) -> None:
         self._declarer.close()
 
-    # -- links ------------------------------------------------------------------------------------------------
-
-    def reads(self, link: SendingLink) -> None:
-        self._links.append(link)
-
-    def left(self, link: SendingLink) -> None:
-        if link in self._links:
-            self._links.remove(link)
-
     def send(self) -> None:
-        """What waits, as far as there is credit."""
         self._connection.cork()
         while self._answers:
             link = next((one for one in reversed(self._links) if one.room() > 0), None)
@@ -72,7 +61,7 @@ class Management:
 
     # -- requests ---------------------------------------------------------------------------------------------
 
-    def request(self, delivery: Incoming, message: bytes) -> None:
+    def take(self, delivery: Incoming, message: bytes) -> None:
         if len(self._answers) >= ANSWERS_MAX:
             raise LinkFault(RESOURCE_LIMIT, "answers of /management are not read")
         try:
@@ -199,41 +188,6 @@ class Management:
             fields |= {"destination": exchange, "source": source}
         kind = "queue" if isinstance(queue, str) else "exchange"
         self._declarer.do(f"{kind}.{'bind' if bind else 'unbind'}", fields, _no_content(answer))
-
-
-class ManagementTarget:
-    """TargetNode of a link to /management."""
-
-    def __init__(self, management: Management) -> None:
-        self._management = management
-
-    def take(self, delivery: Incoming, message: bytes) -> None:
-        self._management.request(delivery, message)
-
-    def detach(self, *, closed: bool) -> None:
-        return
-
-
-class ManagementSource:
-    """SourceNode of a link from /management."""
-
-    def __init__(self, management: Management, link: SendingLink) -> None:
-        self._management = management
-        self._link = link
-        management.reads(link)
-
-    def credit_changed(self) -> None:
-        self._management.send()
-
-    def drain(self) -> None:
-        self._management.send()
-        self._link.drained()
-
-    def settle(self, held: Any, state: Any, *, settled: bool) -> None:
-        return
-
-    def detach(self, *, closed: bool) -> None:
-        self._management.left(self._link)
 
 
 def _no_content(answer: Answer) -> Callable[[Outcome], None]:

@@ -26,10 +26,11 @@ from protocols.amqp.nodes.addresses import (
     queue_topic,
     source_filter,
 )
+from protocols.amqp.nodes.answering import AnswerSource
 from protocols.amqp.nodes.browsing import QueueBrowser
 from protocols.amqp.nodes.filters import Filters, filters_of
 from protocols.amqp.nodes.finding import Finding, check_right, denied
-from protocols.amqp.nodes.management import Management, ManagementSource
+from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
@@ -89,7 +90,7 @@ class Sources:
         elif place.kind is Kind.TOPIC:
             self._topic_source(link, attach, source, place, found, connection)
         elif place.kind is Kind.MANAGEMENT:
-            link.accept(ManagementSource(self._management(connection), link), source)
+            link.accept(AnswerSource(self._management(connection), link), source)
         else:
             raise LinkFault(NOT_IMPLEMENTED, "there is nothing to read at this address")
 
