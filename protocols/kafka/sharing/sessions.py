@@ -93,6 +93,8 @@ class ShareSessions:
 
     def change(self, session: ShareSession, added: Iterable[Place], forgotten: Iterable[Place]) -> Code:
         """Fetch from these, too, and from those no more."""
+        if not self._is_there(session):
+            return Code.SHARE_SESSION_NOT_FOUND         # it ended while the acks of this request went to the disk
         wanted = {**session.places, **dict.fromkeys(added)}
         for place in forgotten:
             wanted.pop(place, None)
@@ -113,13 +115,16 @@ class ShareSessions:
         return stream.partitions[place[1]] if stream is not None and known else None
 
     def end(self, session: ShareSession, *, in_peace: bool) -> None:
-        if self._by_member.get((session.group_id, session.member_id)) is not session:
-            return                                      # it has ended already
+        if not self._is_there(session):
+            return
         del self._by_member[session.group_id, session.member_id]
         session.client.on_closed.pop(session, None)
         self._share.give(session.held_for, 1 + len(session.places))
         session.places = {}
         session.reader.leave(in_peace=in_peace)
+
+    def _is_there(self, session: ShareSession) -> bool:
+        return self._by_member.get((session.group_id, session.member_id)) is session
 
     def _fenced(self, group_id: str, member_id: str) -> None:
         session = self._by_member.get((group_id, member_id))

@@ -383,6 +383,26 @@ def test_what_may_not_be_read_is_not_shared_and_a_group_is_its_owners(tmp_path):
     broker.close()
 
 
+def test_a_session_that_ends_while_its_acks_go_to_the_disk_holds_nothing(broker, monkeypatch):
+    produce(broker, b"a")
+    produce(broker, b"b", topic="two")
+    member = Member(broker, topics=("one", "two")).join()
+    place, *others = member.places
+    member.places = [place]
+    assert len(member.fetch()) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "run", lambda: None)              # the disk takes its time
+        member.send_fetch(topics=member.request([(0, 0, [ACCEPT])], others))
+        assert not member.client.answers()
+    other = Member(broker, member.name, member.topics)          # the same member by a new connection
+    other.places = [place]
+    assert other.fetch() == []
+    assert member.took(member.client.answers()) == NO_SESSION
+    other.client.channel.handler.eof()
+    broker.run()
+    assert broker.server.broker.sessions.total == 0
+
+
 def test_sessions_have_a_bound_also_those_of_nothing(tmp_path):
     """hostile.md 90: what a client can make without end is counted, and given back."""
     broker = Broker(tmp_path, KafkaSettings(session_partitions_max=6), streams=STREAMS)
