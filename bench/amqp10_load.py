@@ -14,8 +14,7 @@ from collections.abc import Callable
 from bench.clients import BenchError
 from protocols.amqp.codec import frames, hot
 from protocols.amqp.codec import performatives as p
-from protocols.amqp.codec.composite import Composite, build, encode_composite, kind_of
-from protocols.amqp.codec.decode import decode
+from protocols.amqp.codec.composite import Composite, encode_composite
 
 PAYLOAD_BYTES = 100
 UNCONFIRMED = 1_000             # per publisher
@@ -77,20 +76,13 @@ class Peer:
             body = rest[rest[0] * 4 - 4:]
             if not body:
                 continue
-            found = performative_of(body)
+            found = hot.decode_performative(body, 0, len(body))
             if isinstance(found, wanted):
                 return found
             if isinstance(found, p.Flow) and isinstance(self, Publisher):
                 self.take_flow(found)
             elif not isinstance(found, p.Flow):
                 raise BenchError(f"{found.name} in place of {wanted.name}: {found}")
-
-
-def performative_of(body: bytes) -> Composite:
-    descriptor, at = decode(body, 1, len(body))
-    kind = kind_of(descriptor)
-    assert kind is not None
-    return build(kind, hot.fields(body, at, len(body))[0])
 
 
 class Publisher(Peer):
@@ -129,7 +121,7 @@ class Publisher(Peer):
             elif code == _FLOW:
                 self.take_flow(hot.decode_flow(data, body + 3, position + size))
             elif code:
-                raise BenchError(f"from the broker: {performative_of(data[body:position + size])}")
+                raise BenchError(f"from the broker: {hot.decode_performative(data, body, position + size)}")
             position += size
         self.data = data[position:]
 
@@ -189,7 +181,7 @@ class Consumer(Peer):
                     at = position + size - PAYLOAD_BYTES
                     latencies.append(now_ns - int.from_bytes(data[at:at + 8], "big"))
             elif size > 8 and data[position + 10] != _FLOW:
-                raise BenchError(f"from the broker: {performative_of(data[position + 8:position + size])}")
+                raise BenchError(f"from the broker: {hot.decode_performative(data, position + 8, position + size)}")
             position += size
         self.data = data[position:]
         if came:
