@@ -288,17 +288,17 @@ class Part:
         if self._borrowing is not None:
             self._borrowing.pumped()
 
-    def fetch(self, call: Callable[[], None]) -> None:
+    def fetch(self, call: Callable[[], None]) -> bool:
         asked = {node for node in self.spans.members if node in self._others.in_sight}
         if not asked:
-            call()
-            return
+            return False
         self._number += 1
         self._fetches[self._number] = _Fetch(call, asked, self._others.clock_s() + FETCH_S)
         self._others.waits(self)
         for node in asked:
             self.borrowing.fetched_from(node)
             self._others.say(node, Fetch(self.name, self._number))
+        return True
 
     def nothing(self, node: str, message: Nothing) -> None:
         """It has answered: what it had was lent before this."""

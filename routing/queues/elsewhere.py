@@ -50,10 +50,11 @@ class Elsewhere(Protocol):
     def when_decided(self, call: Callable[[], None]) -> None:
         """Call once it is known which events are this part's: most often at once."""
 
-    def fetch(self, call: Callable[[], None]) -> None:
+    def fetch(self, call: Callable[[], None]) -> bool:
         """Nothing is ready here: have one event brought from where some are, and call when it is here, or nobody has
-        any, or nobody answers in time.
+        any, or nobody answers in time. False: there is nobody to ask, and call is not called.
         """
+        ...
 
     def bound(self, binding: Binding) -> None: ...
 

@@ -138,10 +138,9 @@ class Queue:
             return
 
         def answered(delivery: Delivery | None) -> None:
-            if delivery is not None or self.is_deleted:
+            if delivery is not None or self.is_deleted or not elsewhere.fetch(
+                    lambda: self._taking.get(member, answer)):
                 answer(delivery)
-            else:
-                elsewhere.fetch(lambda: self._taking.get(member, answer))
 
         elsewhere.when_decided(lambda: self._taking.get(member, answered))
 
