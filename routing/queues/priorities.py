@@ -94,7 +94,10 @@ class Priorities:
             heappush(self._heap, (-priority, offset - RETURNED, self._number, cursor, offset))
 
     def _hear(self) -> None:
-        """Of cursors that are new."""
+        """Of cursors that are new; those of streams that are gone are forgotten."""
+        there = set(self._consumer.cursors.values())
+        for cursor in [cursor for cursor in self._heard if cursor not in there]:
+            del self._heard[cursor]
         for cursor in self._consumer.cursors.values():
             if cursor not in self._heard:
                 self._heard[cursor] = None
@@ -104,7 +107,8 @@ class Priorities:
 
     def step(self) -> None:
         """Look through some more of the log, where there is room."""
-        if len(self._heard) < len(self._consumer.cursors):
+        cursors = self._consumer.cursors
+        if len(self._heard) != len(cursors) or any(cursor not in self._heard for cursor in cursors.values()):
             self._hear()
         for partition, offset in list(self._from.items()):
             cursor = self._consumer.cursors.get(partition)

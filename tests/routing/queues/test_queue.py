@@ -516,6 +516,27 @@ def test_what_comes_back_of_two_partitions_at_the_same_offset(desk):
     assert queue.depth() == Depth(0, 0)
 
 
+def test_what_comes_back_of_a_stream_that_took_the_place_of_a_deleted_one_has_its_priority(desk):
+    queue = declared(desk, "q", "made/#", max_priority=5)
+
+    def ranked_in(stream, number, priority):
+        return Event(f"made/{stream}", b"%d" % number, 1, properties=Properties(priority=priority))
+
+    desk.router.lifecycle.create(StreamSettings("old", ("made/old",)))
+    desk.run()
+    desk.publish(ranked_in("old", 0, 1))
+    assert drained(desk, queue) == [b"0"]
+    desk.router.lifecycle.delete("old")
+    desk.router.lifecycle.create(StreamSettings("new", ("made/new",)))
+    desk.run()
+    desk.publish(ranked_in("new", 1, 1), ranked_in("new", 2, 4))
+    reader = attached(desk, queue, 2)
+    queue.nack(reader.deliveries)
+    queue.detach(reader)
+    desk.publish(ranked_in("new", 3, 2))
+    assert drained(desk, queue) == [b"2", b"3", b"1"]
+
+
 def test_priorities_and_answers_survive_a_kill(desk):
     queue = declared(desk, "q", "a", max_priority=9)
     for number in range(600):
