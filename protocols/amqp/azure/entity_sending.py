@@ -40,4 +40,4 @@ class EntityTarget(Taking):
             self._transactions.publish(delivery.txn_id, events[0], delivery, internal=False)
         else:
             if is_last:
-                self.reject(delivery, NOT_IMPLEMENTED, "a transaction takes no batches")
+                self._work.reject(delivery, NOT_IMPLEMENTED, "a transaction takes no batches")

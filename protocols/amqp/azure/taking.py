@@ -13,7 +13,6 @@ from protocols.amqp import convert
 from protocols.amqp.azure.batches import MESSAGE_FORMAT, messages_of
 from protocols.amqp.codec.conditions import DECODE_ERROR, MESSAGE_SIZE, UNAUTHORIZED, DecodeFault
 from protocols.amqp.codec.message import map_of
-from protocols.amqp.codec.performatives import Error, Rejected
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.work import Whole, Work
 from routing.event import Event
@@ -61,7 +60,7 @@ class Taking(ABC):
                     key = convert.key_of(map_of(message, found))
                     continue
                 if len(events) >= self._batch_events_max:
-                    self.reject(delivery, MESSAGE_SIZE, f"a batch has at most {self._batch_events_max} events")
+                    self._work.reject(delivery, MESSAGE_SIZE, f"a batch has at most {self._batch_events_max} events")
                     return
                 event = self._event(delivery, found, key)
                 if event is None:
@@ -70,13 +69,13 @@ class Taking(ABC):
                 if len(events) % PIECE == 0:
                     yield
         except DecodeFault as fault:
-            self.reject(delivery, DECODE_ERROR, fault.text)
+            self._work.reject(delivery, DECODE_ERROR, fault.text)
             return
         connection: Any = self._link.session.connection
         if connection.closed:
             return
         if not events:
-            self.reject(delivery, DECODE_ERROR, "a batch of no events")
+            self._work.reject(delivery, DECODE_ERROR, "a batch of no events")
             return
         whole = Whole(delivery)
         for start in range(0, len(events), PUBLISHED):
@@ -91,19 +90,13 @@ class Taking(ABC):
         found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
                              now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
         if not found.is_of(connection.identity.user):
-            self.reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
+            self._work.reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
             return None
         event = found.event
         if event.key is None:
             event.key = key
         self.place(event)
         return event
-
-    def reject(self, delivery: Incoming, condition: str, text: str) -> None:
-        connection: Any = self._link.session.connection
-        connection.container.count("rejected", 1)
-        delivery.answer(Rejected(Error(condition, text[:1000])))
-        connection.flush_answers()
 
     def detach(self, *, closed: bool) -> None:
         return

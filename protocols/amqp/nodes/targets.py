@@ -13,7 +13,7 @@ from protocols.amqp.codec.conditions import (
     DecodeFault,
     LinkFault,
 )
-from protocols.amqp.codec.performatives import RELEASED, Error, Rejected
+from protocols.amqp.codec.performatives import RELEASED
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.addresses import queue_topic
 from protocols.amqp.nodes.work import Work
@@ -70,17 +70,17 @@ class MessageTarget:
             found = convert.read(message, publisher=connection.container_id, settled=delivery.settled,
                                  now_ms=self._router.clock_ms(), topic_of=self._reply_topic)
         except DecodeFault as fault:
-            self._reject(delivery, DECODE_ERROR, fault.text)
+            self._work.reject(delivery, DECODE_ERROR, fault.text)
             return
         if not found.is_of(connection.identity.user):
-            self._reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
+            self._work.reject(delivery, UNAUTHORIZED, "user-id is not who has logged in")
             return
         destination = self._destination
         if destination is None:
             try:
                 destination = self._resolve(found.to or "")
             except LinkFault as fault:
-                self._reject(delivery, fault.condition, fault.text)
+                self._work.reject(delivery, fault.condition, fault.text)
                 return
         elif destination.queue is not None and destination.queue.is_deleted:
             raise LinkFault(RESOURCE_DELETED, "the queue was deleted")
@@ -106,13 +106,6 @@ class MessageTarget:
             self._work.add(event, delivery, internal=destination.internal)
             for name in copies:
                 self._work.copy(event, queue_topic(name))
-
-    def _reject(self, delivery: Incoming, condition: str, text: str) -> None:
-        connection: Any = self._link.session.connection
-        connection.container.count("rejected", 1)
-        self._work.flush()                              # answers go out in order
-        delivery.answer(Rejected(Error(condition, text[:1000])))
-        connection.flush_answers()
 
     def detach(self, *, closed: bool) -> None:
         on_detach, self._on_detach = self._on_detach, None

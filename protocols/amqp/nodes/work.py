@@ -183,6 +183,13 @@ class Work:
 
     # -- answers ----------------------------------------------------------------------------------------------
 
+    def reject(self, delivery: Incoming, condition: str, text: str) -> None:
+        """Before anything of it is stored."""
+        self._count("rejected", 1)
+        self.flush()                                    # answers go out in order
+        delivery.answer(Rejected(Error(condition, text[:1000])))
+        self._connection.flush_answers()
+
     def _drain(self, _: Ticket | None = None) -> None:
         """Answer what is durable, up to the first batch that is not."""
         batches = self._batches
