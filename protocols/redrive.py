@@ -15,6 +15,7 @@ import msgspec
 
 from protocols.location import parse_event_id
 from protocols.pace import Pace
+from protocols.tickets import durable
 from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import revived
 from routing.consumers.leases import Answer, redeliver
@@ -230,10 +231,8 @@ class Redrives:
         if not self.may_show(event, identity, consumer):
             redrive.trouble = f"user {identity.user} may not read {event.topic}"
             return False
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = self._router.publish([revived(event, redrive.to)], self._router.publisher(identity))
-        ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
-        await stored
+        ticket = await durable(
+            self._router.publish([revived(event, redrive.to)], self._router.publisher(identity)))
         for refusal in ticket.refusals.values():
             redrive.trouble = refusal.text
             return False

@@ -12,7 +12,6 @@ be one of those, so it is not taken.
 """
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from bisect import bisect_left, insort
@@ -24,6 +23,7 @@ import msgspec
 from mesh.administration.documents import Body, Key, Stored
 from mesh.administration.revisions import Revision, Revisions, Step
 from mesh.administration.versions import Conflict
+from protocols.tickets import durable
 from routing.event import Event
 from routing.ticket import Ticket
 
@@ -255,9 +255,7 @@ class Book:
         self._partition.append(list(events.values()), ticket)
         ticket.part_done()
         self._request_turn()
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
-        await asyncio.shield(stored)
+        await durable(ticket)
         if ticket.refusals:
             raise BookRefused(next(iter(ticket.refusals.values())))
         return events

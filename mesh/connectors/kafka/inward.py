@@ -20,8 +20,9 @@ from mesh.connectors.kafka.cluster import Cluster
 from mesh.connectors.kafka.path import PLACES_MAX, of_cluster, places
 from mesh.connectors.kafka.places import Place, Places, is_paused, store_paused
 from mesh.connectors.kafka.records import mesh_topic, to_event
-from mesh.connectors.kafka.route import CannotTake, Home, Route, durable
+from mesh.connectors.kafka.route import CannotTake, Home, Route
 from mesh.connectors.kafka.settings import InwardRoute
+from protocols.tickets import durable
 from routing.errors import TopicError
 from routing.event import Event
 from routing.rights.policy import INTERNAL

@@ -18,8 +18,9 @@ from mesh.connectors.kafka.cluster import Cluster
 from mesh.connectors.kafka.note import Note, NoteTooLong
 from mesh.connectors.kafka.path import PLACES_MAX, of_cluster, places
 from mesh.connectors.kafka.records import to_record
-from mesh.connectors.kafka.route import CannotTake, Home, Route, durable, problem_of
+from mesh.connectors.kafka.route import CannotTake, Home, Route, problem_of
 from mesh.connectors.kafka.settings import OutwardRoute
+from protocols.tickets import durable
 from routing.consumers.members import Mode
 from routing.consumers.spec import ConsumerSpec
 from routing.errors import Refusal

@@ -13,7 +13,6 @@ from typing import Any
 from mesh.connectors.kafka.cluster import Cluster
 from mesh.connectors.kafka.path import of_node
 from routing.router import Router
-from routing.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -144,17 +143,3 @@ def problem_of(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         text = "no answer in time"
     return "".join(char if char.isprintable() else "?" for char in text[:PROBLEM_CHARS_MAX])    # words of strangers
-
-
-async def durable(ticket: Ticket) -> Ticket:
-    """Wait until it is done."""
-    if not ticket.done:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def answered(done: Ticket) -> None:
-            if not waiting.done():
-                waiting.set_result(None)
-
-        ticket.on_done(answered)
-        await waiting
-    return ticket

@@ -17,6 +17,7 @@ import msgspec
 
 from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.management.acts.call import Call, Values
+from protocols import tickets
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
@@ -119,15 +120,7 @@ class Acts:
 
 async def durable(ticket: Ticket) -> None:
     """Wait until it is done. Raises Problem when it was refused."""
-    if not ticket.done:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def answered(done: Ticket) -> None:
-            if not waiting.done():
-                waiting.set_result(None)
-
-        ticket.on_done(answered)
-        await waiting
+    await tickets.durable(ticket)
     refusal = next(iter(ticket.refusals.values()), None)
     if refusal is not None:
         raise problem_of(refusal)

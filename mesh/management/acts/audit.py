@@ -18,6 +18,7 @@ from mesh.management.acts.call import Call, Endpoint, Values
 from mesh.management.acts.chain import digest
 from mesh.management.acts.heads import STREAM as HEADS_STREAM
 from mesh.management.acts.heads import Head, Heads, as_values
+from protocols.tickets import durable
 from routing.event import Event
 from routing.rights.policy import Action, Identity
 from routing.ticket import Ticket
@@ -83,9 +84,7 @@ class Audit:
             self._partition.append([event], ticket)
             ticket.part_done()
             self._router.request_turn()
-            stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
-            await stored
+            await durable(ticket)
             if ticket.refusals:
                 raise AuditRefused(ticket.refusals[0])
             self._head = digest(event.payload)

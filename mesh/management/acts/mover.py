@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from protocols.tickets import durable
 from routing.consumers.dead_letters import revived
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal
@@ -136,11 +137,9 @@ class Move:
 
     async def _on_disk(self, consumer: Consumer) -> None:
         """That what was moved is not here any more."""
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = self._router.registry.checkpoint(consumer)
         if ticket is not None:
-            ticket.on_done(lambda _: None if stored.done() else stored.set_result(None))
-            await stored
+            await durable(ticket)
 
 
 class Moves:
