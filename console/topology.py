@@ -165,7 +165,8 @@ def place(boxes: list[Box], column_of: dict[str, str]) -> tuple[float, float, li
         own = sorted(columns[site], key=lambda box: box.key)
         parts += [("" if start else site, own[start:start + ROWS_MAX]) for start in range(0, len(own), ROWS_MAX)]
     wides = [_wide(title, part) for title, part in parts]
-    across = next((count for count in range(len(parts), 1, -1)
+    most = int((FITS + GAP) / (min(wides) + GAP)) + 1           # of hundreds of sites, more need not be tried
+    across = next((count for count in range(min(len(parts), most), 1, -1)
                    if sum(_grid(wides, count)) + GAP * (count - 1) <= FITS), 1)
     grid = _grid(wides, across)
     lefts = [MARGIN + sum(grid[:index]) + GAP * index for index in range(len(grid))]
@@ -178,9 +179,10 @@ def place(boxes: list[Box], column_of: dict[str, str]) -> tuple[float, float, li
         x, y = lefts[index % across], top
         if title:
             titles.append((title, x, top - TOP + 24))
+        width = _wide("", part)
         for box in part:
             rows = -(-len(box.squares) // SQUARES_PER_ROW)
-            box.x, box.y, box.width = x, y, _wide("", part)
+            box.x, box.y, box.width = x, y, width
             box.height = BOX_HEIGHT + rows * 16.0
             y += ROW + rows * 16.0
         height = max(height, y - top + TOP)

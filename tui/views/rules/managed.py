@@ -15,16 +15,14 @@ from tui.widgets.columns import Column
 class Managed(TableView):
     """One that the configuration file says has no acts: it is changed in the file."""
 
-    PLURAL = ""
-
     def acts(self, may: Mapping[str, bool]) -> list[Act]:
         if not self.row or not may.get("administer") or self.value("source") != "managed":
             return []
-        return managed_acts(self.PLURAL, self.subject(), str(self.value("version")))
+        return managed_acts(self.NAME, self.subject(), str(self.value("version")))
 
 
 class Users(Managed):
-    NAME = PLURAL = "users"
+    NAME = "users"
     TITLE = "Users"
     ABOUT = "Users of the configuration file, and managed ones."
     COLUMNS = (
@@ -35,7 +33,7 @@ class Users(Managed):
 
 
 class Keys(Managed):
-    NAME = PLURAL = "keys"
+    NAME = "keys"
     TITLE = "API keys"
     ABOUT = "API keys of the configuration file, and managed ones."
     EMPTY = "There are no API keys."
@@ -47,7 +45,7 @@ class Keys(Managed):
 
 
 class Roles(Managed):
-    NAME = PLURAL = "roles"
+    NAME = "roles"
     TITLE = "Roles"
     ABOUT = "Roles that whoever has one of others has, too."
     EMPTY = "There are no managed roles."
@@ -59,7 +57,7 @@ class Roles(Managed):
 
 
 class Peers(Managed):
-    NAME = PLURAL = "peers"
+    NAME = "peers"
     TITLE = "Link peers"
     ABOUT = "Nodes that may dial this one, of the configuration file and managed ones."
     EMPTY = "There are no link peers."
@@ -72,7 +70,7 @@ class Peers(Managed):
 
 
 class Masks(Managed):
-    NAME = PLURAL = "masks"
+    NAME = "masks"
     TITLE = "Masks"
     ABOUT = "Parts of payloads that who may browse is not shown, of the configuration file and managed ones."
     EMPTY = "There are no masks."
@@ -85,7 +83,7 @@ class Masks(Managed):
 
 
 class Quotas(Managed):
-    NAME = PLURAL = "quotas"
+    NAME = "quotas"
     TITLE = "Quotas"
     ABOUT = "How much of something users may have. Nobody named: all who have no quota of their own."
     EMPTY = "There are no quotas."
