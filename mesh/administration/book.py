@@ -173,10 +173,10 @@ class Book:
         revision = Revision(self.revision + 1, time_ms, author, reason, steps, source)
         conflicts = list(conflicts)
         values: dict[str, Any] = {f"doc/{step.after.kind}/{step.after.name}": step.after for step in steps}
-        values[f"revision/{revision.number}"] = revision
+        encoded = msgspec.msgpack.encode(revision)
+        values[f"revision/{revision.number}"] = msgspec.Raw(encoded)
         values.update({f"conflict/{one.kept.kind}/{one.kept.name}": one for one in conflicts})
-        size = len(msgspec.msgpack.encode(revision))
-        old = self.revisions.too_old(size)
+        old = self.revisions.too_old(len(encoded))
         values.update({f"revision/{number}": None for number in old})
         if draft in self.drafts:
             values[f"draft/{draft}"] = None
@@ -188,7 +188,7 @@ class Book:
         events = await self._store(values)
         for number in old:
             self.revisions.forget(number)
-        self.revisions.add(revision, events[f"revision/{revision.number}"].offset, size)
+        self.revisions.add(revision, events[f"revision/{revision.number}"].offset, len(encoded))
         self.drafts.pop(draft, None)
         for step in steps:
             self._put(step.after)

@@ -137,9 +137,8 @@ class ExplainApi:
         place = parse_event_id(text)
         if place is None:
             raise Problem(400, "query-invalid", "event: its id, such as orders:0:42")
-        stream = self._node.router.streams.by_name.get(place[0])
-        found = stream.partitions[place[1]].event(place[2]) \
-            if stream is not None and place[1] < len(stream.partitions) else None
+        partition = self._node.router.streams.partition(place[0], place[1])
+        found = partition.event(place[2]) if partition is not None else None
         if found is None:
             raise Problem(404, "not-found", f"there is no event {text[:300]}, or not any more")
         moment_ms = found.timestamp_ms
