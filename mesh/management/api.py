@@ -98,7 +98,7 @@ class Api:
             NodeActs(node, acts, lambda: tables.forget("nodes")),
             LoginActs(sessions, acts, lambda: tables.forget("logins")),
             DocumentsApi(node, acts, self.security_changed), drafts, SimulationApi(node, drafts),
-            ExplainApi(node, acts, self.security_changed))
+            ExplainApi(node, drafts))
         self.endpoints: dict[tuple[str, str], Endpoint] = {
             (endpoint.method, endpoint.path): endpoint for part in parts for endpoint in part.endpoints()}
         self._guard: Guard | None = None

@@ -94,25 +94,34 @@ class DraftsApi:
                 "document": without_secrets(change.body), "changes": differences(before, change.body)}
 
     async def put(self, call: Call) -> Values:
-        name = call.names["name"]
+        name, body = call.names["name"], call.as_(DraftBody)
+        self.check_room(name, len(body.changes))
+        changes = tuple([
+            (await change_of(self._administration, one.kind, one.name, one.document, one.version, make=False)).change
+            for one in body.changes])
+        draft = Draft(name, changes, call.identity.user, self._node.clock_ms(), body.reason[:500], body.shadow)
+        return await self.keep(call, draft, {"changes": len(changes)}, [
+            {"kind": change.kind, "name": change.name, "document": without_secrets(change.body)}
+            for change in changes])
+
+    def check_room(self, name: str, changes: int) -> None:
+        """For a draft of that name with so many. Raises Problem."""
         problem = name_problem("draft", name)
         if problem is not None:
             raise Problem(400, "body-invalid", f"name: {problem}")
-        body = call.as_(DraftBody)
-        administration = self._administration
-        drafts = administration.book.drafts
+        drafts = self._administration.book.drafts
         if name not in drafts and len(drafts) >= DRAFTS_MAX:
             raise Problem(409, "conflict", f"there are {DRAFTS_MAX} drafts: apply or delete one")
-        if len(body.changes) > CHANGES_MAX:
+        if changes > CHANGES_MAX:
             raise Problem(400, "body-invalid", f"changes: at most {CHANGES_MAX}")
-        changes = tuple([
-            (await change_of(administration, one.kind, one.name, one.document, one.version, make=False)).change
-            for one in body.changes])
+
+    async def keep(self, call: Call, draft: Draft, about: Values, after: Any, more: Values | None = None) -> Values:
+        """The act of it. about, after: for the audit trail. more: beside the row, in the answer. Raises Problem."""
+        administration = self._administration
         with as_problems():
-            administration.check(list(changes))
-        if body.shadow and not call.dry_run:
+            administration.check(list(draft.changes))
+        if draft.shadow and not call.dry_run:
             self._node.usage.close_bucket()             # what happened before it was made is none of its business
-        draft = Draft(name, changes, call.identity.user, self._node.clock_ms(), body.reason[:500], body.shadow)
         if len(msgspec.msgpack.encode(draft)) > VALUE_BYTES_MAX:
             raise Problem(413, "payload-too-large", f"a draft has at most {VALUE_BYTES_MAX} bytes")
 
@@ -121,10 +130,8 @@ class DraftsApi:
                 with as_problems():
                     await administration.book.put_draft(draft)
             self._changed()
-            return draft_row(draft)
-        return await self._acts.run(call, Act("draft.put", name, {"changes": len(changes)}, perform, after=[
-            {"kind": change.kind, "name": change.name, "document": without_secrets(change.body)}
-            for change in changes]))
+            return {**draft_row(draft), **(more or {})}
+        return await self._acts.run(call, Act("draft.put", draft.name, about, perform, after=after))
 
     async def delete(self, call: Call) -> Values:
         draft = self.draft(call)

@@ -13,14 +13,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from mesh.administration.administration import Invalid
-from mesh.administration.book import DRAFTS_MAX, Change, Draft
+from mesh.administration.book import Change, Draft
 from mesh.administration.check import NOT_IN_NAMES
 from mesh.administration.effective import combine
 from mesh.administration.usage_log import BUCKET_MS
-from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
-from mesh.management.security.drafts_api import draft_row
-from mesh.management.security.refusals import as_problems
 from protocols.event_json import rfc3339
 from protocols.location import parse_event_id
 from protocols.rest.problems import Problem
@@ -28,8 +25,7 @@ from routing.rights.can_i import rule_for
 from routing.rights.policy import Action, Identity, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from mesh.management.security.drafts_api import DraftsApi
     from mesh.node import Node
 
 EXPLAINED_MAX: Final = 100          # uses of one event: several clients may have published to its topic then
@@ -37,12 +33,10 @@ Denial = dict[str, Any]
 
 
 class ExplainApi:
-    def __init__(self, node: Node, acts: Acts, changed: Callable[[], None]) -> None:
-        """changed: the tables are not what they were."""
+    def __init__(self, node: Node, drafts: DraftsApi) -> None:
         self._node = node
         self._administration = node.administration
-        self._acts = acts
-        self._changed = changed
+        self._drafts = drafts
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -110,25 +104,14 @@ class ExplainApi:
         return await self._keep(call, name, change, denial)
 
     async def _keep(self, call: Call, name: str, change: Change, denial: Denial) -> Values:
-        administration = self._administration
-        drafts = administration.book.drafts
-        known = drafts.get(name)
+        known = self._administration.book.drafts.get(name)
         changes = (*(one for one in known.changes if one.key != change.key), change) if known is not None else (change,)
-        if known is None and len(drafts) >= DRAFTS_MAX:
-            raise Problem(409, "conflict", f"there are {DRAFTS_MAX} drafts: apply or delete one")
-        with as_problems():
-            administration.check(list(changes))
-        reason = known.reason if known is not None else f"denial {denial['id']}"
-        draft = Draft(name, changes, call.identity.user, self._node.clock_ms(), reason)
-
-        async def perform() -> Values:
-            async with administration.lock:
-                with as_problems():
-                    await administration.book.put_draft(draft)
-            self._changed()
-            return {**draft_row(draft), "document": change.body, "policy": change.name}
-        return await self._acts.run(call, Act("draft.put", name, {"changes": len(changes), "document": change.body},
-                                              perform, after=change.body))
+        self._drafts.check_room(name, len(changes))
+        draft = Draft(name, changes, call.identity.user, self._node.clock_ms(),
+                      known.reason if known is not None else f"denial {denial['id']}",
+                      known is not None and known.shadow)
+        return await self._drafts.keep(call, draft, {"changes": len(changes), "document": change.body}, change.body,
+                                       {"document": change.body, "policy": change.name})
 
     # -- events -----------------------------------------------------------------------------------------------
 

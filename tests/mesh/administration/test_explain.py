@@ -89,6 +89,16 @@ def test_several_denials_go_into_one_draft(admin: Admin) -> None:
     assert [change["document"]["topics"] for change in changes] == [["stock/0"], ["stock/1"], ["stock/2"]]
 
 
+def test_a_draft_of_a_denial_is_a_draft_like_any_other(admin: Admin) -> None:
+    number = denied(admin, "stock/9")
+    bad = admin.ask("POST", f"denials/{number}/draft", {"draft": "a\nb"})
+    assert bad.status == 400 and bad.json["detail"].startswith("name: "), bad.text
+    change = {"kind": "policy", "name": "beside", "document": {"allow": ["view"], "to": ["role:guest"]}}
+    assert admin.ask("PUT", "drafts/beside", {"changes": [change], "shadow": True}).status == 200
+    assert admin.ask("POST", f"denials/{number}/draft", {"draft": "beside"}).status == 200
+    assert admin.ask("GET", "drafts/beside").json["shadow"], "it was to run beside the rules, and still does"
+
+
 def test_who_may_only_look_makes_no_draft_of_it(admin: Admin) -> None:
     admin.must_put("users/eve", password=BOB, roles=["viewer"])
     admin.must_put("policies/viewers", allow=["view"], to=["role:viewer"])
