@@ -146,14 +146,14 @@ class RawEntry:
         consumers = {consumer: None for route in routes for consumer in route.consumers}
         direct = any(route.direct for route in routes)
         read = any(consumer.members.all for consumer in consumers)      # else nobody is there to take events
-        if len(batch) <= OFFERED_RECORDS_MAX and not self._parts and (read or direct):
+        if len(batch) <= OFFERED_RECORDS_MAX and not (batch.is_large or self._parts) and (read or direct):
             events = batch.events()
             self._send_live(events)
             self._desk.offer(partition, events)
             return
         _read_the_log(consumers, partition, batch.base_offset)
         if direct:
-            self._later(batch.parts(PART_EVENTS))
+            self._later(batch.parts(PART_EVENTS, partition.opener))
 
     def settled(self, partition: Partition, offset: int, topics: set[str] | None,
                 everybody: Callable[[], Iterable[Consumer]]) -> None:

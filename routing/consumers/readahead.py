@@ -41,7 +41,7 @@ def read(consumer: ReadsAhead, cursor: Cursor, appetite: int, scanned_max: int) 
         cursor.backlog.restart(cursor.start_offset)
     wanted = min(READ_EVENTS, appetite)
     found = cursor.scan(cursor.position, consumer.interest.wants, max_events=wanted, max_scanned=scanned_max,
-                        patterns=consumer.interest.patterns)
+                        patterns=consumer.interest.patterns, may_wait=True)
     cursor.position = found.next_offset
     cursor.behind = found.next_offset < cursor.partition.end_offset
     events = found.events

@@ -146,7 +146,7 @@ class Counting:
                     total <= PATTERNS_MAX) else None
             owed = any(share.cursor.owed for share in members)
             tally = partition.tally(place, until=until, max_scanned=PIECE_SCANNED, patterns=patterns,
-                                    owed=owed)
+                                    owed=owed, may_wait=True)
         except StorageError:
             for share in members:
                 self._put(share.cursor, share.interest)
@@ -240,7 +240,7 @@ def look(cursor: Cursor, interest: Interest) -> int:
     start = backlog.counted_to if count_all else backlog.looked_to
     found = cursor.scan(
         start, interest.wants, max_events=PIECE_SCANNED if count_all else 1, max_scanned=PIECE_SCANNED,
-        patterns=interest.patterns)
+        patterns=interest.patterns, may_wait=True)
     wanted = [event for event in found.events if interest.wants_event(event) and event.offset not in cursor.passed_by]
     if count_all:
         backlog.counted(len(wanted), found.next_offset)

@@ -58,12 +58,14 @@ class Cursor:
         return self.partition.event(offset, owed=True) if self.owed else self.partition.event(offset)
 
     def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
-             patterns: Collection[str] | None = None) -> Scan:
+             patterns: Collection[str] | None = None, may_wait: bool = False) -> Scan:
         """As Partition.scan()."""
         if self.owed:
             return self.partition.scan(
-                offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns, owed=True)
-        return self.partition.scan(offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns)
+                offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns, owed=True,
+                may_wait=may_wait)
+        return self.partition.scan(offset, wanted, max_events=max_events, max_scanned=max_scanned, patterns=patterns,
+                                   may_wait=may_wait)
 
     # -- where it stands --------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from routing.log.fetch import Answer, Fetched, Fetcher, OutOfRange
 from routing.log.handles import OpenSegments
 from routing.log.kept.kept import Kept
 from routing.log.kept.owed import Owed
+from routing.log.opening import Opener
 from routing.log.producing.door import Ask, RawDoor
 from routing.log.producing.markers import build_marker
 from routing.log.producing.producers import ProducerTable
@@ -86,6 +87,7 @@ class Owner(Protocol):
     settled_for_ms: Callable[[], int]
     clock_s: Callable[[], float]
     open_segments: OpenSegments
+    opener: Opener
     is_closing: bool
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
@@ -160,9 +162,10 @@ class Partition:
         self.trimmed_to = read_trim(segments[-1].fs, segments[-1].directory)       # records before it were deleted
         self.end_offset = self.producers.first_open(self.high_watermark)
         self.door = RawDoor(self, owner)
+        self.opener = owner.opener
         self._held_topics: set[str] | None = None       # of what open transactions hold back; None: many, or unknown
         self._cache = TailCache(tail_budget, self.high_watermark)
-        self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers)
+        self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers, owner.opener)
         self._fetcher = Fetcher(segments, self._reader, owner)
         self._upkeep = Upkeep(self, owner)
         self.kept = Kept(self, owner, kept or [], self.decoder)      # what queues are owed from before start_offset
@@ -470,13 +473,16 @@ class Partition:
     # ------------------------------------------------------------------------------------------------ read
 
     def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
-             patterns: Collection[str] | None = None, owed: bool = False, mark: bytes = b"") -> Scan:
+             patterns: Collection[str] | None = None, owed: bool = False, mark: bytes = b"", may_wait: bool = False,
+             ) -> Scan:
         """The wanted events from offset on. Ends after max_events, after about max_scanned looked at, or at the tail.
 
         wanted is asked at most once per topic. Blocks and segments without a wanted topic are not read.
         patterns: filters of which one matches whatever is wanted; with them that is known without asking.
         owed: for a queue, which reads what was kept for it before the start, too.
         mark: bytes that are in each batch with anything wanted; of stored batches the others are passed over unread.
+        may_wait: the caller comes again in another turn: before a large compressed batch the scan stops, as if it had
+        looked at max_scanned, until that is opened (opening.py). Else it is opened at once, in one long turn.
         """
         verdicts = Verdicts(wanted, patterns)
         verdicts.mark = mark
@@ -486,13 +492,15 @@ class Partition:
             offset = max(offset, self.lowest_offset)
             until = min(self.kept.end_offset, self.start_offset)
             if offset < until:
-                offset, scanned = self.kept.reader.scan(offset, until, verdicts, events, max_events, max_scanned)
+                offset, scanned = self.kept.reader.scan(
+                    offset, until, verdicts, events, max_events, max_scanned, may_wait=may_wait)
                 if offset < until or len(events) >= max_events or scanned >= max_scanned:
                     return Scan(events, offset, scanned)
         offset = max(offset, self.start_offset)
         in_files = min(self._cache.first_offset, self.end_offset)
         if offset < in_files:
-            offset, more = self._reader.scan(offset, in_files, verdicts, events, max_events, max_scanned - scanned)
+            offset, more = self._reader.scan(
+                offset, in_files, verdicts, events, max_events, max_scanned - scanned, may_wait=may_wait)
             scanned += more
             if offset < in_files:
                 return Scan(events, offset, scanned)
@@ -549,19 +557,20 @@ class Partition:
         return self._fetcher.fetch(offset, end_offset, max_bytes, done)
 
     def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None,
-              owed: bool = False) -> Tally:
+              owed: bool = False, may_wait: bool = False) -> Tally:
         """How often each topic stands in the committed events from offset on, as far as one step goes.
 
         It ends before until, at the end of a block, or after about max_scanned events that had to be looked at.
-        patterns: only topics that one of these filters matches are asked for. owed: as in scan().
+        patterns: only topics that one of these filters matches are asked for. owed, may_wait: as in scan().
         """
         probes = probes_of(patterns) if patterns is not None else None
         if owed and offset < self.start_offset:
             offset = max(offset, self.lowest_offset)
             end = min(self.kept.end_offset, self.start_offset, until)
             if offset < end:
-                return self.kept.reader.tally(offset, end, max_scanned, probes)
-        return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned, probes)
+                return self.kept.reader.tally(offset, end, max_scanned, probes, may_wait=may_wait)
+        return self._reader.tally(max(offset, self.start_offset), min(until, self.end_offset), max_scanned, probes,
+                                  may_wait=may_wait)
 
     def count(self, offset: int, wanted: Callable[[str], bool]) -> int:
         """How many committed events at or after offset have a wanted topic. All at once: not while clients wait."""

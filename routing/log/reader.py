@@ -13,9 +13,10 @@ import msgspec
 
 from routing.event import Event
 from routing.log.handles import OpenSegments
+from routing.log.opening import Opener
 from routing.log.producing.producers import HIDEABLE, ProducerTable
 from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchHeader
-from routing.log.records.decode import Decoder, Seen, plain_batch
+from routing.log.records.decode import Decoder, Seen
 from routing.log.records.prints import Probes, may_hold
 from routing.log.records.verdicts import Verdicts
 from routing.log.segments.segment import Found, Segment
@@ -41,11 +42,12 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_open", "_producers", "_unfinished", "patient", "segments")
+    __slots__ = ("_decoder", "_hints", "_open", "_opener", "_producers", "_unfinished", "patient", "segments")
 
     def __init__(self, segments: list[Segment], decoder: Decoder, open_segments: OpenSegments,
-                 producers: ProducerTable) -> None:
+                 producers: ProducerTable, opener: Opener) -> None:
         """segments: the partition's own list, which grows and shrinks. producers: which batches nobody is to see."""
+        self._opener = opener
         self.segments = segments
         self.patient = True         # a page that cannot be read is tried again before it counts as damage
         self._decoder = decoder
@@ -62,9 +64,13 @@ class Reader:
     # -------------------------------------------------------------------------------------------- scan
 
     def scan(
-        self, offset: int, until: int, verdicts: Verdicts, events: list[Event], max_events: int, max_scanned: int
+        self, offset: int, until: int, verdicts: Verdicts, events: list[Event], max_events: int, max_scanned: int,
+        *, may_wait: bool = False,
     ) -> tuple[int, int]:
-        """Append wanted events below until. Returns the offset to go on from and how many were looked at."""
+        """Append wanted events below until. Returns the offset to go on from and how many were looked at.
+
+        may_wait: before a large compressed batch it stops, as if it had looked at max_scanned, until that is opened.
+        """
         seen: Seen = {}
         scanned = 0
         while offset < until and scanned < max_scanned and len(events) < max_events:
@@ -79,7 +85,7 @@ class Reader:
                 continue
             end = min(until, self._block_end(segment, offset))
             offset, more = self._scan_block(
-                segment, offset, end, verdicts, seen, events, max_events, max_scanned - scanned
+                segment, offset, end, verdicts, seen, events, max_events, max_scanned - scanned, may_wait
             )
             scanned += more
         return offset, scanned
@@ -94,6 +100,7 @@ class Reader:
         events: list[Event],
         max_events: int,
         max_scanned: int,
+        may_wait: bool = False,
     ) -> tuple[int, int]:
         hint = self._place(segment, offset)
         scanned = 0
@@ -110,8 +117,14 @@ class Reader:
                 continue
             data, at, batch_end = found.data, found.at, found.at + header.size
             if header.attributes & CODEC_MASK:
-                data, at = plain_batch(found.raw(), header), 0
-                batch_end = len(data)
+                opened = self._opener.open(self._decoder, header, found.raw, may_wait=may_wait)
+                if opened is None:
+                    self._unfinished = segment, found
+                    place = hint if found.position == hint.position else Hint(
+                        segment, found.position, header.base_offset)
+                    self._remember(offset, place)
+                    return offset, max(scanned, max_scanned)
+                data, at, batch_end = opened, 0, len(opened)
             if verdicts.mark and data.find(verdicts.mark, at, batch_end) < 0:
                 offset = header.next_offset
                 scanned += 1
@@ -217,8 +230,12 @@ class Reader:
             offset = max(offset, segment.next_offset)
         return batches
 
-    def tally(self, offset: int, until: int, max_scanned: int, probes: Probes | None) -> Tally:
-        """Count the events from offset on by topic: a whole block by its summary, or a piece of one by reading it."""
+    def tally(self, offset: int, until: int, max_scanned: int, probes: Probes | None, *, may_wait: bool = False,
+              ) -> Tally:
+        """Count the events from offset on by topic: a whole block by its summary, or a piece of one by reading it.
+
+        may_wait: as in scan().
+        """
         if offset >= until:
             return Tally({}, until, 0)
         segment, following = self.segment_of(offset)
@@ -237,7 +254,7 @@ class Reader:
                 return Tally({}, end, SKIP_COST)
         events: list[Event] = []
         reached, scanned = self._scan_block(
-            segment, offset, end, Verdicts(lambda topic: True), {}, events, max_scanned, max_scanned)
+            segment, offset, end, Verdicts(lambda topic: True), {}, events, max_scanned, max_scanned, may_wait)
         reached = min(reached, end)
         return Tally(Counter([event.topic for event in events if event.offset < end]), reached, max(scanned, 1))
 
@@ -261,7 +278,9 @@ class Reader:
 
     def _first_since(self, found: Found, timestamp_ms: int) -> int | None:
         """The first offset of a batch with that time or a later one; a few records at a time, as most are early."""
-        plain = plain_batch(found.raw(), found.header)
+        plain = self._opener.open(self._decoder, found.header, found.raw, may_wait=False) if (
+            found.header.attributes & CODEC_MASK) else found.raw()
+        assert plain is not None
         verdicts = Verdicts(lambda topic: True)
         seen: Seen = {}
         index, relative, offset = 0, HEADER_BYTES, 0

@@ -28,6 +28,7 @@ from routing.log.fs import FileSystem, RealFileSystem
 from routing.log.handles import OPEN_SEGMENTS_MAX, OpenSegments
 from routing.log.kept.lifting import DIRECTORY as KEPT_DIRECTORY
 from routing.log.kept.restore import restore_kept
+from routing.log.opening import Opener
 from routing.log.partition import Commit, Partition
 from routing.log.records.decode import Decoder
 from routing.log.recovery.recovery import recover_partition
@@ -94,6 +95,7 @@ class LocalStore:
         self.steady_ms = steady_ms or clock_ms
         self.settled_for_ms = settled_for_ms
         self.open_segments = OpenSegments(open_segments_max)
+        self.opener = Opener(self)
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
         self._pace = Pace(pending_bytes_max // 2)

@@ -68,7 +68,7 @@ class Memory:
         return self._events[index] if 0 <= index < len(self._events) else None
 
     def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
-             patterns: Collection[str] | None = None) -> Scan:
+             patterns: Collection[str] | None = None, may_wait: bool = False) -> Scan:
         """As Partition.scan(); all of it is wanted."""
         offset = max(offset, self.start_offset)
         first = offset - self.start_offset

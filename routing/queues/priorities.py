@@ -120,7 +120,7 @@ class Priorities:
             interest = self._consumer.interest
             offset = max(offset, cursor.next_wanted)
             found = cursor.scan(offset, interest.wants, max_events=STEP_SCANNED, max_scanned=STEP_SCANNED,
-                                patterns=interest.patterns)
+                                patterns=interest.patterns, may_wait=True)
             gone: set[int] = set()
             for event in found.events:
                 priority = self._priority(event)

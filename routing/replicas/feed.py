@@ -50,7 +50,8 @@ class Feed:
         max_bytes counts payloads; at least one event is taken, if there is one. Raises StorageError when the log cannot
         be read for the moment; the position is then as it was.
         """
-        found = self.partition.scan(self.position, self._wants, max_events=max_events, max_scanned=max_scanned)
+        found = self.partition.scan(self.position, self._wants, max_events=max_events, max_scanned=max_scanned,
+                                    may_wait=True)
         next_offset = found.next_offset
         events: list[Event] = []
         size = 0

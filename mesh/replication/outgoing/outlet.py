@@ -260,7 +260,8 @@ class Outlet:
                 self.trouble = str(error)
                 self._sending.stalled(self)
                 break
-            budget -= max(self.feed.position - before, 1)
+            moved = self.feed.position - before
+            budget = budget - moved if moved else 0     # not moved: a large batch is being opened
             events = self._filter(events, before)
             if events:
                 self._unsent = self._parcel(events)

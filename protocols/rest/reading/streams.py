@@ -187,10 +187,12 @@ class _Page:
             if self._scanned >= PAGE_SCANNED:
                 feed.stopped = True
                 return None
-            found = partition.scan(feed.read_to, self._wanted, max_events=STEP_EVENTS, max_scanned=STEP_SCANNED)
+            found = partition.scan(feed.read_to, self._wanted, max_events=STEP_EVENTS, max_scanned=STEP_SCANNED,
+                                   may_wait=True)
             feed.events.extend(found.events)
+            if found.next_offset > feed.read_to:        # else a large batch is being opened
+                self._scanned += max(found.scanned, 1)
             feed.read_to = found.next_offset
-            self._scanned += max(found.scanned, 1)
             await self._pace.rest()                     # others have their turn
         return feed.events[0] if feed.events else None
 

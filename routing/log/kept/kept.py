@@ -24,6 +24,7 @@ from routing.log.segments.sidecars import LOG
 if TYPE_CHECKING:
     from routing.log.handles import OpenSegments
     from routing.log.kept.owed import Owed
+    from routing.log.opening import Opener
     from routing.log.records.decode import Decoder
     from routing.settings import StreamSettings
 
@@ -42,6 +43,7 @@ class Owner(Protocol):
 
     steady_ms: Callable[[], int]
     open_segments: OpenSegments
+    opener: Opener
 
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
@@ -71,7 +73,7 @@ class Kept:
         self.segments = segments
         self._home = home
         self._owner = owner
-        self._reader = Reader(segments, decoder, owner.open_segments, ProducerTable())
+        self._reader = Reader(segments, decoder, owner.open_segments, ProducerTable(), owner.opener)
         self._asked: list[Segment] = []                 # would go, if it were known what of it is owed
         self._busy = False
         self._not_before_ms = 0

@@ -3,6 +3,6 @@
 Used by raw.py only; mesh/process/service.py loads it on a thread once the node is ready.
 """
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record._crecords.default_records import DefaultRecordBatch
+from aiokafka.record._crecords.default_records import DefaultRecord, DefaultRecordBatch
 
-__all__ = ["CorruptRecordException", "DefaultRecordBatch"]
+__all__ = ["CorruptRecordException", "DefaultRecord", "DefaultRecordBatch"]

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from routing.errors import Fault, Reason, Refusal
+from routing.log.opening import INLINE_EXPANDED_BYTES
 from routing.log.producing.producers import ProducerTable, Sent
 from routing.log.producing.raw import (
-    INLINE_EXPANDED_BYTES,
     INLINE_RECORDS,
     Checked,
     ChecksumError,
@@ -179,7 +179,7 @@ class RawDoor:
         verdict = waiting.ask(waiting.checked)
         if isinstance(verdict, frozenset):
             named = verdict
-            if waiting.checked.records > INLINE_RECORDS:
+            if waiting.checked.records > INLINE_RECORDS or waiting.checked.plain_bytes > INLINE_EXPANDED_BYTES:
                 self._enqueue(waiting, lambda: waiting.rename(named), first=True)
                 return
             waiting.rename(named)
@@ -212,7 +212,8 @@ class RawDoor:
                 return
         waiting.part.base_offset = base_offset = partition.next_offset
         waiting.part.count = checked.records
-        raw = RawBatch(checked.data, header, base_offset, topics, partition.decoder)
+        raw = RawBatch(checked.data, header, base_offset, topics, partition.decoder,
+                       plain_bytes=checked.plain_bytes)
         if header.producer_id >= 0:
             partition.producers.queued(header, base_offset)
         partition.append_checked(raw, waiting.ticket)

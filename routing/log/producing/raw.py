@@ -5,18 +5,21 @@ returns says all that the loop must know to let the batch in, so that no event i
 is not Kafka wants it.
 
 The records are looked at by aiokafka's C iterator. Its varints are read unchecked, so it gets a window on a buffer
-that goes on for PAD_BYTES behind the last record.
+that goes on for PAD_BYTES behind the last record. A call into C keeps the interpreter for as long as it takes, on
+whatever thread: so it is asked for some records at a time, and what a batch expands to is never copied as a whole.
 """
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from routing.event import Event
+from routing.log.opening import INLINE_BYTES, INLINE_EXPANDED_BYTES
 from routing.log.records.batch import (
     CODEC_MASK,
     CONTROL_MASK,
@@ -32,20 +35,28 @@ from routing.log.records.batch import (
     rebuild,
     varint,
 )
-from routing.log.records.codecs import EXPANDED_BYTES_MAX, CodecError, ExpandsTooMuch, expand
-from routing.log.records.decode import Decoder, Seen, records
+from routing.log.records.codecs import (
+    EXPANDED_BYTES_MAX,
+    CodecError,
+    ExpandsTooMuch,
+    expand_into,
+    likely_bytes,
+    room_for,
+)
+from routing.log.records.decode import Decoder, Seen, plain_batch, records
 from routing.log.records.encode import encode_headers
 from routing.log.records.fields import ESCAPE, TOPIC, stored_name
 from routing.log.records.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from routing.log.producing.crecords import DefaultRecordBatch
+    from routing.log.opening import Opener
+    from routing.log.producing.crecords import DefaultRecord
 
 OWN_HEADERS = b"meshgate-"
 PAD_BYTES = 64
-INLINE_RECORDS = 4_000              # checked within the turn: some 2 ms; more goes to a thread
-INLINE_BYTES = 64 * 1024            # the same of a compressed batch,
-INLINE_EXPANDED_BYTES = 512 * 1024  # and of what comes out of it
+INLINE_RECORDS = 4_000              # checked within the turn: some 2 ms; more goes to a thread, as what opening.py says
+PIECE_RECORDS = 500                 # looked at in one call: some 0.2 ms,
+PIECE_BYTES = 256 * 1024            # or so many bytes
 NAMED_TOPICS_MAX = 4_096            # topics that the records of one batch name or make; rights are asked for each
 
 _OWN, _TOPIC, _ESCAPED = OWN_HEADERS.decode(), TOPIC.decode(), ESCAPE.decode()
@@ -75,11 +86,11 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct):
-    """A batch that may be stored. The records stand compressed in data, and expanded in plain if they were."""
+    """A batch that may be stored."""
 
     data: bytes
     header: BatchHeader
-    plain: bytes
+    plain_bytes: int                    # what it comes to when it is opened
     topics: Counter[str] | None         # of records that name none, made of their keys. None: the stream's own topic
     named: Counter[str] | None          # topics that records ask for by the header meshgate-topic
     foreign: bool                       # records carry headers of the node's own, which do not count here
@@ -118,65 +129,95 @@ def check(batch: bytes, terms: Terms) -> Checked:
         raise BatchError("a transaction without a producer id")
     if header.producer_id >= 0 and (header.producer_epoch < 0 or header.base_sequence < 0):
         raise BatchError("a producer id without epoch or sequence")
-    codec = header.attributes & CODEC_MASK
-    plain = batch if not codec else _plain(batch, codec, terms.expanded_bytes_max)
+    plain = _padded(batch, header, terms.expanded_bytes_max)
     _check_records(plain, header, terms)
     named: Counter[str] = Counter()
     topics: Counter[str] | None = None
     foreign = False
-    if OWN_HEADERS in plain:
-        topics, foreign = _own_headers(plain, terms.topic_of, named)
+    if _has_own_headers(plain):
+        topics, foreign = _own_headers(plain, header, terms.topic_of, named)
     elif terms.topic_of is not None:
-        topics = Counter(map(terms.topic_of, map(_key, _read(plain))))
+        topics = Counter()
+        for piece in _pieces(plain, header):
+            topics.update(map(terms.topic_of, map(_key, piece)))
     if len(named) + len(topics or ()) > NAMED_TOPICS_MAX:
         raise BatchError(f"the records of a batch name more than {NAMED_TOPICS_MAX} topics")
-    return Checked(batch, header, plain, topics, named or None, foreign)
+    return Checked(batch, header, len(plain), topics, named or None, foreign)
 
 
-def _plain(batch: bytes, codec: int, bytes_max: int) -> bytes:
-    """The batch with its records expanded, and no codec in its header."""
-    attributes = int.from_bytes(batch[21:23], "big") & ~CODEC_MASK
-    return b"".join((batch[:21], attributes.to_bytes(2, "big"), batch[23:HEADER_BYTES],
-                     expand(codec, batch[HEADER_BYTES:], bytes_max)))
+def _padded(batch: bytes, header: BatchHeader, bytes_max: int) -> memoryview:
+    """The batch with its records expanded and no codec in its header, in a buffer that goes on behind it."""
+    codec = header.attributes & CODEC_MASK
+    if not codec:
+        return memoryview(batch + bytes(PAD_BYTES))[:len(batch)]
+    likely = likely_bytes(batch, bytes_max)
+    try:
+        return _opened(batch, header, likely)
+    except ExpandsTooMuch:
+        if likely == bytes_max:
+            raise
+    return _opened(batch, header, bytes_max)
 
 
-def _read(plain: bytes) -> DefaultRecordBatch:
+def _opened(batch: bytes, header: BatchHeader, bytes_max: int) -> memoryview:
+    room = room_for(HEADER_BYTES + bytes_max + PAD_BYTES)
+    attributes = header.attributes & ~CODEC_MASK
+    room[:HEADER_BYTES] = batch[:21] + attributes.to_bytes(2, "big") + batch[23:HEADER_BYTES]
+    size = expand_into(
+        header.attributes & CODEC_MASK, batch[HEADER_BYTES:], room[HEADER_BYTES:HEADER_BYTES + bytes_max])
+    return room[:HEADER_BYTES + size]
+
+
+def _pieces(plain: memoryview, header: BatchHeader) -> Iterator[list[DefaultRecord]]:
+    """The records, some at a time."""
     from routing.log.producing.crecords import DefaultRecordBatch  # late, see there
 
-    return DefaultRecordBatch(memoryview(plain + bytes(PAD_BYTES))[:len(plain)])
+    records = chain(DefaultRecordBatch(plain))      # which may be asked for an iterator once only
+    size = min(PIECE_RECORDS, PIECE_BYTES * header.record_count // len(plain) + 1)
+    while piece := list(islice(records, size)):
+        yield piece
 
 
-def _check_records(plain: bytes, header: BatchHeader, terms: Terms) -> None:
+def _check_records(plain: memoryview, header: BatchHeader, terms: Terms) -> None:
     from routing.log.producing.crecords import CorruptRecordException
 
-    base, count = header.base_offset, header.record_count
+    expected = header.base_offset
+    large, much = len(plain) > terms.record_bytes_max, len(plain) > 2 * terms.headers_max
     try:
-        # Read once where that is little to hold, and once for each question where it is much.
-        held = list(_read(plain)) if count <= INLINE_RECORDS else None
-        if list(map(_offset, held or _read(plain))) != list(range(base, base + count)):
-            raise BatchError("record offsets do not count up by one")
-        if terms.keyed and None in map(_key, held or _read(plain)):
-            raise BatchError("a record without key, which a compacted stream does not take")
-        if len(plain) > terms.record_bytes_max and any(
-                len(value) > terms.record_bytes_max for value in map(_value, held or _read(plain)) if value):
-            raise TooLarge(f"a record of more than {terms.record_bytes_max} bytes")
-        if len(plain) > 2 * terms.headers_max and (
-                max(map(len, map(_headers, held or _read(plain)))) > terms.headers_max):
-            raise BatchError(f"a record with more than {terms.headers_max} headers")
+        for piece in _pieces(plain, header):
+            following = expected + len(piece)
+            if list(map(_offset, piece)) != list(range(expected, following)):
+                raise BatchError("record offsets do not count up by one")
+            expected = following
+            if terms.keyed and None in map(_key, piece):
+                raise BatchError("a record without key, which a compacted stream does not take")
+            if large and any(len(value) > terms.record_bytes_max for value in map(_value, piece) if value):
+                raise TooLarge(f"a record of more than {terms.record_bytes_max} bytes")
+            if much and max(map(len, map(_headers, piece))) > terms.headers_max:
+                raise BatchError(f"a record with more than {terms.headers_max} headers")
     except CorruptRecordException as error:
         raise BatchError(f"a record is broken: {error}") from None
     except (ValueError, OverflowError, MemoryError) as error:       # a header's name that is no UTF-8, a length beyond
         raise BatchError(f"a record cannot be read: {error}") from None
+    if expected != header.next_offset:
+        raise BatchError("the count of records does not fit the last offset")
 
 
-def _own_headers(plain: bytes, topic_of: Callable[[bytes | None], str] | None,
+def _has_own_headers(plain: memoryview) -> bool:
+    if len(plain) <= PIECE_BYTES:
+        return OWN_HEADERS in bytes(plain)
+    return any(OWN_HEADERS in bytes(plain[at:at + PIECE_BYTES + len(OWN_HEADERS)])
+               for at in range(HEADER_BYTES, len(plain), PIECE_BYTES))
+
+
+def _own_headers(plain: memoryview, header: BatchHeader, topic_of: Callable[[bytes | None], str] | None,
                  named: Counter[str]) -> tuple[Counter[str] | None, bool]:
     """Count the topics that records name. Returns those of the other records, None: all the stream's own; and whether
     there is any other header of the node's own.
     """
     others: Counter[str] = Counter()
     foreign = False
-    for record in _read(plain):
+    for record in (record for piece in _pieces(plain, header) for record in piece):
         topic = None
         for name, value in record.headers:
             if name.startswith(_OWN) and not name.startswith(_ESCAPED):
@@ -204,7 +245,8 @@ def without_own_headers(checked: Checked, allowed: Callable[[str], bool]) -> byt
     stores any header of a client that looks like its own. Offsets and sequence stay; the batch comes uncompressed.
     """
     pieces: list[bytes] = []
-    for record in records(checked.plain, checked.header):
+    plain = plain_batch(checked.data, checked.header)
+    for record in records(plain, checked.header):
         headers = []
         named = False
         for name, value in record.headers:
@@ -214,7 +256,7 @@ def without_own_headers(checked: Checked, allowed: Callable[[str], bool]) -> byt
             elif name.startswith(OWN_HEADERS) and not name.startswith(ESCAPE):
                 name = stored_name(name)
             headers.append((name, value))
-        head = checked.plain[record.start:record.end - len(record.header_part)]
+        head = plain[record.start:record.end - len(record.header_part)]
         _, position = read_varint(head, 0)
         body = head[position:] + encode_headers(headers)
         pieces.append(varint(len(body)) + body)
@@ -224,12 +266,14 @@ def without_own_headers(checked: Checked, allowed: Callable[[str], bool]) -> byt
 class RawBatch:
     """A batch that waits for its commit, or has it: its bytes, its topics, and its events for who wants them."""
 
-    __slots__ = ("_decoder", "base_offset", "data", "header", "kind", "topics")
+    __slots__ = ("_decoder", "base_offset", "data", "header", "kind", "plain_bytes", "topics")
 
     def __init__(self, data: bytes, header: BatchHeader, base_offset: int, topics: Counter[str],
-                 decoder: Decoder, kind: int = -1) -> None:
+                 decoder: Decoder, kind: int = -1, plain_bytes: int = 0) -> None:
         """topics: of its records, and how many have each; empty for control records. kind: of those, 0 abort, 1 commit.
+        plain_bytes: what it comes to when it is opened.
         """
+        self.plain_bytes = plain_bytes
         self.data = data
         self.header = header
         self.base_offset = base_offset
@@ -252,16 +296,30 @@ class RawBatch:
     def placed(self, *, first_in_group: bool) -> bytes:
         return place(self.data, self.base_offset, first_in_group=first_in_group)
 
+    @property
+    def is_large(self) -> bool:
+        """To open it takes a large part of a turn."""
+        return bool(self.header.attributes & CODEC_MASK) and (
+            len(self.data) > INLINE_BYTES or self.plain_bytes > INLINE_EXPANDED_BYTES)
+
     def events(self) -> list[Event]:
         """Its records as events, opened and decoded now. None of control records."""
         return [event for part in self.parts(1 << 62) for event in part]
 
-    def parts(self, size: int) -> Iterator[list[Event]]:
-        """The same in parts of so many, each decoded when it is asked for."""
+    def parts(self, size: int, opener: Opener | None = None) -> Iterator[list[Event]]:
+        """The same in parts of so many, each decoded when it is asked for. opener: a large one is opened aside, and
+        there are empty parts until that is done.
+        """
         placed = self.placed(first_in_group=False)
         header = check_header(placed)
-        codec = header.attributes & CODEC_MASK
-        plain = placed if not codec else _plain(placed, codec, EXPANDED_BYTES_MAX)
+        plain: bytes | None = placed
+        if header.attributes & CODEC_MASK:
+            plain = None if opener is not None else plain_batch(placed, header)
+        while plain is None:
+            assert opener is not None
+            plain = opener.open(self._decoder, header, lambda: placed, may_wait=True)
+            if plain is None:
+                yield []
         index, relative = 0, HEADER_BYTES
         seen: Seen = {}
         verdicts = Verdicts(lambda topic: True)

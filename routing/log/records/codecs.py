@@ -10,11 +10,15 @@ import importlib.util
 import struct
 import zlib
 from collections.abc import Callable
+from mmap import mmap
 from typing import Protocol, cast
 
 from routing.log.records.batch import BatchError
 
 EXPANDED_BYTES_MAX = 16 * 1024 * 1024       # of one batch; a 1 KiB gzip can declare 1 GiB (hostile.md, line 64)
+SMALL_BYTES = 64 * 1024                     # of room that is tried first: most batches come to less
+LARGE_BYTES = 512 * 1024                    # from here on it is much
+PIECE_BYTES = 256 * 1024                    # that come out of gzip at a time
 
 
 class CodecError(BatchError):
@@ -33,8 +37,8 @@ _XERIAL_HEADER_BYTES = 16
 class _Module(Protocol):
     """The part of cramjam's codec modules that we use: fills output, raises when it is too small."""
 
-    def decompress_into(self, data: bytes, output: bytearray) -> int: ...
-    def decompress_raw_into(self, data: bytes, output: bytearray) -> int: ...
+    def decompress_into(self, data: bytes, output: memoryview) -> int: ...
+    def decompress_raw_into(self, data: bytes, output: memoryview) -> int: ...
 
 
 def available(codec: int) -> bool:
@@ -44,70 +48,93 @@ def available(codec: int) -> bool:
 
 def expand(codec: int, data: bytes, bytes_max: int = EXPANDED_BYTES_MAX) -> bytes:
     """The records of a compressed batch. Raises CodecError, ExpandsTooMuch (bytes_max), BatchError: broken data."""
+    likely = likely_bytes(data, bytes_max)
+    try:
+        return _filled(room_for(likely), codec, data)
+    except ExpandsTooMuch:
+        if likely == bytes_max:
+            raise
+    return _filled(room_for(bytes_max), codec, data)
+
+
+def likely_bytes(data: bytes, bytes_max: int) -> int:
+    """What most data come to at most: tried first, as room for more than that costs more."""
+    size = max(SMALL_BYTES, len(data) * 4)
+    return size if size <= min(LARGE_BYTES, bytes_max) else bytes_max
+
+
+def _filled(room: memoryview, codec: int, data: bytes) -> bytes:
+    return bytes(room[:expand_into(codec, data, room)])
+
+
+def room_for(size: int) -> memoryview:
+    """Room for what may come out. Much of it is memory that nobody fills with zeros before, nor touches in vain."""
+    return memoryview(bytearray(size) if size <= 2 * LARGE_BYTES else mmap(-1, size))
+
+
+def expand_into(codec: int, data: bytes, room: memoryview) -> int:
+    """As expand(), into room. Returns how many bytes that are. Others have the interpreter meanwhile."""
     if not available(codec):
         raise CodecError(f"the codec {_NAMES.get(codec, codec)} is not available here")
     try:
-        return _EXPANDERS[codec](data, bytes_max)
+        return _EXPANDERS[codec](data, room)
     except BatchError:
         raise
     except Exception as error:  # cramjam raises its own classes
         raise BatchError(f"{_NAMES[codec]}: cannot decompress: {error}") from None
 
 
-def _gzip(data: bytes, bytes_max: int) -> bytes:
+def _gzip(data: bytes, room: memoryview) -> int:
     expander = zlib.decompressobj(wbits=31)
-    out = expander.decompress(data, bytes_max + 1)
-    if len(out) > bytes_max:
-        raise _too_large(bytes_max)
-    if not expander.eof:
-        raise BatchError("gzip: the data end early")
-    return out
+    size = 0
+    while not expander.eof:
+        piece = expander.decompress(data, min(PIECE_BYTES, len(room) - size + 1))
+        data = expander.unconsumed_tail
+        if size + len(piece) > len(room):
+            raise _too_large(len(room))
+        room[size:size + len(piece)] = piece
+        size += len(piece)
+        if not piece and not data and not expander.eof:
+            raise BatchError("gzip: the data end early")
+    return size
 
 
-def _snappy(data: bytes, bytes_max: int) -> bytes:
+def _snappy(data: bytes, room: memoryview) -> int:
     """Raw snappy, or Java's framing: 16 bytes, then blocks of length (4 bytes) and raw snappy."""
     if not data.startswith(_XERIAL_MAGIC):
-        return _raw_snappy(data, bytes_max)
-    blocks: list[bytes] = []
-    room = bytes_max
+        return _raw_snappy(data, room)
+    expanded = 0
     position = _XERIAL_HEADER_BYTES
     while position < len(data):
         (size,) = struct.unpack_from(">i", data, position)
         position += 4
         if size < 0 or position + size > len(data):
             raise BatchError("snappy: a block is longer than the data")
-        blocks.append(_raw_snappy(data[position:position + size], room))
-        room -= len(blocks[-1])
+        expanded += _raw_snappy(data[position:position + size], room[expanded:])
         position += size
-    return b"".join(blocks)
+    return expanded
 
 
-def _raw_snappy(data: bytes, room: int) -> bytes:
+def _raw_snappy(data: bytes, room: memoryview) -> int:
     length = shift = 0                      # snappy begins with the length of the result as a varint
     for byte in data[:5]:
         length |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
             break
-    if length > room:
-        raise _too_large(room)
-    output = bytearray(length)
-    return bytes(output[:_module("snappy").decompress_raw_into(data, output)])
+    if length > len(room):
+        raise _too_large(len(room))
+    return _module("snappy").decompress_raw_into(data, room) if length else 0
 
 
-def _framed(name: str) -> Callable[[bytes, int], bytes]:
-    def expand_framed(data: bytes, bytes_max: int) -> bytes:
-        size = max(64 * 1024, len(data) * 4)
-        while True:                         # grow by need: the frame need not say how large it is
-            output = bytearray(min(size, bytes_max))
-            try:
-                return bytes(output[:_module(name).decompress_into(data, output)])
-            except Exception as error:
-                if "whole buffer" not in str(error):        # broken: more room would not help
-                    raise
-                if size >= bytes_max:
-                    raise _too_large(bytes_max) from None
-                size *= 8
+def _framed(name: str) -> Callable[[bytes, memoryview], int]:
+    def expand_framed(data: bytes, room: memoryview) -> int:
+        try:
+            return _module(name).decompress_into(data, room)
+        except Exception as error:
+            if "whole buffer" not in str(error):        # broken: more room would not help
+                raise
+            raise _too_large(len(room)) from None
     return expand_framed
 
 
@@ -119,6 +146,6 @@ def _module(name: str) -> _Module:
     return cast(_Module, getattr(importlib.import_module("cramjam"), name))
 
 
-_EXPANDERS: dict[int, Callable[[bytes, int], bytes]] = {
+_EXPANDERS: dict[int, Callable[[bytes, memoryview], int]] = {
     _GZIP: _gzip, _SNAPPY: _snappy, _LZ4: _framed("lz4"), _ZSTD: _framed("zstd"),
 }

@@ -15,7 +15,7 @@ import msgspec
 
 from routing.event import Event, Headers, OriginPartition, Properties, with_null_key, with_null_payload
 from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchError, BatchHeader, read_varint, varint
-from routing.log.records.codecs import expand
+from routing.log.records.codecs import EXPANDED_BYTES_MAX, expand
 from routing.log.records.fields import (
     CLIENT,
     NODES_OWN,
@@ -47,12 +47,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     end: int
 
 
-def plain_batch(batch: bytes, header: BatchHeader) -> bytes:
+def plain_batch(batch: bytes, header: BatchHeader, bytes_max: int = EXPANDED_BYTES_MAX) -> bytes:
     """The batch itself, or the same with its records expanded. Raises BatchError where that is not possible."""
     codec = header.attributes & CODEC_MASK
     if codec == 0:
         return batch
-    return batch[:HEADER_BYTES] + expand(codec, batch[HEADER_BYTES:])
+    return batch[:HEADER_BYTES] + expand(codec, batch[HEADER_BYTES:], bytes_max)
 
 
 def records(batch: bytes, header: BatchHeader) -> Iterator[Record]:
