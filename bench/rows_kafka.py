@@ -1,5 +1,6 @@
 """Kafka rows: Apache's own load tools (kafka-producer-perf-test, kafka-consumer-perf-test) against every broker that
-speaks the protocol. acks=all, batches of 16 KiB, linger 5 ms; the tools' own figures, the broker's CPU beside them.
+speaks the protocol. acks=all, batches of 16 KiB, linger 5 ms; the tools' own figures, the broker's CPU beside them,
+and of a broker that speaks MQTT, too, how long small messages of an MQTT client take while the records are produced.
 """
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
+from bench.beside import Beside
 from bench.brokers import Broker
 from bench.clients import BenchError
 from bench.kafka_brokers import JARS, answers_api_versions
@@ -29,12 +32,15 @@ def flow(size: int, partitions: int, codec: str = "none") -> Run:
     def run(broker: Broker, quick: bool) -> dict[str, float]:
         count = (200_000 if quick else 1_000_000) * 100 // max(size, 250 if size > 100 else 100)
         topic = _topic(broker, partitions)
+        beside = Beside(broker.port) if broker.has_log else None
         before_s = broker.cpu_s()
-        rate, _, _ = _produce(broker, topic, count, size, -1, "linger.ms=5", f"compression.type={codec}")
+        with beside or nullcontext():
+            rate, _, _ = _produce(broker, topic, count, size, -1, "linger.ms=5", f"compression.type={codec}")
         between_s = broker.cpu_s()
         fetched = _consume(broker, topic, count)
         return {"rate": rate, "cpu_us": (between_s - before_s) / count * 1e6, "fetch_rate": fetched,
-                "fetch_cpu_us": (broker.cpu_s() - between_s) / count * 1e6}
+                "fetch_cpu_us": (broker.cpu_s() - between_s) / count * 1e6,
+                **({"mqtt_p99_ms": beside.p99_ms} if beside is not None else {})}
 
     return run
 

@@ -46,8 +46,13 @@ FLOW = (("rate", "msg/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("cpu_us"
         ("lost", "lost"))
 AMQP = (("rate", "msg/s"), ("cpu_us", "CPU µs"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
         ("slow_cpu_us", "slow CPU µs"))
-KAFKA = (("rate", "produce/s"), ("cpu_us", "CPU µs"), ("fetch_rate", "consume/s"), ("fetch_cpu_us", "CPU µs"))
-KAFKA_FLOWS = ("kafka-100", "kafka-1k", "kafka-lz4", "kafka-12", "kafka-50")
+KAFKA = (("rate", "produce/s"), ("cpu_us", "CPU µs"), ("fetch_rate", "consume/s"), ("fetch_cpu_us", "CPU µs"),
+         ("mqtt_p99_ms", "MQTT p99 ms"))
+KAFKA_FLOWS = (                         # name, bytes of a record, compression, partitions
+    ("kafka-100", 100, "none", 1), ("kafka-1k", 1024, "none", 1), ("kafka-100-lz4", 100, "lz4", 1),
+    ("kafka-lz4", 1024, "lz4", 1), ("kafka-12", 100, "none", 12), ("kafka-12-1k", 1024, "none", 12),
+    ("kafka-12-100-lz4", 100, "lz4", 12), ("kafka-12-1k-lz4", 1024, "lz4", 12), ("kafka-50", 100, "none", 50),
+    ("kafka-50-1k", 1024, "none", 50), ("kafka-50-100-lz4", 100, "lz4", 50), ("kafka-50-1k-lz4", 1024, "lz4", 50))
 V5 = flood_row("e", qos=1, publishers=1, subscribers=1, version=5)
 
 ROWS = (
@@ -96,12 +101,9 @@ ROWS = (
         rows_amqp091.row("bench-t", durable=False, pairs=1), AMQP, needs="amqp"),
     Row("amqp10-1-1", "AMQP 1.0 durable, each accepted, 1 → 1", rows_amqp10.row("bench-1", 1), AMQP, needs="amqp10"),
     Row("amqp10-4-4", "AMQP 1.0 durable, each accepted, 4 → 4", rows_amqp10.row("bench-4", 4), AMQP, needs="amqp10"),
-    Row("kafka-100", "Kafka, 100 B, 1 partition, acks=all (Apache's perf tools)", rows_kafka.flow(100, 1), KAFKA,
-        needs="kafka"),
-    Row("kafka-1k", "Kafka, 1 KiB, 1 partition", rows_kafka.flow(1024, 1), KAFKA, needs="kafka"),
-    Row("kafka-lz4", "Kafka, 1 KiB, lz4, 1 partition", rows_kafka.flow(1024, 1, "lz4"), KAFKA, needs="kafka"),
-    Row("kafka-12", "Kafka, 100 B, 12 partitions", rows_kafka.flow(100, 12), KAFKA, needs="kafka"),
-    Row("kafka-50", "Kafka, 100 B, 50 partitions", rows_kafka.flow(100, 50), KAFKA, needs="kafka"),
+    *(Row(name, f"Kafka, {size:,} B, partitions: {partitions}, compression: {codec}, acks=all (Apache's perf tools)",
+          rows_kafka.flow(size, partitions, codec), KAFKA, needs="kafka")
+      for name, size, codec, partitions in KAFKA_FLOWS),
     Row("kafka-paced", "Kafka, single records, 1,000 a second", rows_kafka.paced,
         (("rate", "records/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms")), main="p99_ms", higher=False,
         needs="kafka"),
@@ -184,9 +186,9 @@ TARGETS = (
     Target("amqp10-1-1", "p99_ms", 1, "artemis", at_most=True),
     Target("amqp10-4-4", "rate", 1.2, "artemis"),
     Target("amqp10-4-4", "rate", 2, "rabbitmq-1.0"),
-    *(Target(row, "rate", 1, "kafka-synced") for row in KAFKA_FLOWS),
-    *(Target(row, "rate", 0.5, "kafka") for row in KAFKA_FLOWS),
-    *(Target(row, "fetch_rate", 0.5, "kafka") for row in KAFKA_FLOWS),
+    *(Target(row[0], "rate", 1, "kafka-synced") for row in KAFKA_FLOWS),
+    *(Target(row[0], "rate", 0.5, "kafka") for row in KAFKA_FLOWS),
+    *(Target(row[0], "fetch_rate", 0.5, "kafka") for row in KAFKA_FLOWS),
     Target("kafka-paced", "p99_ms", 31, at_most=True, unit="ms"),
     Target("kafka-restart", "ready_s", 2, at_most=True, unit="s"),
     Target("link", "ratio_alone", 0.5),
