@@ -37,7 +37,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers_max: int = 1024                         # per event
     partitions_max: int = 4_000                     # of streams made at run time and all others; each has a file open
     transaction_timeout_max_ms: int = 15 * 60_000   # Kafka's transaction.max.timeout.ms; Flink asks for an hour
-    transactional_ids_max: int = 10_000             # remembered, for a week after their last use
+    transactional_ids_max: int = 10_000             # remembered, for a week after their last use; with a share per user
+    transaction_bytes_max: int = 1024 * 1024        # offsets of groups that wait for the end of one transaction,
+    transactions_bytes_max: int = 64 * 1024 * 1024  # and of all, with a share per user
     expanded_bytes_max: int = 16 * 1024 * 1024      # what a compressed batch of a Kafka producer may come to
     subscriptions_per_client_max: int = 10_000
     in_flight_max: int = 1_000                      # per consumer member; MQTT clients lower it by Receive Maximum

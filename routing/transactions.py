@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from routing.errors import Fault, Reason, Refusal
+from routing.fairness.shares import Share
 from routing.log.producing.markers import ABORT, COMMIT
 from routing.settings import Limits
 from routing.ticket import Ticket, done_ticket
@@ -99,6 +100,8 @@ class Transactions:
 
     def __init__(self, desk: Desk) -> None:
         self.by_id: dict[str, Transaction] = {}
+        self._ids = Share("transactional ids", lambda: desk.limits.user_share)
+        self._bytes = Share("bytes that wait for the end of transactions", lambda: desk.limits.user_share)
         self.on_stored: list[Callable[[Mapping[str, bytes]], None]] = []    # told of pending records that now count
         self._desk = desk
         self._by_producer: dict[int, str] = {}
@@ -113,6 +116,8 @@ class Transactions:
         for key, found in desk.state.decoded(TRANSACTION, Transaction, "transaction"):
             self.by_id[key] = found
             self._by_producer[found.producer_id] = key
+            self._ids.add(found.owner)
+            self._bytes.add(found.owner, _size(found.pending))
 
     def restore(self) -> None:
         """Go on with what was decided before the node ended. Called once, when all streams are open."""
@@ -138,9 +143,9 @@ class Transactions:
                                      f"{self._desk.limits.transaction_timeout_max_ms} are taken")
         found = self.by_id.get(transactional_id)
         if found is None:
-            if len(self.by_id) >= self._desk.limits.transactional_ids_max:
-                return self._refuse_init(made, None, f"{len(self.by_id)} transactional ids are in use, that is the "
-                                         "limit (limits.transactional_ids_max)")
+            refusal = self._ids.take(owner, self._desk.limits.transactional_ids_max)
+            if refusal is not None:
+                return self._refuse_init(made, None, f"{refusal.text} (limits.transactional_ids_max)")
             found = Transaction(-1, -1, timeout_ms, owner=owner)
             self.by_id[transactional_id] = found
             self._renew(transactional_id, found, timeout_ms, made)
@@ -171,7 +176,8 @@ class Transactions:
         else:
             found.epoch += 1
         found.timeout_ms = timeout_ms
-        found.state, found.partitions, found.pending = State.EMPTY, [], {}
+        self._let_go(found)
+        found.state, found.partitions = State.EMPTY, []
         made.producer_id, made.epoch = found.producer_id, found.epoch
         self._put(transactional_id, found).on_done(lambda done: _pass_on(done, made.ticket))
 
@@ -223,7 +229,17 @@ class Transactions:
         found = self._ongoing(transactional_id, producer_id, epoch)
         if isinstance(found, Refusal):
             return done_ticket(found)
-        found.pending = {**found.pending, **records}
+        wanted = {**found.pending, **records}
+        limits, more = self._desk.limits, _size(wanted) - _size(found.pending)
+        if _size(wanted) > limits.transaction_bytes_max:
+            return done_ticket(Refusal(Reason.PAYLOAD_TOO_LARGE, f"{_size(wanted)} bytes wait for the end of the "
+                                       "transaction (limits.transaction_bytes_max)", fault=Fault.TOO_LARGE))
+        if more > 0 and (full := self._bytes.take(found.owner, limits.transactions_bytes_max, more)) is not None:
+            return done_ticket(Refusal(Reason.PAYLOAD_TOO_LARGE, f"{full.text} (limits.transactions_bytes_max)",
+                                       fault=Fault.TOO_LARGE))
+        if more < 0:
+            self._bytes.give(found.owner, -more)
+        found.pending = wanted
         return self._begin(transactional_id, found)
 
     def _begin(self, transactional_id: str, found: Transaction) -> Ticket:
@@ -238,8 +254,16 @@ class Transactions:
         if isinstance(found, Transaction) and found.state in PREPARED:
             return Refusal(Reason.CONFLICT, "the last transaction is still being ended; try again", 1, Fault.BUSY)
         if isinstance(found, Transaction) and found.state is not State.ONGOING:
-            found.partitions, found.pending, found.incarnations = [], {}, {}
+            self._let_go(found)
+            found.partitions, found.incarnations = [], {}
         return found
+
+    def _let_go(self, found: Transaction) -> dict[str, bytes]:
+        """What waits with it does not any more. Returns that."""
+        pending, found.pending = found.pending, {}
+        if pending:
+            self._bytes.give(found.owner, _size(pending))
+        return pending
 
     def _own(self, transactional_id: str, producer_id: int, epoch: int) -> Transaction | Refusal:
         found = self.by_id.get(transactional_id)
@@ -301,7 +325,7 @@ class Transactions:
     def _prepare(self, transactional_id: str, found: Transaction, state: State) -> None:
         """Decide. The records that wait for a commit are stored in the same batch as the decision."""
         found.state = state
-        pending, found.pending = found.pending, {}
+        pending = self._let_go(found)
         if state is State.PREPARE_COMMIT:
             for key, value in pending.items():
                 if value:
@@ -377,12 +401,18 @@ class Transactions:
             elif (found.state not in PREPARED and found.state is not State.ONGOING
                     and steady_ms - found.used_steady_ms > EXPIRE_MS):
                 del self.by_id[transactional_id]
+                self._ids.give(found.owner)
+                self._let_go(found)
                 self._by_producer.pop(found.producer_id, None)
                 self._desk.state.delete(TRANSACTION + transactional_id)
 
     def _put(self, transactional_id: str, found: Transaction) -> Ticket:
         found.used_steady_ms = self._desk.steady_ms()
         return self._desk.state.put(TRANSACTION + transactional_id, msgspec.msgpack.encode(found))
+
+
+def _size(pending: Mapping[str, bytes]) -> int:
+    return sum(len(key) + len(value) for key, value in pending.items())
 
 
 def _pass_on(done: Ticket, ticket: Ticket) -> None:

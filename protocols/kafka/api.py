@@ -16,6 +16,8 @@ from protocols.kafka.codec.write import Out
 from protocols.kafka.runtime.call import Call as Call
 
 API_VERSIONS = 18
+LONG_ROWS = 500             # a response with more is written in steps: some milliseconds
+ROWS_PER_REST = 16
 Values: TypeAlias = Mapping[str, Any]
 Handler: TypeAlias = Callable[[Call, Message], Coroutine[Any, Any, Values | None]]
 Awaited: TypeAlias = Awaitable[Values | None]
@@ -37,8 +39,33 @@ class Api:
             return b""
         body: Out = []
         self.schema.encode_response(body, values, header.version)
+        return self._framed(header, body)
+
+    async def encoded_in_steps(self, header: Header, values: Values, rest: Callable[[], Awaitable[None]]) -> bytes:
+        """The same of a response that is long: others have the loop in between."""
+        body: Out = []
+        for number, _ in enumerate(self.schema.encode_steps(body, values, header.version)):
+            if number % ROWS_PER_REST == 0:
+                await rest()
+        return self._framed(header, body)
+
+    def _framed(self, header: Header, body: Out) -> bytes:
         return response_frame(header.correlation_id, body,
                               tags=header.api_key != API_VERSIONS and self.schema.is_flexible(header.version))
+
+
+def is_long(values: Values) -> bool:
+    """Rows, and rows of rows: so many that they are not to be written at once."""
+    rows = 0
+    for value in values.values():
+        if type(value) is list:
+            rows += len(value)
+            for row in value if rows <= LONG_ROWS else ():
+                if type(row) is dict:
+                    rows += sum(len(inner) for inner in row.values() if type(inner) is list)
+                if rows > LONG_ROWS:
+                    break
+    return rows > LONG_ROWS
 
 
 def find_apis() -> dict[int, Api]:

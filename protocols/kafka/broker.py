@@ -53,7 +53,7 @@ class Broker:
         self.share_groups = ShareGroups(router, self.topics, settings, self.timers, self.groups)
         self.share_sessions = ShareSessions(
             self.share_groups, self.topics, self.sessions, settings.session_partitions_max,
-            settings.group_members_max)
+            settings.group_members_max, settings.request_items_max)
         self.quotas = Quotas(router, settings.quota_entities_max)
         self.throttle = Throttle(self.quotas)
         self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py

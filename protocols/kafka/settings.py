@@ -17,7 +17,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # connections
     connections_max: int = 20_000                   # with a share per user, and the quota of one
     request_bytes_max: int = 16 * 1024 * 1024       # Kafka's own bound is 100 MiB; a producer's default request 1 MiB
-    request_items_max: int = 10_000                 # array elements in one request: some 20 ms to read at worst
+    request_items_max: int = 10_000                 # array elements in one request: some 20 ms to read at worst; also
+                                                    # partitions of one fetch session, which stand for as many
     pipeline_max: int = 64                          # Produce requests of one connection that wait for the disk
     idle_timeout_s: float = 600.0                   # Kafka's connections.max.idle.ms
     bodies_bytes_max: int = 256 * 1024 * 1024       # of all requests that are still coming in, with a share per user
@@ -43,6 +44,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     groups_max: int = 10_000                        # with a share per user
     group_members_max: int = 1_000                  # of one group
     group_metadata_bytes_max: int = 1024 * 1024     # what the members of one group say of themselves, together
+    groups_bytes_max: int = 256 * 1024 * 1024       # that and their assignments, of all groups, with a share per user
     session_timeout_min_ms: int = 1_000             # Kafka's is 6,000
     session_timeout_max_ms: int = 1_800_000
     rebalance_timeout_max_ms: int = 1_800_000
@@ -55,4 +57,5 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share_deliveries_max: int = 5                   # of one record; then it goes to the dead letters of the group
     share_locks_max: int = 2_000                    # records that the members of one group hold together
     offset_metadata_bytes_max: int = 4096
+    offsets_bytes_max: int = 256 * 1024 * 1024      # of all committed offsets, some 200 each, with a share per user
     offsets_retention_s: float = 7 * 24 * 3600.0    # of a group without members

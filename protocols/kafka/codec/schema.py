@@ -4,12 +4,12 @@ Used by the files in apis/, and by tests for the other direction (a request writ
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from protocols.kafka.codec.fields import LAST, Field, parse
 from protocols.kafka.codec.read import Message, Read, decode, struct_reader
-from protocols.kafka.codec.write import Out, Write, struct_writer
+from protocols.kafka.codec.write import Out, Write, WriteSteps, step_writer, struct_writer
 
 ITEMS_MAX = 10_000          # array elements of one request, unless the settings say otherwise
 
@@ -33,6 +33,7 @@ class Schema:
         self.response: tuple[Field, ...] = parse(response)
         self._readers: dict[tuple[bool, int], Read] = {}
         self._writers: dict[tuple[bool, int], Write] = {}
+        self._step_writers: dict[int, WriteSteps] = {}          # of responses
 
     def serves(self, version: int) -> bool:
         return self.first <= version <= self.last
@@ -62,6 +63,14 @@ class Schema:
 
     def encode_response(self, out: Out, values: Mapping[str, Any], version: int) -> None:
         self._write(False, version)(out, values)
+
+    def encode_steps(self, out: Out, values: Mapping[str, Any], version: int) -> Iterator[None]:
+        """A response that is long, a row at a time."""
+        found = self._step_writers.get(version)
+        if found is None:
+            found = self._step_writers[version] = step_writer(
+                self.response, version, flexible=self.is_flexible(version))
+        return found(out, values)
 
     def encode_request(self, out: Out, values: Mapping[str, Any], version: int) -> None:
         """For tests and tools that speak as a client."""

@@ -6,7 +6,7 @@ what the version does not have is left out. So a handler answers once for all ve
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from protocols.kafka.codec.fields import Field
@@ -14,6 +14,8 @@ from protocols.kafka.codec.read import FIXED
 
 Out: TypeAlias = list[bytes]
 Write: TypeAlias = Callable[[Out, Any], None]
+WriteSteps: TypeAlias = Callable[[Out, Any], Iterator[None]]    # a step is an element of an array of structs
+_Step: TypeAlias = tuple[Write | None, Callable[..., bytes] | None, tuple[tuple[str, Any], ...]]
 
 _INT16, _INT32 = struct.Struct(">h").pack, struct.Struct(">i").pack
 _SMALL = tuple(bytes((value,)) for value in range(0x80))
@@ -125,9 +127,10 @@ def _missing(field: Field) -> Any:
     return field.default
 
 
-def struct_writer(fields: tuple[Field, ...], version: int, *, flexible: bool) -> Write:
-    """The writer of a struct: neighbours of fixed size are packed at once."""
-    steps: list[tuple[Write | None, Callable[..., bytes] | None, tuple[tuple[str, Any], ...]]] = []
+def _plan(fields: tuple[Field, ...], version: int, *, flexible: bool
+          ) -> tuple[list[_Step], list[tuple[int, Field, Write]]]:
+    """How a struct is written: neighbours of fixed size are packed at once. And its tagged fields."""
+    steps: list[_Step] = []
     run: list[Field] = []
 
     def end_run() -> None:
@@ -149,6 +152,12 @@ def struct_writer(fields: tuple[Field, ...], version: int, *, flexible: bool) ->
             steps.append((writer_of(field, version, flexible=flexible), None, ((field.name, _missing(field)),)))
     end_run()
     tagged.sort(key=lambda entry: entry[0])
+    return steps, tagged
+
+
+def struct_writer(fields: tuple[Field, ...], version: int, *, flexible: bool) -> Write:
+    """The writer of a struct."""
+    steps, tagged = _plan(fields, version, flexible=flexible)
 
     def write(out: Out, values: Mapping[str, Any]) -> None:
         get = values.get
@@ -157,6 +166,34 @@ def struct_writer(fields: tuple[Field, ...], version: int, *, flexible: bool) ->
                 out.append(pack(*[get(name, default) for name, default in names]))
             elif write_one is not None:
                 name, default = names[0]
+                write_one(out, get(name, default))
+        if flexible:
+            _write_tags(out, tagged, values)
+
+    return write
+
+
+def step_writer(fields: tuple[Field, ...], version: int, *, flexible: bool) -> WriteSteps:
+    """The same in steps, for messages that are long: nobody has to write all of it in one turn of the loop."""
+    steps, tagged = _plan(fields, version, flexible=flexible)
+    inner = {field.name: step_writer(field.fields, version, flexible=flexible) for field in fields
+             if field.is_array and not field.type and field.tag is None and field.is_in(version)}
+    pack_length = _compact_length if flexible else _INT32
+
+    def write(out: Out, values: Mapping[str, Any]) -> Iterator[None]:
+        get = values.get
+        for write_one, pack, names in steps:
+            name, default = names[0]
+            elements = get(name, default) if name in inner else None
+            if elements:
+                out.append(pack_length(len(elements)))
+                write_element = inner[name]
+                for element in elements:
+                    yield from write_element(out, element)
+                    yield
+            elif pack is not None:
+                out.append(pack(*[get(name, default) for name, default in names]))
+            elif write_one is not None:
                 write_one(out, get(name, default))
         if flexible:
             _write_tags(out, tagged, values)

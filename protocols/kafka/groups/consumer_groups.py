@@ -106,13 +106,13 @@ class ConsumerGroups:
             found = group.consumer = ConsumerGroup(group_id)
         if epoch in (LEAVE, LEFT_FOR_NOW):
             return self._leave(group, found, member_id, epoch, said.instance_id)
-        member = self._member(found, member_id, epoch, said, owned)
+        member = self._member(group, found, member_id, epoch, said, owned)
         if isinstance(member, Code):
             return _error(member, _TEXTS.get(member)), None
         return self._go_on(found, member, epoch, said, owned, identity)
 
-    def _member(self, found: ConsumerGroup, member_id: str, epoch: int, said: Subscription, owned: Partitions | None
-                ) -> ConsumerMember | Code:
+    def _member(self, group: Group, found: ConsumerGroup, member_id: str, epoch: int, said: Subscription,
+                owned: Partitions | None) -> ConsumerMember | Code:
         """Who sends this, a new member if he joins; or why he is none."""
         if said.instance_id is not None:
             holder = found.instances.get(said.instance_id)
@@ -126,19 +126,21 @@ class ConsumerGroups:
         if member is None:
             if epoch != JOIN:
                 return Code.UNKNOWN_MEMBER_ID
-            if len(found.members) >= self._settings.group_members_max or self._is_too_much(found, 0, said):
+            if len(found.members) >= self._settings.group_members_max or self._is_too_much(group, found, 0, said):
                 return Code.GROUP_MAX_SIZE_REACHED
             return ConsumerMember(member_id)
-        if self._is_too_much(found, member.size, said):
+        if self._is_too_much(group, found, member.size, said):
             return Code.GROUP_MAX_SIZE_REACHED
         if epoch == JOIN or epoch == member.epoch:
             return member
         lost_an_answer = epoch == member.epoch_before and owned is not None and owned <= member.assigned
         return member if lost_an_answer else Code.FENCED_MEMBER_EPOCH
 
-    def _is_too_much(self, found: ConsumerGroup, before: int, said: Subscription) -> bool:
+    def _is_too_much(self, group: Group, found: ConsumerGroup, before: int, said: Subscription) -> bool:
         """Do its members say more of themselves than may be kept? before: what this one said already."""
-        return said.size > before and found.size - before + said.size > self._settings.group_metadata_bytes_max
+        return said.size > before and (
+            found.size - before + said.size > self._settings.group_metadata_bytes_max
+            or not self._groups.hold(group, said.size - before))
 
     def _come_back(self, found: ConsumerGroup, old: ConsumerMember, member_id: str) -> ConsumerMember | Code:
         """A static member starts again."""

@@ -16,7 +16,7 @@ from protocols.kafka.codec.errors import Code
 from protocols.kafka.groups.group import Group, State
 from protocols.kafka.groups.member import Joining, Member, StoredGroup
 from protocols.kafka.groups.mirror import Mirror
-from protocols.kafka.groups.offsets import Offsets
+from protocols.kafka.groups.offsets import Committed, Offsets
 from protocols.kafka.runtime.tasks import Later
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
@@ -38,7 +38,7 @@ class Coordinator:
     def __init__(self, router: Router, topics: Topics, settings: KafkaSettings, timers: Timers,
                  new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self.by_id: dict[str, Group] = {}
-        self.offsets = Offsets(router, timers)
+        self.offsets = Offsets(router, timers, settings.offsets_bytes_max)
         self.mirror = Mirror(router, topics, self.offsets, timers, self._consumer_deleted)
         self._router = router
         self._topics = topics
@@ -49,14 +49,17 @@ class Coordinator:
         self.on_deleted: list[Callable[[str], None]] = []      # told of the id of a group that is forgotten
         self._new_id = new_id
         self._share = Share("Kafka groups", lambda: router.limits.user_share)
+        self._bytes = Share("bytes of Kafka groups", lambda: router.limits.user_share)
         for group_id, stored in router.state.decoded(GROUP_PREFIX, StoredGroup, "a Kafka group"):
             group = self._add(group_id, stored.owner)
             group.restore(stored)
             for member in group.members.values():
                 self._session_goes_on(group, member)
+            self._recount(group)
         for group_id in self.offsets.groups():
             if group_id not in self.by_id:              # from outside only: who it is of stands in no record
                 self._add(group_id, self._owner_of(group_id))
+            self.offsets.belong(group_id, self.by_id[group_id].owner)
         self.mirror.start(self.offsets.groups())
         timers.call_at(router.clock_s() + EXPIRE_EVERY_S, self._expire)
 
@@ -66,8 +69,15 @@ class Coordinator:
         """Offsets were committed."""
         group = self.by_id.get(group_id)
         if group is not None:
+            self.offsets.belong(group_id, group.owner)
             group.empty_since_s = self._router.clock_s()
         self.mirror.committed(group_id, identity)
+
+    def may_commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> bool:
+        """Whether there is room for it: what is there already may always be replaced."""
+        group = self.by_id.get(group_id)
+        return self.offsets.get(group_id, topic, partition) is not None or self.offsets.has_room(
+            group.owner if group is not None else "", topic, committed)
 
     def expect(self, group_id: str, identity: Identity) -> None:
         """Offsets will be committed with a transaction."""
@@ -132,6 +142,23 @@ class Coordinator:
         self._share.add(owner)
         return group
 
+    def hold(self, group: Group, more: int) -> bool:
+        """So many bytes more are to be kept of its members. False: there is no room for that."""
+        self._recount(group)
+        if more > 0 and self._bytes.take(group.owner, self._settings.groups_bytes_max, more) is not None:
+            return False
+        group.held_bytes += max(more, 0)
+        return True
+
+    def _recount(self, group: Group) -> None:
+        """Count what it has now, whatever the ceiling says."""
+        more = group.size_bytes - group.held_bytes
+        group.held_bytes += more
+        if more > 0:
+            self._bytes.add(group.owner, more)
+        elif more < 0:
+            self._bytes.give(group.owner, -more)
+
     def delete(self, group_id: str) -> tuple[Code, Ticket | None]:
         """Forget a group without members, and its offsets. The ticket says when that is on disk."""
         group = self.by_id.get(group_id)
@@ -141,7 +168,10 @@ class Coordinator:
             return Code.NON_EMPTY_GROUP, None
         del self.by_id[group_id]
         self._share.give(group.owner)
+        if group.held_bytes:
+            self._bytes.give(group.owner, group.held_bytes)
         self._timers.cancel(group.rebalance)
+        self._expected.pop(group_id, None)
         self.mirror.forget(group_id, group.owner)
         self.offsets.delete_group(group_id)
         for told in self.on_deleted:
@@ -169,6 +199,7 @@ class Coordinator:
 
     def _store(self, group: Group, then: Callable[[], None] | None = None) -> None:
         """Store it; then is called when that is on disk, or the group has moved on."""
+        self._recount(group)
         ticket = self._router.state.put(GROUP_PREFIX + group.group_id, msgspec.msgpack.encode(group.stored()))
         if then is not None:
             ticket.on_done(lambda _: then())
@@ -196,6 +227,8 @@ class Coordinator:
         if not group.fits(joining):
             return _error(Code.INCONSISTENT_GROUP_PROTOCOL)
         if group.bytes_with(joining) > settings.group_metadata_bytes_max:
+            return _error(Code.GROUP_MAX_SIZE_REACHED)
+        if not self.hold(group, sum(len(name) + len(metadata) for name, metadata in joining.protocols)):
             return _error(Code.GROUP_MAX_SIZE_REACHED)
         if not joining.member_id:
             return self._join_new(group, joining, later)
@@ -389,7 +422,12 @@ class Coordinator:
         else:
             member.syncs = later
             if member_id == group.leader:
-                self._assign(group, assignments)
+                given = dict(assignments)
+                if not self.hold(group, sum(len(given.get(each, b"")) for each in group.members)):
+                    member.syncs = None
+                    later.set(_error(Code.GROUP_MAX_SIZE_REACHED))
+                    return later
+                self._assign(group, given.items())
         return later
 
     def _assign(self, group: Group, assignments: Iterable[tuple[str, bytes]]) -> None:

@@ -51,6 +51,7 @@ class Group:
         self.rebalance: Timer | None = None             # then the join phase, or the sync phase, is over
         self.first_join_until_s = 0.0                   # of a group that was empty: who comes by then joins in
         self.empty_since_s = 0.0
+        self.held_bytes = 0                             # in its owner's share
         self.consumer: ConsumerGroup | None = None      # when the node assigns its partitions (KIP-848)
         self.share: ShareGroup | None = None            # when its members share records (KIP-932); it stays one then
 
@@ -86,6 +87,13 @@ class Group:
     def bytes_with(self, joining: Joining) -> int:
         own = sum(len(name) + len(metadata) for name, metadata in joining.protocols)
         return own + sum(member.size_bytes for member in self.members.values() if member.member_id != joining.member_id)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its members say of themselves, and are assigned. Of all kinds of groups."""
+        size = sum(member.size_bytes + len(member.assignment) for member in self.members.values())
+        size += self.consumer.size if self.consumer is not None else 0
+        return size + (self.share.size if self.share is not None else 0)
 
     def add(self, member: Member, protocol_type: str) -> None:
         if not self.members:

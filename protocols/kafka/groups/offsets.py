@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from protocols.kafka.runtime.timers import Timers
+from routing.fairness.shares import Share
 from routing.router import Router
 from routing.ticket import Ticket
 
 OFFSET_PREFIX = "kafka-offset/"
+OFFSET_BYTES = 200          # that one takes beside its names and metadata
 DELETED_PER_TURN = 100
 
 
@@ -28,7 +30,11 @@ class Offsets:
     under its name begins anew, and so do its readers.                                  Source: Kafka, KIP-516
     """
 
-    def __init__(self, router: Router, timers: Timers) -> None:
+    def __init__(self, router: Router, timers: Timers, bytes_max: int) -> None:
+        """bytes_max: of all of them; a user has a share of it."""
+        self._bytes_max = bytes_max
+        self._bytes = Share("bytes of committed offsets", lambda: router.limits.user_share)
+        self._held: dict[str, tuple[str, int]] = {}                         # group → its owner, and bytes in his share
         self._router = router
         self._state = router.state
         self._timers = timers
@@ -41,8 +47,33 @@ class Offsets:
         timers.call_at(router.clock_s(), self._forget_deleted)              # once all streams are open
 
     def _set(self, group_id: str, topic: str, partition: int, committed: Committed) -> None:
-        self._by_topic.setdefault(topic, {}).setdefault(group_id, {})[partition] = committed
+        of_group = self._by_topic.setdefault(topic, {}).setdefault(group_id, {})
+        before = of_group.get(partition)
+        of_group[partition] = committed
+        self._count(group_id, _size(topic, committed) - (_size(topic, before) if before is not None else 0))
         self._topics_of.setdefault(group_id, set()).add(topic)
+
+    def _count(self, group_id: str, more: int) -> None:
+        owner, held = self._held.get(group_id, ("", 0))
+        self._held[group_id] = owner, held + more
+        if more > 0:
+            self._bytes.add(owner, more)
+        elif more < 0:
+            self._bytes.give(owner, -more)
+        if not held + more:
+            del self._held[group_id]
+
+    def belong(self, group_id: str, owner: str) -> None:
+        """The group is this user's."""
+        before, held = self._held.get(group_id, ("", 0))
+        if held and before != owner:
+            self._bytes.give(before, held)
+            self._bytes.add(owner, held)
+            self._held[group_id] = owner, held
+
+    def has_room(self, owner: str, topic: str, committed: Committed) -> bool:
+        """For one more of this user's."""
+        return self._bytes.refuse(owner, self._bytes_max, _size(topic, committed)) is None
 
     def groups(self) -> list[str]:
         """Those that have committed."""
@@ -86,11 +117,14 @@ class Offsets:
     def delete(self, group_id: str, topic: str, partition: int) -> Ticket | None:
         """None: there was none."""
         found = self._by_topic.get(topic, {}).get(group_id, {}).pop(partition, None)
+        if found is not None:
+            self._count(group_id, -_size(topic, found))
         return None if found is None else self._state.delete(_key(group_id, topic, partition))
 
     def delete_group(self, group_id: str) -> None:
         for topic in self._topics_of.pop(group_id, ()):
-            for partition in self._by_topic.get(topic, {}).pop(group_id, {}):
+            for partition, committed in self._by_topic.get(topic, {}).pop(group_id, {}).items():
+                self._count(group_id, -_size(topic, committed))
                 self._state.delete(_key(group_id, topic, partition))
 
     def _forget_deleted(self) -> None:
@@ -98,6 +132,7 @@ class Offsets:
         streams, before = self._router.streams.by_name, len(self._gone)
         for topic in [topic for topic in self._by_topic if topic not in streams]:
             for group_id, committed in self._by_topic.pop(topic).items():
+                self._count(group_id, -sum(_size(topic, each) for each in committed.values()))
                 self._gone.extend((group_id, topic, partition) for partition in committed)
         if self._gone and not before:
             self._delete_some()
@@ -109,6 +144,10 @@ class Offsets:
                 self._state.delete(_key(group_id, topic, partition))
         if self._gone:
             self._timers.call_at(self._router.clock_s(), self._delete_some)
+
+
+def _size(topic: str, committed: Committed) -> int:
+    return OFFSET_BYTES + len(topic) + len(committed.metadata or "")
 
 
 def _place(key: str) -> tuple[str, str, int]:

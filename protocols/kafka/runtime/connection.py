@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from protocols.kafka.api import API_VERSIONS, Api, Values
+from protocols.kafka.api import API_VERSIONS, Api, Values, is_long
 from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import Header, read_header, skip_tags
@@ -48,7 +49,7 @@ class _Slot:
     def __init__(self) -> None:
         self.data: bytes | None = None
         self.has_its_place = False              # a Produce whose batches are in the queue of the log
-        self.task: Task[Values | None] | None = None
+        self.task: Task[Any] | None = None
 
 
 class KafkaConnection(Share):
@@ -404,16 +405,27 @@ class KafkaConnection(Share):
         if isinstance(error, MalformedRequest):
             self.fail(str(error))
             return
+        data: bytes | None = None
+        if error is None and values is not None and is_long(values):
+            slot.task = task = Task[bytes](self._broker.router.turns, f"an answer of {api.schema.name} to "
+                                           f"{self.describe()}", self.payer or self)
+            task.start(api.encoded_in_steps(header, values, task.rest),
+                       lambda data, error: self._encoded(slot, api, header, data, error))
+            return
         if error is None:
             try:
-                slot.data = api.encoded(header, values)
+                data = api.encoded(header, values)
             except Exception as fault:
                 error = fault
+        self._encoded(slot, api, header, data, error)
+
+    def _encoded(self, slot: _Slot, api: Api, header: Header, data: bytes | None, error: BaseException | None) -> None:
+        """An answer is there: it goes out behind those before it."""
         if error is not None:
             log.error("kafka: %s in version %d: a fault of ours", api.schema.name, header.version, exc_info=error)
             self.fail("internal error")
             return
-        slot.task = None
+        slot.data, slot.task = data, None
         slots = self._slots
         while slots and slots[0].data is not None:
             data = slots.popleft().data

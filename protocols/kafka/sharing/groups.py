@@ -116,7 +116,8 @@ class ShareGroups:
         elif epoch not in (JOIN, member.epoch, member.epoch_before):
             return _error(Code.FENCED_MEMBER_EPOCH, "another epoch than that of the member"), []
         size = said.size(member)
-        if size > member.size and found.size - member.size + size > self._settings.group_metadata_bytes_max:
+        if size > member.size and (found.size - member.size + size > self._settings.group_metadata_bytes_max
+                                   or not self._groups.hold(group, size - member.size)):
             return _error(Code.GROUP_MAX_SIZE_REACHED, "the members of the group say more than they may"), []
         return self._go_on(found, member, epoch, said, identity)
 

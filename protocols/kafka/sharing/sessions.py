@@ -45,12 +45,14 @@ class ShareSession:
 class ShareSessions:
     """One per broker. Loop thread only."""
 
-    def __init__(self, groups: ShareGroups, topics: Topics, share: Share, places_max: int, members_max: int) -> None:
+    def __init__(self, groups: ShareGroups, topics: Topics, share: Share, places_max: int, members_max: int,
+                 each_max: int) -> None:
         """share: of partitions in sessions, of which there may be places_max; a session counts as one more.
-        members_max: sessions of one group.
+        members_max: sessions of one group. each_max: partitions of one session.
         """
         self._groups = groups
         self._members_max = members_max
+        self._each_max = each_max
         self._topics = topics
         self._share = share
         self._places_max = places_max
@@ -101,6 +103,8 @@ class ShareSessions:
         if wanted.keys() == session.places.keys():
             return Code.NONE
         more = len(wanted) - len(session.places)
+        if more > 0 and len(wanted) > self._each_max:
+            return Code.SHARE_SESSION_LIMIT_REACHED
         if more > 0 and self._share.take(session.held_for, self._places_max, more) is not None:
             return Code.SHARE_SESSION_LIMIT_REACHED
         if more < 0:

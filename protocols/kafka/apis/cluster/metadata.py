@@ -67,8 +67,8 @@ async def handle(call: Call, request: Message) -> Values:
                 rows.append(_row(call, request, stream))
                 await call.rest()
     else:
-        for asked in request.topics:
-            rows.append(await _named(call, request, asked.name, asked.topic_id))
+        for name, topic_id in dict.fromkeys((asked.name, asked.topic_id) for asked in request.topics):     # each once
+            rows.append(await _named(call, request, name, topic_id))
             await call.rest()
     answer: dict[str, Any] = {
         "brokers": brokers(call), "cluster_id": call.broker.cluster_id, "controller_id": BROKER_ID, "topics": rows}

@@ -36,10 +36,11 @@ SCHEMA = Schema(21, "DeleteRecords", 0, 2, flexible=2, request="""
 async def handle(call: Call, request: Message) -> Values:
     topics: list[dict[str, Any]] = []
     for topic in request.topics:
-        rows = [
-            {"partition_index": part.partition_index, "low_watermark": -1,
-             **await _trim(call, topic.name, part.partition_index, part.offset)}
-            for part in topic.partitions]
+        rows: list[dict[str, Any]] = []
+        for part in topic.partitions:
+            rows.append({"partition_index": part.partition_index, "low_watermark": -1,
+                         **await _trim(call, topic.name, part.partition_index, part.offset)})
+            await call.rest()
         topics.append({"name": topic.name, "partitions": rows})
     return {"topics": topics}
 

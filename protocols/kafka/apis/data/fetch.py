@@ -99,6 +99,7 @@ SCHEMA = Schema(1, "Fetch", 4, 17, flexible=12, request="""
     }
 """)
 
+ROWS_PER_REST = 64
 BY_ID = 13                  # the first version in which topics are named by their ids
 
 
@@ -140,18 +141,23 @@ async def handle(call: Call, request: Message) -> Values:
         asked = session.go_on(named, [
             (topic.topic_id if by_id else topic.topic, index)
             for topic in request.forgotten_topics_data for index in topic.partitions])
-        if not call.client.keep_session(session):
+        if len(asked) > call.broker.settings.request_items_max or not call.client.keep_session(session):
+            call.client.keep_session(None)
             return {"error_code": Code.FETCH_SESSION_ID_NOT_FOUND}
     call.charge(FETCH, 0)
     if call.throttle_s > 0:                                     # by what it fetched on other connections
         return {"session_id": session.id if session is not None else 0, "responses": []}
     readings = await _readings(call, asked)
     size = await _gather(call, request, readings)
-    call.client.hold_answer(size)
     call.charge(FETCH, size)
-    rows = [(reading.asked, _row(reading, request.isolation_level)) for reading in readings]
+    rows: list[tuple[Asked, dict[str, Any]]] = []
+    for number, reading in enumerate(readings, 1):
+        row = _row(reading, request.isolation_level)
+        if session is None or session.news(reading.asked, row):
+            rows.append((reading.asked, row))
+        if number % ROWS_PER_REST == 0:
+            await call.rest()
     if session is not None:
-        rows = [(place, row) for place, row in rows if session.news(place, row)]
         return {"session_id": session.id, "responses": _by_topic(rows, by_id)}
     if request.session_epoch == INITIAL_EPOCH and call.version >= 7:
         session = Session(secrets.randbelow(EPOCH_MAX) + 1, by_id, asked)
@@ -163,14 +169,16 @@ async def handle(call: Call, request: Message) -> Values:
 
 
 async def _readings(call: Call, asked: list[Asked]) -> list[_Reading]:
-    topics, streams = call.broker.topics, {}
+    topics = call.broker.topics
+    streams: dict[str | bytes, Stream | None] = {}
     readings: list[_Reading] = []
-    for place in asked:
+    for number, place in enumerate(asked, 1):
         topic = place.topic
         if topic not in streams:
             streams[topic] = topics.find(topic) if isinstance(topic, str) else topics.by_id(topic)
-            await call.rest()
         readings.append(_Reading(streams[topic], place))
+        if number % ROWS_PER_REST == 0:
+            await call.rest()
     return readings
 
 
@@ -186,11 +194,12 @@ async def _gather(call: Call, request: Message, readings: list[_Reading]) -> int
     settings, turns = call.broker.settings, call.broker.router.turns
     due_s = turns.clock_s() + min(max(request.max_wait_ms, 0) / 1000, settings.fetch_wait_max_s)
     bytes_max = min(max(request.max_bytes, 0), settings.fetch_bytes_max)
-    if call.broker.answers.refuse(call.identity.user, settings.answers_bytes_max, bytes_max) is not None:
-        bytes_max = 0                                       # one batch: his clients have not taken what they have
     size = 0
     while True:
-        size += await _read(call, request.isolation_level, readings, bytes_max, size)
+        refused = call.broker.answers.refuse(call.identity.user, settings.answers_bytes_max, bytes_max - size)
+        more = await _read(call, request.isolation_level, readings, size if refused is not None else bytes_max, size)
+        call.client.hold_answer(more)                       # refused: one batch, his clients have enough to take
+        size += more
         wrong = any(reading.code for reading in readings)
         left_s = due_s - turns.clock_s()
         if wrong or size >= min(request.min_bytes, bytes_max) or left_s <= 0:

@@ -61,7 +61,7 @@ CONSUMER = 1
 
 async def handle(call: Call, request: Message) -> Values:
     rows: list[dict[str, Any]] = []
-    for group_id in request.group_ids:
+    for group_id in dict.fromkeys(request.group_ids):       # each once, however often it is named
         row = {"group_id": group_id, **_describe(call, group_id)}
         if request.include_authorized_operations and not row.get("error_code"):
             row["authorized_operations"] = group_operations(call)

@@ -1,6 +1,8 @@
 """DeleteGroups (42), versions 0 to 2: forget groups that have no members, and their offsets.        Source: KIP-229"""
 from __future__ import annotations
 
+from typing import Any
+
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
@@ -17,8 +19,11 @@ SCHEMA = Schema(42, "DeleteGroups", 0, 2, flexible=2, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
-    return {"results": [
-        {"group_id": group_id, "error_code": await _delete(call, group_id)} for group_id in request.groups_names]}
+    rows: list[dict[str, Any]] = []
+    for group_id in request.groups_names:
+        rows.append({"group_id": group_id, "error_code": await _delete(call, group_id)})
+        await call.rest()
+    return {"results": rows}
 
 
 async def _delete(call: Call, group_id: str) -> Code:

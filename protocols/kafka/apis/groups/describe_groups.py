@@ -39,7 +39,7 @@ SCHEMA = Schema(15, "DescribeGroups", 0, 6, flexible=5, request="""
 
 async def handle(call: Call, request: Message) -> Values:
     rows: list[dict[str, Any]] = []
-    for group_id in request.groups:
+    for group_id in dict.fromkeys(request.groups):          # each once, however often it is named
         row = _describe(call, group_id)
         if request.include_authorized_operations and not row.get("error_code"):
             row["authorized_operations"] = group_operations(call)

@@ -38,8 +38,11 @@ GROUP, TRANSACTION = 0, 1
 
 async def handle(call: Call, request: Message) -> Values:
     if call.version >= 4:
-        return {"coordinators": [
-            {"key": key, **_coordinator(call, request.key_type, key)} for key in request.coordinator_keys]}
+        rows: list[dict[str, Any]] = []
+        for key in request.coordinator_keys:
+            rows.append({"key": key, **_coordinator(call, request.key_type, key)})
+            await call.rest()
+        return {"coordinators": rows}
     return _coordinator(call, request.key_type, request.key)
 
 

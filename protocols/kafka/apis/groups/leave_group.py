@@ -3,6 +3,8 @@
 """
 from __future__ import annotations
 
+from typing import Any
+
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
@@ -34,10 +36,13 @@ async def handle(call: Call, request: Message) -> Values:
         return {"error_code": groups.leave(request.group_id, request.member_id, None)}
     if request.group_id not in groups.by_id:
         return {"error_code": Code.UNKNOWN_MEMBER_ID}
-    return {"members": [
-        {"member_id": member.member_id, "group_instance_id": member.group_instance_id,
-         "error_code": groups.leave(request.group_id, member.member_id, member.group_instance_id)}
-        for member in request.members]}
+    rows: list[dict[str, Any]] = []
+    for member in request.members:
+        rows.append({
+            "member_id": member.member_id, "group_instance_id": member.group_instance_id,
+            "error_code": groups.leave(request.group_id, member.member_id, member.group_instance_id)})
+        await call.rest()
+    return {"members": rows}
 
 
 API = Api(SCHEMA, handle)

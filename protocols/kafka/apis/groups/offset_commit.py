@@ -61,10 +61,13 @@ async def handle(call: Call, request: Message) -> Values:
             elif len((asked.committed_metadata or "").encode()) > call.broker.settings.offset_metadata_bytes_max:
                 row["error_code"] = Code.OFFSET_METADATA_TOO_LARGE
             else:
-                waiting.append((row, call.broker.groups.offsets.commit(
-                    request.group_id, topic.name, asked.partition_index, Committed(
-                        asked.committed_offset, max(asked.committed_leader_epoch, LEADER_EPOCH),
-                        asked.committed_metadata, call.broker.router.clock_ms()))))
+                committed = Committed(asked.committed_offset, max(asked.committed_leader_epoch, LEADER_EPOCH),
+                                      asked.committed_metadata, call.broker.router.clock_ms())
+                if call.broker.groups.may_commit(request.group_id, topic.name, asked.partition_index, committed):
+                    waiting.append((row, call.broker.groups.offsets.commit(
+                        request.group_id, topic.name, asked.partition_index, committed)))
+                else:
+                    row["error_code"] = Code.INVALID_COMMIT_OFFSET_SIZE
         rows.append({"name": topic.name, "partitions": partitions})
         await call.rest()
     if waiting:

@@ -7,6 +7,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.groups.subscribed import topics_of
+from routing.ticket import Ticket
 
 SCHEMA = Schema(47, "OffsetDelete", 0, 0, flexible=None, request="""
     group_id string
@@ -42,16 +43,21 @@ async def handle(call: Call, request: Message) -> Values:
     if read is None:                                        # members whose metadata only they understand
         return {"error_code": Code.NON_EMPTY_GROUP}
     topics: list[dict[str, Any]] = []
+    waiting: list[tuple[dict[str, Any], Ticket]] = []
     for asked in request.topics:
         rows: list[dict[str, Any]] = []
         for place in asked.partitions:
             code = Code.GROUP_SUBSCRIBED_TO_TOPIC if asked.name in read else Code.NONE
-            if not code:
-                ticket = groups.offsets.delete(request.group_id, asked.name, place.partition_index)
-                if ticket is not None and (await call.durable(ticket)).refusals:
-                    code = Code.COORDINATOR_NOT_AVAILABLE
-            rows.append({"partition_index": place.partition_index, "error_code": code})
+            row: dict[str, Any] = {"partition_index": place.partition_index, "error_code": code}
+            ticket = None if code else groups.offsets.delete(request.group_id, asked.name, place.partition_index)
+            if ticket is not None:
+                waiting.append((row, ticket))
+            rows.append(row)
+            await call.rest()
         topics.append({"name": asked.name, "partitions": rows})
+    for row, ticket in waiting:
+        if (await call.durable(ticket)).refusals:
+            row["error_code"] = Code.COORDINATOR_NOT_AVAILABLE
     return {"topics": topics}
 
 

@@ -66,7 +66,7 @@ async def handle(call: Call, request: Message) -> Values:
         topics, code = await _of_group(call, request.group_id, request.topics, unsettled)
         return {"topics": topics, "error_code": code}
     groups: list[dict[str, Any]] = []
-    for group in request.groups:
+    for group in {group.group_id: group for group in request.groups}.values():      # each once
         refused = None
         if group.member_epoch >= 0 and group.member_id:         # KIP-848
             refused = call.broker.consumer_groups.refuse_member(group.group_id, group.member_id, group.member_epoch)
@@ -85,9 +85,10 @@ async def _of_group(call: Call, group_id: str, asked: list[Message] | None, unse
         return [], Code.GROUP_AUTHORIZATION_FAILED
     rows: dict[str, list[dict[str, Any]]] = {}
     if asked is None:
-        for topic, partition, committed in groups.offsets.of(group_id):
-            if _may_read(call, topic):
+        for topic, partition, committed in list(groups.offsets.of(group_id)):
+            if topic in rows or _may_read(call, topic):
                 rows.setdefault(topic, []).append(_row(partition, committed))
+            await call.rest()
     else:
         for entry in asked:
             readable = _may_read(call, entry.name)

@@ -44,6 +44,7 @@ async def handle(call: Call, request: Message) -> Values:
         code, text = await _alter(call, entry, validate_only=request.validate_only)
         rows.append({"error_code": code, "error_message": text, "entity": [
             {"entity_type": part.entity_type, "entity_name": part.entity_name} for part in entry.entity]})
+        await call.rest()
     return {"entries": rows}
 
 

@@ -30,6 +30,7 @@ async def handle(call: Call, request: Message) -> Values:
     for resource in request.resources:
         outcome = await alter(call, resource, _all, validate_only=request.validate_only)
         responses.append(row_of(resource, outcome))
+        await call.rest()
     return {"responses": responses}
 
 

@@ -31,9 +31,11 @@ SCHEMA = Schema(37, "CreatePartitions", 0, 3, flexible=2, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
-    return {"results": [
-        {"name": topic.name, **await _grow(call, topic, validate_only=request.validate_only)}
-        for topic in request.topics]}
+    rows: list[dict[str, Any]] = []
+    for topic in request.topics:
+        rows.append({"name": topic.name, **await _grow(call, topic, validate_only=request.validate_only)})
+        await call.rest()
+    return {"results": rows}
 
 
 async def _grow(call: Call, topic: Message, *, validate_only: bool) -> dict[str, Any]:

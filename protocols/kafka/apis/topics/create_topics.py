@@ -5,6 +5,7 @@ Replication: a node is one broker. kafka.replication_factor = "clamp" takes any 
 """
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
@@ -55,10 +56,10 @@ ONE, DEFAULT = 1, -1
 
 
 async def handle(call: Call, request: Message) -> Values:
-    names = [topic.name for topic in request.topics]
+    names = Counter(topic.name for topic in request.topics)
     rows: list[dict[str, Any]] = []
     for topic in request.topics:
-        if names.count(topic.name) > 1:
+        if names[topic.name] > 1:
             rows.append(_refused(topic, Code.INVALID_REQUEST, "the topic is named twice"))
         else:
             rows.append(await _create(call, topic, validate_only=request.validate_only))

@@ -33,7 +33,11 @@ SCHEMA = Schema(20, "DeleteTopics", 1, 6, flexible=4, request="""
 async def handle(call: Call, request: Message) -> Values:
     asked = [(topic.name, topic.topic_id) for topic in request.topics] if call.version >= 6 \
         else [(name, ZERO_UUID) for name in request.topic_names]
-    return {"responses": [await _delete(call, name, topic_id) for name, topic_id in asked]}
+    rows: list[dict[str, Any]] = []
+    for name, topic_id in asked:
+        rows.append(await _delete(call, name, topic_id))
+        await call.rest()
+    return {"responses": rows}
 
 
 async def _delete(call: Call, name: str | None, topic_id: bytes) -> dict[str, Any]:

@@ -53,7 +53,8 @@ TOPIC, BROKER, GROUP = 2, 4, 32     # ConfigResource.Type
 
 async def handle(call: Call, request: Message) -> Values:
     results: list[dict[str, Any]] = []
-    for resource in request.resources:
+    once = {(resource.resource_type, resource.resource_name): resource for resource in request.resources}
+    for resource in once.values():                          # each once, however often it is named
         row = {"resource_type": resource.resource_type, "resource_name": resource.resource_name,
                "configs": [], **_describe(call, resource)}
         for config in row["configs"]:

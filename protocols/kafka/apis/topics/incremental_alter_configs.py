@@ -41,6 +41,7 @@ async def handle(call: Call, request: Message) -> Values:
         else:
             outcome = await alter(call, resource, _changes, validate_only=request.validate_only)
         responses.append(row_of(resource, outcome))
+        await call.rest()
     return {"responses": responses}
 
 

@@ -47,6 +47,7 @@ async def handle(call: Call, request: Message) -> Values:
         elif not topics.may_write(call.identity, stream):
             topics.note_denial(call.identity, stream, Action.PUBLISH)
             wrong[name, index] = Code.TOPIC_AUTHORIZATION_FAILED
+        await call.rest()
     otherwise: int = OPERATION_NOT_ATTEMPTED if wrong else Code.NONE
     if not wrong:
         ticket = call.broker.router.transactions.add_partitions(

@@ -10,6 +10,8 @@ from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from routing.streams import Stream
 
+PRODUCERS_MAX = 50_000      # told in one answer: those that one partition may have
+
 SCHEMA = Schema(61, "DescribeProducers", 0, 0, flexible=0, request="""
     topics [] {
         name string
@@ -37,11 +39,21 @@ SCHEMA = Schema(61, "DescribeProducers", 0, 0, flexible=0, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
+    asked: dict[str, dict[int, None]] = {}
+    for topic in request.topics:                            # each partition once, however often it is named
+        asked.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
     topics: list[dict[str, Any]] = []
-    for asked in request.topics:
-        stream = call.broker.topics.find(asked.name)
-        topics.append({"name": asked.name, "partitions": [
-            {"partition_index": index, **await _describe(call, stream, index)} for index in asked.partition_indexes]})
+    room = PRODUCERS_MAX
+    for name, indexes in asked.items():
+        stream = call.broker.topics.find(name)
+        rows: list[dict[str, Any]] = []
+        for index in indexes:
+            row: dict[str, Any] = await _describe(call, stream, index) if room > 0 else {
+                "error_code": Code.INVALID_REQUEST, "active_producers": [],
+                "error_message": f"more than {PRODUCERS_MAX} producers: ask for fewer partitions at once"}
+            room -= len(row["active_producers"])
+            rows.append({"partition_index": index, **row})
+        topics.append({"name": name, "partitions": rows})
     return {"topics": topics}
 
 

@@ -30,8 +30,11 @@ SCHEMA = Schema(65, "DescribeTransactions", 0, 0, flexible=0, request="""
 
 
 async def handle(call: Call, request: Message) -> Values:
-    return {"transaction_states": [
-        {"transactional_id": name, **_describe(call, name)} for name in request.transactional_ids]}
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys(request.transactional_ids):   # each once, however often it is named
+        rows.append({"transactional_id": name, **_describe(call, name)})
+        await call.rest()
+    return {"transaction_states": rows}
 
 
 def _describe(call: Call, name: str) -> dict[str, Any]:

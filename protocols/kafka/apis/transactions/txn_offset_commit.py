@@ -58,9 +58,12 @@ async def handle(call: Call, request: Message) -> Values:
             elif len((part.committed_metadata or "").encode()) > call.broker.settings.offset_metadata_bytes_max:
                 wrong[place] = Code.OFFSET_METADATA_TOO_LARGE
             else:
-                records.update(groups.offsets.record(request.group_id, *place, Committed(
-                    part.committed_offset, max(part.committed_leader_epoch, LEADER_EPOCH), part.committed_metadata,
-                    call.broker.router.clock_ms())))
+                committed = Committed(part.committed_offset, max(part.committed_leader_epoch, LEADER_EPOCH),
+                                      part.committed_metadata, call.broker.router.clock_ms())
+                if groups.may_commit(request.group_id, *place, committed):
+                    records.update(groups.offsets.record(request.group_id, *place, committed))
+                else:
+                    wrong[place] = Code.INVALID_COMMIT_OFFSET_SIZE
         await call.rest()
     if not code and records:
         ticket = call.broker.router.transactions.add_state(
