@@ -51,12 +51,12 @@ class Window:
 
     def remember(self, dedupe_key: DedupeKey, first: First) -> None:
         while self._seen and (len(self._seen) >= self._size or self.bytes > self._bytes_max):
-            self._forget(next(iter(self._seen)))
+            self.forget(next(iter(self._seen)))
         if dedupe_key not in self._seen:
             self.bytes += key_bytes(dedupe_key)
         self._seen[dedupe_key] = first
 
-    def _forget(self, dedupe_key: DedupeKey) -> None:
+    def forget(self, dedupe_key: DedupeKey) -> None:
         if self._seen.pop(dedupe_key, None) is not None:
             self.bytes -= key_bytes(dedupe_key)
 
@@ -89,7 +89,7 @@ class Window:
     def _settle(self, index: int, event: Event, dedupe_key: DedupeKey, first: First) -> None:
         assert first.ticket is not None
         if index in first.ticket.refusals:
-            self._forget(dedupe_key)                   # it is not in the log: the next try must get in
+            self.forget(dedupe_key)                   # it is not in the log: the next try must get in
             return
         first.offset, first.partition, first.ticket = event.offset, event.partition, None
 
@@ -127,6 +127,13 @@ class Windows:
         if window is None:
             window = self.recovered[event.publisher] = Window(self._size, self._bytes_max // WINDOWS_LEAST)
         window.remember((event.topic, dedupe_id), First(event.offset, event.partition))
+
+    def forget(self, publisher: str, event: Event, dedupe_id: bytes | str | int) -> None:
+        """The next event with this id is a new one."""
+        dedupe_key = (event.topic, dedupe_id)
+        for window in (self.recovered.get(event.publisher), self.of(publisher)):
+            if window is not None:
+                window.forget(dedupe_key)
 
     def of(self, publisher: str) -> Window:
         """publisher: a name that no other publisher has."""

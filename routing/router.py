@@ -338,6 +338,11 @@ class Router:
             appends.setdefault(partition, []).append(event)
         return True
 
+    def is_new(self, event: Event, publisher: Publisher) -> None:
+        """Whatever had its dedupe id before, this event, which is not yet published, is another one."""
+        assert event.properties is not None and event.properties.dedupe_id is not None
+        self._windows.forget(publisher.name, event, event.properties.dedupe_id)
+
     def refuse_size(self, event: Event) -> Refusal | None:
         if len(event.payload) > self.limits.payload_bytes_max:
             text = f"the payload has {len(event.payload)} bytes, at most {self.limits.payload_bytes_max} are taken"

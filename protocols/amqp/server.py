@@ -19,6 +19,7 @@ from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.attaching import Attaching
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
 from protocols.authenticator import Authenticator
@@ -54,7 +55,10 @@ class Amqp10Server:
         self.stopping = False
         self._version = version
         self._node = node or "meshgate"
-        self._attaching = Attaching(router, settings, declaring, self._new_token)
+        self._termini = Termini(
+            Share("bytes of suspended AMQP 1.0 links", lambda: self.router.limits.user_share), router.clock_s,
+            bytes_max=lambda: self.bounds.suspended_bytes_max, suspended_s=lambda: self.bounds.suspended_s)
+        self._attaching = Attaching(router, settings, declaring, self._new_token, self._termini)
         self._azure = Emulator(
             router, settings, authenticator, self._attaching.finding, self._new_token) if settings.azure else None
         self._log_limit = LogLimit(settings.log_lines_per_s)
@@ -239,6 +243,7 @@ class Amqp10Server:
         """Time-outs and signs of life: a part of the connections each time. now_s: monotonic seconds."""
         if not self._to_look_at and now_s >= self._next_round_s:
             self._next_round_s = now_s + ROUND_S
+            self._termini.tick(now_s)
             self._to_look_at = list(self.connections)
         part = -(-len(self.connections) // LOOKS)
         for _ in range(min(part, len(self._to_look_at))):
@@ -258,6 +263,7 @@ class Amqp10Server:
         self.stopping = True
         for connection in list(self.connections):
             connection.fail(ConnectionFault(CONNECTION_FORCED, "the node shuts down"))
+        self._termini.close()
 
     def kick(self, client_id: str) -> bool:
         """Close the connections of a client; False when there is none."""

@@ -5,9 +5,10 @@ import random
 
 from protocols.amqp.codec import frames, hot
 from protocols.amqp.codec import performatives as p
-from protocols.amqp.codec.composite import encode_composite
+from protocols.amqp.codec.composite import composed, encode_composite
 from protocols.amqp.codec.conditions import LinkFault
 from protocols.amqp.engine.connection import Connection
+from protocols.amqp.engine.unsettled import UnsettledMap, tags_of
 from tests.fuzz.amqp10_stand import CHANNELS, CREDIT, HANDLES, WINDOW, Channel, Host, Node
 
 
@@ -22,6 +23,8 @@ class LinkModel:
         self.draining = False
         self.sent = 0                   # delivery-count
         self.name = f"link-{number}"
+        self.keeps = False              # it may be resumed: what it knows is in Model.kept
+        self.theirs, self.incomplete = set(), False     # what the peer's attach says is unsettled
 
 
 class SessionModel:
@@ -32,6 +35,7 @@ class SessionModel:
         self.next = 0                   # its next delivery id
         self.ours = 0                   # our next delivery id, and next outgoing id
         self.unsettled = {}             # ours: id → link
+        self.to_settle = {}             # the peer's: id → name of the link, tag
 
 
 class Model:
@@ -43,6 +47,11 @@ class Model:
         self.waiting, self.settled, self.gone = [], [], []
         self.alive = set()              # names of links whose nodes have not heard that they have gone
         self.plan = "now"
+        self.kept = {}                  # name of a link that may be resumed → tag → outcome, None: there is none
+        self.again = {}                 # the same → tags that were resumed before there was one → channel, id
+        self.maps = {}                  # the engine's
+        self.tags = self.known = self.late = 0
+        self.left = {}                  # of the engine's links that have gone: what was not answered
         self.channel = Channel()
         self.connection = Connection(Host(self), self.channel, 0.0, lambda: self.now)
         self.sessions = {}
@@ -91,7 +100,12 @@ class Model:
     def accept(self, link):
         self.waiting.remove(link)
         self.alive.add(link.name)
-        link.accept(Node(self, link), link.attach.target if link.role is p.RECEIVER else link.attach.source)
+        if link.role is p.RECEIVER and link.attach.rcv_settle_mode == p.SECOND:
+            link.unsettled = self.maps.setdefault(link.name, UnsettledMap(1_000))
+            link.unsettled.compare(tags_of(link.attach.unsettled), is_complete=not link.attach.incomplete_unsettled)
+            link.accept(Node(self, link), link.attach.target, unsettled=dict(link.unsettled.states))
+        else:
+            link.accept(Node(self, link), link.attach.target if link.role is p.RECEIVER else link.attach.source)
 
     # -- what has to come -------------------------------------------------------------------------------------
 
@@ -120,11 +134,15 @@ class Model:
         session.ended = True
         session.links.clear()
         session.unsettled.clear()
+        session.to_settle.clear()
 
     def attached(self, number, link):
         flows = [(number, "Flow")] if link.role is p.SENDER else []
         made = self.expect((number, "Attach"), *flows)
         link.state = "attached"
+        if link.keeps:
+            self.compare(link)
+            assert {tag: composed(state) for tag, state in (made[0].unsettled or {}).items()} == self.kept[link.name]
         if flows:
             assert made[1].link_credit == CREDIT
             link.credit = CREDIT
@@ -152,7 +170,14 @@ class Model:
         link.state = "gone"
         self.forget(session, link)
 
+    def compare(self, link):
+        """What the sender does not know any more is settled, unless it has not said all."""
+        kept = self.kept.setdefault(link.name, {})
+        if not link.incomplete:
+            self.kept[link.name] = {tag: state for tag, state in kept.items() if tag in link.theirs}
+
     def forget(self, session, link):
+        session.to_settle = {number: one for number, one in session.to_settle.items() if one[0] != link.name}
         session.unsettled = {number: one for number, one in session.unsettled.items() if one is not link}
 
     # -- what chance picks --------------------------------------------------------------------------------------
@@ -205,6 +230,9 @@ class Model:
             assert states == {handle: "detached" if link.state == "gone" else link.state
                               for handle, link in session.links.items()}, self.history[-12:]
             assert engine.unsettled.keys() == session.unsettled.keys(), self.history[-12:]
+            for link in session.links.values():
+                if link.keeps and link.state == "attached":
+                    assert self.maps[link.name].states == self.kept[link.name], self.history[-12:]
         attached = {link.name for session in self.sessions.values() for link in session.links.values()
                     if link.state == "attached"}
         assert self.alive == attached, "a node hears when its link has gone"

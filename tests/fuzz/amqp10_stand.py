@@ -50,6 +50,9 @@ class Node:
         assert message == MESSAGE
         self.taken.append(delivery)
 
+    def alike(self):
+        return None
+
     def credit_changed(self):
         pass
 
@@ -59,8 +62,12 @@ class Node:
     def settle(self, held, state, *, settled):
         self.world.settled.append(held)
 
+    def accepted(self, held):
+        self.world.settled += held
+
     def detach(self, *, closed):
         self.world.gone.append(self.link)
+        self.world.left[id(self.link)] = [one for one in self.taken if not one.settled]
         self.world.alive.discard(self.link.name)
 
 

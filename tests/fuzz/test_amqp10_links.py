@@ -63,8 +63,13 @@ class World(Model):
         self.number += 1
         self.plan = self.chance.choice(("now", "now", "later", "refuse"))
         link = LinkModel(role, self.number)
+        keeps = role is p.SENDER and self.chance.random() < 0.8
+        if keeps:
+            self.resume(link)
         self.say(number, p.Attach(
-            link.name, handle, role, source=p.Source("a"), target=p.Target("b"),
+            link.name, handle, role, rcv_settle_mode=p.SECOND if keeps else None, source=p.Source("a"),
+            target=p.Target("b"), unsettled=dict.fromkeys(link.theirs) if keeps else None,
+            incomplete_unsettled=link.incomplete or None,
             initial_delivery_count=None if role is p.RECEIVER else 0))
         if session is None:
             self.close("amqp:not-allowed")
@@ -83,6 +88,18 @@ class World(Model):
                 link.state = "gone"
             else:
                 self.expect()
+
+    def resume(self, link):
+        """Of an earlier name, where one is free; the sender knows of some of its deliveries, and of others."""
+        link.keeps = True
+        link.incomplete = self.chance.random() < 0.2
+        taken = {one.name for session in self.sessions.values() for one in session.links.values()} | {
+            one.name for one in self.waiting}
+        free = [name for name, known in self.kept.items() if known and name not in taken]
+        if free and self.chance.random() < 0.9:
+            link.name = self.chance.choice(free)
+        known = self.kept.get(link.name, {})
+        link.theirs = {tag for tag in known if self.chance.random() < 0.8} | {b"unknown"}
 
     def detach(self):
         number, session = self.somewhere()
@@ -114,7 +131,17 @@ class World(Model):
             return
         handle = self.some_handle(session, p.SENDER)
         settled = self.chance.random() < 0.3
-        self.say(number, p.Transfer(handle, session.next if session else 0, b"t", 0, settled), MESSAGE)
+        there = session.links.get(handle) if session else None
+        tag, known = b"t", None
+        if there is not None and there.keeps:
+            self.tags += 1
+            known = self.kept.get(there.name, {})
+            tag = b"%d" % self.tags
+            if known and self.chance.random() < 0.75:
+                tag = self.chance.choice(list(known))
+        resumes = known is not None and tag in known and self.chance.random() < 0.8
+        self.say(number, p.Transfer(handle, session.next if session else 0, tag, 0, settled,
+                                    resume=resumes or None), MESSAGE)
         if session is None:
             self.close("amqp:not-allowed")
             return
@@ -144,7 +171,32 @@ class World(Model):
         else:
             link.credit -= 1
             link.unanswered += not settled
+            if link.keeps and not self.comes(number, session, link, tag, settled, resumes):
+                return
             self.flows(number, link)
+
+    def comes(self, number, session, link, tag, settled, resumes):
+        """A transfer on a link that may be resumed. False: the answer has been looked at."""
+        known, again = self.kept[link.name], self.again.setdefault(link.name, {})
+        delivery_id = session.next - 1
+        if settled:
+            known.pop(tag, None)
+            again.pop(tag, None)
+        elif not resumes or tag not in known:
+            known.pop(tag, None)
+            known[tag] = None
+        elif known[tag] is None:
+            again[tag] = link, (number, delivery_id)
+        else:
+            self.known += 1
+            link.unanswered -= 1
+            session.to_settle[delivery_id] = link.name, tag
+            found = [one for one in self.heard() if one[1] != "Flow"]
+            assert [(one[1], one[2].first, one[2].settled) for one in found] == [("Disposition", delivery_id, False)]
+            engine = next(one for one in self.connection.sessions[number].links.values() if one.name == link.name)
+            link.credit = engine.credit
+            return False
+        return True
 
     def flow(self):
         number, session = self.somewhere()
@@ -195,6 +247,20 @@ class World(Model):
         assert self.settled == done
         for one in done:
             del session.unsettled[one]
+
+    def settles(self):
+        """The sender has heard the outcomes."""
+        number, session = self.somewhere()
+        if session is None or session.ended or not session.to_settle:
+            return
+        first = self.chance.choice(list(session.to_settle))
+        last = first + self.chance.randrange(4)
+        self.say(number, p.Disposition(p.SENDER, first, last, True))
+        self.expect()
+        for one in [one for one in session.to_settle if first <= one <= last]:
+            name, tag = session.to_settle.pop(one)
+            self.kept[name].pop(tag, None)
+            self.again.get(name, {}).pop(tag, None)
 
     def reopen(self):
         self.say(0, p.Open("again"))
@@ -275,16 +341,50 @@ class World(Model):
         engine_link, place = self.node_of(p.RECEIVER)
         if engine_link is None or not any(not one.settled for one in engine_link.node.taken):
             return
-        number, _, link = place
+        number, session, link = place
         delivery = next(one for one in engine_link.node.taken if not one.settled)
         engine_link.node.taken.remove(delivery)
         self.history.append(("node", "answers", link.name))
         delivery.answer(p.ACCEPTED)
         link.unanswered -= 1
+        if link.keeps:
+            session.to_settle[delivery.delivery_id] = link.name, delivery.tag
+            if self.decided(link.name, delivery.tag, (number, delivery.delivery_id)):
+                return
         self.flows(number, link)
         self.connection.flush_answers()
         (made,) = self.expect((number, "Disposition"))
-        assert made.first == delivery.delivery_id and made.settled
+        assert made.first == delivery.delivery_id and bool(made.settled) is not link.keeps
+
+    def decided(self, name, tag, *told):
+        """The outcome of a delivery of a link that may be resumed. True: one that was resumed has got it, too."""
+        if tag in self.kept.get(name, {}):
+            self.kept[name][tag] = p.ACCEPTED
+        link, place = self.again.get(name, {}).pop(tag, (None, None))
+        if link is None or place in told:
+            return False
+        self.connection.flush_answers()
+        found = {(channel, made.first) for channel, kind, made in self.heard() if kind == "Disposition"}
+        session = self.sessions.get(place[0])
+        is_there = session is not None and link in session.links.values() and link.state == "attached"
+        if is_there:
+            engine = next(one for one in self.connection.sessions[place[0]].links.values() if one.name == name)
+            link.credit, link.unanswered = engine.credit, engine.unanswered
+            session.to_settle[place[1]] = name, tag
+        assert found == {*told, *((place,) if is_there else ())}, self.history[-12:]
+        self.late += is_there
+        return True
+
+    def answers_late(self):
+        """What was brought by a link that has gone."""
+        late = [one for engine in self.gone if engine.unsettled is not None for one in self.left.get(id(engine), ())]
+        if late:
+            delivery = self.chance.choice(late)
+            self.left[id(delivery.link)].remove(delivery)
+            self.history.append(("node", "answers late", delivery.link.name, delivery.tag))
+            delivery.answer(p.ACCEPTED)
+            if not self.decided(delivery.link.name, delivery.tag):
+                self.expect()
 
     def fails(self):
         engine_link, place = self.node_of(self.chance.random() < 0.5)
@@ -300,7 +400,7 @@ class World(Model):
 
     LEGAL = ("begin", "attach", "attach", "attach", "transfer", "transfer", "transfer", "flow", "flow", "disposition",
              "transfer", "flow", "detach", "decides_late", "decides_late", "sends", "sends", "answers", "answers",
-             "fails")
+             "answers_late", "settles", "fails")
     RARE = ("finish", "finish", "finish", "reopen", "garbage", "goodbye")
 
     def step(self):
@@ -313,7 +413,7 @@ class World(Model):
 
 @pytest.mark.parametrize("part", range(3))
 def test_random_orders(part):
-    steps = closed = 0
+    steps = closed = known = late = 0
     for seed in range(part, SEEDS, 3):
         world = World(seed)
         try:
@@ -327,8 +427,10 @@ def test_random_orders(part):
         except Exception:
             print(f"seed {seed}")
             raise
+        known, late = known + world.known, late + world.late
         world.say(0, p.Close())
         assert world.connection.closed or world.connection.state is State.CLOSED
         assert len(world.gone) == len(set(map(id, world.gone))), "a node hears once that its link has gone"
         assert not world.alive and not world.connection.sessions
     assert steps > 10 * SEEDS and closed, steps
+    assert known > SEEDS // 50 and late, "deliveries were resumed, with an outcome and before there was one"

@@ -59,7 +59,7 @@ class EntityReader(QueueReader):
                  entities: Entities, *, default_outcome: Composite | None) -> None:
         super().__init__(link, queue, identity, router, parts.work, parts.transactions,
                          default_outcome=default_outcome, marks=entity_marks, counted=True,
-                         tag=lambda: uuid4().bytes_le)
+                         tag=lambda delivery: uuid4().bytes_le)
         self._queue = queue
         self._entities = entities
 

@@ -10,8 +10,10 @@ from protocols.amqp.codec.conditions import DECODE_ERROR, ConnectionFault, Decod
 from protocols.amqp.codec.decode import VALUES_MAX, Left, decode, head, text_of
 from protocols.amqp.codec.performatives import (
     ACCEPTED,
+    Attach,
     Disposition,
     Flow,
+    Received,
     Transfer,
 )
 from protocols.amqp.codec.types import Value
@@ -19,10 +21,11 @@ from protocols.amqp.codec.types import Value
 _ACCEPTED = b"\x00\x53\x24\x45"
 _LIST = (0xC0, 0xD0)
 _REST = b"\x42\x40\x40\x40\x40\x40", b"\x41\x40\x40\x40\x40\x40"       # from more on, of a transfer with all fields
+UNSETTLED_MAX = 10_000      # items of an attach: a map of 5,000 deliveries; 10 ms
 FIELDS_MAX = 64             # of a performative or section; none has more than 14
 
 
-def fields(data: bytes, position: int, end: int) -> tuple[list[Value], int]:
+def fields(data: bytes, position: int, end: int, values_max: int = VALUES_MAX) -> tuple[list[Value], int]:
     """The items of a list that mostly holds small numbers. Returns them and where the list ends."""
     if position >= end:
         raise DecodeFault("a performative is cut off")
@@ -36,7 +39,7 @@ def fields(data: bytes, position: int, end: int) -> tuple[list[Value], int]:
         raise DecodeFault("a list has more items than bytes")
     if count > FIELDS_MAX:
         raise DecodeFault(f"a performative or section of {count} fields")
-    left: Left = [VALUES_MAX]
+    left: Left = [values_max]
     found: list[Value] = []
     add = found.append
     for _ in range(count):
@@ -144,6 +147,14 @@ def transfer(start: bytes, delivery_id: int, tag: bytes, settled: bool, more: bo
     return b"\x00\x53\x14\xc0" + bytes((len(body) + 1, 11 if full else 6 if more else 5)) + body
 
 
+def resumed_transfer(start: bytes, delivery_id: int, tag: bytes, settled: bool, more: bool, message_format: int = 0, *,
+                     full: bool = False) -> bytes:
+    """As transfer(), of a delivery that begins anew at its first byte. There are few.   Source: §2.7.5, §3.4.1"""
+    return encode_composite(Transfer(
+        decode(start, 0, len(start))[0], delivery_id, tag, message_format, settled, more, state=Received(0, 0),
+        resume=True), full=full)
+
+
 def transfer_more(start: bytes, more: bool, *, full: bool = False) -> bytes:
     """That of a later frame."""
     body = start + b"\x40\x40\x40\x40" + (_REST[more] if full else b"\x41" if more else b"\x42")
@@ -158,4 +169,4 @@ def decode_performative(data: bytes, start: int, end: int) -> Composite:
     kind = kind_of(descriptor)
     if kind is None:
         raise ConnectionFault(DECODE_ERROR, f"unknown performative {descriptor!r:.60}")
-    return build(kind, fields(data, position, end)[0])
+    return build(kind, fields(data, position, end, UNSETTLED_MAX if kind is Attach else VALUES_MAX)[0])

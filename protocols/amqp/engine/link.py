@@ -8,11 +8,16 @@ from __future__ import annotations
 import enum
 from typing import ClassVar, Generic, TypeVar
 
+from protocols.amqp.codec.composite import encode_composite
 from protocols.amqp.codec.conditions import NOT_ALLOWED, LinkFault
 from protocols.amqp.codec.performatives import Attach, Detach, Error
 from protocols.amqp.engine.seams import SessionSide, SourceNode, TargetNode
+from protocols.amqp.engine.unsettled import Tags, fitting
 
 Node = TypeVar("Node", SourceNode, TargetNode)
+
+
+FRAME_BYTES = 32            # of an attach beside its fields: the frame's head, and the sizes of list and map
 
 
 class LinkState(enum.Enum):
@@ -26,7 +31,8 @@ class Link(Generic[Node]):
 
     role: ClassVar[bool]
 
-    __slots__ = ("attach", "credit", "delivery_count", "handle", "name", "node", "session", "state")
+    __slots__ = ("attach", "credit", "delivery_count", "handle", "name", "node", "resumes_only", "session", "state",
+                 "told")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
         self.session = session
@@ -37,6 +43,8 @@ class Link(Generic[Node]):
         self.state = LinkState.WAITING
         self.credit = 0
         self.delivery_count = 0
+        self.told: Tags | None = None           # what our attach has said to be unsettled
+        self.resumes_only = False               # it has not said all: no new deliveries                  §2.7.3
 
     @property
     def is_attached(self) -> bool:
@@ -54,6 +62,15 @@ class Link(Generic[Node]):
     def without_terminus(self) -> Attach:
         """The answer to an attach that is refused."""
         raise NotImplementedError
+
+    def say_attach(self, attach: Attach, unsettled: Tags | None) -> None:
+        """Our attach, with as much of what is unsettled as fits in a frame of the peer's."""
+        if unsettled:
+            connection = self.session.connection
+            size = len(encode_composite(attach, full=connection.full)) + FRAME_BYTES
+            self.told, self.resumes_only = fitting(unsettled, connection.frame_max - size)
+            attach.unsettled, attach.incomplete_unsettled = self.told, self.resumes_only or None
+        self.session.send(attach)
 
     def refuse(self, fault: LinkFault) -> None:
         """Attach without our terminus, then detach with the reason.                              Source: §2.6.3"""

@@ -10,6 +10,7 @@ import msgspec
 
 from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import (
+    ILLEGAL_STATE,
     MESSAGE_SIZE,
     NOT_ALLOWED,
     RESOURCE_LIMIT,
@@ -33,6 +34,7 @@ from protocols.amqp.codec.performatives import (
 from protocols.amqp.engine import serial
 from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, TargetNode
+from protocols.amqp.engine.unsettled import Tags, UnsettledMap
 
 
 class Incoming(msgspec.Struct):
@@ -56,13 +58,14 @@ class ReceivingLink(Link[TargetNode]):
 
     role = RECEIVER
 
-    __slots__ = ("_incoming", "_partial", "_window", "second", "unanswered")
+    __slots__ = ("_incoming", "_partial", "_window", "second", "unanswered", "unsettled")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
         super().__init__(session, attach)
         self.delivery_count = attach.initial_delivery_count or 0
         self.second = bool(attach.rcv_settle_mode)      # we wait for the sender to settle
         self.unanswered = 0
+        self.unsettled: UnsettledMap | None = None      # of a link that may be resumed
         self._window = session.connection.container.link_credit
         self._incoming: Incoming | None = None          # of which more frames are to come
         self._partial = bytearray()                     # not a list of frames: there may be one per byte, or of none
@@ -70,17 +73,19 @@ class ReceivingLink(Link[TargetNode]):
     # -- attaching --------------------------------------------------------------------------------------------
 
     def accept(self, node: TargetNode, target: Target | Coordinator | None, *,
-               properties: dict[Any, Any] | None = None, capabilities: tuple[str, ...] = ()) -> None:
+               properties: dict[Any, Any] | None = None, capabilities: tuple[str, ...] = (),
+               unsettled: Tags | None = None) -> None:
+        """unsettled: what of an earlier link of this name is so."""
         if self.state is not LinkState.WAITING or self.session.ended:
             node.detach(closed=True)
             return
         self.node = node
         self.state = LinkState.ATTACHED
         attach = self.attach
-        self.session.send(Attach(
+        self.say_attach(Attach(
             self.name, self.handle, RECEIVER, attach.snd_settle_mode, SECOND if self.second else FIRST, attach.source,
             target, max_message_size=self.session.connection.container.message_bytes_max,
-            offered_capabilities=capabilities, properties=properties))
+            offered_capabilities=capabilities, properties=properties), unsettled)
         self.credit = self._window
         self._grant()
 
@@ -124,6 +129,8 @@ class ReceivingLink(Link[TargetNode]):
             self.credit -= 1
             incoming = Incoming(self, transfer.delivery_id, transfer.delivery_tag, False, None,
                                 transfer.message_format or 0, bool(transfer.resume))
+            if self.resumes_only and not incoming.resumed:
+                raise LinkFault(ILLEGAL_STATE, "a new delivery before all that is unsettled was told")       # §2.7.3
         elif transfer.delivery_id is not None and transfer.delivery_id != incoming.delivery_id:
             raise LinkFault(NOT_ALLOWED, "another delivery begins before the last one has come whole")
         if transfer.settled or self.attach.snd_settle_mode == SETTLED:
@@ -131,6 +138,8 @@ class ReceivingLink(Link[TargetNode]):
         if type(transfer.state) is TransactionalState:
             incoming.txn_id = transfer.state.txn_id
         if transfer.aborted:
+            if self.unsettled is not None and incoming.resumed:
+                self.unsettled.settled(incoming.tag)
             self._drop()
             self._refill()
             return
@@ -149,9 +158,30 @@ class ReceivingLink(Link[TargetNode]):
         assert node is not None
         if not incoming.settled:
             self.unanswered += 1
-        node.take(incoming, payload)
+        if self.unsettled is None or not self._has_come_before(incoming, payload):
+            node.take(incoming, payload)
         if self.credit <= self._window >> 1:
             self._refill()
+
+    def _has_come_before(self, incoming: Incoming, payload: bytes) -> bool:
+        """One that an earlier link has brought is answered as it was then, and not taken again.    Source: §2.6.13"""
+        kept = self.unsettled
+        assert kept is not None
+        tag = incoming.tag
+        is_known = incoming.resumed and tag in kept.states
+        if incoming.settled:
+            kept.settled(tag)
+            return is_known or (incoming.resumed and not payload)       # the sender states an outcome again
+        if not is_known:
+            if incoming.txn_id is None:
+                kept.came(tag)
+            return False
+        outcome = kept.states[tag]
+        if outcome is None:
+            kept.resumed(incoming)
+        else:
+            self.answer(incoming, outcome)
+        return True
 
     def _keep(self, payload: bytes) -> None:
         """A part of a message. All parts on a connection together have a bound."""
@@ -186,7 +216,15 @@ class ReceivingLink(Link[TargetNode]):
         if incoming.settled:
             return
         self.unanswered -= 1
-        if self.is_attached and not self.session.ended:
+        goes_out = self.is_attached and not self.session.ended
+        if self.unsettled is not None:
+            again = self.unsettled.decided(incoming.tag, state, settled=goes_out and not self.second)
+            if again is not None and again is not incoming:
+                again.answer(state)
+                again.link.session.connection.flush_answers()
+            if goes_out and self.second:
+                self.session.to_be_settled(incoming.delivery_id, self, incoming.tag)
+        if goes_out:
             self.session.answer(incoming.delivery_id, state, settled=not self.second)
             if self.credit <= self._window >> 1:
                 self._refill()

@@ -4,6 +4,7 @@ How it comes and goes is in link.py.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from protocols.amqp.codec import hot
@@ -12,6 +13,9 @@ from protocols.amqp.codec.performatives import MIXED, SENDER, SETTLED, UNSETTLED
 from protocols.amqp.engine import serial
 from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, SourceNode
+from protocols.amqp.engine.unsettled import Tags
+
+SettleLater = Callable[[int, Composite | None], None]     # delivery id, what the receiver has said
 
 
 class SendingLink(Link[SourceNode]):
@@ -19,12 +23,13 @@ class SendingLink(Link[SourceNode]):
 
     role = SENDER
 
-    __slots__ = ("_start", "_tag", "draining", "settle_mode", "unsettled")
+    __slots__ = ("_start", "_tag", "draining", "settle_later", "settle_mode", "unsettled")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
         super().__init__(session, attach)
         self.draining = False
         self.unsettled = 0                      # deliveries of it in the session's table
+        self.settle_later: SettleLater | None = None    # of a node that says itself when it has settled: settled()
         self.settle_mode = attach.snd_settle_mode if attach.snd_settle_mode is not None else MIXED
         self._start = hot.transfer_head(self.handle)
         self._tag = 0
@@ -37,18 +42,22 @@ class SendingLink(Link[SourceNode]):
     # -- attaching --------------------------------------------------------------------------------------------
 
     def accept(self, node: SourceNode, source: Source | None, *, properties: dict[Any, Any] | None = None,
-               capabilities: tuple[str, ...] = ()) -> None:
-        """source: what of the wishes applies, which is how the peer learns of it."""
+               capabilities: tuple[str, ...] = (), unsettled: Tags | None = None) -> None:
+        """source: what of the wishes applies, which is how the peer learns of it.
+
+        unsettled: deliveries of an earlier link of this name, which will be sent again.
+        """
         if self.state is not LinkState.WAITING or self.session.ended:
             node.detach(closed=True)
             return
         self.node = node
         self.state = LinkState.ATTACHED
         attach = self.attach
-        self.session.send(Attach(
+        self.say_attach(Attach(
             self.name, self.handle, SENDER, attach.snd_settle_mode, attach.rcv_settle_mode, source, attach.target,
             initial_delivery_count=0, max_message_size=self.session.connection.container.message_bytes_max,
-            offered_capabilities=capabilities, properties=properties))
+            offered_capabilities=capabilities, properties=properties), unsettled)
+        self.resumes_only = self.resumes_only or bool(attach.incomplete_unsettled)
         if self.credit or self.draining:
             self._told()
 
@@ -98,15 +107,15 @@ class SendingLink(Link[SourceNode]):
     # -- deliveries -------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, held: Any, *, settled: bool, message_format: int = 0,
-             tag: bytes | None = None, tracked: bool = True) -> None:
+             tag: bytes | None = None, tracked: bool = True, resumed: bool = False) -> None:
         """One message, for which there is room(). held: comes back by node.settle(), unless it is settled, or not
-        tracked.
+        tracked. resumed: it was sent before, by an earlier link of this name, with the same tag.
         """
         self._tag += 1
         self.delivery_count = (self.delivery_count + 1) & serial.MASK
         self.credit -= 1
         self.session.send_delivery(self, self._start, tag or self._tag.to_bytes(8, "big"), message, held,
-                                   settled=settled, message_format=message_format, tracked=tracked)
+                                   settled=settled, message_format=message_format, tracked=tracked, resumed=resumed)
 
     def send_untracked(self, message: bytes) -> None:
         """One message whose answer nobody waits for. It is sent settled, unless the receiver wants none that is."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,7 +61,7 @@ class Session:
     """See the module's head. Our channel has the number of the peer's."""
 
     __slots__ = ("_answers", "_incoming_left", "_next_delivery", "_next_incoming", "_next_outgoing", "_remote_window",
-                 "_unsettled_max", "_waiting", "channel", "connection", "ended", "links", "unsettled")
+                 "_to_settle", "_unsettled_max", "_waiting", "channel", "connection", "ended", "links", "unsettled")
 
     def __init__(self, connection: ConnectionSide, channel: int, begin: Begin, *, unsettled_max: int) -> None:
         self.connection = connection
@@ -69,6 +69,7 @@ class Session:
         self.ended = False
         self.links: dict[int, SendingLink | ReceivingLink] = {}         # by handle, those that end included
         self.unsettled: dict[int, Unsettled] = {}                       # deliveries that we have sent, by id
+        self._to_settle: dict[int, tuple[ReceivingLink, bytes]] = {}    # answered, and the peer's to settle
         self._unsettled_max = unsettled_max
         self._next_incoming = begin.next_outgoing_id
         self._incoming_left = connection.container.session_window
@@ -96,7 +97,7 @@ class Session:
         return min(self._remote_window, self._unsettled_max - len(self.unsettled))
 
     def send_delivery(self, link: Any, start: bytes, tag: bytes, message: bytes, held: Any, *, settled: bool,
-                      message_format: int, tracked: bool = True) -> None:
+                      message_format: int, tracked: bool = True, resumed: bool = False) -> None:
         """In one frame or several. tracked: its answer is waited for.                           Source: §2.6.14"""
         number = self._next_delivery
         self._next_delivery = (number + 1) & serial.MASK
@@ -105,10 +106,11 @@ class Session:
             link.unsettled += 1
         full = self.connection.full
         room = self.connection.frame_max - 8 - _TRANSFER_BYTES
+        first = hot.transfer if not resumed else hot.resumed_transfer
         if len(message) <= room:
-            self._out(hot.transfer(start, number, tag, settled, False, message_format, full=full) + message)
+            self._out(first(start, number, tag, settled, False, message_format, full=full) + message)
             return
-        self._out(hot.transfer(start, number, tag, settled, True, message_format, full=full) + message[:room])
+        self._out(first(start, number, tag, settled, True, message_format, full=full) + message[:room])
         for position in range(room, len(message), room):
             more = position + room < len(message)
             self._out(hot.transfer_more(start, more, full=full) + message[position:position + room])
@@ -144,6 +146,12 @@ class Session:
         else:
             self.connection.answers_wait(self)
         answers.append((delivery_id, delivery_id, state, settled))
+
+    def to_be_settled(self, delivery_id: int, link: Any, tag: bytes) -> None:
+        """The peer settles this one, of a link that may be resumed."""
+        if len(self._to_settle) >= self._unsettled_max:
+            del self._to_settle[next(iter(self._to_settle))]
+        self._to_settle[delivery_id] = link, tag
 
     def flush_answers(self) -> None:
         """Called by the connection at the end of a batch."""
@@ -214,15 +222,18 @@ class Session:
     def disposition(self, found: Disposition) -> None:
         """What became of deliveries.                                                       Source: §2.6.12, §2.7.6"""
         last = found.last if found.last is not None else found.first
-        if found.role is SENDER:
-            return                                      # the second settle mode's last word: nothing is kept for it
+        if found.role is SENDER:                        # the second settle mode's last word
+            if found.settled and self._to_settle:
+                self.connection.long_work(in_pieces(
+                    self._numbers(found.first, last, self._to_settle), self._settled_by_sender))
+            return
         if not found.settled and not isinstance(found.state, _OUTCOMES):
             return                                      # received, or nothing at all
         if found.first == last:
             self._settle(found.first, found)
         else:
             self.connection.long_work(in_pieces(
-                self._numbers(found.first, last), lambda number: self._settle(number, found)))
+                self._numbers(found.first, last, self.unsettled), lambda number: self._settle(number, found)))
 
     def _settle(self, number: int, found: Disposition) -> None:
         one = self.unsettled.pop(number, None)
@@ -233,20 +244,26 @@ class Session:
         if link.node is not None:
             link.node.settle(one.held, found.state, settled=bool(found.settled))
         if not found.settled:
-            link.settled(number, found.state)
+            (link.settle_later or link.settled)(number, found.state)
         if len(self.unsettled) == self._unsettled_max - 1:      # it was full
             self.has_room()
 
-    def _numbers(self, first: int, last: int) -> Iterable[int]:
+    def _settled_by_sender(self, number: int) -> None:
+        link, tag = self._to_settle.pop(number, (None, b""))
+        if link is not None and link.unsettled is not None:
+            link.unsettled.settled(tag)
+
+    @staticmethod
+    def _numbers(first: int, last: int, known: Mapping[int, object]) -> Iterable[int]:
         """The deliveries from first to last that are there to be settled, in their order."""
         if first == last:
             return (first,)
         span = serial.distance(first, last)
         if span < 0:
             return ()
-        if span <= len(self.unsettled):
+        if span <= len(known):
             return [(first + step) & serial.MASK for step in range(span + 1)]
-        return [number for number in self.unsettled if 0 <= serial.distance(first, number) <= span]
+        return [number for number in known if 0 <= serial.distance(first, number) <= span]
 
     # -- links ------------------------------------------------------------------------------------------------
 
@@ -286,6 +303,8 @@ class Session:
             for number in [number for number, one in self.unsettled.items() if one.link is link]:
                 del self.unsettled[number]
             link.unsettled = 0
+        elif link.role is RECEIVER and self._to_settle:
+            self._to_settle = {number: one for number, one in self._to_settle.items() if one[0] is not link}
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -322,6 +341,7 @@ class Session:
                 link.let_go(closed=False)
             link.state = LinkState.DETACHED
         self.unsettled.clear()
+        self._to_settle.clear()
 
 
 class LinkFaultOf(LinkFault):

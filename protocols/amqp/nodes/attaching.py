@@ -16,6 +16,7 @@ from protocols.amqp.nodes.finding import Finding
 from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.sources import Sources
+from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.router import Router
@@ -25,14 +26,14 @@ class Attaching:
     """One per server. parts of a connection: connection.parts."""
 
     def __init__(self, router: Router, settings: Amqp10Settings, declaring: Declaring | None,
-                 new_token: Callable[[Any, bytes, Callable[[bool], None]], None]) -> None:
+                 new_token: Callable[[Any, bytes, Callable[[bool], None]], None], termini: Termini) -> None:
         """declaring: who keeps exchanges, None: nobody on this node. new_token(connection, token, done)."""
         self._declaring = declaring
         self._new_token = new_token
         self._settings = settings
         self.finding = Finding(router, settings, declaring)
-        self._sources = Sources(router, settings, declaring, self.finding, self._management)
-        self._destinations = Destinations(router, settings, declaring, self.finding, self._management)
+        self._sources = Sources(router, settings, declaring, self.finding, self._management, termini)
+        self._destinations = Destinations(router, settings, declaring, self.finding, self._management, termini)
 
     def admit(self, link: SendingLink | ReceivingLink) -> None:
         """A connection has a bound of links, and of two with one name and direction the newer takes over.   §2.6.1"""

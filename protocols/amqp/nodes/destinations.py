@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, NOT_FOUND, NOT_IMPLEMENTED, LinkFault
-from protocols.amqp.codec.performatives import Attach, Coordinator, Target
+from protocols.amqp.codec.performatives import SETTLED, Attach, Coordinator, Target
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.addresses import (
@@ -24,6 +24,8 @@ from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
+from protocols.amqp.resuming.suspended import Termini, expiry_of, key_of
+from protocols.amqp.resuming.target import ResumingTarget
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.rights.policy import Action
@@ -36,8 +38,9 @@ class Destinations:
     """One per server. parts of a connection: connection.parts."""
 
     def __init__(self, router: Router, settings: Amqp10Settings, declaring: Declaring | None, finding: Finding,
-                 management: Callable[[Any], Management]) -> None:
+                 management: Callable[[Any], Management], termini: Termini) -> None:
         """management: that of a connection."""
+        self._termini = termini
         self._declaring = declaring
         self._finding = finding
         self._management = management
@@ -76,12 +79,21 @@ class Destinations:
                 link.accept(AskingTarget(self._management(connection)), target)
                 return
             destination = self._destination(place, connection) if place.kind is not Kind.ANONYMOUS else None
-        node = MessageTarget(link, self._router, parts.work, parts.transactions, destination, resolve,
-                             self._finding.reply_topic, self._declaring, on_detach)
-        if destination is None or destination.queue is None or not destination.queue.consumer.spec.durable:
-            link.accept(node, echo)
+        made = (link, self._router, parts.work, parts.transactions, destination, resolve, self._finding.reply_topic,
+                self._declaring)
+        expiry = expiry_of(target) if not target.dynamic and attach.snd_settle_mode != SETTLED else None
+        accept: Callable[[], None]
+        if expiry is not None:
+            resuming = ResumingTarget(
+                *made, self._termini, key_of(link), expiry, count_max=self._settings.unsettled_max)
+            accept = lambda: resuming.accept(attach, echo)  # noqa: E731
         else:
-            self._finding.when_stored(link, lambda: link.accept(node, echo))
+            node = MessageTarget(*made, on_detach)
+            accept = lambda: link.accept(node, echo)  # noqa: E731
+        if destination is None or destination.queue is None or not destination.queue.consumer.spec.durable:
+            accept()
+        else:
+            self._finding.when_stored(link, accept)
 
     def _dynamic_target(self, target: Target, parts: Parts) -> str:
         if "temporary-topic" in target.capabilities:

@@ -33,7 +33,7 @@ class QueueReader:
                  transactions: Any, *, default_outcome: Composite | None = None,
                  on_detach: Callable[[bool], None] | None = None, selects: bool = False,
                  named: bool = False, notes: convert.Marks | None = None, marks: convert.Marks | None = None,
-                 counted: bool = False, tag: Callable[[], bytes] | None = None) -> None:
+                 counted: bool = False, tag: Callable[[Delivery], bytes] | None = None) -> None:
         """selects: it is a member that selects (routing/queues/selecting), with a demand in place of credit.
         named, notes, marks, counted: as in convert.outward().
         tag: makes those of deliveries, None: they are numbers. on_detach(closed): called once.
@@ -155,7 +155,7 @@ class QueueReader:
             message = convert.outward(
                 delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, notes=self._notes,
                 marks=self._marks, counted=self._counted)
-            link.send(message, delivery, settled=settled, tag=tag() if tag is not None else None)
+            link.send(message, delivery, settled=settled, tag=tag(delivery) if tag is not None else None)
         if link.draining and link.credit <= 0:
             link.drained()
         connection.uncork()

@@ -44,6 +44,8 @@ from protocols.amqp.nodes.subscriptions import (
     open_subscription,
     wish_of,
 )
+from protocols.amqp.resuming.reader import ResumingReader
+from protocols.amqp.resuming.suspended import Termini, expiry_of, key_of
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.consumers.consumer import Consumer
@@ -61,8 +63,9 @@ class Sources:
     """One per server. parts of a connection: connection.parts."""
 
     def __init__(self, router: Router, settings: Amqp10Settings, declaring: Declaring | None, finding: Finding,
-                 management: Callable[[Any], Management]) -> None:
+                 management: Callable[[Any], Management], termini: Termini) -> None:
         """management: that of a connection."""
+        self._termini = termini
         self._declaring = declaring
         self._finding = finding
         self._management = management
@@ -176,24 +179,35 @@ class Sources:
             elif wish.ends != NEVER:
                 parts.ending[queue.name] = queue        # with the connection, at the latest
 
-        reader = QueueReader(link, queue, identity, router, parts.work, parts.transactions,
-                             default_outcome=default, on_detach=gone, selects=predicate is not None,
-                             named=bool(self._settings.identify_as),
-                             notes=convert.topic_note if any(map(is_wildcard, queue.consumer.filters)) else None)
+        options: dict[str, Any] = {
+            "default_outcome": default, "on_detach": gone, "selects": predicate is not None,
+            "named": bool(self._settings.identify_as),
+            "notes": convert.topic_note if any(map(is_wildcard, queue.consumer.filters)) else None}
+        expiry = expiry_of(echo) if queue.consumer.spec.durable and not link.presettled and not (
+            wish is not None and wish.shared) else None
+        made = (link, queue, identity, router, parts.work, parts.transactions)
+        resuming = ResumingReader(*made, self._termini, key_of(link), expiry, **options) if expiry is not None else None
+        reader = resuming or QueueReader(*made, **options)
 
         def attach() -> None:
             if queue.is_deleted:
                 raise LinkFault(NOT_FOUND, "the queue was deleted")
+            kept = resuming.claim() if resuming is not None else None
             if predicate is not None:
                 refusal = queue.attach_selecting(reader, predicate)
             else:
                 refusal = queue.attach(reader, exclusive=wish is not None and not wish.shared)
+            if refusal is not None and resuming is not None and kept is not None:
+                resuming.refused(kept)
             if refusal is not None and refusal.reason is Reason.CONFLICT:
                 raise LinkFault(RESOURCE_LOCKED, refusal.text)
             if refusal is not None:
                 raise refused(refusal)
             reader.joined()
-            link.accept(reader, echo)
+            if resuming is not None and kept is not None:
+                connection.long_work(resuming.resume(kept, link.attach, echo))
+            else:
+                link.accept(reader, echo)
 
         if not queue.consumer.spec.durable:
             attach()

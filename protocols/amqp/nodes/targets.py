@@ -101,11 +101,16 @@ class MessageTarget:
             self._transactions.publish(delivery.txn_id, event, delivery, internal=destination.internal,
                                        copies=[queue_topic(name) for name in copies])
         else:
-            if self._destination is not None and destination.exchange is None:
+            if not self.stamp(event, delivery, message) and self._destination is not None \
+                    and destination.exchange is None:
                 self._like = found.like
             self._work.add(event, delivery, internal=destination.internal)
             for name in copies:
                 self._work.copy(event, queue_topic(name))
+
+    def stamp(self, event: Event, delivery: Incoming, message: bytes) -> bool:
+        """Give the event a dedupe id where it may come again: resuming/target.py. False: it has none."""
+        return False
 
     def detach(self, *, closed: bool) -> None:
         on_detach, self._on_detach = self._on_detach, None
