@@ -51,9 +51,9 @@ from mesh.process.loopwatch import LoopWatch
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.nodestate import NodeInfo
-from protocols.event_json import rfc3339
+from protocols.authentication.scram_passwords import ScramPasswords
+from protocols.formats.event_json import rfc3339
 from protocols.redrive import Redrives
-from protocols.scram_passwords import ScramPasswords
 from protocols.server import Address, Parts, ProtocolServer
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem

@@ -1,1 +1,4 @@
-"""Protocol adapters: each turns one wire protocol into events and back. No adapter knows another."""
+"""Protocol adapters: each turns one wire protocol into events and back. No adapter knows another.
+
+A folder with a spec.py is a protocol; the other folders are what all of them share.
+"""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from protocols.location import parse_event_id
-from protocols.pace import Pace
-from protocols.tickets import durable
+from protocols.formats.location import parse_event_id
+from protocols.scheduling.pace import Pace
+from protocols.scheduling.tickets import durable
 from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import revived
 from routing.consumers.leases import Answer, redeliver

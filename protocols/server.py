@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
 
 if TYPE_CHECKING:
     import asyncio
 
+    from protocols.authentication.scram_passwords import ScramPasswords
     from protocols.managed import Policies
     from protocols.redrive import Redrives
-    from protocols.scram_passwords import ScramPasswords
     from routing.errors import Refusal
     from routing.log.partition import Partition
     from routing.replies import Replies
@@ -88,7 +88,7 @@ class ProtocolServer(ABC):
     async def factory(self) -> SocketFactory:
         """Called once per node, before its listeners open: what makes the asyncio.Protocol of each new connection.
 
-        For a protocol on a byte stream: `SocketListener(…).channel` of protocols/transport.py.
+        For a protocol on a byte stream: `SocketListener(…).channel` of protocols/transport/sockets.py.
         """
 
     @abstractmethod

@@ -23,7 +23,7 @@ import msgspec
 from mesh.administration.documents import Body, Key, Stored
 from mesh.administration.revisions import Revision, Revisions, Step
 from mesh.administration.versions import Conflict
-from protocols.tickets import durable
+from protocols.scheduling.tickets import durable
 from routing.event import Event
 from routing.ticket import Ticket
 

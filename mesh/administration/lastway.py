@@ -16,7 +16,7 @@ import msgspec
 from mesh.administration.documents import Body, Stored
 from mesh.administration.effective import Base, Place, Rights, combine
 from mesh.identity.users import AUTHENTICATED
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 from routing.rights.permissions import Permissions
 from routing.rights.rules import Action, Identity
 

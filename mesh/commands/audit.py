@@ -14,7 +14,7 @@ from mesh.commands.client import Client, add_options
 from mesh.commands.errors import CommandError
 from mesh.commands.table import format_table
 from mesh.process.logs import one_line
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 
 Rows = list[dict[str, object]]
 

@@ -13,9 +13,9 @@ import string
 from collections.abc import Callable
 from zlib import crc32
 
-from protocols.cloudevents import JSON_CONTENT_TYPE, build_json, http_fields
-from protocols.cloudevents_event import cloud_event
-from protocols.event_json import event_json, rfc3339
+from protocols.formats.cloudevents import JSON_CONTENT_TYPE, build_json, http_fields
+from protocols.formats.cloudevents_event import cloud_event
+from protocols.formats.event_json import event_json, rfc3339
 from routing.event import Event, HeaderValue, Properties
 
 FIELD_CHARS_MAX = 8_000             # aiohttp and others read lines of 8,190 bytes

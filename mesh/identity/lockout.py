@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from protocols.network import network_of as network_of
+from protocols.transport.network import network_of as network_of
 
 FAILURES_MAX = 5
 WINDOW_S = 300.0

@@ -8,8 +8,8 @@ switch and a write per message. Here everything that a turn of the loop produced
 
 Non-obvious: only write_buffer_bytes are given to the transport; what waits beyond it stays in the session's queues,
 where a frame of higher priority can still overtake it. The kernel's share is bounded by TCP_NOTSENT_LOWAT.
-A read is worked off in slices (protocols/slices.py), and so is a message with many frames or a frame with many states:
-what is left of them waits in _work, and nothing more is read meanwhile.
+A read is worked off in slices (protocols/transport/slices.py), and so is a message with many frames or a frame with
+many states: what is left of them waits in _work, and nothing more is read meanwhile.
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from mesh.link.protocol.codes import Code
 from mesh.link.protocol.frames import LENGTH, Gossip, Relay
 from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
-from protocols.slices import Slices
+from protocols.transport.slices import Slices
 from routing.fairness.turns import Turns
 
 SUBPROTOCOL = Subprotocol("meshgate-link")

@@ -43,8 +43,8 @@ from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
 from mesh.management.tables.table import Page, QueryError, Row
 from mesh.management.tables.taken import Tables
-from protocols.fields import list_of
 from protocols.rest.problems import Problem
+from protocols.web.fields import list_of
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:

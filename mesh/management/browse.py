@@ -19,7 +19,7 @@ import msgspec
 
 from mesh.management.masking import Masks
 from mesh.management.tables.table import QueryError
-from protocols.event_json import event_shown, parse_rfc3339, rfc3339
+from protocols.formats.event_json import event_shown, parse_rfc3339, rfc3339
 from routing.errors import TopicError
 from routing.topic import check_filter, filter_matches
 

@@ -9,7 +9,7 @@ from mesh.management.browse import Browser, parse_search
 from mesh.management.figures.attention import overview
 from mesh.management.security.refusals import as_problems
 from mesh.management.tables.table import QueryError
-from protocols.event_json import parse_rfc3339
+from protocols.formats.event_json import parse_rfc3339
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Action, Identity, Policy
 

@@ -44,7 +44,7 @@ from mesh.queues.part import ASK_S, STATE, Part, PartState
 from mesh.queues.reaches import Places, Reaches
 from mesh.queues.talk import Talk
 from mesh.replication.bodies import BadBody
-from protocols.loglimit import LogLimit
+from protocols.transport.loglimit import LogLimit
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL

@@ -9,8 +9,8 @@ from protocols.amqp.server import Amqp10Server
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.sharedport import SharedPort
-from protocols.transport import SocketListener
+from protocols.transport.sharedport import SharedPort
+from protocols.transport.sockets import SocketListener
 
 OWNER = "amqp"                                          # the protocol whose listeners these are
 HEADERS = (b"AMQP\x00\x01", b"AMQP\x02", b"AMQP\x03")   # AMQP 1.0 §2.2, TLS and SASL

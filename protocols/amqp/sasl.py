@@ -5,17 +5,17 @@
     EXTERNAL      with a client certificate                                                         RFC 4422
     OAUTHBEARER   a token                                                                           RFC 7628
     XOAUTH2       the same as Google and Azure's go-amqp write it
-    SCRAM-SHA-256, SCRAM-SHA-512    where somebody has a password for it (protocols/scram_passwords.py)       RFC 5802
+    SCRAM-SHA-256, SCRAM-SHA-512    where somebody has a password for it (scram_passwords.py)               RFC 5802
     MSSBCBS       Azure's ANONYMOUS: nobody, until $cbs has taken a token. In emulator mode only
 """
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocols.authenticator import Authenticator
-from protocols.sasl import Challenge, Exchange
-from protocols.scram import MECHANISMS
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.sasl import Challenge, Exchange
+from protocols.authentication.scram import MECHANISMS
+from protocols.authentication.scram_passwords import ScramPasswords
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

@@ -22,11 +22,11 @@ from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.declaring import Declaring
-from protocols.loglimit import LogLimit
-from protocols.scram_passwords import ScramPasswords
-from protocols.wire import ByteChannel
+from protocols.transport.loglimit import LogLimit
+from protocols.transport.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.shares import Share
 from routing.fairness.turns import Turns

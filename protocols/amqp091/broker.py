@@ -10,9 +10,9 @@ from protocols.amqp091.far_replies import FarReplies
 from protocols.amqp091.replies import DirectReplies
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.declared import Declared
-from protocols.authenticator import Authenticator
-from protocols.loglimit import LogLimit
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.scram_passwords import ScramPasswords
+from protocols.transport.loglimit import LogLimit
 from routing.errors import Refusal
 from routing.fairness.shares import Share
 from routing.rights.policy import Identity

@@ -9,8 +9,8 @@ from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.shown import binding_rows, exchange_rows
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.sharedport import SharedPort
-from protocols.transport import SocketListener
+from protocols.transport.sharedport import SharedPort
+from protocols.transport.sockets import SocketListener
 
 
 class AmqpProtocol(ProtocolServer):

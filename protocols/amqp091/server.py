@@ -13,9 +13,9 @@ from protocols.amqp091.connections.connection import AmqpConnection
 from protocols.amqp091.dead_letters import DeadLetters
 from protocols.amqp091.settings import AmqpSettings
 from protocols.amqp091.topology.queue import DEAD_LETTER_SCHEME
-from protocols.authenticator import Authenticator
-from protocols.scram_passwords import ScramPasswords
-from protocols.wire import ByteChannel
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.scram_passwords import ScramPasswords
+from protocols.transport.wire import ByteChannel
 from routing.router import Router
 
 log = logging.getLogger(__name__)

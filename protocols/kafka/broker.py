@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.kafka.groups.consumer_groups import ConsumerGroups
 from protocols.kafka.groups.coordinator import Coordinator
 from protocols.kafka.logins import Logins
@@ -20,7 +21,6 @@ from protocols.kafka.sharing.groups import ShareGroups
 from protocols.kafka.sharing.sessions import ShareSessions
 from protocols.kafka.topics.table import Topics
 from protocols.managed import Policies
-from protocols.scram_passwords import ScramPasswords
 from routing.fairness.shares import Share
 from routing.router import Router
 

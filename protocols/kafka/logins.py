@@ -1,10 +1,10 @@
 """Logins: the mechanisms of a broker."""
 from __future__ import annotations
 
-from protocols.authenticator import Authenticator
-from protocols.sasl import REFUSED, Exchange, OauthBearer, Plain
-from protocols.scram import MECHANISMS
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.sasl import REFUSED, Exchange, OauthBearer, Plain
+from protocols.authentication.scram import MECHANISMS
+from protocols.authentication.scram_passwords import ScramPasswords
 
 PROTOCOL = "kafka"
 

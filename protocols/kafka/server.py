@@ -11,8 +11,8 @@ from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.sharing.door import GroupDoor
 from protocols.server import ClientRow, Groups, Parts, ProtocolServer, SocketFactory
-from protocols.transport import SocketListener
-from protocols.wire import ByteChannel
+from protocols.transport.sockets import SocketListener
+from protocols.transport.wire import ByteChannel
 
 IDLE_CHECK_S = 5.0
 

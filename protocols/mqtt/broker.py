@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 
-from protocols.loglimit import LogLimit
 from protocols.mqtt import convert
 from protocols.mqtt.counters import Counters
 from protocols.mqtt.sessions.groups import Groups
@@ -24,6 +23,7 @@ from protocols.mqtt.sessions.subscriptions import MqttSubscription
 from protocols.mqtt.sessions.unsent import LargeFrames, Unsent
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.timers import Deadlines
+from protocols.transport.loglimit import LogLimit
 from routing.errors import TopicError
 from routing.event import Event
 from routing.retained.retained import RETAINED_NAMES

@@ -38,7 +38,7 @@ from protocols.mqtt.outbound import Outbound
 from protocols.mqtt.sessions import subscribe
 from protocols.mqtt.timers import Due
 from protocols.mqtt.writing import Writing
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
@@ -93,7 +93,7 @@ class Door(Protocol):
 
 
 class MqttConnection(Writing):
-    """ConnectionHandler of protocols/wire.py."""
+    """ConnectionHandler of protocols/transport/wire.py."""
 
     __slots__ = ("_connect", "_door", "_early", "_early_bytes", "_give_up_login", "_inbound", "_last_in_s",
                  "_next_due_s", "_opened_s", "_pauses", "_reader", "_slow", "_state", "address",

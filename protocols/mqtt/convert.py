@@ -14,8 +14,8 @@ import base64
 from collections.abc import Callable
 from typing import NamedTuple
 
-from protocols.cloudevents_event import VERSION_HEADER, give_user_properties, take_user_properties
 from protocols.errors import ProtocolViolation
+from protocols.formats.cloudevents_event import VERSION_HEADER, give_user_properties, take_user_properties
 from protocols.mqtt.codec import properties, reasons
 from protocols.mqtt.codec.packets import Publish, Will
 from protocols.mqtt.codec.properties import PropertyDict, encode_binary, encode_text, encode_varint

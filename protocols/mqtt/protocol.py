@@ -7,8 +7,8 @@ from protocols.mqtt.connection import MqttConnection
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
-from protocols.transport import SocketListener
-from protocols.wire import ByteChannel
+from protocols.transport.sockets import SocketListener
+from protocols.transport.wire import ByteChannel
 
 
 class MqttProtocol(ProtocolServer):

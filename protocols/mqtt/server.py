@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
 from protocols.errors import ProtocolViolation
 from protocols.mqtt import convert
 from protocols.mqtt.broker import Broker
@@ -28,7 +28,7 @@ from protocols.mqtt.sessions.session import (
 )
 from protocols.mqtt.settings import MqttSettings
 from protocols.mqtt.sys import SysTopics
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 from routing.fairness.steps import in_steps
 from routing.rights.policy import Identity
 from routing.router import Router

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.handshake import Terms
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 
 if TYPE_CHECKING:
     from protocols.mqtt.broker import Broker

@@ -17,8 +17,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from protocols.authenticator import Authenticator
-from protocols.fields import FieldRepeated, has, one_of
+from protocols.authentication.authenticator import Authenticator
 from protocols.redrive import Redrives
 from protocols.rest import problem_types
 from protocols.rest.auth import Doorkeeper
@@ -45,6 +44,7 @@ from protocols.rest.reading.sse import SseEndpoint
 from protocols.rest.reading.streams import StreamsEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
+from protocols.web.fields import FieldRepeated, has, one_of
 from routing.replies import Replies
 from routing.router import Router
 

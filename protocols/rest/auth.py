@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
-from protocols.authenticator import Authenticator
-from protocols.fields import one_of
-from protocols.network import network_of
+from protocols.authentication.authenticator import Authenticator
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.problems import Problem, problem_of
+from protocols.transport.network import network_of
+from protocols.web.fields import one_of
 from routing.errors import Reason, Refusal
 from routing.publisher import Publisher
 from routing.rights.policy import ANONYMOUS, Action, Identity

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from protocols.fields import has, list_of
 from protocols.rest.cors_settings import CorsSettings
+from protocols.web.fields import has, list_of
 
 EXPOSED = ("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate")
 # Field names that a page may send beside the safelisted ones: what the API knows.

@@ -11,16 +11,16 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from protocols.authenticator import Authenticator
-from protocols.fields import one_of
-from protocols.network import network_of
-from protocols.origin import names_this_machine, origin_allowed
+from protocols.authentication.authenticator import Authenticator
 from protocols.rest.auth import address_of
 from protocols.rest.cors import Cors
 from protocols.rest.http.answer import PreparedAnswer
 from protocols.rest.problems import Problem
 from protocols.rest.ratelimit import Per, RateLimits, Standing, fields_of
 from protocols.rest.settings import RestSettings
+from protocols.transport.network import network_of
+from protocols.web.fields import one_of
+from protocols.web.origin import names_this_machine, origin_allowed
 from routing.rights.policy import ANONYMOUS, Identity
 
 # aiohttp 3.14 wants typed keys and warns about others; those before do not have them.

@@ -12,10 +12,10 @@ from typing import Protocol
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.authenticator import Authenticator
-from protocols.fields import has
+from protocols.authentication.authenticator import Authenticator
 from protocols.rest.auth import API_KEY, Doorkeeper, certificate_name_of
 from protocols.rest.problems import REFUSALS, Problem
+from protocols.web.fields import has
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

@@ -1,6 +1,6 @@
 """A protocol on a byte stream over WebSocket: the bytes in binary frames are those of its connection.
 
-    WebSocketChannel ── frames.py ──► ByteStreamChannel ──► ConnectionHandler (protocols/wire.py)
+    WebSocketChannel ── frames.py ──► ByteStreamChannel ──► ConnectionHandler (protocols/transport/wire.py)
                                             ◄── write / close / pause_reading ──┘
 
 The rest listener routes upgrade requests here (UpgradeEndpoint in protocols/rest/app.py); mqtt.py and amqp.py name the
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
+from protocols.transport.wire import ConnectionFactory, ConnectionHandler
 from protocols.websocket.channel import WebSocketChannel, WebSocketCounters
 from protocols.websocket.endpoint import WebSocketEndpoint, address_of
 from protocols.websocket.frames import BINARY, FrameReader, Received, encode_frame
 from protocols.websocket.settings import WebSocketSettings
-from protocols.wire import ConnectionFactory, ConnectionHandler
 from routing.fairness.turns import Turns
 
 

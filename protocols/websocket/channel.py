@@ -5,7 +5,7 @@ business of its two kinds, ByteStreamChannel (bytestream.py) and JsonChannel (js
                        ◄── transport.write, once per loop turn ──┘
 
 aiohttp does the HTTP part; after the handshake its connection object hands every read to the channel, with no task or
-queue per message. Reads are worked off in slices (protocols/slices.py), and control frames in their place: a pong goes
+queue per message. Reads are worked off in slices (transport/slices.py), and control frames in their place: a pong goes
 out behind the answers to what came before its ping, and none behind our Close.
 """
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from protocols.slices import Slices
+from protocols.transport.slices import Slices
 from protocols.websocket.frames import NORMAL, PONG, Received, WebSocketViolation, encode_close, encode_frame
 from protocols.websocket.settings import WebSocketSettings
 from routing.fairness.turns import Turns

@@ -6,8 +6,8 @@ import binascii
 import hashlib
 from typing import TYPE_CHECKING
 
-from protocols.fields import FieldRepeated, list_of, one_of, tokens_of
-from protocols.origin import origin_allowed
+from protocols.web.fields import FieldRepeated, list_of, one_of, tokens_of
+from protocols.web.origin import origin_allowed
 
 if TYPE_CHECKING:
     from multidict import MultiMapping

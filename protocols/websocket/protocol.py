@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
 from protocols.server import ClientRow, Parts, ProtocolServer, SocketFactory
+from protocols.transport.wire import ByteChannel, ConnectionFactory, ConnectionHandler
 from protocols.websocket.amqp import AmqpOverWebSocket
 from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
-from protocols.wire import ByteChannel, ConnectionFactory, ConnectionHandler
 
 
 class _HasPort(Protocol):

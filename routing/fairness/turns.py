@@ -11,7 +11,8 @@ next turn, after the sockets were looked at. Who waits is served in the order of
 is the time that it has been given so far, and one that was idle begins at the tag that is served now. So whoever asks
 for little comes next, whatever others ask for, and nobody starves.
 
-How to use it. A byte stream takes protocols/slices.py. A loop of one's own that grows with what a client sends or owns:
+How to use it. A byte stream takes protocols/transport/slices.py. A loop of one's own that grows with what a client
+sends or owns:
 
     class Export(Share):                        # with callbacks, sans-IO
         def go_on(self) -> float:
@@ -22,7 +23,8 @@ How to use it. A byte stream takes protocols/slices.py. A loop of one's own that
                 self.turns.queue(self)
             return 0.0
 
-    async def export(turns, rows):              # in a coroutine: protocols/pace.py, await pace.rest() between steps
+    async def export(turns, rows):              # in a coroutine: scheduling/pace.py of protocols/,
+        ...                                     # await pace.rest() between steps
 
 Time is CPU time of this thread, or a busy machine would cut everything small, which costs more CPU time. Asking for it
 costs a system call, so what took little by the clock goes for that, and what took more is compared with the last time

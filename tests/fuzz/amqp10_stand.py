@@ -12,7 +12,7 @@ MESSAGE = b"\x00\x53\x75\xa0\x01x"
 
 
 class Channel:
-    """ByteChannel of protocols/wire.py."""
+    """ByteChannel of protocols/transport/wire.py."""
 
     address, tls_identity, secure = "127.0.0.1:1", None, False
 

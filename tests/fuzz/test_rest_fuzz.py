@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.event_json import parse_rfc3339
-from protocols.location import BadPosition, PositionWriter, decode_position, encode_position, parse_event_id
+from protocols.formats.event_json import parse_rfc3339
+from protocols.formats.location import BadPosition, PositionWriter, decode_position, encode_position, parse_event_id
 from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.auth import credentials

@@ -5,7 +5,7 @@ import base64
 import hashlib
 import hmac
 
-from protocols.scram import credential_of
+from protocols.authentication.scram import credential_of
 
 NAMES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 

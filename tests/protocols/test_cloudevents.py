@@ -1,4 +1,4 @@
-"""protocols/cloudevents.py and cloudevents_event.py; the CNCF's own SDK is the other side where it has one."""
+"""protocols/formats/cloudevents.py and cloudevents_event.py; the CNCF's own SDK is the other side where it has one."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.cloudevents import (
+from protocols.formats.cloudevents import (
     BATCH_MEDIA_TYPE,
     JSON_CONTENT_TYPE,
     CloudEvent,
@@ -28,7 +28,7 @@ from protocols.cloudevents import (
     parse_batch,
     parse_json,
 )
-from protocols.cloudevents_event import (
+from protocols.formats.cloudevents_event import (
     cloud_event,
     give_user_properties,
     is_cloud_event,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
-from protocols.fields import FieldRepeated, cookie_of, list_of, one_of, tokens_of
+from protocols.web.fields import FieldRepeated, cookie_of, list_of, one_of, tokens_of
 
 ROOT = Path(__file__).resolve().parents[2]
 READERS = [path for room in ("protocols", "mesh/management", "console") for path in sorted((ROOT / room).rglob("*.py"))
@@ -41,7 +41,7 @@ def test_a_field_that_is_no_list_stands_there_once():
 
 
 def reads(tree):
-    """Source of every expression that reads a field of a request past protocols/fields.py."""
+    """Source of every expression that reads a field of a request past protocols/web/fields.py."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             target, word = node.func.value, node.func.attr
@@ -75,7 +75,7 @@ def test_the_search_finds_what_it_looks_for(source):
 @pytest.mark.parametrize("path", READERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nobody_reads_a_field_another_way(path):
     found = list(reads(ast.parse(path.read_text())))
-    assert not found, f"{path}: use protocols/fields.py for {found}"
+    assert not found, f"{path}: use protocols/web/fields.py for {found}"
 
 
 @pytest.mark.parametrize(("lines", "value"), [

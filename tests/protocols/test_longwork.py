@@ -7,7 +7,7 @@ import pytest
 
 from protocols.amqp.codec import performatives as p
 from protocols.amqp091.codec import methods
-from protocols.longwork import LongWork
+from protocols.scheduling.longwork import LongWork
 from routing.event import Event
 from routing.fairness.turns import Turns
 from tests.protocols.amqp.raw import Raw as Raw10

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from protocols.pace import Client, Pace
+from protocols.scheduling.pace import Client, Pace
 from routing.fairness.turns import Turns
 
 

@@ -7,11 +7,11 @@ import secrets
 
 import pytest
 
-from protocols import scram
-from protocols.decoys import Decoys, kind_of
-from protocols.sasl import Challenge
-from protocols.scram import Scram, credential_of
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication import scram
+from protocols.authentication.decoys import Decoys, kind_of
+from protocols.authentication.sasl import Challenge
+from protocols.authentication.scram import Scram, credential_of
+from protocols.authentication.scram_passwords import ScramPasswords
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 from tests.protocols.mqtt.harness import Users

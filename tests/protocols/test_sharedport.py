@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.sharedport import SharedPort
+from protocols.transport.sharedport import SharedPort
 
 OLD, NEW, SASL = b"AMQP\0\0\x09\x01", b"AMQP\0\x01\0\0", b"AMQP\x03\x01\0\0"
 

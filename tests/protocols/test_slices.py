@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from protocols.slices import ANSWER_BYTES_MAX, SLICE_BYTES_MAX, SLICE_BYTES_START, Slices
+from protocols.transport.slices import ANSWER_BYTES_MAX, SLICE_BYTES_MAX, SLICE_BYTES_START, Slices
 from routing.fairness.turns import Turns
 
 

@@ -1,11 +1,11 @@
-"""protocols/stranger.py: a client at the wrong port is named in the log."""
+"""protocols/transport/stranger.py: a client at the wrong port is named in the log."""
 from __future__ import annotations
 
 import pytest
 
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.runtime.frames import Splitter
-from protocols.stranger import looks_like
+from protocols.transport.stranger import looks_like
 
 CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303")
 CONNECT = bytes.fromhex("101000044d5154540402003c000461626364")

@@ -7,7 +7,7 @@ import ssl
 import pytest
 import uvloop
 
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport.sockets import SocketListener, SocketSettings
 from tests.support.wait import DEADLINE_S
 
 

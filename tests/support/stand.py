@@ -8,7 +8,7 @@ import time
 
 from mesh.identity.identity import Authenticator
 from mesh.identity.users import User, hash_password
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport.sockets import SocketListener, SocketSettings
 from routing.event import Event
 from routing.log.store import LocalStore
 from routing.rights.policy import ALLOW_ALL, Identity, Policy

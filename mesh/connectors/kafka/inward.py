@@ -22,7 +22,7 @@ from mesh.connectors.kafka.places import Place, Places, is_paused, store_paused
 from mesh.connectors.kafka.records import mesh_topic, to_event
 from mesh.connectors.kafka.route import CannotTake, Home, Route
 from mesh.connectors.kafka.settings import InwardRoute
-from protocols.tickets import durable
+from protocols.scheduling.tickets import durable
 from routing.errors import TopicError
 from routing.event import Event
 from routing.rights.policy import INTERNAL

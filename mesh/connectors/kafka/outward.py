@@ -20,7 +20,7 @@ from mesh.connectors.kafka.path import PLACES_MAX, of_cluster, places
 from mesh.connectors.kafka.records import to_record
 from mesh.connectors.kafka.route import CannotTake, Home, Route, problem_of
 from mesh.connectors.kafka.settings import OutwardRoute
-from protocols.tickets import durable
+from protocols.scheduling.tickets import durable
 from routing.consumers.members import Mode
 from routing.consumers.spec import ConsumerSpec
 from routing.errors import Refusal

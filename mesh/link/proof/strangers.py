@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocols.network import network_of
+from protocols.transport.network import network_of
 
 
 class Connection(Protocol):

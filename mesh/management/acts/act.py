@@ -17,8 +17,8 @@ import msgspec
 
 from mesh.management.acts.audit import Audit, AuditRefused
 from mesh.management.acts.call import Call, Values
-from protocols import tickets
 from protocols.rest.problems import Problem, problem_of
+from protocols.scheduling import tickets
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
 

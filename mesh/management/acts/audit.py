@@ -18,7 +18,7 @@ from mesh.management.acts.call import Call, Endpoint, Values
 from mesh.management.acts.chain import digest
 from mesh.management.acts.heads import STREAM as HEADS_STREAM
 from mesh.management.acts.heads import Head, Heads, as_values
-from protocols.tickets import durable
+from protocols.scheduling.tickets import durable
 from routing.event import Event
 from routing.rights.policy import Action, Identity
 from routing.ticket import Ticket

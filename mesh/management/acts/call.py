@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from protocols.fields import one_of
 from protocols.rest.problems import Problem
+from protocols.web.fields import one_of
 from routing.rights.policy import Action, Identity
 
 IDENTITY: Final = web.RequestKey("identity", Identity)      # who sent a request, once the guard has let it in

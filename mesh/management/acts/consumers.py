@@ -8,7 +8,7 @@ import msgspec
 
 from mesh.management.acts.act import Act, Acts, durable
 from mesh.management.acts.call import Call, Endpoint, Values
-from protocols.event_json import parse_rfc3339
+from protocols.formats.event_json import parse_rfc3339
 from protocols.rest.problems import Problem
 from routing.consumers.consumer import Consumer
 from routing.consumers.registry import start_position

@@ -19,11 +19,11 @@ from mesh.management.acts.consumers import consumer_of
 from mesh.management.acts.moves import check_target
 from mesh.management.masking import Masks
 from mesh.management.tables.table import QueryError, parse_limit
-from protocols.event_json import event_shown, rfc3339
-from protocols.location import event_id, parse_event_id
-from protocols.pace import Pace
+from protocols.formats.event_json import event_shown, rfc3339
+from protocols.formats.location import event_id, parse_event_id
 from protocols.redrive import CHOSEN_MAX, Place, Redrive, Redrives, mark_of
 from protocols.rest.problems import Problem
+from protocols.scheduling.pace import Pace
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:

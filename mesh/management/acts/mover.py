@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from protocols.tickets import durable
+from protocols.scheduling.tickets import durable
 from routing.consumers.dead_letters import revived
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal

@@ -8,8 +8,8 @@ from aiohttp import hdrs, web
 
 from console.management import Refused
 from mesh.management.doors.guard import wants_page
-from protocols.fields import FieldRepeated, has
 from protocols.rest.problems import Problem, problem_response
+from protocols.web.fields import FieldRepeated, has
 
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",

@@ -19,10 +19,10 @@ from mesh.management.doors.local import local_identity
 from mesh.management.doors.logins import token_of
 from mesh.management.doors.prefix import outer_path
 from mesh.management.doors.sessions import Sessions
-from protocols.fields import cookie_of, has, one_of, tokens_of
-from protocols.origin import origin_allowed
 from protocols.rest.auth import API_KEY, Doorkeeper
 from protocols.rest.problems import Problem, problem_of
+from protocols.web.fields import cookie_of, has, one_of, tokens_of
+from protocols.web.origin import origin_allowed
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:

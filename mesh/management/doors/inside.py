@@ -12,8 +12,8 @@ from mesh.management.acts.call import IDENTITY, Call
 from mesh.management.doors.guard import secret_of
 from mesh.management.doors.sessions import BROWSER
 from mesh.management.tables.table import QueryError
-from protocols.fields import cookie_of
 from protocols.rest.problems import Problem, problem_of
+from protocols.web.fields import cookie_of
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from aiohttp import hdrs, web
 
 from mesh.management.answers import json_answer
 from mesh.management.doors.sessions import TERMINAL, Sessions
-from protocols.fields import one_of
 from protocols.rest.problems import Problem
+from protocols.web.fields import one_of
 
 if TYPE_CHECKING:
     from protocols.rest.auth import Doorkeeper

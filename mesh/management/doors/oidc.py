@@ -25,8 +25,8 @@ from aiohttp import web
 from mesh.identity.auth_settings import OidcSettings
 from mesh.management.doors.sessions import BROWSER
 from mesh.process.tls import system_trust
-from protocols.fields import cookie_of
 from protocols.rest.problems import Problem
+from protocols.web.fields import cookie_of
 
 if TYPE_CHECKING:
     from mesh.management.doors.sessions import Sessions

@@ -13,7 +13,7 @@ from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.browse import Browser
 from mesh.management.journey.entries import Entries
 from mesh.management.journey.leg import Legs, origin_of, parse_origin
-from protocols.location import event_id, parse_event_id
+from protocols.formats.location import event_id, parse_event_id
 from protocols.rest.problems import Problem
 from routing.rights.policy import Action
 

@@ -11,7 +11,7 @@ from mesh.management.acts.call import Values
 from mesh.management.journey.entries import Entries
 from mesh.management.journey.readers import SHOWN_MAX, denial_rows, live_counts, reader_rows
 from mesh.management.tables.steps import in_steps
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:

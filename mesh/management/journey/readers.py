@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mesh.management.acts.call import Values
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 from routing.errors import TopicError
 from routing.rights.policy import Action
 from routing.topic import check_filter, filter_matches, filters_intersect

@@ -18,8 +18,8 @@ from mesh.administration.check import NOT_IN_NAMES
 from mesh.administration.effective import combine
 from mesh.administration.usage_log import BUCKET_MS
 from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values
-from protocols.event_json import rfc3339
-from protocols.location import parse_event_id
+from protocols.formats.event_json import rfc3339
+from protocols.formats.location import parse_event_id
 from protocols.rest.problems import Problem
 from routing.rights.can_i import rule_for
 from routing.rights.policy import Action, Identity, Policy

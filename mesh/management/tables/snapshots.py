@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 from routing.settings import StreamSettings
 
 if TYPE_CHECKING:

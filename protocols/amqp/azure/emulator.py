@@ -42,7 +42,7 @@ from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.sources import echo_of
 from protocols.amqp.settings import Amqp10Settings
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
 from routing.router import Router
 from routing.streams import Stream
 

@@ -31,8 +31,8 @@ from protocols.amqp.engine.outgoing import Outgoing
 from protocols.amqp.engine.seams import Container
 from protocols.amqp.engine.session import LinkFaultOf, Session
 from protocols.amqp.engine.states import State
-from protocols.longwork import LongWork
-from protocols.wire import ByteChannel
+from protocols.scheduling.longwork import LongWork
+from protocols.transport.wire import ByteChannel
 from routing.rights.policy import Identity
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _TRANSFER, _DISPOSITION, _FLOW = b"\x00\x53\x14", b"\x00\x53\x15", b"\x00\x53\x1
 
 
 class Connection(Outgoing):
-    """ConnectionHandler of protocols/wire.py, and ConnectionSide of seams.py."""
+    """ConnectionHandler of protocols/transport/wire.py, and ConnectionSide of seams.py."""
 
     __slots__ = (
         "__weakref__", "_data", "_deadline_s", "_identity", "_last_in_s", "_last_out_s", "_opening", "address",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from protocols.amqp.codec.composite import Composite, encode_composite
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 
 
 class Answers(Protocol):

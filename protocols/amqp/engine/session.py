@@ -43,7 +43,7 @@ from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.seams import ConnectionSide
 from protocols.amqp.engine.sending import SendingLink
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 
 OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
 _OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)

@@ -34,7 +34,7 @@ from protocols.amqp.codec.performatives import (
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.nodes.work import Readable, Work, copy_of
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event, event_size_bytes

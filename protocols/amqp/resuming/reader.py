@@ -22,7 +22,7 @@ from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.nodes.work import Work
 from protocols.amqp.resuming.suspended import Expiry, Key, Termini
 from protocols.amqp.resuming.tags import Tags
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 from routing.cursors.delivery import Delivery
 from routing.queues.queue import Queue
 from routing.rights.policy import Identity

@@ -11,8 +11,8 @@ from protocols.amqp091.broker import Broker
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.methods import Method, encode_method
 from protocols.amqp091.codec.tables import Table
-from protocols.longwork import LongWork
-from protocols.wire import ByteChannel
+from protocols.scheduling.longwork import LongWork
+from protocols.transport.wire import ByteChannel
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:

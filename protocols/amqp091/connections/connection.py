@@ -39,8 +39,8 @@ from protocols.amqp091.connections.openchannels import OpenChannels
 from protocols.amqp091.connections.opening import Opening, refusal_text
 from protocols.amqp091.connections.states import EXPECTED, State
 from protocols.amqp091.methods.dispatch import frame_in, frame_while_closing
-from protocols.stranger import looks_like
-from protocols.wire import ByteChannel
+from protocols.transport.stranger import looks_like
+from protocols.transport.wire import ByteChannel
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class AmqpConnection:
-    """ConnectionHandler of protocols/wire.py."""
+    """ConnectionHandler of protocols/transport/wire.py."""
 
     __slots__ = ("_admitted", "_broker", "_heart", "_intake", "_left", "_opening", "_publishing", "channels",
                  "connected_ms", "peer", "state")

@@ -20,7 +20,7 @@ from protocols.amqp091.codec.methods import (
     ConnectionUpdateSecret,
 )
 from protocols.amqp091.connections import handshake
-from protocols.sasl import Challenge, Exchange
+from protocols.authentication.sasl import Challenge, Exchange
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

@@ -8,7 +8,7 @@ from protocols.amqp091.channels.window import Holder, Unacked, unknown
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 
 _ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
 

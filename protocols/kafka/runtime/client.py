@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from protocols.authentication.sasl import Exchange
 from protocols.kafka.log.sessions import Session
-from protocols.sasl import Exchange
 from routing.errors import Refusal
 from routing.publisher import Publisher
 from routing.rights.policy import Identity

@@ -6,7 +6,7 @@
 
 A request starts when those before it are answered, as on Kafka, whose clients count on that. A Produce may start when
 all before it are Produces, too, which have their places in the log by then: they share a sync. What is not started
-waits in the kernel, but for what one read gave; answers that nobody takes hold the reading up (protocols/slices.py).
+waits in the kernel, but for what one read gave; answers that nobody takes hold the reading up (transport/slices.py).
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from protocols.authentication.sasl import Exchange
 from protocols.kafka.api import API_VERSIONS, Api, Values, is_long
 from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
@@ -25,9 +26,8 @@ from protocols.kafka.runtime.call import Call
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
 from protocols.kafka.runtime.timers import Timer
-from protocols.sasl import Exchange
 from protocols.server import ClientRow
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.turns import Payer, Share
 from routing.publisher import Publisher

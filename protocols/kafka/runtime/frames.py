@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import LENGTH_BYTES, frame_length
-from protocols.stranger import looks_like
+from protocols.transport.stranger import looks_like
 
 
 class Splitter:

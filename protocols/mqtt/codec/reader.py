@@ -20,7 +20,7 @@ from typing import Protocol
 from protocols.errors import MalformedPacket, ProtocolViolation
 from protocols.mqtt.codec import packets, reasons
 from protocols.mqtt.codec.packets import VERSION_5
-from protocols.stranger import TLS, looks_like
+from protocols.transport.stranger import TLS, looks_like
 from routing.event import Event
 
 # After so much the target is asked whether its part of the turn is over: what follows may cost a thousand times more.

@@ -34,7 +34,7 @@ from routing.rights.policy import Identity
 if TYPE_CHECKING:
     from protocols.mqtt.handshake import Terms
     from protocols.mqtt.sessions.retained import RetainedAnswers
-    from protocols.wire import ByteChannel
+    from protocols.transport.wire import ByteChannel
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocols.wire import ByteChannel
+from protocols.transport.wire import ByteChannel
 from routing.event import Event
 
 PART = 0.25         # of what the others leave: with so much for each, n sockets hold n/(n + 4) of the bound at most

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from protocols.event_json import rfc3339
-from protocols.location import OFFSET_MAX
+from protocols.formats.event_json import rfc3339
+from protocols.formats.location import OFFSET_MAX
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.consumers.declaring import QueueBody, check_queue, declare, fill_sample, filters_of, queue_json
 from protocols.rest.consumers.pull import Pullers

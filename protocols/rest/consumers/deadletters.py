@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from protocols.event_json import event_json
-from protocols.location import parse_event_id
+from protocols.formats.event_json import event_json
+from protocols.formats.location import parse_event_id
 from protocols.redrive import Place, Redrive, Redrives
 from protocols.rest.consumers.consumers import ConsumersEndpoint
 from protocols.rest.http.guard import pace_of

@@ -12,9 +12,8 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from protocols.cloudevents import BATCH_CONTENT_TYPE
-from protocols.event_json import event_json
-from protocols.fields import list_of
+from protocols.formats.cloudevents import BATCH_CONTENT_TYPE
+from protocols.formats.event_json import event_json
 from protocols.rest.auth import Session
 from protocols.rest.consumers.consumers import ConsumersEndpoint
 from protocols.rest.consumers.tokens import BadToken, Token, Tokens, same_generation
@@ -24,6 +23,7 @@ from protocols.rest.json_body import FIELDS, json_body, json_response
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
 from protocols.rest.publishing.cloud import CloudEventLines, batch_pieces, wants_batch
+from protocols.web.fields import list_of
 from routing.consumers.consumer import Consumer
 from routing.consumers.leases import Answer, ack_place, extend_place, nack_place, reject_place
 from routing.cursors.cursor import Delivery

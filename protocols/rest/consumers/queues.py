@@ -6,7 +6,7 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from protocols.event_json import event_json
+from protocols.formats.event_json import event_json
 from protocols.rest.consumers.consumers import ConsumersEndpoint
 from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_response

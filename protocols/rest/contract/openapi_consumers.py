@@ -1,7 +1,7 @@
 """OpenAPI: durable consumers, queues, pulling, dead letters."""
 from __future__ import annotations
 
-from protocols.cloudevents import BATCH_MEDIA_TYPE
+from protocols.formats.cloudevents import BATCH_MEDIA_TYPE
 from protocols.rest.consumers.consumers import NAME_CHARS_MAX
 from protocols.rest.contract.openapi_parts import (
     INTEGER,

@@ -1,7 +1,7 @@
 """OpenAPI: publishing and reading events, streams, retained events, requests, and the paths beside them."""
 from __future__ import annotations
 
-from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
+from protocols.formats.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE
 from protocols.rest.contract.openapi_parts import (
     STORE,
     TEXT,

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from protocols.cloudevents import NAME_CHARS_MAX
-from protocols.event_json import EventJson
+from protocols.formats.cloudevents import NAME_CHARS_MAX
+from protocols.formats.event_json import EventJson
 from protocols.rest.consumers.consumers import ConsumerBody, SeekBody
 from protocols.rest.consumers.deadletters import RedriveBody
 from protocols.rest.consumers.pulling import ExtendBody, NackBody, PullBody, TokensBody

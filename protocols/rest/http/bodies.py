@@ -15,11 +15,11 @@ import zstandard
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from protocols.fields import has, tokens_of
 from protocols.rest.http.framing import MalformedRequest
 from protocols.rest.http.guard import pace_of
 from protocols.rest.problems import Problem
 from protocols.rest.settings import RestSettings
+from protocols.web.fields import has, tokens_of
 from routing.fairness.shares import Share
 
 if TYPE_CHECKING:

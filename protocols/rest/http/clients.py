@@ -1,8 +1,8 @@
 """Who shares a part of the loop among the clients of the HTTP listener."""
 from __future__ import annotations
 
-from protocols.network import network_of_host
-from protocols.pace import Client
+from protocols.scheduling.pace import Client
+from protocols.transport.network import network_of_host
 
 CLIENTS_KEPT = 16_384   # beyond it those without connections are forgotten
 

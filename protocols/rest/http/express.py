@@ -19,13 +19,13 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.typedefs import RawHeaders
 
-from protocols.authenticator import Authenticator
-from protocols.fields import has
+from protocols.authentication.authenticator import Authenticator
 from protocols.rest.auth import Session
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.publishing.convert import PublishFields
 from protocols.rest.settings import RestSettings
+from protocols.web.fields import has
 from routing.event import Event
 from routing.router import Router
 from routing.ticket import Ticket

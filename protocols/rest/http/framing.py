@@ -5,8 +5,8 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_writer import HttpVersion10
 
-from protocols.fields import has, tokens_of
 from protocols.rest.problems import Problem
+from protocols.web.fields import has, tokens_of
 
 WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 

@@ -9,7 +9,7 @@ here, each with a test that sends raw bytes:
 - HTTP/0.9, transfer codings in HTTP/1.0 and stacked transfer codings are refused (framing.py; RFC 9112 §6.1);
 - a bound on connections; no log line or traceback for a client's fault;
 - what is read is parsed in slices, and requests are handled when the turn of the loop has room for them, each step of
-  a handler measured (reads.py, protocols/pace.py).
+  a handler measured (reads.py, protocols/scheduling/pace.py).
 
 Non-obvious: this reads private fields of aiohttp's RequestHandler (_messages, _request_count, _waiter, _upgraded,
 _payload_parser, and those in answered()); tests/protocols/rest/test_hostile_http.py and test_express.py fail when a new
@@ -27,13 +27,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from protocols.pace import Client, Pace
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.clients import Clients
 from protocols.rest.http.framing import malformed
 from protocols.rest.http.reads import Reads
 from protocols.rest.problems import Problem, problem_response, raw_problem
 from protocols.rest.settings import RestSettings
+from protocols.scheduling.pace import Client, Pace
 from routing.fairness.turns import Turns
 
 log = logging.getLogger(__name__)

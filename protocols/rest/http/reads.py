@@ -1,4 +1,4 @@
-"""What a client of the HTTP listener sends, in slices (protocols/slices.py): the parser never holds the loop for long.
+"""What a client of the HTTP listener sends, in slices (transport/slices.py): the parser never holds the loop for long.
 
 A read may bring 256 KiB: that is some ten thousand requests that are nothing, or forty thousand chunks of one byte.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from protocols.slices import Slices
+from protocols.transport.slices import Slices
 from routing.fairness.turns import Turns
 
 

@@ -1,6 +1,6 @@
 """CloudEvents over HTTP: requests in the three content modes, and readers that ask for them by Accept.
 
-    POST /v1/events/{topic}, POST /v1/events      binary (ce-* fields), structured, batch; see protocols/cloudevents.py
+    POST /v1/events/{topic}, POST /v1/events      binary (ce-* fields), structured, batch; see formats/cloudevents.py
     Accept: application/cloudevents+json          each event of a stream as one document (also ?format=cloudevents)
     Accept: application/cloudevents-batch+json    a pull or a page of a stream as one batch
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.cloudevents import (
+from protocols.formats.cloudevents import (
     BATCH_MEDIA_TYPE,
     MEDIA_TYPE,
     CloudEvent,
@@ -28,10 +28,10 @@ from protocols.cloudevents import (
     parse_batch,
     parse_json,
 )
-from protocols.cloudevents_event import cloud_event, make_event, topic_of
-from protocols.fields import list_of
+from protocols.formats.cloudevents_event import cloud_event, make_event, topic_of
 from protocols.rest.problems import Problem
 from protocols.rest.publishing.convert import PublishFields, percent_decoded
+from protocols.web.fields import list_of
 from routing.errors import TopicError
 from routing.event import Event, Properties
 from routing.router import Router

@@ -1,4 +1,4 @@
-"""HTTP → Event: header fields of a publish request to an Event. Sans-IO. The way back is protocols/event_json.py.
+"""HTTP → Event: header fields of a publish request to an Event. Sans-IO. The way back is formats/event_json.py.
 
 Fields (translation.md): Meshgate-Key, -TTL, -Retain, -Correlation-Id, -Reply-To, -Message-Id, -Priority, -Guaranteed,
 -Header-<name>, Content-Type, Idempotency-Key, traceparent, tracestate. A Meshgate- field that is not known is an error,
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from protocols.fields import members_of
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
+from protocols.web.fields import members_of
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
 from routing.topic import check_topic

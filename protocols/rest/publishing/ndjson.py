@@ -3,7 +3,7 @@
     body ──► Lines ──► a group of whole lines ──► one publish ──► queue of groups ──► its ticket ──► answers
 
 A group is what was there to read, so large bodies make large groups, and a client that waits for each answer gets it;
-but no more lines than about a slice of the loop's turn has time for, whatever they cost (protocols/pace.py). At most
+but no more lines than about a slice of the loop's turn has time for, whatever they cost (scheduling/pace.py). At most
 GROUPS_MAX groups wait for the disk. Answers do not wait for the client to read them until ndjson_answers_bytes_max of
 them lie here, or the client's share of memory is used, since most clients read only when they have sent everything.
 """
@@ -16,8 +16,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from protocols.location import event_id
-from protocols.pace import Pace
+from protocols.formats.location import event_id
 from protocols.rest.auth import Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.bodies import Account, BodyMemory, plain_parts, too_slow
@@ -28,6 +27,7 @@ from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_body, problem_of
 from protocols.rest.publishing.items import Items
 from protocols.rest.settings import RestSettings
+from protocols.scheduling.pace import Pace
 from routing.event import Event
 from routing.fairness.turns import Turns
 from routing.router import Router

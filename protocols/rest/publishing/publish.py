@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.authenticator import Authenticator
-from protocols.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE, media_type
-from protocols.fields import one_of
-from protocols.location import event_id
+from protocols.authentication.authenticator import Authenticator
+from protocols.formats.cloudevents import BATCH_MEDIA_TYPE, MEDIA_TYPE, media_type
+from protocols.formats.location import event_id
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.answer import Places, json_answer
@@ -29,6 +28,7 @@ from protocols.rest.publishing.cloud import batch_events, check_media_type, is_c
 from protocols.rest.publishing.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.publishing.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.settings import RestSettings
+from protocols.web.fields import one_of
 from routing.errors import TopicError
 from routing.event import Event
 from routing.router import Router

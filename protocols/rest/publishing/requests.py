@@ -11,7 +11,6 @@ import asyncio
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.fields import list_of
 from protocols.rest.auth import Doorkeeper, Session
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.bodies import BodyMemory, read_body
@@ -23,6 +22,7 @@ from protocols.rest.publishing.publish import PREFIX as EVENTS_PREFIX
 from protocols.rest.publishing.publish import topic_of_path
 from protocols.rest.reading.reply import reply_fields
 from protocols.rest.settings import RestSettings
+from protocols.web.fields import list_of
 from routing.errors import Refusal, TopicError
 from routing.event import Event, Properties
 from routing.replies import Replies, has_receiver

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from protocols.encoded_events import CACHE_BYTES_MAX, EncodedEvents
+from protocols.formats.encoded_events import CACHE_BYTES_MAX, EncodedEvents
 
 if TYPE_CHECKING:
-    from protocols.location import PositionWriter
+    from protocols.formats.location import PositionWriter
     from routing.event import Event
     from routing.log.partition import Partition
 

@@ -1,13 +1,13 @@
-"""Places in the log as text: `from` of readers, `start` and `to` of consumers; protocols/start.py with problems."""
+"""Places in the log as text: `from` of readers, `start` and `to` of consumers; formats/start.py with problems."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.event_json import parse_rfc3339
-from protocols.location import OFFSET_MAX, Vector
+from protocols.formats.event_json import parse_rfc3339
+from protocols.formats.location import OFFSET_MAX, Vector
+from protocols.formats.start import StartInvalid, StartLost
+from protocols.formats.start import start_vector as find_start
 from protocols.rest.problems import Problem
-from protocols.start import StartInvalid, StartLost
-from protocols.start import start_vector as find_start
 from routing.errors import TopicError
 from routing.topic import check_filter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def start_vector(text: str, partitions: list[Partition], epoch: str) -> Vector:
-    """See protocols.start.start_vector. Raises Problem (400, 410)."""
+    """See protocols.formats.start.start_vector. Raises Problem (400, 410)."""
     try:
         return find_start(text, partitions, epoch)
     except StartInvalid as error:

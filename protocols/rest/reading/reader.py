@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocols.location import PositionWriter, Vector, epoch_tag, start_time_s
+from protocols.formats.location import PositionWriter, Vector, epoch_tag, start_time_s
 from protocols.rest.counters import RestCounters
 from protocols.rest.reading.frames import Frames, Group, frame
 from protocols.rest.settings import RestSettings

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import string
 
-from protocols.cloudevents import http_fields
-from protocols.cloudevents_event import PREFIX as CE_PREFIX
-from protocols.cloudevents_event import attributes_of, is_cloud_event
+from protocols.formats.cloudevents import http_fields
+from protocols.formats.cloudevents_event import PREFIX as CE_PREFIX
+from protocols.formats.cloudevents_event import attributes_of, is_cloud_event
 from routing.event import Event, HeaderValue
 
 # RFC 9110 §5.6.2 without upper case, which HTTP does not keep, and without %, which marks what is encoded

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import hdrs, web
 
-from protocols.event_json import event_json
-from protocols.fields import list_of
-from protocols.pace import Pace
+from protocols.formats.event_json import event_json
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.publishing.convert import filter_of, percent_decoded
 from protocols.rest.settings import RestSettings
+from protocols.scheduling.pace import Pace
+from protocols.web.fields import list_of
 from routing.rights.policy import Identity
 from routing.router import Router
 

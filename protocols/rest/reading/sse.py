@@ -10,9 +10,8 @@ import secrets
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from protocols.event_json import event_json
-from protocols.fields import one_of
-from protocols.location import Vector
+from protocols.formats.event_json import event_json
+from protocols.formats.location import Vector
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.guard import GuardedHandler
@@ -23,6 +22,7 @@ from protocols.rest.reading.frames import Frames
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.reading.reader import CREDIT_MAX, SseReader
 from protocols.rest.settings import RestSettings
+from protocols.web.fields import one_of
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.errors import Refusal
 from routing.rights.policy import Identity

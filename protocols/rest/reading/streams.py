@@ -1,7 +1,7 @@
 """GET /v1/streams and /v1/streams/{name}/events: the streams, and paging through what one of them holds.
 
 A page is what the partitions hold from a position on, merged by time; `next` is the position after it, good for ever
-(protocols/location.py), so a reader keeps no state here. Work per page is bounded: a page may be short, or empty, and
+(formats/location.py), so a reader keeps no state here. Work per page is bounded: a page may be short, or empty, and
 still have a next one; `end` says that nothing was left when it was made.
 """
 from __future__ import annotations
@@ -16,10 +16,9 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from protocols.cloudevents import BATCH_CONTENT_TYPE, build_batch
-from protocols.event_json import event_json
-from protocols.location import Vector, encode_position, epoch_tag
-from protocols.pace import Pace
+from protocols.formats.cloudevents import BATCH_CONTENT_TYPE, build_batch
+from protocols.formats.event_json import event_json
+from protocols.formats.location import Vector, encode_position, epoch_tag
 from protocols.rest.auth import Doorkeeper
 from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_response
@@ -28,6 +27,7 @@ from protocols.rest.publishing.cloud import CloudEventLines, wants_batch
 from protocols.rest.publishing.convert import filter_of, percent_decoded
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.settings import RestSettings
+from protocols.scheduling.pace import Pace
 from routing.event import is_dead_letter
 from routing.rights.policy import Action, Identity
 from routing.router import Router

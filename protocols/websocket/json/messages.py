@@ -16,9 +16,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from protocols.cloudevents import CloudEventError, parse_json
-from protocols.cloudevents_event import make_event, topic_of
-from protocols.event_json import EventJson, event_shown
+from protocols.formats.cloudevents import CloudEventError, parse_json
+from protocols.formats.cloudevents_event import make_event, topic_of
+from protocols.formats.event_json import EventJson, event_shown
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
 from routing.rights.policy import REPLY_PREFIX

@@ -8,12 +8,12 @@ import secrets
 
 import msgspec
 
-from protocols.cloudevents import build_json
-from protocols.cloudevents_event import cloud_event
-from protocols.encoded_events import EncodedEvents
-from protocols.event_json import event_json
-from protocols.location import Vector
-from protocols.start import StartInvalid, StartLost, start_vector
+from protocols.formats.cloudevents import build_json
+from protocols.formats.cloudevents_event import cloud_event
+from protocols.formats.encoded_events import EncodedEvents
+from protocols.formats.event_json import event_json
+from protocols.formats.location import Vector
+from protocols.formats.start import StartInvalid, StartLost, start_vector
 from protocols.websocket.json.messages import (
     FILTERS_MAX,
     ID_CHARS_MAX,

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from protocols.event_json import event_json
-from protocols.location import event_id
+from protocols.formats.event_json import event_json
+from protocols.formats.location import event_id
 from protocols.websocket.json import messages as said_
 from protocols.websocket.json.messages import BadMessage, Id, Request, Said, answer, basic, decode, event_of, refused
 from protocols.websocket.json.opening import Caches, OpensSubscriptions

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from protocols.encoded_events import EncodedEvents
-from protocols.location import PositionWriter, Vector, epoch_tag, start_time_s
+from protocols.formats.encoded_events import EncodedEvents
+from protocols.formats.location import PositionWriter, Vector, epoch_tag, start_time_s
 from protocols.websocket.json.messages import answer, binary, event_start
 from routing.consumers.consumer import Consumer
 from routing.cursors.cursor import Delivery

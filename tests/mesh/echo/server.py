@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 
 from protocols.server import Parts, ProtocolServer
-from protocols.transport import SocketListener, SocketSettings
+from protocols.transport.sockets import SocketListener, SocketSettings
 from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Refusal
 from routing.event import Event
@@ -73,7 +73,7 @@ class EchoConnection:
     def say(self, line: str) -> None:
         self.channel.write(line.encode() + b"\n")
 
-    # -- protocols.wire.ConnectionHandler ---------------------------------------------------------------------
+    # -- protocols.transport.wire.ConnectionHandler -------------------------------------------------------------------
     def receive_data(self, data: bytes, now_s: float) -> None:
         *lines, self.rest = (self.rest + data).split(b"\n")
         if len(self.rest) > self.server.settings.line_bytes_max:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh.management.tables.formats import CSV, JSON, NDJSON, choose_format, csv_of, encode_page
 from mesh.management.tables.table import QueryError, parse_filter, parse_query, select
-from protocols.fields import members_of
+from protocols.web.fields import members_of
 
 ROWS = [
     {"name": "billing", "state": "up", "lag_events": 12, "backlog": {"seconds": 0.5}, "filters": ["orders/#"]},

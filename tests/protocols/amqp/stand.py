@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from protocols.amqp.server import Amqp10Server
 from protocols.amqp.settings import Amqp10Settings
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.scram_passwords import ScramPasswords
 from tests.support.stand import ServerStand
 
 

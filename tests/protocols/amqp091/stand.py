@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.scram_passwords import ScramPasswords
 from tests.support.stand import ServerStand
 
 

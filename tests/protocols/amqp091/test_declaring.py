@@ -6,7 +6,7 @@ import pytest
 from protocols.amqp091.declaring import Declaring
 from protocols.amqp091.server import AmqpServer
 from protocols.amqp091.settings import AmqpSettings
-from protocols.scram_passwords import ScramPasswords
+from protocols.authentication.scram_passwords import ScramPasswords
 from routing.rights.policy import Action, Identity, Rule
 from tests.protocols.mqtt.harness import Users
 from tests.support.routing import Desk

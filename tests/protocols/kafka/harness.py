@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import itertools
 
+from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.kafka.api import find_apis
 from protocols.kafka.codec.header import request_frame
 from protocols.kafka.server import KafkaServer
 from protocols.kafka.settings import KafkaSettings
-from protocols.scram_passwords import ScramPasswords
 from protocols.server import Parts
 from routing.log.records.batch import build_batch, varint
 from routing.settings import StreamSettings

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from protocols.cloudevents import build_json, parse_json
-from protocols.cloudevents_event import cloud_event, make_event
+from protocols.formats.cloudevents import build_json, parse_json
+from protocols.formats.cloudevents_event import cloud_event, make_event
 from tests.protocols.mqtt.harness import PUBLISH
 from tests.support import rawmqtt as m
 

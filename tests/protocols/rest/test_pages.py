@@ -1,7 +1,7 @@
 """Web pages from elsewhere are refused: they could otherwise publish and read on the visitor's own machine."""
 import pytest
 
-from protocols.origin import names_this_machine
+from protocols.web.origin import names_this_machine
 from tests.protocols.rest.stand import problem_of, stand, status_of
 
 

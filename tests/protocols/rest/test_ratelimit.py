@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.network import network_of
 from protocols.rest import ratelimit
 from protocols.rest.ratelimit import Buckets, Per, RateLimit, check_rate_limits
 from protocols.rest.settings import RestSettings
+from protocols.transport.network import network_of
 
 from .sse_client import Sse
 from .stand import basic, stand

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from protocols.event_json import rfc3339
+from protocols.formats.event_json import rfc3339
 from protocols.rest.settings import RestSettings
 from routing.event import Event, Properties
 from routing.rights.policy import Action, Rule

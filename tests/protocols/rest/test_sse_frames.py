@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from protocols.event_json import event_json
-from protocols.location import START_STEP_S, decode_position
+from protocols.formats.event_json import event_json
+from protocols.formats.location import START_STEP_S, decode_position
 from protocols.rest.counters import RestCounters
 from protocols.rest.reading import frames as module
 from protocols.rest.reading.frames import Frames

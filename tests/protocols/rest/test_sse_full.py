@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import asyncio
 
-from protocols.event_json import event_json
+from protocols.formats.event_json import event_json
 from protocols.rest.counters import RestCounters
 from protocols.rest.reading.frames import Frames
 from protocols.rest.reading.positions import start_vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from protocols.origin import origin_allowed
+from protocols.web.origin import origin_allowed
 from protocols.websocket.handshake import HandshakeRefused, check_handshake
 
 GOOD = {

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from protocols.authentication.scram import credential_of
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.security.describe_user_scram_credentials import NUMBERS
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.runtime.tasks import Later
-from protocols.scram import credential_of
 from routing.errors import Refusal
 from routing.ticket import Ticket
 

@@ -5,11 +5,11 @@ A connection that is logged in may do so again before its token ends (KIP-368): 
 """
 from __future__ import annotations
 
+from protocols.authentication.sasl import Challenge
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.runtime.tasks import Later
-from protocols.sasl import Challenge
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 

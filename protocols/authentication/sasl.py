@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.authenticator import Authenticator
+from protocols.authentication.authenticator import Authenticator
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

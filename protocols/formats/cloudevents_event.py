@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 
-from protocols.cloudevents import (
+from protocols.formats.cloudevents import (
     SPECVERSION,
     CloudEvent,
     CloudEventError,
@@ -30,8 +30,8 @@ from protocols.cloudevents import (
     parse_json,
     value_text,
 )
-from protocols.event_json import parse_rfc3339, rfc3339
-from protocols.location import event_id
+from protocols.formats.event_json import parse_rfc3339, rfc3339
+from protocols.formats.location import event_id
 from routing.errors import TopicError
 from routing.event import Event, Headers, HeaderValue, Properties
 from routing.topic import check_topic

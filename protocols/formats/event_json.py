@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from protocols.location import event_id
+from protocols.formats.location import event_id
 from routing.event import Event, Headers, HeaderValue, Properties
 
 

@@ -17,8 +17,8 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from protocols.slices import SLICE_BYTES_MAX, Slices
-from protocols.wire import ConnectionFactory, ConnectionHandler
+from protocols.transport.slices import SLICE_BYTES_MAX, Slices
+from protocols.transport.wire import ConnectionFactory, ConnectionHandler
 from routing.fairness.turns import Turns
 
 BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept

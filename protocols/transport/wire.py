@@ -1,6 +1,6 @@
 """The seam between a byte stream and a protocol: what each side may call on the other. No asyncio here.
 
-A byte stream is a TCP or TLS socket (transport.py) or the binary frames of a WebSocket (websocket/). A protocol
+A byte stream is a TCP or TLS socket (sockets.py) or the binary frames of a WebSocket (websocket/). A protocol
 gives a ConnectionHandler for each new stream:
 
     stream opened     handler = server.connection(channel)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from protocols.authenticator import Authenticator
-from protocols.sasl import REFUSED, Challenge, Done
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.sasl import REFUSED, Challenge, Done
 from routing.rights.policy import Identity
 
 MECHANISMS = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}

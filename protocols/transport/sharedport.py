@@ -10,11 +10,11 @@ the connection is, and has then all that came. Source: AMQP 1.0 §2.2, AMQP 0-9-
 """
 from __future__ import annotations
 
-from protocols.wire import ByteChannel, ConnectionFactory, ConnectionHandler
+from protocols.transport.wire import ByteChannel, ConnectionFactory, ConnectionHandler
 
 
 class SharedPort:
-    """ConnectionFactory of protocols/wire.py. Loop thread only."""
+    """ConnectionFactory of protocols/transport/wire.py. Loop thread only."""
 
     def __init__(self, default: ConnectionFactory, timeout_s: float) -> None:
         """default: gets every connection that begins as nobody said. timeout_s: for the first bytes to come."""

@@ -14,10 +14,10 @@ from collections import Counter
 
 import msgspec
 
-from protocols.authenticator import Authenticator
-from protocols.decoys import Decoys, kind_of
-from protocols.sasl import Exchange
-from protocols.scram import MECHANISMS, Credential, Scram
+from protocols.authentication.authenticator import Authenticator
+from protocols.authentication.decoys import Decoys, kind_of
+from protocols.authentication.sasl import Exchange
+from protocols.authentication.scram import MECHANISMS, Credential, Scram
 from routing.router import Router
 from routing.ticket import Ticket
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocols.event_json import parse_rfc3339
-from protocols.location import OFFSET_MAX, BadPosition, Vector, decode_position, epoch_tag, parse_event_id
+from protocols.formats.event_json import parse_rfc3339
+from protocols.formats.location import OFFSET_MAX, BadPosition, Vector, decode_position, epoch_tag, parse_event_id
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

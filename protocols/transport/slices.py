@@ -9,7 +9,7 @@ How long a slice is in bytes follows what its bytes cost in CPU time: it gets sh
 Turns.aim_s() and a slice_s, and twice as long when that would be less; what it has caused at the end of the turn
 counts, too. So a stream whose bytes cost little is read whole while nobody else waits. A stream begins with
 SLICE_BYTES_START. What is kept is never more than one read gave, because the stream is stopped meanwhile; a stream that
-can (transport.py) does not even read more than slice_bytes at once, so that most of what waits does so in the kernel.
+can (sockets.py) does not even read more than slice_bytes at once, so that most of what waits does so in the kernel.
 
 A slice ends where its bytes do, in the middle of a message or not: handlers take a byte stream. Bytes that cost much
 may follow bytes that cost little, so a handler that takes many small things asks over() now and then, and puts back

@@ -1,0 +1,1 @@
+"""What everything that speaks HTTP shares: header fields, and the origin of a page."""
