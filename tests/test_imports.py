@@ -102,8 +102,8 @@ def test_codecs_and_sessions_are_sans_io(name: str) -> None:
     ("routing.log.store", "routing.router", False),
     ("routing.log.store", "routing.settings", True),
     ("tui.app", "routing.router", False),
-    ("tui.app", "mesh.commands.client", False),
-    ("mesh.commands.dashboard", "tui.run", True),
+    ("tui.app", "mesh.commands.client.http", False),
+    ("mesh.commands.status.dashboard", "tui.run", True),
     ("mesh.management.api", "tui.run", False),
     ("mesh.node", "routing.log.store", True),
 ])

@@ -1,1 +1,2 @@
-"""What `meshgate <command>` does, one file per group of commands. cli.py parses the arguments and calls run()."""
+"""What `meshgate <command>` does, in rooms by what they are about. cli.py parses the arguments
+and calls run()."""

@@ -98,7 +98,7 @@ def freeze_start() -> None:
     """After the start: modules, classes and the recovered log stay for ever; no collection needs to look at them.
 
     Nor for what a start leaves behind (2,000 small objects, 50 ms to find them). There was none until now:
-    see commands/node.py.
+    see commands/local/node.py.
     """
     gc.freeze()
     gc.enable()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mesh.commands.get import TEXT_FIELDS
+from mesh.commands.status.get import TEXT_FIELDS
 from mesh.identity.users import hash_password
 from mesh.management.admin import Management
 from tests.mesh.management.test_admin import basic, durable_session

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.commands.client import Client
-from mesh.commands.errors import CommandError
-from mesh.commands.managed import (
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client
+from mesh.commands.client.managed import (
     PLURALS,
     Values,
     act,
@@ -28,7 +28,7 @@ from mesh.commands.managed import (
     print_json,
     show_table,
 )
-from mesh.commands.table import format_table
+from mesh.commands.client.table import format_table
 
 TABLES = {
     "list": ("policies", ["name", "source", "state", "allow", "deny", "to", "topics", "until"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
 from protocols.amqp091.codec.codes import SoftError
 from protocols.amqp091.codec.methods import ExchangeBind, ExchangeDeclare, Method, QueueBind, QueueDeclare
 from protocols.amqp091.codec.tables import encode_table

@@ -4,10 +4,10 @@ from __future__ import annotations
 import argparse
 from urllib.parse import quote
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.managed import Values, act, get, print_json, rows_of, show_table
-from mesh.commands.table import format_table
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
+from mesh.commands.client.managed import Values, act, get, print_json, rows_of, show_table
+from mesh.commands.client.table import format_table
 
 SHARED = ("json", "url", "config", "user", "ca", "context")         # options that the command and its acts have
 

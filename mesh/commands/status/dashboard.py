@@ -5,9 +5,9 @@ import argparse
 import os
 import sys
 
-from mesh.commands.client import add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.target import target_of
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import add_options
+from mesh.commands.client.target import target_of
 
 THEMES = ("dark", "light")
 
@@ -43,6 +43,6 @@ def run_tui(options: argparse.Namespace) -> int:
 def run_top(options: argparse.Namespace) -> int:
     if not options.every >= 0.5:
         raise CommandError("--every is at least 0.5 seconds")
-    from mesh.commands.top import run
+    from mesh.commands.status.top import run
 
     return run(options)

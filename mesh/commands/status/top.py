@@ -11,8 +11,8 @@ import sys
 import time
 from typing import Any
 
-from mesh.commands.client import Client
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client
 from tui import show
 from tui.text import clean, cut, wrap
 

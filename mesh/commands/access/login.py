@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.commands.client import Client
-from mesh.commands.errors import CommandError
-from mesh.commands.table import format_table
-from mesh.commands.target import password_of
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client
+from mesh.commands.client.table import format_table
+from mesh.commands.client.target import password_of
 from tui import contexts
 from tui.api.errors import ApiError
 from tui.api.target import CONSOLE_PORT, check_url

@@ -5,9 +5,9 @@ import argparse
 import sys
 from datetime import UTC, datetime, timedelta
 
-from mesh.commands.client import Client
-from mesh.commands.errors import CommandError
-from mesh.commands.managed import Values, act, add_common, delete, done, place, show_table, update
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client
+from mesh.commands.client.managed import Values, act, add_common, delete, done, place, show_table, update
 from mesh.configuration.units import parse_duration_ms
 
 

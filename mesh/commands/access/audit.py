@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.table import format_table
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
+from mesh.commands.client.table import format_table
 from mesh.process.logs import one_line
 from protocols.formats.event_json import rfc3339
 

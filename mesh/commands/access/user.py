@@ -9,8 +9,8 @@ import getpass
 import os
 import sys
 
-from mesh.commands.errors import CommandError
-from mesh.commands.managed import Values, add_common, delete, done, show_table, update
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.managed import Values, add_common, delete, done, show_table, update
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.table import format_table
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
+from mesh.commands.client.table import format_table
 from tui.show import plain
 
 FORMATS = ("text", "json", "ndjson", "csv")

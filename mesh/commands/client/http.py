@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.commands.errors import CommandError
-from mesh.commands.target import http_target, target_of
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.target import http_target, target_of
 from tui.api.target import CONSOLE_PORT, HTTP_PORT, Target
 
 TIMEOUT_S = 30.0

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mesh.commands.amqp import AmqpClient, Refused
-from mesh.commands.definitions import DEFINITIONS_BYTES_MAX, Plan, plan_of, read
-from mesh.commands.errors import CommandError
-from mesh.commands.target import password_of
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.target import password_of
+from mesh.commands.rabbitmq.amqp import AmqpClient, Refused
+from mesh.commands.rabbitmq.definitions import DEFINITIONS_BYTES_MAX, Plan, plan_of, read
 
 URL_DEFAULT = "amqp://127.0.0.1:5672"
 

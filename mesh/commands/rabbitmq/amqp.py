@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
 from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import HardError
 from protocols.amqp091.codec.methods import (

@@ -5,8 +5,8 @@ import argparse
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
 from mesh.configuration.units import format_duration
 
 

@@ -9,9 +9,9 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.table import format_table
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
+from mesh.commands.client.table import format_table
 
 Values = dict[str, object]
 PLURALS = {"user": "users", "key": "keys", "role": "roles", "policy": "policies", "peer": "peers", "mask": "masks",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
 from mesh.configuration.config import load_config
 from mesh.configuration.effective import effective, format_toml, warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
-from mesh.commands.table import format_table
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
+from mesh.commands.client.table import format_table
 from mesh.configuration.units import format_duration, format_size
 from mesh.process.logs import one_line
 

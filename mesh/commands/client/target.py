@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
 from routing.errors import ConfigError
 from tui import contexts
 from tui.api.errors import ApiError

@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from mesh.commands.client import Client, add_options
-from mesh.commands.errors import CommandError
+from mesh.commands.client.errors import CommandError
+from mesh.commands.client.http import Client, add_options
 from mesh.configuration.units import parse_duration_ms
 from mesh.process.logs import one_line
 from routing.errors import TopicError

@@ -1,0 +1,1 @@
+"""Commands about events: in, out, and Kafka's topics and groups."""

@@ -1,0 +1,1 @@
+"""`meshgate import rabbitmq`: another broker's definitions, declared here."""

@@ -1,0 +1,1 @@
+"""Commands that show how a node and the mesh are, and act on what they show."""
