@@ -26,7 +26,7 @@ from bench.packets import PLAIN_PAYLOAD, publish
 from bench.table import ROWS
 from protocols.mqtt.codec.reader import PacketReader
 from routing.event import Event
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.log.committing.workers import InlineWriter
 from routing.log.records.encode import Encoder
 from routing.log.store import LocalStore

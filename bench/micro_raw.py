@@ -14,7 +14,7 @@ from routing.log.producing.raw import Terms, check
 from routing.log.records.batch import check_batch
 from routing.log.records.decode import Decoder, check_records, plain_batch
 from routing.log.records.verdicts import Verdicts
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.router import Router
 
 BATCH_BYTES = 16 * 1024                 # what Kafka's producers send by default

@@ -26,8 +26,8 @@ from mesh.publishers import Publishers
 from mesh.topology.nodestate import NodeState
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties, event_size_bytes
+from routing.publishing.route import OWN_TOPICS
 from routing.rights.policy import REPLY_PREFIX
-from routing.route import OWN_TOPICS
 from routing.router import Router
 from routing.topic import check_topic, filter_matches
 

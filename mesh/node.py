@@ -55,10 +55,10 @@ from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.formats.event_json import rfc3339
 from protocols.redrive import Redrives
 from protocols.server import Address, Parts, ProtocolServer
+from routing.direct.replies import Replies
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
 from routing.log.store import LocalStore
-from routing.replies import Replies
 from routing.rights.policy import Policy
 from routing.router import Router
 

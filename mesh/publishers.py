@@ -6,7 +6,7 @@ Used by mesh/direct.py and mesh/replication.
 """
 from __future__ import annotations
 
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import NEIGHBOURS
 
 NODES_MAX = 2_000           # beyond it the cache starts afresh: a publisher is only memory of routes

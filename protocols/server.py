@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from protocols.authentication.scram_passwords import ScramPasswords
     from protocols.managed import Policies
     from protocols.redrive import Redrives
+    from routing.direct.replies import Replies
     from routing.errors import Refusal
     from routing.log.partition import Partition
-    from routing.replies import Replies
     from routing.router import Router
     from routing.ticket import Ticket
 

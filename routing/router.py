@@ -18,21 +18,23 @@ from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.groups import Groups
 from routing.consumers.registry import ConsumerRegistry
 from routing.consumers.rights import Rights
-from routing.dedupe import Windows
+from routing.direct.subscription import DirectTarget, Sink, Subscription
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter, run_end, topic_runs
 from routing.fairness.shares import Shares
 from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.fairness.turns import Turns
-from routing.ledger import Ledger
-from routing.lifecycle import Lifecycle
 from routing.log.committing.gather import Gather
 from routing.log.producing.raw import RawBatch, Run
-from routing.placed import publish_to
-from routing.publisher import TOPICS_CACHED, Publisher
+from routing.producers.raw_entry import RawEntry
+from routing.producers.transactions import Transactions
+from routing.publishing.dedupe import Windows
+from routing.publishing.ledger import Ledger
+from routing.publishing.placed import publish_to
+from routing.publishing.publisher import TOPICS_CACHED, Publisher
+from routing.publishing.recovery import PacketIds, read_tail
+from routing.publishing.route import QUEUE_FULL, Route, RouteTable
 from routing.queues.queues import Queues
-from routing.raw_entry import RawEntry
-from routing.recovery import PacketIds, read_tail
 from routing.replicas.feed import Feed
 from routing.replicas.origins import Origins
 from routing.replicas.replicas import Replicas
@@ -41,15 +43,13 @@ from routing.rights.logins import Logins
 from routing.rights.permissions import RuleSet
 from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.rights.usage import Usage
-from routing.route import QUEUE_FULL, Route, RouteTable
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
-from routing.streams import Stream, StreamTable
-from routing.subscription import DirectTarget, Sink, Subscription
+from routing.streams.lifecycle import Lifecycle
+from routing.streams.streams import Stream, StreamTable
 from routing.ticket import Ticket
 from routing.together.step import Steps
 from routing.topic import KEPT_CHARS_MAX
-from routing.transactions import Transactions
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

@@ -45,7 +45,7 @@ def message_id_of(event: Event, epoch: str) -> str:
 
 
 def make_request(event: Event, form: str, epoch: str, now_ms: int, lost: Lost) -> Request:
-    """lost: told about fields that the format has no place for (routing.ledger.Ledger.lost)."""
+    """lost: told about fields that the format has no place for (routing.publishing.ledger.Ledger.lost)."""
     message_id = message_id_of(event, epoch)
     if form == "json":
         return Request(message_id, {"Content-Type": "application/json"}, event_json(event))

@@ -15,7 +15,7 @@ import msgspec
 
 from mesh.configuration.masks import MaskTable
 from routing.event import Event
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.rights.policy import Identity
 
 HIDDEN: Final = "(hidden)"          # of one length, whatever stood there

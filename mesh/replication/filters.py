@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from mesh.replication.caches import CacheMemory
 from mesh.replication.messages import OPEN, Want
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.topic import KEPT_CHARS_MAX, filter_covers, filter_matches, filters_intersect
 
 END = 1 << 62                   # stands for "no end" where intervals are compared

@@ -6,7 +6,7 @@ from itertools import islice
 
 from mesh.topology.covering import Covering, shorten, widen
 from mesh.topology.nodestate import FILTER_LEVELS_MAX
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 
 TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afresh
 REBUILD_STEP = 1_000            # filters looked at per tick while the set is made anew, some 5 ms; making it smaller …

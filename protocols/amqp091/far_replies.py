@@ -12,9 +12,9 @@ from urllib.parse import quote, unquote
 from protocols.amqp091.codec.codes import AmqpError
 from protocols.amqp091.codec.properties import decode_properties
 from protocols.amqp091.replies import PREFIX, DirectReplies
+from routing.direct.subscription import DirectTarget, Subscription
 from routing.event import Event
 from routing.rights.policy import INTERNAL, REPLY_PREFIX, Identity
-from routing.subscription import DirectTarget, Subscription
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer

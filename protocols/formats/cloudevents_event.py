@@ -46,7 +46,7 @@ TRACE = ("traceparent", "tracestate")       # distributed tracing extension
 SOURCE, TARGET = "event", "cloudevents"     # names for the translation ledger
 MQTT_PLAIN_PREFIX = "meshgate-header-"      # an ordinary header whose name an attribute of the same event has
 
-Lost = Callable[[str, str, str], None]      # routing.ledger.Ledger.lost(source, target, field)
+Lost = Callable[[str, str, str], None]      # routing.publishing.ledger.Ledger.lost(source, target, field)
 
 
 # -- inward ----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ TEXT_BYTES_MAX = 65_535
 MQTT_3, MQTT_5 = "mqtt-3.1.1", "mqtt-5"
 SOURCE = "event"                                    # an Event does not say which protocol it came by
 
-Lost = Callable[[str, str, str], None]              # routing.ledger.Ledger.lost(source, target, field)
+Lost = Callable[[str, str, str], None]              # routing.publishing.ledger.Ledger.lost(source, target, field)
 
 
 def check_publish_topic(topic: str) -> None:
@@ -48,8 +48,8 @@ def check_publish_topic(topic: str) -> None:
 
 
 def is_internal(topic: str) -> bool:
-    """$SYS and our own $-topics: published by the node alone. Anybody may answer a request (routing/replies.py), and
-    send straight to a queue.
+    """$SYS and our own $-topics: published by the node alone. Anybody may answer a request
+    (routing/direct/replies.py), and send straight to a queue.
     """
     return topic[:1] == "$" and not topic.startswith((REPLY_PREFIX, QUEUE_TOPICS))
 

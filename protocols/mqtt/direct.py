@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from protocols.mqtt.codec import encode
 from protocols.mqtt.frames import FrameMaker
 from protocols.mqtt.sessions.subscriptions import Plan
+from routing.direct.subscription import DirectTarget
 from routing.event import Event
-from routing.subscription import DirectTarget
 
 if TYPE_CHECKING:
     from protocols.mqtt.broker import Broker

@@ -45,7 +45,7 @@ from protocols.rest.reading.streams import StreamsEndpoint
 from protocols.rest.settings import RestSettings
 from protocols.rest.upgrade import JSON_WEBSOCKET_PATH, JsonUpgrade, WebSocketRoute
 from protocols.web.fields import FieldRepeated, has, one_of
-from routing.replies import Replies
+from routing.direct.replies import Replies
 from routing.router import Router
 
 TLS_HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86

@@ -17,7 +17,7 @@ from protocols.rest.problems import Problem, problem_of
 from protocols.transport.network import network_of
 from protocols.web.fields import one_of
 from routing.errors import Reason, Refusal
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import ANONYMOUS, Action, Identity
 from routing.router import Router
 

@@ -13,7 +13,6 @@ import msgspec
 
 from routing.consumers import settle
 from routing.consumers.handout import hand_out, repeat
-from routing.consumers.interest import Interest
 from routing.consumers.members import Members, Mode
 from routing.consumers.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.spec import ConsumerSpec as ConsumerSpec
@@ -24,16 +23,17 @@ from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
 from routing.event import Event, is_dead_letter, is_expired
+from routing.filters.interest import Interest
 from routing.queues.leaving.templates import Letter
 from routing.queues.options import Cause
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from routing.consumers.interest import AnswerMemory
     from routing.consumers.letters import Letters
     from routing.consumers.rights import Rights
     from routing.cursors.counting import Counting
     from routing.fairness.accounts import Accounts
+    from routing.filters.interest import AnswerMemory
     from routing.log.partition import Partition
     from routing.settings import Limits
     from routing.ticket import Ticket

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
     from routing.consumers.letters import Letters
     from routing.consumers.rights import Rights
-    from routing.publisher import Publisher
+    from routing.publishing.publisher import Publisher
     from routing.rights.policy import Policy
     from routing.ticket import Ticket
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from routing.consumers.registry import ConsumerRegistry
     from routing.log.partition import Partition
     from routing.rights.policy import Identity
-    from routing.streams import StreamTable
+    from routing.streams.streams import StreamTable
     from routing.ticket import Ticket
 
 Place = tuple[str, int]             # stream, partition

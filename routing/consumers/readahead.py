@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from routing.consumers.members import Mode
 
 if TYPE_CHECKING:
-    from routing.consumers.interest import Interest
     from routing.cursors.cursor import Cursor
     from routing.event import Event
+    from routing.filters.interest import Interest
 
 READ_EVENTS = 512           # taken from the log at a time: half of the default in-flight window
 READ_SCANNED = 1_024        # records looked at per loop turn, some 4 ms where each has a topic of its own

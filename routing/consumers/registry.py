@@ -16,7 +16,6 @@ import msgspec
 from routing.consumers.consumer import Consumer
 from routing.consumers.dead_letters import DoorIn, dead_letter
 from routing.consumers.holders import Holders
-from routing.consumers.interest import AnswerMemory
 from routing.consumers.letters import Letters
 from routing.consumers.rights import Rights
 from routing.consumers.spec import ConsumerSpec, Start
@@ -26,6 +25,7 @@ from routing.cursors.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError
 from routing.fairness.accounts import Accounts
 from routing.fairness.steps import FILTERS_PER_STEP, in_steps
+from routing.filters.interest import AnswerMemory
 from routing.queues.options import Cause
 from routing.rights.policy import INTERNAL, Identity
 from routing.settings import Limits
@@ -34,12 +34,12 @@ from routing.topic import is_wildcard
 
 if TYPE_CHECKING:
     from routing.fairness.shares import Shares
-    from routing.filter_trie import FilterTrie
+    from routing.filters.filter_trie import FilterTrie
     from routing.log.partition import Partition
+    from routing.publishing.route import RouteTable
     from routing.rights.logins import Logins
-    from routing.route import RouteTable
     from routing.state import StateTable
-    from routing.streams import Stream, StreamTable
+    from routing.streams.streams import Stream, StreamTable
 
 log = logging.getLogger(__name__)
 

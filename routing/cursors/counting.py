@@ -15,7 +15,7 @@ from routing.cursors.cursor import Cursor
 from routing.errors import StorageError
 
 if TYPE_CHECKING:
-    from routing.consumers.interest import Interest
+    from routing.filters.interest import Interest
     from routing.log.partition import Partition
     from routing.log.tally import Tally
 

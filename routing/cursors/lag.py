@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from routing.consumers.interest import Interest
     from routing.cursors.counting import Counting
     from routing.cursors.cursor import Cursor
+    from routing.filters.interest import Interest
 
 
 class Lag(msgspec.Struct, frozen=True):

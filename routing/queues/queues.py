@@ -30,11 +30,11 @@ from routing.settings import StreamSettings
 
 if TYPE_CHECKING:
     from routing.consumers.registry import ConsumerRegistry
-    from routing.filter_trie import FilterTrie
+    from routing.filters.filter_trie import FilterTrie
     from routing.log.partition import Partition
-    from routing.route import RouteTable
+    from routing.publishing.route import RouteTable
     from routing.state import StateTable
-    from routing.streams import StreamTable
+    from routing.streams.streams import StreamTable
 
 log = logging.getLogger(__name__)
 

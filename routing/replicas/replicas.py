@@ -19,17 +19,17 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, OriginPartition, topic_runs
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.replicas.flow import ENDS_KEY, STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.publishing.route import Route
     from routing.retained.retained import RetainedEvents
-    from routing.route import Route
     from routing.settings import Limits
     from routing.state import StateTable
-    from routing.streams import StreamTable
+    from routing.streams.streams import StreamTable
 
 log = logging.getLogger(__name__)
 

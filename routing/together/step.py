@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer, Side
     from routing.consumers.registry import ConsumerRegistry
     from routing.cursors.delivery import Delivery
-    from routing.publisher import Publisher
+    from routing.publishing.publisher import Publisher
+    from routing.publishing.route import RouteTable
     from routing.rights.policy import Policy
-    from routing.route import RouteTable
     from routing.settings import Limits
     from routing.state import StateTable
-    from routing.streams import StreamTable
+    from routing.streams.streams import StreamTable
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from mesh.direct import BadDirect, decode_direct, encode_direct, events_of, is_d
 from mesh.meshing import Meshing
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
 from mesh.topology.nodestate import NodeRecord, StreamInfo, decode_record, encode
+from routing.direct.replies import Replies, has_receiver
+from routing.direct.subscription import Subscription
 from routing.event import Event, Properties
 from routing.queues.options import QueueOptions
-from routing.replies import Replies, has_receiver
 from routing.rights.policy import ALLOW_ALL, NEIGHBOURS, Action, Identity, Rule
 from routing.settings import StreamSettings
-from routing.subscription import Subscription
 from tests.mesh.topology.net import Net
 from tests.support.routing import Desk, Reader
 

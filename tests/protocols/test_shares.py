@@ -9,9 +9,9 @@ from protocols.mqtt.settings import MqttSettings
 from protocols.rest.settings import RestSettings
 from protocols.websocket.settings import WebSocketSettings
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.replies import Replies
 from routing.errors import Refusal
 from routing.fairness.shares import Share
-from routing.replies import Replies
 from routing.rights.policy import ALLOW_ALL, ANONYMOUS, Identity
 from routing.settings import Limits
 from tests.protocols.mqtt.harness import Broker, Users
@@ -137,7 +137,7 @@ async def test_pulls_that_wait(tmp_path):
 
 
 def test_requests_that_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr("routing.replies.WAITING_MAX", 4)
+    monkeypatch.setattr("routing.direct.replies.WAITING_MAX", 4)
     desk = Desk(tmp_path)
     replies = Replies(desk.router, "graz-1")
     waiting = [replies.expect("ana", lambda event: None) for _ in range(3)]

@@ -2,7 +2,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.topic import filter_matches, filters_intersect
 from tests.routing.test_topic import FILTER, TOPIC
 

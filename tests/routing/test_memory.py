@@ -3,14 +3,14 @@ import pytest
 
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.members import Mode
-from routing.dedupe import First, Windows
+from routing.direct.subscription import Subscription
 from routing.event import Event
 from routing.fairness.accounts import LEAST_BYTES
 from routing.log.records.encode import Encoder
 from routing.log.tail_cache import STALE_MAX, TailBudget, TailCache
+from routing.publishing.dedupe import First, Windows
 from routing.rights.policy import Identity
 from routing.settings import Limits, StreamSettings
-from routing.subscription import Subscription
 from tests.support.routing import ANA, Desk, Reader
 
 BOB = Identity(user="bob", protocol="test", client_id="bob-1")

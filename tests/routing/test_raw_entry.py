@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.subscription import Subscription
 from routing.errors import Fault, Reason
 from routing.event import Event
 from routing.log.records.fields import OURS
 from routing.rights.policy import ALLOW_ALL, Action, Rule
 from routing.settings import Limits, StreamSettings
-from routing.subscription import Subscription
 from tests.routing.log.test_raw import kafka_batch
 from tests.support.log import scan_all
 from tests.support.routing import ANA, Desk, Reader

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import pytest
 
+from routing.direct.replies import WAITING_MAX, Replies, has_receiver
+from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.replies import WAITING_MAX, Replies, has_receiver
 from routing.rights.policy import ANONYMOUS, Identity
-from routing.subscription import Subscription
 from tests.support.routing import Desk, Reader
 
 BEN = Identity(user="ben", protocol="test", client_id="ben-1")

@@ -4,12 +4,12 @@ import shutil
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
 from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule
 from routing.settings import Durability, Limits, StreamSettings
-from routing.streams import murmur2
-from routing.subscription import Subscription
+from routing.streams.streams import murmur2
 from tests.support.routing import ANA, Desk, Reader, retained_of
 
 

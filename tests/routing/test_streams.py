@@ -56,7 +56,7 @@ def test_adding_a_stream_asks_each_consumer_about_that_stream_only(tmp_path, mon
         asked.append((left, right))
         return True if right == "new/#" and left == "new/1" else left.split("/")[0] == right.split("/")[0]
 
-    monkeypatch.setattr("routing.streams.filters_intersect", spy)
+    monkeypatch.setattr("routing.streams.streams.filters_intersect", spy)
     desk.router.apply_streams([*settings, StreamSettings("new", ("new/#",))])
     assert len(asked) <= 2 * 200
     assert all(len(consumer.cursors) == 2 for consumer in desk.router.consumers.values())

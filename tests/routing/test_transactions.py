@@ -10,8 +10,8 @@ from routing.errors import Fault, Reason
 from routing.event import Event
 from routing.log.fs import RealFileSystem
 from routing.log.producing.markers import ABORT, COMMIT
+from routing.producers.transactions import State
 from routing.settings import StreamSettings
-from routing.transactions import State
 from tests.routing.log.test_raw import kafka_batch
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import scan_all
@@ -171,7 +171,7 @@ def test_readers_see_a_transaction_when_it_commits_and_nothing_of_one_that_abort
 
 
 def test_live_subscribers_and_late_readers_get_what_was_held_back(desk):
-    from routing.subscription import Subscription
+    from routing.direct.subscription import Subscription
     reader = Reader()
     desk.router.subscribe(Subscription("orders", reader))
     producer = begin(desk)

@@ -5,7 +5,7 @@
 
 A place is stored after the records below it are durable. What a crash leaves between the two is read again; the dedupe
 ids of its events say that they are here already. Before the next records come in the place is on disk, so that is one
-batch per partition at most, far less than the ids that are remembered (routing/recovery.py).
+batch per partition at most, far less than the ids that are remembered (routing/publishing/recovery.py).
 """
 from __future__ import annotations
 

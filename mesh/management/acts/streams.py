@@ -19,7 +19,7 @@ from routing.rights.policy import Action
 if TYPE_CHECKING:
     from mesh.node import Node
     from routing.settings import StreamSettings
-    from routing.streams import Stream
+    from routing.streams.streams import Stream
 
 _CONFIG = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
 _COUNT = {"type": "integer", "minimum": 1}

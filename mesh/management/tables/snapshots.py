@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.log.store import LocalStore
     from routing.router import Router
-    from routing.streams import Stream
+    from routing.streams.streams import Stream
 
 Values = dict[str, Any]
 

@@ -21,7 +21,7 @@ from mesh.replication.filters import strip_prefix
 from mesh.replication.incoming.wants import Needs, by_time, earliest
 from mesh.replication.messages import EARLIEST, Want
 from mesh.topology.covering import Covering
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.topic import filter_covers, filters_intersect
 
 if TYPE_CHECKING:

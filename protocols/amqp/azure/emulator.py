@@ -44,7 +44,7 @@ from protocols.amqp.nodes.sources import echo_of
 from protocols.amqp.settings import Amqp10Settings
 from protocols.authentication.authenticator import Authenticator
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 EPOCH = Symbol("com.microsoft:epoch")
 SESSION_FILTER = Symbol("com.microsoft:session-filter")

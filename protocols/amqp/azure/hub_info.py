@@ -13,7 +13,7 @@ from protocols.amqp.codec.types import Array, Int, Timestamp, Value
 from routing.errors import StorageError
 from routing.log.partition import Partition
 from routing.rights.policy import Identity
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 HUB, PARTITION = "com.microsoft:eventhub", "com.microsoft:partition"
 

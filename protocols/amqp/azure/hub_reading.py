@@ -31,7 +31,7 @@ from routing.log.partition import Partition
 from routing.queues.predicates import Predicate
 from routing.rights.policy import Identity
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 _OFFSET, _NUMBER = Symbol("x-opt-offset"), Symbol("x-opt-sequence-number")
 _TIME, _KEY = Symbol("x-opt-enqueued-time"), Symbol("x-opt-partition-key")

@@ -14,7 +14,7 @@ from routing.event import Event
 from routing.log.partition import Partition
 from routing.log.template import topic_of_key
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 
 class HubTarget(Taking):

@@ -12,7 +12,7 @@ from protocols.amqp.codec.conditions import NOT_FOUND, LinkFault, refused
 from protocols.amqp.nodes.finding import denied
 from routing.rights.policy import Action, Identity
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 OWN_MARK = "$"              # begins the names of the node's own streams
 

@@ -21,7 +21,7 @@ from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import Identity
 from routing.router import Router
 from routing.ticket import Ticket

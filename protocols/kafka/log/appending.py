@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from protocols.kafka.codec.errors import Code
 from routing.errors import Fault, Reason, Refusal
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 from routing.ticket import Ticket
 
 CODES = {

@@ -9,7 +9,7 @@ from protocols.kafka.codec.header import Header
 from protocols.kafka.runtime.client import Client
 from protocols.kafka.runtime.tasks import Later, Task
 from protocols.kafka.runtime.timers import Timer
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
 

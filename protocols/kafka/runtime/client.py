@@ -7,7 +7,7 @@ from typing import Protocol
 from protocols.authentication.sasl import Exchange
 from protocols.kafka.log.sessions import Session
 from routing.errors import Refusal
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import Identity
 
 

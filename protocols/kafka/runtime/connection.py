@@ -30,7 +30,7 @@ from protocols.server import ClientRow
 from protocols.transport.wire import ByteChannel
 from routing.errors import Refusal
 from routing.fairness.turns import Payer, Share
-from routing.publisher import Publisher
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import Identity
 
 log = logging.getLogger(__name__)

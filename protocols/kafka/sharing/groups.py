@@ -25,7 +25,7 @@ from routing.consumers.spec import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from protocols.kafka.topics import configs
 from protocols.kafka.topics.names import captures, mesh_topic
 from routing.errors import Reason, Refusal
 from routing.settings import StreamSettings
-from routing.streams import Stream
+from routing.streams.streams import Stream
 from routing.ticket import Ticket
 
 FIXED = "the stream is one of the configuration file: it is changed there"

@@ -14,7 +14,7 @@ from routing.errors import Refusal
 from routing.fairness.shares import Share
 from routing.rights.policy import Action, Identity
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 OWN_MARK = "$"          # begins the names of the node's own streams, as that of what went straight to queues
 

@@ -21,8 +21,8 @@ from protocols.mqtt.sessions.session import Line, Session
 from protocols.mqtt.sessions.steps import Steps
 from protocols.mqtt.sessions.subscriptions import MqttSubscription
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
-from routing.subscription import Subscription
 
 if TYPE_CHECKING:
     from protocols.mqtt.broker import Broker

@@ -12,8 +12,8 @@ from protocols.mqtt.codec.filters import Share, text_bytes
 from protocols.mqtt.codec.packets import FilterRequest
 from protocols.mqtt.convert import subscription_id_bytes
 from routing.consumers.consumer import Consumer, Member
-from routing.filter_trie import FilterTrie
-from routing.subscription import Subscription
+from routing.direct.subscription import Subscription
+from routing.filters.filter_trie import FilterTrie
 from routing.topic import KEPT_CHARS_MAX, filter_matches
 
 LINEAR_MAX = 16             # more filters than this are kept in a trie as well

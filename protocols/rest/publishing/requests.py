@@ -1,6 +1,6 @@
 """POST /v1/requests/{topic}: publish a request, wait for its answer, whatever protocol the responder speaks.
 
-The event carries a reply topic and a correlation id; the first event on that topic is the answer (routing/replies.py).
+The event carries a reply topic and a correlation id; the first event on that topic is the answer (direct/replies.py).
 Responders of MQTT 3.1.1, which see neither, are asked with ?address=topic: the request's topic then ends in two levels,
 and the answer goes to "$reply/" and those two.
 """
@@ -23,9 +23,9 @@ from protocols.rest.publishing.publish import topic_of_path
 from protocols.rest.reading.reply import reply_fields
 from protocols.rest.settings import RestSettings
 from protocols.web.fields import list_of
+from routing.direct.replies import Replies, has_receiver
 from routing.errors import Refusal, TopicError
 from routing.event import Event, Properties
-from routing.replies import Replies, has_receiver
 from routing.rights.policy import REPLY_PREFIX, Action, Identity
 from routing.router import Router
 from routing.ticket import Ticket

@@ -31,7 +31,7 @@ from protocols.scheduling.pace import Pace
 from routing.event import is_dead_letter
 from routing.rights.policy import Action, Identity
 from routing.router import Router
-from routing.streams import Stream
+from routing.streams.streams import Stream
 from routing.topic import filter_matches
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from protocols.websocket.json.session import Credentials, JsonSession
 from protocols.websocket.messages import MessageReader, Messages
 from protocols.websocket.page import example_page
 from protocols.websocket.settings import WebSocketSettings
+from routing.direct.replies import Replies
 from routing.errors import Refusal
-from routing.replies import Replies
 from routing.rights.policy import Identity
 from routing.router import Router
 

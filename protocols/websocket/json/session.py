@@ -19,10 +19,10 @@ from protocols.websocket.json.opening import Caches, OpensSubscriptions
 from protocols.websocket.json.subscription import JsonSubscription
 from protocols.websocket.problems import POLICY_VIOLATION, TRY_AGAIN_LATER, problem_of
 from protocols.websocket.settings import WebSocketSettings
+from routing.direct.replies import Replies, has_receiver
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
-from routing.publisher import Publisher
-from routing.replies import Replies, has_receiver
+from routing.publishing.publisher import Publisher
 from routing.rights.policy import Action, Identity
 from routing.router import Router
 from routing.ticket import Ticket

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from routing.event import Event
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 
 Takes = Callable[[Event], bool]
 

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 from mesh.publishers import Publishers
 from mesh.replication.replication import Replication
 from mesh.replication.settings import From, ReplicateSettings, ReplicationConfig, ReplicationSettings
+from routing.direct.subscription import Subscription
 from routing.event import Event
 from routing.log.committing.workers import InlineWriter
 from routing.log.store import LocalStore
 from routing.rights.policy import ALLOW_ALL, Identity, Policy
 from routing.router import Router
 from routing.settings import Limits, StreamSettings
-from routing.subscription import Subscription
 from routing.topic import filter_matches
 from tests.support.disk import FaultyFileSystem, SimulatedDisk
 from tests.support.routing import Reader

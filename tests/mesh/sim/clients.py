@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.subscription import Subscription
 from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
-from routing.subscription import Subscription
 from routing.ticket import Ticket
 from tests.support.checker import Message, parse_payload
 from tests.support.mesh_checker import ALWAYS, NEVER, MeshHistory, Published, Wish

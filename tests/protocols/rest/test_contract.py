@@ -14,7 +14,7 @@ from protocols.rest.problem_types import TYPES
 from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
-from routing.replies import Replies
+from routing.direct.replies import Replies
 from routing.rights.policy import Action, Identity, Rule
 from routing.settings import StreamSettings
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from protocols.rest.reading.reply import reply_fields
+from routing.direct.subscription import Subscription
 from routing.event import Event, Properties
 from routing.rights.policy import Action, Rule
-from routing.subscription import Subscription
 from tests.protocols.rest.consumer_client import ConsumerClient
 from tests.protocols.rest.stand import basic, eventually, stand
 from tests.support.routing import Reader

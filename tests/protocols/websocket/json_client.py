@@ -7,7 +7,7 @@ import time
 
 from protocols.websocket.json.channel import JsonOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
-from routing.replies import Replies
+from routing.direct.replies import Replies
 from tests.protocols.rest.stand import DEADLINE_S, stand
 
 from .ws_client import Ws, masked

@@ -9,9 +9,9 @@ from protocols.websocket.json.counters import JsonCounters
 from protocols.websocket.json.opening import Caches
 from protocols.websocket.json.session import Credentials, JsonSession
 from protocols.websocket.settings import WebSocketSettings
+from routing.direct.replies import Replies
 from routing.errors import Reason, Refusal
 from routing.event import Event
-from routing.replies import Replies
 from routing.rights.policy import Identity
 from tests.support.routing import Desk
 

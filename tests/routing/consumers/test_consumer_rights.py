@@ -5,9 +5,9 @@ import pytest
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.members import Mode
 from routing.consumers.push import Push
+from routing.direct.subscription import Subscription
 from routing.errors import Reason
 from routing.rights.policy import ALLOW_ALL, ANONYMOUS, INTERNAL, Action, Identity, Rule
-from routing.subscription import Subscription
 from tests.support.routing import ANA, Desk, Reader
 
 BOB = Identity(user="bob", protocol="http")

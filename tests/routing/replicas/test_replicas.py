@@ -7,12 +7,12 @@ import random
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
+from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
 from routing.event import Event, Properties
 from routing.replicas.feed import Feed
 from routing.rights.policy import INTERNAL, Action, Identity, Rule
 from routing.settings import Limits, StreamSettings
-from routing.subscription import Subscription
 from tests.support.disk import PowerLoss, SimulatedDisk
 from tests.support.routing import ANA, Desk, Reader
 

@@ -17,7 +17,7 @@ from protocols.kafka.codec.schema import Schema
 from protocols.kafka.topics.changes import create, settings_for
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 SCHEMA = Schema(3, "Metadata", 0, 13, flexible=9, request="""
     topics []?1+ {

@@ -9,7 +9,7 @@ from typing import Any
 from protocols.kafka.api import Call
 from protocols.kafka.broker import BROKER_ID
 from routing.rights.policy import Action
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 LEADER_EPOCH = 0            # constant: a node is the only one that leads its partitions
 READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, CLUSTER_ACTION = (1 << number for number in range(3, 10))

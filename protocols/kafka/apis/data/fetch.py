@@ -21,7 +21,7 @@ from protocols.kafka.log.waiting import wait_for_more
 from protocols.kafka.quotas.quotas import FETCH
 from routing.errors import StorageError
 from routing.log.fetch import OutOfRange
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

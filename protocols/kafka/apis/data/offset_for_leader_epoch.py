@@ -11,7 +11,7 @@ from protocols.kafka.apis.cluster.rows import LEADER_EPOCH
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import fetching
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 SCHEMA = Schema(23, "OffsetForLeaderEpoch", 2, 4, flexible=4, request="""
     replica_id int32 3+ = -2

@@ -16,7 +16,7 @@ from protocols.kafka.quotas.quotas import PRODUCE
 from protocols.kafka.topics.names import name_problem
 from routing.errors import Refusal
 from routing.rights.policy import Action
-from routing.streams import Stream
+from routing.streams.streams import Stream
 from routing.ticket import Ticket
 
 SCHEMA = Schema(0, "Produce", 3, 11, flexible=9, listed_from=0, request="""

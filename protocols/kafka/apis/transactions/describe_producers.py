@@ -8,7 +8,7 @@ from typing import Any
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
-from routing.streams import Stream
+from routing.streams.streams import Stream
 
 PRODUCERS_MAX = 50_000      # told in one answer: those that one partition may have
 

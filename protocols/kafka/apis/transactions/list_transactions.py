@@ -10,7 +10,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.transactions.names import ALL, name_of
 from protocols.kafka.apis.transactions.rights import may_use
 from protocols.kafka.codec.schema import Schema
-from routing.transactions import State
+from routing.producers.transactions import State
 
 SCHEMA = Schema(66, "ListTransactions", 0, 1, flexible=0, request="""
     state_filters []string

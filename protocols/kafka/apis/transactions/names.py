@@ -1,7 +1,7 @@
 """The states of transactions as Kafka's tools call them."""
 from __future__ import annotations
 
-from routing.transactions import State
+from routing.producers.transactions import State
 
 _NAMES = {
     State.EMPTY: "Empty", State.ONGOING: "Ongoing", State.PREPARE_COMMIT: "PrepareCommit",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from routing.dedupe import Windows
 from routing.event import Event
 from routing.log.records.fields import OURS
-from routing.streams import StreamTable
+from routing.publishing.dedupe import Windows
+from routing.streams.streams import StreamTable
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition

@@ -31,7 +31,7 @@ from routing.ticket import Ticket, done_ticket
 if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.state import StateTable
-    from routing.streams import StreamTable
+    from routing.streams.streams import StreamTable
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from routing.direct.subscription import DirectTarget, Subscription
 from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import INTERNAL, REPLY_PREFIX, Identity
-from routing.subscription import DirectTarget, Subscription
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, topic_runs
-from routing.route import QUEUE_FULL, Route
+from routing.publishing.route import QUEUE_FULL, Route
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
-    from routing.publisher import Publisher
+    from routing.publishing.publisher import Publisher
 
 
 class Desk(Protocol):

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from routing.errors import Refusal
+from routing.publishing.route import Route
 from routing.rights.policy import Identity
 from routing.rights.usage import Deeds
-from routing.route import Route
 
 TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more topics pays one more look-up
 

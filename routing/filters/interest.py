@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 from routing.event import Event
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.topic import KEPT_CHARS_MAX, filter_matches, is_wildcard
 
 if TYPE_CHECKING:

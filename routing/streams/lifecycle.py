@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.log.store import Store
     from routing.state import StateTable
-    from routing.streams import Stream, StreamTable
+    from routing.streams.streams import Stream, StreamTable
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.settings import StreamSettings
 from routing.topic import filter_covers, filters_intersect, specificity
 

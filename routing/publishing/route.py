@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer
+from routing.direct.subscription import DirectTarget, Sink, Subscription
 from routing.errors import Reason, Refusal
-from routing.filter_trie import FilterTrie
+from routing.filters.filter_trie import FilterTrie
 from routing.rights.policy import Action, Policy
 from routing.settings import Limits
-from routing.streams import Stream, StreamTable
-from routing.subscription import DirectTarget, Sink, Subscription
+from routing.streams.streams import Stream, StreamTable
 from routing.topic import KEPT_CHARS_MAX, filter_matches, is_wildcard
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
     from routing.event import Event
     from routing.log.partition import Partition
-    from routing.publisher import Publisher
-    from routing.route import Route, RouteTable
+    from routing.producers.transactions import Transactions
+    from routing.publishing.publisher import Publisher
+    from routing.publishing.route import Route, RouteTable
     from routing.settings import Limits, StreamSettings
-    from routing.streams import Stream, StreamTable
-    from routing.transactions import Transactions
+    from routing.streams.streams import Stream, StreamTable
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The direct lane: live subscriptions, at most once, and the replies that come in by it."""

@@ -1,0 +1,1 @@
+"""Topic filters: which of many match a topic, and which events the filters of one consumer want."""

@@ -1,0 +1,1 @@
+"""Kafka's producers: their batches as they are, their ids, and transactions."""
