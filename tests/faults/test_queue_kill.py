@@ -19,7 +19,7 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
-from routing.log.recovery.inspect import verify
+from routing.log.inspect import verify
 from tests.support.node import Node
 from tests.support.wait import wait_until
 

@@ -68,7 +68,7 @@ def run_head(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     from mesh.management.acts.chain import Broken, digest, verify
     from mesh.management.acts.heads import head_of, heads_problem
-    from routing.log.recovery.inspect import payloads
+    from routing.log.inspect import payloads
 
     path = options.path
     stream, heads = path / "streams" / "%24audit", path / "streams" / "%24audit-heads"

@@ -31,7 +31,7 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from routing.log.recovery.inspect import verify
+    from routing.log.inspect import verify
 
     found: Counter[str] = Counter()
     for finding in verify(options.path):
@@ -54,7 +54,7 @@ def run_new_epoch(options: argparse.Namespace) -> int:
 
 
 def run_dump(options: argparse.Namespace) -> int:
-    from routing.log.recovery.inspect import dump
+    from routing.log.inspect import dump
 
     for line in dump(options.path, offset=options.offset, count=options.count, headers=not options.no_headers):
         print(line)

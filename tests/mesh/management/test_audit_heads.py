@@ -19,7 +19,7 @@ from mesh.management.acts.chain import digest
 from mesh.management.acts.heads import Head, head_of
 from routing.errors import ConfigError, Reason, Refusal
 from routing.event import Event
-from routing.log.recovery.inspect import payloads
+from routing.log.inspect import payloads
 from routing.rights.policy import Identity
 from routing.ticket import Ticket
 from tests.support.admin import ROOT, Admin, basic

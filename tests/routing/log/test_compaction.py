@@ -11,8 +11,8 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from routing.event import Event
 from routing.log.compaction import keep_tombstones_ms
 from routing.log.fs import RealFileSystem
+from routing.log.inspect import verify
 from routing.log.records.batch import check_batch
-from routing.log.recovery.inspect import verify
 from routing.log.upkeep import CLEANING_RETRY_MS
 from tests.support.disk import FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.log import make_store, open_partition, scan_all

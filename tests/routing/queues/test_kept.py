@@ -5,7 +5,7 @@ import random
 import pytest
 
 from routing.event import Event
-from routing.log.recovery.inspect import verify
+from routing.log.inspect import verify
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions
 from routing.queues.predicates import HeadersMatch

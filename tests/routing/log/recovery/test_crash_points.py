@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.log.recovery.inspect import verify
+from routing.log.inspect import verify
 from tests.support.log import make_store, open_partition, scan_all
 
 CRASH_ROUNDS = 2

@@ -5,7 +5,7 @@ import pytest
 
 from routing.errors import StorageError
 from routing.event import Event, Properties
-from routing.log.recovery.inspect import dump, verify
+from routing.log.inspect import dump, verify
 from tests.support.log import make_store, open_partition
 
 

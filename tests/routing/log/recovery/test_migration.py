@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.log.recovery.inspect import verify
+from routing.log.inspect import verify
 from routing.settings import StreamSettings
 from tests.support.log import everything, scan_all
 from tests.support.routing import Desk

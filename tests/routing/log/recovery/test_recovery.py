@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from routing.event import Event
+from routing.log.inspect import verify
 from routing.log.records.batch import HEADER_BYTES, batch_at, check_batch, place
-from routing.log.recovery.inspect import verify
 from routing.settings import Durability
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all

@@ -8,7 +8,7 @@ import pytest
 
 from routing.errors import StorageError
 from routing.event import Event
-from routing.log.recovery.inspect import verify
+from routing.log.inspect import verify
 from routing.log.segments.index import RELATIVE_OFFSET_MAX
 from routing.settings import StreamSettings
 from tests.support.log import make_store, open_partition, scan_all
