@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from routing.consumers.consumer import Consumer
-from routing.consumers.spec import Start
+from routing.consumers.definition.spec import Start
 from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity

@@ -17,8 +17,8 @@ from protocols.formats.location import parse_event_id
 from protocols.scheduling.pace import Pace
 from protocols.scheduling.tickets import durable
 from routing.consumers.consumer import Consumer
-from routing.consumers.dead_letters import revived
 from routing.consumers.leases import Answer, redeliver
+from routing.consumers.registry.dead_letters import revived
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ def _is_full(consumer: Consumer) -> bool:
 
 
 def topic_of(consumer: Consumer) -> str:
-    """As routing/consumers/dead_letters.py has it."""
+    """As routing/consumers/registry/dead_letters.py has it."""
     return consumer.spec.dead_letter_topic or f"dead-letter/{consumer.name}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from routing.consumers.spec import Start
+from routing.consumers.definition.spec import Start
 from routing.router import Router
 
 OFFSET_LIMIT = 1 << 62

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.groups import Groups
-from routing.consumers.registry import ConsumerRegistry
+from routing.consumers.registry.groups import Groups
+from routing.consumers.registry.registry import ConsumerRegistry
 from routing.consumers.rights import Rights
 from routing.direct.subscription import DirectTarget, Sink, Subscription
 from routing.errors import Reason, Refusal

@@ -32,7 +32,7 @@ from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
 from protocols.rest.cors_settings import CorsSettings
 from protocols.rest.ratelimit import RateLimit
-from routing.consumers.push import StrictPush
+from routing.consumers.definition.push import StrictPush
 from routing.rights.policy import Rule
 from routing.settings import Limits
 

@@ -26,7 +26,7 @@ from mesh.connectors.webhook_request import make_request
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhook_sign import signed
 from routing.consumers.consumer import Consumer
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.cursors.cursor import Delivery
 from routing.event import is_expired
 from routing.queues.options import Cause

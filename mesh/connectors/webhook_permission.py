@@ -9,7 +9,7 @@ nothing is sent there.
 from __future__ import annotations
 
 from mesh.connectors.webhook_client import Outcome
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 
 ASK_AGAIN_FIRST_S = 5.0
 ASK_AGAIN_MAX_S = 300.0

@@ -12,7 +12,7 @@ from yarl import URL
 from mesh.configuration.secret import resolve_secret
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhook_sign import keys_of
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.errors import ConfigError
 
 NAMED, DIRECT = "secret:", ("env:", "file:")

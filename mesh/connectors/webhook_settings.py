@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from routing.consumers.members import Mode
-from routing.consumers.push import StrictPush
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import StrictPush
 from routing.errors import TopicError
 from routing.topic import check_filter, check_topic
 

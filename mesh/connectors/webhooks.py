@@ -24,7 +24,7 @@ from mesh.process.limits import outgoing_sockets_max
 from mesh.process.names import Names
 from mesh.process.tls import system_trust
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.errors import ConfigError, Reason, Refusal
 from routing.rights.policy import INTERNAL
 from routing.router import Router

@@ -20,7 +20,7 @@ from protocols.amqp091.methods import access
 from protocols.amqp091.methods.dispatch import HANDLERS
 from protocols.amqp091.topology.streamqueue import StreamQueue
 from protocols.declaring import Declarer, Done, Outcome, Routed, StreamPlace
-from routing.consumers.spec import Start
+from routing.consumers.definition.spec import Start
 from routing.errors import Refusal
 from routing.event import Event
 from routing.rights.policy import Identity

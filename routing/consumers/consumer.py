@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from routing.consumers import settle
-from routing.consumers.handout import hand_out, repeat
-from routing.consumers.members import Members, Mode
-from routing.consumers.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
-from routing.consumers.spec import ConsumerSpec as ConsumerSpec
-from routing.consumers.takeback import AT_ONCE, take_back
-from routing.consumers.untracked import Untracked
+from routing.consumers.definition.members import Members, Mode
+from routing.consumers.definition.spec import ConsumerSpec as ConsumerSpec
+from routing.consumers.delivery import settle
+from routing.consumers.delivery.handout import hand_out, repeat
+from routing.consumers.delivery.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
+from routing.consumers.delivery.takeback import AT_ONCE, take_back
+from routing.consumers.delivery.untracked import Untracked
 from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from routing.consumers.settle import let_go
+from routing.consumers.delivery.settle import let_go
 from routing.cursors.cursor import Delivery
 from routing.queues.options import Cause
 

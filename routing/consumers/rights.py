@@ -16,7 +16,7 @@ from routing.rights.policy import INTERNAL, Action, Identity, Policy
 from routing.topic import check_filter
 
 if TYPE_CHECKING:
-    from routing.consumers.spec import ConsumerSpec
+    from routing.consumers.definition.spec import ConsumerSpec
     from routing.cursors.cursor import Delivery
     from routing.event import Event
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from routing.consumers.consumer import Consumer
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.queues.depth import depth_of
 from routing.queues.options import QueueOptions
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.cursors.cursor import Cursor
 from routing.errors import Reason, Refusal
 from routing.event import Event
@@ -29,7 +29,7 @@ from routing.rights.policy import Identity
 from routing.settings import StreamSettings
 
 if TYPE_CHECKING:
-    from routing.consumers.registry import ConsumerRegistry
+    from routing.consumers.registry.registry import ConsumerRegistry
     from routing.filters.filter_trie import FilterTrie
     from routing.log.partition import Partition
     from routing.publishing.route import RouteTable

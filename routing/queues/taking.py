@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from routing.consumers.readahead import READ_SCANNED, read
+from routing.consumers.delivery.readahead import READ_SCANNED, read
 from routing.cursors.cursor import Cursor, Delivery
 from routing.ticket import Ticket
 

@@ -24,7 +24,7 @@ from routing.together.intents import Intents, Place, mark
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer, Side
-    from routing.consumers.registry import ConsumerRegistry
+    from routing.consumers.registry.registry import ConsumerRegistry
     from routing.cursors.delivery import Delivery
     from routing.publishing.publisher import Publisher
     from routing.publishing.route import RouteTable

@@ -2,7 +2,7 @@
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.direct.subscription import Subscription
 from routing.event import Event
 from routing.fairness.accounts import LEAST_BYTES

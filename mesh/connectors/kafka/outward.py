@@ -21,8 +21,8 @@ from mesh.connectors.kafka.records import to_record
 from mesh.connectors.kafka.route import CannotTake, Home, Route, problem_of
 from mesh.connectors.kafka.settings import OutwardRoute
 from protocols.scheduling.tickets import durable
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.errors import Refusal
 from routing.event import is_expired
 from routing.queues.options import Cause

@@ -11,8 +11,8 @@ from mesh.management.acts.call import Call, Endpoint, Values
 from protocols.formats.event_json import parse_rfc3339
 from protocols.rest.problems import Problem
 from routing.consumers.consumer import Consumer
-from routing.consumers.registry import start_position
-from routing.consumers.stored import CONSUMER
+from routing.consumers.registry.registry import start_position
+from routing.consumers.registry.stored import CONSUMER
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from protocols.scheduling.tickets import durable
-from routing.consumers.dead_letters import revived
+from routing.consumers.registry.dead_letters import revived
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal
 from routing.event import Event

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from mesh.replication.messages import BY_TIME, TIME_MAX_MS, WANTS_MAX, Count, Name, Pattern, Want
-from routing.consumers.holders import NODES_MAX
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
+from routing.consumers.registry.holders import NODES_MAX
 from routing.event import Event, OriginPartition
 from routing.topic import filter_matches
 

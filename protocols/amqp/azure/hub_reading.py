@@ -22,8 +22,8 @@ from protocols.amqp.nodes.addresses import address_of
 from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.streams import StreamReader, StreamReading
 from routing.consumers.consumer import Consumer
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec, Start
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.cursors.delivery import Delivery
 from routing.errors import Refusal
 from routing.event import Event

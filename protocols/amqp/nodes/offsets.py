@@ -12,7 +12,7 @@ import re
 from protocols.amqp.codec.conditions import INVALID_FIELD, LinkFault
 from protocols.amqp.codec.types import Timestamp, Value
 from protocols.streamstart import stream_start
-from routing.consumers.spec import Start
+from routing.consumers.definition.spec import Start
 from routing.router import Router
 
 TIME_LIMIT_MS = 1 << 52

@@ -17,8 +17,8 @@ from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.reading import QueueReader
 from protocols.amqp.nodes.work import Work
 from routing.consumers.consumer import Consumer, Member
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec, Start
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.cursors.delivery import Delivery
 from routing.errors import Refusal
 from routing.event import Event

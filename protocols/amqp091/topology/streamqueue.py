@@ -18,8 +18,8 @@ from protocols.amqp091.topology.arguments import QueueOptions
 from protocols.amqp091.topology.names import core_name, level_of
 from protocols.streamstart import stream_start
 from routing.consumers.consumer import Consumer, Member
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec, Start
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.cursors.delivery import Delivery
 from routing.errors import Refusal
 from routing.queues.bindings import Binding

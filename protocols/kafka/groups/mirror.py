@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from protocols.kafka.groups.offsets import Offsets
 from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.topics.table import Topics
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 from routing.router import Router

@@ -19,9 +19,9 @@ from protocols.kafka.runtime.timers import Timers
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.sharing.options import HEARTBEAT, LOCK, SESSION, GroupOptions
 from protocols.kafka.topics.table import Topics
-from routing.consumers.members import Mode
-from routing.consumers.registry import start_position
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec
+from routing.consumers.registry.registry import start_position
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 from routing.router import Router

@@ -12,7 +12,7 @@ import msgspec
 
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.topics.configs import INT, STRING, ConfigError
-from routing.consumers.spec import Start
+from routing.consumers.definition.spec import Start
 from routing.router import Router
 from routing.ticket import Ticket
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from protocols.mqtt.codec.filters import Share
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 
 SHARE_PREFIX = "mqtt-share/"        # never the consumer of a client id, which begins with "mqtt/"
 IN_FLIGHT_MAX = 100_000             # of a whole group; each member has its own, smaller window

@@ -28,11 +28,11 @@ from protocols.rest.publishing.convert import percent_decoded
 from protocols.rest.reading.positions import start_of
 from protocols.rest.settings import RestSettings
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.push import StrictPush
-from routing.consumers.registry import start_position
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import StrictPush
+from routing.consumers.registry.registry import start_position
+from routing.consumers.registry.stored import CONSUMER
 from routing.consumers.snapshot import snapshot
-from routing.consumers.stored import CONSUMER
 from routing.errors import Refusal, TopicError
 from routing.rights.policy import Identity
 from routing.router import Router

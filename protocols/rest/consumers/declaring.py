@@ -11,7 +11,7 @@ import msgspec
 
 from protocols.rest.problems import Problem
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.errors import Reason, Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import Overflow, QueueOptions

@@ -15,8 +15,8 @@ from collections import deque
 from protocols.rest.problems import Problem, problem_of
 from protocols.rest.settings import RestSettings
 from routing.consumers.consumer import Consumer
+from routing.consumers.definition.members import Mode
 from routing.consumers.leases import give_back, held_by
-from routing.consumers.members import Mode
 from routing.cursors.cursor import Delivery
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
@@ -41,7 +41,7 @@ class Pull:
 
 
 class Puller:
-    """A Member (see routing/consumers/members.py) for one client, or for all of them."""
+    """A Member (see routing/consumers/definition/members.py) for one client, or for all of them."""
 
     def __init__(self, client: str, identity: Identity, consumer: Consumer) -> None:
         self.client = client

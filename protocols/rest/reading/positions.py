@@ -12,7 +12,7 @@ from routing.errors import TopicError
 from routing.topic import check_filter
 
 if TYPE_CHECKING:
-    from routing.consumers.spec import Start
+    from routing.consumers.definition.spec import Start
     from routing.log.partition import Partition
     from routing.router import Router
 

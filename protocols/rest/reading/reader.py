@@ -30,7 +30,7 @@ from routing.router import Router
 if TYPE_CHECKING:
     from routing.log.partition import Partition
 
-CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of routing/consumers/readahead.py
+CREDIT_MAX = 512                # deliveries in one write at most; READ_EVENTS of consumers/delivery/readahead.py
 CREDIT_FIRST = 8                # until the size of the events is known
 QUICK_S = 0.2                   # a full socket that drains so soon has a reader that keeps up,
 FAST_SOCKET_BYTES = 1024 * 1024         # and gets as much of the kernel as that would give it
@@ -38,7 +38,7 @@ RETRY_MS = 2_000                # how long a browser waits before it reconnects
 
 
 class SseReader:
-    """A Member (see routing/consumers/members.py). Made for one request; close() must be called."""
+    """A Member (see routing/consumers/definition/members.py). Made for one request; close() must be called."""
 
     def __init__(self, router: Router, identity: Identity, vector: Vector, transport: asyncio.WriteTransport, *,
                  chunked: bool, settings: RestSettings, counters: RestCounters, frames: Frames) -> None:

@@ -27,7 +27,7 @@ from protocols.websocket.json.subscription import WINDOW_MAX, JsonSubscription
 from protocols.websocket.problems import problem_of
 from protocols.websocket.settings import WebSocketSettings
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 from routing.router import Router

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 WINDOW_FIRST = 8                # deliveries handed out at a time until the size of the events is known
-WINDOW_MAX = 512                # READ_EVENTS of routing/consumers/readahead.py
+WINDOW_MAX = 512                # READ_EVENTS of routing/consumers/delivery/readahead.py
 CREDIT_MAX = 1_000_000_000
 
 
@@ -48,7 +48,7 @@ class Out(Protocol):
 
 
 class JsonSubscription:
-    """A Member (routing/consumers/members.py). close() must be called."""
+    """A Member (routing/consumers/definition/members.py). close() must be called."""
 
     def __init__(self, out: Out, router: Router, name: str, *, durable: bool, credit: int | None, unacked_max: int,
                  as_binary: bool, as_cloudevents: bool, cache: EncodedEvents, send_buffer_bytes: int) -> None:

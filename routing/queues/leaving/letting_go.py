@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from routing.consumers.readahead import READ_SCANNED, read
+from routing.consumers.delivery.readahead import READ_SCANNED, read
 from routing.cursors.cursor import Cursor, Delivery
 from routing.event import Event
 from routing.queues.depth import depth_of

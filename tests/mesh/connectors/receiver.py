@@ -9,7 +9,7 @@ from aiohttp import web
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhooks import Prepared, Webhooks
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.errors import Refusal
 from routing.rights.policy import Identity
 from tests.protocols.rest.stand import eventually, stand

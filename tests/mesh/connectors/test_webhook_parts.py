@@ -18,7 +18,7 @@ from mesh.connectors.webhook_request import make_request
 from mesh.connectors.webhook_secrets import check_push, resolve
 from mesh.connectors.webhook_settings import WebhookSecret, WebhookSettings
 from mesh.connectors.webhook_sign import keys_of, signed
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.cursors.cursor import Delivery
 from routing.errors import ConfigError
 from routing.event import Event, Properties

@@ -17,8 +17,8 @@ from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, Webho
 from mesh.connectors.webhooks import Prepared
 from mesh.process.resolver import NamesResolver
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.push import Push, StrictPush
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import Push, StrictPush
 from routing.errors import ConfigError, Reason, Refusal
 from routing.event import Event, Properties
 from routing.rights.policy import Identity

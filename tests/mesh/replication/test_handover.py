@@ -8,7 +8,7 @@ import pytest
 
 from mesh.replication.messages import Batch, Export, ExportAsk, Step, decode, encode
 from mesh.replication.settings import ReplicationSettings
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 from routing.settings import StreamSettings

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from protocols.kafka.settings import KafkaSettings
-from routing.consumers.members import Mode
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.queues.options import QueueOptions
 from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from protocols.kafka.settings import KafkaSettings
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.queues.options import QueueOptions
 from routing.rights.policy import Action, Rule
 from routing.settings import StreamSettings

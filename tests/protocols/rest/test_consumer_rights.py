@@ -7,7 +7,7 @@ import pytest
 
 from mesh.identity.users import User, hash_password
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.push import Push
+from routing.consumers.definition.push import Push
 from routing.rights.policy import INTERNAL, Action, Rule
 from tests.protocols.rest.consumer_client import ConsumerClient
 from tests.protocols.rest.stand import basic, stand

@@ -5,8 +5,8 @@ import asyncio
 
 from protocols.websocket.settings import WebSocketSettings
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.push import Push
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import Push
 from routing.rights.policy import INTERNAL, Action, Rule
 from tests.protocols.rest.stand import basic
 

@@ -2,7 +2,7 @@
 import pytest
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.errors import Reason, Refusal, StorageError
 from routing.event import Event, Properties
 from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule

@@ -3,8 +3,8 @@ import msgspec
 import pytest
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.push import Push
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import Push
 from routing.direct.subscription import Subscription
 from routing.errors import Reason
 from routing.rights.policy import ALLOW_ALL, ANONYMOUS, INTERNAL, Action, Identity, Rule

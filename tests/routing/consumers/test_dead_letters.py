@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from routing.consumers import dead_letters
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
+from routing.consumers.registry import dead_letters
 from routing.event import Event
 from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule
 from tests.support.routing import ANA, Desk, Reader

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.readahead import KEYED_BYTES
+from routing.consumers.definition.members import Mode
+from routing.consumers.delivery.readahead import KEYED_BYTES
 from routing.event import Event
 from tests.support.routing import ANA, Desk, Reader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
+from routing.consumers.definition.members import Mode
 from routing.consumers.leases import Answer, ack_place, extend_place, give_back, held_by, nack_place, redeliver
-from routing.consumers.members import Mode
 from tests.support.routing import ANA, Desk, Reader
 
 

@@ -5,9 +5,9 @@ import msgspec
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
-from routing.consumers.registry import ENDS_S
-from routing.consumers.stored import CONSUMER, CURSORS, ENDS_KEY, CursorState, runs_of
+from routing.consumers.definition.members import Mode
+from routing.consumers.registry.registry import ENDS_S
+from routing.consumers.registry.stored import CONSUMER, CURSORS, ENDS_KEY, CursorState, runs_of
 from routing.event import Event
 from routing.settings import StreamSettings
 from tests.support.routing import ANA, Desk, Reader

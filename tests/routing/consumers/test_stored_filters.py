@@ -4,7 +4,7 @@ from __future__ import annotations
 import msgspec
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.stored import CONSUMER, FILTER
+from routing.consumers.registry.stored import CONSUMER, FILTER
 from tests.support.routing import ANA, Desk, Reader
 
 

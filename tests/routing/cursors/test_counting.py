@@ -4,7 +4,7 @@ import random
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.cursors import counting
 from routing.event import Event
 from routing.rights.policy import ALLOW_ALL, Action, Identity, Rule

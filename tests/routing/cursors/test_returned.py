@@ -4,7 +4,7 @@ import random
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.cursors.cursor import Delivery
 from routing.cursors.returned import Returned
 from routing.event import Event

@@ -365,7 +365,7 @@ def test_reject_is_one_of_four_causes(desk):
 
 def test_a_consumer_is_no_queue_and_a_queue_no_consumer(desk):
     from routing.consumers.consumer import ConsumerSpec
-    from routing.consumers.members import Mode
+    from routing.consumers.definition.members import Mode
 
     declared(desk, "q")
     refusal = desk.router.open_consumer(ConsumerSpec("q", mode=Mode.SHARED), ANA)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.errors import Reason, Refusal
 
 if TYPE_CHECKING:
-    from routing.consumers.registry import ConsumerRegistry
+    from routing.consumers.registry.registry import ConsumerRegistry
     from routing.log.partition import Partition
     from routing.rights.policy import Identity
     from routing.streams.streams import StreamTable

@@ -4,8 +4,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Protocol
 
-from routing.consumers.members import Members, Mode, R
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Members, Mode, R
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.cursors.cursor import Cursor, Delivery
 from routing.event import Event
 from routing.keys import key_hash

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from routing.consumers.consumer import Consumer
-from routing.consumers.dead_letters import DoorIn, dead_letter
-from routing.consumers.holders import Holders
+from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.consumers.letters import Letters
+from routing.consumers.registry.dead_letters import DoorIn, dead_letter
+from routing.consumers.registry.holders import Holders
+from routing.consumers.registry.stored import ConsumerState, FilterState, Place, StoredConsumers
 from routing.consumers.rights import Rights
-from routing.consumers.spec import ConsumerSpec, Start
-from routing.consumers.stored import ConsumerState, FilterState, Place, StoredConsumers
 from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal, StorageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from routing.consumers.members import Members, Mode, R
-from routing.consumers.spec import ConsumerSpec
+from routing.consumers.definition.members import Members, Mode, R
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.cursors.cursor import Cursor, Delivery
 from routing.queues.options import Cause
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 
 if TYPE_CHECKING:
     from routing.cursors.cursor import Cursor

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
-from routing.consumers.members import Mode
+from routing.consumers.definition.members import Mode
 from routing.cursors.cursor import Cursor, Delivery
 from routing.rights.policy import Identity
 from routing.state import StateTable

@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from routing.consumers.members import Mode
-from routing.consumers.push import Push
+from routing.consumers.definition.members import Mode
+from routing.consumers.definition.push import Push
 from routing.queues.options import QueueOptions
 
 # "latest", "earliest", an offset for every partition, {"time_ms": wall clock}, or [(stream, partition, offset), …]
@@ -31,7 +31,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     dead_letter_topic: str | None = None    # None: "dead-letter/<name>"
     dead_letter_expired: bool = False       # what expires before it is delivered goes there, too, and not nowhere
     expires_s: float | None = None          # deleted when nobody was attached for so long
-    push: Push | None = None                # a webhook; see routing/consumers/push.py
+    push: Push | None = None                # a webhook; see routing/consumers/definition/push.py
     queue: QueueOptions | None = None       # it is a queue: made by routing/queues, with bindings instead of filters
     partitions: tuple[int, ...] = ()        # of these streams only those; empty: all that there are
 

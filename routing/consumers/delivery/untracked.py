@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, Protocol
 
-from routing.consumers.members import Members, R
+from routing.consumers.definition.members import Members, R
 from routing.cursors.cursor import Delivery
 from routing.event import Event, event_size_bytes
 from routing.fairness.accounts import Account

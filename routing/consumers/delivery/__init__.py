@@ -1,0 +1,1 @@
+"""From the cursor to a member and back: read ahead, handed out, answered, taken back."""
