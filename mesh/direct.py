@@ -23,7 +23,7 @@ from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.link.protocol.neighbour import Neighbour
 from mesh.once import Once
 from mesh.publishers import Publishers
-from mesh.topology.nodestate import NodeState
+from mesh.topology.linkstate.nodestate import NodeState
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties, event_size_bytes
 from routing.publishing.route import OWN_TOPICS

@@ -21,11 +21,11 @@ from mesh.queues.shared import Shared
 from mesh.replication.filters import strip_prefix
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicationConfig
-from mesh.topology.covering import Covering, widen
-from mesh.topology.interest import LEVELS_OWN_MAX, OwnInterest
-from mesh.topology.nodestate import NodeInfo, StreamInfo
+from mesh.topology.interest.covering import Covering, widen
+from mesh.topology.interest.interest import LEVELS_OWN_MAX, OwnInterest
+from mesh.topology.linkstate.nodestate import NodeInfo, StreamInfo
+from mesh.topology.linkstate.seals import Crypto, Pins
 from mesh.topology.overlay import Overlay
-from mesh.topology.seals import Crypto, Pins
 from mesh.topology.settings import MeshSettings
 from routing.router import Router
 from routing.topic import filter_matches

@@ -50,7 +50,7 @@ from mesh.process.listener import Listener
 from mesh.process.loopwatch import LoopWatch
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
-from mesh.topology.nodestate import NodeInfo
+from mesh.topology.linkstate.nodestate import NodeInfo
 from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.formats.event_json import rfc3339
 from protocols.redrive import Redrives

@@ -24,7 +24,8 @@ SANS_IO = [
         "codec/packets", "codec/decode", "codec/encode", "codec/properties", "codec/reader", "convert",
         "sessions/session", "inbound", "outbound")),
     *(f"mesh/topology/{name}.py" for name in (
-        "claims", "covering", "flood", "gossip", "interest", "linkstate", "nodestate", "own", "paths", "routes")),
+        "linkstate/linkstate", "linkstate/nodestate", "gossip/claims", "gossip/flood", "gossip/gossip", "gossip/own",
+        "paths/paths", "paths/routes", "interest/covering", "interest/interest")),
     "mesh/direct.py",
 ]
 

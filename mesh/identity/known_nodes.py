@@ -1,4 +1,4 @@
-"""Keys of other nodes, as they were first seen (mesh/topology/seals.py), and the node's own keys as the mesh uses them.
+"""Keys of other nodes, as they were first seen (linkstate/seals.py), and the node's own keys as the mesh uses them.
 
     node-key/<name>     in the state table: [key, neighbour that told of it, when]
 """

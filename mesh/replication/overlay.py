@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from mesh.link.protocol.neighbour import Neighbour
-    from mesh.topology.nodestate import NodeInfo, NodeState
+    from mesh.topology.linkstate.nodestate import NodeInfo, NodeState
 
 
 class Overlay(Protocol):

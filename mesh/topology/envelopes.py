@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from mesh.topology.nodestate import NodeState
-    from mesh.topology.seals import Seals
+    from mesh.topology.linkstate.nodestate import NodeState
+    from mesh.topology.linkstate.seals import Seals
 
 MAGIC: Final = 0xC1
 MARK_BYTES: Final = 16

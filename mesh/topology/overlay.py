@@ -17,19 +17,19 @@ from typing import Any, cast
 from mesh.link.protocol.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
 from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.envelopes import Envelopes
-from mesh.topology.flood import Peer, Timer, lines_of
-from mesh.topology.gossip import Exchange
-from mesh.topology.interest import Wants
-from mesh.topology.meeting import meeting
-from mesh.topology.nodestate import (
+from mesh.topology.gossip.flood import Peer, Timer, lines_of
+from mesh.topology.gossip.gossip import Exchange
+from mesh.topology.gossip.own import link_info
+from mesh.topology.interest.interest import Wants
+from mesh.topology.linkstate.nodestate import (
     NodeInfo,
     NodeState,
     StreamInfo,
 )
-from mesh.topology.own import link_info
-from mesh.topology.pace import Bucket
-from mesh.topology.paths import Paths
-from mesh.topology.seals import Crypto, Pins, Seals
+from mesh.topology.linkstate.pace import Bucket
+from mesh.topology.linkstate.seals import Crypto, Pins, Seals
+from mesh.topology.paths.meeting import meeting
+from mesh.topology.paths.paths import Paths
 from mesh.topology.settings import MeshSettings
 from mesh.topology.view import overlay_snapshot
 from routing.errors import Reason, Refusal

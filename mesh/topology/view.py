@@ -4,13 +4,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mesh.topology.flood import Peer
-from mesh.topology.interest import Wants
-from mesh.topology.linkstate import LinkState
-from mesh.topology.nodestate import LinkInfo, NodeInfo, NodeState
+from mesh.topology.gossip.flood import Peer
+from mesh.topology.interest.interest import Wants
+from mesh.topology.linkstate.linkstate import LinkState
+from mesh.topology.linkstate.nodestate import LinkInfo, NodeInfo, NodeState
 
 if TYPE_CHECKING:
-    from mesh.topology.own import OwnState
+    from mesh.topology.gossip.own import OwnState
 
 Values = dict[str, Any]
 

@@ -21,8 +21,8 @@ from mesh.identity.node_key import NodeKey
 from mesh.link.protocol.frames import Gossip, Relay, decode_message
 from mesh.replication.messages import Batch
 from mesh.replication.messages import encode as encode_replication
-from mesh.topology.nodestate import Alive, LinkInfo, NodeRecord, Whole, encode
-from mesh.topology.seals import Seals
+from mesh.topology.linkstate.nodestate import Alive, LinkInfo, NodeRecord, Whole, encode
+from mesh.topology.linkstate.seals import Seals
 from routing.event import Event
 from tests.mesh.link.rawlink import RawLink, hello
 from tests.support.admin import ROOT, ROOT_LOGIN, Admin

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from mesh.direct import encode_direct
 from mesh.link.protocol.frames import Gossip, Hello, Ping, Relay, encode_frame
 from mesh.replication.messages import BY_TIME, ExportAsk, Pull, RetainedAsk, Want, encode
-from mesh.topology import nodestate
+from mesh.topology.linkstate import nodestate
 from routing.event import Event
 from tests.fairness.chunks import SEVERAL, many
 from tests.fairness.floods import Flood

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.direct import BadDirect, decode_direct, encode_direct, events_of
 from mesh.link.protocol.frames import Gossip
-from mesh.topology.nodestate import (
+from mesh.topology.linkstate.nodestate import (
     Alive,
     BadState,
     Change,

@@ -31,7 +31,7 @@ from mesh.replication.messages import (
     Want,
 )
 from mesh.replication.moving.positions import Moved, Position
-from mesh.topology import nodestate
+from mesh.topology.linkstate import nodestate
 from routing.event import Event, Properties
 from tests.mesh.replication.harness import World
 from tests.mesh.test_meshing import MeshNet

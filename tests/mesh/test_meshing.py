@@ -9,7 +9,7 @@ import pytest
 from mesh.direct import BadDirect, decode_direct, encode_direct, events_of, is_direct
 from mesh.meshing import Meshing
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
-from mesh.topology.nodestate import NodeRecord, StreamInfo, decode_record, encode
+from mesh.topology.linkstate.nodestate import NodeRecord, StreamInfo, decode_record, encode
 from routing.direct.replies import Replies, has_receiver
 from routing.direct.subscription import Subscription
 from routing.event import Event, Properties

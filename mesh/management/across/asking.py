@@ -23,7 +23,7 @@ import msgspec
 from mesh.link.protocol.frames import PRIORITY_DIRECT
 from mesh.management.acts.call import Call, Values
 from mesh.questions import ANSWER_BYTES_MAX, ASK_BYTES_MAX, Answer, Ask, BadAsk, decode, encode, json_object
-from mesh.topology.pace import Bucket
+from mesh.topology.linkstate.pace import Bucket
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Action, Identity
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mesh.administration.documents import differences
 from mesh.configuration.effective import effective
 from mesh.management.acts.audit import Audit, AuditRefused
-from mesh.topology.pace import Bucket
+from mesh.topology.linkstate.pace import Bucket
 from protocols.rest.problems import problem_of
 from routing.errors import Reason
 from routing.rights.policy import Identity

@@ -16,7 +16,7 @@ from mesh.replication.filters import History, stop_of
 from mesh.replication.incoming.flow import Flow, State
 from mesh.replication.incoming.pulling import Pulling
 from mesh.replication.messages import BY_TIME, EARLIEST, Want
-from mesh.topology.covering import Covering
+from mesh.topology.interest.covering import Covering
 from routing.event import OriginPartition
 from routing.topic import filter_covers
 

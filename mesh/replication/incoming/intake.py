@@ -21,7 +21,7 @@ from mesh.replication.incoming.syncing import Syncing
 from mesh.replication.messages import Message
 from mesh.replication.retained import RetainedIntake
 from mesh.replication.settings import ReplicationConfig
-from mesh.topology.interest import OwnInterest
+from mesh.topology.interest.interest import OwnInterest
 from routing.consumers.consumer import Consumer
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps

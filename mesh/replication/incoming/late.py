@@ -20,7 +20,7 @@ import msgspec
 from mesh.replication.filters import strip_prefix
 from mesh.replication.incoming.wants import Needs, by_time, earliest
 from mesh.replication.messages import EARLIEST, Want
-from mesh.topology.covering import Covering
+from mesh.topology.interest.covering import Covering
 from routing.filters.filter_trie import FilterTrie
 from routing.topic import filter_covers, filters_intersect
 

@@ -8,12 +8,12 @@ from mesh.replication.filters import Selection, strip_prefix
 from mesh.replication.incoming.branch import Branch
 from mesh.replication.incoming.late import may_hold
 from mesh.replication.incoming.pulling import Pulling
-from mesh.topology.covering import Covering
+from mesh.topology.interest.covering import Covering
 from routing.event import OriginPartition
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay
-    from mesh.topology.nodestate import NodeState
+    from mesh.topology.linkstate.nodestate import NodeState
     from routing.router import Router
 
 

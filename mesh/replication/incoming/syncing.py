@@ -20,15 +20,15 @@ from mesh.replication.incoming.pulling import Pulling
 from mesh.replication.incoming.wants import Needs, latest
 from mesh.replication.messages import Want
 from mesh.replication.retained import RetainedIntake
-from mesh.topology.covering import Covering
-from mesh.topology.interest import OwnInterest
-from mesh.topology.pace import Bucket
+from mesh.topology.interest.covering import Covering
+from mesh.topology.interest.interest import OwnInterest
+from mesh.topology.linkstate.pace import Bucket
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay
-    from mesh.topology.nodestate import NodeState
+    from mesh.topology.linkstate.nodestate import NodeState
     from routing.router import Router
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mesh.meshing import Meshing
 from mesh.replication.settings import From, ReplicateSettings, ReplicationConfig, ReplicationSettings
-from mesh.topology.nodestate import NodeInfo
+from mesh.topology.linkstate.nodestate import NodeInfo
 from mesh.topology.settings import MeshSettings
 
 if TYPE_CHECKING:

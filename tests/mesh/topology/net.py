@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mesh.link.protocol.frames import Gossip, Relay, decode_message, encode_frame
-from mesh.topology.nodestate import NodeInfo
+from mesh.topology.linkstate.nodestate import NodeInfo
 from mesh.topology.overlay import Overlay
 from mesh.topology.settings import MeshSettings
 

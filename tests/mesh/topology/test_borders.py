@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from mesh.topology.meeting import common_filter, meeting
+from mesh.topology.paths.meeting import common_filter, meeting
 from routing.topic import filter_matches
 from tests.mesh.topology.net import Net
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.link.protocol.frames import Gossip, Relay
-from mesh.topology.nodestate import LinkInfo, NodeInfo
+from mesh.topology.linkstate.nodestate import LinkInfo, NodeInfo
 from tests.mesh.topology.net import FakeNeighbour, Net, Wire
 
 
@@ -62,7 +62,7 @@ def test_a_second_one_counts_once_the_first_is_gone() -> None:
 
 
 def forged(name: str, number: int, boot: str = "forged", **fields) -> bytes:
-    from mesh.topology.nodestate import NodeRecord, Whole, encode
+    from mesh.topology.linkstate.nodestate import NodeRecord, Whole, encode
 
     return encode(Whole(0, encode(NodeRecord(name, boot, number, "x", "x", "x", 1, 1, 0, **fields))))
 

@@ -7,8 +7,9 @@ import pytest
 
 from mesh.direct import EVENTS_MAX, MESSAGE_BYTES, TAG
 from mesh.link.protocol.frames import HOPS_MAX
-from mesh.topology import linkstate, nodestate, own
-from mesh.topology.flood import FLUSH_EVERY_S
+from mesh.topology.gossip import own
+from mesh.topology.gossip.flood import FLUSH_EVERY_S
+from mesh.topology.linkstate import linkstate, nodestate
 from mesh.topology.overlay import ROUTES_BURST, ROUTES_PER_S, STRIKES_MAX
 from mesh.topology.settings import MeshSettings
 

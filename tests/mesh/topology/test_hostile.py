@@ -8,8 +8,18 @@ import time
 import pytest
 
 from mesh.link.protocol.frames import Gossip
-from mesh.topology.nodestate import Alive, Digest, DigestLine, LinkInfo, NodeChange, NodeRecord, Wanted, Whole, encode
-from mesh.topology.nodestate import Change as ChangeEntry
+from mesh.topology.linkstate.nodestate import (
+    Alive,
+    Digest,
+    DigestLine,
+    LinkInfo,
+    NodeChange,
+    NodeRecord,
+    Wanted,
+    Whole,
+    encode,
+)
+from mesh.topology.linkstate.nodestate import Change as ChangeEntry
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 

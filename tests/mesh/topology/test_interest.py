@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from mesh.topology.covering import Covering, shorten, widen
-from mesh.topology.interest import CHANGE_STEP, LEVELS_OWN_MAX, REBUILD_EVERY_S, OwnInterest, Wants
-from mesh.topology.nodestate import FILTER_CHARACTERS_MAX, check_filters
+from mesh.topology.interest.covering import Covering, shorten, widen
+from mesh.topology.interest.interest import CHANGE_STEP, LEVELS_OWN_MAX, REBUILD_EVERY_S, OwnInterest, Wants
+from mesh.topology.linkstate.nodestate import FILTER_CHARACTERS_MAX, check_filters
 from routing.topic import check_filter, filter_covers, filter_matches
 
 pytestmark = pytest.mark.measured

@@ -8,8 +8,9 @@ from collections import Counter
 import msgspec
 import pytest
 
-from mesh.topology.linkstate import CHAIN_MAX, LEVELS_MAX, UPDATES_BURST, LinkState, Outcome
-from mesh.topology.nodestate import (
+from mesh.topology.gossip.own import OwnState
+from mesh.topology.linkstate.linkstate import CHAIN_MAX, LEVELS_MAX, UPDATES_BURST, LinkState, Outcome
+from mesh.topology.linkstate.nodestate import (
     Alive,
     BadState,
     Change,
@@ -24,8 +25,7 @@ from mesh.topology.nodestate import (
     decode_record,
     encode,
 )
-from mesh.topology.own import OwnState
-from mesh.topology.seals import Seals
+from mesh.topology.linkstate.seals import Seals
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 

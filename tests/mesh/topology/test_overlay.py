@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.link.protocol.frames import HOPS_MAX, Relay
-from mesh.topology.nodestate import StreamInfo
+from mesh.topology.linkstate.nodestate import StreamInfo
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 

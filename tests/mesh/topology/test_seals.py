@@ -17,7 +17,7 @@ from mesh.identity.node_key import NodeKey
 from mesh.link.protocol.frames import Gossip, Relay
 from mesh.topology import envelopes
 from mesh.topology.envelopes import HEAD, MAGIC
-from mesh.topology.nodestate import (
+from mesh.topology.linkstate.nodestate import (
     BOX,
     KEY,
     Alive,
@@ -31,8 +31,8 @@ from mesh.topology.nodestate import (
     decode_record,
     encode,
 )
+from mesh.topology.linkstate.seals import Seals
 from mesh.topology.overlay import Overlay
-from mesh.topology.seals import Seals
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import WALL_MS, Net
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from mesh.topology.nodestate import LinkInfo
+from mesh.topology.linkstate.nodestate import LinkInfo
 
 USABLE = frozenset(("up", "throttled"))
 

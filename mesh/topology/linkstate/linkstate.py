@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Container, Iterator
 
-from mesh.topology.nodestate import (
+from mesh.topology.linkstate.nodestate import (
     AGE_MS_MAX,
     Alive,
     BadState,
@@ -27,7 +27,7 @@ from mesh.topology.nodestate import (
     Whole,
     encode,
 )
-from mesh.topology.pace import Bucket
+from mesh.topology.linkstate.pace import Bucket
 from routing.fairness.shares import Share
 
 AHEAD_MAX = 2**42               # of a number, before our clock in ms: clocks are wrong by years, none by a century

@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from mesh.topology.covering import Covering, shorten, widen
-from mesh.topology.nodestate import FILTER_LEVELS_MAX
+from mesh.topology.interest.covering import Covering, shorten, widen
+from mesh.topology.linkstate.nodestate import FILTER_LEVELS_MAX
 from routing.filters.filter_trie import FilterTrie
 
 TOPICS_CACHED = 50_000          # answers kept; beyond it the cache starts afresh

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from mesh.link.settings import EVERYTHING
-from mesh.topology.linkstate import LinkState
-from mesh.topology.meeting import meeting
-from mesh.topology.nodestate import LinkInfo, NodeInfo, NodeState
-from mesh.topology.routes import Graph, graph_of, shortest_paths, sides
+from mesh.topology.linkstate.linkstate import LinkState
+from mesh.topology.linkstate.nodestate import LinkInfo, NodeInfo, NodeState
+from mesh.topology.paths.meeting import meeting
+from mesh.topology.paths.routes import Graph, graph_of, shortest_paths, sides
 
 
 class Paths:

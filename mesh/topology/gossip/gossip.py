@@ -6,10 +6,11 @@ from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
 from mesh.link.protocol.frames import Gossip
-from mesh.topology.claims import Claims
-from mesh.topology.flood import Peer
-from mesh.topology.linkstate import AHEAD_MAX, LinkState, Outcome
-from mesh.topology.nodestate import (
+from mesh.topology.gossip.claims import Claims
+from mesh.topology.gossip.flood import Peer
+from mesh.topology.gossip.own import OwnState
+from mesh.topology.linkstate.linkstate import AHEAD_MAX, LinkState, Outcome
+from mesh.topology.linkstate.nodestate import (
     Alive,
     BadState,
     Change,
@@ -25,8 +26,7 @@ from mesh.topology.nodestate import (
     decode_entry,
     decode_record,
 )
-from mesh.topology.own import OwnState
-from mesh.topology.seals import Seals
+from mesh.topology.linkstate.seals import Seals
 from mesh.topology.settings import MeshSettings
 
 EXPIRE_EVERY_S = 0.5

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mesh.topology.nodestate import FILTER_CHARACTERS_MAX
+from mesh.topology.linkstate.nodestate import FILTER_CHARACTERS_MAX
 
 
 class _Node:

@@ -6,8 +6,8 @@ is told as a difference; after some of them the whole is told again (linkstate.p
 from __future__ import annotations
 
 from mesh.link.protocol.neighbour import Neighbour
-from mesh.topology.linkstate import LinkState
-from mesh.topology.nodestate import (
+from mesh.topology.linkstate.linkstate import LinkState
+from mesh.topology.linkstate.nodestate import (
     BORDERS_MAX,
     CAPTURES_MAX,
     FILTER_CHARACTERS_MAX,
@@ -21,8 +21,8 @@ from mesh.topology.nodestate import (
     decode_record,
     encode,
 )
-from mesh.topology.pace import Bucket
-from mesh.topology.seals import Seals
+from mesh.topology.linkstate.pace import Bucket
+from mesh.topology.linkstate.seals import Seals
 
 SKEW_STEP_MS = 200          # a smaller change of a clock is not worth telling
 RTT_STEP_US = 5_000         # nor of a round trip; beyond it, one by half or to the double

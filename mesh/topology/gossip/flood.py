@@ -10,9 +10,9 @@ from itertools import islice
 
 from mesh.link.protocol.frames import PRIORITY_GOSSIP, Gossip
 from mesh.link.protocol.neighbour import Neighbour
-from mesh.topology.linkstate import LinkState
-from mesh.topology.nodestate import DIGEST_MAX, NAMES_MAX, Digest, DigestLine, Wanted, encode
-from mesh.topology.pace import Bucket
+from mesh.topology.linkstate.linkstate import LinkState
+from mesh.topology.linkstate.nodestate import DIGEST_MAX, NAMES_MAX, Digest, DigestLine, Wanted, encode
+from mesh.topology.linkstate.pace import Bucket
 
 FLUSH_EVERY_S = 0.010           # gossip to one neighbour is coalesced for so long; the first of a burst goes at once
 FRAME_BYTES = 64 * 1024         # a gossip frame ends at about this size, so that other traffic gets in between

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from mesh.topology.nodestate import BOX, KEY, Alive, BadState, NodeChange, NodeRecord, encode
+from mesh.topology.linkstate.nodestate import BOX, KEY, Alive, BadState, NodeChange, NodeRecord, encode
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -1,0 +1,1 @@
+"""Link states from neighbour to neighbour, ours among them."""

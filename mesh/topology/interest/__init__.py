@@ -1,0 +1,1 @@
+"""What nodes want, as few topic filters as possible."""

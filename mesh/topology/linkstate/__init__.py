@@ -1,0 +1,1 @@
+"""What nodes say of themselves: signed, and the newest of every node."""

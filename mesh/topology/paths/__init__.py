@@ -1,0 +1,1 @@
+"""The way to every node over the links that there are."""
