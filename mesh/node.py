@@ -43,11 +43,11 @@ from mesh.link.protocol.peer import Me
 from mesh.management.security.policy_door import PolicyDoor
 from mesh.management.tables.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
-from mesh.process.clockfile import NOTE_EVERY_S, load_clock, write_note
-from mesh.process.datadir import DataDirectory
-from mesh.process.limits import OpenFiles, log_segments_max, log_spares
-from mesh.process.listener import Listener
-from mesh.process.loopwatch import LoopWatch
+from mesh.process.files.clockfile import NOTE_EVERY_S, load_clock, write_note
+from mesh.process.files.datadir import DataDirectory
+from mesh.process.listeners.listener import Listener
+from mesh.process.loop.limits import OpenFiles, log_segments_max, log_spares
+from mesh.process.loop.loopwatch import LoopWatch
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
 from mesh.topology.linkstate.nodestate import NodeInfo

@@ -11,7 +11,7 @@ that runs since the machine was switched on (it goes on in suspend, and nobody c
                 are differences of it: retention, rolling, sessions. Hours off do not count: what is kept for a day is
                 kept for a day in which somebody could have read it.
 
-A note of both in the data directory (mesh/process/clockfile.py) carries them over restarts. While the machine was on,
+A note of both in the data directory (process/files/clockfile.py) carries them over restarts. While the machine was on,
 the count tells how long the node was down. After the machine was off, nothing does: then the wall clock is believed
 when it is at most OFF_MS later than the note, from the first moment on in which that is so.
 """

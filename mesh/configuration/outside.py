@@ -12,7 +12,7 @@ from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.jwks import check_file
 from mesh.identity.users import resolve_users
 from mesh.link.proof.prepare import PreparedLinks, prepare_links
-from mesh.process.tls import make_context
+from mesh.process.listeners.tls import make_context
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ import aiohttp
 import msgspec
 
 from mesh.identity.auth_settings import JwtSettings
-from mesh.process.names import Names
-from mesh.process.resolver import NamesResolver
-from mesh.process.tls import system_trust
+from mesh.process.listeners.tls import system_trust
+from mesh.process.names.names import Names
+from mesh.process.names.resolver import NamesResolver
 from routing.errors import ConfigError, Reason, Refusal
 
 logger = logging.getLogger(__name__)

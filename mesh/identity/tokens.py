@@ -20,7 +20,7 @@ import msgspec
 from mesh.identity.apikeys import ApiKey, hash_key, is_key
 from mesh.identity.auth_settings import JwtSettings, user_problem
 from mesh.identity.jwks import Fetch, Key, KeySource, fetch_of
-from mesh.process.names import Names
+from mesh.process.names.names import Names
 from routing.errors import Reason, Refusal
 
 TOKEN_BYTES_MAX = 8_192         # a header field of the HTTP listener holds as much

@@ -28,15 +28,15 @@ from mesh.management.admin import Management
 from mesh.management.figures.sampler import resident_bytes
 from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
-from mesh.process.clockfile import write_note
-from mesh.process.datadir import ADMIN, DataDirectory
-from mesh.process.lean import warm_up
-from mesh.process.limits import OpenFiles, freeze_start, tune_process
-from mesh.process.listener import Listener
-from mesh.process.localsocket import LocalSocket
+from mesh.process.files.clockfile import write_note
+from mesh.process.files.datadir import ADMIN, DataDirectory
+from mesh.process.listeners.listener import Listener
+from mesh.process.listeners.localsocket import LocalSocket
 from mesh.process.logs import set_up_logs
-from mesh.process.loop import loop_factory
-from mesh.process.memory import FreeMemory
+from mesh.process.loop.lean import warm_up
+from mesh.process.loop.limits import OpenFiles, freeze_start, tune_process
+from mesh.process.loop.loop import loop_factory
+from mesh.process.loop.memory import FreeMemory
 from mesh.process.reload import reload
 from mesh.protocols import PROTOCOLS
 from mesh.version import meshgate_version

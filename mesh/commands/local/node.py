@@ -41,7 +41,9 @@ def add_passwd(parser: argparse.ArgumentParser) -> None:
 def run_up(options: argparse.Namespace) -> int:
     import gc
 
-    from mesh.process.lean import import_aiohttp  # late: the other commands should not pay for loading a whole node
+    from mesh.process.loop.lean import (
+        import_aiohttp,  # late: the other commands should not pay for loading a whole node
+    )
 
     gc.disable()                    # a start makes next to no garbage: until freeze_start()
     import_aiohttp()

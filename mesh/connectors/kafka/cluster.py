@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.configuration.secret import resolve_secret
 from mesh.connectors.kafka.settings import KafkaBridge
-from mesh.process.tls import client_context
+from mesh.process.listeners.tls import client_context
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mesh.link.dialling.proxy import ProxyError, open_tunnel
 from mesh.link.dialling.target import Target
 from mesh.link.settings import LinkLimits
 from mesh.link.transport import LinkConnection, set_socket_options
-from mesh.process.names import Names
+from mesh.process.names.names import Names
 
 ADDRESSES_MAX = 16      # of one name that are tried
 

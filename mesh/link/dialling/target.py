@@ -12,7 +12,7 @@ from mesh.configuration.secret import resolve_secret
 from mesh.link.dialling.proxy import ProxyAddress
 from mesh.link.protocol.peer import NAME_CHARACTERS
 from mesh.link.settings import LinkTable
-from mesh.process.tls import client_context
+from mesh.process.listeners.tls import client_context
 from routing.errors import ConfigError
 
 NAME_MAX = 64

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from mesh.process.loop import loop_factory
+from mesh.process.loop.loop import loop_factory
 
 
 class NodePolicy(asyncio.DefaultEventLoopPolicy):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mesh.configuration.settings import ListenerSettings, TlsSettings
-from mesh.process.listener import Listener
-from mesh.process.tls import make_context
+from mesh.process.listeners.listener import Listener
+from mesh.process.listeners.tls import make_context
 from routing.errors import ConfigError
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.wait import DEADLINE_S

@@ -1,4 +1,4 @@
-"""mesh/process/loop.py: a descriptor that libuv has closed is not closed again by a Python socket."""
+"""mesh/process/loop/loop.py: a descriptor that libuv has closed is not closed again by a Python socket."""
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mesh.process.loop import loop_factory
+from mesh.process.loop.loop import loop_factory
 
 
 class Gone(asyncio.Protocol):

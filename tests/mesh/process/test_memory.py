@@ -1,9 +1,9 @@
-"""mesh/process/memory.py: freed memory goes back to the machine, when the process is calm, and not again and again."""
+"""loop/memory.py: freed memory goes back to the machine, when the process is calm, and not again and again."""
 from __future__ import annotations
 
 import threading
 
-from mesh.process.memory import FreeMemory
+from mesh.process.loop.memory import FreeMemory
 
 MIB = 1024 * 1024
 

@@ -1,12 +1,12 @@
-"""mesh/process/limits.py: open files are kept back for the log."""
+"""mesh/process/loop/limits.py: open files are kept back for the log."""
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from mesh.process import limits as process
-from mesh.process.limits import OpenFiles, open_file_count
+from mesh.process.loop import limits as process
+from mesh.process.loop.limits import OpenFiles, open_file_count
 
 
 class Clock:

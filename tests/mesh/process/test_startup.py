@@ -69,7 +69,7 @@ def test_a_command_does_not_load_a_node(environment):
 
 def test_a_start_loads_nothing_that_only_some_nodes_need(environment):
     code = (
-        "from mesh.process.lean import import_aiohttp; import_aiohttp(); import sys, mesh.process.service\n"
+        "from mesh.process.loop.lean import import_aiohttp; import_aiohttp(); import sys, mesh.process.service\n"
         "import mesh.protocols, protocols.mqtt.protocol, protocols.rest.protocol, protocols.kafka.server\n"
         "import protocols.amqp091.protocol, protocols.kafka.api\n"
         "protocols.kafka.api.find_apis()\n"
@@ -88,11 +88,11 @@ def test_a_start_is_not_told_as_a_turn_that_held_the_loop(tmp_path, environment)
 
 def test_aiohttps_own_context_trusts_nobody_and_the_systems_trust_is_there_when_asked_for(environment):
     code = (
-        "from mesh.process.lean import import_aiohttp; import_aiohttp(); import ssl, aiohttp.connector\n"
+        "from mesh.process.loop.lean import import_aiohttp; import_aiohttp(); import ssl, aiohttp.connector\n"
         "own = aiohttp.connector._SSL_CONTEXT_VERIFIED\n"
         "print(own.cert_store_stats()['x509_ca'], own.verify_mode == ssl.CERT_REQUIRED, own.check_hostname)\n"
         "print(aiohttp.connector._SSL_CONTEXT_UNVERIFIED.cert_store_stats()['x509_ca'])\n"
-        "from mesh.process.tls import system_trust\n"
+        "from mesh.process.listeners.tls import system_trust\n"
         "stats = ssl.create_default_context().cert_store_stats()\n"
         "print(system_trust().cert_store_stats() == stats, system_trust() is system_trust())")
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

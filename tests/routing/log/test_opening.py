@@ -9,7 +9,7 @@ import time
 import cramjam
 import pytest
 
-from mesh.process.limits import SWITCH_INTERVAL_S
+from mesh.process.loop.limits import SWITCH_INTERVAL_S
 from routing.log import opening
 from routing.log.producing import raw
 from routing.log.records import decode

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from mesh.configuration.address import format_address, is_loopback, parse_bind
 from mesh.configuration.settings import ListenerSettings, TlsSettings
-from mesh.process.handshakes import Handshakes
-from mesh.process.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from mesh.process.listeners.handshakes import Handshakes
+from mesh.process.listeners.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from routing.errors import ConfigError
 
 logger = logging.getLogger(__name__)

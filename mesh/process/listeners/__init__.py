@@ -1,0 +1,1 @@
+"""Bound addresses, TLS, and the Unix socket of the console."""

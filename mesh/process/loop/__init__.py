@@ -1,0 +1,1 @@
+"""The event loop, and what a node asks of its process."""
