@@ -18,7 +18,7 @@ from protocols.amqp.engine.connection import Connection
 from protocols.amqp.nodes import dynamic
 from protocols.amqp.nodes.attaching import Attaching
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.nodes.sources.reading import QueueReader
 from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.sasl import PROTOCOL, Login
 from protocols.amqp.settings import Amqp10Settings

@@ -36,11 +36,11 @@ from protocols.amqp.codec.types import Symbol, Value
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.answering import AnswerSource, AskingTarget
-from protocols.amqp.nodes.filters import filters_of
 from protocols.amqp.nodes.finding import Finding
-from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.sources import echo_of
+from protocols.amqp.nodes.sources.filters import filters_of
+from protocols.amqp.nodes.sources.offsets import start_of
+from protocols.amqp.nodes.sources.sources import echo_of
 from protocols.amqp.settings import Amqp10Settings
 from protocols.authentication.authenticator import Authenticator
 from routing.router import Router

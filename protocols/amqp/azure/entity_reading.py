@@ -21,7 +21,7 @@ from protocols.amqp.codec.types import Symbol, Timestamp, Value
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.addresses import address_of, queue_name, queue_topic
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.nodes.sources.reading import QueueReader
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Event

@@ -20,7 +20,7 @@ from protocols.amqp.codec.types import Symbol, Timestamp, Value
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.addresses import address_of
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.streams import StreamReader, StreamReading
+from protocols.amqp.nodes.sources.streams import StreamReader, StreamReading
 from routing.consumers.consumer import Consumer
 from routing.consumers.definition.members import Mode
 from routing.consumers.definition.spec import ConsumerSpec, Start

@@ -1,6 +1,6 @@
 """Attaching: which node a link is attached to, and is there room for one more. Raises LinkFault, which refuses it.
 
-    a receiver's link ─► sources.py        a sender's link ─► destinations.py        how both find queues: finding.py
+    a receiver's link ─► sources/        a sender's link ─► targets/        how both find queues: finding.py
 """
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from protocols.amqp.codec.conditions import NOT_FOUND, RESOURCE_LIMIT, STOLEN, L
 from protocols.amqp.codec.performatives import Attach
 from protocols.amqp.engine.receiving import ReceivingLink
 from protocols.amqp.engine.sending import SendingLink
-from protocols.amqp.nodes.destinations import Destinations
 from protocols.amqp.nodes.finding import Finding
 from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.sources import Sources
+from protocols.amqp.nodes.sources.sources import Sources
+from protocols.amqp.nodes.targets.destinations import Destinations
 from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring

@@ -45,7 +45,7 @@ _FAILED = Modified(True)
 
 
 class Holder(Protocol):
-    """Who has handed out a delivery: nodes/reading.py."""
+    """Who has handed out a delivery: sources/reading.py."""
 
     queue: Readable
 

@@ -42,7 +42,7 @@ class Reading(Protocol):
 
 
 class Readable(Protocol):
-    """A queue of the core, or what stands in its place: nodes/streams.py."""
+    """A queue of the core, or what stands in its place: sources/streams.py."""
 
     name: str
     consumer: Consumer

@@ -18,7 +18,7 @@ from protocols.amqp.codec.performatives import SECOND, Accepted, Attach, Modifie
 from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.engine.unsettled import TAG_BYTES, tags_of
 from protocols.amqp.nodes.addresses import address_of
-from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.nodes.sources.reading import QueueReader
 from protocols.amqp.nodes.work import Work
 from protocols.amqp.resuming.suspended import Expiry, Key, Termini
 from protocols.amqp.resuming.tags import Tags

@@ -16,7 +16,7 @@ import msgspec
 
 from protocols.amqp.codec.conditions import STOLEN, LinkFault
 from protocols.amqp.codec.performatives import Source, Target
-from protocols.amqp.nodes.subscriptions import CONNECTION_CLOSE, LINK_DETACH, NEVER, SESSION_END
+from protocols.amqp.nodes.sources.subscriptions import CONNECTION_CLOSE, LINK_DETACH, NEVER, SESSION_END
 from routing.fairness.shares import Share
 
 UNSETTLED_STATE = 2             # durable, of a terminus                                                        §3.5.5

@@ -22,7 +22,7 @@ from protocols.amqp import convert
 from protocols.amqp.codec.performatives import Attach, Target
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
 from protocols.amqp.engine.unsettled import Tags, UnsettledMap, tags_of
-from protocols.amqp.nodes.targets import Destination, MessageTarget
+from protocols.amqp.nodes.targets.targets import Destination, MessageTarget
 from protocols.amqp.nodes.work import Work
 from protocols.amqp.resuming.suspended import UNSETTLED_STATE, Expiry, Key, Termini
 from protocols.declaring import Declaring

@@ -27,15 +27,15 @@ from protocols.amqp.nodes.addresses import (
     source_filter,
 )
 from protocols.amqp.nodes.answering import AnswerSource
-from protocols.amqp.nodes.browsing import QueueBrowser
-from protocols.amqp.nodes.filters import Filters, filters_of
 from protocols.amqp.nodes.finding import Finding, check_right, denied
 from protocols.amqp.nodes.management import Management
-from protocols.amqp.nodes.offsets import start_of
 from protocols.amqp.nodes.parts import Parts
-from protocols.amqp.nodes.reading import QueueReader
-from protocols.amqp.nodes.streams import StreamReader, StreamReading, read_topic
-from protocols.amqp.nodes.subscriptions import (
+from protocols.amqp.nodes.sources.browsing import QueueBrowser
+from protocols.amqp.nodes.sources.filters import Filters, filters_of
+from protocols.amqp.nodes.sources.offsets import start_of
+from protocols.amqp.nodes.sources.reading import QueueReader
+from protocols.amqp.nodes.sources.streams import StreamReader, StreamReading, read_topic
+from protocols.amqp.nodes.sources.subscriptions import (
     NEVER,
     PREFIX,
     Wish,

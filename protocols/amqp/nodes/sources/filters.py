@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, LinkFault
 from protocols.amqp.codec.types import Described, Value
-from protocols.amqp.nodes.offsets import azure_offset
+from protocols.amqp.nodes.sources.offsets import azure_offset
 from routing.queues.predicates import Predicate, SelectorMatch
 from routing.queues.selecting.selector import SelectorError, check
 

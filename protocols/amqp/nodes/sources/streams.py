@@ -14,7 +14,7 @@ from typing import Any
 from protocols.amqp import convert
 from protocols.amqp.codec.composite import Composite
 from protocols.amqp.engine.sending import SendingLink
-from protocols.amqp.nodes.reading import QueueReader
+from protocols.amqp.nodes.sources.reading import QueueReader
 from protocols.amqp.nodes.work import Work
 from routing.consumers.consumer import Consumer, Member
 from routing.consumers.definition.members import Mode
@@ -36,7 +36,7 @@ def read_topic(router: Router, pattern: str, start: Start, identity: Identity, i
 
 
 class StreamReading:
-    """In the place of a queue: what nodes/reading.py and nodes/work.py ask of one."""
+    """In the place of a queue: what reading.py and nodes/work.py ask of one."""
 
     def __init__(self, router: Router, consumer: Consumer, leave: Callable[[], object]) -> None:
         """leave: the reader has gone."""

@@ -1,0 +1,1 @@
+"""What receivers are attached to: queues, topics, streams, subscriptions."""

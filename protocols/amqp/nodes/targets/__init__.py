@@ -1,0 +1,1 @@
+"""Where what senders send goes."""
