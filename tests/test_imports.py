@@ -22,7 +22,7 @@ SANS_IO = [
         "frames", "codes", "session", "health", "outbox", "bucket", "meter", "roundtrip", "peer")),
     *(f"protocols/mqtt/{name}.py" for name in (
         "codec/packets", "codec/decode", "codec/encode", "codec/properties", "codec/reader", "convert",
-        "sessions/session", "inbound", "outbound")),
+        "sessions/session", "inbound", "delivery/outbound")),
     *(f"mesh/topology/{name}.py" for name in (
         "linkstate/linkstate", "linkstate/nodestate", "gossip/claims", "gossip/flood", "gossip/gossip", "gossip/own",
         "paths/paths", "paths/routes", "interest/covering", "interest/interest")),

@@ -5,7 +5,7 @@
          └───────────────────────┴──────── error or connect timeout ────┴──────────────────────────────────────► CLOSED
 
 A peer's fault ends in fail(): CONNACK or DISCONNECT with the reason code (MQTT 5), then close. What a connection does
-with packets stands in inbound.py (PUBLISH), outbound.py and answers.py (deliveries) and subscribe.py; what it writes
+with packets stands in inbound.py (PUBLISH), delivery/ (what goes out, and its acks) and subscribing/; what it writes
 goes by writing.py.
 """
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from protocols.errors import ProtocolViolation
-from protocols.mqtt import answers, handshake
+from protocols.mqtt import handshake
 from protocols.mqtt.codec import decode, encode, packets, properties, reasons
 from protocols.mqtt.codec.packets import (
     VERSION_3_1_1,
@@ -33,9 +33,10 @@ from protocols.mqtt.codec.packets import (
     Unsubscribe,
 )
 from protocols.mqtt.codec.reader import PacketReader
+from protocols.mqtt.delivery import answers
+from protocols.mqtt.delivery.outbound import Outbound
 from protocols.mqtt.inbound import Inbound
-from protocols.mqtt.outbound import Outbound
-from protocols.mqtt.sessions import subscribe
+from protocols.mqtt.subscribing import subscribe
 from protocols.mqtt.timers import Due
 from protocols.mqtt.writing import Writing
 from protocols.transport.wire import ByteChannel

@@ -17,9 +17,7 @@ from protocols.mqtt.codec import reasons
 from protocols.mqtt.codec.packets import Connect
 from protocols.mqtt.connection import Begun, MqttConnection
 from protocols.mqtt.rows import client_row
-from protocols.mqtt.sessions import subscribe
 from protocols.mqtt.sessions.restore import restore
-from protocols.mqtt.sessions.retained_begin import answer_merged
 from protocols.mqtt.sessions.session import (
     CONSUMER_PREFIX,
     QOS2_PREFIX,
@@ -27,6 +25,8 @@ from protocols.mqtt.sessions.session import (
     Session,
 )
 from protocols.mqtt.settings import MqttSettings
+from protocols.mqtt.subscribing import subscribe
+from protocols.mqtt.subscribing.retained_begin import answer_merged
 from protocols.mqtt.sys import SysTopics
 from protocols.transport.wire import ByteChannel
 from routing.fairness.steps import in_steps

@@ -1,7 +1,7 @@
 """The oracle finds mistakes: each of these, planted in the node, fails within a few programs."""
 import pytest
 
-from protocols.mqtt.outbound import Outbound
+from protocols.mqtt.delivery.outbound import Outbound
 from protocols.mqtt.sessions.retained import RetainedAnswers
 from protocols.mqtt.sessions.subscriptions import SubscriptionSet
 from routing.retained.retained import RetainedEvents

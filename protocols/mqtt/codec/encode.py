@@ -1,6 +1,6 @@
 """MQTT control packets -> bytes: what a server sends, MQTT 3.1.1 and 5.0. Sans-IO.
 
-PUBLISH is made of parts, so that a batch of them is one join (see outbound.py):
+PUBLISH is made of parts, so that a batch of them is one join (see delivery/outbound.py):
 
     | 0x3x | remaining length | topic |  packet id (QoS > 0)  | properties (v5) | payload |
     └────────── head ────────────────┘  └─ PACKET_ID_BYTES ──┘ └────── tail ────────────┘

@@ -92,7 +92,7 @@ class StoredQos2(msgspec.Struct, array_like=True):
 
 
 class WayOut(Protocol):
-    """What goes out to the client that is connected: Outbound of outbound.py."""
+    """What goes out to the client that is connected: Outbound of delivery/outbound.py."""
 
     in_flight: dict[int, Delivery | None]
 

@@ -33,7 +33,7 @@ class Plan:
 
 
 class Seat(Member, Protocol):
-    """A session's place in a share group, while it is connected: SharedMember of shared.py."""
+    """A session's place in a share group, while it is connected: SharedMember of subscribing/shared.py."""
 
     consumer: Consumer
     subscription: MqttSubscription

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from protocols.mqtt.outbound import STEP_EVENTS
+from protocols.mqtt.delivery.outbound import STEP_EVENTS
 from routing.event import Event
 from routing.rights.policy import ALLOW_ALL, Action, Rule
 from tests.protocols.mqtt.harness import PUBACK, PUBCOMP, PUBLISH, PUBREC, RETAIN_AS_PUBLISHED, subscribe_packet

@@ -14,19 +14,19 @@ import msgspec
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.filters import Share, parse_share, text_bytes
 from protocols.mqtt.codec.packets import FilterRequest, Subscribe, Unsubscribe
-from protocols.mqtt.sessions import shared
 from protocols.mqtt.sessions.names import group_name, group_spec
-from protocols.mqtt.sessions.retained_begin import answer_subscription
 from protocols.mqtt.sessions.session import Line, Session
 from protocols.mqtt.sessions.steps import Steps
 from protocols.mqtt.sessions.subscriptions import MqttSubscription
+from protocols.mqtt.subscribing import shared
+from protocols.mqtt.subscribing.retained_begin import answer_subscription
 from routing.consumers.consumer import ConsumerSpec
 from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
 
 if TYPE_CHECKING:
     from protocols.mqtt.broker import Broker
-    from protocols.mqtt.outbound import Outbound
+    from protocols.mqtt.delivery.outbound import Outbound
     from protocols.mqtt.settings import MqttSettings
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket

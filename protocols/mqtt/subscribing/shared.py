@@ -14,7 +14,7 @@ from routing.cursors.cursor import Delivery
 from routing.rights.policy import Identity
 
 if TYPE_CHECKING:
-    from protocols.mqtt.outbound import Outbound
+    from protocols.mqtt.delivery.outbound import Outbound
     from protocols.mqtt.sessions.subscriptions import MqttSubscription
     from routing.consumers.consumer import Consumer
 

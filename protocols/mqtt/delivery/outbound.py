@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocols.mqtt.codec import encode, packets, reasons
 from protocols.mqtt.codec.encode import PACKET_ID_BYTES, PACKET_ID_BYTES_V5, PACKET_ID_OUT_MAX
-from protocols.mqtt.direct import DirectOut
+from protocols.mqtt.delivery.direct import DirectOut
 from protocols.mqtt.sessions.session import OutboundId, Place, outbound_id, place_of
 from protocols.mqtt.sessions.subscriptions import Plan
 from routing.cursors.cursor import Delivery

@@ -13,7 +13,7 @@ from protocols.mqtt.codec import encode, packets, reasons
 from routing.cursors.cursor import Delivery
 
 if TYPE_CHECKING:
-    from protocols.mqtt.outbound import Outbound
+    from protocols.mqtt.delivery.outbound import Outbound
     from protocols.mqtt.sessions.subscriptions import Seat
     from routing.consumers.consumer import Consumer
     from routing.ticket import Ticket

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocols.mqtt.codec import encode
-from protocols.mqtt.frames import FrameMaker
+from protocols.mqtt.delivery.frames import FrameMaker
 from protocols.mqtt.sessions.subscriptions import Plan
 from routing.direct.subscription import DirectTarget
 from routing.event import Event

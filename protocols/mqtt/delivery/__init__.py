@@ -1,0 +1,1 @@
+"""The way out of a connection: PUBLISH frames, packet ids, acks."""

@@ -1,0 +1,1 @@
+"""SUBSCRIBE: plain and shared subscriptions, and their retained events."""
