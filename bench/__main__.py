@@ -15,10 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import brokers, report
-from bench.amqp10_brokers import Artemis, RabbitMq10
-from bench.clients import BenchError
-from bench.kafka_brokers import ApacheKafka, ApacheKafkaSynced
+from bench import report
+from bench.brokers.amqp10 import Artemis, RabbitMq10
+from bench.brokers.broker import ALL, Broker
+from bench.brokers.kafka import ApacheKafka, ApacheKafkaSynced
+from bench.load.clients import BenchError
 from bench.table import ROWS, Figures, Results, Row
 
 
@@ -41,11 +42,11 @@ def chosen_rows(names: list[str]) -> list[Row]:
     return [row for row in ROWS if not names or row.name in names]
 
 
-def start_brokers(root: Path, names: str | None, rows: list[Row]) -> list[brokers.Broker]:
+def start_brokers(root: Path, names: str | None, rows: list[Row]) -> list[Broker]:
     """Start what is wanted and installed; say what is missing and how each is configured."""
-    started: list[brokers.Broker] = []
+    started: list[Broker] = []
     needs = {row.needs for row in rows}
-    for kind in (*brokers.ALL, Artemis, RabbitMq10, ApacheKafkaSynced, ApacheKafka):
+    for kind in (*ALL, Artemis, RabbitMq10, ApacheKafkaSynced, ApacheKafka):
         if kind.only_for and kind.only_for not in needs:
             continue
         if names is not None and kind.name not in names.split(","):
@@ -64,7 +65,7 @@ def start_brokers(root: Path, names: str | None, rows: list[Row]) -> list[broker
     return started
 
 
-def run_row(row: Row, running: list[brokers.Broker], rounds: int,
+def run_row(row: Row, running: list[Broker], rounds: int,
             quick: bool) -> tuple[dict[str, Figures], dict[str, str]]:
     """Medians per broker, and what failed. Rounds alternate, so that a slow moment of the machine hits all alike."""
     has = {"": lambda _: True, "v5": lambda one: one.has_v5, "link": lambda one: one.has_link,
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
           "p50/p99: publish to delivery at 1,000 msg/s. CPU: user + system of the broker per delivered message. "
           "load: the generator's own.", flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir, ignore_cleanup_errors=True) as root:
-        running: list[brokers.Broker] = []
+        running: list[Broker] = []
         try:
             running = start_brokers(Path(root), options.brokers, rows)
             for row in rows:

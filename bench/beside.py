@@ -12,8 +12,8 @@ import threading
 import time
 from types import TracebackType
 
-from bench.clients import BenchError, dial, read_packet
-from bench.packets import acknowledgement, connect, frame_end, publish, subscribe
+from bench.load.clients import BenchError, dial, read_packet
+from bench.load.packets import acknowledgement, connect, frame_end, publish, subscribe
 
 RATE = 50.0                 # a second
 TOPIC = "beside/mqtt"

@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.brokers import Meshgate
-from bench.clients import Publisher
-from bench.load import Flood
-from bench.rows_mqtt import QOS1_UNDER_WAY, WINDOW
+from bench.brokers.broker import Meshgate
+from bench.load.clients import Publisher
+from bench.load.load import Flood
+from bench.rows.mqtt import QOS1_UNDER_WAY, WINDOW
 
 PAIRS = 40
 # Name, publishers, messages that each has under way, messages of a turn: short, so that both meet the same

@@ -5,7 +5,7 @@
 
 A client outlives the node: it dials again until the node is back, and keeps what it has not seen acknowledged. It is
 never killed, so its memory stands for the durable client state that MQTT asks for. Raw sockets, prepared by
-bench/packets.py: a bug in a client library must not look like one of the node, nor hide one.
+bench/load/packets.py: a bug in a client library must not look like one of the node, nor hide one.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.packets import frame_end
+from bench.load.packets import frame_end
 from tests.support.checker_journal import Journal
 
 REDIAL_S = 0.02

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from bench.clients import Publisher
-from bench.load import Flood
+from bench.load.clients import Publisher
+from bench.load.load import Flood
 from tests.faults.mesh_rig import TOKEN
 from tests.support.frameproxy import FrameProxy
 from tests.support.node import Node
@@ -45,7 +45,7 @@ class Backlog:
 
 
 class _Cpu:
-    """What bench.load asks of a broker."""
+    """What bench.load.load asks of a broker."""
 
     def cpu_s(self) -> float:
         return 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 
-from bench.packets import acknowledgement, connect, subscribe
+from bench.load.packets import acknowledgement, connect, subscribe
 from tests.faults.client import Client, arguments
 from tests.support.checker import parse_payload
 

@@ -10,7 +10,7 @@ import argparse
 import random
 from dataclasses import dataclass
 
-from bench.packets import acknowledgement, connect, publish
+from bench.load.packets import acknowledgement, connect, publish
 from tests.faults.client import Client, Pace, arguments
 from tests.support.checker import Message
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.clients import Publisher, Subscriber
-from bench.load import Flood, paced, percentile
-from bench.packets import connect
+from bench.load.clients import Publisher, Subscriber
+from bench.load.load import Flood, paced, percentile
+from bench.load.packets import connect
 from tests.faults.rig import Rig
 from tests.faults.test_kill import SEED
 from tests.support.node import Node
@@ -31,7 +31,7 @@ RUNS_MAX = 20               # other work on the machine makes single runs jump; 
 
 
 class _Measured:
-    """What bench/load.py wants of a broker, for a node of the tests."""
+    """What bench/load/load.py wants of a broker, for a node of the tests."""
 
     def __init__(self, node: Node) -> None:
         self.port = node.ports["mqtt"]

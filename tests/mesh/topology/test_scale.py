@@ -1,7 +1,7 @@
 """What gossip costs in a larger mesh stays within bounds. For 200 nodes: `python -m bench gossip`."""
 from __future__ import annotations
 
-from bench.rows_gossip import gossip
+from bench.rows.gossip import gossip
 
 
 def test_gossip_of_fifty_nodes_stays_within_bounds() -> None:

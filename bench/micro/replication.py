@@ -1,4 +1,4 @@
-"""python -m bench.micro_replication [--events N]
+"""python -m bench.micro.replication [--events N]
 
 What one replicated event costs at its origin (read the log, choose, encode) and at its destination (decode, check, put
 into the log, commit without sync), in one process without links. Behind the tail: from disk; at the tail: from memory,
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
-from bench.micro import _Desk, events
+from bench.micro.desk import Desk, events
 from mesh.publishers import Publishers
 from mesh.replication.replication import Replication
 from mesh.replication.settings import ReplicateSettings, ReplicationConfig
@@ -29,7 +29,7 @@ class _Node:
 
     def __init__(self, name: str, root: Path, replicate: tuple[ReplicateSettings, ...] = ()) -> None:
         self.name = name
-        self.desk = _Desk(root / name)
+        self.desk = Desk(root / name)
         self.peer: _Node | None = None
         self.sent: deque[bytes] = deque()
         self.spent_s = 0.0
@@ -111,7 +111,7 @@ def _exchange(origin: _Node, destination: _Node, until: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.micro_replication", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.micro.replication", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     count = parser.parse_args().events
     for name, tail in (("behind the tail, from disk", False), ("at the tail, from memory", True)):

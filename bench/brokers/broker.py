@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from bench import processes
-from bench.packets import DISCONNECT, connect
+from bench.brokers import processes
+from bench.load.packets import DISCONNECT, connect
 
 START_TIMEOUT_S = 60.0
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/rabbitmq/bin")

@@ -10,10 +10,10 @@ import socket
 import sys
 import time
 
-from bench.brokers import Broker
-from bench.clients import Publisher, Subscriber
-from bench.holder import held, hold
-from bench.load import paced
+from bench.brokers.broker import Broker
+from bench.load.clients import Publisher, Subscriber
+from bench.load.holder import held, hold
+from bench.load.load import paced
 
 VIEWERS = 50
 RATE = 1_000.0                      # messages per second of the latency runs
@@ -36,7 +36,7 @@ def viewers(broker: Broker, quick: bool) -> dict[str, float]:
         run(0.5)
         alone = run(seconds)
         idle = _cpu_share(broker, seconds)
-        with held("bench.rows_console", broker.console_port, VIEWERS, CLIENT_TIMEOUT_S):
+        with held("bench.rows.console", broker.console_port, VIEWERS, CLIENT_TIMEOUT_S):
             looked = run(seconds)
             share = _cpu_share(broker, seconds)
         of_viewers = share - idle

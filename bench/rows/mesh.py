@@ -9,13 +9,13 @@ import secrets
 import statistics
 import time
 
-from bench.brokers import Broker
-from bench.clients import BenchError, Publisher, Subscriber, dial, read_packet
-from bench.load import Flood, paced
-from bench.nats_leaf import LeafPair, NatsClient, stored
-from bench.packets import connect, publish, subscribe
-from bench.pairs import LinkedMeshgate, Pair, make_pair, meshgate_chain, wait_for_link
-from bench.rows_mqtt import LATENCY_RATE, QOS1_UNDER_WAY, WINDOW
+from bench.brokers.broker import Broker
+from bench.brokers.nats_leaf import LeafPair, NatsClient, stored
+from bench.brokers.pairs import LinkedMeshgate, Pair, make_pair, meshgate_chain, wait_for_link
+from bench.load.clients import BenchError, Publisher, Subscriber, dial, read_packet
+from bench.load.load import Flood, paced
+from bench.load.packets import connect, publish, subscribe
+from bench.rows.mqtt import LATENCY_RATE, QOS1_UNDER_WAY, WINDOW
 from tests.support.frameproxy import FrameProxy
 
 TOPIC = "bench/link/0"

@@ -11,9 +11,9 @@ import struct
 import time
 from dataclasses import dataclass, field
 
-from bench.brokers import Broker
-from bench.clients import BenchError, Publisher, Subscriber
-from bench.packets import MARKED_PAYLOAD, PAYLOAD_BYTES, publish
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError, Publisher, Subscriber
+from bench.load.packets import MARKED_PAYLOAD, PAYLOAD_BYTES, publish
 
 QUIET_S = 10.0                          # no delivery for so long after the last publish: the rest is lost
 FEW = 16                                # after a turn that brought fewer than this, nap, so that a broker which writes

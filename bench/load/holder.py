@@ -1,6 +1,6 @@
 """A child process that holds connections open: 10,000 sockets at either end would pass the limit of open files of one.
 
-    with held("bench.rows_sse", port, count, timeout_s=240.0):      # python -m bench.rows_sse PORT COUNT
+    with held("bench.rows.sse", port, count, timeout_s=240.0):      # python -m bench.rows.sse PORT COUNT
         …                                                           # all are open
 """
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from socket import socket
 
-from bench.clients import BenchError
+from bench.load.clients import BenchError
 
 
 @contextmanager

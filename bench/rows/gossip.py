@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 
-from bench.brokers import Broker
+from bench.brokers.broker import Broker
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 

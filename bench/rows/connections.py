@@ -7,10 +7,10 @@ import socket
 import sys
 import time
 
-from bench.brokers import Broker
-from bench.clients import BenchError, close, dial
-from bench.holder import held, hold
-from bench.packets import connect
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError, close, dial
+from bench.load.holder import held, hold
+from bench.load.packets import connect
 
 IDLE_CONNECTIONS = 10_000
 CONNECT_CONCURRENCY = 32
@@ -23,7 +23,7 @@ def idle(broker: Broker, quick: bool) -> dict[str, float]:
     broker.stop()                                               # memory that other rows have left would hide the growth
     broker.start()
     before, cpu = broker.rss_bytes(), broker.cpu_s()
-    with held("bench.rows_connections", broker.port, count, CLIENT_TIMEOUT_S):
+    with held("bench.rows.connections", broker.port, count, CLIENT_TIMEOUT_S):
         used_s = broker.cpu_s() - cpu
         after = _settled_rss(broker)
         return {"kib": (after - before) / count / 1024, "connections": float(count), "cpu_us": used_s / count * 1e6}

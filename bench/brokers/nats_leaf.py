@@ -1,4 +1,4 @@
-"""NATS: a stream on a leaf node, sourced by a stream on the hub. The peer of Meshgate's link in rows_mesh.py.
+"""NATS: a stream on a leaf node, sourced by a stream on the hub. The peer of Meshgate's link in rows/mesh.py.
 
     publisher ──PUB, acked──► leaf: stream NEAR ──leaf connection──► hub: stream FAR, which sources NEAR
 
@@ -13,9 +13,9 @@ import socket
 import time
 from pathlib import Path
 
-from bench.brokers import Nats, free_port
-from bench.clients import CHUNK_BYTES, READ_BYTES, BenchError
-from bench.packets import PLAIN_PAYLOAD
+from bench.brokers.broker import Nats, free_port
+from bench.load.clients import CHUNK_BYTES, READ_BYTES, BenchError
+from bench.load.packets import PLAIN_PAYLOAD
 
 ASK_EVERY_S = 0.02
 ANSWER = b"MSG "

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 
-from bench.packets import (
+from bench.load.packets import (
     DISCONNECT,
     MARKED,
     MARKED_PAYLOAD,

@@ -15,70 +15,21 @@ import pstats
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from bench import micro_raw
-from bench.brokers import Meshgate
-from bench.packets import PLAIN_PAYLOAD, publish
+from bench.brokers.broker import Meshgate
+from bench.load.packets import PLAIN_PAYLOAD, publish
+from bench.micro import raw
+from bench.micro.desk import BATCH, Desk, desk, events
 from bench.table import ROWS
 from protocols.mqtt.codec.reader import PacketReader
 from routing.event import Event
 from routing.filters.filter_trie import FilterTrie
-from routing.log.committing.workers import InlineWriter
 from routing.log.records.encode import Encoder
-from routing.log.store import LocalStore
-from routing.rights.policy import ALLOW_ALL, Identity, Policy
-from routing.router import Router
-from routing.settings import Durability, Limits, StreamSettings
 
-BATCH = 500
 SCAN_EVENTS = 200_000
 RUNS = 5
-
-
-class _Desk:
-    """A router on a store in a temporary directory; the loop is turned by hand, the writer runs inline."""
-
-    def __init__(self, root: Path, durability: Durability = Durability.WRITE) -> None:
-        self.queue: deque[Callable[[], None]] = deque()
-        self.root = root
-        self.settings = StreamSettings("events", ("#",), durability=durability)
-        self.open()
-
-    def open(self) -> None:
-        limits = Limits()
-        self.store = LocalStore(self.root, call_on_loop=self.queue.append, clock_ms=lambda: 1_700_000_000_000,
-                                pending_bytes_max=limits.pending_commit_bytes, spawn_writer=InlineWriter,
-                                tail_cache_bytes=limits.tail_cache_bytes)
-        self.router = Router(self.store, [self.settings], Policy((ALLOW_ALL,)), limits=limits,
-                             call_soon=self.queue.append, clock_s=time.monotonic, clock_ms=lambda: 1_700_000_000_000)
-        self.publisher = self.router.publisher(Identity(user="bench", protocol="mqtt", client_id="bench"))
-
-    def run(self) -> None:
-        while self.queue:
-            self.queue.popleft()()
-
-    def reopen(self) -> None:
-        """Like a restart: nothing is in memory."""
-        self.router.close()
-        self.open()
-
-
-@contextmanager
-def desk() -> Iterator[_Desk]:
-    with tempfile.TemporaryDirectory(prefix="micro-") as root:
-        made = _Desk(Path(root))
-        try:
-            yield made
-        finally:
-            made.router.close()
-
-
-def events(count: int = BATCH, topic: str = "bench/micro/0") -> list[Event]:
-    return [Event(topic, PLAIN_PAYLOAD, 1, "bench") for _ in range(count)]
 
 
 class _Target:
@@ -89,8 +40,8 @@ class _Target:
     def __init__(self) -> None:
         self.count = 0
 
-    def plain_topic(self, raw: bytes) -> str | None:
-        return raw.decode()
+    def plain_topic(self, name: bytes) -> str | None:
+        return name.decode()
 
     def publishes(self, found: list[Event], raw_ids: bytearray) -> None:
         self.count += len(found)
@@ -129,7 +80,7 @@ def match() -> tuple[Callable[[], object], int]:
     return lambda: [trie.match(topic) for topic in topics], len(topics)
 
 
-def through_router(made: _Desk, *, commit: bool) -> tuple[Callable[[], object], int]:
+def through_router(made: Desk, *, commit: bool) -> tuple[Callable[[], object], int]:
     batches = [events() for _ in range(RUNS * 20 + 20)]
 
     def work() -> None:
@@ -141,7 +92,7 @@ def through_router(made: _Desk, *, commit: bool) -> tuple[Callable[[], object], 
     return work, 20 * BATCH
 
 
-def scan(made: _Desk, share: int) -> tuple[Callable[[], object], int]:
+def scan(made: Desk, share: int) -> tuple[Callable[[], object], int]:
     """share: one event in so many is wanted, at places that no block can be skipped for."""
     for start in range(0, SCAN_EVENTS, BATCH):
         batch = events()
@@ -161,7 +112,7 @@ def scan(made: _Desk, share: int) -> tuple[Callable[[], object], int]:
     return work, SCAN_EVENTS
 
 
-PARTS: dict[str, tuple[str, Callable[[_Desk], tuple[Callable[[], object], int]]]] = {
+PARTS: dict[str, tuple[str, Callable[[Desk], tuple[Callable[[], object], int]]]] = {
     "parse0": ("parse QoS 0 PUBLISH", lambda _: parse(0)),
     "parse1": ("parse QoS 1 PUBLISH", lambda _: parse(1)),
     "match": ("match in 10,000 filters, uncached", lambda _: match()),
@@ -169,13 +120,13 @@ PARTS: dict[str, tuple[str, Callable[[_Desk], tuple[Callable[[], object], int]]]
     "commit": ("publish + commit (encode, write, dispatch)", lambda made: through_router(made, commit=True)),
     "encode": ("encode a batch of 500", lambda _: encode()),
     "scan-all": ("scan from disk, all wanted", lambda made: scan(made, 1)),
-    "raw-check": ("check a Kafka batch of 16 KiB, per record", lambda _: micro_raw.check_raw()),
-    "raw-check-lz4": ("the same, compressed with lz4", lambda _: micro_raw.check_raw(3)),
-    "raw-old": ("the same as it was: a walk in Python, an event of each", lambda _: micro_raw.check_old()),
+    "raw-check": ("check a Kafka batch of 16 KiB, per record", lambda _: raw.check_raw()),
+    "raw-check-lz4": ("the same, compressed with lz4", lambda _: raw.check_raw(3)),
+    "raw-old": ("the same as it was: a walk in Python, an event of each", lambda _: raw.check_old()),
     "raw-publish": ("Router.publish_raw + commit, per record",
-                    lambda made: micro_raw.publish_raw(made.router, made.publisher, made.run)),
+                    lambda made: raw.publish_raw(made.router, made.publisher, made.run)),
     "raw-fetch": ("fetch in answers of 1 MiB, per record",
-                  lambda made: micro_raw.fetch(made.router, made.publisher, made.run)),
+                  lambda made: raw.fetch(made.router, made.publisher, made.run)),
     "scan-1%": ("scan from disk, 1 in 100 wanted", lambda made: scan(made, 100)),
 }
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from bench.brokers import Broker
-from bench.clients import Publisher
-from bench.load import QUIET_S
+from bench.brokers.broker import Broker
+from bench.load.clients import Publisher
+from bench.load.load import QUIET_S
 
 
 class Reader(Protocol):

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from bench.brokers import Broker
-from bench.clients import Publisher
-from bench.holder import held, hold
+from bench.brokers.broker import Broker
+from bench.load.clients import Publisher
+from bench.load.holder import held, hold
 
 SLOW_READERS = 10_000
 FILL_EVENTS = 4_000                 # some 900 KiB of JSON: more than the socket buffers of a reader take
@@ -31,7 +31,7 @@ def slow(broker: Broker, quick: bool) -> dict[str, float]:
         writer.receive()
     writer.close()
     before, kernel, cpu = broker.rss_bytes(), _kernel_bytes(), broker.cpu_s()
-    with held("bench.rows_sse", broker.http_port, count, CLIENT_TIMEOUT_S):
+    with held("bench.rows.sse", broker.http_port, count, CLIENT_TIMEOUT_S):
         after = _settled(broker)
         return {"readers": float(count), "kib": (after - before) / count / 1024,
                 "kernel_kib": (_kernel_bytes() - kernel) / count / 1024, "cpu_us": (broker.cpu_s() - cpu) / count * 1e6}

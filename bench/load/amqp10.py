@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from bench.clients import BenchError
+from bench.load.clients import BenchError
 from protocols.amqp.codec import frames, hot
 from protocols.amqp.codec import performatives as p
 from protocols.amqp.codec.composite import Composite, encode_composite

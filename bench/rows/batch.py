@@ -5,9 +5,9 @@ import select
 import socket
 import time
 
-from bench.brokers import Broker
-from bench.clients import BenchError
-from bench.packets import PLAIN_PAYLOAD
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError
+from bench.load.packets import PLAIN_PAYLOAD
 
 CONNECTIONS = 4
 BATCH_EVENTS = 10_000

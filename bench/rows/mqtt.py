@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.brokers import Broker
-from bench.clients import Publisher, Subscriber
-from bench.load import Flood, paced
+from bench.brokers.broker import Broker
+from bench.load.clients import Publisher, Subscriber
+from bench.load.load import Flood, paced
 
 LATENCY_RATE = 1_000.0                  # messages per second of the latency run
 QOS0_UNDER_WAY = 8_000                  # bound end to end, so that no broker drops QoS 0 for a slow reader

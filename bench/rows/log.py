@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import time
 
-from bench.brokers import Broker
-from bench.clients import BenchError, Publisher, Subscriber
-from bench.load import Flood, Outcome
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError, Publisher, Subscriber
+from bench.load.load import Flood, Outcome
 
 STALL_EVENTS = 1_000_000
 CATCH_UP_EVENTS = 2_000_000

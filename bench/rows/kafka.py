@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from bench.beside import Beside
-from bench.brokers import Broker
-from bench.clients import BenchError
-from bench.kafka_brokers import JARS, answers_api_versions
+from bench.brokers.broker import Broker
+from bench.brokers.kafka import JARS, answers_api_versions
+from bench.load.clients import BenchError
 
 PACED_RATE = 1_000              # records a second of the latency row
 RESTART_TIMEOUT_S = 60.0

@@ -1,6 +1,6 @@
 """CPU time and memory of a broker's whole process tree, read from /proc. Linux only.
 
-Called by brokers.py and the rows. CPU has the kernel's granularity of one clock tick (10 ms), so runs last seconds.
+Called by broker.py and the rows. CPU has the kernel's granularity of one clock tick (10 ms), so runs last seconds.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m bench.micro_link [--size BYTES] [--seconds S] [--compress]
+"""python -m bench.micro.link [--size BYTES] [--seconds S] [--compress]
 
 What a link carries: relay frames of one size from one process to another over loopback, as many as go. Frames per
 second, and the processor time that a frame costs at each end, which a busy machine changes less.

@@ -12,8 +12,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.brokers import Broker
-from bench.clients import BenchError
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError
 
 JARS = Path(__file__).parent.parent / ".peers" / "rabbitmq"
 WARM_S = 5                      # lines that do not count

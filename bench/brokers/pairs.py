@@ -1,4 +1,4 @@
-"""Two brokers of one kind with a link between them: what is published at `near` is read at `far`. For rows_mesh.py.
+"""Two brokers of one kind with a link between them: what is published at `near` is read at `far`. For rows/mesh.py.
 
 Meshgate: one link, the far node's subscription is the interest. Mosquitto: its bridge, QoS 1, persistent session.
 NATS: nats_leaf.py. Each runs beside the single brokers of __main__.py, which are idle meanwhile.
@@ -10,9 +10,9 @@ import socket
 import time
 from pathlib import Path
 
-from bench.brokers import Broker, Meshgate, Mosquitto, free_port
-from bench.clients import BenchError, dial, read_packet
-from bench.packets import connect, publish, subscribe
+from bench.brokers.broker import Broker, Meshgate, Mosquitto, free_port
+from bench.load.clients import BenchError, dial, read_packet
+from bench.load.packets import connect, publish, subscribe
 
 LINK_TIMEOUT_S = 30.0
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from bench.brokers import Broker, free_port
+from bench.brokers.broker import Broker, free_port
 
 JARS = Path(__file__).parent.parent / ".peers" / "kafka"
 HEAP = "-Xmx512m"

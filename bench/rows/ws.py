@@ -4,9 +4,9 @@ from __future__ import annotations
 import json
 import socket
 
-from bench.brokers import Broker
-from bench.clients import BenchError
-from bench.fan_out import measure
+from bench.brokers.broker import Broker
+from bench.load.clients import BenchError
+from bench.load.fan_out import measure
 
 SUBSCRIBERS = 100
 UNDER_WAY = 2_000           # events that the slowest subscriber has not got yet

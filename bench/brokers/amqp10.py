@@ -8,7 +8,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from bench.brokers import Broker, RabbitMq, free_port
+from bench.brokers.broker import Broker, RabbitMq, free_port
 from protocols.amqp.codec.frames import SASL_HEADER
 
 JARS = Path(__file__).parent.parent / ".peers" / "artemis"

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.brokers import Broker, ManagedRabbitMq, RabbitMq, free_port
-from bench.clients import BenchError
-from bench.fan_out import measure
-from bench.load import percentile
-from bench.packets import PLAIN_PAYLOAD
+from bench.brokers.broker import Broker, ManagedRabbitMq, RabbitMq, free_port
+from bench.load.clients import BenchError
+from bench.load.fan_out import measure
+from bench.load.load import percentile
+from bench.load.packets import PLAIN_PAYLOAD
 
 CONNECTIONS = 32
 STREAMS = 100

@@ -1,0 +1,1 @@
+"""The brokers under test: started, measured, stopped."""

@@ -1,0 +1,1 @@
+"""The load: raw clients, prepared bytes, and how they are driven."""
