@@ -1,14 +1,13 @@
-"""The consumers of a tenant: one registry, whatever protocol made them; what of them is stored, and their clock.
+"""The consumers of a tenant: one registry, whatever protocol made them.
 
-What is stored of a durable consumer says stored.py. A crash repeats at most CHECKPOINT_S of acks.
+    pump.py   whose turn it is       deadlines.py   who is woken, who expires       checkpoints.py   who is to be stored
+
+What is stored of a durable consumer says stored.py.
 """
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heappop, heappush
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -16,13 +15,16 @@ import msgspec
 from routing.consumers.consumer import Consumer
 from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.consumers.letters import Letters
+from routing.consumers.registry.checkpoints import Checkpoints
 from routing.consumers.registry.dead_letters import DoorIn, dead_letter
+from routing.consumers.registry.deadlines import Deadlines
 from routing.consumers.registry.holders import Holders
+from routing.consumers.registry.pump import Pump
 from routing.consumers.registry.stored import ConsumerState, FilterState, Place, StoredConsumers
 from routing.consumers.rights import Rights
 from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
-from routing.errors import Reason, Refusal, StorageError
+from routing.errors import Reason, Refusal
 from routing.fairness.accounts import Accounts
 from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.filters.interest import AnswerMemory
@@ -43,15 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_S = 0.25         # how much acked work a crash may repeat
-PUMP_TURN_S = 0.005         # of the deliveries of one turn; a consumer that was begun with is finished with
-CHECKPOINT_TURN_S = 0.003   # of one turn, and no more than
-CHECKPOINTS_PER_TICK = 500  # consumers stored per tick, so that 10,000 busy ones do not stall the loop
-ENDS_S = 5.0                # how often the ends are stored up to which quiet consumers have read
-WOKEN_PER_TICK = 500        # consumers whose timers are seen to in one tick; the others come with the next
-WAKE_AGAIN_S = 0.001        # what was left over comes with the next tick, not in this one
-EXPIRY_CHECK_S = 1.0        # of who is attached, no more often
-EXPIRED_PER_TICK = 50       # consumers that nobody wants any more, deleted in one tick
+_WILD = {"+", "#"}
 
 
 class Core(DoorIn, Protocol):
@@ -70,7 +64,6 @@ class Core(DoorIn, Protocol):
 
     def own_partitions(self) -> list[Partition]: ...
     def request_turn(self) -> None: ...
-_WILD = {"+", "#"}
 
 
 class ConsumerRegistry:
@@ -79,9 +72,6 @@ class ConsumerRegistry:
     def __init__(self, router: Core) -> None:
         self.by_name: dict[str, Consumer] = {}
         self.on_deleted: list[Callable[[str], None]] = []       # called with the name of a durable one that is gone
-        self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
-        self._timers: list[tuple[float, int, Consumer]] = []    # heap; an entry that is not wakes_s is stale
-        self._timer_number = 0
         self.skipped_by_retention = 0
         self.check_push: Callable[[ConsumerSpec], Refusal | None] | None = None     # set by who serves webhooks
         self.on_opened: list[Callable[[Consumer], None]] = []       # called when one was created, or its spec changed
@@ -97,14 +87,11 @@ class ConsumerRegistry:
         self.counting = Counting(router.clock_s, router.call_soon)
         self._router = router
         self._share = router.shares.consumers
-        self._scheduled: list[Consumer] = []
-        self._works: deque[Iterator[None]] = deque()
-        self._stalled: dict[Consumer, None] = {}        # could not read the log; tried again with the next tick
-        self._next_checkpoint_s = 0.0
-        self._next_ends_s = 0.0
-        self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
         self._stored = StoredConsumers(router.state)
-        self._expiries: list[tuple[float, int, Consumer]] = []      # heap; looked at again if attached meanwhile
+        self._pump = Pump(router.clock_s, router.request_turn)
+        self._deadlines = Deadlines(router.clock_s, self._expired)
+        self._checkpoints = Checkpoints(self._stored, router.clock_s, router.own_partitions)
+        self.dirty = self._checkpoints.dirty
         self._untracked_place = -(1 << 62)
 
     # -- open and delete --------------------------------------------------------------------------------------
@@ -208,8 +195,7 @@ class ConsumerRegistry:
         if consumer is None:
             return False
         in_steps(self._router, self._leave(consumer, list(consumer.filters)))
-        self.dirty.pop(consumer, None)
-        self._changed.discard(consumer)
+        self._checkpoints.forget(consumer)
         self.letters.forget(name)
         self.holders.forget(name)
         self._count(consumer, gone=True)
@@ -311,128 +297,45 @@ class ConsumerRegistry:
         self._untracked_place += 1
         return self._untracked_place
 
-    # -- loop turn and clock ----------------------------------------------------------------------------------
+    # -- loop turn and clock: what consumers ask of their keeper, see Keeper ------------------------------------
 
     def later(self, work: Iterator[None]) -> None:
-        """Do it step by step within the turns of the consumers, which all such work shares."""
-        self._works.append(work)
-        self._router.request_turn()
+        self._pump.later(work)
 
     def schedule(self, consumer: Consumer) -> None:
-        self._scheduled.append(consumer)
-        self._router.request_turn()
+        self._pump.schedule(consumer)
+
+    def wake_at(self, consumer: Consumer, due_s: float) -> None:
+        """Have its handle_deadline() called then, or before."""
+        self._deadlines.wake_at(consumer, due_s)
+
+    def expires(self, consumer: Consumer) -> None:
+        """Look at it when it would expire if nobody attached from now on."""
+        self._deadlines.expires(consumer)
+
+    def _expired(self, consumer: Consumer) -> None:
+        self.delete(consumer.name, "nobody was attached for so long that it expired")
 
     def pump(self) -> None:
         """Pump those that asked for it, once. Called by the router at the end of a turn."""
-        until_s = self.clock_s() + PUMP_TURN_S
-        while self._works:
-            try:
-                is_over = next(self._works[0], self) is self
-            except Exception:                           # the fault of one consumer must not cost the others their turn
-                log.exception("a fault of ours while what somebody held goes back")
-                is_over = True
-            if is_over:
-                self._works.popleft()
-            if self._works and self.clock_s() >= until_s:
-                self._router.request_turn()
-                break
-        scheduled, self._scheduled = self._scheduled, []
-        for number, consumer in enumerate(scheduled):
-            if number and self.clock_s() >= until_s:    # many of them read the log: the rest has the next turn
-                self._scheduled[:0] = scheduled[number:]
-                self._router.request_turn()
-                break
-            try:
-                consumer.pump()
-            except StorageError as error:               # such as too many open files: the others go on
-                log.error("consumer %s cannot read the log and tries again: %s", consumer.name, error)
-                self._stalled[consumer] = None
-            except Exception:
-                log.exception("consumer %s: a fault of ours while delivering", consumer.name)
+        self._pump.run()
 
     def tick(self, now_s: float) -> None:
         self.counting.tick()
         self.accounts.tick()
-        self._wake(now_s)
-        self._expire(now_s)
-        stalled, self._stalled = self._stalled, {}
-        for consumer in stalled:
-            consumer.ready()
-        if now_s < self._next_checkpoint_s:
-            return
-        self._checkpoint_some(now_s)
-
-    def wake_at(self, consumer: Consumer, due_s: float) -> None:
-        """Have its handle_deadline() called then, or before."""
-        if not consumer.closed and (consumer.wakes_s is None or due_s < consumer.wakes_s):
-            consumer.wakes_s = due_s
-            self._timer_number += 1
-            heappush(self._timers, (due_s, self._timer_number, consumer))
-
-    def _wake(self, now_s: float) -> None:
-        woken = 0
-        while self._timers and self._timers[0][0] <= now_s and woken < WOKEN_PER_TICK:
-            due_s, _, consumer = heappop(self._timers)
-            if consumer.wakes_s == due_s:
-                woken += 1
-                consumer.wakes_s = None
-                next_s = consumer.handle_deadline(now_s)
-                if next_s is not None:
-                    self.wake_at(consumer, max(next_s, now_s + WAKE_AGAIN_S))
-
-    def expires(self, consumer: Consumer, since_s: float | None = None) -> None:
-        """Look at it when it would expire if nobody attached from since_s on, by default from now on."""
-        limit = consumer.spec.expires_s
-        if limit is not None and not consumer.closed:
-            self._timer_number += 1
-            due_s = (self.clock_s() if since_s is None else since_s) + limit
-            heappush(self._expiries, (due_s, self._timer_number, consumer))
-
-    def _expire(self, now_s: float) -> None:
-        deleted = looked = 0
-        while self._expiries and self._expiries[0][0] <= now_s and deleted < EXPIRED_PER_TICK and (
-                looked < WOKEN_PER_TICK):
-            _, _, consumer = heappop(self._expiries)
-            looked += 1
-            since, limit = consumer.detached_since_s, consumer.spec.expires_s
-            if limit is None or consumer.closed:
-                continue
-            if since is not None and now_s - since >= limit:
-                deleted += 1
-                self.delete(consumer.name, "nobody was attached for so long that it expired")
-            else:
-                self.expires(consumer, since if since is not None else now_s + max(EXPIRY_CHECK_S - limit, 0.0))
+        self._deadlines.tick(now_s)
+        self._pump.tick()
+        self._checkpoints.tick(now_s)
 
     # -- stored state -----------------------------------------------------------------------------------------
 
     def changed(self, consumer: Consumer) -> None:
         """Its options, filters or the like are not what is stored."""
-        if consumer.spec.durable:
-            self._changed.add(consumer)
-            self.dirty[consumer] = None
+        self._checkpoints.changed(consumer)
 
     def checkpoint(self, consumer: Consumer) -> Ticket | None:
         """Store a durable consumer in the commit of this turn: where it stands and, when that changed, what it is."""
-        self.dirty.pop(consumer, None)
-        if not consumer.spec.durable or consumer.closed:
-            return None
-        if not consumer.members.all:
-            consumer.attachment_stored = False
-        if consumer in self._changed:
-            self._changed.discard(consumer)
-            self._stored.put_consumer(consumer)
-        return self._stored.put_cursors(consumer)
-
-    def _checkpoint_some(self, now_s: float) -> None:
-        until_s = self.clock_s() + CHECKPOINT_TURN_S
-        for consumer in list(islice(self.dirty, CHECKPOINTS_PER_TICK)):
-            self.checkpoint(consumer)
-            if self.clock_s() > until_s:
-                break
-        if not self.dirty:
-            self._next_checkpoint_s = now_s + CHECKPOINT_S
-            if now_s >= self._next_ends_s and self._stored.put_ends(self._router.own_partitions()):
-                self._next_ends_s = now_s + ENDS_S
+        return self._checkpoints.store(consumer)
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
@@ -444,8 +347,7 @@ class ConsumerRegistry:
                 moved.add(consumer)                     # nobody is attached now; or the next ends would be past it
             if consumer.interest.unstored:
                 old.add(consumer)
-        self._changed.clear()                           # it is stored as it is
-        self.dirty = {consumer: None for consumer in self.dirty if consumer in moved}
+        self._checkpoints.restored(moved)
         for consumer in old:
             self.changed(consumer)
 

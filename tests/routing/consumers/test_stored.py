@@ -6,7 +6,7 @@ import pytest
 
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.definition.members import Mode
-from routing.consumers.registry.registry import ENDS_S
+from routing.consumers.registry.checkpoints import ENDS_S
 from routing.consumers.registry.stored import CONSUMER, CURSORS, ENDS_KEY, CursorState, runs_of
 from routing.event import Event
 from routing.settings import StreamSettings
