@@ -53,6 +53,7 @@ from routing.topic import KEPT_CHARS_MAX
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.log.producing.raw import Terms
     from routing.log.store import Store
 
 log = logging.getLogger(__name__)
@@ -503,6 +504,10 @@ class Router:
     def own_partitions(self) -> list[Partition]:
         """The partitions of the configured streams."""
         return [partition for stream in self.streams for partition in stream.partitions]
+
+    def terms_of(self, stream: Stream) -> Terms:
+        """What batches for the stream must keep to."""
+        return self.raw.terms_of(stream)
 
     # -- subscriptions and consumers --------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-NAME_MAX: Final = 256               # characters of stream and consumer names, epochs
+NAME_MAX: Final = 272               # characters of stream and consumer names, epochs: 249, and an incarnation
 FILTER_MAX: Final = 65_535
 WANTS_MAX: Final = 20_000           # filters of one Pull, open and closed intervals together
 TEXT_MAX: Final = 512
@@ -80,6 +80,7 @@ class Pull(msgspec.Struct, array_like=True, tag=1, frozen=True):
     excludes: Annotated[list[Want], Meta(max_length=WANTS_MAX)] = []
     only: Annotated[list[Pattern], Meta(max_length=WANTS_MAX)] = []             # and nothing else; empty: no bound
     hold: bool = True               # keep what is not confirmed, within the origin's bounds
+    stored: bool = False            # batches may come as they are stored
 
 
 class Batch(msgspec.Struct, array_like=True, tag=2, frozen=True):
@@ -99,6 +100,7 @@ class Batch(msgspec.Struct, array_like=True, tag=2, frozen=True):
     resolved: Annotated[list[tuple[Pattern, Count]], Meta(max_length=WANTS_MAX)] = []
     lag_ms: Millis = 0              # age of the first event that is not confirmed
     body: bytes = b""               # RecordBatch v2, one after the other
+    topic: Annotated[str, Meta(max_length=FILTER_MAX)] = ""     # not "": as stored; of records that name none
 
 
 class Problem(msgspec.Struct, array_like=True, tag=3, frozen=True):

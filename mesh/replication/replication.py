@@ -91,6 +91,7 @@ class Replication:
     def streams_changed(self) -> None:
         """router.on_streams: streams of ours were made, changed or deleted."""
         self.outlets.streams_changed()
+        self.intake.look_again()
 
     def wanted_changed(self, pattern: str, added: bool) -> None:
         """router.on_wanted: somebody here wants a filter, or nobody does any more."""

@@ -170,6 +170,7 @@ class View:
                     flow.history.open() if not flow.number else {want.filter for want in flow.history.intervals}),
                 "events": flow.events, "bytes": flow.bytes, "events_per_s": self._per_s("in", flow.token),
                 "lost_to_retention": flow.lost, "refused": flow.refused, "rewinds": flow.rewinds,
+                "as_stored": flow.takes_stored,
                 "rtt_ms": round(flow.trip.smooth_s * 1000, 1) if flow.trip.smooth_s is not None else None,
                 "trouble": flow.trouble,
             }

@@ -37,10 +37,12 @@ from routing.log.producing.restore import restore
 from routing.log.reader import Reader
 from routing.log.records.batch import check_header
 from routing.log.records.decode import Decoder
+from routing.log.records.origins import Came, OriginTable, encode_line
 from routing.log.records.prints import probes_of
 from routing.log.records.verdicts import Verdicts
 from routing.log.segments.damage import Damage
 from routing.log.segments.index import RELATIVE_OFFSET_MAX
+from routing.log.segments.origin_file import OriginFile
 from routing.log.segments.segment import Segment
 from routing.log.tail_cache import TailBudget, TailCache
 from routing.log.tally import Tally
@@ -156,9 +158,12 @@ class Partition:
         self._reserved = max(read_reservation(segments[-1].fs, segments[-1].directory), 0)
         self._unsynced_bytes = 0
         self._has_synced = False                        # since the start: of what was there before nobody knows
-        self.decoder = self.fresh_decoder()
+        self.origins = OriginTable()                    # of batches that came from other nodes as they are
+        self._origin_file = OriginFile(segments[-1].fs, segments[-1].directory)
+        damaged_origins = self._origin_file.load(self.origins, self.next_offset)
+        self.decoder = Decoder(self, lambda key: topic_of_key(self.settings, key), origins=self.origins)
         self.producers = ProducerTable()
-        restore(self.producers, segments, owner.steady_ms())
+        restore(self.producers, segments, owner.steady_ms(), self.origins)
         self.trimmed_to = read_trim(segments[-1].fs, segments[-1].directory)       # records before it were deleted
         self.end_offset = self.producers.first_open(self.high_watermark)
         self.door = RawDoor(self, owner)
@@ -176,6 +181,8 @@ class Partition:
         for segment in (*self.kept.segments, *segments):
             for damage in segment.damage:
                 self.found_damage(damage)
+        for what in damaged_origins:
+            self.found_damage(Damage(str(self._origin_file.path), 0, 0, 0, 0, what))
 
     # ------------------------------------------------------------------------------------------------ state
 
@@ -250,14 +257,15 @@ class Partition:
             ticket.waiting += 1
             self._group.owe(self.next_offset, 0, ticket)
 
-    def append_raw(self, batch: bytes, ticket: Ticket, terms: Terms | None = None, ask: Ask | None = None) -> Part:
+    def append_raw(self, batch: bytes, ticket: Ticket, terms: Terms | None = None, ask: Ask | None = None,
+                   came: Came | None = None) -> Part:
         """Queue one RecordBatch of a Kafka producer as it is; only base offset and leader epoch are set.
 
         Returns its part of the ticket, which is complete when the ticket is: what becomes of the batch stands there,
         also when a later commit fails. A small batch has its offset at once, a large one when a thread has checked it.
-        ask: see door.py; None takes no headers of the node's own, and all else.
+        ask: see door.py; None takes no headers of the node's own, and all else. came: it was another node's before.
         """
-        return self.door.submit(batch, terms or _TERMS, ask or self._ask_nobody, ticket)
+        return self.door.submit(batch, terms or _TERMS, ask or self._ask_nobody, ticket, came)
 
     def _ask_nobody(self, checked: Checked) -> Counter[str] | Refusal:
         if checked.named or checked.foreign:
@@ -328,6 +336,7 @@ class Partition:
             task.pieces.append(data)
             task.end_offset = header.next_offset
             size += len(data)
+        self._note_origins(task)
         if segment.size and (
             self._roll_wanted
             or segment.size + size > self.settings.segment_bytes
@@ -344,6 +353,17 @@ class Partition:
                 task.reserve = task.end_offset + RESERVED
         return task
 
+    def _note_origins(self, task: Commit) -> None:
+        """Where batches of other nodes come from: a line for those that follow each other."""
+        table = OriginTable()
+        for header, content in task.batches:
+            if isinstance(content, RawBatch) and content.came is not None:
+                table.add(content.came.span(header.base_offset, header.next_offset))
+        if table:
+            task.origin_file, task.lines = self._origin_file, b"".join(map(encode_line, table.spans))
+            if self._origin_file.wants_shortening(self.origins):
+                task.known = self.origins.spans[:]
+
     def end_commit(self, task: Commit) -> Callable[[], None]:
         """Take a finished task back: move the end, or refuse what waited. Returns the notifications, to be run next."""
         if task.rolled is not None:
@@ -357,6 +377,7 @@ class Partition:
         if task.failure is not None:
             return self._refuse_waiting(task.failure)
         runs = self._take_batches(task)
+        self._origin_file.size += len(task.lines)
         size = sum(map(len, task.pieces))
         self._reserved = max(self._reserved, task.reserve or 0)
         self._unsynced_bytes = 0 if task.sync else self._unsynced_bytes + size
@@ -400,7 +421,9 @@ class Partition:
             if isinstance(content, RawBatch):
                 raw = True
                 runs.append(content)
-                if header.producer_id >= 0:
+                if content.came is not None:
+                    self.origins.add(content.came.span(header.base_offset, header.next_offset))
+                elif header.producer_id >= 0:
                     self.producers.committed(header, steady_ms, content.kind)
                     segment.had_producers = True
             elif isinstance(last, list):
@@ -525,6 +548,10 @@ class Partition:
         else:
             offset = max(offset, self.end_offset)
         return Scan(events, offset, scanned)
+
+    def is_recent(self, offset: int) -> bool:
+        """True when what stands from offset on is at hand as events."""
+        return offset >= self._cache.first_offset
 
     def be_patient(self, patient: bool) -> None:
         """Whether an unreadable page raises StorageError for a while, for consumers to try again, or is damage at once.
@@ -679,6 +706,7 @@ class Partition:
         del self.segments[:len(gone)]
         self.kept_from = self.segments[0].base_offset
         self.producers.forget_before(self.kept_from)
+        self.origins.forget_before(self.lowest_offset)
         for segment in gone:
             self._reader.forget(segment)
         self._cache.drop_before(self.start_offset, self.high_watermark)

@@ -81,13 +81,13 @@ class RawEntry:
             ticket.parts = [Part(None, -1, 0, Refusal(Reason.NOT_FOUND, f"no partition {index} of {stream} here"))]
         else:
             partition = found.partitions[index]
-            partition.append_raw(batch, ticket, self._terms_of(found),
+            partition.append_raw(batch, ticket, self.terms_of(found),
                                  lambda checked: self._ask(found, index, checked, publisher))
         ticket.part_done()
         desk.request_turn()
         return ticket
 
-    def _terms_of(self, stream: Stream) -> Terms:
+    def terms_of(self, stream: Stream) -> Terms:
         """What batches must keep to, made once while settings and limits stay."""
         settings, limits = stream.settings, self._desk.limits
         known = self._terms.get(stream.name)

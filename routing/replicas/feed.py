@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
 
 
+END = 1 << 62
+
+
 class HasFeeds(Protocol):
     """The router: it calls committed() of those that stand here."""
 
@@ -44,18 +47,20 @@ class Feed:
         """Nothing committed is left to look at."""
         return self.position >= self.partition.end_offset
 
-    def take(self, *, max_events: int, max_bytes: int, max_scanned: int) -> tuple[list[Event], int]:
+    def take(self, *, max_events: int, max_bytes: int, max_scanned: int, until: int = END) -> tuple[list[Event], int]:
         """The next own events of a wanted topic, in order, and the next offset, where the position stands then.
 
-        max_bytes counts payloads; at least one event is taken, if there is one. Raises StorageError when the log cannot
-        be read for the moment; the position is then as it was.
+        max_bytes counts payloads; at least one event is taken, if there is one. Nothing at or behind until. Raises
+        StorageError when the log cannot be read for the moment; the position is then as it was.
         """
         found = self.partition.scan(self.position, self._wants, max_events=max_events, max_scanned=max_scanned,
                                     may_wait=True)
-        next_offset = found.next_offset
+        next_offset = min(found.next_offset, until)
         events: list[Event] = []
         size = 0
         for event in found.events:
+            if event.offset >= until:
+                break
             if event.origin is not None:
                 continue
             size += len(event.payload)

@@ -12,30 +12,30 @@ at start, since every event there says where it comes from. Source: architecture
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from routing.errors import Reason, Refusal
+from routing.errors import Refusal
 from routing.event import Event, OriginPartition, topic_runs
 from routing.publishing.publisher import Publisher
 from routing.replicas.flow import ENDS_KEY, STATE_PREFIX, Batch, Done, Flow, FlowState, Mark, events_from, is_there
+from routing.replicas.stored import BROKEN, Stored, put_stored
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
     from routing.log.partition import Partition
+    from routing.log.producing.raw import Terms
     from routing.publishing.route import Route
     from routing.retained.retained import RetainedEvents
     from routing.settings import Limits
     from routing.state import StateTable
-    from routing.streams.streams import StreamTable
+    from routing.streams.streams import Stream, StreamTable
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 1.0          # how much of the log is read at start to know the positions
-
-_BROKEN = Refusal(Reason.CONFLICT, "an earlier batch of this flow was refused; it must be pulled again")
 
 
 class DoorIn(Protocol):
@@ -51,6 +51,7 @@ class DoorIn(Protocol):
     def send_on(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None: ...
     def send_history(self, run: list[Event], route: Route, publisher: Publisher, *, stored: bool) -> None: ...
     def own_partitions(self) -> list[Partition]: ...
+    def terms_of(self, stream: Stream) -> Terms: ...
     def request_turn(self) -> None: ...
 
 
@@ -130,6 +131,24 @@ class Replicas:
         self._by_stream.setdefault((origin.node, origin.stream), {})[origin, flow.flow] = None
         return self._flows.setdefault((origin, flow.flow), flow)
 
+    def keeps(self, origin: OriginPartition, flow: int, offset: int) -> bool:
+        """Do events of this offset and later go to the partition that has the index of theirs? See Flow.keeps."""
+        found = self._flows.get((origin, flow))
+        return found is not None and found.keeps(offset)
+
+    def keep_from(self, origin: OriginPartition, flow: int, offset: int, *, keeps: bool) -> None:
+        """From this offset on they do, or do not. To be stored by put_note before an event behind it comes."""
+        self._flows[origin, flow].keep_from(offset, keeps=keeps)
+
+    def reached(self, partitions: Collection[Partition]) -> dict[Partition, dict[OriginPartition, int]]:
+        """How much of each live flow stands in these: all that it has put there is below this origin offset."""
+        found: dict[Partition, dict[OriginPartition, int]] = {}
+        for flow in self._flows.values():
+            for partition, (_, origin_offset) in flow.marks.items() if not flow.flow else ():
+                if partition in partitions:
+                    found.setdefault(partition, {})[flow.origin] = origin_offset + 1
+        return found
+
     def get_note(self, origin: OriginPartition, flow: int) -> bytes | None:
         """What put_note stored last."""
         found = self._flows.get((origin, flow))
@@ -144,7 +163,7 @@ class Replicas:
     def snapshot(self) -> list[dict[str, Any]]:
         return [
             {"origin": flow.origin.text, "flow": flow.flow, "floor": flow.floor, "events": flow.events,
-             "repeats": flow.repeats, "batches_waiting": len(flow.batches),
+             "repeats": flow.repeats, "batches_waiting": len(flow.batches), "batches_stored": flow.stored,
              "broken": flow.broken.text if flow.broken is not None else None}
             for flow in self._flows.values()
         ]
@@ -171,11 +190,27 @@ class Replicas:
         self._settle(found)
         self._router.request_turn()
 
+    def publish_stored(self, origin: OriginPartition, flow: int, stored: Stored, next_offset: int,
+                       publisher: Publisher, done: Done) -> None:
+        """The same with batches as they are stored there. They may be appended after this returns: nothing but other
+        such batches of the flow is published before done() was called for them.
+        """
+        found = self._flows[origin, flow]
+        batch = Batch(next_offset, done)
+        found.batches.append(batch)
+        if found.broken is None:
+            found.broken = put_stored(
+                self._router, found, stored, publisher,
+                lambda ticket, committed: self._await(ticket, found, batch, committed))
+        batch.waiting -= 1
+        self._settle(found)
+        self._router.request_turn()
+
     def restart(self, origin: OriginPartition, flow: int) -> int:
         """Mend a broken flow, after its last answer. Returns the offset to pull from again."""
         found = self._flows[origin, flow]
         assert not found.outstanding and found.floor is not None
-        found.broken = None
+        found.broken = found.last_part = None
         return found.floor
 
     def _sort(self, flow: Flow, events: list[Event], publisher: Publisher,
@@ -183,21 +218,24 @@ class Replicas:
         """Admit, drop what is here already, serve live readers; what is left, by partition."""
         router = self._router
         groups: dict[Partition, list[Event]] = {}
-        for same_topic in topic_runs(events):
-            route = router.admit(same_topic[0].topic, publisher, len(same_topic))
-            if isinstance(route, Refusal):
-                self.denied += len(same_topic)
-                continue
-            run = self._take_run(flow, same_topic, route, groups, batch)
-            if run:
-                flow.events += len(run)
-                send = router.send_history if flow.flow else router.send_on
-                send(run, route, publisher, stored=route.stream is not None)
+        for piece, keeps in flow.pieces(events):
+            for same_topic in topic_runs(piece):
+                route = router.admit(same_topic[0].topic, publisher, len(same_topic))
+                if isinstance(route, Refusal):
+                    self.denied += len(same_topic)
+                    continue
+                run = self._take_run(flow, same_topic, route, groups, batch, flow.place(route) if keeps else None)
+                if run:
+                    flow.events += len(run)
+                    send = router.send_history if flow.flow else router.send_on
+                    send(run, route, publisher, stored=route.stream is not None)
         return groups
 
     def _take_run(self, flow: Flow, run: list[Event], route: Route, groups: dict[Partition, list[Event]],
-                  batch: Batch) -> list[Event]:
+                  batch: Batch, place: Partition | None) -> list[Event]:
         """One run of an admitted topic into the groups. Returns what was not here yet. A hot path.
+
+        place: the partition of all, where they keep their index.
 
         Limits hold on every path alike; what another node let in may be too much here.
         """
@@ -214,7 +252,7 @@ class Replicas:
             if event.retain:                            # a repeat too: a crash may have kept it and not its copy
                 self._retain(flow, event, batch, stored=stream is not None)
             if stream is not None:
-                wanted = route.partition if event.key is None else stream.partition_for(event.key)
+                wanted = place or (route.partition if event.key is None else stream.partition_for(event.key))
                 if wanted is not partition or partition is None:
                     if group and partition is not None:
                         flow.positions[partition] = last
@@ -237,7 +275,7 @@ class Replicas:
         ticket = Ticket(group)
         partition.append(group, ticket)
         if group[0].offset < 0:                         # refused at once; the ticket says so later
-            flow.broken = flow.broken or _BROKEN
+            flow.broken = flow.broken or BROKEN
 
         def committed() -> None:
             flow.marks[partition] = (group[-1].offset, group[-1].origin_offset)
@@ -259,8 +297,10 @@ class Replicas:
         def told(done: Ticket) -> None:
             flow.outstanding -= 1
             batch.waiting -= 1
-            if done.refusals:
-                flow.broken = next(iter(done.refusals.values()))
+            refusal = next(iter(done.refusals.values()), None) or next(
+                (part.refusal for part in done.parts if part.refusal is not None), None)
+            if refusal is not None:
+                flow.broken = refusal if flow.broken is None or refusal is not BROKEN else flow.broken
             elif stored is not None:
                 stored()
             self._settle(flow)
@@ -330,7 +370,7 @@ class Replicas:
             Mark(partition.stream, partition.index, offset, origin_offset)
             for partition, (offset, origin_offset) in flow.marks.items()
         ]
-        state = FlowState(flow.origin, flow.flow, flow.floor, marks, flow.note)
+        state = FlowState(flow.origin, flow.flow, flow.floor, marks, flow.note, flow.kept)
         return self._router.state.put(flow.key, msgspec.msgpack.encode(state))
 
     def restore(self) -> None:
@@ -356,7 +396,7 @@ class Replicas:
     def _restore(self, state: FlowState, from_offsets: dict[Partition, int]) -> None:
         """One flow. from_offsets: lowered to where each partition must be read from."""
         flow = Flow(state.origin, state.flow, state.floor)
-        flow.note = state.note
+        flow.note, flow.kept = state.note, state.kept
         self._keep(flow)
         lost: list[Mark] = []
         for mark in state.marks:

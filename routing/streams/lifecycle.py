@@ -20,6 +20,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal, StorageError, TopicError
 from routing.settings import Limits, StreamSettings
+from routing.streams.streams import INCARNATION_DIGITS
 from routing.ticket import Ticket, done_ticket
 from routing.topic import check_filter
 
@@ -68,6 +69,7 @@ class Lifecycle:
         self._desk = desk
         self._records: dict[str, StreamRecord] = {}
         self._busy: set[str] = set()                    # names that are being made, grown or deleted
+        self.on_deleted: list[Callable[[str, bytes], None]] = []        # told of name and incarnation
 
     # -- start and reload -------------------------------------------------------------------------------------
 
@@ -164,14 +166,17 @@ class Lifecycle:
                            f"{self._desk.limits.partitions_max}")
         return None
 
-    def create(self, settings: StreamSettings, owner: str = "") -> Ticket:
-        """Make a stream. When the ticket is done it is open, and there again after any crash."""
+    def create(self, settings: StreamSettings, owner: str = "", incarnation: bytes = b"") -> Ticket:
+        """Make a stream. When the ticket is done it is open, and there again after any crash. incarnation: that of the
+        same stream on another node; else it gets one of its own.
+        """
         refusal = self.refuse_new(settings)
         if refusal is not None:
             return done_ticket(refusal)
         name = settings.name
-        incarnation = secrets.token_bytes(16)
-        record = StreamRecord(incarnation, settings, f"{name}@{incarnation.hex()[:16]}", owner, self._desk.clock_ms())
+        incarnation = incarnation or secrets.token_bytes(16)
+        record = StreamRecord(incarnation, settings, f"{name}@{incarnation.hex()[:INCARNATION_DIGITS]}", owner,
+                              self._desk.clock_ms())
         ticket = Ticket(())
         self._busy.add(name)
 
@@ -275,6 +280,8 @@ class Lifecycle:
                 return
             self._desk.streams.close(stream)
             self._desk.partitions_gone(stream, stream.partitions)
+            for told in self.on_deleted:
+                told(name, stream.incarnation)
             self._desk.store.remove_stream(name, removed)
 
         def removed(problem: str | None) -> None:

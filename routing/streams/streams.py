@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from routing.log.producing.raw import Run
     from routing.log.store import Store
 
+INCARNATION_DIGITS = 16         # of its incarnation, in the name that other nodes know a stream by
 INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
+
+
+def stream_of(origin_name: str) -> str:
+    """The name of a stream by that which other nodes know it by: one that was made at run time is name@incarnation."""
+    name, at, incarnation = origin_name.rpartition("@")
+    return name if at and len(incarnation) == INCARNATION_DIGITS else origin_name
 
 
 class Stream:

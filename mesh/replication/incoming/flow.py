@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody
-from mesh.replication.filters import History
+from mesh.replication.filters import END, History
 from mesh.replication.incoming.flowfilters import FlowFilters
 from mesh.replication.incoming.pulling import Pulling
 from mesh.replication.incoming.roundtrip import RoundTrip
+from mesh.replication.incoming.unopened import stored_batches
 from mesh.replication.messages import UNKNOWN, Batch, Close, Problem, Pull, Trouble, Want
-from routing.errors import Refusal
+from routing.errors import Reason, Refusal
 from routing.event import Event, OriginPartition
+from routing.replicas.stored import Stored
 
 if TYPE_CHECKING:
     from routing.ticket import Ticket
@@ -40,6 +42,10 @@ ACK_S: Final = 0.02             # progress is acknowledged after so long, or aft
 PROGRESS_S: Final = 1.0         # how often mere progress of looking is stored
 PAUSE_S: Final = 0.2            # after a refusal, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S: Final = 10.0
+STORED_PAUSE_S: Final = 60.0    # after one that could not be taken as it is stored, doubled up to
+STORED_PAUSE_MAX_S: Final = 3_600.0
+PASSING: Final = frozenset((Reason.STORAGE_FULL, Reason.STORAGE_FAILED, Reason.QUOTA_EXCEEDED, Reason.SHUTTING_DOWN,
+                            Reason.BUSY))
 LATER_MAX: Final = 64           # batches kept that overtook others
 
 
@@ -100,6 +106,11 @@ class Flow:
         self._sequence = 0
         self._noting = False
         self._sync_wanted = False
+        self._stored_again_s = 0.0              # nothing is taken as it is stored before that
+        self._stored_pause_s = STORED_PAUSE_S
+        self._stored_under_way = 0              # such batches that our log has not answered
+        self._yields = False                    # what comes waits for them
+        self._said_stored = False               # with the last Pull
         self._held: deque[Batch] = deque()
         self._later: dict[int, Batch] = {}
         self._outstanding = 0                   # batches that our log has not answered
@@ -248,7 +259,7 @@ class Flow:
             self.trip.answered(batch.echo, now_s)
             if batch.echo >= self._asked:
                 self._asked = 0
-        if self._noting:
+        if self._noting or self._yields:
             if len(self._held) < LATER_MAX:
                 self._held.append(batch)
             return
@@ -266,7 +277,7 @@ class Flow:
         return ""
 
     def _drain(self) -> None:
-        while not self._noting and self.state is State.RUNNING:
+        while not self._noting and not self._yields and self.state is State.RUNNING:
             if self._held:
                 self._take(self._held.popleft())
             elif self.expected in self._later:
@@ -309,7 +320,10 @@ class Flow:
             return
         self.state = State.RUNNING
         self.floor = self.expected = self._published = batch.start
-        self._pulling.replicas.start(self.origin, self.number, batch.start)
+        replicas = self._pulling.replicas
+        replicas.start(self.origin, self.number, batch.start)
+        if not self.number and self._pulling.stored_topic(self.origin):
+            replicas.keep_from(self.origin, self.number, batch.start, keeps=True)
         self._resolve(self.filters.answered(batch.version), resolved, first=True)
         self._held.appendleft(batch)
 
@@ -322,9 +336,20 @@ class Flow:
     def _accept(self, batch: Batch) -> None:
         """It continues where we are: into our log with it."""
         events: list[Event] = []
+        stored: Stored | None = None
+        if batch.topic and not (self.takes_stored and self.filters.wants_topic(batch.start)(batch.topic)):
+            self._gap_since_s = self._gap_since_s or self._pulling.clock_s()    # it was under way when we said no
+            return
+        if batch.body and not batch.topic and self._stored_under_way:           # in order: they are not in our log yet
+            self._yields = True
+            self._held.appendleft(batch)
+            return
         if batch.body:
             try:
-                events = self.filters.decode(batch)
+                if batch.topic:
+                    stored = Stored(stored_batches(batch), batch.topic, self.filters.wants_topic(batch.start))
+                else:
+                    events = self.filters.decode(batch)
             except BadBody as error:
                 self._distrust(str(error))
                 return
@@ -335,27 +360,34 @@ class Flow:
         self.expected = batch.next
         self.at_end = batch.next >= batch.end
         self._gap_since_s = None
-        self.events += len(events)
+        self.events += len(events) if stored is None else sum(one.next - one.first for one in stored.batches)
         self.bytes += len(batch.body)
-        if events or batch.done:
-            self._publish(events, len(batch.body))
+        if events or stored or batch.done:
+            self._publish(events, len(batch.body), stored)
         if self._ack_due_s is None and batch.next > batch.start:
             self._ack_due_s = self._pulling.clock_s() + ACK_S
 
     # -- into our log -----------------------------------------------------------------------------------------
 
-    def _publish(self, events: list[Event], size: int) -> None:
+    def _publish(self, events: list[Event], size: int, stored: Stored | None = None) -> None:
         self._outstanding += 1
+        self._stored_under_way += stored is not None
         self._published = next_offset = self.expected
         self._progress_s = self._pulling.clock_s()
 
         def done(refusal: Refusal | None) -> None:
             self._outstanding -= 1
+            self._stored_under_way -= stored is not None
             if self.state in (State.CLOSED, State.DONE):
                 return
             if refusal is not None:
+                if stored is not None and refusal.reason not in PASSING:
+                    self._take_no_stored(refusal)
                 self._break(refusal.text)
                 return
+            if self._yields and not self._stored_under_way:
+                self._yields = False
+                self._drain()
             self.floor = max(self.floor, next_offset)
             self._pause_s = PAUSE_S
             self._unacked_bytes += size
@@ -367,10 +399,42 @@ class Flow:
             elif self._ack_due_s is None:
                 self._ack_due_s = self._pulling.clock_s() + ACK_S
 
-        self._pulling.replicas.publish(
-            self.origin, self.number, events, next_offset, self._pulling.publishers.of(self.origin.node), done)
-        if events:
+        replicas, publisher = self._pulling.replicas, self._pulling.publishers.of(self.origin.node)
+        if stored is not None:
+            replicas.publish_stored(self.origin, self.number, stored, next_offset, publisher, done)
+        else:
+            replicas.publish(self.origin, self.number, events, next_offset, publisher, done)
+        if events or stored is not None:
             self._pulling.on_published()
+
+    # -- batches as they are stored there ------------------------------------------------------------------------
+
+    @property
+    def takes_stored(self) -> bool:
+        """What comes next may come as it is stored. While it is asked where the flow begins: what comes first."""
+        keeps = self.state is State.ASKING or self._pulling.replicas.keeps(self.origin, self.number, self.expected)
+        return (keeps and not self.number and self._pulling.clock_s() >= self._stored_again_s
+                and bool(self._pulling.stored_topic(self.origin)))
+
+    def _take_no_stored(self, refusal: Refusal) -> None:
+        """For a while, and longer each time: opened, they pass the usual way."""
+        log.info("%s: batches are not taken as they are stored for %d s: %s",
+                 self.origin.text, self._stored_pause_s, refusal.text)
+        self._stored_again_s = self._pulling.clock_s() + self._stored_pause_s
+        self._stored_pause_s = min(2 * self._stored_pause_s, STORED_PAUSE_MAX_S)
+
+    def plan_stored(self) -> None:
+        """Events keep the index of their partition while batches can be taken as they are stored. Now and then."""
+        topic, replicas = self._pulling.stored_topic(self.origin), self._pulling.replicas
+        if self.number or self.state is not State.RUNNING or self._noting or topic is None:
+            return
+        keeps = bool(topic)
+        if keeps != replicas.keeps(self.origin, self.number, END - 1):
+            replicas.keep_from(self.origin, self.number,
+                               max(self.expected, replicas.reach(self.origin, self.number)), keeps=keeps)
+            self._note()
+        elif self.takes_stored != self._said_stored:
+            self.pull(ask=True)
 
     def _distrust(self, why: str) -> None:
         """The origin said what cannot be: nothing of it is used, and after a pause it is asked again."""
@@ -388,6 +452,7 @@ class Flow:
         self.state = State.BROKEN
         self._held.clear()
         self._later.clear()
+        self._yields = False
         self._resume_s = self._pulling.clock_s() + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
 
@@ -423,13 +488,14 @@ class Flow:
             self._asked = self._sequence
             self.trip.asked(self._sequence, now_s)
             self._ask_due_s = now_s + self.trip.timeout_s
+        self._said_stored = self.takes_stored
         start, confirmed = (UNKNOWN, 0) if self.state is State.ASKING else (self.expected, self.floor)
         wants = self.filters.wants(self.floor) if self._told < self.filters.version else None
         self._pulling.send(self.origin.node, Pull(
             self._token, self._sequence, ask, self.number, self.origin.stream, self.origin.index, self.origin.epoch,
             self._attempt, start, confirmed, self._pulling.window_bytes(), self.filters.version,
             round((self.trip.smooth_s or 0.0) * 1000), wants, self.filters.excludes if wants is not None else [],
-            list(self.filters.only) if wants is not None else [],
+            list(self.filters.only) if wants is not None else [], stored=self._said_stored,
         ), PRIORITY_GOSSIP)
 
     def tick(self, now_s: float) -> None:

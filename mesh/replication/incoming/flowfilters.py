@@ -7,6 +7,7 @@ says whether it may be taken in spite of an older one. See flow.py for the rules
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -173,6 +174,11 @@ class FlowFilters:
             self.history.add(pattern, resolved[pattern], ask.want.until)
             self._fresh[pattern] = Fresh(resolved[pattern], ask.version, self.version)
         return asked
+
+    def wants_topic(self, offset: int) -> Callable[[str], bool]:
+        """Is a topic, as it is at the origin, wanted from this offset on?"""
+        selection = self._selection
+        return lambda topic: selection.wants_event(topic, offset)
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events that are wanted. Raises BadBody."""

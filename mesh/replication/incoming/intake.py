@@ -168,6 +168,10 @@ class Intake:
         self.pulling.tick_flows(now_s)
         self.retained.tick(now_s)
 
+    def look_again(self) -> None:
+        """Streams of ours are not what they were."""
+        self._plan_due_s = 0.0
+
     def plan(self) -> None:
         """Begin back-fills, let go of what is idle, follow the ways. Once in a while."""
         if self.widened and not self._told_of_widening:
@@ -201,6 +205,7 @@ class Intake:
                 for flow in branch.flows():
                     flow.limit(only, prefix)                # the way may lead over another link by now
                 branch.plan(self.needs.of(branch, needs, placed))
+                branch.live.plan_stored()
         finally:
             self._planning = False
 

@@ -16,6 +16,7 @@ from mesh.replication.caches import CacheMemory
 from mesh.replication.messages import Batch, Message, Problem
 from mesh.replication.settings import ReplicationSettings
 from routing.event import OriginPartition
+from routing.replicas.stored import stored_topic
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay
@@ -60,6 +61,7 @@ class Pulling:
         self.on_sync: Callable[[], None] = _nothing     # what is wanted is to be compared with what is pulled
         self.on_published: Callable[[], None] = _nothing            # events of others were put into our log
         self.on_counts: Callable[[str], None] = lambda node: None   # a filter counts in one more flow from a node
+        self._streams = router.streams
         self._overlay = overlay
         self._borders: dict[str, tuple[tuple[str, ...], str]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
@@ -73,6 +75,19 @@ class Pulling:
             prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
             self._borders[node] = (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
         return self._borders.get(node, ((), ""))
+
+    def stored_topic(self, origin: OriginPartition) -> str | None:
+        """See routing/replicas/stored.py; "" too where a link changes topics, or the node does not tell of the stream.
+        None: the node is not in sight, so nobody knows.
+        """
+        node = self._overlay.nodes.get(origin.node)
+        only, prefix = self.border(origin.node)
+        if node is None:
+            return None
+        if only or prefix:
+            return ""
+        partitions = next((stream.partitions for stream in node.streams if stream.name == origin.stream), 0)
+        return stored_topic(self._streams, origin, partitions)
 
     def skew_ms(self, name: str) -> int:
         """Of a node: its clock less ours, 0 when it is not in sight."""

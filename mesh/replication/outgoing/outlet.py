@@ -17,8 +17,9 @@ import msgspec
 
 from mesh.link.protocol.frames import PRIORITY_DATA
 from mesh.replication.bodies import EVENTS_MAX
-from mesh.replication.filters import Selection
+from mesh.replication.filters import END, Selection
 from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, Batch, Problem, Pull, Trouble, Want
+from mesh.replication.outgoing.whole import Whole
 from routing.errors import StorageError
 from routing.event import Event, is_expired
 from routing.replicas.feed import Feed
@@ -92,6 +93,8 @@ class Outlet:
         self._probe_s = PROBE_LEAST_S
         self._said_s = self.heard_s
         self._scheduled = False
+        self._takes_stored = False
+        self._whole = Whole(sending.router, partition)
         self.selection = Selection((), memory=sending.caches)
         self.feed = Feed(sending.router, partition, 0, self._wants, self.wake)
 
@@ -166,6 +169,7 @@ class Outlet:
         self._probe_s = max(PROBE_LEAST_S, 2 * pull.rtt_ms / 1000)
         self._window = min(pull.window_bytes, self._sending.limits.window_bytes)
         self.hold = pull.hold
+        self._takes_stored = pull.stored
         self._position(pull)
         if pull.ask:
             self._echo = pull.sequence
@@ -254,19 +258,34 @@ class Outlet:
                 return
             before = self.feed.position
             try:
-                events, _ = self.feed.take(
-                    max_events=EVENTS_MAX, max_bytes=self._sending.limits.batch_bytes, max_scanned=budget)
+                topic = self._whole.topic(self.selection, before) if self._takes_stored else ""
+                self._unsent = self._take_whole(topic) if topic else self._take_opened(budget)
             except StorageError as error:
                 self.trouble = str(error)
                 self._sending.stalled(self)
                 break
             moved = self.feed.position - before
-            budget = budget - moved if moved else 0     # not moved: a large batch is being opened
-            events = self._filter(events, before)
-            if events:
-                self._unsent = self._parcel(events)
+            budget = budget - moved if moved else 0     # not moved: a large batch is being opened, or looked at
         if self._echo:
             self.say()
+
+    def _take_whole(self, topic: str) -> Parcel | None:
+        """Stored batches, as they are, from where the feed stands; it goes on behind them."""
+        taken = self._whole.take(self.feed.position, self._sending.limits.batch_bytes)
+        self.feed.position = taken.next
+        if not taken.batches:
+            return None
+        batch = msgspec.structs.replace(self._draw(taken.next, b"".join(taken.batches), taken.first_ms), topic=topic)
+        return Parcel(batch, taken.next, len(batch.body) + FRAME_BYTES, taken.events, taken.first_ms)
+
+    def _take_opened(self, budget: int) -> Parcel | None:
+        """Events that are wanted."""
+        before = self.feed.position
+        until = self._whole.opened_until if self._takes_stored and self._whole.opened_until > before else END
+        events, _ = self.feed.take(max_events=EVENTS_MAX, max_bytes=self._sending.limits.batch_bytes,
+                                   max_scanned=budget, until=until)
+        events = self._filter(events, before)
+        return self._parcel(events) if events else None
 
     def say(self) -> None:
         """Tell how far we got, without events."""

@@ -42,6 +42,7 @@ NAMES_MAX: Final = 512                  # of one request
 KEY: Final = "key"                      # in `more`: by which it signs, and …
 BOX: Final = "box"                      # … by which messages to it are marked: envelopes.py
 OWN: Final = "$"                        # before the name of a stream that is a node's own
+MADE: Final = "@"                       # behind that of one that was made at run time: its incarnation follows
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=SEQUENCE_MAX)]
 Age: TypeAlias = Annotated[int, Meta(ge=0, le=AGE_MS_MAX)]
@@ -50,7 +51,7 @@ Filter: TypeAlias = Annotated[str, Meta(min_length=1, max_length=FILTER_CHARACTE
 Filters: TypeAlias = Annotated[tuple[Filter, ...], Meta(max_length=FILTERS_MAX)]
 More: TypeAlias = Annotated[dict[Name, Annotated[bytes, Meta(max_length=1_024)]], Meta(max_length=MORE_MAX)]
 Seal: TypeAlias = Annotated[bytes, Meta(max_length=64)]
-StreamName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=249)]
+StreamName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=249 + 17)]    # with an incarnation
 
 
 class BadState(Exception):
@@ -188,7 +189,7 @@ def decode_record(data: bytes) -> NodeRecord:
     """Raises BadState, also for filters that are none and for more levels than FILTER_LEVELS_MAX."""
     record = _decode(_records, data)
     check_names(record.node, record.boot, record.site, record.epoch, *(link.node for link in record.links),
-                *(stream.name.removeprefix(OWN) for stream in record.streams))
+                *(bare(stream.name) for stream in record.streams))
     check_filters(record.interest)
     check_links(record.links)
     for stream in record.streams:
@@ -200,7 +201,7 @@ def decode_change(data: bytes) -> NodeChange:
     """Raises BadState."""
     change = _decode(_changes, data)
     check_names(change.node, change.boot, *(link.node for link in change.links or ()),
-                *(stream.name.removeprefix(OWN) for stream in change.streams or ()))
+                *(bare(stream.name) for stream in change.streams or ()))
     check_filters(change.added)
     check_links(change.links or ())
     if change.sequence <= change.base:
@@ -208,6 +209,11 @@ def decode_change(data: bytes) -> NodeChange:
     for stream in change.streams or ():
         check_filters(stream.captures)
     return change
+
+
+def bare(stream: str) -> str:
+    """Without what only streams have in their names: the mark of the node's own, and the one before an incarnation."""
+    return stream.removeprefix(OWN).replace(MADE, "", 1)
 
 
 def check_names(*names: str) -> None:

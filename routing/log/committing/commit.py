@@ -25,7 +25,9 @@ from routing.log.crash import crash_is_due, crash_point
 from routing.log.fs import SHORTAGE
 from routing.log.producing.raw import Run
 from routing.log.records.batch import BatchHeader
+from routing.log.records.origins import Span
 from routing.log.segments.index import IndexBuilder
+from routing.log.segments.origin_file import OriginFile
 from routing.log.segments.segment import Segment
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,8 @@ class WriteTask:
     """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "_synced", "alone", "batches", "end_offset", "failure", "pieces", "reserve", "roll_at", "rolled", "segment",
-        "shortage", "start_offset", "sync",
+        "_synced", "alone", "batches", "end_offset", "failure", "known", "lines", "origin_file", "pieces", "reserve",
+        "roll_at", "rolled", "segment", "shortage", "start_offset", "sync",
     )
 
     def __init__(self, segment: Segment, end_offset: int) -> None:
@@ -57,6 +59,9 @@ class WriteTask:
         self.reserve: int | None = None         # reserve offsets up to here first
         self.pieces: list[bytes] = []           # the encoded batches
         self.batches: list[tuple[BatchHeader, Run]] = []
+        self.origin_file: OriginFile | None = None      # where batches of other nodes are noted first,
+        self.lines = b""                        # with these lines,
+        self.known: list[Span] = []             # and all of before, when that file is to be made short
         self.start_offset = end_offset          # of the partition before,
         self.end_offset = end_offset            # and when all is written
         self.rolled: Segment | None = None      # the new segment
@@ -82,6 +87,10 @@ class WriteTask:
                 save_reservation(self.segment.fs, self.segment.directory, self.reserve)
             if self.roll_at is not None:
                 self._roll(self.roll_at)
+            if self.origin_file is not None:
+                if self.known:
+                    self.origin_file.shorten(self.known)
+                self.origin_file.append(self.lines)
             if self.pieces:
                 data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
                 crash_point("before_write")
@@ -109,6 +118,8 @@ class WriteTask:
             except OSError as error:
                 self._fail(error, "sync", may_be_full=False)
                 self.cut_back()
+        if self.origin_file is not None:
+            self.origin_file.close()
 
     def _roll(self, base_offset: int) -> None:
         """Seal the segment and start the next: the old one is cut to size and synced before the new one exists."""
@@ -132,6 +143,12 @@ class WriteTask:
     def cut_back(self) -> None:
         """Take what was not committed off the file, so that a refused event cannot come back after a restart."""
         self.segment.allocated = self.segment.size
+        if self.origin_file is not None:
+            try:
+                self.origin_file.cut()
+            except OSError as error:
+                self._fail(error, "cut", may_be_full=False)
+                return
         for tries_left in reversed(range(CUT_TRIES)):
             try:
                 self.segment.file().truncate(self.segment.size)

@@ -33,6 +33,7 @@ from routing.log.producing.raw import (
 )
 from routing.log.records.batch import BatchError
 from routing.log.records.decode import Decoder
+from routing.log.records.origins import Came
 from routing.ticket import Part, Ticket
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,11 @@ class Log(Protocol):
 class _Waiting:
     """A batch on its way in."""
 
-    __slots__ = ("ask", "batch", "checked", "cost", "part", "ready", "refusal", "terms", "ticket")
+    __slots__ = ("ask", "batch", "came", "checked", "cost", "part", "ready", "refusal", "terms", "ticket")
 
-    def __init__(self, batch: bytes, terms: Terms, ask: Ask, part: Part, ticket: Ticket) -> None:
+    def __init__(self, batch: bytes, terms: Terms, ask: Ask, part: Part, ticket: Ticket, came: Came | None) -> None:
         self.batch = batch
+        self.came = came
         self.cost = len(batch)              # bytes that it counts for while it waits
         self.terms = terms
         self.ask = ask
@@ -113,13 +115,13 @@ class RawDoor:
         self._owner = owner
         self._queue: deque[_Waiting] = deque()
 
-    def submit(self, batch: bytes, terms: Terms, ask: Ask, ticket: Ticket) -> Part:
-        """Take a batch in. The answer is a part of the ticket, complete when the ticket is."""
+    def submit(self, batch: bytes, terms: Terms, ask: Ask, ticket: Ticket, came: Came | None = None) -> Part:
+        """Take a batch in. The answer is a part of the ticket, complete when the ticket is. came: from another node."""
         partition = self._partition
         ticket.waiting += 1
         part = Part(partition, -1, 0)
         ticket.parts = [*ticket.parts, part]
-        waiting = _Waiting(batch, terms, ask, part, ticket)
+        waiting = _Waiting(batch, terms, ask, part, ticket, came)
         waiting.refusal = partition.refusal()
         if waiting.refusal is not None:
             self._answer(waiting, waiting.refusal)
@@ -196,7 +198,8 @@ class RawDoor:
     def _append(self, waiting: _Waiting, checked: Checked, topics: Counter[str]) -> None:
         partition = self._partition
         header = checked.header
-        if header.producer_id >= 0:
+        counts = header.producer_id >= 0 and waiting.came is None       # ids of other nodes mean nothing here
+        if counts:
             known = partition.producers.judge(header)
             if isinstance(known, Refusal):
                 self._answer(waiting, known)
@@ -213,8 +216,8 @@ class RawDoor:
         waiting.part.base_offset = base_offset = partition.next_offset
         waiting.part.count = checked.records
         raw = RawBatch(checked.data, header, base_offset, topics, partition.decoder,
-                       plain_bytes=checked.plain_bytes)
-        if header.producer_id >= 0:
+                       plain_bytes=checked.plain_bytes, came=waiting.came)
+        if counts:
             partition.producers.queued(header, base_offset)
         partition.append_checked(raw, waiting.ticket)
 

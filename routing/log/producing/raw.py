@@ -46,6 +46,7 @@ from routing.log.records.codecs import (
 from routing.log.records.decode import Decoder, Seen, plain_batch, records
 from routing.log.records.encode import encode_headers
 from routing.log.records.fields import ESCAPE, TOPIC, stored_name
+from routing.log.records.origins import Came
 from routing.log.records.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -266,14 +267,15 @@ def without_own_headers(checked: Checked, allowed: Callable[[str], bool]) -> byt
 class RawBatch:
     """A batch that waits for its commit, or has it: its bytes, its topics, and its events for who wants them."""
 
-    __slots__ = ("_decoder", "base_offset", "data", "header", "kind", "plain_bytes", "topics")
+    __slots__ = ("_decoder", "base_offset", "came", "data", "header", "kind", "plain_bytes", "topics")
 
     def __init__(self, data: bytes, header: BatchHeader, base_offset: int, topics: Counter[str],
-                 decoder: Decoder, kind: int = -1, plain_bytes: int = 0) -> None:
+                 decoder: Decoder, kind: int = -1, plain_bytes: int = 0, came: Came | None = None) -> None:
         """topics: of its records, and how many have each; empty for control records. kind: of those, 0 abort, 1 commit.
-        plain_bytes: what it comes to when it is opened.
+        plain_bytes: what it comes to when it is opened. came: from which other node; its producer is none of ours.
         """
         self.plain_bytes = plain_bytes
+        self.came = came
         self.data = data
         self.header = header
         self.base_offset = base_offset

@@ -11,22 +11,24 @@ from collections.abc import Iterator, Sequence
 from routing.log.producing.markers import kind_of
 from routing.log.producing.producers import ProducerTable
 from routing.log.records.batch import BatchHeader
+from routing.log.records.origins import OriginTable
 from routing.log.segments.segment import Segment
 
 log = logging.getLogger(__name__)
 
 
-def restore(table: ProducerTable, segments: Sequence[Segment], steady_ms: int) -> None:
-    """Fill an empty table. segments: as recovered."""
+def restore(table: ProducerTable, segments: Sequence[Segment], steady_ms: int, origins: OriginTable) -> None:
+    """Fill an empty table. segments: as recovered. origins: what came from other nodes, whose ids mean nothing here."""
     active = segments[-1]
     known = table.load(active.fs, active.directory, active.next_offset)
     needed = read_from(segments)
     if known < needed and (known >= 0 or any(segment.had_producers for segment in segments)):
         log.warning("%s: no list of producers up to offset %d: reading the log for it", active.directory, needed)
-        table.replay(_headers(segments, max(known, 0)), max(known, 0), steady_ms)
+        found = _headers(segments, max(known, 0))
     else:
-        seen = (pair for segment in segments for pair in segment.producers_seen)
-        table.replay(seen, max(known, 0), steady_ms)
+        found = (pair for segment in segments for pair in segment.producers_seen)
+    own = (pair for pair in found if origins.at(pair[0].base_offset) is None)
+    table.replay(own, max(known, 0), steady_ms)
     for segment in segments:
         segment.producers_seen = []
     active.had_producers = bool(table)

@@ -27,6 +27,7 @@ from routing.log.records.fields import (
     RawHeader,
     read_fields,
 )
+from routing.log.records.origins import OriginTable
 from routing.log.records.verdicts import Verdicts
 
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
@@ -164,12 +165,15 @@ def _long_head(data: bytes, position: int) -> tuple[int, int, int, int, int, int
 class Decoder:
     """Reads the records of one partition as Events."""
 
-    __slots__ = ("_cache", "_partition", "_topic_of_key", "fixed_topic")
+    __slots__ = ("_cache", "_origins", "_partition", "_topic_of_key", "fixed_topic")
 
     def __init__(self, partition: object, topic_of_key: Callable[[bytes | None], str],
-                 fixed_topic: str | None = None) -> None:
-        """topic_of_key: the topic of a record that names none.  fixed_topic: that of all such, if it is known."""
+                 fixed_topic: str | None = None, origins: OriginTable | None = None) -> None:
+        """topic_of_key: the topic of a record that names none.  fixed_topic: that of all such, if it is known.
+        origins: where batches come from that were stored as another node had them; None: nobody asks.
+        """
         self.fixed_topic = fixed_topic
+        self._origins = origins if origins is not None else OriginTable()
         self._partition = partition
         self._topic_of_key = topic_of_key
         self._cache: dict[bytes, Fields] = {}
@@ -193,6 +197,25 @@ class Decoder:
         Returns the offset to go on from, and index and place of its record. A compressed batch must be given
         expanded, see plain_batch.
         """
+        begin = len(out)
+        found = self._events(data, at, header, from_offset, wanted, seen, out, limit, index, relative)
+        if self._origins:
+            self._origins.mark(header.base_offset, out, begin)
+        return found
+
+    def _events(
+        self,
+        data: bytes,
+        at: int,
+        header: BatchHeader,
+        from_offset: int,
+        wanted: Verdicts,
+        seen: Seen,
+        out: list[Event],
+        limit: int,
+        index: int,
+        relative: int,
+    ) -> tuple[int, int, int]:
         offset_base = header.base_offset
         timestamp_base = header.base_timestamp
         partition = self._partition

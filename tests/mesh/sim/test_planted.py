@@ -39,7 +39,7 @@ def lose_the_last_of_a_batch(patch: pytest.MonkeyPatch) -> None:
 
 def export_what_others_own(patch: pytest.MonkeyPatch) -> None:
     """A node passes on replicas as if they were its own."""
-    def take(self, *, max_events, max_bytes, max_scanned):
+    def take(self, *, max_events, max_bytes, max_scanned, until):
         found = self.partition.scan(self.position, self._wants, max_events=max_events, max_scanned=max_scanned)
         self.position = found.next_offset
         return found.events, found.next_offset

@@ -156,6 +156,7 @@ def test_a_new_boot_with_a_higher_number_replaces_the_old_one() -> None:
     (whole(streams=(StreamInfo("s", 1, ("a/#/b",)),)), "filter"), (whole("../../x"), "a name that no node"),
     (whole("a\n"), "a name that no node"), (whole(links=(LinkInfo("b c"),)), "a name that no node"),
     (whole(streams=(StreamInfo("../s", 1, ("a",)),)), "a name that no node"),
+    (whole(streams=(StreamInfo("s@1@2", 1, ("a",)),)), "a name that no node"),
     (change(1, 2, boot="ä"), "a name that no node"),
     (b"", "not a node state"), (b"\x93\x01\x00", "not a node state"), (b"\x92\x04\xdd\xff\xff\xff\xff", "not a node"),
     (encode(Whole(0, b"\x91" * 100_000)), "not a node state"),
@@ -338,3 +339,10 @@ def test_what_one_neighbour_tells_has_its_share_of_memory_and_leaves_room_for_th
     for name in list(states.nodes):
         states.forget(name)
     assert states._memory.total == 0 and not states._memory.users()
+
+
+def test_a_stream_that_was_made_at_run_time_is_told_of():
+    """Its name for others has an incarnation, also that of the longest name there may be."""
+    streams = (StreamInfo("orders.eu@0123456789abcdef", 3, ("orders/eu/#",)),
+               StreamInfo("x" * 249 + "@0123456789abcdef", 1, ("x/#",)))
+    assert decode_record(encode(record("a", "b1", 1, streams=streams))).streams == streams
