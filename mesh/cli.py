@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "links": ("status.links", "add_links", "its links with their state and backlog; pause, resume, drain, kick one"),
     "topology": ("status.topology", "add_topology", "the mesh as it sees it: nodes and links, routes, interest, lag"),
     "denials": ("status.show", "add_denials", "what was refused lately, and by which rule"),
+    "why": ("access.why", "add_why", "why a client was refused, and what would allow it"),
     "policy": ("access.policy", "add_policy", "rules: list, change, draft, apply, roll back, can-i"),
     "user": ("access.user", "add_user", "managed users: list, add, passwd, roles, lock"),
     "key": ("access.key", "add_key", "managed API keys: list, new, rotate, revoke"),

@@ -259,6 +259,11 @@ class Node:
             found.setdefault(listener.protocol, []).extend(listener.texts)
         return found
 
+    def http_places(self) -> list[dict[str, Any]]:
+        """Where the HTTP listener is on this machine's addresses: for who has logged in at the console's."""
+        return [{"port": port, "tls": listener.secure} for listener in self.listeners if listener.protocol == "http"
+                for port in dict.fromkeys(port for _, port in listener.addresses)]
+
     def status(self) -> dict[str, Any]:
         """For the management API and `meshgate status`."""
         problems = self.problems()

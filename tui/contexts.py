@@ -1,7 +1,8 @@
 """Nodes that somebody works with, with their logins: `meshgate login`, `logout`, `contexts`, `--context NAME`.
 
     $XDG_CONFIG_HOME/meshgate/contexts.json     mode 0600, in a folder of mode 0700
-    {"current": "graz", "contexts": {"graz": {"url": "https://…", "user": "ana", "token": "mgs_…", "ca": "…"}}}
+    {"current": "graz", "contexts": {"graz": {"url": "https://…", "user": "ana", "token": "mgs_…", "ca": "…",
+                                                   "http": "https://…"}}}
 
 A file that others can read is refused: a token in it may be known to them already. Standard library only, so that the
 commands start quickly.
@@ -25,12 +26,13 @@ FILE_BYTES_MAX = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Context:
-    """token: a session's (mgs_…), an API key or a JWT; "" for none."""
+    """token: a session's (mgs_…), an API key or a JWT; "" for none.  http: the HTTP listener; "" when none is known."""
 
     url: str
     user: str = ""
     token: str = ""
     ca: str = ""
+    http: str = ""
 
     def target(self, name: str) -> Target:
         authorization = f"Bearer {self.token}" if self.token else ""
@@ -97,7 +99,7 @@ def load() -> Contexts:
 
 def _context(entry: dict[str, Any]) -> Context:
     return Context(_text(entry["url"]), _text(entry.get("user", "")), _text(entry.get("token", "")),
-                   _text(entry.get("ca", "")))
+                   _text(entry.get("ca", "")), _text(entry.get("http", "")))
 
 
 def _text(value: Any) -> str:

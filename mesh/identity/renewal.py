@@ -6,6 +6,7 @@
     certificate     (whoever has the certificate; roles are those of [[users]])
     key:…           the key is there, for this user, and has not expired
     jwt:…           the issuer is trusted
+    login:…         the login from a terminal goes on, and what was shown at it holds
     (none)          nobody logged in, and anonymous clients may connect
 
 and as long as the rules let him connect. The owner of a consumer or of a session that is away is asked for by his name:
@@ -22,7 +23,7 @@ from mesh.identity.users import AUTHENTICATED, User
 from routing.rights.policy import ANONYMOUS, Action, Identity, Policy
 
 CERTIFICATE, PASSWORD, SCRAM = "certificate", "password", "scram"
-KEY, JWT = "key:", "jwt:"
+KEY, JWT, LOGIN = "key:", "jwt:", "login:"
 
 
 class Renewal:
@@ -37,13 +38,13 @@ class Renewal:
         """Who it is now; revoked when the login holds no more."""
         if identity.user.startswith("$"):               # the node itself
             return identity
-        return self._now(identity, self._by_proof(identity))
+        return self._now(identity, self.by_proof(identity))
 
     def renew_owner(self, identity: Identity) -> Identity:
         """The same for who need not be here to own something."""
         if identity.user.startswith("$"):
             return identity
-        roles = self._by_proof(identity)
+        roles = self.by_proof(identity)
         return self._now(identity, self._by_name(identity) if roles is None else roles)
 
     def _now(self, identity: Identity, roles: tuple[str, ...] | None) -> Identity:
@@ -54,7 +55,7 @@ class Renewal:
             return known
         return identity if identity.revoked else msgspec.structs.replace(identity, revoked=True)
 
-    def _by_proof(self, identity: Identity) -> tuple[str, ...] | None:
+    def by_proof(self, identity: Identity) -> tuple[str, ...] | None:
         """The roles that the proof gives now; None when it is worth nothing."""
         proof, user = identity.proof, self._users().get(identity.user)
         if proof == PASSWORD:
@@ -68,6 +69,9 @@ class Renewal:
             return (*key.roles, AUTHENTICATED) if key is not None and key.user == identity.user else None
         if proof.startswith(JWT):
             return identity.roles if self._tokens.trusts(proof.removeprefix(JWT)) else None
+        if proof.startswith(LOGIN):
+            login = self._tokens.login(proof.removeprefix(LOGIN))
+            return self.by_proof(login) if login is not None else None
         return () if identity.user == ANONYMOUS else None
 
     def _by_name(self, identity: Identity) -> tuple[str, ...] | None:

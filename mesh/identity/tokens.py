@@ -1,6 +1,8 @@
-"""Who a token stands for: an API key, or a JSON Web Token of a configured issuer. The same on every protocol.
+"""Who a token stands for: an API key, a login from a terminal, or a JSON Web Token of a configured issuer. The same on
+every protocol.
 
     key "mgk_…"   hash ▸ [[api_keys]] ▸ user, roles
+    login "mgs_…" the session of `meshgate login` (mesh/management/doors/sessions.py) ▸ user; renewal.py knows the roles
     JWT           algorithm allowed, nothing critical ▸ issuer ▸ key by kid ▸ signature ▸ iss aud exp nbf ▸ user, roles
 
 Called by identity.py only. Nothing in a token is believed before its signature is; of its header only "alg" and "kid"
@@ -13,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,12 +24,15 @@ from mesh.identity.auth_settings import JwtSettings, user_problem
 from mesh.identity.jwks import Fetch, Key, KeySource, fetch_of
 from mesh.process.names.names import Names
 from routing.errors import Reason, Refusal
+from routing.rights.policy import Identity
 
 TOKEN_BYTES_MAX = 8_192         # a header field of the HTTP listener holds as much
 ROLES_MAX = 128
 PROVEN_MAX = 4_096              # tokens whose signature was checked; a check costs 35 to 150 µs
 NAME_THREADS = 2                # for the hosts of issuers: of their own, whatever webhooks and links wait for
 TIME_MAX = 2**40                # seconds; beyond it is no date
+LOGIN_PREFIX = b"mgs_"          # so that nobody takes it for an API key
+LOGIN_BYTES = len(LOGIN_PREFIX) + 43
 
 
 class TokenUser(msgspec.Struct, frozen=True):
@@ -41,6 +46,16 @@ class TokenUser(msgspec.Struct, frozen=True):
 
 Done = Callable[[TokenUser | Refusal], None]
 Cancel = Callable[[], None]
+
+
+class LoginBook(Protocol):
+    """The logins from terminals that go on."""
+
+    def by_secret(self, secret: str) -> TokenUser | None:
+        """Whose this is; that counts as a use of it."""
+
+    def identity_of(self, login_id: str) -> Identity | None:
+        """Who logged in then. None: that login has ended."""
 
 
 class _Issuer:
@@ -61,6 +76,7 @@ class Tokens:
         self._clock_ms = clock_ms
         self._now_s = now_s
         self._fetch = fetch or partial(fetch_of, names=Names(NAME_THREADS, now_s))
+        self.logins: LoginBook | None = None        # set by mesh/management
         self._keys: Mapping[str, ApiKey] = {}
         self._issuers: dict[str, _Issuer] = {}
         # digest of a token → (issuer, generation of its keys, who it is)
@@ -113,6 +129,10 @@ class Tokens:
         return next((found for key_hash, found in self._keys.items()
                      if found.user == user and self.key(key_hash) is not None), None)
 
+    def login(self, login_id: str) -> Identity | None:
+        """Who logged in from a terminal then, while that login goes on."""
+        return self.logins.identity_of(login_id) if self.logins is not None else None
+
     def trusts(self, issuer: str) -> bool:
         return issuer in self._issuers
 
@@ -120,6 +140,8 @@ class Tokens:
         """True for what has the form of a token of ours. Everything else is a password."""
         if is_key(credential):
             return bool(self._keys)
+        if is_login(credential):
+            return self.logins is not None
         return bool(self._issuers) and credential.startswith(b"ey") and credential.count(b".") == 2
 
     def identify(self, credential: bytes, done: Done) -> Cancel | None:
@@ -131,6 +153,8 @@ class Tokens:
             done(_bad(f"a token has at most {TOKEN_BYTES_MAX} bytes"))
         elif is_key(credential):
             done(self._by_key(credential))
+        elif is_login(credential):
+            done(self._by_login(credential))
         else:
             return self._by_jwt(credential, done, again=False)
         return None
@@ -143,6 +167,11 @@ class Tokens:
         if found.expires_ms is not None and found.expires_ms <= self._clock_ms():
             return _bad("the API key has expired")
         return TokenUser(found.user, found.roles, found.expires_ms, f"key:{key_hash}")
+
+    def _by_login(self, credential: bytes) -> TokenUser | Refusal:
+        secret = credential.removeprefix(LOGIN_PREFIX).decode("utf-8", "replace")
+        found = self.logins.by_secret(secret) if self.logins is not None else None
+        return found if found is not None else _bad("the login has ended: log in again")
 
     # -- JWT ----------------------------------------------------------------------------------------------------
 
@@ -224,6 +253,11 @@ class Tokens:
             return _bad(str(error))
         except jws.NotAToken:
             return _bad("the signature of the token is wrong")
+
+
+def is_login(credential: bytes) -> bool:
+    """True for what has the form of the token of a login from a terminal."""
+    return credential.startswith(LOGIN_PREFIX) and len(credential) == LOGIN_BYTES
 
 
 class _Bad(ValueError):

@@ -53,6 +53,10 @@ class Management:
         self.audit = Audit(node.router, node.clock_ms, node.key, node.name)
         self.sampler = Sampler(node)
         self.sessions = Sessions(node.router.clock_s, node.clock_ms, node.config.console)
+        self.sessions.renew = node.router.logins.renew
+        self.sessions.is_held = node.router.logins.holds
+        self.sessions.on_end.append(node.router.logins.ended)
+        node.authenticator.tokens.logins = self.sessions
         self.live = Live(node, self.sampler)
         self._trail = Trail(self.audit, node, self.sessions)
         self.api = Api(node, self.sampler, self.audit, self.live, self.sessions, self._trail.viewed)
@@ -80,7 +84,7 @@ class Management:
         app = web.Application(
             client_max_size=BODY_BYTES_MAX, middlewares=[cast(Middleware, answer_problems), cast(Middleware, check)])
         probes, metrics = Probes(node), Metrics(node, lambda: self.live.viewers)
-        logins = Logins(keeper, self.sessions)
+        logins = Logins(keeper, self.sessions, node.http_places)
         oidc = None
         if node.config.oidc is not None:
             oidc = OidcLogin(node.config.oidc, resolve_secret(node.config.oidc.client_secret), keeper, self.sessions,

@@ -65,7 +65,7 @@ class Reads:
         return {"losses": self._node.router.ledger.snapshot()}
 
     async def whoami(self, call: Call) -> Values:
-        return rights_of(self._node, call.identity)
+        return {**rights_of(self._node, call.identity), "http": self._node.http_places()}
 
     async def browse(self, call: Call) -> Values:
         try:

@@ -62,6 +62,15 @@ class Logins:
     def discard(self, holder: Holder) -> None:
         self._holders.pop(holder, None)
 
+    def ended(self, proof: str) -> None:
+        """What was opened by this proof ends: it counts no more."""
+        for holder in [holder for holder in self._holders if holder.identity.proof == proof]:
+            self._tell(holder)
+
+    def holds(self, proof: str) -> bool:
+        """Is something open by this proof?"""
+        return any(holder.identity.proof == proof for holder in self._holders)
+
     def __len__(self) -> int:
         return len(self._holders)
 

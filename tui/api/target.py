@@ -13,7 +13,10 @@ CONSOLE_PORT, HTTP_PORT = 8090, 8080
 
 @dataclass(frozen=True)
 class Target:
-    """socket: reach the node there instead of at the URL.  authorization: a whole header field, "" for none."""
+    """socket: reach the node there instead of at the URL.  authorization: a whole header field, "" for none.
+
+    console: where one logs in, when that is another listener.
+    """
 
     url: str = f"http://127.0.0.1:{CONSOLE_PORT}"
     socket: Path | None = None
@@ -21,6 +24,7 @@ class Target:
     user: str = ""
     ca: Path | None = None
     context: str = ""
+    console: str = ""
 
     @property
     def shown(self) -> str:

@@ -18,6 +18,13 @@ from tui.api.errors import ApiError
 from tui.api.target import CONSOLE_PORT, check_url
 
 
+class HttpPlace(msgspec.Struct):
+    """Where a node says that its HTTP listener is."""
+
+    port: int
+    tls: bool
+
+
 def add_login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", nargs="?", default=f"http://127.0.0.1:{CONSOLE_PORT}",
                         help=f"the node's console listener (default: http://127.0.0.1:{CONSOLE_PORT})")
@@ -46,9 +53,10 @@ def run_login(options: Namespace) -> int:
         name = options.context or urlsplit(url).hostname or "node"
         contexts.check_name(name)
         known = contexts.load()
-        token, user = _proof(options, url)
+        token, answer = _proof(options, url)
+        user = str(answer["user"])
         ca = str(options.ca.resolve()) if options.ca is not None else ""
-        known.put(name, contexts.Context(url, user, token, ca))
+        known.put(name, contexts.Context(url, user, token, ca, _http_url(url, answer)))
         contexts.save(known)
     except ApiError as error:
         raise CommandError(error.text) from error
@@ -56,21 +64,30 @@ def run_login(options: Namespace) -> int:
     return 0
 
 
-def _proof(options: Namespace, url: str) -> tuple[str, str]:
-    """(token, user): proven, before anything is kept."""
+def _proof(options: Namespace, url: str) -> tuple[str, dict[str, object]]:
+    """(token, what the node said): proven, before anything is kept."""
     if options.user and options.token:
         raise CommandError("--user or --token, not both")
     if options.token:
         token = _read_token()
-        return token, str(_ask(options, url, "/api/v1/whoami", token=token)["user"])
+        return token, _ask(options, url, "/api/v1/whoami", token=token)
     if options.user:
         body = msgspec.json.encode({"user": options.user, "password": password_of(options.user)})
         answer = _ask(options, url, "/api/v1/login", body=body)
-        return str(answer["token"]), str(answer["user"])
+        return str(answer["token"]), answer
     try:
-        return "", str(_ask(options, url, "/api/v1/whoami")["user"])
+        return "", _ask(options, url, "/api/v1/whoami")
     except CommandError as error:
         raise CommandError(f"{error}; or --token") from error
+
+
+def _http_url(url: str, answer: dict[str, object]) -> str:
+    """The HTTP listener on the host that we have asked, with TLS when that was by TLS; "" when there is none."""
+    places = msgspec.convert(answer.get("http") or [], list[HttpPlace])
+    parts = urlsplit(url)
+    places.sort(key=lambda one: one.tls is not (parts.scheme == "https"))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"http{'s' if places[0].tls else ''}://{host}:{places[0].port}" if places else ""
 
 
 def _read_token() -> str:
@@ -105,7 +122,7 @@ def run_logout(options: Namespace) -> int:
             del known.contexts[name]
             known.current = "" if known.current == name else known.current
         else:
-            known.contexts[name] = contexts.Context(context.url, context.user, "", context.ca)
+            known.contexts[name] = contexts.Context(context.url, context.user, "", context.ca, context.http)
         contexts.save(known)
     except ApiError as error:
         raise CommandError(error.text) from error

@@ -148,11 +148,20 @@ def run_can_i(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
     else:
-        print(f"{'yes' if found['allowed'] else 'no'}: {found['rule']}")
-        for label in ("runner_up", "change"):
-            if found.get(label):
-                print(f"{'next would decide' if label == 'runner_up' else 'to change that'}: {found[label]}")
+        print("\n".join(verdict_lines(found)))
     return 0 if found["allowed"] else 1
+
+
+def verdict_lines(answer: object) -> list[str]:
+    """An answer of can-i: yes or no and by which rule; what decides without that rule; what would turn it round."""
+    found = msgspec.convert(answer, Values)
+    allowed = bool(found["allowed"])
+    lines = [f"{'yes' if allowed else 'no'}: {found['rule']}"]
+    if found.get("runner_up"):
+        lines.append(f"without that rule: {found['runner_up']}")
+    if found.get("change"):
+        lines.append(f"to {'forbid' if allowed else 'allow'} it: {found['change']}")
+    return lines
 
 
 def run_simulate(options: argparse.Namespace) -> int:
@@ -192,10 +201,8 @@ def run_explain(options: argparse.Namespace) -> int:
     print(f"{found['time']} user {found['user']} ({found['protocol']}) {found['action']} {found['topic']}: "
           f"{found['rule']}")
     for when in ("then", "now"):
-        answer = msgspec.convert(found[when], Values)
-        print(f"{when}: {'allowed' if answer['allowed'] else 'denied'} by {answer['rule']}" + (
-            f"; next would decide {answer['runner_up']}" if answer["runner_up"] else "") + (
-            f"; to change that: {answer['change']}" if answer["change"] else ""))
+        answer, *more = verdict_lines(found[when])
+        print(f"{when}: {answer}" + "".join(f"; {line}" for line in more))
     if found["file_read_since"]:
         print("the configuration file was read again since; its rules are those of now")
     return 0

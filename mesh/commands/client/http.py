@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.commands.client.errors import CommandError
+from mesh.commands.client.errors import CommandError, RefusedError
 from mesh.commands.client.target import http_target, target_of
 from tui.api.target import CONSOLE_PORT, HTTP_PORT, Target
 
@@ -35,9 +36,8 @@ def add_options(parser: argparse.ArgumentParser, listener: str) -> None:
     parser.add_argument("--user", default=os.environ.get("MESHGATE_USER"), metavar="NAME",
                         help="log in; the password comes from $MESHGATE_PASSWORD or is asked for")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="PEM file with the authority of the node's certificate")
-    if listener == "console":
-        parser.add_argument("--context", default=os.environ.get("MESHGATE_CONTEXT"), metavar="NAME",
-                            help="a node that you have logged in to (meshgate login, meshgate contexts)")
+    parser.add_argument("--context", default=os.environ.get("MESHGATE_CONTEXT"), metavar="NAME",
+                        help="a node that you have logged in to (meshgate login, meshgate contexts)")
     parser.set_defaults(listener=listener)
 
 
@@ -67,10 +67,13 @@ class Client:
         parts = urlsplit(target.url)
         self._prefix = "" if target.socket is not None else parts.path.rstrip("/")
         self._headers = {"Authorization": target.authorization} if target.authorization else {}
-        self._hint = "" if target.authorization else "use --user NAME"         # who said who he is knows how to
+        self._hint = "" if target.authorization else "use --user NAME, or log in once: meshgate login"
         if target.context:
             user = f" --user {target.user}" if target.user else ""
-            self._hint = f"meshgate login {target.url}{user} --context {target.context}, or meshgate logout --forget"
+            where = target.console or target.url
+            self._hint = f"meshgate login {where}{user} --context {target.context}, or meshgate logout --forget"
+        self._elsewhere = (f", if the HTTP listener of {target.console} is not there, name it with --url or "
+                           "$MESHGATE_HTTP" if target.console else "")
         self._connection = _connection(target, str(parts.hostname), parts.port)
 
     def authorize(self, field: str) -> None:
@@ -89,7 +92,8 @@ class Client:
             response = self._connection.getresponse()
         except (ConnectionRefusedError, FileNotFoundError):
             raise CommandError(
-                f"nothing listens on {self.url}: is the node up? start it with `meshgate up`") from None
+                f"nothing listens on {self.url}: is the node up? start it with `meshgate up`{self._elsewhere}"
+            ) from None
         except ssl.SSLCertVerificationError as error:
             raise CommandError(
                 f"{self.url}: the node's certificate is not trusted: {error.verify_message.rstrip('.')}; name the "
@@ -100,7 +104,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(f"{self.url}: {_describe(error)}") from error
         if response.status >= 400:
-            raise CommandError(_problem(response, "" if path.endswith("/login") else self._hint))
+            raise RefusedError(_problem(response, "" if path.endswith("/login") else self._hint))
         return response
 
     def json(self, path: str, method: str = "GET", body: bytes | None = None) -> object:
@@ -149,4 +153,7 @@ def _problem(response: http.client.HTTPResponse, hint: str) -> str:
         detail = None
     if response.status == 401:
         return f"{detail or 'login needed'}" + (f" ({hint})" if hint else "")
+    denial = re.search(r"\(denial (\d+)\)$", str(detail))
+    if denial is not None:
+        return f"{detail}\nwho may view the node reads what would allow it by: meshgate why {denial[1]}"
     return str(detail) if detail else f"the node answered {response.status} {response.reason}"

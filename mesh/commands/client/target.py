@@ -4,6 +4,10 @@
     --context NAME                    as `meshgate login` left it
     --config FILE                     the node of this file: its Unix socket, else its console listener
     (nothing)                         the current context; ./meshgate-data/management.sock; http://127.0.0.1:8090
+
+`pub` and `sub` talk to the HTTP listener, with the same login: --url, $MESHGATE_HTTP; where the node of the context has
+it; that of the file; http://127.0.0.1:8080. They do not go by the socket: who runs a node may look at it, which is no
+right to publish.
 """
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ import argparse
 import getpass
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mesh.commands.client.errors import CommandError
 from routing.errors import ConfigError
@@ -53,14 +59,34 @@ def _place(options: argparse.Namespace) -> Target:
 
 
 def http_target(options: argparse.Namespace) -> Target:
-    """Of the HTTP listener, which contexts and sockets are not for. Raises CommandError."""
+    """Of the HTTP listener, with the login of the other commands. Raises CommandError."""
     try:
-        url = check_url(options.url) if options.url else (
-            f"http://127.0.0.1:{HTTP_PORT}" if options.config is None else _listener_url(options.config, "http"))
-        found = Target(url, ca=options.ca)
+        found = _http_place(options)
         return found.with_password(options.user, password_of(options.user)) if options.user else found
     except ApiError as error:
         raise CommandError(error.text) from error
+
+
+def _http_place(options: argparse.Namespace) -> Target:
+    if options.url and not options.context:
+        return Target(check_url(options.url), ca=options.ca)        # a login is shown to nobody else
+    if options.config is not None and not options.context:
+        return Target(_listener_url(options.config, "http"), ca=options.ca)
+    known = contexts.load()
+    name = options.context or known.current
+    if name not in known.contexts and not options.context:
+        return Target(f"http://127.0.0.1:{HTTP_PORT}", ca=options.ca)
+    context = known.find(name)
+    url = check_url(options.url) if options.url else context.http or _beside(context.url)
+    found = context.target(name)
+    return replace(found, url=url, ca=options.ca or found.ca, console=context.url)
+
+
+def _beside(url: str) -> str:
+    """Of a login that does not know: the usual port of that host."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{HTTP_PORT}"
 
 
 def _of_file(file: Path, ca: Path | None) -> Target:

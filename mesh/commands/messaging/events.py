@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from mesh.commands.client.errors import CommandError
+from mesh.commands.client.errors import CommandError, RefusedError
 from mesh.commands.client.http import Client, add_options
 from mesh.configuration.units import parse_duration_ms
 from mesh.process.logs import one_line
@@ -136,8 +136,8 @@ def subscribe(options: argparse.Namespace) -> int:
     seen = 0
     last_id = ""
     query = urlencode([*(("filter", pattern) for pattern in options.filter), ("from", options.start)])
+    client = Client(options)
     while True:
-        client = Client(options)
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         try:
             with client.request("GET", f"/v1/events?{query}", None, headers, STREAM_TIMEOUT_S) as response:
@@ -152,12 +152,13 @@ def subscribe(options: argparse.Namespace) -> int:
                         print(f"meshgate: {kind}: {one_line(data)}", file=sys.stderr)
         except (OSError, http.client.HTTPException):
             pass
-        except CommandError:
-            if not last_id:
+        except CommandError as error:
+            if not last_id or isinstance(error, RefusedError):
                 raise
         if not last_id:
             raise CommandError("the node closed the stream")
         print("meshgate: the stream broke off, trying to go on where it was", file=sys.stderr)
+        client.close()                          # the next request opens another connection
         time.sleep(RETRY_S)
 
 

@@ -44,7 +44,7 @@ TEXT_FIELDS = {
     "logins": "id,user,kind,address,since_ms,idle_s",
     "masks": "name,source,state,topics,fields,headers,key,payload,shown_to",
     "quotas": "name,state,users,connections,consumers,queues,by",
-    "denials": "time,user,client_id,protocol,action,topic,rule",
+    "denials": "id,time,user,client_id,protocol,action,topic,rule",
     "audit": "id,time_ms,user,address,act,target,outcome,reason",
     "listeners": "address,protocol,tls",
 }

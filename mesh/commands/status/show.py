@@ -213,9 +213,11 @@ def show_denials(options: argparse.Namespace) -> int:
     if options.json:
         return _print_json(answer)
     rows = [
-        [denial["time"], denial["user"], denial["client_id"], denial["protocol"], denial["action"], denial["topic"],
-         denial["rule"]]
+        [denial["id"], denial["time"], denial["user"], denial["client_id"], denial["protocol"], denial["action"],
+         denial["topic"], denial["rule"]]
         for denial in _rows(answer, "denials")
     ]
-    print(format_table(["time", "user", "client", "protocol", "action", "topic", "rule"], rows))
+    print(format_table(["no", "time", "user", "client", "protocol", "action", "topic", "rule"], rows))
+    if rows:
+        print(f"what would allow it: meshgate why {rows[0][0]}")
     return 0

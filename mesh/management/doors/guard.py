@@ -111,7 +111,7 @@ class Guard:
         secret = token_of(request)
         if not secret:
             return None
-        identity = self._of_session(secret)
+        identity = self._sessions.identity(secret)
         if identity is None:
             raise Problem(401, "bad-credentials", "the login has ended: log in again")
         return identity
@@ -126,18 +126,7 @@ class Guard:
         if request.method not in SAFE_METHODS and not says_own_page(request):
             raise Problem(403, "foreign-origin", "a browser must say from which page a request comes; programs log in "
                                                  "with Authorization")
-        return self._of_session(secret)
-
-    def _of_session(self, secret: str) -> Identity | None:
-        """Who it belongs to now. None: it has ended, or its login does not hold any more, which ends it."""
-        session = self._sessions.find(secret)
-        if session is None:
-            return None
-        session.identity = self._node.router.logins.renew(session.identity)
-        if session.identity.revoked:
-            self._sessions.close(secret)
-            return None
-        return session.identity
+        return self._sessions.identity(secret)
 
     def alive(self, request: web.Request) -> Callable[[], bool]:
         """For an answer that goes on: does the login behind it still hold, with the right that it needs?"""
