@@ -7,9 +7,9 @@ from __future__ import annotations
 import argparse
 from urllib.parse import quote
 
+from mesh.commands.access.policy import verdict_lines
 from mesh.commands.client.http import Client
 from mesh.commands.client.managed import Values, add_common, get, print_json, rows_of
-from mesh.commands.access.policy import verdict_lines
 from mesh.process.logs import one_line
 from routing.errors import Reason
 

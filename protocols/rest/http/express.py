@@ -51,7 +51,7 @@ class Head:
         lengths = [at for at, (name, _) in enumerate(self._raw) if name.lower() == b"content-length"]
         self._length_at = lengths[0] if len(lengths) == 1 else len(self._raw)
         self.express = (
-            not cloud and fields.guaranteed and not fields.respond_async and request.keep_alive
+            not cloud and not fields.says_form and fields.guaranteed and not fields.respond_async and request.keep_alive
             and request.version == HttpVersion11 and len(lengths) == 1
             and not any(has(request.headers, name) for name in _UNUSUAL))
         self._headers = tuple(fields.headers)

@@ -67,7 +67,8 @@ def check_media_type(fields: PublishFields) -> bool:
 def one_event(fields: PublishFields, body: bytes, topic: str | None, now_ms: int) -> Event:
     """The Event of a request with a single CloudEvent. topic: of path or query. Raises Problem (400)."""
     try:
-        found = parse_json(body) if not fields.cloud else from_fields(fields.cloud, fields.content_type, body)
+        found = parse_json(body) if not fields.cloud else from_fields(
+            fields.cloud, fields.for_body(body).content_type, body)
         return _merged(fields, make_event(found, checked_topic(found, topic)), now_ms)
     except CloudEventError as error:
         raise Problem(400, "cloudevent-invalid", str(error)) from None

@@ -4,6 +4,9 @@ Fields (translation.md): Meshgate-Key, -TTL, -Retain, -Correlation-Id, -Reply-To
 -Header-<name>, Content-Type, Idempotency-Key, traceparent, tracestate. A Meshgate- field that is not known is an error,
 so that a misspelt one is not ignored in silence. Field names have no case in HTTP: a header's name is taken in lower
 case, and percent-encoding brings any other character through (Meshgate-Header-%52egion is "Region").
+
+Content-Type: curl -d says application/x-www-form-urlencoded of every body, and nobody means it. It is believed of a
+body that is a form (name=value&…), and of no other; see for_body().
 """
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from protocols.formats.cloudevents import media_type
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
 from protocols.web.fields import members_of
@@ -18,8 +22,10 @@ from routing.errors import TopicError
 from routing.event import Event, HeaderValue, Properties
 from routing.topic import check_topic
 
+FORM = "application/x-www-form-urlencoded"
 TTL_MS_MAX = 10**15             # some 30,000 years; keeps the sum with the clock within 63 bits
 ID_BYTES_MAX = 1_024            # message and correlation ids; they are kept in the dedupe window
+_FORM_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-._~!'()+%=&"
 _HEADER_PREFIX = "meshgate-header-"
 _TRUTH = {"true": True, "1": True, "?1": True, "false": False, "0": False, "?0": False}     # ?1: RFC 9651 §3.3.6
 
@@ -41,11 +47,20 @@ class PublishFields(msgspec.Struct):
     headers: list[tuple[str, HeaderValue]] = []
     cloud: list[tuple[str, str]] = []           # ce-* fields: a CloudEvent in binary mode, see cloud.py
 
+    @property
+    def says_form(self) -> bool:
+        """What these fields mean depends on the body."""
+        return self.content_type is not None and media_type(self.content_type) == FORM
+
+    def for_body(self, body: bytes) -> PublishFields:
+        """These, but for a content type that is not that of the body."""
+        return self if not self.says_form or _is_form(body) else msgspec.structs.replace(self, content_type=None)
+
     def event(self, topic: str, payload: bytes, now_ms: int) -> Event:
         """now_ms: wall clock, from which the TTL counts."""
         return Event(
             topic, payload, 1 if self.guaranteed else 0, key=self.key, headers=tuple(self.headers),
-            properties=self.properties(now_ms), retain=self.retain,
+            properties=self.for_body(payload).properties(now_ms), retain=self.retain,
         )
 
     def properties(self, now_ms: int) -> Properties | None:
@@ -190,6 +205,11 @@ def _set_tracestate(fields: PublishFields, value: str) -> None:
             fields.headers[at] = name, f"{before},{text}"
             return
     fields.headers.append(("tracestate", text))
+
+
+def _is_form(body: bytes) -> bool:
+    """name=value pairs of the characters that need no encoding, and of what is encoded.   Source: URL Standard §5.2"""
+    return b"=" in body.rstrip(b"=") and not body.translate(None, _FORM_BYTES)
 
 
 def _boolean(name: str, value: str) -> bool:

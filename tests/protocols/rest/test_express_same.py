@@ -22,7 +22,7 @@ FIELDS = ["", "", "", "Content-Type: text/x", "Meshgate-Key: k", "Idempotency-Ke
           "Prefer: wait=1\r\nPrefer: respond-async", "Content-Encoding: identity\r\nContent-Encoding: identity",
           "tracestate: a=1\r\ntracestate: b=2", "Meshgate-Key: k\r\nMeshgate-Key: l",
           "Connection: te\r\nConnection: foo", "Origin: https://evil.example\r\nUpgrade: websocket",
-          "X-API-Key: a\r\nX-API-Key: a"]
+          "X-API-Key: a\r\nX-API-Key: a", "Content-Type: application/x-www-form-urlencoded"]
 TOPICS = ["a/1", "a/1", "a/2", "b", "c", "a/%2b", "none/1", "a/1?x=1", "a/1#f", "%61/1", ""]
 
 
@@ -37,7 +37,7 @@ def sequence(seed):
                       choose.choice(FIELDS), choose.choice(TOPICS))
         login, field, topic = chosen
         lines = "\r\n".join(filter(None, (login, field)))
-        requests.append(post(b"x" * choose.choice((0, 1, 1, 1, 30, 1_500)), lines, topic))
+        requests.append(post(choose.choice((b"", b"x", b"x", b"a=1", b"x" * 30, b"x" * 1_500)), lines, topic))
     requests.append(post(b"end", "Connection: close\r\n" + LOGINS[0], "a/1"))
     return requests
 
