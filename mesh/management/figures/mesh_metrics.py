@@ -92,8 +92,10 @@ def _lag_families(found: dict[str, Any]) -> Iterator[Metric]:
     yield from (*gauges.values(), *counters.values())
     disk = found["disk"]
     yield _gauge("meshgate_replication_held_bytes", "Kept beyond retention for nodes that are away", disk["held_bytes"])
+    full = GaugeMetricFamily("meshgate_replication_disk_full_in_seconds", "When the disk will be full, if it will be")
     if disk["full_in_s"] is not None:
-        yield _gauge("meshgate_replication_disk_full_in_seconds", "When the disk will be full", disk["full_in_s"])
+        full.add_metric([], disk["full_in_s"])
+    yield full
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
