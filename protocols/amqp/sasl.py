@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocols.authentication.authenticator import Authenticator
-from protocols.authentication.sasl import Challenge, Exchange
+from protocols.authentication.sasl import INVALID_TOKEN, Challenge, Exchange, bearer_of, plain_of
 from protocols.authentication.scram import MECHANISMS
 from protocols.authentication.scram_passwords import ScramPasswords
 from routing.errors import Reason, Refusal
@@ -23,8 +23,6 @@ PROTOCOL = "amqp10"
 Done = Callable[["Identity | Refusal | bytes"], None]
 _BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
 _UNKNOWN = Refusal(Reason.BAD_CREDENTIALS, "the mechanism was not offered")
-_INVALID_TOKEN = b'{"status":"invalid_token"}'
-_BEARER = "bearer "
 
 
 class Login:
@@ -103,12 +101,11 @@ class Login:
         elif self._mechanism == "EXTERNAL":
             self._ask(_text(response), None, done, self._certificate)
         elif self._mechanism == "PLAIN":
-            parts = response.split(b"\0")
-            user = _text(parts[1]) if len(parts) == 3 else None
-            if user is None or _text(parts[0]) not in ("", user):
+            found = plain_of(response)
+            if found is None:
                 done(_BAD)
             else:
-                self._ask(user, parts[2], done)
+                self._ask(*found, done)
         else:
             self._token(response, done)
 
@@ -120,7 +117,7 @@ class Login:
             done(outcome)
 
     def _token(self, response: bytes, done: Done) -> None:
-        found = token_of(response)
+        found = bearer_of(response)
         if found is None:
             done(_BAD)
             return
@@ -128,7 +125,7 @@ class Login:
         def answered(answer: Identity | Refusal | bytes) -> None:
             if isinstance(answer, Refusal) and self._mechanism == "OAUTHBEARER":
                 self._refused = answer
-                done(_INVALID_TOKEN)                                                        # RFC 7628 §3.2.2
+                done(INVALID_TOKEN)
             else:
                 done(answer)
 
@@ -148,20 +145,3 @@ def _text(raw: bytes) -> str | None:
         return raw.decode()
     except UnicodeDecodeError:
         return None
-
-
-def token_of(response: bytes) -> tuple[str, bytes] | None:
-    """User and token of an OAUTHBEARER or XOAUTH2 response; None: it is none."""
-    text = _text(response)
-    if text is None:
-        return None
-    user, token = "", None
-    for part in text.split("\x01"):
-        name, equals, value = part.partition("=")
-        if name == "user" and equals:
-            user = value
-        elif name == "auth" and value[:len(_BEARER)].lower() == _BEARER:
-            token = value[len(_BEARER):].encode()
-        elif part.startswith("n,a="):
-            user = part[4:].rstrip(",")
-    return (user, token) if token else None

@@ -3,6 +3,9 @@
     PLAIN           one message: authorization id, user, password, each but the last ended by NUL      Source: RFC 4616
     OAUTHBEARER     one message: a header with n,a=…, then key=value pairs between \\x01, of which auth has the token;
                     a wrong one is answered with JSON, which the client answers with \\x01    Sources: RFC 7628, KIP-255
+    XOAUTH2         the same with user=… in the place of the header, as Google and Azure's go-amqp write it
+
+What these messages say is read here only; protocols with exchanges of their own (AMQP) use plain_of() and bearer_of().
 """
 from __future__ import annotations
 
@@ -16,7 +19,40 @@ from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
 REFUSED = Refusal(Reason.BAD_CREDENTIALS, "Authentication failed")
+INVALID_TOKEN = b'{"status":"invalid_token"}'           # RFC 7628 §3.2.2
 _BEARER = "bearer "
+
+
+def plain_of(response: bytes) -> tuple[str, bytes] | None:
+    """User and password of PLAIN. None: it is none, or wants to act for somebody else than who logs in."""
+    parts = response.split(b"\0")
+    if len(parts) != 3:
+        return None
+    try:
+        authorization, user = parts[0].decode(), parts[1].decode()
+    except UnicodeDecodeError:
+        return None
+    return (user, parts[2]) if authorization in ("", user) else None
+
+
+def bearer_of(response: bytes) -> tuple[str, bytes] | None:
+    """User ("": not said) and token of OAUTHBEARER or XOAUTH2. None: it is neither."""
+    try:
+        header, *pairs = response.decode().split("\x01")
+    except UnicodeDecodeError:
+        return None
+    if header.startswith("n,"):                             # no channel binding
+        user = header[2:].removeprefix("a=").rstrip(",")
+    elif header.startswith("user="):
+        user = header.removeprefix("user=")
+    else:
+        return None
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key == "auth" and value[:len(_BEARER)].lower() == _BEARER:
+            token = value[len(_BEARER):].strip()
+            return (user, token.encode()) if token else None
+    return None
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -44,16 +80,11 @@ class Plain:
         self._address = address
 
     def step(self, data: bytes, done: Done) -> None:
-        parts = data.split(b"\0")
-        try:
-            authorization, user, password = parts[0].decode(), parts[1].decode(), parts[2]
-        except (IndexError, UnicodeDecodeError):
+        found = plain_of(data)
+        if found is None or not found[0]:
             done(REFUSED)
             return
-        if len(parts) != 3 or not user or authorization not in ("", user):
-            done(REFUSED)
-            return
-        self._authenticator.authenticate(user, password, self._protocol, self._client_id, self._address, done)
+        self._authenticator.authenticate(*found, self._protocol, self._client_id, self._address, done)
 
 
 class OauthBearer:
@@ -68,27 +99,16 @@ class OauthBearer:
         if self._refusal is not None:               # the client has taken note of the JSON
             done(self._refusal)
             return
-        token = _token_of(data)
-        if token is None:
+        found = bearer_of(data)
+        if found is None:
             done(REFUSED)
             return
 
         def answered(outcome: Identity | Refusal) -> None:
             if isinstance(outcome, Refusal):
                 self._refusal = outcome
-                done(Challenge(b'{"status":"invalid_token"}'))
+                done(Challenge(INVALID_TOKEN))
             else:
                 done(outcome)
 
-        self._authenticator.authenticate(None, token, self._protocol, self._client_id, self._address, answered)
-
-
-def _token_of(data: bytes) -> bytes | None:
-    header, _, rest = data.partition(b"\x01")
-    if not header.startswith(b"n,"):
-        return None
-    for pair in rest.split(b"\x01"):
-        key, _, value = pair.partition(b"=")
-        if key == b"auth" and value[:len(_BEARER)].lower() == _BEARER.encode():
-            return value[len(_BEARER):].strip()
-    return None
+        self._authenticator.authenticate(None, found[1], self._protocol, self._client_id, self._address, answered)

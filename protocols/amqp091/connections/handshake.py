@@ -10,6 +10,7 @@ from protocols.amqp091.codec.codes import COMMAND_INVALID, NOT_ALLOWED, SYNTAX_E
 from protocols.amqp091.codec.frames import FRAME_MIN_BYTES
 from protocols.amqp091.codec.methods import ConnectionTune, ConnectionTuneOk
 from protocols.amqp091.codec.tables import Table, decode_table
+from protocols.authentication.sasl import plain_of
 
 MECHANISMS = ("PLAIN", "AMQPLAIN")
 EXTERNAL = "EXTERNAL"
@@ -50,10 +51,11 @@ def mechanisms(has_certificate: bool, passwords: bool, scram: tuple[str, ...]) -
 def login_of(mechanism: str, response: bytes) -> Login:
     """Raises HardError for a mechanism that was not offered, or a response that is none."""
     if mechanism == "PLAIN":
-        parts = response.split(b"\0")
-        if len(parts) != 3:
-            raise HardError(SYNTAX_ERROR, "a PLAIN response has three parts", (10, 11))
-        return Login(_name(parts[1]), parts[2], False)
+        found = plain_of(response)
+        if found is None:
+            text = "a PLAIN response has three parts: nothing or the user, the user, and the password"
+            raise HardError(SYNTAX_ERROR, text, (10, 11))
+        return Login(*found, False)
     if mechanism == "AMQPLAIN":
         table = decode_table(len(response).to_bytes(4, "big") + response, 0, len(response) + 4)[0]
         user, password = table.get("LOGIN"), table.get("PASSWORD")
