@@ -2,19 +2,21 @@
 documents that came from other nodes, links that came and went, keys of nodes that are not what they were.
 
 In the background: what has happened is not undone because the disk is full. What waits is bounded, and so is what
-strangers can make the node write; beyond it a record is left out, and the log says so.
+strangers can make the node write (throttle.py); beyond it a record is left out, and how many
+were is on record.
 """
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mesh.administration.documents import differences
 from mesh.configuration.effective import effective
 from mesh.management.acts.audit import Audit, AuditRefused
-from mesh.topology.linkstate.pace import Bucket
+from mesh.management.security.throttle import Throttle
 from protocols.rest.problems import problem_of
 from routing.errors import Reason
 from routing.rights.policy import Identity
@@ -43,10 +45,10 @@ class Trail:
         self._clock_s = node.router.clock_s
         self._every_view = node.config.console.record_every_view
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures = Bucket(FAILURES_BURST, FAILURES_PER_S, self._clock_s())
-        self._failures_untold = 0
-        self._links = Bucket(LINKS_BURST, LINKS_PER_S, self._clock_s())
-        self._links_untold = 0
+        self._failures = Throttle(FAILURES_BURST, FAILURES_PER_S, self._clock_s, _later, partial(
+            self._tell, "login", "failed"))
+        self._links = Throttle(LINKS_BURST, LINKS_PER_S, self._clock_s, _later, partial(self._tell, "link", "done"))
+        self._left_out = 0                              # records for which there was no room, or no disk
         self._node = node
         self._viewed: dict[tuple[str, str], float] = {}
         node.administration.on_applied.append(self._applied)
@@ -64,12 +66,9 @@ class Trail:
     def _login_failed(self, identity: Identity, reason: str) -> None:
         if reason == Reason.BUSY.value:                 # nobody knows whether the password was right
             return
-        if not self._failures.take(1, self._clock_s()):
-            self._failures_untold += 1
-            return
-        untold, self._failures_untold = self._failures_untold, 0
-        more = f"; {untold} more before it were not written down" if untold else ""
-        self._write(identity, "login", identity.protocol, "failed", reason + more, None, via=identity.protocol)
+        more = self._failures.take()
+        if more is not None:
+            self._write(identity, "login", identity.protocol, "failed", reason + more, None, via=identity.protocol)
 
     def _reloaded(self, before: Config, after: Config | None, problem: str) -> None:
         changed = config_differences(effective(before), effective(after)) if after is not None else None
@@ -112,13 +111,10 @@ class Trail:
     def _link_changed(self, node: str, what: str, text: str) -> None:
         if self._node.state == "stopping":
             return
-        if not self._links.take(1, self._clock_s()):
-            self._links_untold += 1
-            return
-        untold, self._links_untold = self._links_untold, 0
-        more = f"; {untold} more before it were not written down" if untold else ""
-        self._write(Identity(f"@{node}", protocol="link"), f"link.{what}", node,
-                    "denied" if what == "refused" else "done", text + more, None, via="link")
+        more = self._links.take()
+        if more is not None:
+            self._write(Identity(f"@{node}", protocol="link"), f"link.{what}", node,
+                        "denied" if what == "refused" else "done", text + more, None, via="link")
 
     def _key_changed(self, name: str, before: str, after: str, by: str) -> None:
         self._write(Identity(f"@{by}", protocol="link"), "node.key", name, "done",
@@ -131,6 +127,7 @@ class Trail:
     def _write(self, who: Identity, act: str, target: str, outcome: str, reason: str, after: object, *,
                via: str) -> None:
         if len(self._tasks) >= WAITING_MAX:
+            self._left_out += 1
             logger.error("no room for the audit record %s %s by user %s", act, target, who.user)
             return
         task = asyncio.get_running_loop().create_task(self._record(who, act, target, outcome, reason, after, via))
@@ -142,7 +139,25 @@ class Trail:
         try:
             await self._audit.record(who, act, target, outcome=outcome, reason=reason, after=after, via=via)
         except AuditRefused as error:
+            self._left_out += 1
             logger.error("audit record %s %s by user %s could not be written: %s", act, target, who.user, error)
+            return
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            try:
+                await self._audit.record(Identity("$node"), "audit", f"{left_out} records", outcome="failed",
+                                         reason="there was no room for them before this", via="node")
+            except AuditRefused:
+                self._left_out += left_out
+
+    def _tell(self, act: str, outcome: str, count: int) -> None:
+        """What was left out, and no record has come since in which that could stand."""
+        self._write(Identity("$node"), act, f"{count} more", outcome, "they were not written down one by one", None,
+                    via="node")
+
+
+def _later(delay_s: float, work: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, work)
 
 
 def config_differences(before: object, after: object, path: str = "") -> dict[str, list[object]]:
