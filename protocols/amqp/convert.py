@@ -34,6 +34,7 @@ from protocols.amqp.codec.message import (
     split,
 )
 from protocols.amqp.codec.types import Array, Described, Symbol, Timestamp, ULong, Value
+from routing.cursors.delivery import Delivery
 from routing.event import Event, Headers, HeaderValue, Native, Properties
 
 NATIVE = "amqp10"
@@ -277,6 +278,41 @@ def outward(event: Event, delivery_count: int, now_ms: int, lost: Lost, address_
         return start + data[_HEAD.size:]
     return _foreign(event, delivery_count, now_ms, lost, address_of, named=named, notes=notes, marks=marks,
                     counted=counted)
+
+
+def outward_all(deliveries: list[Delivery], now_ms: int, lost: Lost, address_of: Callable[[str], str], *,
+                named: bool = False, notes: Marks | None = None, marks: Marks | None = None,
+                counted: bool = False) -> list[bytes]:
+    """outward() of each. Those that came as alike (Like) have their properties in common, so they go out alike."""
+    made: list[bytes] = []
+    known: Properties | None = None
+    around: tuple[bytes, bytes] | None = None
+    simple = not (named or counted) and notes is None and marks is None
+    for delivery in deliveries:
+        event = delivery.event
+        if delivery.attempts == 1 and event.properties is known and known is not None and simple:
+            if around is None:
+                around = _around(known)
+            if around is not None:
+                made.append(around[0] + event.payload + around[1])
+                continue
+        known, around = event.properties, None
+        made.append(outward(event, delivery.attempts - 1, now_ms, lost, address_of, named=named, notes=notes,
+                            marks=marks, counted=counted))
+    return made
+
+
+def _around(properties: Properties) -> tuple[bytes, bytes] | None:
+    """What stands before and behind the payload; None: that is not all."""
+    native = properties.native
+    if native is None or native.kind != NATIVE or len(native.data) < _HEAD.size:
+        return None
+    data = native.data
+    flags, _, offset = _HEAD.unpack_from(data)
+    if flags != _DURABLE | _PAYLOAD_OUT:
+        return None
+    cut = _HEAD.size + offset
+    return DURABLE_HEADER + data[_HEAD.size:cut], data[cut:]
 
 
 def topic_note(event: Event) -> dict[Value, Value]:

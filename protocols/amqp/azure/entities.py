@@ -9,6 +9,9 @@ An address without a host and with one mean the same; a name is a topic's where 
 """
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from protocols.amqp.codec.conditions import INVALID_FIELD, NOT_FOUND, LinkFault, refused
 from protocols.amqp.nodes.addresses import core_name, queue_topic, target_topic
 from protocols.amqp.nodes.finding import check_right, declare
@@ -20,6 +23,7 @@ from routing.rights.policy import Action, Identity
 from routing.router import Router
 
 DEAD_LETTERS, DEFERRED, SUBSCRIPTIONS = "/$DeadLetterQueue", "/$Deferred", "/Subscriptions/"
+_MARK = core_name(SUBSCRIPTIONS)
 DELIVERIES_MAX = 10             # then to the dead letters                    Source: Service Bus, MaxDeliveryCount
 
 
@@ -29,6 +33,21 @@ class Entities:
     def __init__(self, router: Router, settings: Amqp10Settings) -> None:
         self._router = router
         self._settings = settings
+        self._topics: Counter[str] = Counter()          # names in the core that have subscriptions: how many queues
+        queues = router.queues
+        for queue in queues.by_name.values():
+            self._declared(queue)
+        queues.on_declared.append(self._declared)
+        queues.on_deleted.append(self._deleted)
+
+    def _declared(self, queue: Queue) -> None:
+        self._topics.update(_topics_of(queue.name))
+
+    def _deleted(self, queue: Queue) -> None:
+        for topic in _topics_of(queue.name):
+            self._topics[topic] -= 1
+            if not self._topics[topic]:
+                del self._topics[topic]
 
     def queue(self, name: str, identity: Identity, *, reads: bool = True) -> Queue:
         """Get or make it. reads: for somebody who wants to read it. Raises LinkFault."""
@@ -62,10 +81,17 @@ class Entities:
 
     def topic(self, name: str, identity: Identity) -> str | None:
         """What a sender to this name publishes to where it is a topic; None: it is a queue. Raises LinkFault."""
-        start = core_name(name + SUBSCRIPTIONS)
-        queues = self._router.queues
-        if queues.get(core_name(name)) is not None or not any(known.startswith(start) for known in queues.by_name):
+        known = core_name(name)
+        if self._router.queues.get(known) is not None or known not in self._topics:
             return None
         topic = target_topic(name)
         check_right(self._router, identity, Action.PUBLISH, topic)
         return topic
+
+
+def _topics_of(name: str) -> Iterator[str]:
+    """Of which names a queue is a subscription, as the core has them."""
+    at = name.find(_MARK)
+    while at >= 0:
+        yield name[:at]
+        at = name.find(_MARK, at + 1)

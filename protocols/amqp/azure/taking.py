@@ -14,6 +14,7 @@ from protocols.amqp.azure.batches import MESSAGE_FORMAT, messages_of
 from protocols.amqp.codec.conditions import DECODE_ERROR, MESSAGE_SIZE, UNAUTHORIZED, DecodeFault
 from protocols.amqp.codec.message import map_of
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.engine.seams import LooksAtEach
 from protocols.amqp.nodes.work import Whole, Work
 from routing.event import Event
 from routing.router import Router
@@ -22,7 +23,7 @@ PIECE = 16                      # events of a batch between two questions whethe
 PUBLISHED = 500                 # events of one publish: some 2 ms
 
 
-class Taking(ABC):
+class Taking(LooksAtEach, ABC):
     """TargetNode of a link; where its events go is for hub_sending.py and entity_sending.py to say."""
 
     def __init__(self, link: ReceivingLink, router: Router, work: Work, reply_topic: convert.ReplyTo,

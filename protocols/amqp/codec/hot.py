@@ -5,6 +5,9 @@ All others by decode_performative().
 """
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+
 from protocols.amqp.codec.composite import Composite, build, composed, encode_composite, kind_of
 from protocols.amqp.codec.conditions import DECODE_ERROR, ConnectionFault, DecodeFault
 from protocols.amqp.codec.decode import VALUES_MAX, Left, decode, head, text_of
@@ -20,6 +23,9 @@ from protocols.amqp.codec.types import Value
 
 _ACCEPTED = b"\x00\x53\x24\x45"
 _LIST = (0xC0, 0xD0)
+TAG = b"\xa0\x08"
+FRAME_BYTES = 4 + 4 + 2 + 8 + 2
+SETTLED_END, UNSETTLED_END = b"\x43\x41", b"\x43\x42"      # message-format 0, settled
 _REST = b"\x42\x40\x40\x40\x40\x40", b"\x41\x40\x40\x40\x40\x40"       # from more on, of a transfer with all fields
 UNSETTLED_MAX = 10_000      # items of an attach: a map of 5,000 deliveries; 10 ms
 FIELDS_MAX = 64             # of a performative or section; none has more than 14
@@ -81,6 +87,13 @@ def fields(data: bytes, position: int, end: int, values_max: int = VALUES_MAX) -
     if at != stop:
         raise DecodeFault("a list is longer than its items")
     return found, stop
+
+
+def end_of_list(data: bytes, position: int) -> int:
+    """Of one whose constructor stands at position, and that was decoded before."""
+    if data[position] == 0xC0:
+        return position + 2 + data[position + 1]
+    return position + 5 + int.from_bytes(data[position + 1:position + 5], "big")
 
 
 def decode_transfer(data: bytes, position: int, end: int) -> tuple[Transfer, int]:
@@ -153,6 +166,16 @@ def resumed_transfer(start: bytes, delivery_id: int, tag: bytes, settled: bool, 
     return encode_composite(Transfer(
         decode(start, 0, len(start))[0], delivery_id, tag, message_format, settled, more, state=Received(0, 0),
         resume=True), full=full)
+
+
+def transfer_frames(channel: int, handle: int) -> tuple[Callable[..., bytes], bytes]:
+    """pack and prefix of whole frames of deliveries, each with all of its message, whose tags are numbers of 8 bytes:
+    pack(FRAME_BYTES + len(prefix) + len(message), prefix, number, TAG, tag, end), then the message.
+    """
+    start = _uint(handle)
+    head = b"\x02\x00" + channel.to_bytes(2, "big") + b"\x00\x53\x14\xc0"
+    prefix = head + bytes((len(start) + 18, 5)) + start + b"\x70"
+    return struct.Struct(f">I{len(prefix)}sI2sQ2s").pack, prefix
 
 
 def transfer_more(start: bytes, more: bool, *, full: bool = False) -> bytes:

@@ -28,6 +28,7 @@ from protocols.amqp.codec.performatives import Attach, Begin, Close, Detach, Dis
 from protocols.amqp.engine.host import Host
 from protocols.amqp.engine.opening import Opening
 from protocols.amqp.engine.outgoing import Outgoing
+from protocols.amqp.engine.runs import Run
 from protocols.amqp.engine.seams import Container
 from protocols.amqp.engine.session import LinkFaultOf, Session
 from protocols.amqp.engine.states import State
@@ -48,7 +49,7 @@ class Connection(Outgoing):
     __slots__ = (
         "__weakref__", "_data", "_deadline_s", "_identity", "_last_in_s", "_last_out_s", "_opening", "address",
         "channel_max", "clock_s", "connected_ms", "container_id", "frame_max", "held", "host", "open", "partial_bytes",
-        "parts", "peer_idle_s", "sessions", "state", "waiting_bytes",
+        "parts", "peer_idle_s", "run", "sessions", "state", "waiting_bytes",
     )
 
     def __init__(self, host: Host, channel: ByteChannel, now_s: float, clock_s: Callable[[], float]) -> None:
@@ -67,6 +68,7 @@ class Connection(Outgoing):
         self.peer_idle_s = 0.0                          # it goes away after that; 0: never
         self.connected_ms = 0
         self.held = 0                                   # reasons not to read
+        self.run: Run | None = None
         self.parts: Any = None                          # what the server keeps for it
         self._identity: Identity | None = None
         self._data = b""                                # the beginning of a frame
@@ -126,6 +128,10 @@ class Connection(Outgoing):
                 self._opening.header(data[position:position + frames.HEADER_BYTES])
                 position += frames.HEADER_BYTES
                 size_max = self._size_max()
+                continue
+            if self.run is not None and (stop := self.run.go(data, position)) != position:
+                position = stop
+                count |= LOOK_EVERY - 1                 # then it is asked again
                 continue
             size = frames.next_frame(data, position, size_max)
             if not size:

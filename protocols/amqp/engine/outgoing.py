@@ -75,6 +75,13 @@ class Outgoing:
             if not self._corked:
                 self.send_out()
 
+    def write_frames(self, frames: list[bytes]) -> None:
+        """Parts of whole frames."""
+        if not self.closed:
+            self._out += frames
+            if not self._corked:
+                self.send_out()
+
     def say(self, channel: int, performative: Composite) -> None:
         self.write_frame(channel, encode_composite(performative, full=self.full))
 

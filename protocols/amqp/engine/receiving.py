@@ -58,13 +58,14 @@ class ReceivingLink(Link[TargetNode]):
 
     role = RECEIVER
 
-    __slots__ = ("_incoming", "_partial", "_window", "second", "unanswered", "unsettled")
+    __slots__ = ("_incoming", "_partial", "_window", "last_bytes", "second", "unanswered", "unsettled")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
         super().__init__(session, attach)
         self.delivery_count = attach.initial_delivery_count or 0
         self.second = bool(attach.rcv_settle_mode)      # we wait for the sender to settle
         self.unanswered = 0
+        self.last_bytes = 0                     # of the last transfer, less its head
         self.unsettled: UnsettledMap | None = None      # of a link that may be resumed
         self._window = session.connection.container.link_credit
         self._incoming: Incoming | None = None          # of which more frames are to come
@@ -133,7 +134,7 @@ class ReceivingLink(Link[TargetNode]):
                 raise LinkFault(ILLEGAL_STATE, "a new delivery before all that is unsettled was told")       # §2.7.3
         elif transfer.delivery_id is not None and transfer.delivery_id != incoming.delivery_id:
             raise LinkFault(NOT_ALLOWED, "another delivery begins before the last one has come whole")
-        if transfer.settled or self.attach.snd_settle_mode == SETTLED:
+        if self.is_settled(transfer):
             incoming.settled = True
         if type(transfer.state) is TransactionalState:
             incoming.txn_id = transfer.state.txn_id
@@ -162,6 +163,29 @@ class ReceivingLink(Link[TargetNode]):
             node.take(incoming, payload)
         if self.credit <= self._window >> 1:
             self._refill()
+
+    def is_settled(self, transfer: Transfer) -> bool:
+        return bool(transfer.settled) or self.attach.snd_settle_mode == SETTLED
+
+    # -- in a run ---------------------------------------------------------------------------------------------
+
+    make_incoming = Incoming
+
+    def run_room(self) -> int:
+        """Deliveries that may come before credit has to be looked at."""
+        if not self.is_attached or self._incoming is not None:
+            return 0
+        return min(self.credit - (self._window >> 1) - 1, self.session.run_room())
+
+    def ran(self, count: int, *, settled: bool) -> None:
+        """So many have come."""
+        self.delivery_count = (self.delivery_count + count) & serial.MASK
+        self.credit -= count
+        if not settled:
+            self.unanswered += count
+        self.session.ran(count)
+
+    # -- what came before -------------------------------------------------------------------------------------
 
     def _has_come_before(self, incoming: Incoming, payload: bytes) -> bool:
         """One that an earlier link has brought is answered as it was then, and not taken again.    Source: §2.6.13"""
@@ -225,9 +249,18 @@ class ReceivingLink(Link[TargetNode]):
             if goes_out and self.second:
                 self.session.to_be_settled(incoming.delivery_id, self, incoming.tag)
         if goes_out:
-            self.session.answer(incoming.delivery_id, state, settled=not self.second)
-            if self.credit <= self._window >> 1:
-                self._refill()
+            self._say(incoming.delivery_id, incoming.delivery_id, state)
+
+    def answer_all(self, first: int, count: int, state: Composite) -> None:
+        """As answer(), of so many from first on that came unsettled, where nothing is kept of them."""
+        self.unanswered -= count
+        if self.is_attached and not self.session.ended:
+            self._say(first, (first + count - 1) & serial.MASK, state)
+
+    def _say(self, first: int, last: int, state: Composite) -> None:
+        self.session.answer(first, last, state, settled=not self.second)
+        if self.credit <= self._window >> 1:
+            self._refill()
 
     def let_go(self, *, closed: bool) -> None:
         self._drop()

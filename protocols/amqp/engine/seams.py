@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from protocols.amqp.codec.performatives import Attach, Open
 
 
+class Alike(Protocol):
+    """What messages have in common that begin with the same bytes and are as long."""
+
+    @property
+    def start(self) -> bytes: ...
+
+
 class SourceNode(Protocol):
     """What a SendingLink sends from. Called on the loop's thread; may raise LinkFault, which detaches the link."""
 
@@ -27,6 +34,9 @@ class SourceNode(Protocol):
 
         held: what was given to link.send(). settled False: it wants to hear that we have settled, too: link.settled().
         """
+
+    def accepted(self, held: list[Any]) -> None:
+        """Of each: settled, and accepted."""
 
     def drain(self) -> None:
         """Send all there is, as far as credit goes, then call link.drained()."""
@@ -41,7 +51,31 @@ class TargetNode(Protocol):
     def take(self, delivery: Any, message: bytes) -> None:
         """A message has come whole. delivery: an engine.receiving.Incoming."""
 
+    def alike(self) -> Alike | None:
+        """What the last message was like; None: the next ones are to be looked at one by one."""
+
+    def knows(self, alike: Alike) -> bool:
+        """Would it take what is like that without a second look?"""
+
+    def take_alike(self, alike: Alike, deliveries: list[Any], payloads: list[bytes]) -> None:
+        """Messages that are like that, and what they have behind its start. Raises nothing."""
+
     def detach(self, *, closed: bool) -> None: ...
+
+
+class LooksAtEach:
+    """TargetNode for which no two messages are alike."""
+
+    __slots__ = ()
+
+    def alike(self) -> Alike | None:
+        return None
+
+    def knows(self, alike: Alike) -> bool:
+        return False
+
+    def take_alike(self, alike: Alike, deliveries: list[Any], payloads: list[bytes]) -> None:
+        raise NotImplementedError
 
 
 class SessionSide(Protocol):
@@ -53,12 +87,16 @@ class SessionSide(Protocol):
 
     def send(self, performative: Composite) -> None: ...
     def room(self) -> int: ...
+    def send_deliveries(self, link: Any, pack: Any, prefix: bytes, tag: int, messages: list[bytes], held: list[Any], *,
+                        settled: bool) -> bool: ...
     def send_delivery(self, link: Any, start: bytes, tag: bytes, message: bytes, held: Any, *, settled: bool,
                       message_format: int, tracked: bool = True, resumed: bool = False) -> None: ...
     def flow_of_link(self, handle: int, delivery_count: int, credit: int, *, drain: bool, available: int | None,
                      echo: bool) -> None: ...
     def forget(self, link: Any) -> None: ...
-    def answer(self, delivery_id: int, state: Composite, *, settled: bool) -> None: ...
+    def answer(self, first: int, last: int, state: Composite, *, settled: bool) -> None: ...
+    def run_room(self) -> int: ...
+    def ran(self, count: int) -> None: ...
     def to_be_settled(self, delivery_id: int, link: Any, tag: bytes) -> None: ...
 
 
@@ -77,9 +115,11 @@ class ConnectionSide(Protocol):
     waiting_bytes: int
     closed: bool
     full: bool
+    run: Any                    # what the next transfers may be like: runs.py
 
     def say(self, channel: int, performative: Composite) -> None: ...
     def write_frame(self, channel: int, body: bytes) -> None: ...
+    def write_frames(self, frames: list[bytes]) -> None: ...
     def answers_wait(self, session: Any) -> None: ...
     def flush_answers(self) -> None: ...
     def long_work(self, work: Iterator[None]) -> None:

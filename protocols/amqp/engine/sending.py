@@ -23,7 +23,7 @@ class SendingLink(Link[SourceNode]):
 
     role = SENDER
 
-    __slots__ = ("_start", "_tag", "draining", "settle_later", "settle_mode", "unsettled")
+    __slots__ = ("_pack", "_start", "_tag", "draining", "settle_later", "settle_mode", "unsettled")
 
     def __init__(self, session: SessionSide, attach: Attach) -> None:
         super().__init__(session, attach)
@@ -33,6 +33,7 @@ class SendingLink(Link[SourceNode]):
         self.settle_mode = attach.snd_settle_mode if attach.snd_settle_mode is not None else MIXED
         self._start = hot.transfer_head(self.handle)
         self._tag = 0
+        self._pack: tuple[Callable[..., bytes], bytes] | None = None    # once several deliveries went at a time
 
     @property
     def presettled(self) -> bool:
@@ -116,6 +117,21 @@ class SendingLink(Link[SourceNode]):
         self.credit -= 1
         self.session.send_delivery(self, self._start, tag or self._tag.to_bytes(8, "big"), message, held,
                                    settled=settled, message_format=message_format, tracked=tracked, resumed=resumed)
+
+    def send_all(self, messages: list[bytes], held: list[Any], *, settled: bool) -> None:
+        """As send() of each, for which there is room()."""
+        if len(messages) > 1:
+            if self._pack is None:
+                self._pack = hot.transfer_frames(self.session.channel, self.handle)
+            count = len(messages)
+            pack, prefix = self._pack
+            if self.session.send_deliveries(self, pack, prefix, self._tag, messages, held, settled=settled):
+                self._tag += count
+                self.delivery_count = (self.delivery_count + count) & serial.MASK
+                self.credit -= count
+                return
+        for message, one in zip(messages, held):
+            self.send(message, one, settled=settled)
 
     def send_untracked(self, message: bytes) -> None:
         """One message whose answer nobody waits for. It is sent settled, unless the receiver wants none that is."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -41,12 +41,14 @@ from protocols.amqp.codec.performatives import (
 from protocols.amqp.engine import serial
 from protocols.amqp.engine.link import LinkState
 from protocols.amqp.engine.receiving import ReceivingLink
+from protocols.amqp.engine.runs import run_of
 from protocols.amqp.engine.seams import ConnectionSide
 from protocols.amqp.engine.sending import SendingLink
 from protocols.scheduling.longwork import in_pieces
 
 OUTGOING_WINDOW = 0x7FFFFFFF        # frames that we may send: the peer's window is the bound
 _OUTCOMES = (Accepted, Rejected, Released, Modified, TransactionalState)
+ACCEPTED_PIECE = 500        # deliveries: some 0.2 ms
 _TRANSFER_BYTES = 64                # more than the performative of a transfer takes
 
 
@@ -115,6 +117,33 @@ class Session:
             more = position + room < len(message)
             self._out(hot.transfer_more(start, more, full=full) + message[position:position + room])
 
+    def send_deliveries(self, link: Any, pack: Any, prefix: bytes, tag: int, messages: list[bytes], held: list[Any], *,
+                        settled: bool) -> bool:
+        """Each in one frame; the tags are the numbers behind tag. False: not all can go so, and none has."""
+        count, connection = len(messages), self.connection
+        fixed = hot.FRAME_BYTES + len(prefix)
+        if (self._waiting or self._remote_window < count or connection.full
+                or max(map(len, messages)) > connection.frame_max - fixed):
+            return False
+        number, mask, unsettled = self._next_delivery, serial.MASK, self.unsettled
+        sign, end = hot.TAG, hot.SETTLED_END if settled else hot.UNSETTLED_END
+        frames: list[bytes] = []
+        add = frames.append
+        for message, one in zip(messages, held):
+            tag += 1
+            add(pack(fixed + len(message), prefix, number, sign, tag, end))
+            add(message)
+            if not settled:
+                unsettled[number] = Unsettled(link, one)
+            number = (number + 1) & mask
+        self._next_delivery = number
+        if not settled:
+            link.unsettled += count
+        self._remote_window -= count
+        self._next_outgoing = (self._next_outgoing + count) & mask
+        connection.write_frames(frames)
+        return True
+
     def _out(self, body: bytes) -> None:
         if self._remote_window <= 0 or self._waiting:
             self._waiting.append(body)
@@ -135,17 +164,17 @@ class Session:
 
     # -- answers ----------------------------------------------------------------------------------------------
 
-    def answer(self, delivery_id: int, state: Composite, *, settled: bool) -> None:
-        """The disposition of a delivery that came; neighbours with the same one go in one frame."""
+    def answer(self, first: int, last: int, state: Composite, *, settled: bool) -> None:
+        """The disposition of deliveries that came; neighbours with the same one go in one frame."""
         answers = self._answers
         if answers:
-            first, last, known, done = answers[-1]
-            if state is known and done is settled and delivery_id == (last + 1) & serial.MASK:
-                answers[-1] = (first, delivery_id, known, done)
+            begun, end, known, done = answers[-1]
+            if state is known and done is settled and first == (end + 1) & serial.MASK:
+                answers[-1] = (begun, last, known, done)
                 return
         else:
             self.connection.answers_wait(self)
-        answers.append((delivery_id, delivery_id, state, settled))
+        answers.append((first, last, state, settled))
 
     def to_be_settled(self, delivery_id: int, link: Any, tag: bytes) -> None:
         """The peer settles this one, of a link that may be resumed."""
@@ -183,6 +212,22 @@ class Session:
                 link.transfer(transfer, data[start:end])
             except LinkFault as fault:
                 raise LinkFaultOf(link, fault) from None
+            if link.last_bytes != end - position:
+                link.last_bytes = end - position
+            elif link.unsettled is None and link.is_attached:
+                connection, at = self.connection, position - 11
+                run = connection.run
+                if run is None or not run.fits(data, at):
+                    connection.run = run_of(link, transfer, data[at:end], settled=link.is_settled(transfer))
+
+    def run_room(self) -> int:
+        """Transfers that may come before the window has to be looked at."""
+        return 0 if self.ended else self._incoming_left - (self.connection.container.session_window >> 1) - 1
+
+    def ran(self, count: int) -> None:
+        """So many have come."""
+        self._next_incoming = (self._next_incoming + count) & serial.MASK
+        self._incoming_left -= count
 
     def flow(self, flow: Flow) -> None:
         """Windows, and one link's credit.                                                  Source: §2.5.6, §2.6.7"""
@@ -231,9 +276,38 @@ class Session:
             return                                      # received, or nothing at all
         if found.first == last:
             self._settle(found.first, found)
+        elif found.settled and type(found.state) is Accepted:
+            self.connection.long_work(self._accepted(self._numbers(found.first, last, self.unsettled)))
         else:
             self.connection.long_work(in_pieces(
                 self._numbers(found.first, last, self.unsettled), lambda number: self._settle(number, found)))
+
+    def _accepted(self, numbers: Iterable[int]) -> Iterator[None]:
+        """Most of all: settled, and accepted."""
+        unsettled = self.unsettled
+        link: Any = None
+        held: list[Any] = []
+        for count, number in enumerate(numbers, 1):
+            one = unsettled.pop(number, None)
+            if one is not None:
+                if one.link is not link:
+                    self._tell_accepted(link, held)
+                    link, held = one.link, []
+                held.append(one.held)
+            if count % ACCEPTED_PIECE == 0:
+                self._tell_accepted(link, held)
+                held = []
+                yield
+        self._tell_accepted(link, held)
+
+    def _tell_accepted(self, link: Any, held: list[Any]) -> None:
+        if held:
+            was_full = len(self.unsettled) + len(held) >= self._unsettled_max
+            link.unsettled -= len(held)
+            if link.node is not None:
+                link.node.accepted(held)
+            if was_full:
+                self.has_room()
 
     def _settle(self, number: int, found: Disposition) -> None:
         one = self.unsettled.pop(number, None)

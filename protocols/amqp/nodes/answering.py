@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from protocols.amqp.engine.receiving import Incoming
+from protocols.amqp.engine.seams import LooksAtEach
 from protocols.amqp.engine.sending import SendingLink
 
 
@@ -31,7 +32,7 @@ class Answering(ABC):
         """A request. Raises LinkFault."""
 
 
-class AskingTarget:
+class AskingTarget(LooksAtEach):
     """TargetNode of a link that brings requests."""
 
     def __init__(self, answering: Answering) -> None:
@@ -58,6 +59,9 @@ class AnswerSource:
     def drain(self) -> None:
         self._answering.send()
         self._link.drained()
+
+    def accepted(self, held: list[Any]) -> None:
+        return
 
     def settle(self, held: Any, state: Any, *, settled: bool) -> None:
         return

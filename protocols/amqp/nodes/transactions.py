@@ -33,6 +33,7 @@ from protocols.amqp.codec.performatives import (
     TransactionalState,
 )
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.engine.seams import LooksAtEach
 from protocols.amqp.nodes.work import Readable, Work, copy_of
 from protocols.scheduling.longwork import in_pieces
 from routing.consumers.consumer import Consumer
@@ -184,7 +185,7 @@ def _concluded(answers: list[tuple[Holder, Delivery, Composite | None]], done: C
     done()
 
 
-class CoordinatorTarget:
+class CoordinatorTarget(LooksAtEach):
     """TargetNode of a link to the coordinator. What it has declared and not discharged goes with it.    §4.2"""
 
     __slots__ = ("_declared", "_link", "_transactions", "_work")

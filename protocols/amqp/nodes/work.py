@@ -108,6 +108,14 @@ class Work:
             self._events.append(event)
             self._deliveries.append(delivery)
 
+    def add_all(self, events: list[Event], deliveries: list[Incoming], *, internal: bool) -> None:
+        """As add() of each."""
+        if internal:
+            self._internal += zip(events, deliveries)
+        else:
+            self._events += events
+            self._deliveries += deliveries
+
     def copy(self, event: Event, topic: str) -> None:
         """One more of it, straight to a queue that no topic filter gives it to."""
         self._internal.append((copy_of(event, topic), None))
@@ -117,6 +125,10 @@ class Work:
         if found is None:
             found = self.acks[queue] = []
         found.append(delivery)
+
+    def all_acked(self, queue: Readable, deliveries: list[Delivery]) -> None:
+        """As acked() of each."""
+        self.acks.setdefault(queue, []).extend(deliveries)
 
     def when_flushed(self, call: Callable[[], None]) -> None:
         """Call once after the acks of this read; at once where there are none."""
@@ -201,9 +213,7 @@ class Work:
                 self._answer_whole(batch.whole, refusals, batch.is_last)
                 continue
             if not refusals:
-                for delivery in batch.deliveries:
-                    if delivery is not None and not delivery.settled:
-                        delivery.link.answer(delivery, ACCEPTED)
+                _accept(batch.deliveries)
                 continue
             for index, delivery in enumerate(batch.deliveries):
                 refusal = refusals.get(index)
@@ -227,6 +237,28 @@ class Work:
     def close(self) -> None:
         """The connection is gone: what has come whole counts, and so do its acks."""
         self.flush()
+
+
+def _accept(deliveries: list[Incoming | None]) -> None:
+    """Neighbours together, where nothing is kept of them."""
+    link: Any = None
+    first = count = 0
+    for delivery in deliveries:
+        if delivery is None or delivery.settled:
+            continue
+        if delivery.link is link and delivery.delivery_id == first + count:
+            count += 1
+            continue
+        if count:
+            link.answer_all(first, count, ACCEPTED)
+            count = 0
+        if delivery.link.unsettled is not None:
+            link = None
+            delivery.link.answer(delivery, ACCEPTED)
+        else:
+            link, first, count = delivery.link, delivery.delivery_id, 1
+    if count:
+        link.answer_all(first, count, ACCEPTED)
 
 
 def outcome_of(refusal: Refusal) -> Composite:

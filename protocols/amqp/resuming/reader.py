@@ -174,6 +174,11 @@ class ResumingReader(QueueReader):
         self._held.pop(self._tags.write(held), None)
         super().settle(held, state, settled=settled)
 
+    def accepted(self, held: list[Delivery]) -> None:
+        for delivery in held:
+            self._held.pop(self._tags.write(delivery), None)
+        super().accepted(held)
+
     def detach(self, *, closed: bool) -> None:
         if self._gone:
             return

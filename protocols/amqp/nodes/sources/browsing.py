@@ -43,6 +43,9 @@ class QueueBrowser:
     def drain(self) -> None:
         self._later()
 
+    def accepted(self, held: list[Any]) -> None:
+        return
+
     def settle(self, held: Any, state: Composite | None, *, settled: bool) -> None:
         return                                          # a copy: whatever becomes of it
 

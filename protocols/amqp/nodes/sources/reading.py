@@ -97,6 +97,9 @@ class QueueReader:
         else:
             self.queue.when_idle(idle)
 
+    def accepted(self, held: list[Delivery]) -> None:
+        self._work.all_acked(self.queue, held)
+
     def settle(self, held: Delivery, state: Composite | None, *, settled: bool) -> None:
         if type(state) is Accepted:
             self._work.acked(self.queue, held)
@@ -151,11 +154,14 @@ class QueueReader:
         lost = router.ledger.lost
         settled, tag = self._presettled, self._tag
         connection.cork()
-        for delivery in deliveries:
-            message = convert.outward(
-                delivery.event, delivery.attempts - 1, now_ms, lost, address_of, named=self._named, notes=self._notes,
-                marks=self._marks, counted=self._counted)
-            link.send(message, delivery, settled=settled, tag=tag(delivery) if tag is not None else None)
+        messages = convert.outward_all(
+            deliveries, now_ms, lost, address_of, named=self._named, notes=self._notes, marks=self._marks,
+            counted=self._counted)
+        if tag is None:
+            link.send_all(messages, deliveries, settled=settled)
+        else:
+            for message, delivery in zip(messages, deliveries):
+                link.send(message, delivery, settled=settled, tag=tag(delivery))
         if link.draining and link.credit <= 0:
             link.drained()
         connection.uncork()

@@ -252,6 +252,9 @@ class _Handle:
     def drain(self) -> None:
         return
 
+    def accepted(self, held: list[Any]) -> None:
+        return
+
     def settle(self, held: Any, state: Any, *, settled: bool) -> None:
         return
 

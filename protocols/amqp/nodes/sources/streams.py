@@ -118,6 +118,10 @@ class StreamReader(QueueReader):
         super().settle(held, state, settled=settled)
         self._work.when_flushed(self._reading.look)
 
+    def accepted(self, held: list[Delivery]) -> None:
+        super().accepted(held)
+        self._work.when_flushed(self._reading.look)
+
     def wants(self, event: Event) -> bool:
         return self._predicate is None or self._predicate.matches(event)
 

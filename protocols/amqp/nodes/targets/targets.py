@@ -15,6 +15,7 @@ from protocols.amqp.codec.conditions import (
 )
 from protocols.amqp.codec.performatives import RELEASED
 from protocols.amqp.engine.receiving import Incoming, ReceivingLink
+from protocols.amqp.engine.seams import Alike
 from protocols.amqp.nodes.addresses import queue_topic
 from protocols.amqp.nodes.work import Work
 from protocols.declaring import Declaring
@@ -111,6 +112,25 @@ class MessageTarget:
     def stamp(self, event: Event, delivery: Incoming, message: bytes) -> bool:
         """Give the event a dedupe id where it may come again: resuming/target.py. False: it has none."""
         return False
+
+    # -- many ---------------------------------------------------------------------------------------------------
+
+    def alike(self) -> convert.Like | None:
+        return self._like
+
+    def knows(self, alike: Alike) -> bool:
+        destination = self._destination
+        return alike is self._like and destination is not None and (
+            destination.queue is None or not destination.queue.is_deleted)
+
+    def take_alike(self, alike: Any, deliveries: list[Incoming], payloads: list[bytes]) -> None:
+        destination = self._destination
+        assert destination is not None
+        topic, qos, key, headers, properties = destination.topic, alike.qos, alike.key, alike.headers, alike.properties
+        publisher = self._link.session.connection.container_id
+        self._work.add_all([
+            Event(topic, payload, qos, publisher, key, headers, properties) for payload in payloads], deliveries,
+            internal=destination.internal)
 
     def detach(self, *, closed: bool) -> None:
         on_detach, self._on_detach = self._on_detach, None
