@@ -1,1 +1,1 @@
-"""Links that may be resumed: deliveries go on where an earlier link of the same name has left them."""
+"""What is kept of links that may be resumed."""

@@ -5,7 +5,7 @@
         └── the same name on another connection: the older link hears amqp:link:stolen, what it has is the newer one's
 
 Nothing is kept where nothing is unsettled, and it is kept in memory: what a killed node had sent is in its queues
-(tags.py), what it had received is found by its dedupe id (target.py).
+(tags.py), what it had received is found by its dedupe id (nodes/targets/resuming.py).
 """
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import msgspec
 
 from protocols.amqp.codec.conditions import STOLEN, LinkFault
 from protocols.amqp.codec.performatives import Source, Target
-from protocols.amqp.nodes.sources.subscriptions import CONNECTION_CLOSE, LINK_DETACH, NEVER, SESSION_END
 from routing.fairness.shares import Share
 
+NEVER = "never"
+LINK_DETACH, SESSION_END, CONNECTION_CLOSE = "link-detach", "session-end", "connection-close"
 UNSETTLED_STATE = 2             # durable, of a terminus                                                        §3.5.5
 
 

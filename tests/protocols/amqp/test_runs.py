@@ -185,6 +185,7 @@ def test_alike_events_go_out_alike_and_others_as_they_are(stand):
     messages = [HEADER + data(b"a%d" % step) for step in range(8)]
     messages[3:3] = [HEADER + b"\x00\x53\x77" + encode("text"), PROPERTIES + data(b"plain")]
     raw.send_raw(b"".join(frame(300 + step, message) for step, message in enumerate(messages)))
+    assert raw.expect(p.Disposition).last == 309
     raw.receiver("queue://q", credit=len(messages))
     got = []
     while len(got) < len(messages):

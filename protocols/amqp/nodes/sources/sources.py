@@ -34,9 +34,9 @@ from protocols.amqp.nodes.sources.browsing import QueueBrowser
 from protocols.amqp.nodes.sources.filters import Filters, filters_of
 from protocols.amqp.nodes.sources.offsets import start_of
 from protocols.amqp.nodes.sources.reading import QueueReader
+from protocols.amqp.nodes.sources.resuming import ResumingReader
 from protocols.amqp.nodes.sources.streams import StreamReader, StreamReading, read_topic
 from protocols.amqp.nodes.sources.subscriptions import (
-    NEVER,
     PREFIX,
     Wish,
     find_subscription,
@@ -44,8 +44,7 @@ from protocols.amqp.nodes.sources.subscriptions import (
     open_subscription,
     wish_of,
 )
-from protocols.amqp.resuming.reader import ResumingReader
-from protocols.amqp.resuming.suspended import Termini, expiry_of, key_of
+from protocols.amqp.resuming.suspended import NEVER, Termini, expiry_of, key_of
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.consumers.consumer import Consumer

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from protocols.amqp.codec.conditions import INVALID_FIELD, RESOURCE_LOCKED, LinkFault, refused
 from protocols.amqp.codec.performatives import Attach, Source
+from protocols.amqp.resuming.suspended import CONNECTION_CLOSE, LINK_DETACH, NEVER, SESSION_END
 from routing.errors import Refusal
 from routing.queues.bindings import Binding
 from routing.queues.options import NAME_CHARS_MAX, QueueOptions
@@ -23,8 +24,6 @@ from routing.rights.policy import Identity
 from routing.router import Router
 
 PREFIX = "amqp/"
-NEVER = "never"
-LINK_DETACH, SESSION_END, CONNECTION_CLOSE = "link-detach", "session-end", "connection-close"
 EXPIRY_POLICIES = frozenset((LINK_DETACH, SESSION_END, CONNECTION_CLOSE))       # those that are said; none is never
 
 

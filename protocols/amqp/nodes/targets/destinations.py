@@ -22,10 +22,10 @@ from protocols.amqp.nodes.answering import AskingTarget
 from protocols.amqp.nodes.finding import Finding, check_right
 from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
+from protocols.amqp.nodes.targets.resuming import ResumingTarget
 from protocols.amqp.nodes.targets.targets import Destination, MessageTarget
 from protocols.amqp.nodes.transactions import CoordinatorTarget
 from protocols.amqp.resuming.suspended import Termini, expiry_of, key_of
-from protocols.amqp.resuming.target import ResumingTarget
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
 from routing.rights.policy import Action

@@ -110,7 +110,7 @@ class MessageTarget:
                 self._work.copy(event, queue_topic(name))
 
     def stamp(self, event: Event, delivery: Incoming, message: bytes) -> bool:
-        """Give the event a dedupe id where it may come again: resuming/target.py. False: it has none."""
+        """Give the event a dedupe id where it may come again: resuming.py. False: it has none."""
         return False
 
     # -- many ---------------------------------------------------------------------------------------------------
