@@ -26,6 +26,8 @@ from routing.log.tally import Tally
 HINTS_MAX = 256             # readers whose place in the files is remembered
 SKIP_COST = 16              # a skipped block counts as so many looked-at events, so that one call is bounded,
 BYTES_PER_EVENT = 256       # and so much of a batch counts as one: 1 MiB in a turn of 4,096 is 7 ms of a 150 MB/s disk,
+LOOKED_MAX = 16_384         # records of one batch that are looked at in one step: some 3 ms where none is wanted
+OPENED_BYTES = 512 * 1024   # of wanted events of a compressed batch in one step: copied, and soon sent
 SEGMENT_ASKED_MAX = 256     # topics of a segment that are asked for at once
 TIME_STEP = 64              # records looked at at a time for the first one since a time
 TOPICS_PER_EVENT = 16       # and so does asking about so many topics
@@ -116,6 +118,7 @@ class Reader:
                 scanned += 1
                 continue
             data, at, batch_end = found.data, found.at, found.at + header.size
+            limit, size = max_events, header.size
             if header.attributes & CODEC_MASK:
                 opened = self._opener.open(self._decoder, header, found.raw, may_wait=may_wait)
                 if opened is None:
@@ -124,7 +127,8 @@ class Reader:
                         segment, found.position, header.base_offset)
                     self._remember(offset, place)
                     return offset, max(scanned, max_scanned)
-                data, at, batch_end = opened, 0, len(opened)
+                data, at, batch_end, size = opened, 0, len(opened), len(opened)
+                limit = min(max_events, len(events) + OPENED_BYTES * header.record_count // size + 1)
             if verdicts.mark and data.find(verdicts.mark, at, batch_end) < 0:
                 offset = header.next_offset
                 scanned += 1
@@ -133,10 +137,10 @@ class Reader:
                 (hint.index, hint.relative) if found.position == hint.position else (0, HEADER_BYTES)
             )
             offset, index_after, relative = self._decoder.events(
-                data, at, header, offset, verdicts, seen, events, max_events, index, relative
+                data, at, header, offset, verdicts, seen, events, limit, index, relative, LOOKED_MAX
             )
-            scanned += max(index_after - index, header.size // BYTES_PER_EVENT)
-            if offset < header.next_offset:                 # max_events
+            scanned += max(index_after - index, size // BYTES_PER_EVENT)
+            if offset < header.next_offset:                 # of one step
                 self._unfinished = segment, found
                 self._remember(offset, Hint(segment, found.position, header.base_offset, index_after, relative))
                 return offset, scanned

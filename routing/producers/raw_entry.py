@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OFFERED_RECORDS_MAX = 1_000     # of a batch that is opened at once: some 2 ms
-PART_EVENTS = 500               # of a larger one, for live subscriptions, in one turn
+OFFERED_RECORDS_MAX = 500       # of a batch that is opened at once: a millisecond,
+OFFERED_BYTES_MAX = 256 * 1024  # and what it comes to then
+PART_EVENTS = 250               # of a larger one, for live subscriptions, in one turn
 PARTS_WAITING_MAX = 1_000       # batches whose events wait for their turn; more are dropped from the direct lane
 
 
@@ -146,7 +147,8 @@ class RawEntry:
         consumers = {consumer: None for route in routes for consumer in route.consumers}
         direct = any(route.direct for route in routes)
         read = any(consumer.members.all for consumer in consumers)      # else nobody is there to take events
-        if len(batch) <= OFFERED_RECORDS_MAX and not (batch.is_large or self._parts) and (read or direct):
+        small = len(batch) <= OFFERED_RECORDS_MAX and batch.plain_bytes <= OFFERED_BYTES_MAX and not batch.is_large
+        if small and not self._parts and (read or direct):
             events = batch.events()
             self._send_live(events)
             self._desk.offer(partition, events)

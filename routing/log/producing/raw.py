@@ -309,8 +309,8 @@ class RawBatch:
         return [event for part in self.parts(1 << 62) for event in part]
 
     def parts(self, size: int, opener: Opener | None = None) -> Iterator[list[Event]]:
-        """The same in parts of so many, each decoded when it is asked for. opener: a large one is opened aside, and
-        there are empty parts until that is done.
+        """The same in parts of so many, or of PIECE_BYTES, each decoded when it is asked for. opener: a large one is
+        opened aside, and there are empty parts until that is done.
         """
         placed = self.placed(first_in_group=False)
         header = check_header(placed)
@@ -322,6 +322,8 @@ class RawBatch:
             plain = opener.open(self._decoder, header, lambda: placed, may_wait=True)
             if plain is None:
                 yield []
+        if opener is not None:
+            size = min(size, PIECE_BYTES * header.record_count // len(plain) + 1)
         index, relative = 0, HEADER_BYTES
         seen: Seen = {}
         verdicts = Verdicts(lambda topic: True)

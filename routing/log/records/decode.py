@@ -30,6 +30,7 @@ from routing.log.records.fields import (
 from routing.log.records.origins import OriginTable
 from routing.log.records.verdicts import Verdicts
 
+LOOKED_MAX = 1 << 62
 _CACHE_MAX = 16_384             # distinct header bytes; dropped as a whole when full
 _CACHED_BYTES_MAX = 512         # longer headers are rarely repeated
 _MARKED_BYTES = len(ORIGIN_MARK) + ORIGIN_DIGITS        # what an event of another node ends with
@@ -190,8 +191,9 @@ class Decoder:
         limit: int,
         index: int = 0,
         relative: int = HEADER_BYTES,
+        looked_max: int = LOOKED_MAX,
     ) -> tuple[int, int, int]:
-        """Append the wanted events of the batch at `at` to out until it has limit of them.
+        """Append the wanted events of the batch at `at` to out until it has limit of them, or has looked at looked_max.
 
         seen: filled here, valid for one wanted. index and relative name the record to begin with and its place.
         Returns the offset to go on from, and index and place of its record. A compressed batch must be given
@@ -223,6 +225,7 @@ class Decoder:
         room = limit - len(out)
         count = header.record_count
         gapless = count == header.last_offset_delta + 1
+        count = min(count, index + looked_max)
         replicas = False                    # the last record that was new here came from another node
         position = at + relative
         while index < count:
@@ -294,6 +297,8 @@ class Decoder:
                     None, None, origin, -1 if origin is None else int(data[end - ORIGIN_DIGITS:end], 16), flow,
                 ))
             index = stop
+        if count < header.record_count:
+            return offset + 1, count, position - at
         return header.next_offset, count, position - at
 
     def _first_seen(self, whole: bytes, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:

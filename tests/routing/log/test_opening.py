@@ -5,12 +5,13 @@ import gc
 import sys
 import threading
 import time
+from collections import Counter
 
 import cramjam
 import pytest
 
 from mesh.process.loop.limits import SWITCH_INTERVAL_S
-from routing.log import opening
+from routing.log import opening, reader
 from routing.log.producing import raw
 from routing.log.records import decode
 from routing.log.records.batch import build_batch
@@ -105,7 +106,7 @@ def test_many_readers_of_different_batches_all_get_on(store, opened, monkeypatch
     while not look():
         assert time.monotonic() < until
         store.loop.run_pending()
-    assert store.opener._bytes < 2_000_000
+    assert store.opener._bytes < (opening.UNREAD_MAX + 1) * LARGE * 1.1
 
 
 def test_one_that_nobody_came_for_holds_up_the_others_for_a_while_only(store, opened):
@@ -160,3 +161,52 @@ def longest_wait_s(thread):
         longest_s = max(longest_s, now_s - last_s)
         last_s = now_s
     return longest_s, last_s - began_s
+
+
+# ------------------------------------------------------------------------------------------------ what one step does
+
+def test_of_a_batch_of_many_records_a_step_looks_at_some(store):
+    partition = open_partition(store)
+    batch = kafka_batch([*((None, b"", []) for _ in range(39_999)), (None, b"", [("meshgate-topic", b"a")])])
+    _, ticket = append(store, partition, batch, ask=lambda checked: Counter({"events": 39_999, "a": 1}))
+    store.loop.run_until(lambda: ticket.done)
+    offset, steps, events = 0, [], []
+    while offset < 40_000:
+        found = partition.scan(offset, lambda topic: topic == "a", max_events=10, max_scanned=1)
+        steps.append(found.next_offset - offset)
+        events += found.events
+        offset = found.next_offset
+    assert steps == [16_384, 16_384, 40_000 - 2 * 16_384] and [event.offset for event in events] == [39_999]
+    events = []
+    while len(events) < 40_000:
+        found = partition.scan(len(events), lambda topic: True, max_events=20_000, max_scanned=1)
+        events += found.events
+    assert [event.offset for event in events] == list(range(40_000))
+
+
+def test_of_a_compressed_batch_a_step_takes_no_more_bytes_than_of_others(store):
+    partition = open_partition(store)
+    stored(store, partition, kafka_batch([(None, b"x" * 100_000, []) for _ in range(100)], codec=3))
+    scan(partition, 0)
+    offset, steps = 0, []
+    while offset < 100:
+        found = partition.scan(offset, lambda topic: True, max_events=100, max_scanned=1_000_000)
+        assert [event.offset for event in found.events] == list(range(offset, found.next_offset))
+        steps.append(len(found.events))
+        offset = found.next_offset
+    assert max(steps) <= 100
+    found = partition.scan(0, lambda topic: True, max_events=100, max_scanned=1_000)
+    assert len(found.events) == reader.OPENED_BYTES // 100_000 + 1
+
+
+def test_events_of_a_large_batch_come_to_live_readers_in_parts_of_few_bytes(store):
+    partition = open_partition(store)
+    runs = []
+    partition.on_committed = lambda partition, run: runs.append(run)
+    stored(store, partition, kafka_batch([(None, b"x" * 100_000, []) for _ in range(100)], codec=3))
+    parts = []
+    made = runs[0].parts(250, store.opener)
+    while sum(parts) < 100:
+        parts.append(len(next(made)))
+        store.loop.run_pending()
+    assert runs[0].is_large and max(parts) == raw.PIECE_BYTES // 100_000 + 1 and 0 in parts
