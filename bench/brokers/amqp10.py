@@ -8,11 +8,12 @@ import shutil
 import socket
 from pathlib import Path
 
+from bench import PEERS, ROOT
 from bench.brokers.broker import Broker, RabbitMq, free_port
 from protocols.amqp.codec.frames import SASL_HEADER
 
-JARS = Path(__file__).parent.parent / ".peers" / "artemis"
-SOURCE = Path(__file__).parent / "java" / "Artemis.java"
+JARS = PEERS / "artemis"
+SOURCE = ROOT / "bench" / "java" / "Artemis.java"
 HEAP = "-Xmx512m"
 
 

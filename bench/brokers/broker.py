@@ -14,13 +14,13 @@ import sys
 import time
 from pathlib import Path
 
+from bench import PEERS, ROOT
 from bench.brokers import processes
 from bench.load.packets import DISCONNECT, connect
 
 START_TIMEOUT_S = 60.0
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/rabbitmq/bin")
-_PEERS = Path(__file__).resolve().parent.parent / ".peers"
-_BUILT = (str(_PEERS / "nats" / "bin"), str(_PEERS / "cargo" / "bin"))        # by `make peers`, `make bench`
+_BUILT = (str(PEERS / "nats" / "bin"), str(PEERS / "cargo" / "bin"))        # by `make peers`, `make bench`
 
 
 def find_program(name: str) -> str | None:
@@ -162,7 +162,7 @@ class Meshgate(Broker):
     def installed(cls) -> bool:
         """True when the command line can be imported; a node that then fails to start is reported, not hidden."""
         check = [sys.executable, "-c", "import mesh.cli"]
-        return subprocess.run(check, cwd=Path(__file__).parent.parent, capture_output=True, check=False).returncode == 0
+        return subprocess.run(check, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
     def command(self) -> list[str]:
         config = self.root / "meshgate.toml"
@@ -178,7 +178,7 @@ class Meshgate(Broker):
     def environment(self) -> dict[str, str]:
         """As it is installed: what is imported is compiled once, not at each start."""
         return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
-            "PYTHONPATH": str(Path(__file__).parent.parent)}
+            "PYTHONPATH": str(ROOT)}
 
 
 class Mosquitto(Broker):

@@ -11,9 +11,10 @@ import socket
 import subprocess
 from pathlib import Path
 
+from bench import PEERS
 from bench.brokers.broker import Broker, free_port
 
-JARS = Path(__file__).parent.parent / ".peers" / "kafka"
+JARS = PEERS / "kafka"
 HEAP = "-Xmx512m"
 
 

@@ -10,9 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from socket import socket
 
+from bench import ROOT
 from bench.load.clients import BenchError
 
 
@@ -20,7 +20,7 @@ from bench.load.clients import BenchError
 def held(module: str, port: int, count: int, timeout_s: float) -> Iterator[None]:
     """Raises BenchError when the child does not say within timeout_s that all its connections are open."""
     child = subprocess.Popen([sys.executable, "-m", module, str(port), str(count)],
-                             cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None and child.stdout is not None
     try:
         ready = select.select([child.stdout], (), (), timeout_s)[0]

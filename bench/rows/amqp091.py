@@ -10,12 +10,12 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
+from bench import PEERS
 from bench.brokers.broker import Broker
 from bench.load.clients import BenchError
 
-JARS = Path(__file__).parent.parent / ".peers" / "rabbitmq"
+JARS = PEERS / "rabbitmq"
 WARM_S = 5                      # lines that do not count
 UNCONFIRMED = 1_000             # per publisher
 PREFETCH = 1_000                # per consumer

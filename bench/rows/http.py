@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from bench import ROOT
 from bench.brokers.broker import Broker, ManagedRabbitMq, RabbitMq, free_port
 from bench.load.clients import BenchError
 from bench.load.fan_out import measure
@@ -51,7 +51,7 @@ RABBIT_BODY = json.dumps({"properties": {}, "routing_key": "bench.post", "payloa
 def bare() -> Iterator[int]:
     """The port of a bare aiohttp handler in its own process."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.bare_http", str(port)], cwd=Path(__file__).parent.parent)
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare_http", str(port)], cwd=ROOT)
     try:
         _wait_for(port)
         yield port

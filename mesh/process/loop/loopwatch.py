@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from routing.fairness.turns import Share, Turns
@@ -38,7 +38,7 @@ LOOK_S = 0.025              # the thread looks so often
 SAY_AGAIN_S = 1.0           # at most one line per
 FRAMES_MAX = 6              # of the loop's stack, innermost last
 
-_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_HERE = str(Path(__file__).resolve().parents[3]) + "/"
 
 
 class Histogram:

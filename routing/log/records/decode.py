@@ -200,7 +200,8 @@ class Decoder:
         expanded, see plain_batch.
         """
         begin = len(out)
-        found = self._events(data, at, header, from_offset, wanted, seen, out, limit, index, relative)
+        found = self._events(data, at, header, from_offset, wanted, seen, out, limit, index, relative,
+                             looked_max)
         if self._origins:
             self._origins.mark(header.base_offset, out, begin)
         return found
@@ -217,6 +218,7 @@ class Decoder:
         limit: int,
         index: int,
         relative: int,
+        looked_max: int,
     ) -> tuple[int, int, int]:
         offset_base = header.base_offset
         timestamp_base = header.base_timestamp
