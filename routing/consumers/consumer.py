@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from routing.consumers.attachment import Attachment
 from routing.consumers.definition.members import Members, Mode
 from routing.consumers.definition.spec import ConsumerSpec as ConsumerSpec
-from routing.consumers.delivery import settle
+from routing.consumers.delivery import screening, settle
 from routing.consumers.delivery.handout import hand_out, repeat
 from routing.consumers.delivery.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.delivery.takeback import AT_ONCE, take_back
@@ -22,7 +23,7 @@ from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
 from routing.errors import Reason, Refusal
-from routing.event import Event, is_dead_letter, is_expired
+from routing.event import Event, is_dead_letter
 from routing.filters.interest import Interest
 from routing.queues.leaving.templates import Letter
 from routing.queues.options import Cause
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from routing.log.partition import Partition
     from routing.settings import Limits
     from routing.ticket import Ticket
-
-
-DELAY_MAX_S = 3600.0        # an event that is to be delivered later is looked at again after so long
 
 
 class Member(Protocol):
@@ -161,9 +159,7 @@ class Consumer:
         self.dropped = 0                                # untracked events that found no member, or no room
         self.side: Side | None = None                   # set by the queue that this is
         self.untracked: Untracked[Member] | None = None         # those that are kept, see keep_untracked()
-        self.detached_since_s: float | None = registry.clock_s()
-        self.attachment_stored = False                  # the stored state says that somebody is attached
-        self._attachment_ticket: Ticket | None = None
+        self.attachment = Attachment(registry.clock_s())
         self._registry = registry
         self.counted_for: str | None = None             # the registry's: whose share of consumers it counts to
         self.wakes_s: float | None = None               # the registry's: when it is to be woken by handle_deadline()
@@ -176,6 +172,10 @@ class Consumer:
     @property
     def filters(self) -> dict[str, None]:
         return self.interest.patterns
+
+    @property
+    def is_queue(self) -> bool:
+        return self.side is not None
 
     @property
     def is_named(self) -> bool:
@@ -198,7 +198,7 @@ class Consumer:
                 return refusal
             self.side.attached()
         self.members.add(member, priority)
-        self.detached_since_s = None
+        self.attachment.detached_since_s = None
         self._begin_delivery()
         return None
 
@@ -211,24 +211,10 @@ class Consumer:
             self._begin_delivery()
 
     def _begin_delivery(self) -> None:
-        if self.attachment_stored or not self.spec.durable:
-            self.ready()
+        if self.spec.durable:
+            self.attachment.begin(lambda: self._registry.checkpoint(self), self.ready)
         else:
-            self._store_attachment()
-
-    def _store_attachment(self) -> None:
-        """What is delivered from now on may be delivered again after a crash, and must be marked then: the fact that
-        somebody is attached is on disk before the first delivery.
-        """
-        ticket = self._attachment_ticket = self._registry.checkpoint(self)
-        assert ticket is not None
-
-        def stored(done: Ticket) -> None:
-            if self._attachment_ticket is done and self.members.all:
-                self.attachment_stored = True
-                self.ready()
-
-        ticket.on_done(stored)
+            self.ready()
 
     def detach(self, member: Member, *, keep: bool = False) -> None:
         """Remove a member. What it holds unacked goes out again, in order, with attempts raised.
@@ -240,7 +226,7 @@ class Consumer:
         if not keep:
             self._take_back(member)
         if not self.members.all:
-            self.detached_since_s = self._registry.clock_s()
+            self.attachment.detached_since_s = self._registry.clock_s()
         self.touch()
         self.ready()
         if self.side is not None:
@@ -432,7 +418,7 @@ class Consumer:
             return
         if self.side is not None:
             self.side.before_pump()
-        if self.members.all and not (self.paused or self.held) and (self.attachment_stored or not self.spec.durable):
+        if self.members.all and not (self.paused or self.held) and (self.attachment.stored or not self.spec.durable):
             if self.untracked is not None:
                 self.untracked.pump()
             if self.side is not None:
@@ -491,69 +477,13 @@ class Consumer:
         member.credit -= count
         self.touch()
         if early:
-            deliveries = self._due(cursor, member, deliveries)
+            deliveries = screening.due(self, cursor, member, deliveries, self._registry.clock_ms())
         if may_expire:
-            deliveries = self._unexpired(cursor, member, deliveries)
+            deliveries = screening.unexpired(self, cursor, member, deliveries, self._registry.clock_ms())
         if dead_letters:
-            deliveries = self._readable(member, deliveries)
+            deliveries = screening.readable(self, member, deliveries, self._registry.rights)
         if deliveries:
             member.deliver(self, deliveries)
-
-    def _due(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
-        """Without those that are not to be delivered yet: they wait, and the others go before them."""
-        now_ms = self._registry.clock_ms()
-        left: list[Delivery] = []
-        for delivery in deliveries:
-            event = delivery.event
-            at_ms = event.properties.deliver_at_ms if event.properties is not None else None
-            if at_ms is None or at_ms <= now_ms:
-                left.append(delivery)
-                continue
-            self.delivered -= 1
-            member.credit += 1
-            settle.let_go(self, cursor, event)
-            later = cursor.returned(event, delivery.attempts, self.returned_bytes_max)
-            cursor.delayed[event.offset] = later
-            self.later(min((at_ms - now_ms) / 1000, DELAY_MAX_S), cursor, later)
-        if len(left) < len(deliveries):
-            self.ready()
-        return left
-
-    def _unexpired(self, cursor: Cursor, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
-        """Without those whose time is over: they are done with, or dead letters."""
-        now_ms = self._registry.clock_ms()
-        left: list[Delivery] = []
-        over: list[Delivery] = []
-        for delivery in deliveries:
-            sent = self.sent_does_not_expire and delivery.attempts > 1
-            (over if is_expired(delivery.event, now_ms) and not sent else left).append(delivery)
-        if over:
-            self.expired += len(over)
-            self.delivered -= len(over)
-            member.credit += len(over)
-            if self.side is None and not self.spec.dead_letter_expired:
-                self.ack(over)
-            else:
-                for delivery in over:
-                    settle.let_go(self, cursor, delivery.event)
-                    self.to_dead_letters(cursor, delivery, Cause.EXPIRED)
-            self.ready()
-        return left
-
-    def _readable(self, member: Member, deliveries: list[Delivery]) -> list[Delivery]:
-        """Without the dead letters whose original may not be read: by the owner they are done with, a member who may
-        not gives them back for another one.
-        """
-        rights = self._registry.rights
-        by_owner, denied = rights.split(self.identity, deliveries)
-        readable, others = rights.split(member.identity, by_owner)
-        kept_out = len(denied) + len(others)
-        self.delivered -= kept_out
-        member.credit += kept_out
-        self.ack(denied)
-        for delivery in others:
-            self.nack(delivery, self.spec.backoff_max_s)
-        return readable
 
     def room(self) -> int:
         """Deliveries that the in-flight windows allow now."""

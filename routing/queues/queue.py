@@ -225,8 +225,8 @@ class Queue:
 
     def in_use(self) -> None:
         """It was declared again or looked into: its time to live (expires_s) starts anew."""
-        if self.consumer.detached_since_s is not None:
-            self.consumer.detached_since_s = self._queues.clocks.clock_s()
+        if self.consumer.attachment.detached_since_s is not None:
+            self.consumer.attachment.detached_since_s = self._queues.clocks.clock_s()
 
     # -- called by the consumer -------------------------------------------------------------------------------
 

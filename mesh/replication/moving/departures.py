@@ -81,7 +81,7 @@ class Departures:
                 or (consumer.members.all and consumer.spec.mode is not Mode.EXCLUSIVE)
                 or not may_leave(self._overlay.edge(source), consumer.filters)):
             return -1
-        since_s = consumer.detached_since_s
+        since_s = consumer.attachment.detached_since_s
         return self._clock_ms() - (round((self._clock_s() - since_s) * 1000) if since_s is not None else 0)
 
     def _find(self, name: str, is_looking: bool) -> tuple[Consumer | None, Outgoing | None]:

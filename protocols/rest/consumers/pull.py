@@ -242,7 +242,7 @@ def _progress(consumer: Consumer) -> object:
 
     A turn of the loop hands out what it can, so a consumer that has not moved between two looks has nothing for us.
     """
-    if consumer.spec.durable and not consumer.attachment_stored and not consumer.closed:
+    if consumer.spec.durable and not consumer.attachment.stored and not consumer.closed:
         return object()
     return [cursor.position for cursor in consumer.cursors.values()], consumer.delivered
 

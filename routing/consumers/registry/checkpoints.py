@@ -57,7 +57,7 @@ class Checkpoints:
         if not consumer.spec.durable or consumer.closed:
             return None
         if not consumer.members.all:
-            consumer.attachment_stored = False
+            consumer.attachment.stored = False
         if consumer in self._changed:
             self._changed.discard(consumer)
             self._stored.put_consumer(consumer)

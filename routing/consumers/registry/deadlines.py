@@ -61,7 +61,7 @@ class Deadlines:
                 looked < WOKEN_PER_TICK):
             _, _, consumer = heappop(self._expiries)
             looked += 1
-            since, limit = consumer.detached_since_s, consumer.spec.expires_s
+            since, limit = consumer.attachment.detached_since_s, consumer.spec.expires_s
             if limit is None or consumer.closed:
                 continue
             if since is not None and now_s - since >= limit:
