@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.registry.groups import Groups
 from routing.consumers.registry.registry import ConsumerRegistry
 from routing.consumers.rights import Rights
-from routing.direct.subscription import DirectTarget, Sink, Subscription
+from routing.direct.lane import Lane
+from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
-from routing.event import Event, is_dead_letter, run_end, topic_runs
+from routing.event import Event, run_end, topic_runs
 from routing.fairness.shares import Shares
 from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.fairness.turns import Turns
@@ -58,13 +59,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FLUSH_TURN_S = 0.008        # for live receivers, of one turn; the others have the next one
-FLUSH_LOOK = 16             # of them, between two looks at the clock
-SINK_S = 8e-6               # what one of them costs at the end of a turn, beside …
-DIRECT_S = 1e-6             # … each event for it
-PROMISED_SINKS = 16         # from so many, or …
-PROMISED_EVENTS = 64        # … so many deliveries on it is worth telling
-
 
 class Router:
     """One per tenant. Loop thread only."""
@@ -100,12 +94,12 @@ class Router:
             call_soon, clock_s, cpu_s=cpu_s, slice_s=limits.slice_ms / 1000, turn_s=limits.turn_ms / 1000)
         self._gather = gather
         self._turn_requested = False
-        self._sinks: list[Sink] = []            # with something in their inbox
         self._relief: list[Callable[[], None]] = []
         self._windows = Windows(limits.dedupe_window, limits.dedupe_bytes)
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
         self.retained = RetainedEvents(self.streams.open_internal(RETAINED_STREAM), policy, limits, clock_ms)
         self.rights = Rights(policy, clock_ms)
+        self.lane = Lane(self.rights, self.turns, clock_s, self.request_turn)
         self.usage = policy.usage = Usage(policy.decide, clock_ms)
         self.shares = Shares(lambda: self.limits.user_share)
         policy.cache_bytes_max = limits.policy_cache_bytes
@@ -233,7 +227,7 @@ class Router:
                 elif route.partition is not None:
                     appends.setdefault(route.partition, []).extend(run)
                 if run and route.direct:
-                    self._send_direct(run, route.direct, publisher, plain)
+                    self.lane.send(run, route.direct, publisher, plain)
                 if run and route.partition is None:
                     if route.consumers:
                         self._offer_untracked(run, route)
@@ -388,7 +382,7 @@ class Router:
         stored: they go into the log, which is where consumers get them from.
         """
         if route.direct:
-            self._send_direct(run, route.direct, publisher, False)
+            self.lane.send(run, route.direct, publisher, False)
         if route.consumers and not stored:
             self._offer_untracked(run, route)
 
@@ -402,7 +396,7 @@ class Router:
             since_ms = min([subscription.since_ms for subscription in target.subscriptions])
             missed = [event for event in run if event.timestamp_ms >= since_ms]
             if missed:
-                self._send_direct(missed, (target,), publisher, False)
+                self.lane.send(missed, (target,), publisher, False)
         if route.consumers and not stored:
             self._offer_untracked(run, route)
 
@@ -421,35 +415,13 @@ class Router:
 
     # -- lanes ------------------------------------------------------------------------------------------------
 
-    def _send_direct(
-        self, run: list[Event], targets: Sequence[DirectTarget], publisher: Publisher, plain: bool,
-    ) -> None:
-        every = run
-        sinks = 0
-        dead_letters = not plain and any(map(is_dead_letter, run))
-        for target in targets:
-            sink = target.sink
-            if dead_letters:                            # the route knows their topic, not that of their original
-                run = [event for event in every if self.rights.may_read_event(sink.identity, event)]
-                if not run:
-                    continue
-            if target.no_local and sink.identity.client_id == publisher.identity.client_id:
-                continue
-            sink.inbox.append((run, target, plain))
-            if not sink.inbox_scheduled:
-                sink.inbox_scheduled = True
-                self._sinks.append(sink)
-                sinks += 1
-        if sinks >= PROMISED_SINKS or len(every) * len(targets) >= PROMISED_EVENTS:
-            self.turns.promise(sinks * SINK_S + len(every) * len(targets) * DIRECT_S)
-
     def _offer_untracked(self, run: list[Event], route: Route) -> None:
         for consumer in route.consumers:
             consumer.offer_untracked(run)
 
     def send_live(self, run: list[Event], route: Route) -> None:
         """The direct lane, of events of one topic from a Kafka producer."""
-        self._send_direct(run, route.direct, self.internal, False)
+        self.lane.send(run, route.direct, self.internal, False)
 
     def _settled(self, partition: Partition, offset: int, topics: set[str] | None) -> None:
         self._wake_feeds(partition)
@@ -567,7 +539,7 @@ class Router:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
         self.turns.ending()
         self._turn_requested = False
-        left_s = self._flush_inboxes()
+        left_s = self.lane.flush()
         self.registry.pump()
         self.state.flush()
         self.store.kick()
@@ -579,25 +551,6 @@ class Router:
                 except Exception:
                     log.exception("a fault of ours while publishing goes on")
         self.turns.ended("what the turn has published", left_s)
-
-    def _flush_inboxes(self) -> float:
-        """Of thousands of live receivers some in each turn. Returns about how long the others will take."""
-        sinks, self._sinks = self._sinks, []
-        began_s = self.clock_s()
-        for number, sink in enumerate(sinks, 1):
-            sink.inbox_scheduled = False
-            try:
-                sink.flush_inbox()
-            except Exception:                           # the fault of one receiver must not cost the others their turn
-                log.exception("client %s: a fault of ours while delivering", sink.identity.client_id)
-                sink.inbox.clear()
-            if number % FLUSH_LOOK == 0 and number < len(sinks):
-                took_s = self.clock_s() - began_s
-                if took_s >= FLUSH_TURN_S:
-                    self._sinks[:0] = sinks[number:]
-                    self.request_turn()
-                    return took_s / number * len(self._sinks)
-        return 0.0
 
     def tick(self, now_s: float) -> None:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
