@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from routing.cursors.cursor import Cursor
 from routing.errors import StorageError
+from routing.log.cold import Cold
 
 if TYPE_CHECKING:
     from routing.filters.interest import Interest
@@ -72,6 +73,11 @@ class Counting:
             self._scheduled = True
             self._call_soon(self._step)
 
+    def _go_on(self) -> None:
+        """What it waited for has been read."""
+        self._steps_left = max(self._steps_left, 1)
+        self._schedule()
+
     def _step(self) -> None:
         self._scheduled = False
         self._steps_left -= 1
@@ -85,6 +91,10 @@ class Counting:
             if self._piece is None:
                 try:
                     self._piece, scanned = self._next_piece()
+                except Cold as cold:
+                    cold.when_read(self._go_on)
+                    self._steps_left = 0
+                    return cost_max
                 except StorageError as error:           # tried again with the next tick
                     log.error("counting for consumers goes on later: %s", error)
                     self._steps_left = 0

@@ -15,6 +15,7 @@ import msgspec
 
 from routing.errors import Fault, Reason, Refusal
 from routing.event import Event
+from routing.log.cold import Cold, ColdReads
 from routing.log.committing.commit import WriteTask
 from routing.log.committing.group import OpenGroup
 from routing.log.committing.offsets import (
@@ -90,6 +91,7 @@ class Owner(Protocol):
     clock_s: Callable[[], float]
     open_segments: OpenSegments
     opener: Opener
+    cold_reads: ColdReads
     is_closing: bool
 
     def reject(self, ticket: Ticket, partition: Partition, refusal: Refusal) -> None: ...
@@ -170,7 +172,8 @@ class Partition:
         self.opener = owner.opener
         self._held_topics: set[str] | None = None       # of what open transactions hold back; None: many, or unknown
         self._cache = TailCache(tail_budget, self.high_watermark)
-        self._reader = Reader(segments, self.decoder, owner.open_segments, self.producers, owner.opener)
+        self._reader = Reader(
+            segments, self.decoder, owner.open_segments, self.producers, owner.opener, owner.cold_reads)
         self._fetcher = Fetcher(segments, self._reader, owner)
         self._upkeep = Upkeep(self, owner)
         self.kept = Kept(self, owner, kept or [], self.decoder)      # what queues are owed from before start_offset
@@ -506,6 +509,7 @@ class Partition:
         mark: bytes that are in each batch with anything wanted; of stored batches the others are passed over unread.
         may_wait: the caller comes again in another turn: before a large compressed batch the scan stops, as if it had
         looked at max_scanned, until that is opened (opening.py). Else it is opened at once, in one long turn.
+        And where the disk has to be asked first Cold is raised, a StorageError (cold.py). Else the loop waits for it.
         """
         verdicts = Verdicts(wanted, patterns)
         verdicts.mark = mark
@@ -522,8 +526,13 @@ class Partition:
         offset = max(offset, self.start_offset)
         in_files = min(self._cache.first_offset, self.end_offset)
         if offset < in_files:
-            offset, more = self._reader.scan(
-                offset, in_files, verdicts, events, max_events, max_scanned - scanned, may_wait=may_wait)
+            try:
+                offset, more = self._reader.scan(
+                    offset, in_files, verdicts, events, max_events, max_scanned - scanned, may_wait=may_wait)
+            except Cold:
+                if not scanned:
+                    raise
+                return Scan(events, offset, scanned)        # what was kept for a queue; the next call gets the rest
             scanned += more
             if offset < in_files:
                 return Scan(events, offset, scanned)
@@ -552,6 +561,10 @@ class Partition:
     def is_recent(self, offset: int) -> bool:
         """True when what stands from offset on is at hand as events."""
         return offset >= self._cache.first_offset
+
+    def newest(self) -> dict[bytes, bytes]:
+        """The newest value of each key that has one, of a table. All at once: at a start."""
+        return self._reader.newest()
 
     def be_patient(self, patient: bool) -> None:
         """Whether an unreadable page raises StorageError for a while, for consumers to try again, or is damage at once.

@@ -2,24 +2,29 @@
 
 Used by partition.py on the loop, for what the tail cache does not hold. A reader names only an offset; the place in
 the file where its last call ended is remembered in `_hints`, so that going on needs no search.
+
+may_wait: whoever asks comes again. What is not in the page cache raises Cold (cold.py), unless something was found
+before it, and a large compressed batch is opened aside (opening.py).
 """
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 
 from routing.event import Event
+from routing.log.cold import Cold, ColdReads
 from routing.log.handles import OpenSegments
 from routing.log.opening import Opener
 from routing.log.producing.producers import HIDEABLE, ProducerTable
 from routing.log.records.batch import CODEC_MASK, HEADER_BYTES, BatchHeader
-from routing.log.records.decode import Decoder, Seen
+from routing.log.records.decode import Decoder, Seen, plain_batch
 from routing.log.records.prints import Probes, may_hold
 from routing.log.records.verdicts import Verdicts
-from routing.log.segments.segment import Found, Segment
+from routing.log.segments.segment import Found, Read, Segment
 from routing.log.segments.summary import Summary
 from routing.log.tally import Tally
 
@@ -44,11 +49,13 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    __slots__ = ("_decoder", "_hints", "_open", "_opener", "_producers", "_unfinished", "patient", "segments")
+    __slots__ = (
+        "_cold", "_decoder", "_hints", "_open", "_opener", "_producers", "_unfinished", "patient", "segments")
 
     def __init__(self, segments: list[Segment], decoder: Decoder, open_segments: OpenSegments,
-                 producers: ProducerTable, opener: Opener) -> None:
+                 producers: ProducerTable, opener: Opener, cold: ColdReads) -> None:
         """segments: the partition's own list, which grows and shrinks. producers: which batches nobody is to see."""
+        self._cold = cold
         self._opener = opener
         self.segments = segments
         self.patient = True         # a page that cannot be read is tried again before it counts as damage
@@ -75,21 +82,27 @@ class Reader:
         """
         seen: Seen = {}
         scanned = 0
+        start = offset
         while offset < until and scanned < max_scanned and len(events) < max_events:
-            segment, following = self.segment_of(offset)
-            if offset >= segment.next_offset:               # a gap, which damage or compaction left
-                offset = min(following, until)
-                continue
-            skip_to, cost = self._skip(segment, offset, verdicts, max_scanned - scanned)
-            if skip_to > offset:
-                offset = skip_to
-                scanned += cost
-                continue
-            end = min(until, self._block_end(segment, offset))
-            offset, more = self._scan_block(
-                segment, offset, end, verdicts, seen, events, max_events, max_scanned - scanned, may_wait
-            )
-            scanned += more
+            try:
+                segment, following = self.segment_of(offset, may_wait=may_wait)
+                if offset >= segment.next_offset:           # a gap, which damage or compaction left
+                    offset = min(following, until)
+                    continue
+                skip_to, cost = self._skip(segment, offset, verdicts, max_scanned - scanned)
+                if skip_to > offset:
+                    offset = skip_to
+                    scanned += cost
+                    continue
+                end = min(until, self._block_end(segment, offset))
+                offset, more = self._scan_block(
+                    segment, offset, end, verdicts, seen, events, max_events, max_scanned - scanned, may_wait
+                )
+                scanned += more
+            except Cold:
+                if offset == start:
+                    raise
+                break
         return offset, scanned
 
     def _scan_block(
@@ -104,15 +117,28 @@ class Reader:
         max_scanned: int,
         may_wait: bool = False,
     ) -> tuple[int, int]:
-        hint = self._place(segment, offset)
+        read = partial(self._cold.read, segment) if may_wait else None
+        hint = self._place(segment, offset, read)
         scanned = 0
-        for found in self._batches(hint):
+        start = offset
+        batches = self._batches(hint, read)
+        found: Found | None = None
+        while True:
+            try:
+                found = next(batches, None)
+            except Cold:
+                if offset == start or found is None:
+                    raise
+                self._remember(offset, Hint(segment, found.position + found.header.size, offset))
+                return offset, scanned                      # the next call gets it
+            if found is None:
+                return max(offset, end), scanned
             header = found.header
             if header.next_offset <= offset:
                 continue
             if header.base_offset >= end:
                 self._remember(offset, Hint(segment, found.position, header.base_offset))
-                break
+                return max(offset, end), scanned
             if header.attributes & HIDEABLE and self._hides(header):
                 offset = header.next_offset
                 scanned += 1
@@ -147,12 +173,11 @@ class Reader:
             if len(events) >= max_events or scanned >= max_scanned:
                 self._remember(offset, Hint(segment, found.position + header.size, offset))
                 return offset, scanned
-        return max(offset, end), scanned
 
     def _hides(self, header: BatchHeader) -> bool:
         return self._producers.hides(header.attributes, header.producer_id, header.base_offset)
 
-    def _batches(self, hint: Hint) -> Iterator[Found]:
+    def _batches(self, hint: Hint, read: Read | None) -> Iterator[Found]:
         """The batches from a place on. The one that the last scan stopped in need not be read again."""
         position, base_offset = hint.position, hint.base_offset
         if self._unfinished is not None:
@@ -161,12 +186,12 @@ class Reader:
                 self._unfinished = None
                 yield found
                 position, base_offset = position + found.header.size, found.header.next_offset
-        yield from hint.segment.batches(position, base_offset)
+        yield from hint.segment.batches(position, base_offset, read)
 
-    def _place(self, segment: Segment, offset: int) -> Hint:
+    def _place(self, segment: Segment, offset: int, read: Read | None = None) -> Hint:
         hint = self._hints.get(offset)      # it stays: other readers may come by here
         if hint is None or hint.segment is not segment:
-            hint = Hint(segment, *segment.locate(offset))
+            hint = Hint(segment, *segment.locate(offset, read))
         return hint
 
     def _remember(self, offset: int, hint: Hint) -> None:
@@ -234,6 +259,15 @@ class Reader:
             offset = max(offset, segment.next_offset)
         return batches
 
+    def newest(self) -> dict[bytes, bytes]:
+        """The newest value of each key that has one, of a partition that holds a table. All at once: at a start."""
+        found: dict[bytes, bytes] = {}
+        for segment in self.segments:
+            self._use(segment)
+            for batch in segment.batches(0, segment.base_offset):
+                self._decoder.newest(plain_batch(batch.raw(), batch.header), batch.header, found)
+        return found
+
     def tally(self, offset: int, until: int, max_scanned: int, probes: Probes | None, *, may_wait: bool = False,
               ) -> Tally:
         """Count the events from offset on by topic: a whole block by its summary, or a piece of one by reading it.
@@ -242,7 +276,7 @@ class Reader:
         """
         if offset >= until:
             return Tally({}, until, 0)
-        segment, following = self.segment_of(offset)
+        segment, following = self.segment_of(offset, may_wait=may_wait)
         if offset >= segment.next_offset:
             return Tally({}, min(max(following, offset), until), 1)
         summary = segment.summary()
@@ -304,10 +338,12 @@ class Reader:
     def _index_of(self, offset: int) -> int:
         return max(0, bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1)
 
-    def segment_of(self, offset: int) -> tuple[Segment, int]:
+    def segment_of(self, offset: int, *, may_wait: bool = False) -> tuple[Segment, int]:
         """The last segment that begins at or before offset, and where the one after it begins."""
         index = self._index_of(offset)
         segment = self.segments[index]
+        if may_wait:
+            self._cold.open(segment)
         self._use(segment)
         following = self.segments[index + 1].base_offset if index + 1 < len(self.segments) else segment.next_offset
         return segment, following

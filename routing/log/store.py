@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from routing.errors import Refusal, StorageError
 from routing.log.catalog import Bounds, Catalog, rename_internal
+from routing.log.cold import ColdReads
 from routing.log.committing.gather import Gather
 from routing.log.committing.pace import Pace
 from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
@@ -96,6 +97,7 @@ class LocalStore:
         self.settled_for_ms = settled_for_ms
         self.open_segments = OpenSegments(open_segments_max)
         self.opener = Opener(self)
+        self.cold_reads = ColdReads(self.read_aside, self.on_loop)
         self.pending_bytes = 0
         self.pending_bytes_max = pending_bytes_max
         self._pace = Pace(pending_bytes_max // 2)

@@ -51,7 +51,8 @@ class Feed:
         """The next own events of a wanted topic, in order, and the next offset, where the position stands then.
 
         max_bytes counts payloads; at least one event is taken, if there is one. Nothing at or behind until. Raises
-        StorageError when the log cannot be read for the moment; the position is then as it was.
+        StorageError when the log cannot be read for the moment (Cold: before the disk was asked); the position is then
+        as it was.
         """
         found = self.partition.scan(self.position, self._wants, max_events=max_events, max_scanned=max_scanned,
                                     may_wait=True)

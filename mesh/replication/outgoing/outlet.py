@@ -22,6 +22,7 @@ from mesh.replication.messages import BY_TIME, EARLIEST, TIME_MAX_MS, UNKNOWN, B
 from mesh.replication.outgoing.whole import Whole
 from routing.errors import StorageError
 from routing.event import Event, is_expired
+from routing.log.cold import Cold
 from routing.replicas.feed import Feed
 from routing.topic import filter_matches
 
@@ -260,6 +261,9 @@ class Outlet:
             try:
                 topic = self._whole.topic(self.selection, before) if self._takes_stored else ""
                 self._unsent = self._take_whole(topic) if topic else self._take_opened(budget)
+            except Cold as cold:
+                cold.when_read(self.wake)
+                break
             except StorageError as error:
                 self.trouble = str(error)
                 self._sending.stalled(self)

@@ -27,6 +27,7 @@ from protocols.rest.publishing.cloud import CloudEventLines, wants_batch
 from protocols.rest.publishing.convert import filter_of, percent_decoded
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.settings import RestSettings
+from protocols.scheduling import cold
 from protocols.scheduling.pace import Pace
 from routing.event import is_dead_letter
 from routing.rights.policy import Action, Identity
@@ -187,8 +188,8 @@ class _Page:
             if self._scanned >= PAGE_SCANNED:
                 feed.stopped = True
                 return None
-            found = partition.scan(feed.read_to, self._wanted, max_events=STEP_EVENTS, max_scanned=STEP_SCANNED,
-                                   may_wait=True)
+            found = await cold.scan(
+                partition, feed.read_to, self._wanted, max_events=STEP_EVENTS, max_scanned=STEP_SCANNED)
             feed.events.extend(found.events)
             if found.next_offset > feed.read_to:        # else a large batch is being opened
                 self._scanned += max(found.scanned, 1)

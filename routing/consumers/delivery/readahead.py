@@ -34,7 +34,8 @@ class ReadsAhead(Protocol):
 def read(consumer: ReadsAhead, cursor: Cursor, appetite: int, scanned_max: int) -> int:
     """Take the next events from the log, no more than can go out: the rest would be read again.
 
-    appetite: deliveries that members would take now. Returns the records looked at.
+    appetite: deliveries that members would take now. Returns the records looked at. Raises Cold where the disk has to
+    be asked first.
     """
     if cursor.position < cursor.start_offset and not cursor.owed:       # retention was faster than the reader
         consumer.lost_to_retention(cursor.start_offset - cursor.position)

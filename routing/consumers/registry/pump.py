@@ -2,6 +2,7 @@
 
     later(work)        ──► run(), at the end of the turn ──► step by step, then
     schedule(consumer) ──►                                   consumer.pump() ─┬─ cannot read the log: with the next tick
+                                                                             ├─ a thread reads it first: when it has
                                                                               └─ no time is left: in the next turn
 """
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from routing.consumers.consumer import Consumer
 from routing.errors import StorageError
+from routing.log.cold import Cold
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class Pump:
                 break
             try:
                 consumer.pump()
+            except Cold as cold:
+                cold.when_read(consumer.ready)
             except StorageError as error:               # such as too many open files: the others go on
                 log.error("consumer %s cannot read the log and tries again: %s", consumer.name, error)
                 self._stalled[consumer] = None

@@ -22,6 +22,7 @@ from routing.log.segments.segment import Segment
 from routing.log.segments.sidecars import LOG
 
 if TYPE_CHECKING:
+    from routing.log.cold import ColdReads
     from routing.log.handles import OpenSegments
     from routing.log.kept.owed import Owed
     from routing.log.opening import Opener
@@ -44,6 +45,7 @@ class Owner(Protocol):
     steady_ms: Callable[[], int]
     open_segments: OpenSegments
     opener: Opener
+    cold_reads: ColdReads
 
     def later(self, work: Callable[[], None]) -> None: ...
     def on_loop(self, work: Callable[[], None]) -> None: ...
@@ -73,7 +75,7 @@ class Kept:
         self.segments = segments
         self._home = home
         self._owner = owner
-        self._reader = Reader(segments, decoder, owner.open_segments, ProducerTable(), owner.opener)
+        self._reader = Reader(segments, decoder, owner.open_segments, ProducerTable(), owner.opener, owner.cold_reads)
         self._asked: list[Segment] = []                 # would go, if it were known what of it is owed
         self._busy = False
         self._not_before_ms = 0

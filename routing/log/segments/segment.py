@@ -26,6 +26,9 @@ from routing.log.segments.summary import Summary, freeze
 log = logging.getLogger(__name__)
 
 
+Read = Callable[[int, int], bytes]      # position, size
+
+
 class Found(msgspec.Struct, frozen=True):
     """A whole valid batch: it stands at `at` in data and at `position` in the file."""
 
@@ -207,6 +210,11 @@ class Segment:
         self.close()
 
     @property
+    def has_summary(self) -> bool:
+        """It need not be read from its file."""
+        return self._summary is not None or self.builder is not None
+
+    @property
     def summary_bytes(self) -> int:
         """What its summary takes in memory now, about."""
         return self._summary.bytes if self._summary is not None else 0
@@ -240,8 +248,10 @@ class Segment:
 
     # -------------------------------------------------------------------------------------------- reading
 
-    def locate(self, offset: int) -> tuple[int, int]:
-        """Position and base offset of a batch at or before the one that holds offset."""
+    def locate(self, offset: int, read: Read | None = None) -> tuple[int, int]:
+        """Position and base offset of a batch at or before the one that holds offset. read: as in batches()."""
+        if offset <= self.base_offset:
+            return 0, self.base_offset
         position = position_before(self._entries()[0], offset - self.base_offset)
         block = None
         blocks = self.summary().blocks
@@ -250,7 +260,7 @@ class Segment:
             if block.first_offset > offset:
                 block = None
         if position:
-            header = batch_at(self.read_bytes(position, HEADER_BYTES), 0)
+            header = batch_at((read or self.read_bytes)(position, HEADER_BYTES), 0)
             lowest = block.first_offset if block is not None else self.base_offset
             if header is not None and position < self.size and lowest <= header.base_offset <= offset:
                 return position, header.base_offset
@@ -274,18 +284,22 @@ class Segment:
         except OSError:
             return None
 
-    def batches(self, position: int, expected: int) -> Iterator[Found]:
-        """The valid batches from position on, whose base offset is expected. Damage is written down and skipped."""
+    def batches(self, position: int, expected: int, read: Read | None = None) -> Iterator[Found]:
+        """The valid batches from position on, whose base offset is expected. Damage is written down and skipped.
+
+        read: brings at least so many bytes from a position, if the file has them. None: read_bytes().
+        """
+        read = read or self.read_bytes
         data, data_at = b"", position
         while position < self.size:
             at = position - data_at
             header = batch_at(data, at)
             if header is None or at + header.size > len(data):
                 need = READ_BYTES if header is None else max(READ_BYTES, header.size)
-                data, data_at, at = self.read_bytes(position, min(need, self.size - position)), position, 0
+                data, data_at, at = read(position, min(need, self.size - position)), position, 0
                 header = batch_at(data, 0)
                 if header is not None and header.size > len(data):
-                    data = self.read_bytes(position, min(header.size, self.size - position))
+                    data = read(position, min(header.size, self.size - position))
             if (
                 header is None
                 or header.base_offset != expected

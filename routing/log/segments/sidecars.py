@@ -21,7 +21,8 @@ from routing.log.segments.summary import Frozen, Summary, decode_summary, encode
 log = logging.getLogger(__name__)
 
 LOG, INDEX, TIMEINDEX, SUMMARY = ".log", ".index", ".timeindex", ".summary"
-SUFFIXES = (LOG, INDEX, TIMEINDEX, SUMMARY)
+SIDECARS = (INDEX, TIMEINDEX, SUMMARY)
+SUFFIXES = (LOG, *SIDECARS)
 
 
 class Sidecars:

@@ -57,8 +57,8 @@ def test_a_lag_that_takes_long_is_counted_in_steps_and_says_so(desk):
     looked = []
     scan_block = type(next(iter(desk.router.own_partitions()))._reader)._scan_block
 
-    def spy(reader, *arguments):
-        found = scan_block(reader, *arguments)
+    def spy(reader, *arguments, **options):
+        found = scan_block(reader, *arguments, **options)
         looked.append(found[1])
         return found
 

@@ -126,6 +126,7 @@ def test_an_index_that_cannot_be_opened_now_is_not_taken_for_a_broken_one(tmp_pa
     partition = open_partition(store, segment_bytes=300)
     for index in range(6):
         store.store_events(partition, events(3, 3 * index))
+    partition.segments[0].drop_summary()
     disk.faults.fail("open", count=1, code=errno.EMFILE, suffix=".summary")
     with pytest.raises(Exception, match="Too many open files"):
         scan_all(partition)

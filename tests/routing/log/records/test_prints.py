@@ -90,8 +90,8 @@ def test_a_rare_topic_among_many_is_found_by_reading_little(filled):
     read = []
     batches = type(partition._reader)._batches
 
-    def spy(reader, hint):
-        for found in batches(reader, hint):
+    def spy(reader, hint, reading):
+        for found in batches(reader, hint, reading):
             read.append(found.header.record_count)
             yield found
 
