@@ -107,7 +107,7 @@ class Router:
         self.raw = RawEntry(self)
         self.groups = Groups(self)
         self.logins = Logins(
-            call_soon, lambda: self.registry.by_name.values(), self.registry.rights_changed, self.routes.changed)
+            call_soon, self.registry.awake, self.registry.rights_changed, self.routes.changed)
         self.replicas = Replicas(self)
         self.lifecycle = Lifecycle(self)
         self.on_streams: list[Callable[[], None]] = []         # called when streams are not what they were
@@ -425,7 +425,7 @@ class Router:
 
     def _settled(self, partition: Partition, offset: int, topics: set[str] | None) -> None:
         self._wake_feeds(partition)
-        self.raw.settled(partition, offset, topics, lambda: list(self.registry.by_name.values()))
+        self.raw.settled(partition, offset, topics, self.registry.awake)
 
     def _wake_feeds(self, partition: Partition) -> None:
         for feed in list(self.feeds.get(partition, ())):
@@ -584,7 +584,7 @@ class Router:
 
     def close(self) -> None:
         """Store every consumer's position and flush the log. Connections must be gone."""
-        for consumer in list(self.registry.by_name.values()):
+        for consumer in self.registry.awake():
             self.registry.checkpoint(consumer)
         self.replicas.checkpoint()
         self.state.flush()

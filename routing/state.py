@@ -25,7 +25,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 STATE_STREAM = "$state"
-SCAN_STEP = 10_000
 VALUE_BYTES_MAX = 4 * 1024 * 1024       # of one value; what grows with what a client does is stored in parts
 RETRY_S = 1.0                           # between two attempts to store what was refused
 
@@ -47,12 +46,10 @@ class StateTable:
         self._load()
 
     def _load(self) -> None:
-        offset = self._partition.start_offset
-        while offset < self._partition.end_offset:
-            found = self._partition.scan(offset, lambda _: True, max_events=SCAN_STEP, max_scanned=SCAN_STEP)
-            for event in found.events:
-                self._set(event.topic, event.payload)
-            offset = found.next_offset
+        """An event without a key is stored under its topic, which is the key here."""
+        for raw, value in self._partition.newest().items():
+            key = raw.decode()
+            self._heads.setdefault(key.partition("/")[0], {})[key] = value
 
     def _set(self, key: str, value: bytes) -> None:
         """value: empty to forget the key."""

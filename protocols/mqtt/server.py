@@ -17,7 +17,7 @@ from protocols.mqtt.codec import reasons
 from protocols.mqtt.codec.packets import Connect
 from protocols.mqtt.connection import Begun, MqttConnection
 from protocols.mqtt.rows import client_row
-from protocols.mqtt.sessions.restore import restore
+from protocols.mqtt.sessions.restore import Restored
 from protocols.mqtt.sessions.session import (
     CONSUMER_PREFIX,
     QOS2_PREFIX,
@@ -61,7 +61,7 @@ class MqttServer:
         self._stopping = False
         self._sys = SysTopics(version, router.clock_s())
         self._watched: set[str] = set()             # client ids whose login ends some time (tokens)
-        restore(broker, self._set_timer)
+        self._restored = Restored(broker, self._set_timer)
         router.retained.on_merged.append(
             lambda topics, since: in_steps(router, answer_merged(broker, topics, since)))
 
@@ -79,6 +79,7 @@ class MqttServer:
     def tick(self, now_s: float) -> None:
         """Timers and deferred work. now_s: monotonic seconds."""
         self.broker.tick(now_s)
+        self._restored.tick()
         events = self._sys.due(self.broker, now_s)
         if events:
             self.router.publish(events, self.router.internal)

@@ -36,7 +36,7 @@ def figures(broker: Broker, version: str, uptime_s: float) -> dict[str, str]:
         "publish/messages/dropped": str(counters.dropped.total()),
         "bytes/received": str(counters.bytes_in),
         "bytes/sent": str(counters.bytes_out),
-        "subscriptions/count": str(sum(len(session.subscriptions) for session in sessions)),
+        "subscriptions/count": str(sum(session.subscription_count for session in sessions)),
         "shared_subscriptions/count": str(broker.groups.count),
         "retained messages/count": str(router.retained.tree.count),
     }

@@ -178,6 +178,11 @@ class Consumer:
         return self.side is not None
 
     @property
+    def is_read(self) -> bool:
+        """Somebody is attached."""
+        return bool(self.members.all)
+
+    @property
     def is_named(self) -> bool:
         """Durable, and made by somebody who gave it a name: those of MQTT sessions and the like have a slash in it."""
         return self.spec.durable and "/" not in self.name
@@ -320,6 +325,10 @@ class Consumer:
     def wants(self, topic: str) -> bool:
         """True when a filter matches the topic and the owner may read it."""
         return self.interest.wants(topic)
+
+    def may_take(self, topic: str) -> bool:
+        """May the owner read a topic that one of the filters matches?"""
+        return self.interest.wants(topic, matched=True)
 
     # -- events in --------------------------------------------------------------------------------------------
 

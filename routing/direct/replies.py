@@ -85,6 +85,6 @@ def has_receiver(router: Router, topic: str) -> bool:
     """False when nobody, here or on a node that we know of, would get a request of this topic."""
     routes = router.routes
     route = routes.of(topic)
-    if route.direct or any(consumer.members.all for consumer in route.consumers):
+    if route.direct or any(consumer.is_read for consumer in route.consumers):
         return True
     return routes.remote is not None and routes.remote.wants(topic)

@@ -206,6 +206,8 @@ def _common(left: str, right: str) -> str:
     """The whole levels with which both begin; at least the first is the same."""
     if left == right:
         return left
+    if right.startswith(left) and right[len(left)] == "/":
+        return left
     same = 0
     lefts = left.split("/")
     for one, other in zip(lefts, right.split("/")):

@@ -146,7 +146,7 @@ class RawEntry:
         routes = [self._desk.routes.of(topic) for topic in batch.topics]
         consumers = {consumer: None for route in routes for consumer in route.consumers}
         direct = any(route.direct for route in routes)
-        read = any(consumer.members.all for consumer in consumers)      # else nobody is there to take events
+        read = any(consumer.is_read for consumer in consumers)      # else nobody is there to take events
         small = len(batch) <= OFFERED_RECORDS_MAX and batch.plain_bytes <= OFFERED_BYTES_MAX and not batch.is_large
         if small and not self._parts and (read or direct):
             events = batch.events()

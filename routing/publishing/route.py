@@ -153,7 +153,7 @@ def make_route(topic: str, streams: StreamTable, trie: FilterTrie, policy: Polic
     by_sink: dict[Sink, list[Subscription]] = {}
     for entry in trie.match(topic):
         if isinstance(entry, Consumer):
-            if entry.interest.wants(topic, matched=True):       # asks the policy
+            if entry.may_take(topic):                           # asks the policy
                 consumers[entry] = None
         else:
             by_sink.setdefault(entry.sink, []).append(entry)

@@ -156,10 +156,10 @@ class NodeCollector(Collector):
 
     def _consumer_families(self) -> Iterator[Metric]:
         router = self._node.router
-        consumers = router.consumers.values()
-        yield _gauge("meshgate_consumers", "Consumers, live and durable", len(consumers))
+        consumers = list(router.registry.awake())
+        yield _gauge("meshgate_consumers", "Consumers, live and durable", len(router.consumers))
         yield _gauge("meshgate_consumers_attached", "Consumers that somebody reads",
-                     sum(1 for consumer in consumers if len(consumer.members)))
+                     sum(1 for consumer in consumers if consumer.is_read))
         yield _gauge("meshgate_in_flight_events", "Delivered and not acked, of all consumers",
                      sum(consumer.in_flight for consumer in consumers))
         yield _gauge("meshgate_lags_counting", "Places in the log from which the lag of a consumer is being counted; "

@@ -118,7 +118,7 @@ class Sampler:
     def _consumers(self, passed_s: float) -> Iterator[tuple[str, dict[str, float]]]:
         """Those behind with all their figures, the others as far as there is room; the rest by their lag alone."""
         sampled = 0
-        for consumer in list(self._node.router.consumers.values()):
+        for consumer in list(self._node.router.registry.awake()):
             if consumer.closed or not consumer.spec.durable:
                 continue
             lag = consumer.lag()

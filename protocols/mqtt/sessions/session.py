@@ -17,7 +17,7 @@ Outbound: an id stands for one place in the log until PUBREC, from then on for n
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -133,13 +133,36 @@ class Line(Protocol):
     def describe(self) -> str: ...
 
 
+Sleep = tuple[StoredSession, list[str], "Callable[[Session, StoredSession, list[str]], None]"]
+
+
 class Session:
     """State of one client id. connection is None while the client is away."""
 
     __slots__ = (
-        "client_id", "connection", "consumer", "ends_at_s", "expiry_s", "identity", "kept", "open_ids",
-        "owned", "persistent", "qos2_stored", "recovered", "released", "retained", "seen", "since_ms", "subscriptions",
-        "timer_s", "unacked", "will", "will_delay_s", "will_due_s",
+        "client_id",
+        "connection",
+        "consumer",
+        "ends_at_s",
+        "expiry_s",
+        "identity",
+        "kept",
+        "open_ids",
+        "owned",
+        "persistent",
+        "qos2_stored",
+        "recovered",
+        "released",
+        "retained",
+        "seen",
+        "since_ms",
+        "sleep",
+        "subscriptions",
+        "timer_s",
+        "unacked",
+        "will",
+        "will_delay_s",
+        "will_due_s",
     )
 
     def __init__(self, client_id: str, identity: Identity, since_ms: int) -> None:
@@ -168,6 +191,11 @@ class Session:
         self.will_due_s: float | None = None                # while the client is away
         self.ends_at_s: float | None = None                 # while the client is away
         self.timer_s = float("inf")                         # earliest entry in the server's deadlines
+        self.sleep: Sleep | None = None                     # see asleep.py
+
+    @property
+    def subscription_count(self) -> int:
+        return len(self.subscriptions)
 
     @property
     def consumer_name(self) -> str:

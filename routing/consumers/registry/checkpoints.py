@@ -25,13 +25,14 @@ class Checkpoints:
     """Of one registry."""
 
     def __init__(self, stored: StoredConsumers, clock_s: Callable[[], float],
-                 partitions: Callable[[], list[Partition]]) -> None:
-        """partitions: those of the configured streams."""
+                 partitions: Callable[[], list[Partition]], all_awake: Callable[[], bool]) -> None:
+        """partitions: those of the configured streams. all_awake: else the ends say nothing of those who sleep."""
         self.dirty: dict[Consumer, None] = {}           # in the order in which they became so
         self._changed: set[Consumer] = set()            # among the dirty: what they are is to be stored, too
         self._stored = stored
         self._clock_s = clock_s
         self._partitions = partitions
+        self._all_awake = all_awake
         self._next_s = 0.0
         self._next_ends_s = 0.0
 
@@ -42,14 +43,9 @@ class Checkpoints:
             self.dirty[consumer] = None
 
     def forget(self, consumer: Consumer) -> None:
+        """It is gone, or stored as it is."""
         self.dirty.pop(consumer, None)
         self._changed.discard(consumer)
-
-    def restored(self, moved: set[Consumer]) -> None:
-        """All were read and are stored as they are, but for these, which do not stand where they stood."""
-        self._changed.clear()
-        for consumer in [consumer for consumer in self.dirty if consumer not in moved]:
-            del self.dirty[consumer]
 
     def store(self, consumer: Consumer) -> Ticket | None:
         """Store a durable consumer in the commit of this turn: where it stands and, when that changed, what it is."""
@@ -73,5 +69,5 @@ class Checkpoints:
                 break
         if not self.dirty:
             self._next_s = now_s + CHECKPOINT_S
-            if now_s >= self._next_ends_s and self._stored.put_ends(self._partitions()):
+            if now_s >= self._next_ends_s and self._all_awake() and self._stored.put_ends(self._partitions()):
                 self._next_ends_s = now_s + ENDS_S

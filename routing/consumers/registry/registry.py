@@ -15,12 +15,13 @@ import msgspec
 from routing.consumers.consumer import Consumer
 from routing.consumers.definition.spec import ConsumerSpec, Start
 from routing.consumers.letters import Letters
+from routing.consumers.registry.asleep import Asleep, Sleepers, may_sleep
 from routing.consumers.registry.checkpoints import Checkpoints
 from routing.consumers.registry.dead_letters import DoorIn, dead_letter
 from routing.consumers.registry.deadlines import Deadlines
 from routing.consumers.registry.holders import Holders
 from routing.consumers.registry.pump import Pump
-from routing.consumers.registry.stored import ConsumerState, FilterState, Place, StoredConsumers
+from routing.consumers.registry.stored import ConsumerState, FilterState, StoredConsumers
 from routing.consumers.rights import Rights
 from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
@@ -90,7 +91,9 @@ class ConsumerRegistry:
         self._stored = StoredConsumers(router.state)
         self._pump = Pump(router.clock_s, router.request_turn)
         self._deadlines = Deadlines(router.clock_s, self._expired)
-        self._checkpoints = Checkpoints(self._stored, router.clock_s, router.own_partitions)
+        self._asleep = Sleepers(router.clock_s)
+        self._checkpoints = Checkpoints(
+            self._stored, router.clock_s, router.own_partitions, lambda: not len(self._asleep))
         self.dirty = self._checkpoints.dirty
         self._untracked_place = -(1 << 62)
 
@@ -194,6 +197,8 @@ class ConsumerRegistry:
         consumer = self.by_name.pop(name, None)
         if consumer is None:
             return False
+        if isinstance(consumer, Asleep):
+            consumer.wake()
         in_steps(self._router, self._leave(consumer, list(consumer.filters)))
         self._checkpoints.forget(consumer)
         self.letters.forget(name)
@@ -248,6 +253,8 @@ class ConsumerRegistry:
     def streams_changed(self, changed: list[Stream]) -> None:
         """A stream was added: consumers whose filters it can hold read it from its start."""
         for consumer in self._reading(changed):
+            if consumer in self._asleep:                # it looks for itself
+                continue
             for partition in self._holding(consumer.spec, consumer.filters, changed):
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(
@@ -269,12 +276,13 @@ class ConsumerRegistry:
 
     def partitions_gone(self, gone: list[Partition]) -> None:
         """A stream was deleted: nobody reads it any more."""
-        for consumer in list(self.by_name.values()):
+        self._asleep.partitions_gone(gone)
+        for consumer in self.awake():
             consumer.let_go_of(gone)
 
     def rights_changed(self, consumer: Consumer, rules: bool) -> None:
         """Called by logins.py: its owner may have other roles or be gone; rules: those have changed as well."""
-        if consumer.closed:
+        if consumer.closed or consumer in self._asleep:         # who sleeps is asked when he wakes
             return
         before = consumer.identity
         consumer.identity = self._router.logins.renew_owner(before)
@@ -321,6 +329,7 @@ class ConsumerRegistry:
         self._pump.run()
 
     def tick(self, now_s: float) -> None:
+        self._asleep.tick()
         self.counting.tick()
         self.accounts.tick()
         self._deadlines.tick(now_s)
@@ -339,29 +348,47 @@ class ConsumerRegistry:
 
     def restore(self) -> None:
         """Bring back every stored consumer. Called once, after the streams are open."""
-        moved, old = set(), set()
-        for state, place, filters in self._stored.consumers():
-            consumer = self._restore(state, place, filters)
-            at_tail = any(stored.at_tail for stored in place.cursors)
-            if place.attached or (at_tail and any(cursor.behind for cursor in consumer.cursors.values())):
-                moved.add(consumer)                     # nobody is attached now; or the next ends would be past it
-            if consumer.interest.unstored:
-                old.add(consumer)
-        self._checkpoints.restored(moved)
-        for consumer in old:
-            self.changed(consumer)
+        self._stored.start(self._router.own_partitions())
+        for state, patterns in self._stored.consumers():
+            if may_sleep(state):
+                sleeper = self.by_name[state.spec.name] = self._asleep.put(state, patterns, self)
+                for pattern in patterns:
+                    self._router.trie.add(pattern, sleeper)
+                continue
+            owner = INTERNAL if state.owner == INTERNAL else state.owner    # the node's rights go with the very object
+            consumer = self.by_name[state.spec.name] = Consumer(state.spec, owner, self)
+            self.expires(consumer)
+            self._fill(consumer, state, self._stored.filters(consumer.name, patterns))
 
-    def _restore(self, state: ConsumerState, place: Place, filters: dict[str, FilterState]) -> Consumer:
-        owner = INTERNAL if state.owner == INTERNAL else state.owner       # the node's rights go with the very object
-        consumer = Consumer(state.spec, owner, self)
+    def wake(self, consumer: Consumer, state: ConsumerState, patterns: list[str], *, keeps_untracked: bool) -> None:
+        """Called by a sleeper that is a Consumer from now on."""
+        self._asleep.woken(consumer)
+        before = consumer.identity
+        Consumer.__init__(consumer, state.spec, before, self)
+        filters = self._stored.filters(consumer.name, patterns)
+        for pattern in patterns:
+            if pattern not in filters:                  # it cannot be read
+                self._router.trie.remove(pattern, consumer)
+        self._fill(consumer, state, filters)
+        if keeps_untracked:
+            consumer.keep_untracked()
+        self.rights_changed(consumer, False)            # its owner may have gone while the node was down, or since then
+        if consumer.identity != before:
+            self._router.routes.changed()
+
+    def awake(self) -> Iterator[Consumer]:
+        """All but those that nobody has asked for since the start."""
+        return (consumer for consumer in list(self.by_name.values()) if consumer not in self._asleep)
+
+    def _fill(self, consumer: Consumer, state: ConsumerState, filters: dict[str, FilterState]) -> None:
+        """What is stored of it, but for what it is."""
         consumer.paused = state.paused
         consumer.generation = state.generation
-        self.by_name[consumer.name] = consumer
-        self.expires(consumer)
         streams = self._router.streams
+        place = self._stored.place(state)
         for stored in place.cursors:
             partition = streams.partition(stored.stream, stored.partition)
-            if partition is not None:
+            if partition is not None and stored.stream not in self._asleep.gone:
                 consumer.cursors[partition] = self._stored.cursor(
                     partition, stored, place.attached, owed=state.spec.is_owed)
         for pattern, found in filters.items():
@@ -381,9 +408,15 @@ class ConsumerRegistry:
             if partition not in consumer.cursors:
                 consumer.cursors[partition] = Cursor(
                         partition, partition.start_offset, owed=consumer.spec.is_owed)
+        old = bool(consumer.interest.unstored)
         consumer.rules_changed()                        # they may have changed meanwhile
         self._count(consumer)
-        return consumer
+        self._checkpoints.forget(consumer)
+        at_tail = any(stored.at_tail for stored in place.cursors)
+        if place.attached or (at_tail and any(cursor.behind for cursor in consumer.cursors.values())):
+            consumer.touch()                            # nobody is attached now; or the next ends would be past it
+        if old:
+            self.changed(consumer)
 
     # -- what becomes of events that cannot be delivered ------------------------------------------------------
 

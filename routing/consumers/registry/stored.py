@@ -83,6 +83,7 @@ class StoredConsumers:
     def __init__(self, state: StateTable) -> None:
         self._state = state
         self._ends: dict[tuple[str, int], int] = {}
+        self._found_ends: dict[Partition, int] = {}
 
     def put_consumer(self, consumer: Consumer) -> Ticket:
         """What it is, and the filters that are not stored yet."""
@@ -133,30 +134,45 @@ class StoredConsumers:
         self._state.delete(CURSORS + consumer.name)
         return self._state.delete(CONSUMER + consumer.name)
 
-    def consumers(self) -> Iterator[tuple[ConsumerState, Place, dict[str, FilterState]]]:
-        filters: dict[str, dict[str, FilterState]] = {}
-        for key, found in self._state.decoded(FILTER, FilterState, "filter of a consumer"):
-            name, _, pattern = key.partition("\0")
-            filters.setdefault(name, {})[pattern] = found
+    def start(self, partitions: Iterable[Partition]) -> None:
+        """What counts for all that is read from now on: the stored ends, and where the log ended then."""
         rows = self._state.read(ENDS_KEY, list[tuple[str, int, int]], "ends of quiet consumers") or []
         self._ends = {(stream, index): end for stream, index, end in rows}
+        self._found_ends = {partition: partition.end_offset for partition in partitions}
+
+    def consumers(self) -> Iterator[tuple[ConsumerState, list[str]]]:
+        """With the filters that are stored apart."""
+        patterns: dict[str, list[str]] = {}
+        for key, _ in self._state.items(FILTER):
+            name, _, pattern = key[len(FILTER):].partition("\0")
+            patterns.setdefault(name, []).append(pattern)
         for name, state in self._state.decoded(CONSUMER, ConsumerState, "consumer"):
-            place = self._state.read(CURSORS + name, Place, "place of a consumer")
-            yield state, place or Place(state.cursors, state.attached), filters.get(name, {})
+            yield state, patterns.get(name, [])
+
+    def place(self, state: ConsumerState) -> Place:
+        place = self._state.read(CURSORS + state.spec.name, Place, "place of a consumer")
+        return place or Place(state.cursors, state.attached)
+
+    def filters(self, name: str, patterns: list[str]) -> dict[str, FilterState]:
+        """Those that can be read."""
+        found = ((pattern, self._state.read(_filter_key(name, pattern), FilterState, "filter of a consumer"))
+                 for pattern in patterns)
+        return {pattern: state for pattern, state in found if state is not None}
 
     def cursor(self, partition: Partition, stored: CursorState, attached: bool, *, owed: bool = False) -> Cursor:
         """The cursor that was stored. owed: it is a queue's."""
         wanted = stored.position
+        end_offset = self._found_ends.get(partition, partition.end_offset)
         if stored.at_tail:
             wanted = max(wanted, self._ends.get((partition.stream, partition.index), 0))
-        position = min(wanted, partition.end_offset)
+        position = min(wanted, end_offset)
         if position < wanted:
             log.error("%s/%d ends at %d, a consumer had read to %d: the log has lost its end",
-                      partition.stream, partition.index, partition.end_offset, wanted)
+                      partition.stream, partition.index, end_offset, wanted)
         cursor = Cursor(partition, position, owed=owed)
         cursor.tail_stored = stored.at_tail and position >= partition.end_offset
-        cursor.repeats_below = max(stored.repeats_below, partition.end_offset if attached else 0)
-        cursor.ahead = {offset for offset in stored.ahead if position <= offset < partition.end_offset}
+        cursor.repeats_below = max(stored.repeats_below, end_offset if attached else 0)
+        cursor.ahead = {offset for offset in stored.ahead if position <= offset < end_offset}
         for offset, attempts in stored.attempts():
             event = cursor.event(offset) if offset < position else None
             if event is not None:

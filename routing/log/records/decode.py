@@ -303,6 +303,46 @@ class Decoder:
             return offset + 1, count, position - at
         return header.next_offset, count, position - at
 
+    def newest(self, plain: bytes, header: BatchHeader, into: dict[bytes, bytes]) -> None:
+        """Put the value of each record under its key, and forget what has none. Of a batch of a table, expanded.
+
+        A third of the time that events() takes, as each record has a topic of its own there, which is its key.
+        """
+        position = HEADER_BYTES
+        for _ in range(header.record_count):
+            size = plain[position]
+            if size < 0x80:
+                at, end = position + 2, position + 1 + (size >> 1)
+            elif (high := plain[position + 1]) < 0x80:
+                at, end = position + 3, position + 2 + ((size & 0x7F | high << 7) >> 1)
+            else:
+                length, at = read_varint(plain, position)
+                at, end = at + 1, at + length
+            while plain[at] > 0x7F:                     # timestamp delta
+                at += 1
+            at += 1
+            while plain[at] > 0x7F:                     # offset delta
+                at += 1
+            size = plain[at + 1]
+            if size < 0x80:
+                key_at = at + 2
+                key_end = key_at + _LENGTHS[size]
+            else:
+                length, key_at = read_varint(plain, at + 1)
+                key_end = key_at + max(length, 0)
+            size = plain[key_end]
+            if size < 0x80:
+                value_at = key_end + 1
+                value_end = value_at + _LENGTHS[size]
+            else:
+                length, value_at = read_varint(plain, key_end)
+                value_end = value_at + max(length, 0)
+            if value_end > value_at:
+                into[plain[key_at:key_end]] = plain[value_at:value_end]
+            else:
+                into.pop(plain[key_at:key_end], None)
+            position = end
+
     def _first_seen(self, whole: bytes, header_part: bytes, wanted: Verdicts, seen: Seen) -> Shared | None:
         """whole: the header bytes; header_part: the same as far as other records may share them."""
         result: Shared | None = None
