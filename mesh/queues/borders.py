@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from routing.queues.queue import Queue
 
 
+OPERATE = "operate"             # of `console` of a link
+
+
 class Borders:
     """Loop thread only."""
 
@@ -19,6 +22,14 @@ class Borders:
         self.moved: set[str] = set()                    # nodes for which look() has found others than before
         self._overlay = overlay
         self._known: dict[str, tuple[object, ...]] = {}
+
+    @property
+    def may_manage(self) -> bool:
+        """May who has sent the message that is looked at purge, delete and unbind what is here? The link by which it
+        came says so, as it does for what a person asks over it (mesh/management/across).
+        """
+        came_by = self._overlay.came_by
+        return came_by is not None and OPERATE in came_by.console
 
     def may_share(self, queue: Queue, node: str, *, more: Collection[str] = ()) -> bool:
         """more: filters that it has on that node."""

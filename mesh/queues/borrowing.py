@@ -131,7 +131,7 @@ class Borrowing:
             for node, source in self._sources.items():
                 if source.numbers:
                     self._answer(node, source, cursor)
-            if not readers and (cursor.again or cursor.delayed):
+            if not readers and not queue.consumer.attachment.giving and (cursor.again or cursor.delayed):
                 self.give_back([*cursor.again.values(), *cursor.delayed.values()])
         if self._sources:
             self._ask(readers)

@@ -84,7 +84,8 @@ class Shared:
         self._rng = rng
         self._settings = settings
         self._talks: dict[str, Talk] = {}
-        self._inboxes: dict[str, deque[msgspec.Raw]] = {}   # what it has said and nobody has looked at yet
+        # What it has said and nobody has looked at yet; and whether the link by which that came lets it manage queues.
+        self._inboxes: dict[str, deque[tuple[msgspec.Raw, bool]]] = {}
         self._away: dict[str, float] = {}               # node with a talk that is out of sight → since when
         self._known: dict[str, str] = {}                # nodes in sight that know of our queues: their boot
         self._untold: deque[tuple[str, str]] = deque()  # node and queue
@@ -226,22 +227,24 @@ class Shared:
             self._inboxes.pop(source, None)
             self._begin_anew(source)
         inbox = self._inboxes.setdefault(source, deque())
-        if len(inbox) > INBOX_MAX or sum(map(len, inbox)) > INBOX_BYTES_MAX:
+        if len(inbox) > INBOX_MAX or sum([len(message) for message, _ in inbox]) > INBOX_BYTES_MAX:
             frame = msgspec.structs.replace(frame, messages=[])         # it says them again
         was_empty = not inbox
-        inbox += talk.hear(frame)
+        manages = self.borders.may_manage
+        inbox += [(message, manages) for message in talk.hear(frame)]
         if not inbox:
             del self._inboxes[source]
         elif was_empty:
             in_steps(self.router, self._read(source, inbox))
         self._flush_soon()
 
-    def _read(self, node: str, inbox: deque[msgspec.Raw]) -> Iterator[None]:
+    def _read(self, node: str, inbox: deque[tuple[msgspec.Raw, bool]]) -> Iterator[None]:
         """What a node has said, in order, a piece in a turn; until nothing of before counts any more."""
         number = 0
         while inbox and self._inboxes.get(node) is inbox:
+            message, manages = inbox.popleft()
             try:
-                self._hear(node, decode(inbox.popleft()))
+                self._hear(node, decode(message), manages=manages)
             except (BadMessage, BadBody) as error:
                 self.counts["bad messages"] += 1
                 self.notice(logging.WARNING, "node %s: what it says about queues cannot be read: %s", node, error)
@@ -268,7 +271,8 @@ class Shared:
         self._untold.extend((node, name) for name in known)
         self._untold.extend((node, name) for name, part in self.parts.items() if node not in part.spans.members)
 
-    def _hear(self, node: str, message: Message) -> None:
+    def _hear(self, node: str, message: Message, *, manages: bool = False) -> None:
+        """manages: the link by which it came lets who is behind it manage queues."""
         if isinstance(message, Reach):
             if any(node in part.spans.members for part in self._joint):     # else it is nothing to go on from
                 self._reaches.heard(node, message.places)
@@ -298,6 +302,10 @@ class Shared:
             self.counts["not a member"] += 1
         elif isinstance(message, Leave):
             part.left(node, message)
+        elif isinstance(message, Delete | Purge | Unbind) and not manages and node != part.guest_of:
+            self.counts["not granted"] += 1
+            self.notice(logging.WARNING, "queue %s: node %s says %s, which its link does not let it: `console` has no "
+                        "\"operate\"", part.name, node, type(message).__name__.lower())
         elif isinstance(message, Delete):
             part.heard(lambda: self.router.queues.delete(part.name, reason=f"it was deleted on node {node}", here=True))
         elif isinstance(message, Purge):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from protocols.amqp091 import convert
 from protocols.amqp091.asked import Asked
 from protocols.amqp091.codec.codes import AmqpError
@@ -104,6 +106,8 @@ class Delays:
         source: list[int] = []                          # index of each event → of its delivery
         for number, delivery in enumerate(due):
             found = self._routed(delivery.event)
+            for index, event in enumerate(found):
+                _once(event, delivery.event, index)
             events += found
             source += [number] * len(found)
 
@@ -145,6 +149,12 @@ def delay_of(content: Content) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
     return min(max(value, 0), DELAY_MAX_MS)
+
+
+def _once(event: Event, kept: Event, index: int) -> None:
+    """A kill before the ack of the one that waited is stored brings that again: the log knows this one by its place."""
+    place = f"delayed/{kept.partition.stream}:{kept.partition.index}:{kept.offset}/{index}"
+    event.properties = msgspec.structs.replace(event.properties or Properties(), dedupe_id=place)
 
 
 def _content(raw: bytes) -> Content:

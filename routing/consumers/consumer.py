@@ -221,6 +221,22 @@ class Consumer:
         else:
             self.ready()
 
+    @property
+    def may_give(self) -> bool:
+        """What is delivered now is marked if a crash brings it again."""
+        return self.attachment.stored or not self.spec.durable
+
+    def begin_giving(self) -> None:
+        """For one who takes without being a member: ready() when may_give is so."""
+        if not self.attachment.giving:
+            self.attachment.giving = True
+            self._begin_delivery()
+
+    def end_giving(self) -> None:
+        if self.attachment.giving:
+            self.attachment.giving = False
+            self.touch()
+
     def detach(self, member: Member, *, keep: bool = False) -> None:
         """Remove a member. What it holds unacked goes out again, in order, with attempts raised.
 
@@ -427,7 +443,7 @@ class Consumer:
             return
         if self.side is not None:
             self.side.before_pump()
-        if self.members.all and not (self.paused or self.held) and (self.attachment.stored or not self.spec.durable):
+        if self.members.all and not (self.paused or self.held) and self.may_give:
             if self.untracked is not None:
                 self.untracked.pump()
             if self.side is not None:
@@ -438,11 +454,11 @@ class Consumer:
             start = self._turn % len(cursors) if cursors else 0
             for cursor in cursors[start:] + cursors[:start]:
                 budget = self._pump_cursor(cursor, budget)
+        if self.side is not None:
+            self.side.after_pump()
         for cursor in self.cursors.values():
             if cursor.waiting and not self._scheduled:
                 park(cursor, self.spec.mode)
-        if self.side is not None:
-            self.side.after_pump()
 
     def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
         if cursor.again and not repeat(self, cursor):
@@ -493,6 +509,12 @@ class Consumer:
             deliveries = screening.readable(self, member, deliveries, self._registry.rights)
         if deliveries:
             member.deliver(self, deliveries)
+
+    def appetite(self) -> int:
+        """What members would take now."""
+        if not self.members.all or self.paused or self.held or not self.may_give:
+            return 0
+        return max(min(self.room(), self.members.credit()), 0)
 
     def room(self) -> int:
         """Deliveries that the in-flight windows allow now."""

@@ -19,7 +19,7 @@ from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding, Bindings
 from routing.queues.browsing import Page, browse
-from routing.queues.depth import Depth, depth_of
+from routing.queues.depth import Depth, Uncounted, depth_of
 from routing.queues.elsewhere import Elsewhere
 from routing.queues.leaving.cycles import is_cycle
 from routing.queues.leaving.letting_go import LettingGo
@@ -73,7 +73,8 @@ class Queue:
         highest = self.options.max_priority
         self._priorities = Priorities(consumer, highest) if highest is not None else None
         self._letting_go = LettingGo(consumer, self.options, queues.clocks, self._priorities)
-        self._taking = Taking(consumer, self._priorities)
+        self._taking = Taking(consumer, self._priorities, self._letting_go.expire)
+        self._uncounted: Uncounted | None = None
         self._selecting: Selecting | None = None
         consumer.side = self
         consumer.interest.judge = self
@@ -155,6 +156,13 @@ class Queue:
             partition.join(ticket)
         ticket.part_done()
         ticket.on_done(lambda done: call())
+
+    def when_counted(self, call: Callable[[], None]) -> None:
+        """As when_current(), and depth() is exact then, unless counting takes very long after a start."""
+        if self._uncounted is None:
+            self._uncounted = Uncounted(self.consumer, self._queues.clocks)
+        uncounted = self._uncounted
+        self.when_current(lambda: uncounted.when_counted(call))
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call once nothing is ready any more (AMQP 1.0 drain): all that was published before is delivered."""
@@ -298,6 +306,8 @@ class Queue:
 
     def handle_deadline(self, now_s: float) -> None:
         self._letting_go.handle_deadline()
+        if self._uncounted is not None:
+            self._uncounted.look(now_s)
 
     def refuse_member(self) -> Refusal | None:
         if self.exclusive is None:
@@ -322,6 +332,8 @@ class Queue:
     def closed(self, reason: str) -> None:
         self.is_deleted = True
         self._taking.closed()
+        if self._uncounted is not None:
+            self._uncounted.closed()
         self._queues.closed(self)
         if self.elsewhere is not None:
             self.elsewhere.closed()

@@ -143,7 +143,7 @@ class Queues:
         if if_unused and queue.consumer.members.all:
             return Refusal(Reason.CONFLICT, f"queue {name} in use")
         depth = queue.depth()
-        if if_empty and (depth.ready or depth.unacked):
+        if if_empty and (depth.ready or depth.unacked or not depth.exact):
             return Refusal(Reason.CONFLICT, f"queue {name} not empty")
         if queue.elsewhere is not None and not here:
             queue.elsewhere.deleted()

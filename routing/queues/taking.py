@@ -49,10 +49,12 @@ class _Get:
 class Taking:
     """Of one queue."""
 
-    __slots__ = ("_consumer", "_gets", "_idle", "_priorities")
+    __slots__ = ("_consumer", "_expire", "_gets", "_idle", "_priorities")
 
-    def __init__(self, consumer: Consumer, priorities: Priorities | None) -> None:
+    def __init__(self, consumer: Consumer, priorities: Priorities | None, expire: Callable[[], None]) -> None:
+        """expire: look at what is at the head now."""
         self._consumer = consumer
+        self._expire = expire
         self._priorities = priorities
         self._gets: deque[_Get] = deque()
         self._idle: list[Callable[[], None]] = []
@@ -76,15 +78,28 @@ class Taking:
 
     def serve(self) -> None:
         """Answer those who can be answered, in their order."""
+        consumer = self._consumer
         while self._gets:
+            if not consumer.may_give and not consumer.closed and self._is_some():
+                consumer.begin_giving()                 # it is known on disk that something goes out, before it does
+                if not consumer.may_give:
+                    return
             first = self._gets[0]
             delivery, more = self._take(first.member)
             if delivery is None and not (first.current and not more):
                 if more:
-                    self._consumer.ready()
+                    consumer.ready()
                 return
             self._gets.popleft()
+            if delivery is not None:
+                self._expire()
             first.answer(delivery)
+        consumer.end_giving()
+
+    def _is_some(self) -> bool:
+        """Something may be ready."""
+        return any(cursor.early or cursor.waiting or cursor.again or cursor.behind
+                   for cursor in self._consumer.cursors.values())
 
     def _take(self, member: Member) -> tuple[Delivery | None, bool]:
         """The first ready event; and, when there is none, whether there may be more in the log."""
@@ -125,8 +140,7 @@ class Taking:
 
     def told(self) -> None:
         """Called after every pump."""
-        if self._idle and not any(cursor.early or cursor.waiting or cursor.again or cursor.behind
-                                  for cursor in self._consumer.cursors.values()):
+        if self._idle and not self._is_some():
             idle, self._idle = self._idle, []
             for call in idle:
                 call()

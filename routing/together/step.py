@@ -41,6 +41,7 @@ STEPS_MAX = 10_000          # that are not done; beyond it new ones are refused
 STEPS_BYTES_MAX = 256 * 1024 * 1024     # of their events, which are in memory until then
 STEPS_PER_TICK = 50         # that are tried again: 5 ms
 
+_DECIDING = object()        # holds the deliveries until it is decided, though their member may go meanwhile
 _FULL = Refusal(Reason.QUOTA_EXCEEDED, "a queue that this event goes to is full")
 
 
@@ -112,10 +113,17 @@ class Steps:
         self._sizes[intent] = user, size
         self._count.add(user)
         self._bytes.add(user, size)
+        held = [(consumer, delivery, delivery.member) for consumer, deliveries in settled for delivery in deliveries]
+        for _, delivery, _ in held:
+            delivery.member = _DECIDING
 
         def decided(ticket: Ticket) -> None:
             if ticket.refusals:
                 self._over(intent)
+                for consumer, delivery, member in held:
+                    delivery.member = member
+                    if member not in consumer.members.all:
+                        consumer.nack(delivery, 0.0)
                 answer.refusals[0] = next(iter(ticket.refusals.values()))
                 answer.part_done()
                 return

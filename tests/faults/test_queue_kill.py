@@ -3,7 +3,7 @@
     producers ─confirms─► work ──► workers: tx (publish to done, ack) · tx (nack) · tx (reject) ─► dead
               └─confirms─► short ── 300 ms ──► expired
 
-5 rounds in the suite; MESHGATE_FAULT_ROUNDS=100 is the long form.
+5 rounds in the suite; 100 with MESHGATE_SOAK=1, or as many as MESHGATE_FAULT_ROUNDS says.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from routing.log.inspect import verify
 from tests.support.node import Node
 from tests.support.wait import wait_until
 
-ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "100" if os.environ.get("MESHGATE_SOAK") == "1" else "5"))
 SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 BROKEN = (AMQPError, OSError, AssertionError)       # pika asserts on a connection that breaks within a call

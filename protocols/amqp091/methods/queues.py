@@ -77,7 +77,7 @@ def _answer_declared(channel: Channel, queue: Queue | StreamQueue, nowait: bool)
 
     def current() -> None:
         if queue.alive:
-            peer.after(queue.core.when_current, send)
+            peer.after(queue.core.when_counted, send)
         else:
             send()
 
@@ -147,7 +147,7 @@ def queue_purge(channel: Channel, method: QueuePurge) -> None:
         if not method.nowait and not channel.closing:
             channel.send(QueuePurgeOk(min(count, COUNT_MAX)))
 
-    channel.peer.after(queue.core.when_current, purge)
+    channel.peer.after(queue.core.when_counted, purge)
 
 
 def queue_delete(channel: Channel, method: QueueDelete) -> None:
@@ -171,13 +171,13 @@ def queue_delete(channel: Channel, method: QueueDelete) -> None:
         where = f"queue '{name}' in vhost '{peer.vhost}'"
         if method.if_unused and queue.readers:
             raise _late(channel, f"{where} in use", method)
-        if method.if_empty and count:
+        if method.if_empty and (count or not queue.is_counted):
             raise _late(channel, f"{where} not empty", method)
         if declared.queue(name) is queue:
             declared.remove_queue(queue, "the queue was deleted")
         when_stored(channel, QueueDeleteOk(min(count, COUNT_MAX)), method.nowait)
 
-    peer.after(queue.core.when_current, delete)
+    peer.after(queue.core.when_counted, delete)
 
 
 def _late(channel: Channel, text: str, method: Method) -> SoftError:

@@ -52,6 +52,11 @@ class Queue:
         """Consumers, of all protocols."""
         return len(self.core.consumer.members.all)
 
+    @property
+    def is_counted(self) -> bool:
+        """ready_count() is exact, as it is but after a start."""
+        return self.core.depth().exact
+
     def ready_count(self) -> int:
         """Messages that wait to be delivered."""
         return self.core.depth().ready

@@ -110,7 +110,9 @@ class StreamQueue:
         """Not counted: everybody has a place of his own."""
         return 0
 
-    def when_current(self, call: Callable[[], None]) -> None:
+    is_counted = True
+
+    def when_counted(self, call: Callable[[], None]) -> None:
         call()
 
     # -- bindings ---------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Checkpoints:
         self.dirty.pop(consumer, None)
         if not consumer.spec.durable or consumer.closed:
             return None
-        if not consumer.members.all:
+        if not consumer.attachment.gives:
             consumer.attachment.stored = False
         if consumer in self._changed:
             self._changed.discard(consumer)

@@ -110,8 +110,9 @@ def _dead_letter_of_queue(
 
 
 def _publish(router: DoorIn, there: Letters, consumer: Consumer, delivery: Delivery, copies: list[Event]) -> None:
-    place = place_of(delivery.event)
-    copies = [copy for copy in copies if not there.take(consumer.name, place, copy.topic)]
+    if delivery.event.partition.index >= 0:             # else its place is another event's after the next start
+        place = place_of(delivery.event)
+        copies = [copy for copy in copies if not there.take(consumer.name, place, copy.topic)]
     if not copies:
         consumer.ack([delivery])
         return

@@ -110,7 +110,7 @@ class StoredConsumers:
                 cursor.partition.stream, cursor.partition.index, position, runs_of(unacked), cursor.repeats_below,
                 sorted(cursor.ahead | {offset for offset in cursor.passed_by
                                        if offset >= position and offset not in unacked}), cursor.tail_stored))
-        place = Place(cursors, bool(consumer.members.all))
+        place = Place(cursors, consumer.attachment.gives)
         return self._state.put(CURSORS + consumer.name, msgspec.msgpack.encode(place))
 
     def put_ends(self, partitions: Iterable[Partition]) -> bool:

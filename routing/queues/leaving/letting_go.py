@@ -2,6 +2,8 @@
 
 Expiry is looked at where the next event to be delivered stands, as in RabbitMQ: an event with a short life of its own
 behind one with a longer one goes when its turn comes, and is never delivered late.
+
+A limit of length is one of what waits: what members would take now does not count, however much is published at once.
 """
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from routing.queues.options import Cause, QueueOptions
 
 if TYPE_CHECKING:
     from routing.consumers.consumer import Consumer
+    from routing.log.partition import Partition
     from routing.queues.priorities import Priorities
 
 STEP_EVENTS = 200           # let go in one turn,
@@ -38,8 +41,8 @@ class LettingGo:
     """Of one queue."""
 
     __slots__ = (
-        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_options", "_own_ttl", "_priorities", "_sizes",
-        "expired", "pushed_out")
+        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_earlier", "_earlier_bytes", "_earlier_until", "_options",
+        "_own_ttl", "_priorities", "_sizes", "expired", "pushed_out")
 
     def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks,
                  priorities: Priorities | None) -> None:
@@ -48,20 +51,38 @@ class LettingGo:
         self._options = options
         self._clocks = clocks
         self._own_ttl = False                           # some event may have a time to live of its own
-        self._admitted_bytes = 0
-        self._admitted = 0                              # let in by the door, and not offered yet
+        self._admitted = self._admitted_bytes = 0       # let in by the door, and not offered yet; and the same
+        self._earlier = self._earlier_bytes = 0         # of before these places: what is not here by then was refused
+        self._earlier_until: dict[Partition, int] = {}
         self._sizes = Sizes(consumer) if options.max_length_bytes is not None else None
         self.expired = 0
         self.pushed_out = 0
 
     def offered(self, events: list[Event]) -> None:
         self._own_ttl = self._own_ttl or any(event.properties is not None for event in events)
-        if self._admitted:
-            self._admitted = max(self._admitted - len(events), 0)
-            self._admitted_bytes = max(self._admitted_bytes - sum(len(event.payload) for event in events), 0)
+        if self._admitted or self._earlier:
+            self._came(len(events), sum([len(event.payload) for event in events]))
         if self._sizes is not None:
             self._sizes.offered(events)
         self._consumer.ready()
+
+    def _came(self, count: int, size: int) -> None:
+        """So many of those that were let in are here, or do not come."""
+        earlier, earlier_bytes = min(count, self._earlier), min(size, self._earlier_bytes)
+        self._earlier -= earlier
+        self._earlier_bytes -= earlier_bytes
+        self._admitted = max(self._admitted - count + earlier, 0)
+        self._admitted_bytes = max(self._admitted_bytes - size + earlier_bytes, 0)
+
+    def _look_for_admitted(self) -> None:
+        """Some are let in and then refused, by another queue or the disk: they do not take room for ever."""
+        partitions = list(self._consumer.cursors)
+        if all(partition.next_offset <= partition.end_offset for partition in partitions):
+            self._admitted = self._admitted_bytes = self._earlier = self._earlier_bytes = 0
+        elif all(partition.end_offset >= offset for partition, offset in self._earlier_until.items()):
+            self._earlier, self._earlier_bytes = self._admitted, self._admitted_bytes
+            self._admitted = self._admitted_bytes = 0
+            self._earlier_until = {partition: partition.next_offset for partition in partitions}
 
     def settled(self, size: int) -> None:
         if self._sizes is not None:
@@ -87,9 +108,13 @@ class LettingGo:
     def admit(self, size: int) -> bool:
         """May one more event of so many payload bytes come in? If so, it is on its way."""
         length, length_bytes = self._options.max_length, self._options.max_length_bytes
-        if (length is not None and depth_of(self._consumer).ready + self._admitted >= length) or (
-                length_bytes is not None and self._sizes is not None and self._sizes.known
-                and self._sizes.ready_bytes + self._admitted_bytes + size > length_bytes):
+        there = depth_of(self._consumer).ready + self._admitted + self._earlier
+        waiting = there - self._consumer.appetite()
+        full = length is not None and waiting >= length
+        if length_bytes is not None and waiting >= 0 and self._sizes is not None and self._sizes.known:
+            there_bytes = self._sizes.ready_bytes + self._admitted_bytes + self._earlier_bytes
+            full = full or there_bytes * waiting // max(there, 1) + size > length_bytes
+        if full:
             self._consumer.ready()                      # the pump looks whether all that were admitted have come
             return False
         self._admitted += 1
@@ -98,19 +123,22 @@ class LettingGo:
 
     def withdraw(self, size: int) -> None:
         """One that was admitted does not come now."""
-        self._admitted = max(self._admitted - 1, 0)
-        self._admitted_bytes = max(self._admitted_bytes - size, 0)
+        self._came(1, size)
 
     def before_pump(self) -> None:
-        if self._admitted and all(
-                partition.next_offset <= partition.end_offset for partition in self._consumer.cursors):
-            self._admitted = self._admitted_bytes = 0   # those that are not here by now were refused
-        if self._options.message_ttl_ms != 0:
-            self._expire()
-        self._push_out()
+        if self._admitted or self._earlier:
+            self._look_for_admitted()
+        self.expire()
 
     def after_pump(self) -> None:
-        if self._options.message_ttl_ms == 0:
+        """What members take has gone out."""
+        self._push_out()
+        if self._options.message_ttl_ms != 0 or not self._consumer.appetite():
+            self._expire()
+
+    def expire(self) -> None:
+        """Others may be at the head now."""
+        if self._options.message_ttl_ms != 0:           # else it may be delivered yet
             self._expire()
 
     def handle_deadline(self) -> None:
@@ -157,8 +185,10 @@ class LettingGo:
             self._consumer.ready()
         if self._options.overflow != "drop-head":
             return
-        limit = self._options.max_length
-        too_many = depth_of(self._consumer).ready - limit if limit is not None else 0
+        limit, appetite = self._options.max_length, self._consumer.appetite()
+        if appetite and depth_of(self._consumer).ready <= appetite:
+            return                                      # they take it in the next turns
+        too_many = depth_of(self._consumer).ready - appetite - limit if limit is not None else 0
         left = STEP_EVENTS
         until_s = self._clocks.clock_s() + STEP_S
         while left > 0 and (too_many > 0 or self._is_too_large()):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 from mesh.queues.messages import is_of_queues
 from mesh.queues.shared import Shared
@@ -13,10 +14,15 @@ from tests.mesh.replication.harness import TICK_S, Node, World
 from tests.support.routing import ANA, Reader
 
 SETTINGS = MeshSettings(queue_lost_s=5.0)
+GRANTED = ("view", "operate")       # by `console` of a link, where a test says nothing else
 
 
 class QueueNode(Node):
     queues = None
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.consoles = {}              # node name → `console` of the link by which it is reached
 
     def start(self):
         self.queues = None
@@ -68,6 +74,7 @@ class QueueWorld(World):
         node = self.nodes.get(to)
         if is_of_queues(body):
             if node is not None and node.alive and node.queues and frozenset((source, to)) not in self.cuts:
+                node.overlay.came_by = SimpleNamespace(node=source, console=node.consoles.get(source, GRANTED))
                 node.do(lambda: node.queues.on_message(source, body))
         else:
             super()._arrive(source, to, body)

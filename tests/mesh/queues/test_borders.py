@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from mesh.queues.messages import NUMBER_MAX, Join, Lend, Offer
+from mesh.queues.messages import NUMBER_MAX, Bound, Delete, Join, Lend, Offer, Purge, Unbind
 from mesh.replication.bodies import BadBody, BodyEncoder
 from routing.event import Event
 from routing.queues.bindings import Binding
@@ -97,6 +97,59 @@ def test_no_queue_is_made_here_for_who_offers_it_over_a_narrow_link():
     graz.do(lambda: graz.queues._hear("lyon", Offer("jobs", "ana", QueueOptions(dead_letter="$queue/other"))))
     world.run(1)
     assert graz.router.queues.get("jobs") is None
+
+
+ATTACKS = {
+    "purge": lambda queue, bound: Purge("work"), "delete": lambda queue, bound: Delete("work"),
+    "unbind": lambda queue, bound: Unbind("work", bound), "purge, asked by its own client": None,
+}
+
+
+@pytest.mark.parametrize("granted", [False, True])
+@pytest.mark.parametrize("how", ATTACKS)
+def test_a_node_of_the_mesh_takes_nothing_out_of_a_queue_here_unless_its_link_lets_it(how, granted):
+    """One that was broken into is a member of every queue whose name it knows. What it may do here is what an operator
+    may who asks over that link, and no more."""
+    world, graz, lyon, _ = three()
+    for node in (graz, lyon):
+        node.consoles = {"graz": ("view",), "lyon": ("view", "operate") if granted else ("view",)}
+        node.declare("work", "a/#")
+    world.run(2)
+    graz.publish("a/1")
+    world.run(1)
+    queue = graz.router.queues.get("work")
+    assert queue.depth().ready == 1
+    if ATTACKS[how] is None:
+        lyon.router.queues.get("work").purge()
+    else:
+        lyon.queues.say("graz", ATTACKS[how](queue, Bound("a/#")))
+    lyon.turn()
+    world.run(1)
+    graz.publish("a/2")
+    world.run(1)
+    left = graz.router.queues.get("work")
+    ready = left.depth().ready if left is not None else 0
+    assert (ready == 2) is not granted, "nothing has gone, and what is published is taken"
+    assert bool(graz.queues.counts["not granted"]) is not granted
+    if not granted:
+        reader = graz.read()
+        assert got(world, reader) == ["a/1", "a/2"]
+
+
+def test_a_queue_that_another_node_has_deleted_goes_on_here_where_that_was_not_granted():
+    """Each with what it keeps; what is published at the other node has no part there any more, and comes here."""
+    world, graz, lyon, _ = three()
+    graz.consoles = {"lyon": ()}
+    for node in (graz, lyon):
+        node.declare("work", "a/#")
+    world.run(2)
+    graz.publish("a/1")
+    lyon.router.queues.delete("work")
+    lyon.turn()
+    world.run(1)
+    lyon.publish("a/2")
+    world.run(2)
+    assert sorted(got(world, graz.read())) == ["a/1", "a/2"] and not graz.queues.parts["work"].is_shared
 
 
 def test_the_highest_term_that_there_is_ends_nothing():

@@ -159,6 +159,28 @@ def test_a_cut_line_stops_neither_side_and_doubles_nothing():
     assert sorted(payload for part in got + more for payload in part) == acked(graz, lyon), "each once"
 
 
+def test_what_was_lent_and_is_rejected_is_a_dead_letter_also_after_a_start():
+    """Its place here is one in memory, and counts from 0 again: what comes to it later is not what was there before."""
+    world, graz, lyon, _ = three()
+    for node in (graz, lyon):
+        node.declare("work", "a/#", dead_letter="letters/{queue}")
+    world.run(2)
+    for number in range(3):
+        reader = lyon.read()
+        world.run(1)
+        graz.publish("a/1", payload=b"%d" % number)
+        world.run(1)
+        reader.queue.reject(reader.deliveries)
+        lyon.turn()
+        world.run(0.5)
+        lyon.kill()
+        lyon.start()
+        world.run(12)
+    partition = lyon.router.streams.by_name["events"].partitions[0]
+    found = partition.scan(0, lambda topic: topic == "letters/work", max_events=10, max_scanned=1_000).events
+    assert [event.payload for event in found] == [b"0", b"1", b"2"]
+
+
 def test_a_delete_on_one_node_deletes_the_queue_on_all():
     world, graz, lyon, _ = three()
     for node in (graz, lyon):

@@ -162,7 +162,7 @@ def test_much_that_is_said_at_once_is_read_a_piece_in_a_turn_and_bounded():
     world, graz, lyon, _ = three()
     world.run(1)
     heard = []
-    lyon.queues._hear = lambda node, message: heard.append(message.name)
+    lyon.queues._hear = lambda node, message, manages: heard.append(message.name)
     said = [f"q{number}" for number in range(6_000)]
     for name in said:
         graz.queues.say("lyon", Seek(name))

@@ -107,6 +107,7 @@ class FakeOverlay:
         self.node = node
         self.me = SimpleNamespace(name=node.name, epoch=node.store.epoch, boot=str(node.life))
         self.edges = {}                 # node name → SimpleNamespace(exports, imports, prefix)
+        self.came_by = None             # the link of the message that is looked at
 
     @property
     def nodes(self):

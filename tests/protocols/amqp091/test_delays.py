@@ -7,9 +7,17 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from protocols.amqp091.delays import NAME
+from protocols.amqp091.codec.properties import Content, encode_properties
+from protocols.amqp091.codec.tables import Long, encode_value, with_field
+from protocols.amqp091.delays import NAME, Delays
+from protocols.amqp091.settings import AmqpSettings
+from protocols.amqp091.topology.declared import Declared
+from protocols.amqp091.topology.exchange import Exchange
+from protocols.amqp091.topology.matching import DELAYED, DELAYED_TYPE
 from routing.rights.policy import Action, Rule
 from tests.protocols.amqp091.stand import Stand
+from tests.support.disk import SimulatedDisk
+from tests.support.routing import Desk
 from tests.support.wait import wait_until
 
 
@@ -100,6 +108,41 @@ def test_they_survive_a_restart_and_are_not_early_after_it(tmp_path):
         wait_until(lambda: stand.do(lambda: stand.router.queues.get(NAME).depth().ready) == 0, "nothing waits")
     finally:
         stand.stop()
+
+
+def test_a_kill_behind_a_release_publishes_nothing_a_second_time(tmp_path):
+    """The ack of what waited is stored a little later: it comes again, and is known."""
+    disk = SimulatedDisk()
+
+    def started():
+        desk = Desk(tmp_path / "data", fs=disk)
+        declared = Declared(desk.router, AmqpSettings())
+        delays = Delays(desk.router, declared)
+        declared.restore()
+        if "later" not in declared.topology.exchanges:
+            declared.add_exchange(Exchange("later", DELAYED, True, False, False, {DELAYED_TYPE: "fanout"}, "ana"))
+            delays.open()
+        delays.restore()
+        desk.run()
+        return desk, delays
+
+    desk, delays = started()
+    header = with_field(b"", "x-delay", encode_value(Long(100)))
+    raw = encode_properties(Content(delivery_mode=2, raw_headers=header))
+    desk.router.publish([delays.event("later", "k", raw, b"%d" % number, "ana") for number in range(3)],
+                        desk.router.internal)
+    desk.run()
+    for _ in range(3):                                          # kills before anything is stored of the acks
+        desk.tick(0.1)
+        desk.store.close()
+        again, _ = started()
+        again.now_ms, again.now_s = desk.now_ms, desk.now_s
+        desk = again
+        desk.tick(0.02)
+    desk.tick(0.3)
+    found = desk.router.streams.by_name["events"].partitions[0].scan(
+        0, lambda topic: True, max_events=100, max_scanned=1_000).events
+    assert [event.payload for event in found if event.topic == "later/k"] == [b"0", b"1", b"2"]
 
 
 def test_a_transaction_delays_from_its_commit_on(channel):

@@ -114,6 +114,56 @@ def test_unbinding_survives_a_kill_with_what_was_routed(desk):
     again.close()
 
 
+@pytest.mark.parametrize("limit", [{"max_length": 2}, {"max_length_bytes": 6}])
+@pytest.mark.parametrize("overflow", ["drop-head", "reject-publish"])
+def test_a_limit_counts_what_waits_and_not_what_members_take_of_a_burst(desk, limit, overflow):
+    queue = declared(desk, "q", "a/+", overflow=overflow, **limit)
+    reader = Reader(5)
+    queue.attach(reader)
+    desk.run()
+    ticket = desk.publish(*[f"a/{number}" for number in range(10)])
+    assert reader.payloads == [b"a/0", b"a/1", b"a/2", b"a/3", b"a/4"] and queue.depth() == Depth(2, 5)
+    assert list(ticket.refusals) == ([7, 8, 9] if overflow == "reject-publish" else [])
+    left = [b"a/5", b"a/6"] if overflow == "reject-publish" else [b"a/8", b"a/9"]
+    assert [event.payload for event in queue.browse(10).events] == left
+
+
+def test_what_was_let_in_and_refused_by_another_queue_takes_no_room_for_ever(desk):
+    """Others publish all the time, so there is never a moment in which nothing waits for the disk."""
+    queue = declared(desk, "q", "both", "one", max_length=3, overflow="reject-publish")
+    declared(desk, "full", "both", max_length=1, overflow="reject-publish")
+    desk.publish("both")
+    refused = []
+    for topic in ["both"] * 5 + ["one"] * 4:
+        tickets = [desk.router.publish([Event(name, b"x", 1)], desk.publisher) for name in (topic, "other")]
+        desk.run()
+        refused.append(bool(tickets[0].refusals))
+    assert refused[:5] == [True] * 5 and not all(refused[5:]) and queue.depth().ready > 1
+
+
+def test_what_get_has_taken_is_marked_after_a_kill_at_once(desk):
+    """Nobody is a member, and no checkpoint has come yet; what nobody has got is not marked."""
+    queue = declared(desk, "q", "a")
+    desk.publish("a", "a")
+    desk.tick(0.3)
+    reader, taken = Reader(0), []
+    queue.get(reader, taken.append)
+    desk.run()
+    assert [delivery.attempts for delivery in taken] == [1]
+    again = killed(desk)
+    queue = again.router.queues.get("q")
+    queue.get(reader, taken.append)
+    again.run()
+    assert taken[1].event.offset == taken[0].event.offset and taken[1].attempts == 2
+    again.tick(0.3)                                         # now it is known what is out
+    last = killed(again)
+    queue, reader = last.router.queues.get("q"), Reader()
+    queue.attach(reader)
+    last.run()
+    assert [delivery.attempts for delivery in reader.deliveries][0] == 3
+    last.close()
+
+
 def test_a_predicate_decides_on_headers(desk):
     queue = declared(desk)
     queue.bind(Binding("h/#", HeadersMatch("all", (("kind", "x"), ("n", 1)))), ANA)

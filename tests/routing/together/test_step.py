@@ -65,6 +65,18 @@ def test_both_happen_and_nothing_is_left_of_it(desk):
     assert not list(desk.router.state.items("together/"))
 
 
+def test_what_is_being_decided_goes_to_nobody_else_when_its_member_leaves(desk):
+    """Its connection breaks behind the commit: another worker would have done the work a second time."""
+    queue = declared(desk, "work", "work")
+    desk.publish(Event("work", b"7", 1), Event("work", b"8", 1))
+    reader = taken(desk, queue)
+    ticket = desk.router.together.commit(results(7), desk.publisher, [(queue.consumer, reader.deliveries[:1])])
+    queue.detach(reader)
+    other = taken(desk, queue)
+    assert ticket.done and not ticket.refusals
+    assert [(delivery.event.payload, delivery.attempts) for delivery in other.deliveries] == [(b"8", 2)]
+
+
 def test_what_may_not_be_published_settles_nothing(tmp_path):
     rules = (ALLOW_ALL, Rule(deny=(Action.PUBLISH,), to=("*",), topics=("right/#",)))
     desk = Desk(tmp_path / "data", STREAMS, rules=rules)
@@ -157,7 +169,9 @@ def test_what_waits_for_hours_is_not_done_twice_by_a_restart(tmp_path):
     again.close()
 
 
-def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path):
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path, stays):
+    """stays: the member does; else it has gone before that is known, and the event goes out again."""
     fs = FaultyFileSystem(SimulatedDisk())
     desk = opened(tmp_path, fs=fs)
     queue = declared(desk, "work", "work")
@@ -166,12 +180,14 @@ def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path):
     faults: Faults = fs.faults
     faults.fail("pwrite", count=-1, code=28)
     ticket = desk.router.together.commit(results(7), desk.publisher, [(queue.consumer, reader.deliveries)])
+    if not stays:
+        queue.detach(reader)
     desk.run()
-    assert ticket.done and ticket.refusals and queue.depth().unacked == 1
+    assert ticket.done and ticket.refusals and (queue.depth().unacked, queue.depth().ready) == (stays, not stays)
     faults.clear()
     for _ in range(4):
         desk.tick(1.0)
-    assert stored(desk, "left") == stored(desk, "right") == [] and queue.depth().unacked == 1
+    assert stored(desk, "left") == stored(desk, "right") == [] and queue.depth().unacked == stays
     desk.close()
 
 
