@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 class Overlay(Protocol):
     me: NodeInfo
+    came_by: Neighbour | None               # the link of the message that is looked at
 
     @property
     def nodes(self) -> dict[str, NodeState]: ...

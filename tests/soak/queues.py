@@ -190,8 +190,8 @@ def many(node: Node, count: int) -> str:
     each = (full - start) / count / 1024
     if full - start > count * QUEUE_KIB_MAX * 1024 + CACHES_BYTES:
         raise Failed(f"{each:.1f} KiB for each queue")
-    return (f"{count:,} queues with a message each in {made_s:.0f} s, {each:.1f} KiB each; ready {ready_s:.1f} s after a "
-            f"kill, with {mib(node.process.rss_bytes())}; {turns}")
+    return (f"{count:,} queues with a message each in {made_s:.0f} s, {each:.1f} KiB each; ready {ready_s:.1f} s after "
+            f"a kill, with {mib(node.process.rss_bytes())}; {turns}")
 
 
 def answer(port: int) -> None:
@@ -210,7 +210,8 @@ def answer(port: int) -> None:
             asked = decode_properties(properties)
             assert isinstance(asked.reply_to, str)
             out.append(method_frame(channel, encode_method(methods.BasicPublish(0, "", asked.reply_to))))
-            out.append(content_frames(channel, encode_properties(Content(correlation_id=asked.correlation_id)), got, 4096))
+            own = encode_properties(Content(correlation_id=asked.correlation_id))
+            out.append(content_frames(channel, own, got, 4096))
         elif out:
             ack(raw, channel, tag)
             raw.send_raw(b"".join(out))

@@ -41,8 +41,8 @@ class LettingGo:
     """Of one queue."""
 
     __slots__ = (
-        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_earlier", "_earlier_bytes", "_earlier_until", "_options",
-        "_own_ttl", "_priorities", "_sizes", "expired", "pushed_out")
+        "_admitted", "_admitted_bytes", "_clocks", "_consumer", "_earlier", "_earlier_bytes", "_earlier_until",
+        "_options", "_own_ttl", "_priorities", "_sizes", "expired", "pushed_out")
 
     def __init__(self, consumer: Consumer, options: QueueOptions, clocks: Clocks,
                  priorities: Priorities | None) -> None:

@@ -160,7 +160,7 @@ def test_what_get_has_taken_is_marked_after_a_kill_at_once(desk):
     queue, reader = last.router.queues.get("q"), Reader()
     queue.attach(reader)
     last.run()
-    assert [delivery.attempts for delivery in reader.deliveries][0] == 3
+    assert reader.deliveries[0].attempts == 3
     last.close()
 
 
