@@ -19,7 +19,8 @@ from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.queues.bindings import Binding, Bindings
 from routing.queues.browsing import Page, browse
-from routing.queues.depth import Depth, Uncounted, depth_of
+from routing.queues.counted import Uncounted
+from routing.queues.depth import Depth, depth_of
 from routing.queues.elsewhere import Elsewhere
 from routing.queues.leaving.cycles import is_cycle
 from routing.queues.leaving.letting_go import LettingGo
