@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "get": ("status.get", "add_get", "any list of a node as text, JSON or CSV"),
     "pub": ("messaging.events", "add_pub", "publish an event"),
     "sub": ("messaging.events", "add_sub", "print events as they come"),
+    "doctor": ("status.doctor", "add_doctor", "is a node well, and if not, what to do"),
     "status": ("status.show", "add_status", "how a running node is"),
     "streams": ("status.show", "add_streams", "its streams"),
     "topics": ("messaging.kafka", "add_topics", "Kafka topics: list, describe, create, alter, delete"),

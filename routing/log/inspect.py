@@ -60,6 +60,20 @@ def dump(path: Path, *, offset: int = 0, count: int | None = None, headers: bool
                 yield line
 
 
+def ends(path: Path) -> Iterator[tuple[Path, int]]:
+    """Each partition, and behind the last offset that can be read in it. Raises StorageError where there is no log."""
+    disk = RealFileSystem()
+    for directory, bases in _partitions(path):
+        end = bases[-1]
+        segment = _open(disk, directory, end, None)
+        try:
+            for item in _batches(segment, last=True):
+                end = item.end_offset if isinstance(item, Damage) else item.header.next_offset
+        finally:
+            segment.close()
+        yield directory, end
+
+
 def payloads(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and value of every record of one partition, in order. Raises StorageError where there is no log."""
     disk = RealFileSystem()

@@ -72,6 +72,19 @@ def test_status_streams_and_clients_are_tables_or_json(node: Node) -> None:
         assert run("clients", "kick", "a-client", *config) == "kicked a-client\n"
 
 
+def test_the_doctor_says_what_is_well_and_what_to_do(node: Node, tmp_path: Path) -> None:
+    text = run("doctor", "--config", str(node.config))
+    assert "is a configuration that a node would take" in text and "node test-1 answers, version" in text
+    assert "All is well: 1 node" in text and " free" in text and "open files" in text
+    assert all(line.startswith(("ok ", "notice ", "          →")) for line in text.splitlines()), text
+    broken = tmp_path / "node.toml"
+    broken.write_text("[node]\nnam = 1\n")
+    done = meshgate("doctor", "--config", str(broken), "--url", f"http://127.0.0.1:{free_port()}", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and [one["state"] for one in found] == ["broken", "broken"]
+    assert "nam" in found[0]["what"] and "meshgate check" in found[0]["do"] and "is the node up?" in found[1]["what"]
+
+
 def test_what_pub_publishes_sub_prints(node: Node) -> None:
     config = ["--config", str(node.config)]
     told = run("pub", "cli/a", "hello", "--header", "Shift=früh", "--key", "k", "--content-type", "text/plain", *config)

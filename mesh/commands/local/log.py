@@ -1,4 +1,5 @@
-"""`meshgate log verify|dump|new-epoch`: read a log on disk, also beside a running node (see log/recovery/inspect.py).
+"""`meshgate log verify|dump|restored|new-epoch`: read a log on disk, also beside a running node (see
+routing/log/inspect.py and restored.py).
 
 Exit code of verify: 0 when there is no damage, 1 when there is.
 """
@@ -25,6 +26,10 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     new_epoch = actions.add_parser("new-epoch", help="give a log whose name is lost a new one; the node must be down")
     new_epoch.add_argument("path", type=Path, metavar="DIR", help="a data directory")
     new_epoch.set_defaults(run=run_new_epoch)
+    restored = actions.add_parser(
+        "restored", help="say that a data directory was put back from an older copy; before the node starts")
+    restored.add_argument("path", type=Path, metavar="DIR", help="a data directory")
+    restored.set_defaults(run=run_restored)
     for action in (verify, dump):
         action.add_argument(
             "path", type=Path, metavar="DIR", help="a data directory, a stream's directory in it, or one .log file")
@@ -50,6 +55,14 @@ def run_new_epoch(options: argparse.Namespace) -> int:
 
     epoch = give_epoch(options.path)
     print(f"the log is {epoch} from now on; other nodes that had its events copy what they want again")
+    return 0
+
+
+def run_restored(options: argparse.Namespace) -> int:
+    from routing.log.restored import SKIPPED, leave_out
+
+    count = sum(1 for _ in leave_out(options.path))
+    print(f"{count} partitions go on {SKIPPED:,} offsets further: what was stored after the copy had those")
     return 0
 
 

@@ -69,7 +69,8 @@ def _skip_reserved(active: Segment) -> None:
     if reserved <= active.next_offset:
         return
     log.warning(
-        "%s: not closed cleanly and not synced (durability write): going on at offset %d after %d",
+        "%s: offsets behind the end may have been used (durability write, or a copy that was put back): "
+        "going on at offset %d after %d",
         active.path(), reserved, active.next_offset - 1,
     )
     gap = empty_batch(active.next_offset, reserved)
