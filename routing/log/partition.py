@@ -18,19 +18,15 @@ from routing.event import Event
 from routing.log.cold import Cold, ColdReads
 from routing.log.committing.commit import WriteTask
 from routing.log.committing.group import OpenGroup
-from routing.log.committing.offsets import (
-    RESERVED,
-    drop_reservation,
-    read_reservation,
-    read_trim,
-    save_trim,
-)
+from routing.log.committing.offsets import RESERVED, drop_reservation, read_reservation
+from routing.log.committing.shortage import Shortage
 from routing.log.fetch import Answer, Fetched, Fetcher, OutOfRange
 from routing.log.handles import OpenSegments
 from routing.log.kept.kept import Kept
 from routing.log.kept.owed import Owed
 from routing.log.opening import Opener
 from routing.log.producing.door import Ask, RawDoor
+from routing.log.producing.held import Held
 from routing.log.producing.markers import build_marker
 from routing.log.producing.producers import ProducerTable
 from routing.log.producing.raw import Checked, RawBatch, Run, Terms, topics_of
@@ -48,6 +44,7 @@ from routing.log.segments.segment import Segment
 from routing.log.tail_cache import TailBudget, TailCache
 from routing.log.tally import Tally
 from routing.log.template import topic_of_key
+from routing.log.trim import Trim
 from routing.log.upkeep import CHECKPOINT_BYTES, Upkeep
 from routing.settings import Durability, StreamSettings
 from routing.ticket import Part, Ticket
@@ -55,13 +52,9 @@ from routing.ticket import Part, Ticket
 log = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX = 8 * 1024 * 1024       # of one partition in one commit; the rest is the next group
-FULL_RETRY_S = 1.0                      # a full disk is tried again once a second
-SHORTAGE_RETRY_S = (0.05, 0.5)          # a machine that is short of descriptors is asked again so soon, and so late,
-SHORTAGE_MAX_S = 5.0                    # and after so long publishers are told, as with a full disk
 EVENT_COST_BYTES = 100                  # of a waiting event beside its payload, for the budget of pending bytes
 
 _OVERLOADED = Refusal(Reason.QUOTA_EXCEEDED, "too many events wait for the disk")
-HELD_TOPICS_MAX = 1_000
 _ALL = 1 << 62
 TAIL_RUN_MIN = 64               # recent events looked at together
 _TERMS = Terms(1024 * 1024 + 12, 1024 * 1024, 1024)
@@ -151,11 +144,7 @@ class Partition:
         self.watchers: dict[Callable[[], None], None] = {}      # called after each commit; they must not raise
         self._owner = owner
         self._group = OpenGroup(compact=settings.compact)
-        self._again: Commit | None = None            # a commit that is to be tried again,
-        self._again_at_s = 0.0                          # when,
-        self._short_since_s = 0.0                       # and since when it is tried
-        self._full: Refusal | None = None
-        self._full_until_s = 0.0
+        self.shortage: Shortage[Commit] = Shortage(f"stream {settings.name} partition {index}", owner)
         self._roll_wanted = False
         self._reserved = max(read_reservation(segments[-1].fs, segments[-1].directory), 0)
         self._unsynced_bytes = 0
@@ -166,11 +155,11 @@ class Partition:
         self.decoder = Decoder(self, lambda key: topic_of_key(self.settings, key), origins=self.origins)
         self.producers = ProducerTable()
         restore(self.producers, segments, owner.steady_ms(), self.origins)
-        self.trimmed_to = read_trim(segments[-1].fs, segments[-1].directory)       # records before it were deleted
+        self._trim = Trim(segments[-1], owner)
         self.end_offset = self.producers.first_open(self.high_watermark)
         self.door = RawDoor(self, owner)
         self.opener = owner.opener
-        self._held_topics: set[str] | None = None       # of what open transactions hold back; None: many, or unknown
+        self._held = Held()                             # what open transactions hold back
         self._cache = TailCache(tail_budget, self.high_watermark)
         self._reader = Reader(
             segments, self.decoder, owner.open_segments, self.producers, owner.opener, owner.cold_reads)
@@ -190,15 +179,20 @@ class Partition:
     # ------------------------------------------------------------------------------------------------ state
 
     @property
+    def trimmed_to(self) -> int:
+        """What stands before it was deleted, whatever files still hold it."""
+        return self._trim.offset
+
+    @property
     def start_offset(self) -> int:
         """The first offset that can be read."""
-        return max(self.segments[0].base_offset, self.trimmed_to)
+        return max(self.segments[0].base_offset, self._trim.offset)
 
     @property
     def lowest_offset(self) -> int:
         """The first offset that a queue can read: what retention has taken, and queues still owe, stands there."""
         kept_from = self.kept.start_offset
-        return self.start_offset if kept_from is None else max(min(kept_from, self.start_offset), self.trimmed_to)
+        return self.start_offset if kept_from is None else max(min(kept_from, self.start_offset), self._trim.offset)
 
     @property
     def size_bytes(self) -> int:
@@ -216,11 +210,11 @@ class Partition:
     @property
     def has_open_group(self) -> bool:
         """True when begin_commit has something to do, now or later."""
-        return bool(self._group) or self._roll_wanted or self._again is not None
+        return bool(self._group) or self._roll_wanted or self.shortage.kept is not None
 
     def may_commit(self, now_s: float) -> bool:
         """False while a commit that failed for want of descriptors is not to be tried again yet."""
-        return self._again is None or now_s >= self._again_at_s
+        return self.shortage.is_due(now_s)
 
     # ------------------------------------------------------------------------------------------------ append
 
@@ -303,12 +297,9 @@ class Partition:
         """Why nothing can be appended now, None when it can."""
         if self.failed is not None or self.held_up is not None:
             return self.failed or self.held_up
-        if self._full is not None:
-            if self._owner.clock_s() < self._full_until_s:
-                return self._full
-            self._full = None
-        full = self._owner.pending_bytes > self._owner.pending_bytes_max
-        return _OVERLOADED if full and not self.is_internal else None      # the node's own state always may
+        full = self.shortage.refusal() if self.shortage.full is not None else None
+        crowded = self._owner.pending_bytes > self._owner.pending_bytes_max
+        return full or (_OVERLOADED if crowded and not self.is_internal else None)     # the node's own state always may
 
     def _queued(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         self.next_offset = end_offset
@@ -321,9 +312,9 @@ class Partition:
     def begin_commit(self) -> Commit:
         """Encode the open group, or as much of it as one commit takes. end_commit must follow before the next."""
         segment = self.segments[-1]
-        if self._again is not None:
-            task, self._again = self._again, None
-            return task
+        again = self.shortage.take()
+        if again is not None:
+            return again
         task = Commit(self, segment, self.high_watermark)
         size = 0
         while self._group and size < GROUP_BYTES_MAX:
@@ -374,9 +365,7 @@ class Partition:
             task.rolled = None
         if task.shortage is not None and task.failure is None:
             return self._try_again(task, task.shortage)
-        if self._short_since_s:
-            self._short_since_s = 0.0
-            log.info("stream %s partition %d: commits go on", self.stream, self.index)
+        self.shortage.over()
         if task.failure is not None:
             return self._refuse_waiting(task.failure)
         runs = self._take_batches(task)
@@ -394,8 +383,11 @@ class Partition:
         self.end_offset = end_offset = self.producers.first_open(self.high_watermark)
 
         back = runs if held else [run for run in runs if not is_below(run, end_offset)]
-        settled, topics = held and end_offset > held_from, self._held_topics
-        self._hold_back(back, end_offset)
+        settled, topics = held and end_offset > held_from, self._held.topics
+        if end_offset == self.high_watermark:
+            self._held.clear()
+        else:
+            self._held.hold(back)
 
         def notify() -> None:
             if settled:
@@ -442,34 +434,14 @@ class Partition:
             self._cache.add([], 0, task.end_offset)
         return runs
 
-    def _hold_back(self, runs: list[Run], end_offset: int) -> None:
-        """Remember the topics of what an open transaction holds back, to know whom to tell when it ends."""
-        if end_offset == self.high_watermark:
-            self._held_topics = set()
-        elif self._held_topics is not None:
-            for run in runs:
-                self._held_topics = self._held_topics | set(topics_of(run))
-            if len(self._held_topics) > HELD_TOPICS_MAX:
-                self._held_topics = None
-
     def _is_hidden(self, run: Run) -> bool:
         return isinstance(run, RawBatch) and self.producers.hides(run.header.attributes, run.header.producer_id,
                                                                   run.base_offset)
 
     def _try_again(self, task: Commit, shortage: str) -> Callable[[], None]:
-        """The machine is short of descriptors or memory: keep the commit for later, and for not too long."""
-        now_s = self._owner.clock_s()
-        if not self._short_since_s:
-            self._short_since_s = self._again_at_s = now_s
-            log.error("stream %s partition %d: cannot commit now: %s; trying again", self.stream, self.index, shortage)
-        waited_s = now_s - self._short_since_s
-        if waited_s >= SHORTAGE_MAX_S or self._owner.is_closing:
-            text = f"the node cannot write now ({shortage}); try again"
-            return self._refuse_waiting(Refusal(Reason.STORAGE_FULL, text, 1))
         task.shortage = None
-        self._again = task
-        self._again_at_s = now_s + min(max(waited_s, SHORTAGE_RETRY_S[0]), SHORTAGE_RETRY_S[1])
-        return lambda: None
+        refusal = self.shortage.keep(task, shortage)
+        return (lambda: None) if refusal is None else self._refuse_waiting(refusal)
 
     def _take_new_segment(self, new: Segment) -> None:
         self._upkeep.rolled(self.segments[-1])
@@ -481,12 +453,12 @@ class Partition:
     def _refuse_waiting(self, refusal: Refusal) -> Callable[[], None]:
         """Refuse everything that is not committed: its offsets are free again."""
         if refusal.reason is Reason.STORAGE_FULL:
-            self._full, self._full_until_s = refusal, self._owner.clock_s() + FULL_RETRY_S
+            self.shortage.filled(refusal)
         elif refusal.reason is Reason.STORAGE_FAILED:
             self.failed = refusal
         refused, cost = self._group.clear()
         self._owner.pending_bytes -= cost
-        self._again = None
+        self.shortage.kept = None
         self.next_offset = self.high_watermark
         self.producers.refused()
 
@@ -683,25 +655,8 @@ class Partition:
                                          f"{self.end_offset}, not to {offset}")
         if offset <= self.start_offset or ticket.refusals:
             ticket.part_done()
-            return ticket
-        fs, directory = self.segments[-1].fs, self.segments[-1].directory
-
-        def work() -> None:
-            refusal: Refusal | None = None
-            try:
-                save_trim(fs, directory, offset)
-            except OSError as error:
-                refusal = Refusal(Reason.STORAGE_FULL, f"cannot note the new start: {error.strerror}")
-            self._owner.on_loop(lambda: trimmed(refusal))
-
-        def trimmed(refusal: Refusal | None) -> None:
-            if refusal is None:
-                self.trimmed_to = max(self.trimmed_to, offset)
-            else:
-                ticket.refusals[0] = refusal
-            ticket.part_done()
-
-        self._owner.later(work)
+        else:
+            self._trim.to(offset, ticket)
         return ticket
 
     def remove_oldest(self, count: int) -> None:

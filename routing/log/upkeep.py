@@ -64,12 +64,13 @@ class Kept(Protocol):
     segments: list[Segment]
     failed: Refusal | None
     held_from: int | None
-    trimmed_to: int
     producers: ProducerTable
     end_offset: int
     owed_from: int | None
     kept: KeptEvents
 
+    @property
+    def trimmed_to(self) -> int: ...
     @property
     def is_synced(self) -> bool: ...
 

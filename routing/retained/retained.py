@@ -23,7 +23,7 @@ import msgspec
 
 from routing.errors import Reason, Refusal
 from routing.event import Event, event_size_bytes, is_expired
-from routing.log.partition import FULL_RETRY_S
+from routing.log.committing.shortage import FULL_RETRY_S
 from routing.retained.retained_cursor import RetainedCursor
 from routing.retained.retained_tree import RetainedTree
 from routing.rights.policy import REPLY_PREFIX, Action, Identity, Policy

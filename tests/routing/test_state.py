@@ -75,7 +75,7 @@ def test_what_a_full_disk_refused_is_tried_again_but_not_with_every_tick(tmp_pat
         desk.tick(0.05)
     assert 1 <= len(appended) <= 4
     files.faults.clear()
-    state_of(desk)._partition._full = None                  # the partition has its own pause, by its own clock
+    state_of(desk)._partition.shortage.full = None                # the partition has its own pause, by its own clock
     desk.tick(10)
     desk.close()
     assert Desk(tmp_path).router.state.get("k") == b"1"

@@ -105,7 +105,7 @@ def test_what_a_refused_commit_took_is_not_remembered(tmp_path):
     refused = produce(desk, 9, 0, 1, b"b")
     assert refused.refusal.reason is Reason.STORAGE_FULL and refused.base_offset == -1
     disk.faults.clear()
-    partition_of(desk)._full = None
+    partition_of(desk).shortage.full = None
     assert produce(desk, 9, 0, 1, b"b").base_offset == 1
     desk.close()
 

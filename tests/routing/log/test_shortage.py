@@ -9,8 +9,8 @@ import pytest
 
 from routing.errors import Reason
 from routing.event import Event
+from routing.log.committing.shortage import SHORTAGE_MAX_S
 from routing.log.fs import SHORTAGE, RealFileSystem
-from routing.log.partition import SHORTAGE_MAX_S
 from routing.settings import Durability, StreamSettings
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all
