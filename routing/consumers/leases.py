@@ -37,7 +37,7 @@ def ack_place(consumer: Consumer, partition: Partition, offset: int) -> Answer:
         return Answer.DONE
     if offset in cursor.ahead:
         return Answer.DONE
-    waits = any(event.offset == offset for event in cursor.waiting)
+    waits = cursor.next_wanted <= offset < cursor.position and any(event.offset == offset for event in cursor.waiting)
     if not waits and offset < cursor.position:
         return Answer.DONE                              # acked before, or given up
     if offset >= cursor.repeats_below or len(cursor.ahead) >= AHEAD_MAX:

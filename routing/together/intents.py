@@ -1,16 +1,19 @@
 """What is stored of a step that is decided and not done: the events to publish, and the deliveries that they settle.
 
-    together/<id>/<n>       part n: a RecordBatch as in the log, and, in part 0, the settled places
+    together/<name>/<n>     part n: a RecordBatch as in the log, and, in part 0, the settled places and how many parts
 
-All parts are put in one turn, so they are one batch of the state table: there all at once. The id is random; each event
-is published under the dedupe id <id>/<number>, so doing a step again does nothing twice.
+Parts are made one at a time, since they may be many megabytes. Part 0 is put when all others are on disk: with it the
+step is decided, and parts without it count for nothing. The name is random; each event is published under the dedupe
+id <step>/<number>, so doing a step again does nothing twice.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import msgspec
 
+from routing.errors import Refusal
 from routing.event import Event, Properties
 from routing.log.records.batch import batch_at
 from routing.log.records.decode import Decoder
@@ -20,7 +23,8 @@ from routing.state import StateTable
 from routing.ticket import Ticket
 
 PREFIX = "together/"
-PART_BYTES = 1024 * 1024        # of one value
+PART_BYTES = 1024 * 1024        # of one value,
+PART_EVENTS = 500               # and events in it: some 2 ms
 
 Place = tuple[str, str, int, int]       # consumer, stream, partition, offset
 
@@ -30,6 +34,7 @@ _NO_PROPERTIES = Properties()
 class Part(msgspec.Struct, array_like=True):
     batch: bytes
     settled: list[Place] = []
+    count: int = 0                      # of all parts, in part 0. An earlier version put all of them at once: 0
 
 
 class Intents:
@@ -37,54 +42,104 @@ class Intents:
 
     def __init__(self, state: StateTable) -> None:
         self._state = state
-        self._counts: dict[str, int] = {}               # id → parts
+        self._stored: dict[str, tuple[str, int]] = {}       # step → the name that it is stored under, and its parts
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._stored)
 
     def __contains__(self, intent: str) -> bool:
-        return intent in self._counts
+        return intent in self._stored
 
-    def put(self, intent: str, events: list[Event], settled: list[Place]) -> Ticket:
-        """events: marked by mark(). The ticket is done when the step is decided. It replaces what was put before."""
+    def put(self, intent: str, events: list[Event], settled: list[Place],
+            decided: Callable[[Refusal | None], None]) -> Iterator[None]:
+        """Work in pieces. events: marked by mark(). decided is called when it is on disk, or could not be stored."""
+        name = secrets.token_hex(8)
         encoder = Encoder()
-        left = [msgspec.structs.replace(event, partition=None, offset=number) for number, event in enumerate(events)]
-        number = 0
-        while left or not number:
-            data, count = encoder.encode(left, first_in_group=True, bytes_max=PART_BYTES) if left else (b"", 0)
-            part = Part(data, settled if not number else [])
-            ticket = self._state.put(f"{PREFIX}{intent}/{number}", msgspec.msgpack.encode(part))
-            left, number = left[count:], number + 1
-        for former in range(number, self._counts.get(intent, 0)):
-            self._state.delete(f"{PREFIX}{intent}/{former}")
-        self._counts[intent] = number
-        return ticket
+        parts: list[bytes] = []
+        at = 0
+        while at < len(events) or not parts:
+            piece = [msgspec.structs.replace(event, partition=None, offset=number)
+                     for number, event in enumerate(events[at:at + PART_EVENTS], at)]
+            data, count = encoder.encode(piece, first_in_group=True, bytes_max=PART_BYTES) if piece else (b"", 0)
+            parts.append(data)
+            at += count
+            yield
+        head = msgspec.msgpack.encode(Part(parts[0], settled, len(parts)))
+        self._stored.setdefault(intent, (name, len(parts)))
+        tickets: list[Ticket] = []
+        for number in range(1, len(parts)):
+            tickets.append(self._state.put(f"{PREFIX}{name}/{number}", msgspec.msgpack.encode(Part(parts[number]))))
+            yield
+        _when_all(tickets, lambda refusal: self._put_head(intent, name, len(parts), head, refusal, decided))
+
+    def _put_head(self, intent: str, name: str, count: int, head: bytes, refusal: Refusal | None,
+                  decided: Callable[[Refusal | None], None]) -> None:
+        def put(ticket: Ticket) -> None:
+            found = next(iter(ticket.refusals.values()), None)
+            if found is not None or intent not in self._stored:     # it is over meanwhile
+                self._delete(name, count)
+            elif self._stored[intent][0] != name:                   # it takes the place of what was stored before
+                self._delete(*self._stored[intent])
+                self._stored[intent] = name, count
+            decided(found)
+
+        if refusal is None:
+            self._state.put(f"{PREFIX}{name}/0", head).on_done(put)
+        else:
+            self._delete(name, count)
+            decided(refusal)
 
     def drop(self, intent: str) -> None:
-        for number in range(self._counts.pop(intent, 0)):
-            self._state.delete(f"{PREFIX}{intent}/{number}")
+        stored = self._stored.pop(intent, None)
+        if stored is not None:
+            self._delete(*stored)
+
+    def _delete(self, name: str, count: int) -> None:
+        for number in range(count):
+            if self._state.get(f"{PREFIX}{name}/{number}") is not None:
+                self._state.delete(f"{PREFIX}{name}/{number}")
 
     def read(self) -> Iterator[tuple[str, list[Event], list[Place]]]:
         """Those that were decided and not done, in no order. Called once, at the start."""
         found: dict[str, dict[int, Part]] = {}
         for key, part in self._state.decoded(PREFIX, Part, "part of a transaction"):
-            intent, _, place = key.rpartition("/")
-            found.setdefault(intent, {})[int(place)] = part
-        for intent, parts in found.items():
-            self._counts[intent] = max(parts) + 1
+            name, _, place = key.rpartition("/")
+            found.setdefault(name, {})[int(place)] = part
+        for name, parts in found.items():
+            if 0 not in parts or len(parts) < parts[0].count:       # it was never decided
+                self._delete(name, max(parts) + 1)
+                continue
+            self._stored[name] = name, max(parts) + 1
             events: list[Event] = []
             settled: list[Place] = []
             for number in sorted(parts):
                 settled += parts[number].settled
                 _decode(parts[number].batch, events)
-            yield intent, events, settled
+            yield name, events, settled
 
 
-def mark(intent: str, events: list[Event]) -> list[Event]:
-    """Copies that are published once, however often."""
-    return [msgspec.structs.replace(event, partition=None, offset=-1, properties=msgspec.structs.replace(
-        event.properties or _NO_PROPERTIES, dedupe_id=f"{intent}/{number}"))
-        for number, event in enumerate(events)]
+def mark(intent: str, number: int, event: Event) -> Event:
+    """A copy that is published once, however often."""
+    properties = msgspec.structs.replace(event.properties or _NO_PROPERTIES, dedupe_id=f"{intent}/{number}")
+    return msgspec.structs.replace(event, partition=None, offset=-1, properties=properties)
+
+
+def _when_all(tickets: list[Ticket], done: Callable[[Refusal | None], None]) -> None:
+    """Call done with the first refusal when all are done, at once where there are none."""
+    left = len(tickets) + 1
+    first: Refusal | None = None
+
+    def one(ticket: Ticket | None) -> None:
+        nonlocal left, first
+        left -= 1
+        if ticket is not None and first is None:
+            first = next(iter(ticket.refusals.values()), None)
+        if not left:
+            done(first)
+
+    for ticket in tickets:
+        ticket.on_done(one)
+    one(None)
 
 
 def _decode(batch: bytes, events: list[Event]) -> None:

@@ -409,8 +409,11 @@ class Oracle:
                     exact = (min(owed.event.qos, share.qos), owed.event.retain and share.retain_as_published,
                              _identifiers(session, [share])) == (qos, retain, identifiers)
                 here = share is None or entries is group.owed
+                flagged = share is None and retain and not any(         # no live one has the flag now
+                    one.retain_as_published for one in self._matching(session, owed.event))
                 fit = (here, exact and owed.must, owed.unread or owed.again == dup, owed.again == dup,
-                       share is None and owed.again and owed.kept == retain, share is None and owed.qos == qos,
+                       share is None and owed.again and owed.kept == retain, owed.kept or not flagged,
+                       share is None and owed.qos == qos,
                        share is None and owed.must, exact, not owed.loose, owed.retain == retain)
                 if (exact or owed.loose) and (best is None or fit > best[0]):
                     best = fit, owed, group, entries

@@ -1,6 +1,7 @@
 """One small frame that answers 10,000 deliveries takes many short turns, on both AMQPs; what follows it waits."""
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -174,4 +175,41 @@ def test_answers_to_many_of_amqp_0_9_1(amqp091, kind):
     else:
         client.expect(methods.BasicQosOk)
     assert worst_s(amqp091) < TURN_S
+    client.close()
+
+
+@pytest.mark.measured
+def test_a_commit_of_many_of_amqp_0_9_1(amqp091):
+    """10,000 acks and 10,000 messages in one transaction took turns of 60 ms and more."""
+    client = Raw091(amqp091.port)
+    channel = client.open()
+    client.send(channel, methods.QueueDeclare(0, "many"))
+    client.expect(methods.QueueDeclareOk)
+    fill(amqp091)
+    client.send(channel, methods.BasicQos(0, MANY))
+    client.expect(methods.BasicQosOk)
+    client.send(channel, methods.BasicConsume(0, "many", "me"))
+    client.expect(methods.BasicConsumeOk)
+    for _ in range(MANY):
+        client.expect(methods.BasicDeliver)
+    client.send(channel, methods.BasicCancel("me"))
+    client.expect(methods.BasicCancelOk)
+    client.send(channel, methods.TxSelect())
+    client.expect(methods.TxSelectOk)
+    client.send(channel, methods.BasicAck(MANY // 2, True))
+    for _ in range(MANY):
+        client.publish(channel, "", "many", b"later")
+    client.send(channel, methods.BasicNack(MANY, True, True))
+    client.send(channel, methods.QueueDeclare(0, "many", passive=True))
+    client.expect(methods.QueueDeclareOk)
+    worst_s(amqp091)
+    gc.disable()                        # a node collects the young ones only, as a rule
+    try:
+        client.send(channel, methods.TxCommit())
+        client.expect(methods.TxCommitOk)
+    finally:
+        gc.enable()
+    assert worst_s(amqp091) < TURN_S
+    client.send(channel, methods.QueueDeclare(0, "many", passive=True))
+    assert client.expect(methods.QueueDeclareOk).message_count == MANY + MANY // 2
     client.close()

@@ -129,9 +129,11 @@ class Transactions:
     def _commit(self, transaction: Transaction, done: Callable[[Composite], None]) -> None:
         acked: dict[Consumer, list[Delivery]] = {}
         others: list[tuple[Holder, Delivery, Composite | None]] = []
-        for holder, held, outcome in transaction.settled:
+
+        def sort(one: tuple[Holder, Delivery, Composite | None]) -> None:
+            holder, held, outcome = one
             if outcome is not None and type(outcome) is not Accepted:
-                others.append((holder, held, outcome))
+                others.append(one)
             elif not holder.queue.is_deleted:
                 acked.setdefault(holder.queue.consumer, []).append(held)
 
@@ -145,12 +147,16 @@ class Transactions:
                 return
             self._work.long_work(_concluded(others, lambda: done(ACCEPTED)))
 
-        self._committing(transaction.bytes)
-        if transaction.events or transaction.internal or acked:
-            self._router.together.commit(
-                transaction.events, self._work.publisher, acked.items(), transaction.internal).on_done(decided)
-        else:
-            decided()
+        def work() -> Iterator[None]:
+            yield from in_pieces(transaction.settled, sort)
+            self._committing(transaction.bytes)
+            if transaction.events or transaction.internal or acked:
+                self._router.together.commit(
+                    transaction.events, self._work.publisher, acked.items(), transaction.internal).on_done(decided)
+            else:
+                decided()
+
+        self._work.long_work(work())
 
     def _committing(self, size: int) -> None:
         """No more is read while so much is on its way to the disk as may be open at a time."""

@@ -7,7 +7,7 @@ for those at the same time, with the node's rights: those of the publisher were 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +17,7 @@ from protocols.amqp091.channels.line import Line
 from protocols.amqp091.channels.peer import Peer
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import SoftError
+from protocols.longwork import in_pieces
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.rights.policy import Identity
@@ -149,22 +150,30 @@ class Publishing:
         return [ticket for ticket in (batch.ticket, batch.copied) if ticket is not None]
 
     def together(self, items: list[tuple[Event | None, tuple[str, ...], bytes | None, bool]],
-                 settled: list[tuple[Consumer, list[Delivery]]]) -> list[Ticket]:
+                 settled: list[tuple[Consumer, list[Delivery]]]) -> Generator[None, None, list[Ticket]]:
         """Publish what a transaction holds and ack these deliveries: all of it or nothing, whenever the node is killed.
 
-        items: as Transaction.events. Returns the tickets of that and of what came before.
+        items: as Transaction.events. Work in pieces; it returns the tickets of that and of what came before.
         """
         tickets = self.flush()
-        events = [event for event, _, _, inner in items if event is not None and not inner]
-        copies = [event for event, _, _, inner in items if event is not None and inner]
-        straight_topic = self._peer.broker.declared.topology.straight_topic
-        for event, names, _, _ in items:
-            if event is not None:
-                copies += [_copy(event, straight_topic(name)) for name in names]
         broker = self._peer.broker
-        tickets.append(broker.router.together.commit(events, self._publisher, settled, copies))
+        straight_topic = broker.declared.topology.straight_topic
+        events: list[Event] = []
+        inner_ones: list[Event] = []
+        copies: list[Event] = []
+        returned: list[bytes] = []
+
+        def sort(item: tuple[Event | None, tuple[str, ...], bytes | None, bool]) -> None:
+            event, names, frames, inner = item
+            if event is not None:
+                (inner_ones if inner else events).append(event)
+                copies.extend(_copy(event, straight_topic(name)) for name in names)
+            if frames is not None:
+                returned.append(frames)
+
+        yield from in_pieces(items, sort)
+        tickets.append(broker.router.together.commit(events, self._publisher, settled, inner_ones + copies))
         broker.counters.published += len(items)
-        returned = [frames for _, _, frames, _ in items if frames is not None]
         if returned:
             broker.counters.returned += len(returned)
             self._peer.write(b"".join(returned))

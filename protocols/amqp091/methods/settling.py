@@ -23,7 +23,7 @@ def ack(channel: Channel, tag: int, multiple: bool) -> None:
         held = window.unacked.pop(tag, None)
         if held is None:
             raise unknown(tag, _ACK)
-        _acked(channel, held)
+        acked(channel, held)
         if window.prefetch_all:
             window.refresh()
         return
@@ -33,7 +33,7 @@ def ack(channel: Channel, tag: int, multiple: bool) -> None:
 
 def _ack_all(channel: Channel, tag: int) -> Iterator[None]:
     """Up to this tag, a piece at a time."""
-    for _ in in_pieces(channel.window.take_up_to(tag), lambda held: _acked(channel, held)):
+    for _ in in_pieces(channel.window.take_up_to(tag), lambda held: acked(channel, held)):
         channel.peer.flush_acks()
         yield
     if channel.window.prefetch_all:
@@ -79,7 +79,7 @@ def take_acks(channel: Channel, data: bytes, position: int) -> tuple[int, int]:
     return count, position
 
 
-def _acked(channel: Channel, held: Unacked) -> None:
+def acked(channel: Channel, held: Unacked) -> None:
     deliveries = channel.peer.acks.get(held.queue)
     if deliveries is None:
         deliveries = channel.peer.acks[held.queue] = []
@@ -106,17 +106,13 @@ def _turn_down(channel: Channel, tag: int, multiple: bool, requeue: bool, method
         window.check_multiple(tag, method)
         channel.peer.long_work(_give_back_all(channel, tag or window.tag, requeue))
     else:
-        give_back(channel, [window.unacked.pop(one) for one in window.meant(tag, multiple, method)], requeue)
+        for one in window.meant(tag, multiple, method):
+            give_back(window.unacked.pop(one), requeue)
+        window.refresh()
 
 
-def give_back(channel: Channel, held: list[Unacked], requeue: bool) -> None:
-    """To their old places in their queues, or, when they are not wanted back, to where those send such."""
-    for one in held:
-        _give_back(one, requeue)
-    channel.window.refresh()
-
-
-def _give_back(held: Unacked, requeue: bool) -> None:
+def give_back(held: Unacked, requeue: bool) -> None:
+    """To its old place in its queue, or, when it is not wanted back, to where that sends such."""
     if held.holder is not None:
         held.holder.settled(1)
     if requeue:
@@ -131,7 +127,7 @@ def _give_back_all(channel: Channel, tag: int, requeue: bool) -> Iterator[None]:
     window.waits = True
     window.refresh()
     try:
-        yield from in_pieces(window.take_up_to(tag), lambda held: _give_back(held, requeue))
+        yield from in_pieces(window.take_up_to(tag), lambda held: give_back(held, requeue))
     finally:
         window.waits = False
     window.refresh()

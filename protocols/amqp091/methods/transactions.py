@@ -4,10 +4,12 @@ Sources: AMQP 0-9-1 §1.9; confirm.select is RabbitMQ's. What is not committed s
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.channels.publishing import all_done
 from protocols.amqp091.channels.transaction import Transaction
-from protocols.amqp091.channels.window import Unacked
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError, refused
 from protocols.amqp091.codec.methods import (
     ConfirmSelect,
@@ -19,7 +21,8 @@ from protocols.amqp091.codec.methods import (
     TxSelect,
     TxSelectOk,
 )
-from protocols.amqp091.methods.settling import give_back
+from protocols.amqp091.methods.settling import acked, give_back
+from protocols.longwork import in_pieces
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 
@@ -42,9 +45,20 @@ def select(channel: Channel, method: TxSelect) -> None:
 
 def commit(channel: Channel, method: TxCommit) -> None:
     """Publish and ack in one step, and answer when that is durable. What is given back is so afterwards."""
-    transaction = _of(channel, method.id)
+    channel.peer.long_work(_commit(channel, _of(channel, method.id), method.id))
+
+
+def _commit(channel: Channel, transaction: Transaction, method: tuple[int, int]) -> Iterator[None]:
     settled = list(transaction.settled)
-    tickets = channel.publishing.together(list(transaction.events), _acked(channel, settled))
+    to_ack: dict[Consumer, list[Delivery]] = {}
+
+    def add(tag: int) -> None:
+        held = channel.window.unacked.get(tag)
+        if held is not None:
+            to_ack.setdefault(held.queue.core.consumer, []).append(held.delivery)
+
+    yield from in_pieces((tag for tags, is_acked, _ in settled if is_acked for tag in tags), add)
+    tickets = yield from channel.publishing.together(list(transaction.events), list(to_ack.items()))
     transaction.clear()
 
     def finish() -> None:
@@ -52,38 +66,30 @@ def commit(channel: Channel, method: TxCommit) -> None:
             return
         refusals = [refusal for ticket in tickets for refusal in ticket.refusals.values()]
         if refusals:
-            error = refused(refusals[0], method.id)
+            error = refused(refusals[0], method)
             error.channel = channel.number
             raise error
-        _settle(channel, settled)
-        channel.send(TxCommitOk())
+        channel.peer.long_work(_settle(channel, settled))
 
     channel.peer.after(lambda done: all_done(tickets, done), finish)
 
 
-def _acked(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> list[tuple[Consumer, list[Delivery]]]:
-    """The deliveries that are acked, by the consumer that they came from."""
-    found: dict[Consumer, list[Delivery]] = {}
-    for tags, acked, _ in settled:
-        for tag in tags if acked else ():
-            held = channel.window.unacked.get(tag)
-            if held is not None:
-                found.setdefault(held.queue.core.consumer, []).append(held.delivery)
-    return list(found.items())
-
-
-def _settle(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> None:
-    for tags, acked, requeue in settled:
-        held: list[Unacked] = [found for tag in tags if (found := channel.window.unacked.pop(tag, None)) is not None]
-        if not acked:
-            give_back(channel, held, requeue)
-            continue
-        for one in held:
-            channel.peer.acks.setdefault(one.queue, []).append(one.delivery)
-            if one.holder is not None:
-                one.holder.settled(1)
-    channel.peer.flush_acks()
-    channel.window.refresh()
+def _settle(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> Iterator[None]:
+    """Nothing that is behind what is given back comes before it."""
+    window = channel.window
+    window.waits = True
+    try:
+        for tags, is_acked, requeue in settled:
+            held = (found for tag in tags if (found := window.unacked.pop(tag, None)) is not None)
+            each = partial(acked, channel) if is_acked else partial(give_back, requeue=requeue)
+            for _ in in_pieces(held, each):
+                channel.peer.flush_acks()
+                yield
+            channel.peer.flush_acks()
+    finally:
+        window.waits = False
+    window.refresh()
+    channel.send(TxCommitOk())
 
 
 def rollback(channel: Channel, method: TxRollback) -> None:

@@ -169,6 +169,64 @@ def test_what_waits_for_hours_is_not_done_twice_by_a_restart(tmp_path):
     again.close()
 
 
+class Ticking:
+    """Each look at the clock takes 0.1 ms."""
+
+    def __init__(self, desk):
+        self.now_s = 0.0
+        turns = desk.router.turns
+        turns.clock_s = turns.cpu_s = self
+
+    def __call__(self):
+        self.now_s += 0.0001
+        return self.now_s
+
+
+def test_a_large_one_takes_many_turns_and_comes_before_what_its_publisher_commits_behind_it(desk):
+    """All of it was one turn. Somebody else's goes before it."""
+    bob = desk.router.publisher(Identity(user="bob", protocol="test"))
+    clock, turns = Ticking(desk), 0
+    large = desk.router.together.commit([Event("left/x", b"large", 1) for _ in range(5_000)], desk.publisher, [])
+    small = desk.router.together.commit([Event("left/x", b"small", 1)], desk.publisher, [])
+    other = desk.router.together.commit([Event("left/x", b"bob", 1)], bob, [])
+    while desk.queue:
+        began_s = clock.now_s
+        desk.queue.popleft()()
+        turns += 1
+        assert clock.now_s - began_s < 0.02
+        assert other.done or not large.done
+    assert turns > 20 and large.done and small.done and other.done
+    found = stored(desk, "left")
+    assert found.index(b"small") == 5_001 and found.index(b"bob") < 5_000 and found.count(b"large") == 5_000
+    assert not list(desk.router.state.items("together/")) and not desk.router.together._publishing
+
+
+def test_the_power_fails_while_a_large_one_is_stored_and_nothing_of_it_is_there_or_all(tmp_path):
+    parts = set()
+    for loss_at in range(1, 40, 2):
+        disk = SimulatedDisk()
+        desk = opened(tmp_path, fs=disk)
+        Ticking(desk)
+        disk.loss_at = loss_at
+        tickets = []
+        try:
+            tickets.append(desk.router.together.commit(
+                [Event(f"{'left' if number % 2 else 'right'}/x", b"%d" % number, 1) for number in range(2_000)],
+                desk.publisher, []))
+            desk.run()
+        except PowerLoss:
+            pass
+        disk.power_loss(random.Random(loss_at))
+        again = opened(tmp_path, fs=disk)
+        again.run()
+        found = len(stored(again, "left")), len(stored(again, "right"))
+        assert found in ((0, 0), (1_000, 1_000)) and not list(again.router.state.items("together/")), loss_at
+        assert found[0] or not any(ticket.done for ticket in tickets)
+        parts.add(found)
+        again.close()
+    assert parts == {(0, 0), (1_000, 1_000)}
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_disk_that_takes_no_decision_settles_nothing(tmp_path, stays):
     """stays: the member does; else it has gone before that is known, and the event goes out again."""
