@@ -96,13 +96,17 @@ class Borrowing:
             source.numbers[event.offset] = number
         self._queue.consumer.ready()
 
-    def lost(self, node: str) -> None:
-        """What it had lent is not here any more: it gives it out again."""
+    def lost(self, node: str) -> Callable[[], None] | None:
+        """What it had lent is not here any more: it gives it out again. Returns what takes that out of the queue."""
         source = self._sources.pop(node, None)
-        if source is None:
-            return
-        for offset in source.numbers:
-            self._drop(offset)
+        if source is None or not source.numbers:
+            return None
+
+        def drop() -> None:
+            for offset in source.numbers:
+                self._drop(offset)
+
+        return drop
 
     def _forget(self, offset: int) -> Event | None:
         event = self._place.events.pop(offset, None)
@@ -128,7 +132,8 @@ class Borrowing:
         queue, cursor = self._queue, self._cursor
         readers = sum(1 for member in queue.consumer.members.all if not isinstance(member, Lender))
         if cursor is not None and self._place.events:
-            for node, source in self._sources.items():
+            here = len(cursor.in_flight) + len(cursor.again) + len(cursor.delayed)
+            for node, source in self._sources.items() if here < len(self._place.events) else ():
                 if source.numbers:
                     self._answer(node, source, cursor)
             if not readers and not queue.consumer.attachment.giving and (cursor.again or cursor.delayed):

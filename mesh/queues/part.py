@@ -77,6 +77,7 @@ class Others(Protocol):
     def reach_of(self, node: str, origin: OriginPartition) -> int: ...
     def common_ends(self, node: str) -> dict[Partition, int]: ...
     def notice(self, level: int, text: str, *values: object) -> None: ...
+    def later(self, work: Callable[[], None]) -> None: ...
 
 
 class _Fetch:
@@ -267,10 +268,14 @@ class Part:
         """Nothing that was said before counts: what it was lent goes out again here, and the other way round."""
         lender = self.lenders.pop(node, None)
         if lender is not None:
-            lender.end()
+            lender.credit = 0                   # nothing more goes there
+            self._others.later(lender.end)
         if self._borrowing is not None:
-            self._borrowing.lost(node)
-        self._no_answer(node)
+            borrowed = self._borrowing.lost(node)
+            if borrowed is not None:
+                self._others.later(borrowed)
+        if self._asked or self._fetches:
+            self._no_answer(node)
 
     def lender(self, node: str) -> Lender:
         found = self.lenders.get(node)

@@ -99,6 +99,7 @@ class Shared:
         self._followers: set[str] = set()               # found in this round: nodes for whose parts we collect
         self._collectors: set[str] = set()              # and nodes that collect for ours
         self._log_limit = LogLimit(LOG_LINES_PER_S)
+        self._later: deque[Callable[[], None]] = deque()        # to be done in pieces, see later()
         self._turn_requested = False
         self._started = False
 
@@ -192,6 +193,24 @@ class Shared:
         """A line of the log, unless there were many just now: there may be thousands of queues, and nodes that lie."""
         if self._log_limit.allows(self.clock_s()):
             log.log(level, text, *values)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """A little of what a node that is lost has left in thousands of queues."""
+        self._later.append(work)
+        if len(self._later) == 1:
+            in_steps(self.router, self._do_later())
+
+    def _do_later(self) -> Iterator[None]:
+        number = 0
+        while self._later:
+            try:
+                self._later[0]()
+            except Exception:
+                log.exception("a fault of ours with what a lost node has left")
+            self._later.popleft()
+            number += 1
+            if number % PIECE == 0 and self._later:
+                yield
 
     # -- frames -----------------------------------------------------------------------------------------------
 
