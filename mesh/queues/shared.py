@@ -198,13 +198,13 @@ class Shared:
         """A little of what a node that is lost has left in thousands of queues."""
         self._later.append(work)
         if len(self._later) == 1:
-            in_steps(self.router, self._do_later())
+            self.router.call_soon(lambda: in_steps(self.router, self._do_later()))
 
     def _do_later(self) -> Iterator[None]:
         number = 0
         while self._later:
             try:
-                self._later[0]()
+                self._later[0]()            # it stands in the line until it is done
             except Exception:
                 log.exception("a fault of ours with what a lost node has left")
             self._later.popleft()
