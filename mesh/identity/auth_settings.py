@@ -23,7 +23,7 @@ class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     waiting_max: int = 2_000                # verifications that are due; beyond it the longest address is told "busy"
     waiting_s: float = 8.0                  # then "busy": below the 10 s after which a client that says nothing goes
-    threads: int = 0                        # that verify; 0: all cores but one, which the loop and the log need
+    threads: int = 0                        # that verify; 0: all cores but one, and that one, too, while 50 wait
     remember_s: float = 7 * 86_400.0        # how long a password that was right needs no check; 0: an hour, in memory
     remembered_max: int = 32_768            # users or devices; some 250 bytes of memory each, 80 on disk
 

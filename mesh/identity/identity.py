@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 PASSWORD_BYTES_MAX = 4_096
 BEARER = "bearer"                       # user name of clients that must send one and have only a token
 COST_FIRST_S = 0.03                     # of a verification, until one was measured
+STORM = 50                              # logins that wait for a check: now the last core is used, too
 RETRY_MAX_S = 30                        # what a client is told to wait at most
 
 Done = Callable[[Identity | Refusal], None]
@@ -100,10 +101,12 @@ class Authenticator:
         self.remembered = remembered if remembered is not None else Remembered(None, settings.remembered_max, 0)
         self._attempts: dict[bytes, _Attempt] = {}                  # due or under way, in the order they came
         self._turns: Turns[_Attempt] = Turns(settings.waiting_max)
-        # One core is left to the loop and the log. Handed over are as many attempts as threads, and as many again, so
-        # that a thread does not wait for a turn of the loop.
-        self._threads = settings.threads or max(1, (os.cpu_count() or 1) - 1)
-        self._worker = ThreadPoolExecutor(self._threads, thread_name_prefix="login")
+        # One core is left to the loop and the log, but where a plant comes back whose passwords nobody remembers.
+        # Handed over are as many attempts as threads, and as many again, so that a thread does not wait for the loop.
+        cores = os.cpu_count() or 1
+        self._usual_threads = settings.threads or max(1, cores - 1)
+        self._threads_max = settings.threads or cores
+        self._worker = ThreadPoolExecutor(self._threads_max, thread_name_prefix="login")
         self._handed_over = 0
         self._cost_s = COST_FIRST_S
         self.outcomes: Counter[tuple[str, str]] = Counter()         # (protocol, "ok" | reason) → logins
@@ -122,6 +125,11 @@ class Authenticator:
     @property
     def locked_count(self) -> int:
         return self._lockout.locked_count(self._now_s())
+
+    @property
+    def _threads(self) -> int:
+        """How many verify just now."""
+        return self._threads_max if self._turns.count >= STORM else self._usual_threads
 
     @property
     def waiting_count(self) -> int:

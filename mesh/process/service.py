@@ -147,7 +147,7 @@ class Service:
             **{spec.name: await node.protocols[spec.name].factory() for spec in PROTOCOLS if spec.listens},
         }
         for listener, context in zip(listeners, contexts):
-            await listener.open(factories[listener.protocol], context)
+            await listener.open(factories[listener.protocol], context, node.router.turns)
         if any(listener.protocol == "console" for listener in listeners):
             await self._local.open(factories["console"])
         self._data.write_listening(node.name, node.listening())

@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from routing.consumers.leases import ack_place
 from routing.errors import Reason, Refusal
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from routing.cursors.delivery import Delivery
     from routing.fairness.turns import Turns
     from routing.publishing.publisher import Publisher
+    from routing.publishing.route import RouteTable
     from routing.rights.policy import Policy
     from routing.settings import Limits
     from routing.state import StateTable
@@ -80,7 +81,8 @@ class _Publishing:
 
 
 class _Step:
-    __slots__ = ("answer", "copies", "events", "intent", "is_decided", "marked", "places", "refusal", "settled")
+    __slots__ = ("answer", "copies", "events", "intent", "is_decided", "marked", "members", "places", "refusal",
+                 "settled")
 
     def __init__(self, events: list[Event], copies: list[Event], settled: Settled) -> None:
         self.intent = secrets.token_hex(8)
@@ -92,6 +94,24 @@ class _Step:
         self.places: list[Place] = []
         self.is_decided = False
         self.refusal: Refusal | None = None             # it could not be stored
+        self.members: list[Any] = []                    # who has the deliveries
+        for _, deliveries in settled:
+            for delivery in deliveries:
+                self.members.append(delivery.member)
+                delivery.member = _DECIDING
+
+    def give_back(self, refusals: dict[int, Refusal]) -> Iterator[None]:
+        """Nothing of it is done: whoever had them has them again, or, when he has gone, they go out again."""
+        members = iter(self.members)
+        for consumer, deliveries in self.settled:
+            for count, delivery in enumerate(deliveries, 1):
+                delivery.member = next(members)
+                if delivery.member not in consumer.members.all:
+                    consumer.nack(delivery, 0.0)
+                if count % PIECE == 0:
+                    yield
+        self.answer.refusals.update(refusals)
+        self.answer.part_done()
 
 
 class Steps:
@@ -140,14 +160,14 @@ class Steps:
                 yield
         refusal = self._count.refuse(user, STEPS_MAX) or self._bytes.refuse(user, STEPS_BYTES_MAX, size)
         if refusal is not None:
-            self._refused(mine, publisher, step, {0: refusal})
+            yield from self._refused(mine, publisher, step, {0: refusal})
             return
         self._sizes[intent] = user, size
         self._count.add(user)
         self._bytes.add(user, size)
         refusals = yield from self._refusals(step.events, publisher, step.copies)
         if refusals:
-            self._refused(mine, publisher, step, refusals)
+            yield from self._refused(mine, publisher, step, refusals)
             return
         now_ms = core.clock_ms()
         for number, event in enumerate((*step.events, *step.copies)):
@@ -172,13 +192,13 @@ class Steps:
 
         yield from self._intents.put(intent, step.marked, step.places, decided)
 
-    def _refused(self, mine: _Publishing, publisher: Publisher, step: _Step, refusals: dict[int, Refusal]) -> None:
+    def _refused(self, mine: _Publishing, publisher: Publisher, step: _Step,
+                 refusals: dict[int, Refusal]) -> Iterator[None]:
         """Before it was decided."""
         mine.undecided.remove(step)
         self._over(step.intent)
         self._go_on(mine, publisher)
-        step.answer.refusals.update(refusals)
-        step.answer.part_done()
+        yield from step.give_back(refusals)
 
     def _go_on(self, mine: _Publishing, publisher: Publisher) -> None:
         """Those that are decided are done, in their order."""
@@ -186,8 +206,7 @@ class Steps:
             step = mine.undecided.popleft()
             if step.refusal is not None:
                 self._over(step.intent)
-                step.answer.refusals[0] = step.refusal
-                step.answer.part_done()
+                mine.line.add(step.give_back({0: step.refusal}))
             else:
                 mine.line.add(self._settle_and_publish(step))
         self._tidy(publisher)

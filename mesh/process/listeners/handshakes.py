@@ -32,17 +32,18 @@ class Handshakes:
 
     def __init__(self, where: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.failed = 0
-        self._where = where
+        self.where = where
         self._clock_s = clock_s
         self._said = 0                  # of `failed`
         self._said_s = -SAY_AGAIN_S
 
-    def watch(self, context: ssl.SSLContext) -> None:
-        """Every connection that the context serves from now on."""
-        failure = self._failure
+    def watch(self, context: ssl.SSLContext, took: Callable[[float], None]) -> None:
+        """Every connection that the context serves from now on. took: is told of the seconds of each step."""
+        failure, clock_s = self._failure, time.perf_counter
 
         class Watched(ssl.SSLObject):
             def do_handshake(self) -> None:
+                began_s = clock_s()
                 try:
                     super().do_handshake()
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -50,6 +51,8 @@ class Handshakes:
                 except ssl.SSLError as error:
                     failure(error)
                     raise
+                finally:
+                    took(clock_s() - began_s)
 
         context.sslobject_class = Watched
 
@@ -60,6 +63,6 @@ class Handshakes:
             return
         reason = error.reason or "the client hung up"
         more = self.failed - self._said - 1
-        logger.warning("%s: a TLS handshake failed: %s%s", self._where, HINTS.get(reason, reason.lower()),
+        logger.warning("%s: a TLS handshake failed: %s%s", self.where, HINTS.get(reason, reason.lower()),
                        f" ({more} more since the last such line)" if more else "")
         self._said, self._said_s = self.failed, now_s

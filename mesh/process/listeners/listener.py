@@ -16,8 +16,9 @@ from collections.abc import Callable
 from mesh.configuration.address import format_address, is_loopback, parse_bind
 from mesh.configuration.settings import ListenerSettings, TlsSettings
 from mesh.process.listeners.handshakes import Handshakes
-from mesh.process.listeners.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from mesh.process.listeners.secure import SecureAcceptor
 from routing.errors import ConfigError
+from routing.fairness.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class Listener:
         self.settings = settings
         self._anonymous = anonymous
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.AbstractServer] = []
+        self._servers: list[asyncio.AbstractServer | SecureAcceptor] = []
+        self._turns: Turns | None = None
         self._factory: Callable[[], asyncio.BaseProtocol] | None = None
         self.handshakes = Handshakes(f"listener {protocol} ({settings.bind})")
 
@@ -115,26 +117,30 @@ class Listener:
         }.get(error.errno or 0, os.strerror(error.errno or 0))
         return f"{self._path}.bind: {where}: {hint}"
 
-    async def open(self, factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None) -> None:
-        """Accept connections; factory makes the protocol object of each. context: TLS, made from the settings."""
+    async def open(self, factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None,
+                   turns: Turns) -> None:
+        """Accept connections; factory makes the protocol object of each. context: TLS, made from the settings.
+
+        turns: of the loop, in which handshakes count.
+        """
+        self._turns = turns
         self._factory = lambda: factory() if self._may_accept() else _Refused()
         self._servers = await self._serve(context)
 
-    async def _serve(self, context: ssl.SSLContext | None) -> list[asyncio.AbstractServer]:
-        assert self._factory is not None
+    async def _serve(self, context: ssl.SSLContext | None) -> list[asyncio.AbstractServer | SecureAcceptor]:
+        assert self._factory is not None and self._turns is not None
         loop = asyncio.get_running_loop()
-        servers: list[asyncio.AbstractServer] = []
-        if context is not None:
-            self.handshakes.watch(context)
+        servers: list[asyncio.AbstractServer | SecureAcceptor] = []
         for sock in self._sockets:
             copy = sock.dup()
             copy.setblocking(False)
             if context is None:
                 servers.append(await loop.create_server(self._factory, sock=copy, backlog=BACKLOG))
-            else:
-                servers.append(await loop.create_server(
-                    self._factory, sock=copy, backlog=BACKLOG, ssl=context,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S))
+                continue
+            acceptor = SecureAcceptor(copy, self._factory, context, self._turns, self.handshakes.where)
+            self.handshakes.watch(context, acceptor.handshake_took)
+            acceptor.start(BACKLOG)
+            servers.append(acceptor)
         return servers
 
     async def reload(self, tls: TlsSettings | None, context: ssl.SSLContext | None) -> None:

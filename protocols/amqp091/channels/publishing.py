@@ -17,7 +17,7 @@ from protocols.amqp091.channels.line import Line
 from protocols.amqp091.channels.peer import Peer
 from protocols.amqp091.codec import codes
 from protocols.amqp091.codec.codes import SoftError
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 from routing.errors import Reason, Refusal
 from routing.event import Event
 from routing.rights.policy import Identity

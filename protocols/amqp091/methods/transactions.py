@@ -22,7 +22,7 @@ from protocols.amqp091.codec.methods import (
     TxSelectOk,
 )
 from protocols.amqp091.methods.settling import acked, give_back
-from protocols.longwork import in_pieces
+from protocols.scheduling.longwork import in_pieces
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 

@@ -5,14 +5,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 
 from mesh.configuration.settings import ListenerSettings, TlsSettings
 from mesh.process.listeners.listener import Listener
+from mesh.process.listeners.secure import BEGUN_MAX
 from mesh.process.listeners.tls import make_context
 from routing.errors import ConfigError
+from routing.fairness.turns import Share, Turns
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.wait import DEADLINE_S
 
@@ -26,6 +29,10 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+def _turns() -> Turns:
+    return Turns(asyncio.get_running_loop().call_soon, time.monotonic, cpu_s=time.thread_time)
+
+
 def _certificates(folder: Path) -> Certificates:
     folder.mkdir()
     return make_certificates(folder)
@@ -34,7 +41,7 @@ def _certificates(folder: Path) -> Certificates:
 async def test_port_0_takes_a_free_one_and_says_which() -> None:
     listener = Listener("mqtt", ListenerSettings("127.0.0.1:0"), anonymous=True)
     listener.bind()
-    await listener.open(Echo, None)
+    await listener.open(Echo, None, _turns())
     (host, port), = listener.addresses
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(b"hello")
@@ -78,7 +85,7 @@ async def test_new_certificates_serve_new_connections_and_old_ones_stay(tmp_path
     settings = TlsSettings(str(old.server_cert), str(old.server_key))
     listener = Listener("mqtt", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
     listener.bind()
-    await listener.open(Echo, make_context(settings))
+    await listener.open(Echo, make_context(settings), _turns())
     port = listener.addresses[0][1]
     context = ssl.create_default_context(cafile=str(old.ca))
     context.check_hostname = False
@@ -101,7 +108,7 @@ async def test_plaintext_on_a_tls_port_is_closed_and_said(tmp_path: Path, caplog
     settings = TlsSettings(str(made.server_cert), str(made.server_key))
     listener = Listener("mqtt", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
     listener.bind()
-    await listener.open(Echo, make_context(settings))
+    await listener.open(Echo, make_context(settings), _turns())
     reader, writer = await asyncio.open_connection(*listener.addresses[0])
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     async with asyncio.timeout(DEADLINE_S):
@@ -122,7 +129,7 @@ async def test_who_has_no_certificate_where_one_is_asked_for_is_counted(
     settings = TlsSettings(str(made.server_cert), str(made.server_key), str(made.ca))
     listener = Listener("link", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
     listener.bind()
-    await listener.open(Echo, make_context(settings))
+    await listener.open(Echo, make_context(settings), _turns())
     context = ssl.create_default_context(cafile=str(made.ca))
     context.check_hostname = False
     for _ in range(3):
@@ -142,3 +149,53 @@ def test_a_bad_certificate_file_is_an_error_with_its_name(tmp_path: Path, conten
     (tmp_path / "cert.pem").write_bytes(content)
     with pytest.raises(ConfigError, match="cert.pem"):
         make_context(TlsSettings(str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem")))
+
+
+async def test_of_many_handshakes_some_begin_in_a_turn_and_each_is_paid_for(tmp_path: Path) -> None:
+    """A hundred that were opened at the same moment took 100 ms of one turn."""
+    made = _certificates(tmp_path / "made")
+    settings = TlsSettings(str(made.server_cert), str(made.server_key))
+    listener = Listener("mqtt", ListenerSettings("127.0.0.1:0", settings), anonymous=False)
+    listener.bind()
+    begun: list[int] = []
+    charged: list[Share] = []
+    number = 0
+
+    class Noted(Turns):
+        def charge(self, share: Share, seconds: float, foreseen_s: float = 0.0) -> None:
+            charged.append(share)
+            super().charge(share, seconds, foreseen_s)
+
+    loop = asyncio.get_running_loop()
+    turns = Noted(loop.call_soon, time.monotonic, cpu_s=time.thread_time)
+
+    def next_turn() -> None:
+        nonlocal number, handle
+        number += 1
+        handle = loop.call_soon(next_turn)
+
+    handle = loop.call_soon(next_turn)
+
+    def factory() -> Echo:
+        begun.append(number)
+        return Echo()
+
+    await listener.open(factory, make_context(settings), turns)
+    context = ssl.create_default_context(cafile=str(made.ca))
+    context.check_hostname = False
+    address = listener.addresses[0]
+    plain = [socket.create_connection(address) for _ in range(100)]
+    opened = await asyncio.gather(*(asyncio.open_connection(sock=sock, ssl=context, server_hostname="localhost")
+                                    for sock in plain))
+    assert len(begun) == 100 and max(map(begun.count, begun)) <= BEGUN_MAX
+    assert len(charged) >= 200 and "TLS handshakes of listener mqtt" in charged[0].describe()
+    turns.charge(Share(), 1.0)                                # a full turn takes nobody in, the next one does
+    last = socket.create_connection(address)
+    reader, writer = await asyncio.open_connection(sock=last, ssl=context, server_hostname="localhost")
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    handle.cancel()
+    for _, writer in opened:
+        writer.close()
+    writer.close()
+    listener.stop()
