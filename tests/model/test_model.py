@@ -8,7 +8,7 @@ from tests.model.program import make_program
 
 PROGRAMS = [(1, range(start, min(start + 5, 34))) for start in range(0, 34, 5)]
 PROGRAMS += [(3, range(start, start + 4)) for start in range(34, 50, 4)]
-PROGRAMS += [(3, (441, 470, 556, 886, 1133, 1164, 1212, 1850, 2423, 2996))]     # each went wrong once, see docs/faults.md
+PROGRAMS += [(3, (441, 470, 556, 886, 1133, 1164, 1212, 1850, 2423, 2996))]   # each went wrong once, see docs/faults.md
 
 
 @pytest.mark.parametrize("nodes, seeds", PROGRAMS, ids=str)
