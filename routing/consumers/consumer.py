@@ -463,8 +463,10 @@ class Consumer:
     def _pump_cursor(self, cursor: Cursor, budget: int) -> int:
         if cursor.again and not repeat(self, cursor):
             return budget
+        share = 0                                       # of what waits, so that each gets as much, at a time
         while True:
             if not cursor.waiting:
+                share = 0
                 appetite = min(self.room(), self.members.credit()) if cursor.behind else 0
                 if appetite <= 0:
                     return budget
@@ -474,8 +476,10 @@ class Consumer:
                 if self.side is not None and self._payload_bytes * PARKED_EVENTS <= PARKED_BYTES:
                     appetite = max(appetite, PARKED_EVENTS)     # what a prefetch of 1 leaves may wait in memory
                 budget -= max(read(self, cursor, appetite, budget), 1)
-            elif not hand_out(self, cursor):
-                return budget
+            else:
+                share = share or self.members.share(len(cursor.waiting))
+                if not hand_out(self, cursor, share):
+                    return budget
 
     def send(self, cursor: Cursor, member: Member, deliveries: list[Delivery], size: int) -> None:
         """Deliver and take into account. Called by handout.py, which has chosen the member. size: payload bytes."""

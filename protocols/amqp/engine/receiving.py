@@ -172,10 +172,10 @@ class ReceivingLink(Link[TargetNode]):
     make_incoming = Incoming
 
     def run_room(self) -> int:
-        """Deliveries that may come before credit has to be looked at."""
+        """Deliveries that may come."""
         if not self.is_attached or self._incoming is not None:
             return 0
-        return min(self.credit - (self._window >> 1) - 1, self.session.run_room())
+        return min(self.credit, self.session.run_room())
 
     def ran(self, count: int, *, settled: bool) -> None:
         """So many have come."""
@@ -184,6 +184,8 @@ class ReceivingLink(Link[TargetNode]):
         if not settled:
             self.unanswered += count
         self.session.ran(count)
+        if self.credit <= self._window >> 1:
+            self._refill()
 
     # -- what came before -------------------------------------------------------------------------------------
 

@@ -195,13 +195,9 @@ class Session:
     def transfer(self, data: bytes, position: int, end: int) -> None:
         """position: behind the descriptor."""
         transfer, start = hot.decode_transfer(data, position, end)
-        self._next_incoming = (self._next_incoming + 1) & serial.MASK
-        self._incoming_left -= 1
-        if self._incoming_left < 0:
+        if self._incoming_left <= 0:
             raise SessionFault(WINDOW_VIOLATION, "more transfers than the window has room for")
-        if self._incoming_left <= self.connection.container.session_window >> 1:
-            self._refill_window()                       # also for one that ends its link: others go on
-            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
+        self.ran(1)                                     # also one that ends its link: others go on
         link = self.links.get(transfer.handle)
         if link is None:
             raise SessionFault(UNATTACHED_HANDLE, f"no link has handle {transfer.handle}")
@@ -221,13 +217,16 @@ class Session:
                     connection.run = run_of(link, transfer, data[at:end], settled=link.is_settled(transfer))
 
     def run_room(self) -> int:
-        """Transfers that may come before the window has to be looked at."""
-        return 0 if self.ended else self._incoming_left - (self.connection.container.session_window >> 1) - 1
+        """Transfers that may come."""
+        return 0 if self.ended else self._incoming_left
 
     def ran(self, count: int) -> None:
-        """So many have come."""
+        """So many transfers have come."""
         self._next_incoming = (self._next_incoming + count) & serial.MASK
         self._incoming_left -= count
+        if self._incoming_left <= self.connection.container.session_window >> 1:
+            self._refill_window()
+            self.send(Flow(self._next_incoming, self._incoming_left, self._next_outgoing, OUTGOING_WINDOW))
 
     def flow(self, flow: Flow) -> None:
         """Windows, and one link's credit.                                                  Source: §2.5.6, §2.6.7"""

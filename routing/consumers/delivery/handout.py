@@ -30,8 +30,8 @@ class Giver(Protocol[R]):
     def to_dead_letters(self, cursor: Cursor, delivery: Delivery) -> None: ...
 
 
-def hand_out(consumer: Giver[R], cursor: Cursor) -> bool:
-    """Give waiting events to a member. False when nobody has credit or the windows are full."""
+def hand_out(consumer: Giver[R], cursor: Cursor, share: int) -> bool:
+    """Give waiting events to a member, share at most. False when nobody has credit or the windows are full."""
     if consumer.spec.mode is Mode.KEY_SHARED:
         return _hand_out_by_key(consumer, cursor)
     room = consumer.room()
@@ -39,7 +39,7 @@ def hand_out(consumer: Giver[R], cursor: Cursor) -> bool:
     if member is None:
         return False
     waiting = cursor.waiting
-    count = min(consumer.members.share(len(waiting)), member.credit, room)
+    count = min(share, len(waiting), member.credit, room)
     if count == len(waiting):
         events = list(waiting)
         waiting.clear()
