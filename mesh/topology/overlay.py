@@ -12,14 +12,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from typing import Any, cast
+from typing import Any
 
 from mesh.link.protocol.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
 from mesh.link.protocol.neighbour import Neighbour
 from mesh.topology.envelopes import Envelopes
 from mesh.topology.gossip.flood import Peer, Timer, lines_of
 from mesh.topology.gossip.gossip import Exchange
-from mesh.topology.gossip.own import link_info
+from mesh.topology.gossip.strikes import Strikes
 from mesh.topology.interest.interest import Wants
 from mesh.topology.linkstate.nodestate import (
     NodeInfo,
@@ -28,36 +28,18 @@ from mesh.topology.linkstate.nodestate import (
 )
 from mesh.topology.linkstate.pace import Bucket
 from mesh.topology.linkstate.seals import Crypto, Pins, Seals
-from mesh.topology.paths.meeting import meeting
+from mesh.topology.neighbours import Neighbours
 from mesh.topology.paths.paths import Paths
 from mesh.topology.settings import MeshSettings
 from mesh.topology.view import overlay_snapshot
 from routing.errors import Reason, Refusal
 
 RELAY_OVERHEAD_BYTES = 256      # of a Relay frame around its body
-STRIKES_MAX = 16                # frames that cannot be, from one neighbour while the mesh is calm: it lies
-STRIKE_EVERY_S = 0.1            # of relays that may be right by routes not heard of yet: a flow sends many at a moment
 MEASURED_EVERY_S = 0.5
 ROUTES_UNIT = 200               # nodes whose graph takes some 3 ms: …
 ROUTES_BURST = 8.0              # … so many of those at once, and …
 ROUTES_PER_S = 20.0             # … so many per second
 CALM_S = 3.0                    # no route has changed for so long
-
-
-class Edge:
-    """A neighbour as the way to a node behind it: by which less may pass."""
-
-    __slots__ = ("exports", "imports", "neighbour", "way")
-
-    def __init__(self, neighbour: Neighbour, way: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
-        """way: what the nodes behind the neighbour let pass to that node, and from it."""
-        self.neighbour = neighbour
-        self.way = way
-        self.exports = meeting(neighbour.exports, way[0])
-        self.imports = meeting(neighbour.imports, way[1])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.neighbour, name)
 
 
 class Overlay:
@@ -86,12 +68,11 @@ class Overlay:
         self._states = self._exchange.states
         self._own = self._exchange.own
         self._claims = self._exchange.claims
-        self._peers = self._exchange.peers
         self._wants = Wants()
-        self._edges: dict[str, Edge] = {}
-        self._by_node: dict[str, list[Peer]] = {}       # neighbour → its links, the best one first
         self._paths = Paths(me)
-        self._strikes: Counter[int] = Counter()
+        self._neighbours = Neighbours(self._exchange.peers, self._states, self._paths)
+        self._peers = self._neighbours.peers
+        self._strikes = Strikes(self.counts, clock_s)
         self._changed: set[str] = set()                 # to be told by on_nodes_changed
         self._routes_stale = False
         self._routes_changed_s = clock_s()
@@ -148,21 +129,13 @@ class Overlay:
 
     def edge(self, node: str) -> Neighbour | None:
         """The link by which a node is reached now, with what all links on the way there let pass."""
-        peers = self._next_hop(node)
-        if not peers:
-            return None
-        neighbour = peers[0].neighbour
-        if neighbour.node == node:
-            return neighbour
-        edge = self._edges.get(node)
-        if edge is None or edge.neighbour is not neighbour:
-            edge = self._edges[node] = Edge(neighbour, self._paths.borders(node))
-        return cast(Neighbour, edge)
+        self._refresh_routes()
+        return self._neighbours.edge(node)
 
     @property
     def prefixes(self) -> frozenset[str]:
         """Of the links that are up: what they put before the topics that enter."""
-        return frozenset(peer.neighbour.prefix for peer in self._peers.values() if peer.neighbour.prefix)
+        return self._neighbours.prefixes
 
     def tick(self, now_s: float) -> None:
         """Timers: signs of life, expiry, what could not be sent. Every 50 to 100 ms."""
@@ -192,11 +165,10 @@ class Overlay:
             return refusal
         lines = list(lines_of(self._states))            # who starts again must hear of its past, to get ahead of it
         known = self._states.nodes.get(neighbour.node)
-        if known is not None and known.boot != neighbour.boot and neighbour.node not in self._by_node:
+        if known is not None and known.boot != neighbour.boot and neighbour.node not in self._neighbours.by_node:
             self._exchange.drop(neighbour.node)         # its past, or what somebody else has said in its name
         peer = Peer(neighbour, self.settings.gossip_rate_bytes, now_s)
-        self._peers[id(neighbour)] = peer
-        self._by_node.setdefault(neighbour.node, []).append(peer)
+        self._neighbours.add(peer)
         self._own.sign()
         self._refresh_links()
         self._update_routes()
@@ -208,15 +180,11 @@ class Overlay:
 
     def neighbour_down(self, neighbour: Neighbour, reason: str) -> None:
         peer = self._peers.pop(id(neighbour), None)
-        self._strikes.pop(id(neighbour), None)
         if peer is None:
             return
-        left = self._by_node[neighbour.node]
-        if left[0] is peer:
+        self._strikes.forget(peer)
+        if self._neighbours.remove(peer):
             self._edge_changed(neighbour.node)
-        left.remove(peer)
-        if not left:
-            del self._by_node[neighbour.node]
         self._refresh_links()
         self._update_routes()
         self.flush()
@@ -236,7 +204,7 @@ class Overlay:
     def _relay(self, peer: Peer, frame: Relay) -> None:
         neighbour = peer.neighbour
         if frame.hops_left > HOPS_MAX:
-            self._lie(peer, f"a relay with {frame.hops_left} hops left, at most {HOPS_MAX} are possible")
+            self._strikes.lie(peer, f"a relay with {frame.hops_left} hops left, at most {HOPS_MAX} are possible")
             return
         self._refresh_routes()
         if frame.source == self.me.name:
@@ -294,8 +262,7 @@ class Overlay:
 
     def _next_hop(self, to: str) -> list[Peer]:
         self._refresh_routes()
-        node = self._paths.nodes.get(to)
-        return self._by_node.get(node.next_hop, []) if node is not None else []
+        return self._neighbours.way_to(to)
 
     def _speaks(self, to: str) -> bool:
         """False for a reachable node that has no version of the protocol in common with us."""
@@ -309,7 +276,7 @@ class Overlay:
         return self._paths.nodes
 
     def links_to(self, name: str) -> Iterable[Peer]:
-        return self._by_node.get(name, ())
+        return self._neighbours.by_node.get(name, ())
 
     def state_changed(self, name: str, *, links: bool, others: bool) -> None:
         """The database has something new of a node."""
@@ -369,35 +336,22 @@ class Overlay:
     def _update_routes(self) -> None:
         self._routes_stale = False
         changed = self._paths.update(self._states, self._own.links)
-        edges, self._edges = self._edges, {}
-        changed.update(name for name, edge in edges.items() if self._paths.borders(name) != edge.way)
+        changed.update(self._neighbours.edges_changed())
         if changed:
             self._changed |= changed
             self._routes_changed_s = self._clock_s()
 
     def _refresh_links(self) -> None:
         """Our own links as we tell them: one per neighbour, its best. Figures change only when they differ much."""
-        told = {info.node: info for info in self._own.links}
-        for node, peers in self._by_node.items():
-            best = peers[0]
-            peers.sort(key=self._preference)
-            if peers[0] is not best:
-                self._edge_changed(node)
-            told[node] = link_info(peers[0].neighbour, told.get(node))
-        links = tuple(told[node] for node in sorted(self._by_node))
+        for node in self._neighbours.sort():
+            self._edge_changed(node)
+        links = self._neighbours.infos(self._own.links)
         if self._own.set_links(links):
             self._routes_stale = True
 
     def _edge_changed(self, neighbour: str) -> None:
         """Another link leads to the neighbour and what is behind it: its filters and prefix may differ."""
         self._changed.update(name for name, node in self._paths.nodes.items() if node.next_hop == neighbour)
-
-    def _preference(self, peer: Peer) -> tuple[bool, int, float, str]:
-        """Order of parallel links. One to an earlier run of the neighbour goes last: it is about to break."""
-        neighbour = peer.neighbour
-        known = self._states.nodes.get(neighbour.node)
-        stale = known is not None and known.boot != neighbour.boot
-        return stale, neighbour.cost, neighbour.rtt_s or 0.0, neighbour.link
 
     # -- bad neighbours ---------------------------------------------------------------------------------------
 
@@ -412,27 +366,9 @@ class Overlay:
 
     def strike(self, peer: Peer, what: str, text: str, *, always: bool = False) -> None:
         """Something that should not be. While routes change it may happen; always: it may not."""
-        self.counts[what] += 1
-        now_s = self._clock_s()
-        calm = not self._routes_stale and now_s - self._routes_changed_s >= CALM_S \
+        calm = not self._routes_stale and self._clock_s() - self._routes_changed_s >= CALM_S \
             and peer.neighbour.node in self.nodes               # its own state has come
-        if not always and calm:
-            calm = now_s - peer.struck_s >= STRIKE_EVERY_S
-            if calm:
-                peer.struck_s = now_s
-        if always or calm:
-            self._strikes[id(peer.neighbour)] += 1
-            if self._strikes[id(peer.neighbour)] > STRIKES_MAX:
-                self._lie(peer, text)
-
-    def _lie(self, peer: Peer, text: str) -> None:
-        """The link layer says goodbye and closes; neighbour_down follows."""
-        if peer.cut:
-            return
-        peer.cut = True
-        self.counts["lies"] += 1
-        self._strikes.pop(id(peer.neighbour), None)
-        peer.neighbour.lied(text)
+        self._strikes.add(peer, what, text, calm=calm, always=always)
 
     # -- outside ----------------------------------------------------------------------------------------------
 

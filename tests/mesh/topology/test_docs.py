@@ -9,8 +9,9 @@ from mesh.direct import EVENTS_MAX, MESSAGE_BYTES, TAG
 from mesh.link.protocol.frames import HOPS_MAX
 from mesh.topology.gossip import own
 from mesh.topology.gossip.flood import FLUSH_EVERY_S
+from mesh.topology.gossip.strikes import STRIKES_MAX
 from mesh.topology.linkstate import linkstate, nodestate
-from mesh.topology.overlay import ROUTES_BURST, ROUTES_PER_S, STRIKES_MAX
+from mesh.topology.overlay import ROUTES_BURST, ROUTES_PER_S
 from mesh.topology.settings import MeshSettings
 
 TEXT = " ".join((Path(__file__).resolve().parents[3] / "docs" / "mesh.md").read_text().split())
