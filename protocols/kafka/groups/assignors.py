@@ -45,22 +45,35 @@ def uniform(subscriptions: Subscriptions, counts: Mapping[bytes, int], before: M
 
 
 def _level(subscriptions: Subscriptions, found: dict[str, Partitions]) -> None:
-    """Where subscriptions differ: from who has most to who has least, while that makes them more alike."""
-    for _ in range(sum(map(len, found.values()))):
-        if not _move_one(subscriptions, found):
-            return
+    """Where subscriptions differ: from who has most to who has least, half of what is between them at a time."""
+    held: dict[str, dict[bytes, list[int]]] = {}
+    for member, places in found.items():
+        of_member = held[member] = {}
+        for topic, index in sorted(places):
+            of_member.setdefault(topic, []).append(index)
+    sizes = {member: len(places) for member, places in found.items()}
+    for _ in range(sum(sizes.values())):
+        if not _move(subscriptions, held, sizes):
+            break
+    for member, topics in held.items():
+        found[member] = {(topic, index) for topic, indexes in topics.items() for index in indexes}
 
 
-def _move_one(subscriptions: Subscriptions, found: dict[str, Partitions]) -> bool:
-    by_size = sorted(found, key=lambda member: (len(found[member]), member))
+def _move(subscriptions: Subscriptions, held: dict[str, dict[bytes, list[int]]], sizes: dict[str, int]) -> bool:
+    by_size = sorted(sizes, key=lambda member: (sizes[member], member))
     for rich in reversed(by_size):
         for poor in by_size:
-            if len(found[rich]) - len(found[poor]) < 2:
+            room = (sizes[rich] - sizes[poor]) // 2
+            if room < 1:
                 break
-            place = min((place for place in found[rich] if place[0] in subscriptions[poor]), default=None)
-            if place is not None:
-                found[rich].discard(place)
-                found[poor].add(place)
+            for topic in sorted(held[rich].keys() & subscriptions[poor]):
+                given = held[rich][topic][:room]
+                del held[rich][topic][:room]
+                if not held[rich][topic]:
+                    del held[rich][topic]
+                held[poor].setdefault(topic, []).extend(given)
+                sizes[rich] -= len(given)
+                sizes[poor] += len(given)
                 return True
     return False
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLLOWS_S = 0.3             # after a commit
-GROUPS_PER_TURN = 20        # that follow at once; the others have the next turns
+GROUPS_PER_TURN = 20        # that follow at once; the others have the next turns,
+OFFSETS_PER_TURN = 500      # and so have those behind one with so many offsets
 
 
 class Mirror:
@@ -66,37 +67,40 @@ class Mirror:
         if consumer.identity.user == owner or self._offsets.topics(group_id):
             self._router.delete_consumer(group_id)
 
-    def _time(self) -> None:
+    def _time(self, delay_s: float = FOLLOWS_S) -> None:
         if self._due and not self._is_timed:
             self._is_timed = True
-            self._timers.call_at(self._router.clock_s() + FOLLOWS_S, self._follow_some)
+            self._timers.call_at(self._router.clock_s() + delay_s, self._follow_some)
 
     def _follow_some(self) -> None:
         self._is_timed = False
+        offsets = 0
         for group_id in list(self._due)[:GROUPS_PER_TURN]:
+            if offsets >= OFFSETS_PER_TURN:
+                break
             try:
-                self._follow(group_id, self._due.pop(group_id))
+                offsets += self._follow(group_id, self._due.pop(group_id))
             except Exception:
                 log.exception("kafka: a fault of ours while the consumer of a group follows")
-        self._time()
+        self._time(0.0)
 
-    def _follow(self, group_id: str, identity: Identity | None) -> None:
+    def _follow(self, group_id: str, identity: Identity | None) -> int:
+        """Returns how many offsets were looked at."""
         wanted: dict[Partition, int] = {}
         for topic, index, committed in self._offsets.of(group_id):
             stream = self._topics.find(topic)
             if stream is not None and index < len(stream.partitions):
                 wanted[stream.partitions[index]] = max(committed.offset, 0)
-        if not wanted:
-            return
-        consumer = self._consumer(group_id, identity, wanted)
+        consumer = self._consumer(group_id, identity, wanted) if wanted else None
         if consumer is None or consumer.members.all:        # somebody reads through it: that is another door
-            return
+            return len(wanted)
         moved = {
             partition: offset for partition, offset in wanted.items()
             if partition in consumer.cursors and consumer.cursors[partition].next_wanted != max(
                 offset, partition.start_offset)}
         if moved:
             consumer.seek(moved)
+        return len(wanted)
 
     def _consumer(self, group_id: str, identity: Identity | None, wanted: dict[Partition, int]) -> Consumer | None:
         found = self._router.registry.by_name.get(group_id)

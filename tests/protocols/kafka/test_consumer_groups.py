@@ -4,6 +4,7 @@ crash changes nothing; assignors and patterns.
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -249,6 +250,22 @@ def test_assignors_give_every_partition_to_one_who_reads_it_evenly(seed):
             assert max(sizes) - min(sizes) <= 1
             kept = sum(len(before[member] & after[member]) for member in left)
             assert kept == sum(len(before[member]) for member in left)      # who stays loses nothing
+
+
+@pytest.mark.measured
+def test_many_partitions_are_levelled_in_a_small_part_of_a_turn():
+    """One who has all joins others who read more than that, beside one who can give nothing away: once 3.4 s."""
+    shared, alone, *own = (bytes([number]) * 16 for number in range(32))
+    counts = {shared: 1_900, alone: 2_000, **dict.fromkeys(own, 1)}
+    subscriptions = {"all": frozenset([shared]), "alone": frozenset([alone])}
+    before = uniform(subscriptions, counts, {})
+    subscriptions.update((f"m{number}", frozenset([shared, topic])) for number, topic in enumerate(own))
+    began_s = time.thread_time()
+    after = uniform(subscriptions, counts, before)
+    assert time.thread_time() - began_s < 0.05
+    sizes = sorted(map(len, after.values()))
+    assert sizes[-1] == 2_000 and sizes[-2] - sizes[0] <= 1 and sum(sizes) == 3_930
+    assert after["all"] <= before["all"]
 
 
 def test_a_large_group_whose_members_read_different_topics_is_even_and_takes_in_who_joins():
