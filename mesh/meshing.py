@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mesh.administration.messages import is_administration
+from mesh.between import is_between
 from mesh.direct import DirectLane, is_direct
 from mesh.publishers import Publishers
 from mesh.questions import is_asking
@@ -49,6 +50,7 @@ class Meshing:
             me.name, router, self.overlay, clock_ms, self._tell, rng.getrandbits(62), publishers)
         self.replication = Replication(router, self.overlay, clock_s, clock_ms, rng, replication, publishers)
         self.queues = Shared(router, self.overlay, clock_s, clock_ms, rng, settings)
+        self.on_between: Callable[[str, bytes], None] = lambda source, body: None     # between.py
         self.on_administration: Callable[[str, bytes], None] = lambda source, body: None      # administration/spread.py
         self.on_asking: Callable[[str, bytes], None] = lambda source, body: None      # set by mesh/management/across
         self._router = router
@@ -165,6 +167,8 @@ class Meshing:
             self.on_asking(source, body)
         elif is_of_queues(body):
             self.queues.on_message(source, body)
+        elif is_between(body):
+            self.on_between(source, body)
         elif is_administration(body):
             self.on_administration(source, body)
         else:

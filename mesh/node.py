@@ -23,6 +23,7 @@ from mesh.administration.effective import Base, Place, Rights
 from mesh.administration.spread import Spread
 from mesh.administration.usage_log import KEPT_BYTES, KEPT_MS, UsageLog
 from mesh.administration.usage_log import STREAM as USAGE_STREAM
+from mesh.between import Between
 from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_bridges, resolve_webhooks
@@ -143,6 +144,9 @@ class Node:
             clock_s=time.monotonic, clock_ms=clock_ms, rng=random.Random(), turns=self.router.turns)
         self.spread = Spread(self.administration, self.mesh.overlay, time.monotonic)
         self.mesh.on_administration = self.spread.on_message
+        between = Between(self.mesh.overlay, self.protocols)
+        self.mesh.on_between = between.on_message
+        between.start()
         self.mesh.replication.watch_disk(data.free_bytes)
         self.mesh.start()
         self.files: OpenFiles | None = None

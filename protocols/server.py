@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from protocols.authentication.scram_passwords import ScramPasswords
     from protocols.managed import Policies
+    from protocols.peers import Peers
     from protocols.redrive import Redrives
     from routing.direct.replies import Replies
     from routing.errors import Refusal
@@ -138,6 +139,14 @@ class ProtocolServer(ABC):
     def kick(self, client_id: str) -> bool:
         """Close the connection of a client of clients(). False: there is none here."""
         return False
+
+    def meet(self, peers: Peers) -> None:
+        """Called once, before the node listens: by this it speaks to the same protocol on other nodes of the mesh."""
+        return
+
+    def heard(self, source: str, body: bytes) -> None:
+        """Another node has said this by its Peers. Nothing in it is to be believed but who it is from."""
+        return
 
     def consumer_deleted(self, name: str) -> None:
         """An operator has deleted a consumer; if it was of a session that is away, that ends, too."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from protocols.authentication.authenticator import Authenticator
 from protocols.authentication.scram_passwords import ScramPasswords
+from protocols.kafka.cluster.view import Alone, Cluster
 from protocols.kafka.groups.consumer_groups import ConsumerGroups
 from protocols.kafka.groups.coordinator import Coordinator
 from protocols.kafka.logins import Logins
@@ -26,7 +27,6 @@ from routing.router import Router
 
 log = logging.getLogger(__name__)
 
-BROKER_ID = 1               # of the one broker that a node is
 LOG_LINES_PER_S = 20        # about connections that were closed; the counters tell of all
 
 
@@ -57,7 +57,11 @@ class Broker:
         self.quotas = Quotas(router, settings.quota_entities_max)
         self.throttle = Throttle(self.quotas)
         self.api_rows: list[Mapping[str, Any]] = []             # of ApiVersions; set by server.py
-        self.cluster_id = settings.cluster_id or _cluster_id(getattr(router.store, "epoch", ""))
+        self.cluster_id = settings.cluster_id or _cluster_id(
+            ",".join(settings.cluster) or getattr(router.store, "epoch", ""))
+        self.cluster: Cluster = Alone()                         # or with others; set by server.py
+        if settings.cluster:
+            self.topics.name_ids_by(self.cluster_id)
         self._second = -1
         self._lines_left = 0
 

@@ -1,18 +1,23 @@
 """KafkaServer: Kafka in a node, one server for all listeners."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocols.kafka.api import find_apis
 from protocols.kafka.broker import Broker
+from protocols.kafka.cluster.cluster import KafkaCluster
 from protocols.kafka.groups.shown import group_rows
 from protocols.kafka.runtime.connection import KafkaConnection
 from protocols.kafka.settings import KafkaSettings
 from protocols.kafka.sharing.door import GroupDoor
+from protocols.peers import Peers
 from protocols.server import ClientRow, Groups, Parts, ProtocolServer, SocketFactory
 from protocols.transport.sockets import SocketListener
 from protocols.transport.wire import ByteChannel
+
+log = logging.getLogger(__name__)
 
 IDLE_CHECK_S = 5.0
 
@@ -29,7 +34,24 @@ class KafkaServer(ProtocolServer):
             {"api_key": api.schema.key, "min_version": api.schema.listed_from, "max_version": api.schema.last}
             for api in self._apis.values()]
         self._next_idle_check_s = 0.0
+        self._cluster: KafkaCluster | None = None
         self._listener: SocketListener | None = None
+
+    def meet(self, peers: Peers) -> None:
+        broker, names = self.broker, self.broker.settings.cluster
+        if names and peers.me not in names:
+            log.error("kafka.cluster does not have this node, %s: it serves Kafka clients alone", peers.me)
+        elif names:
+            self._cluster = broker.cluster = KafkaCluster(broker, peers, self._leader_changed)
+
+    def heard(self, source: str, body: bytes) -> None:
+        if self._cluster is not None:
+            self._cluster.heard(source, body)
+
+    def _leader_changed(self) -> None:
+        """Clients ask who leads when they come back."""
+        for connection in list(self.open):
+            connection.end()
 
     def connection(self, channel: ByteChannel, now_s: float) -> KafkaConnection:
         """The handler of a new byte stream."""
@@ -54,6 +76,8 @@ class KafkaServer(ProtocolServer):
 
     def tick(self, now_s: float) -> None:
         self.broker.timers.run(now_s)
+        if self._cluster is not None:
+            self._cluster.tick(now_s)
         if now_s >= self._next_idle_check_s:
             self._next_idle_check_s = now_s + IDLE_CHECK_S
             oldest_s = now_s - self.broker.settings.idle_timeout_s

@@ -10,6 +10,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advertise: str = ""                             # "host:port" that clients come back to; "": where they came to
     cluster_id: str = ""                            # "": made from the log's own id, so it stays
 
+    cluster: tuple[str, ...] = ()                   # nodes of the mesh that are one cluster with this one, in order
+    cluster_lost_s: float = 6.0                     # a leader of which nothing is heard for so long is lost
+
     # before a login
     pre_auth_bytes_max: int = 64 * 1024             # of one request
     login_timeout_s: float = 30.0                   # from the connection to a login

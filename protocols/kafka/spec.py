@@ -9,12 +9,19 @@ from protocols.server import Parts, ProtocolServer, ProtocolSpec
 FACTORS = ("clamp", "refuse")
 ID_CHARACTERS_MAX = 100
 PARTITIONS_MAX = 1_000
+LOST_LEAST_S = 1.0
 
 
 def check(settings: KafkaSettings) -> Iterator[str]:
     host, _, port = settings.advertise.rpartition(":")
     if settings.advertise and (not host or not port.isdigit() or not 0 < int(port) < 65_536):
         yield f"kafka.advertise: expected host:port, got {settings.advertise!r}"
+    if len(set(settings.cluster)) != len(settings.cluster) or len(settings.cluster) == 1:
+        yield "kafka.cluster: expected the names of at least two nodes, each once"
+    if settings.cluster and not settings.advertise:
+        yield "kafka.cluster: needs kafka.advertise, because the other nodes send clients there"
+    if settings.cluster_lost_s < LOST_LEAST_S:
+        yield f"kafka.cluster_lost_s: expected at least {LOST_LEAST_S}"
     if len(settings.cluster_id) > ID_CHARACTERS_MAX:
         yield f"kafka.cluster_id: at most {ID_CHARACTERS_MAX} characters"
     if settings.replication_factor not in FACTORS:

@@ -47,6 +47,7 @@ class Coordinator:
         router.transactions.on_stored.append(self._settled)
         self._timers = timers
         self.on_deleted: list[Callable[[str], None]] = []      # told of the id of a group that is forgotten
+        self.on_committed: list[Callable[[str], None]] = []    # and of one whose offsets are not what they were
         self._new_id = new_id
         self._share = Share("Kafka groups", lambda: router.limits.user_share)
         self._bytes = Share("bytes of Kafka groups", lambda: router.limits.user_share)
@@ -71,6 +72,8 @@ class Coordinator:
         if group is not None:
             self.offsets.belong(group_id, group.owner)
             group.empty_since_s = self._router.clock_s()
+        for told in self.on_committed:
+            told(group_id)
         self.mirror.committed(group_id, identity)
 
     def may_commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> bool:
@@ -177,6 +180,32 @@ class Coordinator:
         for told in self.on_deleted:
             told(group_id)
         return Code.NONE, self._router.state.delete(GROUP_PREFIX + group_id)
+
+    def drop(self, group_id: str) -> None:
+        """Forget a group whoever is in it: another node has served it since, and its members know nothing of this one.
+        """
+        group = self.by_id[group_id]
+        for member in list(group.members.values()):
+            self._timers.cancel(member.timer)
+            group.remove(member, Code.NOT_COORDINATOR)
+        for timer in group.pending.values():
+            self._timers.cancel(timer)
+        group.pending.clear()
+        group.state = State.EMPTY
+        if group.consumer is not None:
+            for consumer in list(group.consumer.members.values()):
+                self._timers.cancel(consumer.timer)
+                self._timers.cancel(consumer.rebalance_timer)
+                group.consumer.remove(consumer)
+        self.delete(group_id)
+
+    def take_over(self, group_id: str, owner: str, generation: int) -> None:
+        """A group that another node has served up to that generation: it is empty here, and its offsets follow."""
+        if group_id in self.by_id:
+            self.drop(group_id)
+        group = self._add(group_id, owner)
+        group.generation = generation + 1
+        self._store(group)
 
     def _owner_of(self, group_id: str) -> str:
         consumer = self._router.registry.by_name.get(group_id)

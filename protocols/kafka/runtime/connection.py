@@ -36,6 +36,7 @@ from routing.rights.policy import Identity
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 64 * 1024             # a request that is larger counts to its user's share while it comes in
+OF_FOLLOWERS = frozenset((3, 10, 60))           # Metadata, FindCoordinator, DescribeCluster: who leads?
 TEXT_MAX = 200                      # characters of a client's texts in a log line
 
 _NOBODY = Identity("", protocol="kafka", revoked=True)
@@ -327,6 +328,9 @@ class KafkaConnection(Share):
                 raise MalformedRequest(f"version {header.version} of {api.schema.name} is not served")
             if not self.is_logged_in and not api.before_login:
                 self._without_login(frame)
+                return
+            if not broker.cluster.leads and not api.before_login and header.api_key not in OF_FOLLOWERS:
+                self.fail("another node leads the cluster")
                 return
             at = skip_tags(frame, header.body_at) if api.schema.is_flexible(header.version) else header.body_at
             request = api.schema.decode_request(frame, at, header.version, broker.settings.request_items_max)

@@ -41,6 +41,8 @@ class GroupDoor:
         group = self._broker.groups.by_id.get(name)
         if group is None:
             return Refusal(Reason.NOT_FOUND, f"there is no group {name[:200]}")
+        if not self._broker.cluster.leads:
+            return Refusal(Reason.CONFLICT, f"another node leads the Kafka cluster: change group {name[:200]} there")
         if not group.is_empty or group.members:
             return Refusal(Reason.CONFLICT, f"group {name[:200]} has members: stop them first")
         return None

@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from protocols.kafka.settings import KafkaSettings
@@ -28,6 +29,7 @@ class Topics:
         self._policy = router.policy
         self.version = 0                                        # grows whenever there are other topics or partitions
         self._by_id: dict[bytes, Stream] | None = None          # made when it is asked for
+        self._cluster_id = ""
         router.on_streams.append(self._changed)
 
     def __iter__(self) -> Iterator[Stream]:
@@ -41,7 +43,13 @@ class Topics:
 
     def id_of(self, stream: Stream) -> bytes:
         """16 bytes that no other stream has, nor a later one of the same name."""
+        if self._cluster_id and self._router.lifecycle.is_configured(stream.name):      # it has no other name there
+            return hashlib.sha256(f"{self._cluster_id}/{stream.name}".encode()).digest()[:16]
         return stream.incarnation
+
+    def name_ids_by(self, cluster_id: str) -> None:
+        """Several nodes are one cluster: streams of their configuration files have the same id on all of them."""
+        self._cluster_id = cluster_id
 
     def by_id(self, topic_id: bytes) -> Stream | None:
         if self._by_id is None:

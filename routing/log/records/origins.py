@@ -11,7 +11,8 @@ Used by decode.py for every batch that is read, so an empty table costs a look a
 """
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from typing import Final
 
 import google_crc32c
@@ -88,6 +89,11 @@ class OriginTable:
         """The span that an offset stands in; None: it is of no batch that came as it is."""
         index = bisect_right(self._firsts, offset) - 1
         return self.spans[index] if index >= 0 and offset < self.spans[index].next else None
+
+    def before(self, offset: int, spans_max: int) -> Iterator[Span]:
+        """The last spans that begin before an offset, the nearest first."""
+        index = bisect_left(self._firsts, offset)
+        return reversed(self.spans[max(index - spans_max, 0):index])
 
     def next_first(self, offset: int) -> int:
         """Where the first span behind an offset begins."""

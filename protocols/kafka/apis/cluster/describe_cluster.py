@@ -5,7 +5,6 @@ from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.cluster.rows import brokers, cluster_operations
-from protocols.kafka.broker import BROKER_ID
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 
@@ -39,7 +38,7 @@ async def handle(call: Call, request: Message) -> Values:
         return {"error_code": UNSUPPORTED_ENDPOINT_TYPE, "error_message": "a node has no controllers to speak to"}
     answer: dict[str, Any] = {
         "error_code": Code.NONE, "endpoint_type": BROKERS, "cluster_id": call.broker.cluster_id,
-        "controller_id": BROKER_ID, "brokers": brokers(call)}
+        "controller_id": call.broker.cluster.leader_id, "brokers": brokers(call)}
     if request.include_cluster_authorized_operations:
         answer["cluster_authorized_operations"] = cluster_operations(call)
     return answer

@@ -65,7 +65,7 @@ async def handle(call: Call, request: Message) -> Values:
         elif not topics.may_describe(call.identity, stream):
             rows.append({"name": name, "error_code": Code.TOPIC_AUTHORIZATION_FAILED})
         else:
-            found = partitions(stream)[start:]
+            found = partitions(call, stream)[start:]
             rows.append({"name": name, "topic_id": topics.id_of(stream), "partitions": found[:room],
                          "topic_authorized_operations": topic_operations(call, stream)})
             if len(found) > room:

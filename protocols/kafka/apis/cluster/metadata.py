@@ -10,7 +10,6 @@ from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.cluster.rows import brokers, cluster_operations, partitions, topic_operations
-from protocols.kafka.broker import BROKER_ID
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.fields import ZERO_UUID
 from protocols.kafka.codec.schema import Schema
@@ -71,7 +70,8 @@ async def handle(call: Call, request: Message) -> Values:
             rows.append(await _named(call, request, name, topic_id))
             await call.rest()
     answer: dict[str, Any] = {
-        "brokers": brokers(call), "cluster_id": call.broker.cluster_id, "controller_id": BROKER_ID, "topics": rows}
+        "brokers": brokers(call), "cluster_id": call.broker.cluster_id,
+        "controller_id": call.broker.cluster.leader_id, "topics": rows}
     if request.include_cluster_authorized_operations:
         answer["cluster_authorized_operations"] = cluster_operations(call)
     return answer
@@ -103,6 +103,8 @@ async def _missing(call: Call, request: Message, name: str) -> dict[str, Any]:
         return row if topics.may_manage(call.identity) else {**row, "error_code": Code.TOPIC_AUTHORIZATION_FAILED}
     if not (request.allow_auto_topic_creation and call.broker.settings.auto_create_topics):
         return row
+    if not call.broker.cluster.leads:                       # the one that does makes it
+        return {**row, "error_code": Code.LEADER_NOT_AVAILABLE}
     made = await create(call, settings_for(name, call.broker.settings.default_partitions, {}))
     stream = topics.find(name)
     if isinstance(made, Refusal) or stream is None:
@@ -113,7 +115,7 @@ async def _missing(call: Call, request: Message, name: str) -> dict[str, Any]:
 def _row(call: Call, request: Message, stream: Stream) -> dict[str, Any]:
     topics = call.broker.topics
     row: dict[str, Any] = {
-        "name": topics.name_of(stream), "topic_id": topics.id_of(stream), "partitions": partitions(stream)}
+        "name": topics.name_of(stream), "topic_id": topics.id_of(stream), "partitions": partitions(call, stream)}
     if request.include_topic_authorized_operations:
         row["topic_authorized_operations"] = topic_operations(call, stream)
     return row

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Call
-from protocols.kafka.broker import BROKER_ID
+from protocols.kafka.cluster.view import NOBODY
+from protocols.kafka.codec.errors import Code
 from routing.rights.policy import Action
 from routing.streams.streams import Stream
 
@@ -18,13 +19,16 @@ DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE = (1 << number for number in r
 
 def brokers(call: Call) -> list[dict[str, Any]]:
     host, port = call.broker.address_for(call.client.local_address)
-    return [{"node_id": BROKER_ID, "broker_id": BROKER_ID, "host": host, "port": port}]
+    return [{"node_id": one.id, "broker_id": one.id, "host": one.host, "port": one.port}
+            for one in call.broker.cluster.brokers(host, port)]
 
 
-def partitions(stream: Stream) -> list[dict[str, Any]]:
-    one = [BROKER_ID]
+def partitions(call: Call, stream: Stream) -> list[dict[str, Any]]:
+    leader = call.broker.cluster.leader_id
+    one = [leader] if leader != NOBODY else []
+    code = Code.NONE if one else Code.LEADER_NOT_AVAILABLE
     return [
-        {"partition_index": partition.index, "leader_id": BROKER_ID, "leader_epoch": LEADER_EPOCH,
+        {"error_code": code, "partition_index": partition.index, "leader_id": leader, "leader_epoch": LEADER_EPOCH,
          "replica_nodes": one, "isr_nodes": one}
         for partition in stream.partitions]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
-from protocols.kafka.broker import BROKER_ID
+from protocols.kafka.cluster.view import NOBODY
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 
@@ -54,8 +54,12 @@ def _coordinator(call: Call, key_type: int, key: str) -> dict[str, Any]:
         return {"error_code": Code.INVALID_GROUP_ID, "error_message": "not a group id", **nobody}
     if key_type == GROUP and not call.broker.groups.may_use(call.identity, key):
         return {"error_code": Code.GROUP_AUTHORIZATION_FAILED, "error_message": "another user's group", **nobody}
-    host, port = call.broker.address_for(call.client.local_address)
-    return {"node_id": BROKER_ID, "host": host, "port": port, "error_message": ""}
+    cluster = call.broker.cluster
+    leader = next((one for one in cluster.brokers(*call.broker.address_for(call.client.local_address))
+                   if one.id == cluster.leader_id != NOBODY), None)
+    if leader is None:
+        return {"error_code": Code.COORDINATOR_NOT_AVAILABLE, "error_message": "nobody leads the cluster now", **nobody}
+    return {"node_id": leader.id, "host": leader.host, "port": leader.port, "error_message": ""}
 
 
 API = Api(SCHEMA, handle)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.kafka.api import Api, Call, Message, Values
-from protocols.kafka.broker import BROKER_ID
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.topics import configs
@@ -78,14 +77,14 @@ def _describe(call: Call, resource: Message) -> dict[str, Any]:
             return _refused(Code.TOPIC_AUTHORIZATION_FAILED, "not allowed")
         return {"configs": configs.rows(stream.settings, names, is_fixed=is_fixed(call, stream))}
     if resource.resource_type == BROKER:
-        if name not in ("", str(BROKER_ID)):
-            return _refused(Code.INVALID_REQUEST, f"the one broker here is {BROKER_ID}")
+        if name not in ("", str(call.broker.cluster.my_id)):
+            return _refused(Code.INVALID_REQUEST, f"the one broker here is {call.broker.cluster.my_id}")
         if not topics.may(call.identity, Action.VIEW):
             return _refused(Code.CLUSTER_AUTHORIZATION_FAILED, "not allowed")
         host, port = call.broker.address_for(call.client.local_address)
         return {"configs": broker_rows(
-            call.broker.settings, call.broker.router.limits.transaction_timeout_max_ms, BROKER_ID, f"{host}:{port}",
-            names) if name else []}
+            call.broker.settings, call.broker.router.limits.transaction_timeout_max_ms, call.broker.cluster.my_id,
+            f"{host}:{port}", names) if name else []}
     if resource.resource_type == GROUP:
         if call.broker.groups.refuse_id(name) is not None:
             return _refused(Code.INVALID_REQUEST, "not a group id")

@@ -1,0 +1,70 @@
+"""Election: which of the nodes of a cluster leads. Sans-IO: the time comes in.
+
+    undecided ──► somebody says that he leads: follow him
+        │         all were heard, or START_S is over, and nobody does: the first of those that are there leads
+        ▼
+    following ──► nothing was heard of the leader for lost_s: the first of those that are there leads, by a higher term
+        ▼
+     leading  ──► somebody leads by a higher term, or by the same and stands before us: follow him
+
+There is no vote: two nodes could not hold one. When a cut leaves both sides alive, both have a leader until it is over;
+then the higher term goes on. Order is that of the configuration, the same on all of them.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+START_S: Final = 10.0           # after a start, for links to come up
+
+
+class Election:
+    __slots__ = ("_heard", "_leader_heard_s", "_lost_s", "_me", "_names", "_started_s", "leader", "term")
+
+    def __init__(self, me: str, names: Sequence[str], lost_s: float, term: int, now_s: float) -> None:
+        """term: the last one that this node knows of."""
+        self.term = term
+        self.leader = ""                        # "": undecided
+        self._me = me
+        self._names = list(names)
+        self._lost_s = lost_s
+        self._heard: dict[str, float] = {}
+        self._started_s = now_s
+        self._leader_heard_s = now_s
+
+    def hear(self, node: str, term: int, now_s: float, *, leads: bool) -> bool:
+        """It says that it is there. True: another one leads than before."""
+        if node not in self._names or node == self._me:
+            return False
+        self._heard[node] = now_s
+        if not leads:
+            self.term = max(self.term, term) if self.leader != self._me else self.term
+            return False
+        if node == self.leader:
+            self._leader_heard_s, self.term = now_s, max(term, self.term)
+            return False
+        if self.leader and (term, -self._rank(node)) <= (self.term, -self._rank(self.leader)):
+            return False
+        if term < self.term and self.leader:
+            return False
+        self.leader, self.term, self._leader_heard_s = node, max(term, self.term), now_s
+        return True
+
+    def look(self, now_s: float) -> bool:
+        """Called some times a second. True: this node is to lead, by a higher term."""
+        if self.leader == self._me:
+            return False
+        there = [name for name in self._names
+                 if name == self._me or now_s - self._heard.get(name, -1e9) < self._lost_s]
+        if not self.leader:
+            due_s = self._started_s + (0.0 if len(there) == len(self._names) else START_S)
+        else:
+            due_s = self._leader_heard_s + self._lost_s
+        due_s += there.index(self._me) * self._lost_s           # who stands before us goes first
+        if now_s < due_s:
+            return False
+        self.leader, self.term = self._me, self.term + 1
+        return True
+
+    def _rank(self, node: str) -> int:
+        return self._names.index(node)

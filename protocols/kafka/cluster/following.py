@@ -1,0 +1,146 @@
+"""Following: what a node keeps of the groups and topics of the leader, to go on with them when that is lost.
+
+Topics are made here as they are there, with the same id, and a topic that was deleted there is deleted here. Of a group
+the last that was told is stored ("kafka-copy/<group>"), and its offsets are looked up in the log of this node when it
+takes over.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from protocols.kafka.cluster.meaning import Places, first_unread
+from protocols.kafka.cluster.messages import Copy, Dropped, Gone, Topic, Topics
+from protocols.kafka.groups.offsets import Committed
+from routing.event import OriginPartition
+from routing.fairness.steps import in_steps
+from routing.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from protocols.kafka.broker import Broker
+    from protocols.peers import Peers
+    from routing.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+COPY: Final = "kafka-copy/"
+AGREED: Final = "kafka-agreed/"         # topic → the incarnation that the cluster has, or had, here
+GROUPS_PER_STEP: Final = 20
+
+
+class Following:
+    """Loop thread only."""
+
+    def __init__(self, broker: Broker, peers: Peers) -> None:
+        self._broker = broker
+        self._peers = peers
+        self._state = broker.router.state
+        self.copies = {copy.group_id: copy for _, copy in self._state.decoded(COPY, Copy, "a copy of a Kafka group")}
+        self.known: dict[tuple[str, str, int], tuple[int, Places]] = {}     # of what was taken over: see telling.py
+        self._told_of: set[str] = set()         # topics that cannot be as they are there: said once
+
+    # -- what the leader says ----------------------------------------------------------------------------------
+
+    def on_copy(self, copy: Copy) -> None:
+        if self.copies.get(copy.group_id) != copy:
+            self.copies[copy.group_id] = copy
+            self._state.put(COPY + copy.group_id, msgspec.msgpack.encode(copy))
+
+    def on_gone(self, gone: Gone) -> None:
+        if self.copies.pop(gone.group_id, None) is not None:
+            self._state.delete(COPY + gone.group_id)
+
+    def on_topics(self, told: Topics) -> None:
+        for topic in told.topics:
+            try:
+                settings = msgspec.msgpack.decode(topic.settings, type=StreamSettings)
+            except msgspec.MsgspecError:
+                continue                        # of a newer version
+            self._follow(topic, settings)
+
+    def _follow(self, topic: Topic, settings: StreamSettings) -> None:
+        lifecycle, stream = self._broker.router.lifecycle, self._broker.topics.find(topic.name)
+        if topic.name != settings.name or settings.name.startswith("$"):
+            return
+        if stream is None:
+            self._agree(topic)
+            lifecycle.create(settings, topic.owner, topic.incarnation)
+        elif stream.incarnation != topic.incarnation:
+            if self._state.get(AGREED + topic.name) == stream.incarnation:      # it was made again there
+                lifecycle.delete(topic.name)
+            elif topic.name not in self._told_of:
+                self._told_of.add(topic.name)
+                log.warning("kafka: the topic %s is another one here than on the node that leads the cluster: delete "
+                            "it on one of them", topic.name)
+        else:
+            self._agree(topic)
+            if settings.partitions > len(stream.partitions):
+                lifecycle.grow(topic.name, settings.partitions)
+            elif settings != stream.settings and settings.partitions == len(stream.partitions):
+                lifecycle.change(settings)
+
+    def _agree(self, topic: Topic) -> None:
+        if self._state.get(AGREED + topic.name) != topic.incarnation:
+            self._state.put(AGREED + topic.name, topic.incarnation)
+
+    def on_dropped(self, dropped: Dropped) -> None:
+        stream = self._broker.topics.find(dropped.name)
+        if stream is not None and stream.incarnation == dropped.incarnation:
+            self._broker.router.lifecycle.delete(dropped.name)
+
+    # -- taking over ------------------------------------------------------------------------------------------
+
+    def take_over(self, done: Callable[[], None]) -> None:
+        """Make the groups of the copies this node's own; done() is called when they are on disk."""
+        in_steps(self._broker.router, self._take_over(done))
+
+    def _take_over(self, done: Callable[[], None]) -> Iterator[None]:
+        groups = self._broker.groups
+        for group_id in [known for known, group in groups.by_id.items()
+                         if group.share is None and known not in self.copies]:
+            groups.drop(group_id)               # of a time when this node led
+            yield
+        waiting: list[Ticket] = []
+        for copy in list(self.copies.values()):
+            places: dict[tuple[str, int], Committed] = {}
+            for topic in dict.fromkeys(row.topic for row in copy.rows):
+                yield from self._look_up(copy, topic, places)
+            groups.take_over(copy.group_id, copy.owner, copy.generation)
+            waiting += [groups.offsets.commit(copy.group_id, topic, index, committed)
+                        for (topic, index), committed in places.items()]
+            log.info("kafka: the group %r goes on here, in %d partitions", copy.group_id[:100], len(places))
+            yield
+        left = [ticket for ticket in waiting if not ticket.done]
+        count = len(left)
+
+        def stored(ticket: Ticket) -> None:
+            nonlocal count
+            count -= 1
+            if not count:
+                done()
+
+        if not left:
+            done()
+        for ticket in left:
+            ticket.on_done(stored)
+
+    def _look_up(self, copy: Copy, topic: str, places: dict[tuple[str, int], Committed]) -> Iterator[None]:
+        """Where the group goes on in the partitions of a topic."""
+        stream = self._broker.topics.find(topic)
+        rows = [row for row in copy.rows if row.topic == topic]
+        reached = [{OriginPartition(one.node, one.epoch, one.stream, one.index): one.next for one in row.reached}
+                   for row in rows]
+        leaders = {list(each)[-1]: list(each.values())[-1] for each in reached if each}     # its own log comes last
+        for row, each in zip(rows, reached):
+            if stream is None or row.partition >= len(stream.partitions):
+                continue
+            partition = stream.partitions[row.partition]
+            own = OriginPartition(self._peers.me, self._peers.epoch, partition.origin_name, partition.index)
+            found: list[int] = []
+            yield from first_unread(partition, own, {**each, **leaders}, found)
+            offset = found[0] if row.offset >= 0 else row.offset
+            places[topic, row.partition] = Committed(offset, row.epoch, row.metadata, row.at_ms)
+            self.known[copy.group_id, topic, row.partition] = offset, each
