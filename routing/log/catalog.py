@@ -43,6 +43,11 @@ RENAMED = {"_state": "%24state", "_retained": "%24retained", "_audit": "%24audit
 _FORMER = {new: old for old, new in RENAMED.items()}
 
 
+def is_named(noted: str, stream: str) -> bool:
+    """Is the stream of a note this one, by the name that it has or had?"""
+    return noted in (stream, _FORMER.get(stream))
+
+
 class Bounds(msgspec.Struct, frozen=True, array_like=True):
     """start: the first offset that is kept.  reached: where the last segment begins, or one after it."""
 
@@ -122,7 +127,7 @@ class Catalog:
         listed = rows[index] if index < len(rows) else None
         if note is None:
             return listed
-        if note.epoch != self.epoch or note.stream not in (stream, _FORMER.get(stream)) or note.partition != index:
+        if note.epoch != self.epoch or not is_named(note.stream, stream) or note.partition != index:
             raise StorageError(
                 f"{directory / PARTITION}: this directory is partition {note.partition} of stream {note.stream} of "
                 f"the log {note.epoch}, and not partition {index} of stream {stream} of the log {self.epoch}. Put it "

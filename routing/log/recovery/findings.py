@@ -9,7 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from routing.log.catalog import CATALOG, EPOCH, PARTITION, Bounds, CatalogNote, PartitionNote, read_checked, read_epoch
+from routing.log.catalog import (
+    CATALOG,
+    EPOCH,
+    PARTITION,
+    Bounds,
+    CatalogNote,
+    PartitionNote,
+    is_named,
+    read_checked,
+    read_epoch,
+)
 from routing.log.fs import FileSystem
 from routing.log.recovery.inventory import BROKEN, MISPLACED, misplaced_end, missing_parts, strange_names
 from routing.log.segments.segment import segment_name
@@ -47,12 +57,13 @@ def verify_root(fs: FileSystem, root: Path) -> Iterator[Finding]:
         yield _finding("damage", root / CATALOG, f"is of the log {known.epoch}, and not of {epoch}")
     on_disk = {path.name: path for path in (root / "streams").iterdir()}
     for stream, rows in known.streams.items():
-        if stream not in on_disk:
+        place = next((path for name, path in on_disk.items() if is_named(stream, name)), None)
+        if place is None:
             yield _finding("damage", root / "streams", f"stream {stream} is missing")
             continue
         for index in range(len(rows)):
-            if not (on_disk[stream] / str(index)).is_dir():
-                yield _finding("damage", on_disk[stream] / str(index), "the partition is missing")
+            if not (place / str(index)).is_dir():
+                yield _finding("damage", place / str(index), "the partition is missing")
 
 
 def verify_directory(fs: FileSystem, directory: Path, bases: list[int], root: Path) -> Iterator[Finding]:
@@ -72,8 +83,9 @@ def verify_directory(fs: FileSystem, directory: Path, bases: list[int], root: Pa
     note = read_checked(fs, directory / PARTITION, PartitionNote)
     if note is not None:
         epoch = read_epoch(fs, root / EPOCH)
-        place = directory.parent.name, directory.name
-        if (note.stream, str(note.partition)) != place or (epoch is not None and note.epoch != epoch):
+        stream, index = directory.parent.name, directory.name
+        here = is_named(note.stream, stream) and str(note.partition) == index and epoch in (None, note.epoch)
+        if not here:
             yield _finding("damage", directory / PARTITION, (
                 f"the directory is partition {note.partition} of stream {note.stream} of the log {note.epoch}"))
             return

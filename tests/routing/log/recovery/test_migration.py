@@ -50,6 +50,7 @@ def test_the_nodes_own_streams_get_their_new_names_and_keep_what_is_in_them(tmp_
 
     from routing.log.catalog import RENAMED, read_checked, write_checked
     from routing.log.fs import RealFileSystem
+    from routing.log.inspect import verify
     from tests.support.routing import Desk
 
     desk = Desk(tmp_path)
@@ -68,6 +69,7 @@ def test_the_nodes_own_streams_get_their_new_names_and_keep_what_is_in_them(tmp_
     write_checked(fs, tmp_path / "catalog", json.dumps(catalog).encode(), durable=False)
     again = Desk(tmp_path)
     assert again.router.state.get("x") == b"1" and not list(streams.glob("_*")) and not again.store.missing()
+    assert not [finding for finding in verify(tmp_path) if finding.level == "damage"], "notes may have the old name"
     again.router.lifecycle.create(StreamSettings("_state", ("_state",)))
     again.run()
     again.publish("_state")
