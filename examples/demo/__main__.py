@@ -3,7 +3,7 @@
 One node    A machine speaks MQTT to it (amqtt's client), a dashboard speaks HTTP (REST and server-sent events), and
             events cross between them. The node is killed with SIGKILL in the middle of traffic and started again, and
             what had been acknowledged is looked for: in the log, and at the machine, which was away meanwhile.
-            Then a webhook calls a service, and the service answers the machine.
+            Then a webhook calls a service, and the service answers the machine; and so does one that speaks AMQP 1.0.
 Three nodes Two plants dial out to a node in the cloud. Events reach who wants them, wherever they are; the cloud is
             killed, the plants go on, and when it is back everything is everywhere, once and in order.
 
@@ -26,6 +26,7 @@ from machine import Machine
 from node import MESHGATE, Node, fresh_folder
 from one_node import cross_protocols, kill_under_load, look_for_it, miss_something
 from screen import WAIT_S, DemoError, heading
+from service import serve
 from sites import cross_sites, meet, outage, three_nodes
 from traffic import traffic
 from webhook import SECRET, round_trip
@@ -33,7 +34,7 @@ from webhook import SECRET, round_trip
 
 def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
     http, console, port = graz.url("http"), graz.url("console"), graz.ports["mqtt"]
-    heading("9. Try it by hand; the three nodes run until Ctrl-C, with traffic")
+    heading("10. Try it by hand; the three nodes run until Ctrl-C, with traffic")
     print(f"  The console: {cloud.url('console')}/   of the plants: {console}/ and {lyon.url('console')}/\n"
           "  Both plants produce; the consumer `ledger` in the cloud falls behind and catches up. Cut a link.\n")
     tries = [
@@ -64,6 +65,7 @@ async def tell(graz: Node, lyon: Node, cloud: Node) -> None:
         acked = await kill_under_load(graz)
         await look_for_it(http, graz, machine, acked, missed)
         await round_trip(http, graz, machine)
+        await serve(graz, machine)
         await machine.leave()
         await meet(graz, lyon, cloud, http)
         reader = await cross_sites(graz, lyon, cloud, http)

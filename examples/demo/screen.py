@@ -4,7 +4,7 @@ from __future__ import annotations
 import sys
 
 WAIT_S = 10.0
-COLOURS = {"MQTT": 36, "REST": 33, "SSE": 32, "HOOK": 31, "LINK": 34, "NODE": 35}
+COLOURS = {"MQTT": 36, "REST": 33, "SSE": 32, "HOOK": 31, "LINK": 34, "NODE": 35, "AMQP": 96}
 
 
 def heading(text: str) -> None:

@@ -39,7 +39,7 @@ def three_nodes(folder: Path) -> tuple[Node, Node, Node]:
 
 
 async def meet(graz: Node, lyon: Node, cloud: Node, http: aiohttp.ClientSession) -> None:
-    heading("6. Three sites, one topic space: both plants dial out to cloud-eu")
+    heading("7. Three sites, one topic space: both plants dial out to cloud-eu")
     await asyncio.gather(lyon.start(), cloud.start())
     await until(lambda: knows(http, graz, {"cloud-eu", "plant-lyon"}), "plant-graz knows both other nodes")
     show("LINK", "=", "plant-graz ── cloud-eu ── plant-lyon: every node knows the others")
@@ -66,12 +66,12 @@ async def cross_sites(graz: Node, lyon: Node, cloud: Node, http: aiohttp.ClientS
 
 
 async def outage(graz: Node, cloud: Node, http: aiohttp.ClientSession, reader: MQTTClient) -> None:
-    heading("7. The cloud is gone; the plants go on")
+    heading("8. The cloud is gone; the plants go on")
     await cloud.kill(signal.SIGKILL)
     show("LINK", "!", "cloud-eu was killed: Graz and Lyon are cut off from each other, too")
     await publish_many(http, graz)
     show("REST", ">", f"{OUTAGE_EVENTS} alarms in Graz, all acknowledged; they wait in its log")
-    heading("8. The cloud comes back, and everybody catches up, once and in order")
+    heading("9. The cloud comes back, and everybody catches up, once and in order")
     await cloud.start()
     await watch_lag(http, graz, cloud)
     stream = events(http, cloud, f"{ALARMS}/counted", "earliest")
