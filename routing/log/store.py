@@ -58,7 +58,8 @@ class Store(Protocol):
     def crowded(self) -> bool: ...
 
     def open_stream(self, settings: StreamSettings) -> list[Partition]: ...
-    def open_more(self, settings: StreamSettings, first: int) -> list[Partition]: ...
+    def open_more(self, settings: StreamSettings, first: int, until: int) -> list[Partition]: ...
+    def close_again(self, partitions: list[Partition]) -> None: ...
     def prepare(self, settings: StreamSettings, first: int, done: Callable[[str | None], None]) -> None: ...
     def remove_stream(self, name: str, done: Callable[[str | None], None]) -> None: ...
     def remove_files(self, name: str) -> None: ...
@@ -143,10 +144,16 @@ class LocalStore:
         directory = self._root / "streams" / escape_name(settings.name)
         return self._open(settings, directory, range(self._partition_count(directory, settings)))
 
-    def open_more(self, settings: StreamSettings, first: int) -> list[Partition]:
-        """Open the partitions from first on of a stream that is open."""
-        return self._open(settings, self._root / "streams" / escape_name(settings.name),
-                          range(first, settings.partitions))
+    def open_more(self, settings: StreamSettings, first: int, until: int) -> list[Partition]:
+        """Open the partitions from first to before until of a stream that is open, or is being opened."""
+        return self._open(settings, self._root / "streams" / escape_name(settings.name), range(first, until))
+
+    def close_again(self, partitions: list[Partition]) -> None:
+        """Opened, and not to be used after all."""
+        gone = set(partitions)
+        self.partitions = [partition for partition in self.partitions if partition not in gone]
+        for partition in partitions:
+            partition.let_go()
 
     def _open(self, settings: StreamSettings, directory: Path, indexes: range) -> list[Partition]:
         opened = []

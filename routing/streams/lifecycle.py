@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from routing.errors import Reason, Refusal, StorageError, TopicError
+from routing.fairness.steps import in_steps
 from routing.settings import Limits, StreamSettings
 from routing.streams.streams import INCARNATION_DIGITS
 from routing.ticket import Ticket, done_ticket
@@ -56,7 +57,9 @@ class Desk(Protocol):
     streams: StreamTable
     limits: Limits
     clock_ms: Callable[[], int]
+    call_soon: Callable[[Callable[[], None]], object]
 
+    def request_turn(self) -> None: ...
     def stream_opened(self, stream: Stream) -> None: ...
     def stream_changed(self, stream: Stream, before: StreamSettings) -> None: ...
     def partitions_gone(self, stream: Stream, gone: list[Partition]) -> None: ...
@@ -180,25 +183,27 @@ class Lifecycle:
         ticket = Ticket(())
         self._busy.add(name)
 
-        def opened(done: Ticket) -> None:
+        def opened(outcome: list[Partition] | StorageError | Refusal) -> None:
             self._busy.discard(name)
-            if done.refusals:
-                self._forget(name)
-                ticket.refusals[0] = done.refusals[0]
+            if isinstance(outcome, list):
+                stream = self._desk.streams.open(settings, outcome)
+                self._tag(stream)
+                self._desk.stream_opened(stream)
+                log.info("stream %s was made with %d partitions", name, len(stream.partitions))
             else:
-                try:
-                    stream = self._open(settings)
-                except StorageError as error:
-                    self._forget(name)
-                    ticket.refusals[0] = Refusal(Reason.STORAGE_FAILED, str(error))
-                else:
-                    self._desk.stream_opened(stream)
-                    log.info("stream %s was made with %d partitions", name, len(stream.partitions))
+                self._forget(name)
+                ticket.refusals[0] = _refused(outcome)
             ticket.part_done()
+
+        def stored(done: Ticket) -> None:
+            if done.refusals:
+                opened(done.refusals[0])
+            else:
+                in_steps(self._desk, self._desk.streams.open_in_steps(settings, 0, opened))
 
         def prepared(problem: str | None) -> None:
             if problem is None:
-                self._put(name, record).on_done(opened)
+                self._put(name, record).on_done(stored)
                 return
             self._busy.discard(name)
             ticket.refusals[0] = Refusal(Reason.STORAGE_FULL, problem)
@@ -237,19 +242,25 @@ class Lifecycle:
         ticket = Ticket(())
         self._busy.add(name)
 
-        def grown(done: Ticket) -> None:
+        def grown(outcome: list[Partition] | StorageError | Refusal) -> None:
             self._busy.discard(name)
-            if done.refusals:
-                ticket.refusals[0] = done.refusals[0]
-            else:
+            if isinstance(outcome, list):
                 before = stream.settings
-                self._desk.streams.grow(stream, settings)
+                self._desk.streams.grow(stream, settings, outcome)
                 self._desk.stream_changed(stream, before)
+            else:
+                ticket.refusals[0] = _refused(outcome)
             ticket.part_done()
+
+        def stored(done: Ticket) -> None:
+            if done.refusals:
+                grown(done.refusals[0])
+            else:
+                in_steps(self._desk, self._desk.streams.open_in_steps(settings, have, grown))
 
         def prepared(problem: str | None) -> None:
             if problem is None:
-                self._keep(settings).on_done(grown)
+                self._keep(settings).on_done(stored)
                 return
             self._busy.discard(name)
             ticket.refusals[0] = Refusal(Reason.STORAGE_FULL, problem)
@@ -316,3 +327,7 @@ class Lifecycle:
     def _forget(self, name: str) -> None:
         self._records.pop(name, None)
         self._desk.state.delete(STREAM + name)
+
+
+def _refused(problem: StorageError | Refusal) -> Refusal:
+    return problem if isinstance(problem, Refusal) else Refusal(Reason.STORAGE_FAILED, str(problem))

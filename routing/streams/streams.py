@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from routing.errors import StorageError
 from routing.filters.filter_trie import FilterTrie
 from routing.settings import StreamSettings
 from routing.topic import filter_covers, filters_intersect, specificity
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from routing.log.store import Store
 
 INCARNATION_DIGITS = 16         # of its incarnation, in the name that other nodes know a stream by
+OPENED_PER_STEP = 5             # partitions: some 2 ms
 INTERNAL_SEGMENT_BYTES = 32 * 1024 * 1024      # small, so that compaction soon gets at them
 
 
@@ -84,8 +86,10 @@ class StreamTable:
         self._on_settled = on_settled
         self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
 
-    def open(self, settings: StreamSettings) -> Stream:
-        partitions = self._open(settings)
+    def open(self, settings: StreamSettings, partitions: list[Partition] | None = None) -> Stream:
+        """partitions: its own, opened in steps; None: they are opened now."""
+        if partitions is None:
+            partitions = self._open(settings)
         self._listen(partitions)
         stream = self.by_name[settings.name] = Stream(settings, partitions)
         self._order += 1
@@ -109,11 +113,27 @@ class StreamTable:
         for partition in stream.partitions:
             partition.origin_name = name
 
-    def grow(self, stream: Stream, settings: StreamSettings) -> None:
-        """Open the partitions that the stream has too few of."""
-        fresh = self._store.open_more(settings, len(stream.partitions))
-        for partition in fresh:
+    def open_in_steps(self, settings: StreamSettings, first: int,
+                      done: Callable[[list[Partition] | StorageError], None]) -> Iterator[None]:
+        """Open the partitions from first on, some in each turn of the loop: for open() or grow()."""
+        opened: list[Partition] = []
+        try:
+            for start in range(first, settings.partitions, OPENED_PER_STEP):
+                if opened:
+                    yield
+                opened += self._store.open_more(
+                    settings, start, min(start + OPENED_PER_STEP, settings.partitions))
+        except StorageError as error:
+            self._store.close_again(opened)
+            done(error)
+            return
+        for partition in opened:
             partition.be_patient(True)
+        done(opened)
+
+    def grow(self, stream: Stream, settings: StreamSettings, fresh: list[Partition]) -> None:
+        """fresh: the partitions that the stream has too few of."""
+        for partition in fresh:
             partition.origin_name = stream.origin_name
         self._listen(fresh)
         stream.partitions += fresh

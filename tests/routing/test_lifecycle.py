@@ -4,10 +4,11 @@ from __future__ import annotations
 import pytest
 
 from routing.consumers.consumer import ConsumerSpec
-from routing.errors import Reason
+from routing.errors import Reason, StorageError
 from routing.event import Event
 from routing.log.fs import RealFileSystem
 from routing.settings import StreamSettings
+from routing.streams.streams import OPENED_PER_STEP
 from tests.support.disk import FaultyFileSystem
 from tests.support.routing import ANA, Desk, Reader
 
@@ -146,3 +147,38 @@ def test_a_deletion_that_a_crash_interrupts_is_ended_by_the_next_start(tmp_path,
     assert done(again, again.router.lifecycle.create(CLICKS)) is None
     assert [partition.end_offset for partition in again.router.streams.by_name["clicks"].partitions] == [0, 0]
     again.close()
+
+
+def test_a_stream_of_many_partitions_is_opened_some_at_a_time(desk, monkeypatch):
+    """A thousand at once held the loop for 300 ms."""
+    steps = []
+    open_more = desk.store.open_more
+
+    def counted(*arguments):
+        opened = open_more(*arguments)
+        steps.append(len(opened))
+        return opened
+
+    monkeypatch.setattr(desk.store, "open_more", counted)
+    assert done(desk, desk.router.lifecycle.create(StreamSettings("many", ("many",), partitions=50))) is None
+    assert steps == [OPENED_PER_STEP] * (50 // OPENED_PER_STEP)
+    assert [part.index for part in desk.router.streams.by_name["many"].partitions] == list(range(50))
+    assert done(desk, desk.router.lifecycle.grow("many", 62)) is None
+    assert [part.index for part in desk.router.streams.by_name["many"].partitions] == list(range(62))
+    assert max(steps) == OPENED_PER_STEP and sum(steps) == 62
+
+
+def test_a_stream_that_cannot_be_opened_leaves_nothing_behind(desk, monkeypatch):
+    open_more = desk.store.open_more
+
+    def failing(settings, first, until):
+        if first:
+            raise StorageError("the disk is broken")
+        return open_more(settings, first, until)
+
+    before = len(desk.store.partitions)
+    monkeypatch.setattr(desk.store, "open_more", failing)
+    refusal = done(desk, desk.router.lifecycle.create(StreamSettings("many", ("many",), partitions=20)))
+    assert refusal.reason is Reason.STORAGE_FAILED and len(desk.store.partitions) == before
+    monkeypatch.undo()
+    assert done(desk, desk.router.lifecycle.create(StreamSettings("many", ("many",), partitions=20))) is None
