@@ -58,6 +58,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share_session_timeout_ms: int = 45_000
     share_lock_ms: int = 30_000                     # a record that is not acknowledged by then goes to another member
     share_deliveries_max: int = 5                   # of one record; then it goes to the dead letters of the group
+    share_places_bytes_max: int = 4 * 1024 * 1024   # of partitions that members of one share group take from
     share_locks_max: int = 2_000                    # records that the members of one group hold together
     offset_metadata_bytes_max: int = 4096
     offsets_bytes_max: int = 256 * 1024 * 1024      # of all committed offsets, some 200 each, with a share per user

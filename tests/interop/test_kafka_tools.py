@@ -130,5 +130,7 @@ def test_the_tools_of_share_groups(kafka):  # noqa: F811
     tool(kafka, "consumer.group.ShareGroupCommand", "--reset-offsets", "--to-earliest", "--execute", "--group", group,
          "--topic", topic)
     assert place() == [["0", "20"]]
+    tool(kafka, "consumer.group.ShareGroupCommand", "--delete-offsets", "--group", group, "--topic", topic)
+    assert place() == []
     tool(kafka, "consumer.group.ShareGroupCommand", "--delete", "--group", group)
     assert group not in tool(kafka, "consumer.group.ShareGroupCommand", "--list")

@@ -63,6 +63,8 @@ STAGES = (
           (*PYTEST, "tests/faults/test_kafka_kills.py"), (*PYTEST, "tests/faults/test_kafka_kills.py")),
     Stage("Kafka groups", "six members of Java and librdkafka that join, leave and are killed, in both protocols",
           (*PYTEST, "tests/interop/test_kafka_rebalances.py"), (*PYTEST, "tests/interop/test_kafka_rebalances.py")),
+    Stage("Kafka exactly once", "such members that copy a topic in transactions: every record stands once in the copy",
+          (*PYTEST, "tests/interop/test_kafka_exactly_once.py"), (*PYTEST, "tests/interop/test_kafka_exactly_once.py")),
     Stage("Kafka bridge", "1,000,000 records each way to Apache Kafka, with kills of the node and of Kafka",
           (*PYTEST, "tests/interop/test_kafka_bridge.py"), (*PYTEST, "tests/interop/test_kafka_bridge.py")),
     Stage("connects", "clients that connect and leave: less than 20 MiB stay behind",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from protocols.kafka.codec.errors import Code
+from protocols.kafka.groups.assignors import Partitions
 from protocols.kafka.groups.consumer_groups import JOIN, LEAVE, by_topic
 from protocols.kafka.groups.coordinator import Coordinator
 from protocols.kafka.groups.share_group import ShareGroup, ShareMember, StoredShareGroup
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PREFIX = "kafka-share-group/"
 Values = Mapping[str, Any]
+_TOO_MANY = Refusal(Reason.QUOTA_EXCEEDED, "the members of the group take from more partitions than they may")
 _CODES = {Reason.NOT_AUTHORIZED: Code.GROUP_AUTHORIZATION_FAILED, Reason.CONFLICT: Code.GROUP_ID_NOT_FOUND,
           Reason.QUOTA_EXCEEDED: Code.GROUP_MAX_SIZE_REACHED}
 
@@ -66,7 +68,7 @@ class ShareGroups:
         self.on_fenced: list[Callable[[str, str], None]] = []       # told of a group and a member whose session is over
         groups.on_deleted.append(self._deleted)
         for group_id, stored in router.state.decoded(PREFIX, StoredShareGroup, "a Kafka share group"):
-            groups.adopt(group_id, stored.owner).share = ShareGroup(group_id, stored.epoch)
+            groups.adopt(group_id, stored.owner).share = ShareGroup(group_id, stored.epoch, stored.unset)
 
     def find(self, group_id: str) -> ShareGroup | None:
         group = self._groups.by_id.get(group_id)
@@ -79,7 +81,7 @@ class ShareGroups:
     def _store(self, found: ShareGroup) -> Ticket:
         group = self._groups.by_id.get(found.group_id)
         return self._router.state.put(PREFIX + found.group_id, msgspec.msgpack.encode(
-            StoredShareGroup(group.owner if group is not None else "", found.epoch)))
+            StoredShareGroup(group.owner if group is not None else "", found.epoch, tuple(found.unset))))
 
     def _deleted(self, group_id: str) -> None:
         if self._router.state.get(PREFIX + group_id) is not None:
@@ -129,7 +131,9 @@ class ShareGroups:
         before, size = member.topics, said.size(member)
         member.topics = said.topics if said.topics is not None else member.topics
         found.members[member.member_id] = member
-        opened = self._open_consumer(found, member, identity)
+        self._places(found, member)
+        opened = _TOO_MANY if found.places_bytes() > self._settings.share_places_bytes_max else self._open_consumer(
+            found, member, identity)
         if isinstance(opened, Refusal):
             member.topics = before
             if is_new:
@@ -137,7 +141,7 @@ class ShareGroups:
             return _error(_CODES.get(opened.reason, Code.COORDINATOR_NOT_AVAILABLE), opened.text), []
         member.size = size
         tickets = opened
-        if self._look_again(member, changed=is_new or member.topics != before):
+        if self._look_again(found, member, changed=is_new or member.topics != before):
             found.epoch += 1
             tickets.append(self._store(found))
         if member.epoch != found.epoch:
@@ -151,14 +155,18 @@ class ShareGroups:
             answer["assignment"] = {"topic_partitions": by_topic(member.places)}
         return answer, tickets
 
-    def _look_again(self, member: ShareMember, *, changed: bool) -> bool:
+    def _look_again(self, found: ShareGroup, member: ShareMember, *, changed: bool) -> bool:
         """Which partitions are there? Returns whether they, or what it reads, are not what they were."""
         if not changed and member.topics_seen == self._topics.version:
             return False
         before, member.topics_seen = member.places, self._topics.version
-        member.places = {(self._topics.id_of(stream), partition.index)
-                         for stream in self._streams(member.topics) for partition in stream.partitions}
+        member.places = self._places(found, member)
         return changed or before != member.places
+
+    def _places(self, found: ShareGroup, member: ShareMember) -> Partitions:
+        return found.places(member.topics, self._topics.version, lambda topics: {
+            (self._topics.id_of(stream), partition.index)
+            for stream in self._streams(topics) for partition in stream.partitions})
 
     def _streams(self, names: set[str] | frozenset[str]) -> list[Stream]:
         streams = [self._topics.find(name) for name in sorted(names)]
@@ -185,7 +193,7 @@ class ShareGroups:
         places = [partition for stream in streams for partition in stream.partitions]
         if not streams or (known is not None and known.spec.mode is Mode.SHARED
                            and all(place in known.cursors for place in places)):
-            return []
+            return self._begin_anew(found, known, streams)
         filters = [pattern for stream in streams for pattern in stream.filters]
         names = {stream.name for stream in streams}
         start = self.options.start(found.group_id)
@@ -206,6 +214,22 @@ class ShareGroups:
             made.move({place: start_position(place, start) for place in places if place not in before})
         ticket = registry.checkpoint(made)
         return [ticket] if ticket is not None else []
+
+    def _begin_anew(self, found: ShareGroup, consumer: Consumer | None, streams: list[Stream]) -> list[Ticket]:
+        """With topics whose offsets were deleted since they were read last."""
+        unset = [stream for stream in streams if stream.name in found.unset]
+        if not unset or consumer is None:
+            return []
+        start = self.options.start(found.group_id)
+        consumer.seek({place: start_position(place, start) for stream in unset for place in stream.partitions})
+        found.unset -= {stream.name for stream in unset}
+        ticket = self._router.registry.checkpoint(consumer)
+        return [self._store(found), *([ticket] if ticket is not None else [])]
+
+    def delete_offsets(self, found: ShareGroup, topic: str) -> Ticket:
+        """Who reads the topic next begins where the options of the group say, as if it never had."""
+        found.unset.add(topic)
+        return self._store(found)
 
     def options_changed(self, group_id: str) -> None:
         """How long a record is locked holds for what is handed out from now on."""

@@ -39,6 +39,7 @@ def test_the_versions_are_these():
         "ShareGroupHeartbeat": (1, 1, 1), "ShareGroupDescribe": (1, 1, 1), "ShareFetch": (1, 1, 2),
         "ShareAcknowledge": (1, 1, 2), "DescribeClientQuotas": (0, 0, 1), "AlterClientQuotas": (0, 0, 1),
         "DescribeShareGroupOffsets": (0, 0, 1), "AlterShareGroupOffsets": (0, 0, 0),
+        "DeleteShareGroupOffsets": (0, 0, 0),
     }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import shutil
 
+import msgspec
 import pytest
 
 from protocols.kafka.settings import KafkaSettings
@@ -327,6 +328,38 @@ def test_offsets_of_a_group_are_told_and_moved_when_nobody_is_in_it(broker):
     assert place() == (1, 1) and move(0) == 68
     assert member.acknowledge((1, 1, [ACCEPT]), epoch=-1) == 0 and member.beat(member_epoch=-1) == 0
     assert place() == (3, 0) and move(1) == 0 and place() == (1, 2)
+
+
+def test_offsets_of_a_topic_are_deleted_and_who_comes_next_begins_anew(broker):
+    """As if the group had never read it: where its options say, also after a crash."""
+    produce(broker, b"a", b"b")
+    member = Member(broker).join()
+    assert member.fetch() == [(0, 1, 1)] and member.acknowledge((0, 1, [ACCEPT])) == 0
+
+    def delete(*topics):
+        return member.client.ask("DeleteShareGroupOffsets", 0, group_id="g",
+                                 topics=[{"topic_name": topic} for topic in topics])
+
+    def places():
+        answer = member.client.ask("DescribeShareGroupOffsets", 1, groups=[{"group_id": "g", "topics": None}])
+        return [row.start_offset for topic in answer.groups[0].topics for row in topic.partitions]
+
+    assert delete("one").error_code == 68, "somebody is in it"
+    assert member.acknowledge(epoch=-1) in (0, []) and member.beat(member_epoch=-1) == 0
+    assert [row.error_code for row in delete("one", "no-such").responses] == [0, 3] and places() == []
+    assert Member(broker, "2").join().fetch() == [(0, 1, 1)]
+    assert places() == [0]
+
+
+def test_members_that_read_the_same_topics_share_what_is_kept_of_partitions_and_that_has_a_bound(tmp_path):
+    broker = Broker(tmp_path, msgspec.structs.replace(SETTINGS, share_places_bytes_max=2_000), streams=[
+        *STREAMS, StreamSettings("wide", ("wide/#",), 12), StreamSettings("wider", ("wider/#",), 12)])
+    members = [Member(broker, str(number), topics=("wide",)) for number in range(3)]
+    assert [member.beat() for member in members] == [0, 0, 0]
+    found = broker.server.broker.share_groups.find("g")
+    assert len({id(member.places) for member in found.members.values()}) == 1
+    assert Member(broker, "3", topics=("wide", "wider")).beat() == 81 and len(found.members) == 3
+    assert Member(broker, "4", topics=("wide",)).beat() == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [

@@ -58,12 +58,15 @@ async def _describe(call: Call, group: Message) -> dict[str, Any]:
     wanted = None if group.topics is None else {
         (topic.topic_name, index) for topic in group.topics for index in topic.partitions}
     found: dict[str, list[dict[str, Any]]] = {}
-    for partition, cursor in sorted(consumer.cursors.items(), key=lambda pair: (pair[0].stream, pair[0].index)):
+    share = call.broker.share_groups.find(group.group_id)
+    cursors = {partition: cursor for partition, cursor in consumer.cursors.items()
+               if share is None or partition.stream not in share.unset}
+    for partition, cursor in sorted(cursors.items(), key=lambda pair: (pair[0].stream, pair[0].index)):
         if wanted is None or (partition.stream, partition.index) in wanted:
             found.setdefault(partition.stream, []).append(
                 {"partition_index": partition.index, "leader_epoch": LEADER_EPOCH, **_place(cursor)})
         await call.rest()
-    known = {(partition.stream, partition.index) for partition in consumer.cursors}
+    known = {(partition.stream, partition.index) for partition in cursors}
     for name, index in sorted((wanted or set()) - known):
         found.setdefault(name, []).append({"partition_index": index, "start_offset": -1, "leader_epoch": LEADER_EPOCH})
         await call.rest()
