@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from routing.log.cold import Cold
 
 if TYPE_CHECKING:
-    from routing.log.partition import Partition, Scan
+    from routing.log.contents import Scan
+    from routing.log.partition import Partition
 
 
 async def scan(partition: Partition, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,

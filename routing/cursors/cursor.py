@@ -17,7 +17,8 @@ from routing.cursors.returned import Returned, bare
 from routing.event import Event
 
 if TYPE_CHECKING:
-    from routing.log.partition import Partition, Scan
+    from routing.log.contents import Scan
+    from routing.log.partition import Partition
 
 
 class Cursor:

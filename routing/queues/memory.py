@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from copy import copy
 
 from routing.event import Event, event_size_bytes
-from routing.log.partition import Scan
+from routing.log.contents import Scan
 from routing.log.tally import Tally
 from routing.ticket import Ticket
 

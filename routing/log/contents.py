@@ -1,0 +1,168 @@
+"""Contents: what is committed of a partition, for whoever wants its events, wherever they stand.
+
+    kept/, for queues only ──► segments, from the start on ──► tail cache, the newest as events         up to end_offset
+
+Used by partition.py, whose face it is for readers of events. Readers of batches as they are: fetch.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import msgspec
+
+from routing.event import Event
+from routing.log.cold import Cold
+from routing.log.kept.kept import Kept
+from routing.log.reader import Reader
+from routing.log.records.prints import probes_of
+from routing.log.records.verdicts import Verdicts
+from routing.log.segments.segment import Segment
+from routing.log.tail_cache import TailCache
+from routing.log.tally import Tally
+
+TAIL_RUN_MIN = 64               # recent events looked at together
+_ALL = 1 << 62
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """The wanted events of a scan, in order; where to go on; and how many events were looked at."""
+
+    events: list[Event]
+    next_offset: int
+    scanned: int
+
+
+class Home(Protocol):
+    """The partition: where readers begin, queues begin, and all stop."""
+
+    end_offset: int
+
+    @property
+    def start_offset(self) -> int: ...
+    @property
+    def lowest_offset(self) -> int: ...
+
+
+class Contents:
+    """Of one partition. Loop thread only."""
+
+    __slots__ = ("_cache", "_home", "_kept", "_reader", "_segments")
+
+    def __init__(self, home: Home, segments: list[Segment], kept: Kept, reader: Reader, cache: TailCache) -> None:
+        self._home = home
+        self._segments = segments
+        self._kept = kept
+        self._reader = reader
+        self._cache = cache
+
+    def scan(self, offset: int, wanted: Callable[[str], bool], *, max_events: int, max_scanned: int,
+             patterns: Collection[str] | None = None, owed: bool = False, mark: bytes = b"", may_wait: bool = False,
+             ) -> Scan:
+        """The wanted events from offset on. Ends after max_events, after about max_scanned looked at, or at the tail.
+
+        wanted is asked at most once per topic. Blocks and segments without a wanted topic are not read.
+        patterns: filters of which one matches whatever is wanted; with them that is known without asking.
+        owed: for a queue, which reads what was kept for it before the start, too.
+        mark: bytes that are in each batch with anything wanted; of stored batches the others are passed over unread.
+        may_wait: the caller comes again in another turn: before a large compressed batch the scan stops, as if it had
+        looked at max_scanned, until that is opened (opening.py). Else it is opened at once, in one long turn.
+        And where the disk has to be asked first Cold is raised, a StorageError (cold.py). Else the loop waits for it.
+        """
+        verdicts = Verdicts(wanted, patterns)
+        verdicts.mark = mark
+        events: list[Event] = []
+        scanned = 0
+        if owed and offset < self._home.start_offset:
+            offset = max(offset, self._home.lowest_offset)
+            until = min(self._kept.end_offset, self._home.start_offset)
+            if offset < until:
+                offset, scanned = self._kept.reader.scan(
+                    offset, until, verdicts, events, max_events, max_scanned, may_wait=may_wait)
+                if offset < until or len(events) >= max_events or scanned >= max_scanned:
+                    return Scan(events, offset, scanned)
+        offset = max(offset, self._home.start_offset)
+        in_files = min(self._cache.first_offset, self._home.end_offset)
+        if offset < in_files:
+            try:
+                offset, more = self._reader.scan(
+                    offset, in_files, verdicts, events, max_events, max_scanned - scanned, may_wait=may_wait)
+            except Cold:
+                if not scanned:
+                    raise
+                return Scan(events, offset, scanned)        # what was kept for a queue; the next call gets the rest
+            scanned += more
+            if offset < in_files:
+                return Scan(events, offset, scanned)
+        if offset >= self._home.end_offset:
+            return Scan(events, offset, scanned)
+        for group in self._cache.groups_from(offset):
+            if len(events) >= max_events or scanned >= max_scanned:
+                return Scan(events, offset, scanned)
+            at = max(offset - group[0].offset, 0)
+            while at < len(group) and len(events) < max_events and scanned < max_scanned:
+                run = group[at:at + max(2 * (max_events - len(events)), TAIL_RUN_MIN)]
+                at += len(run)
+                found = [event for event in run if verdicts[event.topic]]
+                scanned += len(run)
+                room = max_events - len(events)
+                if len(found) > room:
+                    return Scan(events + found[:room], found[room].offset, scanned)
+                events += found
+                offset = run[-1].offset + 1
+            if at < len(group):
+                break
+        else:
+            offset = max(offset, self._home.end_offset)
+        return Scan(events, offset, scanned)
+
+    def is_recent(self, offset: int) -> bool:
+        """True when what stands from offset on is at hand as events."""
+        return offset >= self._cache.first_offset
+
+    def tally(self, offset: int, *, until: int, max_scanned: int, patterns: Collection[str] | None = None,
+              owed: bool = False, may_wait: bool = False) -> Tally:
+        """How often each topic stands in the committed events from offset on, as far as one step goes.
+
+        It ends before until, at the end of a block, or after about max_scanned events that had to be looked at.
+        patterns: only topics that one of these filters matches are asked for. owed, may_wait: as in scan().
+        """
+        probes = probes_of(patterns) if patterns is not None else None
+        if owed and offset < self._home.start_offset:
+            offset = max(offset, self._home.lowest_offset)
+            end = min(self._kept.end_offset, self._home.start_offset, until)
+            if offset < end:
+                return self._kept.reader.tally(offset, end, max_scanned, probes, may_wait=may_wait)
+        offset, until = max(offset, self._home.start_offset), min(until, self._home.end_offset)
+        return self._reader.tally(offset, until, max_scanned, probes, may_wait=may_wait)
+
+    def count(self, offset: int, wanted: Callable[[str], bool]) -> int:
+        """How many committed events at or after offset have a wanted topic. All at once: not while clients wait."""
+        verdicts = Verdicts(wanted)
+        total = 0
+        while offset < self._home.end_offset:
+            found = self.tally(offset, until=self._home.end_offset, max_scanned=_ALL)
+            total += sum(count for topic, count in found.counts.items() if verdicts[topic])
+            offset = found.next_offset
+        return total
+
+    def offset_for_time(self, timestamp_ms: int) -> int:
+        """The first offset whose timestamp is timestamp_ms or later; end_offset when there is none."""
+        found = self._reader.offset_for_time(timestamp_ms)
+        return self._home.end_offset if found is None else max(found, self._home.start_offset)
+
+    def find_time(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """The first offset whose timestamp is timestamp_ms or later, and that timestamp; None when there is none."""
+        event = self.event(self.offset_for_time(timestamp_ms))
+        return None if event is None else (event.offset, event.timestamp_ms)
+
+    def find_latest(self) -> tuple[int, int] | None:
+        """The first offset with the greatest timestamp of all, and that; None when the partition is empty. KIP-734."""
+        return self.find_time(max(segment.max_timestamp for segment in self._segments))
+
+    def event(self, offset: int, *, owed: bool = False) -> Event | None:
+        """The committed event at offset, None when there is none (any more). owed: as in scan()."""
+        if not (self._home.lowest_offset if owed else self._home.start_offset) <= offset < self._home.end_offset:
+            return None
+        events = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1, owed=owed).events
+        return events[0] if events and events[0].offset == offset else None
