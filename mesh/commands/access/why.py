@@ -61,7 +61,11 @@ def _told(denial: Values) -> list[str]:
     if denial["action"] == "connect" and login:
         return [*lines, f"  because  {denial['rule']}", f"  to do    {login}"]
     now, *more = verdict_lines(denial["now"])
-    lines += [f"  because  {denial['rule']}", f"  now      {now}", *(f"           {line}" for line in more)]
+    lines.append(f"  because  {denial['rule']}")
+    if now != f"no: {denial['rule']}":
+        lines.append(f"  by now   {now}")
     if now.startswith("no"):
-        lines.append(f"           a draft of such a rule: meshgate policy allow {denial['id']}")
+        lines += [f"  to do    {line}" for line in more]
+        if more and ": remove " not in more[-1]:        # a deny beats whatever would be allowed
+            lines.append(f"  to do    a draft of that: meshgate policy allow {denial['id']}")
     return [one_line(line) for line in lines]

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from mesh.commands.client.errors import CommandError
+from mesh.commands.client.errors import CommandError, RefusedError
 from mesh.commands.client.http import Client, add_options
 from mesh.commands.client.table import format_table
 
@@ -75,10 +75,20 @@ def update(options: argparse.Namespace, kind: str, name: str, change: Callable[[
     """Change a document from what it is now; new: there must be none. Raises CommandError."""
     client = Client(options)
     if new:
+        if _is_there(client, kind, name):
+            raise CommandError(f"there is a {kind} {name} already: meshgate {kind} --help says how to change it")
         return act(client, "PUT", place(kind, name), options, {"document": change({}), "version": ""})
     now = get(client, place(kind, name))
     document = msgspec.convert(now.get("document"), Values)
     return act(client, "PUT", place(kind, name), options, {"document": change(document), "version": now["version"]})
+
+
+def _is_there(client: Client, kind: str, name: str) -> bool:
+    try:
+        get(client, place(kind, name))
+    except RefusedError:            # not there, or not to be seen: what is asked next says which
+        return False
+    return True
 
 
 def delete(options: argparse.Namespace, kind: str, name: str) -> Values:

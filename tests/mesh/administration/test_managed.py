@@ -230,6 +230,7 @@ def test_the_commands(admin: Admin) -> None:
     assert "carl" not in run("user", "list")
     run("user", "add", "carl", "--role", "reader", "--reason", "a new one")
     assert put_status(admin, "carl", "plant/1") == 200
+    assert "there is a user carl already" in run("user", "add", "carl", code=1)
     assert run("policy", "can-i", "carl", "publish", "plant/1").startswith("yes: of the file")
     assert run("policy", "can-i", "carl", "publish", "x", code=1).startswith("no:")
     run("user", "lock", "carl")
