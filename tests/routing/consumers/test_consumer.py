@@ -512,14 +512,14 @@ def test_a_log_that_cannot_be_read_stalls_one_consumer_and_is_tried_again(tmp_pa
     consumer.attach(reader)
     desk.publish(*numbered(200))
     partition = next(iter(consumer.cursors))
-    scan, broken = type(partition).scan, [True]
+    scan, broken = partition.scan, [True]
 
-    def sometimes(self, *args, **options):
+    def sometimes(*args, **options):
         if broken[0]:
             raise StorageError("too many open files")
-        return scan(self, *args, **options)
+        return scan(*args, **options)
 
-    monkeypatch.setattr(type(partition), "scan", sometimes)
+    monkeypatch.setattr(partition, "scan", sometimes)
     reader.credit = 500
     consumer.ready(reader)
     witness = desk.router.open_consumer(ConsumerSpec("w", ("#",), durable=False), ANA)
