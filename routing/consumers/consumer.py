@@ -19,6 +19,7 @@ from routing.consumers.delivery.handout import hand_out, repeat
 from routing.consumers.delivery.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.delivery.takeback import AT_ONCE, take_back
 from routing.consumers.delivery.untracked import Untracked
+from routing.consumers.places import Places
 from routing.cursors.cursor import Cursor, Delivery
 from routing.cursors.lag import Lag, lag_of
 from routing.cursors.timetable import Timetable
@@ -141,7 +142,8 @@ class Consumer:
         self.identity = identity                        # whose rights decide what it may read
         self.interest = Interest(
             lambda topic: registry.rights.may_read(self.identity, topic), registry.answer_memory)
-        self.cursors: dict[Partition, Cursor] = {}
+        self.places = Places(self.interest)
+        self.cursors = self.places.cursors
         self.members: Members[Member] = Members(spec.mode)
         self.paused = False
         self.held = False                               # for a moment: what is to be delivered is not known yet
@@ -308,8 +310,7 @@ class Consumer:
         if pattern not in self.filters:
             return False
         self._registry.remove_filter(self, pattern)
-        for cursor in self.cursors.values():
-            cursor.drop_waiting(lambda event: not self.interest.wants_event(event))
+        self.places.drop_waiting(lambda event: not self.interest.wants_event(event))
         if self.untracked is not None:
             self.untracked.drop(lambda event: not self.interest.wants(event.topic))
         return True
@@ -321,16 +322,14 @@ class Consumer:
         """
         self.interest.forget_answers()
         if count_anew:
-            for cursor in self.cursors.values():
-                cursor.backlog.restart(cursor.position)
+            self.places.count_anew()
         self._registry.changed(self)
 
     def rules_changed(self) -> None:
         """Called by the registry: who may read what is not what it was. Nothing in memory stays that is denied now."""
         self.filters_changed()
         rights = self._registry.rights
-        for cursor in self.cursors.values():
-            cursor.drop(lambda event: not rights.may_read_event(self.identity, event))
+        self.places.drop(lambda event: not rights.may_read_event(self.identity, event))
         if self.untracked is not None:
             self.untracked.drop(lambda event: not rights.may_read_event(self.identity, event))
         for member in list(self.members.all):
@@ -597,10 +596,7 @@ class Consumer:
         """Read on from these offsets. Events in flight are forgotten: their acks will be ignored."""
         self.generation += 1
         self._registry.letters.forget(self.name)
-        for partition, position in positions.items():
-            if partition in self.cursors:
-                self.cursors[partition].restart(position)
-        self.interest.fresh.clear()
+        self.places.seek(positions)
         self.members.release_keys()
         self._recount_in_flight()
         self._registry.changed(self)
@@ -608,27 +604,14 @@ class Consumer:
 
     def move(self, positions: dict[Partition, int]) -> None:
         """Whoever reads for it has come to these offsets. What is in flight there is forgotten."""
-        for partition, position in positions.items():
-            cursor = self.cursors.get(partition)
-            if cursor is None:
-                cursor = self.cursors[partition] = Cursor(partition, position, owed=self.spec.is_owed)
-            cursor.restart(position)
-            for since in self.interest.fresh.values():
-                since.pop(partition, None)
+        self.places.move(positions, owed=self.spec.is_owed)
         self._recount_in_flight()
         self.touch()
         self.ready()
 
     def let_go_of(self, gone: list[Partition]) -> None:
         """These partitions are deleted: what was read of them is forgotten, and acks of it will be ignored."""
-        mine = [partition for partition in gone if partition in self.cursors]
-        for partition in mine:
-            cursor = self.cursors.pop(partition)
-            cursor.restart(cursor.position)
-            cursor.behind = False
-            for since in self.interest.fresh.values():
-                since.pop(partition, None)
-        if mine:
+        if self.places.let_go_of(gone):
             self.members.release_keys()
             self._recount_in_flight()
             self.touch()
@@ -648,17 +631,13 @@ class Consumer:
 
     def has_passed(self, places: dict[Partition, int]) -> bool:
         """Has it read everything that was below these places?"""
-        return all(
-            cursor.has_passed(offset) for partition, offset in places.items()
-            if (cursor := self.cursors.get(partition)) is not None)
+        return self.places.have_passed(places)
 
     def close(self, reason: str) -> None:
         """Called by the registry on deletion."""
         self.closed = True
         members, self.members.all = self.members.all, []
-        for cursor in self.cursors.values():
-            cursor.restart(cursor.position)
-            cursor.behind = False                       # nothing is left to count
+        self.places.end()
         if self.untracked is not None:
             self.untracked.clear()
         self._recount_in_flight()
@@ -672,22 +651,17 @@ class Consumer:
         self.untracked = None
 
     def _recount_in_flight(self) -> None:
-        held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
-        size = self.untracked.bytes if self.untracked is not None else 0
-        self.hold(len(held) - self.in_flight,
-                  size + sum(len(delivery.event.payload) for delivery in held) - self.in_flight_bytes)
+        count, size = self.places.in_flight()
+        untracked = self.untracked.bytes if self.untracked is not None else 0
+        self.hold(count - self.in_flight, size + untracked - self.in_flight_bytes)
 
     def lost_to_retention(self, records: int) -> None:
         """So many went before they were read. For readahead.py."""
         self._registry.lost_to_retention(self, records)
 
     def forget_fresh(self) -> None:
-        """Once everything older than the newest filter is read, the filters are all alike."""
-        fresh = self.interest.fresh
-        if fresh and all(not cursor.behind for cursor in self.cursors.values()) and all(
-                offset <= self.cursors[partition].next_wanted
-                for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
-            fresh.clear()
+        """Filters that reach as far back as the others by now are like them."""
+        self.places.forget_fresh()
 
     def given_anew(self, place: str) -> None:
         """The event at this place ("stream:partition:offset") is handed out again, as if new."""
