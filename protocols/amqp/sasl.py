@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocols.authentication.authenticator import Authenticator
-from protocols.authentication.sasl import INVALID_TOKEN, Challenge, Exchange, bearer_of, plain_of
+from protocols.authentication.sasl import INVALID_TOKEN, Challenge, Exchange, bearer_of, chosen, plain_of
 from protocols.authentication.scram import MECHANISMS
 from protocols.authentication.scram_passwords import ScramPasswords
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 
 PROTOCOL = "amqp10"
+KNOWN = ("EXTERNAL", *MECHANISMS, "PLAIN", "OAUTHBEARER", "XOAUTH2", "ANONYMOUS", "MSSBCBS")
 Done = Callable[["Identity | Refusal | bytes"], None]
 _BAD = Refusal(Reason.BAD_CREDENTIALS, "user name or password is wrong")
 _UNKNOWN = Refusal(Reason.BAD_CREDENTIALS, "the mechanism was not offered")
@@ -29,9 +30,10 @@ class Login:
     """The exchange of one connection. Whom nobody knows gets in only where nobody has to log in."""
 
     def __init__(self, authenticator: Authenticator, address: str, certificate: str | None, *,
-                 plain: bool, claims: bool = False, scram: ScramPasswords | None = None) -> None:
+                 plain: bool, claims: bool = False, scram: ScramPasswords | None = None,
+                 wanted: tuple[str, ...] = (), secure: bool = False) -> None:
         """certificate: common name of the client's. plain: passwords may come over this connection. claims: who has
-        shown nothing may do so later. scram: None where there is none of it."""
+        shown nothing may do so later. scram: None where there is none of it. wanted: see chosen(). secure: by TLS."""
         self._authenticator = authenticator
         self._address = address
         self._certificate = certificate
@@ -44,15 +46,15 @@ class Login:
         offered = []
         if certificate is not None:
             offered.append("EXTERNAL")
-        if scram is not None:
-            offered += scram.usable                     # what nobody can overhear
+        if scram is not None and (wanted or not secure):        # what nobody can overhear; clients prefer it, and not
+            offered += scram.usable                             # everybody may have a password for it
         if plain:
             offered += ["PLAIN", "OAUTHBEARER", "XOAUTH2"]
         if authenticator.open or claims:
             offered.append("ANONYMOUS")
         if claims:
             offered.append("MSSBCBS")
-        self.mechanisms = tuple(offered) or ("EXTERNAL",)       # there is always one (§5.3.3.1); this one fails then
+        self.mechanisms = chosen(offered, wanted) or ("EXTERNAL",)    # there is always one (§5.3.3.1); it fails then
 
     def nobody(self, done: Done) -> bool:
         """Log in without SASL. False: that is not allowed here."""

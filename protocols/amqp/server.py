@@ -115,7 +115,8 @@ class Amqp10Server:
         channel = connection.channel
         return Login(self.authenticator, channel.address, channel.tls_identity,
                      plain=channel.secure or not self.bounds.passwords_need_tls or self.authenticator.open,
-                     claims=self._azure is not None, scram=self._scram)
+                     claims=self._azure is not None, scram=self._scram, wanted=self.bounds.mechanisms,
+                     secure=channel.secure)
 
     def logged_in(self, connection: Connection, identity: Identity) -> Refusal | None:
         """A login that has succeeded: is there room for one more connection of this user?"""

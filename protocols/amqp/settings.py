@@ -11,6 +11,7 @@ class Amqp10Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout_s: float = 10.0             # time to open; as for AMQP 0-9-1
     pre_auth_bytes_max: int = 64 * 1024         # a frame of a login: a token is the largest
     passwords_need_tls: bool = False            # where somebody has to log in, passwords and tokens come by TLS only
+    mechanisms: tuple[str, ...] = ()            # SASL mechanisms to offer, in this order; empty: all that can be
     open_bytes_max: int = 8 * 1024              # the frame of open: SDKs tell more of themselves than fits in 512
 
     # one connection

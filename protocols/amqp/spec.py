@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protocols.amqp.sasl import KNOWN
 from protocols.amqp.settings import Amqp10Settings
+from protocols.authentication.sasl import unknown_mechanisms
 from protocols.server import Parts, ProtocolServer, ProtocolSpec
 
 FRAME_MIN_BYTES = 512           # AMQP 1.0 §2.7.1
@@ -21,6 +23,7 @@ def check(settings: Amqp10Settings) -> Iterator[str]:
         yield f"amqp10.sessions_max: expected at most {NUMBER_MAX}, which is what fits in the protocol's field"
     if settings.write_buffer_low_bytes > settings.write_buffer_high_bytes:
         yield "amqp10.write_buffer_low_bytes: expected at most amqp10.write_buffer_high_bytes"
+    yield from unknown_mechanisms("amqp10", settings.mechanisms, KNOWN)
     if settings.identify_as and " " not in settings.identify_as:
         yield 'amqp10.identify_as: expected a product and a version, such as "RabbitMQ 4.2"'
 

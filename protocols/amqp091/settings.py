@@ -11,6 +11,7 @@ class AmqpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout_s: float = 10.0             # time to connection.open; RabbitMQ's handshake_timeout is 10 s
     pre_auth_bytes_max: int = 64 * 1024         # a frame before the login: a token in start-ok is the largest
     passwords_need_tls: bool = False            # where somebody has to log in, passwords and tokens come by TLS only
+    mechanisms: tuple[str, ...] = ()            # SASL mechanisms to offer, in this order; empty: all that can be
 
     # one connection
     vhosts: tuple[str, ...] = ("/", "")         # names of the one virtual host; Java's URI amqp://host:port/ means ""

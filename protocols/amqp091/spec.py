@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protocols.amqp091.connections.handshake import KNOWN
 from protocols.amqp091.settings import AmqpSettings
+from protocols.authentication.sasl import unknown_mechanisms
 from protocols.server import Parts, ProtocolServer, ProtocolSpec
 
 FRAME_MIN_BYTES = 4096          # AMQP 0-9-1 §4.2.3
@@ -19,6 +21,7 @@ def check(settings: AmqpSettings) -> Iterator[str]:
     for name in ("frame_bytes_max", "pre_auth_bytes_max"):
         if getattr(settings, name) < FRAME_MIN_BYTES:
             yield f"amqp.{name}: expected at least {FRAME_MIN_BYTES}, the smallest frame of the protocol"
+    yield from unknown_mechanisms("amqp", settings.mechanisms, KNOWN)
     if not settings.vhosts:
         yield "amqp.vhosts: expected at least one name"
     if settings.write_buffer_low_bytes > settings.write_buffer_high_bytes:

@@ -9,7 +9,7 @@ What these messages say is read here only; protocols with exchanges of their own
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,21 @@ from routing.rights.policy import Identity
 REFUSED = Refusal(Reason.BAD_CREDENTIALS, "Authentication failed")
 INVALID_TOKEN = b'{"status":"invalid_token"}'           # RFC 7628 §3.2.2
 _BEARER = "bearer "
+
+
+def chosen(possible: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Which mechanisms to offer: those that can be used here, of those that the configuration names, in its order.
+    It names none: all that can be used.
+    """
+    possible = tuple(possible)
+    return tuple(name for name in wanted if name in possible) if wanted else possible
+
+
+def unknown_mechanisms(section: str, wanted: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a setting mechanisms."""
+    for name in wanted:
+        if name not in known:
+            yield f"{section}.mechanisms: expected names of {', '.join(known)}, got {name!r}"
 
 
 def plain_of(response: bytes) -> tuple[str, bytes] | None:

@@ -41,7 +41,7 @@ class Broker:
         self.policies = policies
         self.counters: Counter[str] = Counter()
         self.timers = Timers()
-        self.logins = Logins(authenticator, scram)
+        self.logins = Logins(authenticator, scram, settings.mechanisms)
         self.topics = Topics(router, settings)
         self.groups = Coordinator(router, self.topics, settings, self.timers)
         self.consumer_groups = ConsumerGroups(router, self.topics, settings, self.timers, self.groups)

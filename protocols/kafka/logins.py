@@ -2,20 +2,22 @@
 from __future__ import annotations
 
 from protocols.authentication.authenticator import Authenticator
-from protocols.authentication.sasl import REFUSED, Exchange, OauthBearer, Plain
+from protocols.authentication.sasl import REFUSED, Exchange, OauthBearer, Plain, chosen
 from protocols.authentication.scram import MECHANISMS
 from protocols.authentication.scram_passwords import ScramPasswords
 
 PROTOCOL = "kafka"
+KNOWN = ("PLAIN", "OAUTHBEARER", *MECHANISMS)
 
 
 class Logins:
     """One per broker. Loop thread only."""
 
     refused = REFUSED
-    mechanisms = ("PLAIN", "OAUTHBEARER", *MECHANISMS)
 
-    def __init__(self, authenticator: Authenticator, passwords: ScramPasswords) -> None:
+    def __init__(self, authenticator: Authenticator, passwords: ScramPasswords, wanted: tuple[str, ...] = ()) -> None:
+        """wanted: see chosen()."""
+        self.mechanisms = chosen(KNOWN, wanted)
         self._authenticator = authenticator
         self.passwords = passwords
 

@@ -16,6 +16,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # before a login
     pre_auth_bytes_max: int = 64 * 1024             # of one request
     login_timeout_s: float = 30.0                   # from the connection to a login
+    mechanisms: tuple[str, ...] = ()                # SASL mechanisms that are offered, in this order; empty: all
 
     # connections
     connections_max: int = 20_000                   # with a share per user, and the quota of one

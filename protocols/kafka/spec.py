@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protocols.authentication.sasl import unknown_mechanisms
+from protocols.kafka.logins import KNOWN
 from protocols.kafka.settings import KafkaSettings
 from protocols.server import Parts, ProtocolServer, ProtocolSpec
 
@@ -24,6 +26,7 @@ def check(settings: KafkaSettings) -> Iterator[str]:
         yield f"kafka.cluster_lost_s: expected at least {LOST_LEAST_S}"
     if len(settings.cluster_id) > ID_CHARACTERS_MAX:
         yield f"kafka.cluster_id: at most {ID_CHARACTERS_MAX} characters"
+    yield from unknown_mechanisms("kafka", settings.mechanisms, KNOWN)
     if settings.replication_factor not in FACTORS:
         yield f"kafka.replication_factor: expected one of {', '.join(FACTORS)}, got {settings.replication_factor!r}"
     if not 1 <= settings.default_partitions <= PARTITIONS_MAX:

@@ -10,10 +10,12 @@ from protocols.amqp091.codec.codes import COMMAND_INVALID, NOT_ALLOWED, SYNTAX_E
 from protocols.amqp091.codec.frames import FRAME_MIN_BYTES
 from protocols.amqp091.codec.methods import ConnectionTune, ConnectionTuneOk
 from protocols.amqp091.codec.tables import Table, decode_table
-from protocols.authentication.sasl import plain_of
+from protocols.authentication.sasl import chosen, plain_of
+from protocols.authentication.scram import MECHANISMS as SCRAM
 
 MECHANISMS = ("PLAIN", "AMQPLAIN")
 EXTERNAL = "EXTERNAL"
+KNOWN = (*MECHANISMS, *SCRAM, EXTERNAL)
 CAPABILITIES = (
     "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
     "consumer_priorities", "authentication_failure_close", "per_consumer_qos", "direct_reply_to",
@@ -38,14 +40,15 @@ def server_properties(version: str, node: str) -> Table:
     }
 
 
-def mechanisms(has_certificate: bool, passwords: bool, scram: tuple[str, ...]) -> bytes:
-    """passwords: they may come over this connection. scram: what nobody can overhear. There is always one mechanism,
-    as the method needs it.
+def mechanisms(has_certificate: bool, passwords: bool, scram: tuple[str, ...],
+               wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """passwords: they may come over this connection. scram: what nobody can overhear. wanted: see chosen(). There is
+    always one mechanism, as the method needs it.
     """
-    offered = [*MECHANISMS, *scram] if passwords else [*scram]
-    if has_certificate or not offered:
-        offered.append(EXTERNAL)
-    return " ".join(offered).encode()
+    possible = [*MECHANISMS, *scram] if passwords else [*scram]
+    if has_certificate:
+        possible.append(EXTERNAL)
+    return chosen(possible, wanted) or (EXTERNAL,)
 
 
 def login_of(mechanism: str, response: bytes) -> Login:

@@ -52,8 +52,15 @@ class Opening:
         peer, broker = self._peer, self._peer.broker
         peer.send(0, ConnectionStart(
             0, 9, handshake.server_properties(broker.version, broker.node),
-            handshake.mechanisms(
-                peer.stream.tls_identity is not None, self._takes_passwords, broker.scram.usable), b"en_US"))
+            " ".join(self._mechanisms).encode(), b"en_US"))
+
+    @property
+    def _mechanisms(self) -> tuple[str, ...]:
+        """That are offered."""
+        peer, broker = self._peer, self._peer.broker
+        return handshake.mechanisms(
+            peer.stream.tls_identity is not None, self._takes_passwords, broker.scram.usable,
+            broker.settings.mechanisms)
 
     @property
     def _takes_passwords(self) -> bool:
@@ -67,6 +74,9 @@ class Opening:
         peer.properties = properties
         peer.capabilities = handshake.capabilities_of(properties)
         peer.client_id = handshake.client_id_of(properties)
+        wanted = peer.broker.settings.mechanisms
+        if wanted and start_ok.mechanism not in wanted:
+            raise HardError(codes.ACCESS_REFUSED, "the mechanism was not offered", start_ok.id)
         if start_ok.mechanism in peer.broker.scram.usable:
             self._exchange = peer.broker.scram.begin(
                 start_ok.mechanism, PROTOCOL, peer.client_id, peer.stream.address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.amqp091.codec import frames, methods
+from protocols.amqp091.settings import AmqpSettings
 from tests.protocols.amqp091.raw import Raw
 from tests.protocols.amqp091.stand import Stand
 from tests.protocols.scramclient import NAMES, final, kept
@@ -73,3 +74,15 @@ def test_without_tls_scram_is_offered_where_passwords_are_not(tmp_path):
         raw.close()
     finally:
         stand.stop()
+
+
+def test_the_configuration_says_which_mechanisms_there_are_and_others_are_refused(tmp_path):
+    other = Stand(tmp_path, users=[("ana", "secret", ())], settings=AmqpSettings(mechanisms=("AMQPLAIN",))).start()
+    try:
+        raw = Raw(other.port, login=False)
+        raw.send_raw(frames.PROTOCOL_HEADER)
+        assert raw.expect(methods.ConnectionStart).mechanisms == b"AMQPLAIN"
+        raw.send(0, methods.ConnectionStartOk({"capabilities": raw.capabilities}, "PLAIN", b"\0ana\0secret", "en_US"))
+        assert raw.expect(methods.ConnectionClose).reply_code == 403
+    finally:
+        other.stop()
