@@ -28,7 +28,8 @@ _HEAD = b"\x00\x53\x14\xc0\x0f\x05\x43\x70"
 _REST = b"\x43\x42\x00\x53\x70\xc0\x02\x01\x41\x00\x53\x75\xa0" + bytes((PAYLOAD_BYTES,))
 _FRAME_BYTES = 8 + len(_HEAD) + 4 + 6 + len(_REST) + PAYLOAD_BYTES
 _PREFIX = _FRAME_BYTES.to_bytes(4, "big") + b"\x02\x00\x00\x00" + _HEAD
-_PADDING = b"x" * (PAYLOAD_BYTES - 8)
+_FRAME = _PREFIX + b"\0\0\0\0\xa0\x04\0\0\0\0" + _REST + bytes(8) + b"x" * (PAYLOAD_BYTES - 8)
+_STAMP_AT = _FRAME_BYTES - PAYLOAD_BYTES
 _NS = struct.Struct(">Q")
 
 
@@ -85,6 +86,30 @@ class Peer:
                 raise BenchError(f"{found.name} in place of {wanted.name}: {found}")
 
 
+def burst(first: int, count: int, stamp: bytes) -> bytes:
+    """Frames of as many messages, by columns: their number is the delivery-id and the tag."""
+    frames_ = bytearray(_FRAME * count)
+    numbers = struct.pack(f">{count}I", *range(first, first + count))
+    for byte in range(4):
+        column = numbers[byte::4]
+        frames_[len(_PREFIX) + byte::_FRAME_BYTES] = column
+        frames_[len(_PREFIX) + 6 + byte::_FRAME_BYTES] = column
+    for byte, value in enumerate(stamp):
+        frames_[_STAMP_AT + byte::_FRAME_BYTES] = bytes((value,)) * count
+    return bytes(frames_)
+
+
+def alike(data: bytes, position: int, size: int) -> int:
+    """How many transfers of the same size stand at position, one behind the other."""
+    count = (len(data) - position) // size
+    stop = position + count * size
+    wanted = size.to_bytes(4, "big")
+    for place, value in ((3, wanted[3]), (10, _TRANSFER), (2, wanted[2]), (1, wanted[1]), (0, wanted[0])):
+        column = data[position + place:stop:size]
+        count = min(count, len(column) - len(column.lstrip(bytes((value,)))))
+    return count
+
+
 class Publisher(Peer):
     """rate: messages a second; 0: as fast as it goes."""
 
@@ -134,11 +159,7 @@ class Publisher(Peer):
             room = min(room, int((now_s - self.began_s) * self.rate) - self.sent)
         if room <= 0 or (room < BURST // 4 and not self.rate):
             return False
-        stamp = _NS.pack(time.monotonic_ns())
-        end = _REST + stamp + _PADDING
-        pack = struct.pack
-        self._out = b"".join([
-            _PREFIX + (number := pack(">I", self.sent + step)) + b"\xa0\x04" + number + end for step in range(room)])
+        self._out = burst(self.sent, room, _NS.pack(time.monotonic_ns()))
         self.sent += room
         return self._flush() and room == BURST
 
@@ -176,10 +197,13 @@ class Consumer(Peer):
             if end - position < size:
                 break
             if size > 8 and data[position + 10] == _TRANSFER:
-                came += 1
+                count = alike(data, position, size)
+                came += count
                 if latencies is not None:
-                    at = position + size - PAYLOAD_BYTES
-                    latencies.append(now_ns - int.from_bytes(data[at:at + 8], "big"))
+                    for at in range(position + size - PAYLOAD_BYTES, position + count * size, size):
+                        latencies.append(now_ns - int.from_bytes(data[at:at + 8], "big"))
+                position += count * size
+                continue
             elif size > 8 and data[position + 10] != _FLOW:
                 raise BenchError(f"from the broker: {hot.decode_performative(data, position + 8, position + size)}")
             position += size
