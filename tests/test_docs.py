@@ -129,3 +129,22 @@ def test_the_tests_of_findings_are_there(file: str, name: str) -> None:
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"`((?:mesh|protocols|routing)/[\w/]+(?:\.py|/))`", FIRM))))
 def test_the_places_of_their_rules_are_there(place: str) -> None:
     assert (ROOT / place).exists()
+
+
+PLACE = re.compile(r"`((?:bench|console|mesh|protocols|routing|tests|tui)/[a-z0-9_/]*(?:/|\.py))`")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/adding-a-protocol.md", "docs/firm-ground.md", "docs/log.md"])
+def test_a_place_that_a_page_names_is_there(page):
+    places = PLACE.findall((ROOT / page).read_text())
+    assert places or page == "docs/log.md"
+    assert not [place for place in places if not (ROOT / place).exists() and not (ROOT / "tests" / place).exists()]
+
+
+def test_the_map_of_folders_names_every_room():
+    """A newcomer looks for it in the README; what all protocols share stands there under its own name."""
+    text = (ROOT / "README.md").read_text()
+    rooms = [path.parent for top in ("mesh", "routing", "protocols") for path in (ROOT / top).glob("*/__init__.py")]
+    for room in rooms:
+        if not (room / "spec.py").exists():             # those of protocols are named by their door
+            assert f"{room.name}/`" in text, f"{room.relative_to(ROOT)} is not in the map"
