@@ -20,6 +20,7 @@ pytestmark = pytest.mark.measured
 SEVERAL = 1 << 19               # bytes of a chunk, about
 TOPICS = 400
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3, 8, 9
+DELETE_TOPICS, DESCRIBE_GROUPS = 20, 15
 FIND_COORDINATOR, JOIN_GROUP, API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID, DESCRIBE_CONFIGS = 10, 11, 18, 19, 22, 32
 
 
@@ -64,6 +65,13 @@ def produce(topic, count=1, size=1, *, parts=1, codec=0, acks=-1):
 def fetch(topics, *, max_wait_ms=0, at=0):
     return request(FETCH, 4, struct.pack("!iiiib", -1, max_wait_ms, 1, 50 << 20, 0) + array(
         text(topic) + array([struct.pack("!iqi", 0, at, 1 << 20)]) for topic in topics))
+
+
+def session(topic, partitions):
+    """A fetch session of so many, most of which are not there."""
+    places = (struct.pack("!iqqi", number, 0, -1, 1 << 20) for number in range(partitions))
+    return request(FETCH, 7, struct.pack("!iiiibii", -1, 0, 1, 1 << 20, 0, 0, 0)
+                   + array([text(topic) + array(places)]) + array([]))
 
 
 def list_offsets(topics, time_ms):
@@ -115,6 +123,12 @@ CHUNKS = {
     "a produce to 400 topics": lambda: produce("evil-many", parts=400) * 8,
     "gzip that expands": lambda: produce("known-3", 20, 50_000, codec=1) * 8,
     "large produces": lambda: produce("known-4", 900, 1_000) * 2,
+    "compressed batches that come to megabytes": lambda: produce("known-5", 150, 100_000, codec=1) * 8,
+    "the same topic nine thousand times": lambda: request(METADATA, 1, array([text("known-0")] * 9_000)) * 4,
+    "the same group nine thousand times": lambda: request(DESCRIBE_GROUPS, 0, array([text("evil-all")] * 9_000)) * 4,
+    "DeleteTopics that are not there": lambda: request(
+        DELETE_TOPICS, 1, array(text(f"none-{n}") for n in range(9_000)) + struct.pack("!i", 1)) * 4,
+    "fetch sessions of many partitions": lambda: session("known-0", 9_000) * 4,
     "FindCoordinator": lambda: many(lambda n: request(FIND_COORDINATOR, 0, text(f"g{n}"))),
     "OffsetCommit of ever new groups": lambda: many(lambda n: commit(f"evil-{n}", ["known-0"]), SEVERAL // 8),
     "OffsetCommit of all topics": lambda: commit("evil-all", known()) * 20,
