@@ -164,5 +164,8 @@ class Contents:
         """The committed event at offset, None when there is none (any more). owed: as in scan()."""
         if not (self._home.lowest_offset if owed else self._home.start_offset) <= offset < self._home.end_offset:
             return None
-        events = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1, owed=owed).events
-        return events[0] if events and events[0].offset == offset else None
+        while True:
+            found = self.scan(offset, lambda topic: True, max_events=1, max_scanned=1, owed=owed)
+            if found.events or found.next_offset > offset:      # else it stands far behind in a batch of many
+                break
+        return found.events[0] if found.events and found.events[0].offset == offset else None

@@ -300,7 +300,7 @@ class Decoder:
                 ))
             index = stop
         if count < header.record_count:
-            return offset + 1, count, position - at
+            return max(offset + 1, from_offset), count, position - at
         return header.next_offset, count, position - at
 
     def newest(self, plain: bytes, header: BatchHeader, into: dict[bytes, bytes]) -> None:

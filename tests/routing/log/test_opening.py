@@ -184,6 +184,23 @@ def test_of_a_batch_of_many_records_a_step_looks_at_some(store):
     assert [event.offset for event in events] == list(range(40_000))
 
 
+@pytest.mark.parametrize("codec", [0, 3])
+def test_who_begins_far_behind_in_a_batch_of_many_gets_nothing_before_that(store, codec):
+    partition = open_partition(store)
+    stored(store, partition, kafka_batch([(None, b"", []) for _ in range(60_000)], codec=codec))
+    for offset in (0, 16_383, 16_384, 16_385, 40_000, 59_999):
+        assert partition.event(offset).offset == offset
+        events, at = [], offset
+        while at < 60_000 and len(events) < 100:
+            found = partition.scan(at, lambda topic: True, max_events=100, max_scanned=1)
+            events += found.events
+            assert found.next_offset >= at
+            at = found.next_offset
+        assert [event.offset for event in events[:100]] == list(range(offset, min(offset + 100, 60_000)))
+        found = partition.scan(offset, lambda topic: True, max_events=100, max_scanned=1_000_000)
+        assert [event.offset for event in found.events] == list(range(offset, min(offset + 100, 60_000)))
+
+
 def test_of_a_compressed_batch_a_step_takes_no_more_bytes_than_of_others(store):
     partition = open_partition(store)
     stored(store, partition, kafka_batch([(None, b"x" * 100_000, []) for _ in range(100)], codec=3))
