@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from routing.consumers.delivery.readahead import READ_SCANNED, read
 from routing.cursors.cursor import Cursor, Delivery
+from routing.errors import StorageError
 from routing.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Taking:
 
     def get(self, member: Member, answer: Answer) -> None:
         self._gets.append(_Get(member, answer))
-        self.serve()
+        self._serve_now()
         if not self._gets:
             return
         waiting = self._gets[-1]
@@ -72,12 +73,19 @@ class Taking:
 
         def current(done: Ticket) -> None:
             waiting.current = True
-            self.serve()
+            self._serve_now()
 
         ticket.on_done(current)
 
+    def _serve_now(self) -> None:
+        """Without the pump. Where the log has to be asked first, or cannot be read for the moment, with it: pump.py."""
+        try:
+            self.serve()
+        except StorageError:
+            self._consumer.ready()
+
     def serve(self) -> None:
-        """Answer those who can be answered, in their order."""
+        """Answer those who can be answered, in their order. Raises StorageError, Cold too."""
         consumer = self._consumer
         while self._gets:
             if not consumer.may_give and not consumer.closed and self._is_some():
@@ -92,9 +100,16 @@ class Taking:
                 return
             self._gets.popleft()
             if delivery is not None:
-                self._expire()
+                self._look_behind()
             first.answer(delivery)
         consumer.end_giving()
+
+    def _look_behind(self) -> None:
+        """What follows the one that is handed out may have expired; if it cannot be read now, the pump looks."""
+        try:
+            self._expire()
+        except StorageError:
+            self._consumer.ready()
 
     def _is_some(self) -> bool:
         """Something may be ready."""

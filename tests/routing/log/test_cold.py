@@ -12,6 +12,8 @@ from routing.event import Event
 from routing.log.cold import AHEAD_BYTES, Cold
 from routing.log.committing.workers import InlineWriter
 from routing.log.fs import RealFileSystem
+from routing.queues.bindings import Binding
+from routing.queues.options import QueueOptions
 from routing.replicas.feed import Feed
 from routing.settings import StreamSettings
 from tests.support.routing import ANA, Desk, Reader
@@ -191,3 +193,29 @@ def test_the_thread_reads_ahead(desk):
             cold.when_read(lambda: None)
             desk.run()
     assert waits <= 2                                       # its sidecars, and the segment
+
+
+def test_a_get_from_a_cold_queue_is_answered_when_it_has_been_read(tmp_path):
+    """Whether it stands at its front or, after a start, nobody has read of it: a client's call hears of no disk."""
+    first = Desk(tmp_path, SMALL)
+    queue = first.router.queues.declare("work", QueueOptions(), ANA)
+    assert queue.bind(Binding("plant/#"), ANA) is None
+    first.run()
+    for start in range(0, COUNT, 100):
+        first.publish(*(Event("plant/1", b"%d" % number, 1) for number in range(start, start + 100)))
+    first.close()
+    desk = ColdDesk(tmp_path)
+    queue = desk.router.queues.get("work")
+    answers = []
+    for number in range(COUNT):
+        queue.get(Reader(), answers.append)
+        desk.run()
+        assert len(answers) == number + 1
+        queue.ack([answers[-1]])
+    queue.get(Reader(), answers.append)
+    desk.run()
+    assert answers.pop() is None
+    assert [int(delivery.event.payload) for delivery in answers] == list(range(COUNT))
+    assert desk.disk.waited == []
+    desk.disk.on_loop = False
+    desk.close()
