@@ -96,7 +96,7 @@ def _machine(data: Path) -> Iterator[Finding]:
            "make room, or shorten the retention of streams" if few else "")
     if files is not None:
         few = int(files[1]) < OPEN_FILES_MIN
-        yield ("warning" if few else "ok", f"the node may have {int(files[1]):,} open files",
+        yield ("notice" if few else "ok", f"the node may have {int(files[1]):,} open files",
                "LimitNOFILE=65536 in the unit, or ulimit -n before it starts" if few else "")
     if backlog < BACKLOG_MIN:
         yield "notice", f"{backlog:,} connections may wait to be accepted", "sysctl net.core.somaxconn=4096"
