@@ -5,12 +5,14 @@ What runs until Ctrl-C goes to the background, `sleep` waits until nodes are rea
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +66,7 @@ class Shell:
         for line in text.splitlines():
             command = line.partition("   #")[0].strip()
             if command.startswith("sleep"):
-                self.ready()
+                self.settled()
             elif ENDLESS.search(command):
                 self._start(line.partition(" &")[0] if command.endswith("&") else line)
                 said.append("")
@@ -107,18 +109,26 @@ class Shell:
 
         wait_until(all_are, "the nodes are ready", also=self.all_said)
 
-    def _reading(self) -> int:
-        """Subscriptions and streams that were opened on all nodes."""
+    def _figures(self, pattern: str) -> float:
+        """The sum of the metrics that begin like this, of all nodes that let anybody look."""
+        said = "".join(line for _, _, output in self._running for line in output.read_text().splitlines()
+                       if "console" in line)
         found = 0.0
-        for console in re.findall(r"https?://(127\.0\.0\.1:\d+)", "".join(
-                line for _, _, output in self._running for line in output.read_text().splitlines()
-                if "console" in line)):
-            with self._net.inside("host"), urllib.request.urlopen(f"http://{console}/metrics", timeout=10) as answer:
-                for line in answer.read().decode().splitlines():
-                    if line.startswith(('meshgate_mqtt_packets_in_total{kind="subscribe"}',
-                                        "meshgate_http_sse_readers_opened_total ")):
-                        found += float(line.rpartition(" ")[2])
-        return int(found)
+        for console in re.findall(r"https?://(127\.0\.0\.1:\d+)", said):
+            with self._net.inside("host"), contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(
+                    f"http://{console}/metrics", timeout=10) as answer:
+                found += sum(float(line.rpartition(" ")[2]) for line in answer.read().decode().splitlines()
+                             if re.match(pattern, line))
+        return found
+
+    def _reading(self) -> float:
+        """Subscriptions and streams that were opened."""
+        return self._figures('meshgate_mqtt_packets_in_total{kind="subscribe"}|meshgate_http_sse_readers_opened_total ')
+
+    def settled(self) -> None:
+        """After the pause in which somebody reads what the nodes say: they have dialled, too."""
+        self.ready()
+        wait_until(lambda: self._figures('meshgate_link_state{.*state="down"') == 0, "links are up", also=self.all_said)
 
     def said(self, start: str) -> str:
         """What the line that begins so has said until now."""
