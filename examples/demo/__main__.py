@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import webbrowser
+from pathlib import Path
 
 import aiohttp
 from amqtt.errors import AMQTTError
@@ -30,6 +31,9 @@ from service import serve
 from sites import cross_sites, meet, outage, three_nodes
 from traffic import traffic
 from webhook import SECRET, round_trip
+
+PYTHON = os.path.relpath(sys.executable)
+FASTSTREAM = os.path.relpath(Path(__file__).parent.parent / "faststream_app.py")
 
 
 def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
@@ -44,6 +48,8 @@ def what_to_try(graz: Node, lyon: Node, cloud: Node) -> None:
         (f"mosquitto_sub -p {lyon.ports['mqtt']} -t 'plant/#' -q 1 -v", "watch in Lyon, over MQTT"),
         (f"mosquitto_pub -p {port} -t plant/graz/lamp -m on -q 1", "publish in Graz, over MQTT"),
         (f"curl -d on {http}/v1/events/plant/graz/lamp", "publish in Graz, over HTTP"),
+        (f"{PYTHON} {FASTSTREAM} {' '.join(f'--{name} {graz.ports[name]}' for name in ('mqtt', 'kafka', 'amqp'))}",
+         "FastStream's MQTT, Kafka and RabbitMQ brokers in Graz (pip install 'faststream[kafka,mqtt,rabbit]')"),
         (f"{MESHGATE} topology --url {console}", "who is there, and by which way"),
         (f"{MESHGATE} links --url {console}", "the links of Graz: state, backlog, round trip"),
         (f"{MESHGATE} consumers --url {cloud.url('console')}", "who reads, and how far behind"),

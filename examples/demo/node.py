@@ -15,7 +15,7 @@ import aiohttp
 from screen import DemoError, show
 
 HOST = "127.0.0.1"
-PORTS = {"mqtt": 1883, "amqp": 5672, "http": 8080, "console": 8090, "link": 7420}
+PORTS = {"mqtt": 1883, "amqp": 5672, "kafka": 9092, "http": 8080, "console": 8090, "link": 7420}
 START_S = 30.0                  # a slow machine, and three of them at once
 MESHGATE = os.path.relpath(Path(sys.executable).with_name("meshgate"))
 

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -73,6 +74,9 @@ def test_the_demo_finds_everything_again_and_stays_with_traffic_a_lag_and_a_link
             wait_until(lambda node=node: ask(node, "overview")["figures"]["events_in_s"] > 5, "there is traffic")
         wait_until(lambda: any(row["lag_events"] > 0 for row in ask(cloud, "consumers?id=ledger")["consumers"]),
                    "there is a lag to watch")
+        command = next(line for line in demo.text.splitlines() if "faststream_app.py" in line).split("FastStream's")[0]
+        said = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, text=True, timeout=90, check=True)
+        assert "5 judged by the Kafka group, 2 alarms over AMQP" in said.stdout
         link = ask(graz, "links")["links"][0]["id"]
         assert link == "to-cloud", "as the demo names it"
         ask(graz, f"links/{link}/pause", "POST")
