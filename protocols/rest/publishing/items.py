@@ -52,6 +52,7 @@ class Items:
         self._plain = msgspec.json.Decoder(PlainItem)
         self._whole = msgspec.json.Decoder(Item)
         self._topics: dict[str, str | Problem] = {}
+        self._good: dict[str, str] = {}     # those of them that are topics
         self._are_plain = True              # the last lines were: ask for that first
 
     def read(self, lines: bytes, now_ms: int) -> tuple[list[Event | Problem], bool]:
@@ -76,10 +77,14 @@ class Items:
         return found, False
 
     def _plain_events(self, items: list[PlainItem]) -> tuple[list[Event | Problem], bool]:
+        good_topics, publisher = self._good, self._publisher
+        try:
+            return [Event(good_topics[item.topic], item.payload.encode(), 1, publisher) for item in items], True
+        except KeyError:                        # one is new, or not good
+            pass
         found: list[Event | Problem] = []
         good = True
         known = self._topics
-        publisher = self._publisher
         append = found.append
         for item in items:
             topic = known.get(item.topic) or self._topic(item.topic)
@@ -118,7 +123,10 @@ class Items:
             answer = Problem(400, "topic-invalid", str(error))
         if len(self._topics) >= TOPICS_CACHED:
             self._topics.clear()
+            self._good.clear()
         self._topics[topic] = answer
+        if isinstance(answer, str):
+            self._good[topic] = answer
         return answer
 
 

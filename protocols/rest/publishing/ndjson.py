@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import msgspec
 from aiohttp import hdrs, web
@@ -110,7 +111,7 @@ class NdjsonEndpoint:
             if count > self._settings.ndjson_events_max:
                 raise Problem(413, "payload-too-large",
                               f"a request has at most {self._settings.ndjson_events_max} events")
-            events = [event for event in found if isinstance(event, Event)]
+            events = cast(list[Event], found) if plain else [event for event in found if isinstance(event, Event)]
             plain = plain and len(lines) <= self._router.limits.payload_bytes_max
             self._counters.events_in += len(events)
             self._counters.payload_bytes_in += len(lines)
