@@ -127,6 +127,19 @@ def readers(address, seconds, filters):
     for_some_time(seconds, work)
 
 
+def cold_readers(address, data, seconds):
+    """The same for a log of which nothing is in memory: whatever was read is forgotten by the system again."""
+    def work(number):
+        for file in data.glob("streams/events/*/*"):
+            with contextlib.suppress(OSError):
+                handle = os.open(file, os.O_RDONLY)
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(handle)
+        readers(address, 0.2, ["#"] if number % 2 else ["plant/77/temp", "plant/+/temp"])
+
+    for_some_time(seconds, work)
+
+
 FILTERS = {"all": ["#"], "some": ["plant/+/temp"], "one": ["plant/77/temp"], "none": ["shop/#", "plant/none/temp"]}
 
 
@@ -136,6 +149,12 @@ def test_calls_over_a_big_log(node, attack, which):
     if attack is readers and which in ("one", "none"):
         pytest.skip("such a stream waits, and so would the attack")
     hold(node, partial(attack, node.address("http"), filters=FILTERS[which]))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told to forget a file")
+def test_a_log_that_is_not_in_memory(node):
+    """Issue 9: cold reads leave the loop. tests/routing/log/test_cold.py says the same without a disk."""
+    hold(node, partial(cold_readers, node.address("http"), node.data))
 
 
 def test_lists_and_metrics(node):
