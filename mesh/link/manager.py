@@ -17,14 +17,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from mesh.configuration.address import is_loopback
 from mesh.link.dialling.backoff import PAUSED_BY_PEER_S, Backoff
 from mesh.link.dialling.dialler import DialError, dial
 from mesh.link.dialling.target import Target
 from mesh.link.link import Link, LinkNeighbour
-from mesh.link.proof.credentials import Admission, Doorkeeper
+from mesh.link.proof.credentials import Doorkeeper
+from mesh.link.proof.introductions import Introductions
 from mesh.link.proof.prepare import PreparedLinks
-from mesh.link.proof.rivals import Rivals
 from mesh.link.proof.strangers import choose
 from mesh.link.protocol.bucket import Uplink
 from mesh.link.protocol.codes import Code, code_name
@@ -65,17 +64,15 @@ class LinkManager:
         self._clock_ms = clock_ms
         self._rng = rng
         self._uplink = Uplink(limits.rate_bytes)
-        self._doorkeeper = Doorkeeper([], anonymous=False)
         self._connections: dict[LinkConnection, Link | None] = {}       # open sockets, in order; None: a stranger
-        self._admissions: dict[LinkConnection, Admission] = {}
-        self._rivals = Rivals(limits.blocked_after_s)
+        self._introductions = Introductions(self, limits.blocked_after_s, clock_s, clock_ms)
         self._stopping = False
 
     # -- configuration --------------------------------------------------------------------------------------------
 
     def apply(self, prepared: PreparedLinks) -> None:
         """Take a configuration, the first one or a changed one. Links that did not change stay as they are."""
-        self._doorkeeper = Doorkeeper(prepared.entries, anonymous=prepared.anonymous)
+        self._introductions.doorkeeper = Doorkeeper(prepared.entries, anonymous=prepared.anonymous)
         wanted = {target.name: target for target in prepared.targets}
         for link in list(self.links.values()):
             unwanted = link.name not in wanted if link.target is not None else (
@@ -98,7 +95,7 @@ class LinkManager:
         if link.connection is not None:
             link.connection.session.set_rules(after.rate_bytes, after.priority)
         if any(name not in REPLACED_LIVE for name in changed):
-            self._close(link, Code.REMOVED, "the settings of this link have changed")
+            self.close(link, Code.REMOVED, "the settings of this link have changed")
             link.next_dial_s = 0.0
 
     def _dialled(self, name: str, target: Target) -> Link:
@@ -110,7 +107,7 @@ class LinkManager:
     def _remove(self, link: Link) -> None:
         if link.dialling is not None:
             link.dialling.cancel()
-        self._close(link, Code.REMOVED)
+        self.close(link, Code.REMOVED)
         self.links.pop(link.identifier, None)
 
     # -- time -----------------------------------------------------------------------------------------------------
@@ -121,15 +118,12 @@ class LinkManager:
         for connection, link in list(self._connections.items()):
             session = connection.session
             session.tick(now_s, now_ms)
-            admission = self._admissions.get(connection)
-            if admission is not None and admission.expires_ms is not None and now_ms >= admission.expires_ms:
-                session.close(Code.BAD_CREDENTIALS, "the token has expired; come again with a new one")
+            self._introductions.expire(connection, now_ms)
             if session.phase is Phase.CLOSING:
-                self._ended(connection)
+                self.ended(connection)
             if session.outbox.frames or (link is None and session.phase is Phase.CLOSING):
                 connection.flush()
-        for connection, verdict in self._rivals.settled(now_s):
-            self._decide(connection, verdict)
+        self._introductions.tick(now_s)
         if self._stopping:
             return
         for link in self.links.values():
@@ -201,59 +195,13 @@ class LinkManager:
         goes.abort()
 
     def _session(self, connection: LinkConnection, now_s: float) -> LinkSession:
+        def introduced(peer: Peer, token: str | None) -> None:
+            self._introductions.introduced(connection, self._connections.get(connection), peer, token)
+
         return LinkSession(
-            self.me, self.limits, lambda peer, token: self._introduced(connection, peer, token), now_s,
-            uplink=self._uplink)
+            self.me, self.limits, introduced, now_s, uplink=self._uplink)
 
-    def _introduced(self, connection: LinkConnection, peer: Peer, token: str | None) -> None:
-        """A peer said who it is. Ends in admit() or close(), perhaps only after its rivals were asked."""
-        link = self._connections.get(connection)
-        session = connection.session
-        if link is None:
-            loopback = is_loopback(connection.remote.rpartition(":")[0].strip("[]"))
-            admission = self._doorkeeper.check(
-                peer.node, token, connection.certificate_name, loopback=loopback, now_ms=self._clock_ms())
-            if admission is None:
-                session.close(Code.BAD_CREDENTIALS)
-                self._tell(peer.node, "refused", f"at {connection.remote}: no [[link_peers]] entry lets it in")
-                return
-            self._admissions[connection] = admission
-        elif link.target is not None and link.target.table.node not in ("", peer.node):
-            session.close(Code.REFUSED, f"expected node {link.target.table.node}")
-            return
-        if peer.node == self.me.node:
-            session.close(Code.SELF if peer.boot == self.me.boot else Code.DUPLICATE_NAME)
-            return
-        rivals = [
-            other.connection for other in self.links.values()
-            if other.connection is not None and other.neighbour is not None
-            and other.neighbour.node == peer.node and other.neighbour.boot != peer.boot
-        ]
-        if rivals:
-            self._rivals.ask(connection, rivals, self._clock_s(), self._clock_ms())
-        else:
-            self._admit(connection)
-
-    def _decide(self, connection: LinkConnection, alive: bool) -> None:
-        """The rivals of a newcomer have answered (alive), or they are gone."""
-        if connection.lost or connection.session.phase not in (Phase.CHECKING_HELLO, Phase.CHECKING_WELCOME):
-            return
-        if alive:
-            node = connection.session.peer.node if connection.session.peer is not None else ""
-            logger.error("two live nodes have the name %s; the one at %s is refused", node, connection.remote)
-            connection.session.close(Code.DUPLICATE_NAME)
-            self._ended(connection)
-        else:
-            peer = connection.session.peer
-            for link in list(self.links.values()):
-                if peer is not None and link.neighbour is not None and link.neighbour.node == peer.node \
-                        and link.neighbour.boot != peer.boot:
-                    self._close(link, Code.REPLACED)
-            self._admit(connection)
-        connection.phase_changed()
-        connection.wake()
-
-    def _admit(self, connection: LinkConnection) -> None:
+    def admit(self, connection: LinkConnection) -> None:
         session, peer = connection.session, connection.session.peer
         assert peer is not None
         link = self._connections.get(connection) or self._accepted(connection, peer)
@@ -264,7 +212,7 @@ class LinkManager:
             session.close(Code.PAUSED, "paused by an operator of the other node")
             return
         if link.connection is not connection:
-            self._close(link, Code.REPLACED)
+            self.close(link, Code.REPLACED)
             link.connection = connection
             self._connections[connection] = link
         session.set_rules(link.rules.rate_bytes, link.rules.priority)
@@ -285,15 +233,15 @@ class LinkManager:
         self.counters["up"] += 1
         logger.info("link %s: up with %s (site %s) at %s, protocol %d%s", link.identifier, peer.node, peer.site,
                     connection.remote, peer.protocol, ", TLS" if connection.secure else "")
-        self._tell(peer.node, "up", f"{link.identifier} at {connection.remote}")
+        self.tell(peer.node, "up", f"{link.identifier} at {connection.remote}")
 
-    def _tell(self, node: str, what: str, text: str) -> None:
+    def tell(self, node: str, what: str, text: str) -> None:
         for told in self.on_change:
             told(node, what, text)
 
     def _accepted(self, connection: LinkConnection, peer: Peer) -> Link | None:
         """The link that a peer's connection belongs to; None when there are too many."""
-        admission = self._admissions[connection]
+        admission = self._introductions.admission(connection)
         identifier = f"{peer.node}:{peer.link}"
         link = self.links.get(identifier)
         if link is None:
@@ -322,15 +270,15 @@ class LinkManager:
 
     def changed(self, connection: LinkConnection) -> None:
         if connection.session.phase is Phase.CLOSING:
-            self._ended(connection)
+            self.ended(connection)
 
     def closed(self, connection: LinkConnection) -> None:
-        self._ended(connection)
+        self.ended(connection)
         self._connections.pop(connection, None)
 
-    def _ended(self, connection: LinkConnection) -> None:
+    def ended(self, connection: LinkConnection) -> None:
         """The session is over, the socket perhaps not yet. Does its work once."""
-        self._admissions.pop(connection, None)
+        self._introductions.forget(connection)
         link = self._connections.get(connection)
         if connection.reported:
             return
@@ -371,13 +319,13 @@ class LinkManager:
         if neighbour is not None:
             logger.info("link %s: down: %s", link.identifier, text)
             self.events.neighbour_down(neighbour, text)
-            self._tell(neighbour.node, "down", f"{link.identifier}: {text}")
+            self.tell(neighbour.node, "down", f"{link.identifier}: {text}")
 
-    def _close(self, link: Link, code: Code, text: str = "") -> None:
+    def close(self, link: Link, code: Code, text: str = "") -> None:
         connection = link.connection
         if connection is not None:
             connection.session.close(code, text)
-            self._ended(connection)
+            self.ended(connection)
             connection.wake()
 
     # -- operators ------------------------------------------------------------------------------------------------
@@ -411,7 +359,7 @@ class LinkManager:
         link = self.links.get(identifier)
         if link is None or link.connection is None:
             return False
-        self._close(link, Code.KICKED)
+        self.close(link, Code.KICKED)
         link.next_dial_s = 0.0
         return True
 
@@ -420,7 +368,7 @@ class LinkManager:
         if paused:
             if link.dialling is not None:
                 link.dialling.cancel()
-            self._close(link, Code.PAUSED)
+            self.close(link, Code.PAUSED)
         else:
             link.next_dial_s = 0.0
 
@@ -442,7 +390,7 @@ class LinkManager:
                 link.dialling.cancel()
         for connection in list(self._connections):
             connection.session.close(Code.STOPPING)
-            self._ended(connection)
+            self.ended(connection)
             connection.flush()
         while self._connections:
             await asyncio.sleep(0.01)

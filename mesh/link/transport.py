@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from mesh.link.protocol.codes import Code
 from mesh.link.protocol.frames import LENGTH, Gossip, Relay
 from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits
+from mesh.link.sockets import common_name, set_socket_options
 from protocols.transport.slices import Slices
 from routing.fairness.turns import Turns
 
@@ -44,7 +44,6 @@ CLOSE_TIMEOUT_S = 2.0           # for the peer to close its side
 PARTS_MAX = 1_024               # of a message; empty ones do not count against its size
 LATE_BYTES_MAX = 1024 * 1024    # read after our last word, so that it is not destroyed by a reset
 CONTROL_WRITES_MAX = 1_000      # WebSocket pongs and the like that wait for a peer that does not read
-UNSENT_BYTES = 128 * 1024       # in the kernel; enough for a round trip's worth of wake-ups
 DEFLATE = {"level": 1, "memLevel": 5}       # links carry batches: speed before the last per cent
 
 _wire_logger = logging.getLogger("mesh.link.wire")
@@ -125,7 +124,7 @@ class LinkConnection(Slices, asyncio.Protocol):
         self.remote = f"[{peer[0]}]:{peer[1]}" if peer and ":" in peer[0] else f"{peer[0]}:{peer[1]}" if peer else ""
         certificate = transport.get_extra_info("peercert")
         self.secure = transport.get_extra_info("ssl_object") is not None
-        self.certificate_name = _common_name(certificate) if certificate else None
+        self.certificate_name = common_name(certificate) if certificate else None
         set_socket_options(transport.get_extra_info("socket"), self._limits)
         high = self._limits.write_buffer_bytes
         self.transport.set_write_buffer_limits(high=high - 1, low=high // 2)
@@ -426,37 +425,6 @@ class LinkConnection(Slices, asyncio.Protocol):
     def backlog_bytes(self) -> int:
         buffered = 0 if self.lost else self.transport.get_write_buffer_size()
         return self.session.outbox.size_bytes + buffered
-
-
-def set_socket_options(sock: socket.socket | None, limits: LinkLimits) -> None:
-    """Find a dead peer soon, and keep little in the kernel. What this system does not have is left out."""
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    options = [
-        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1), (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5), (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
-        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(limits.stale_after_s * 1000)),
-    ]
-    for level, name, value in options:
-        number = getattr(socket, name, None)
-        if number is not None:
-            try:
-                sock.setsockopt(level, number, value)
-            except OSError:
-                pass
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, 25, UNSENT_BYTES)       # TCP_NOTSENT_LOWAT of Linux
-    except OSError:
-        pass
-
-
-def _common_name(certificate: dict[str, Any]) -> str | None:
-    for part in certificate.get("subject", ()):
-        for name, value in part:
-            if name == "commonName":
-                return str(value)
-    return None
 
 
 def _explain(error: Exception) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from mesh.link.dialling.proxy import ProxyError, open_tunnel
 from mesh.link.dialling.target import Target
 from mesh.link.settings import LinkLimits
-from mesh.link.transport import LinkConnection, set_socket_options
+from mesh.link.sockets import set_socket_options
+from mesh.link.transport import LinkConnection
 from mesh.process.names.names import Names
 
 ADDRESSES_MAX = 16      # of one name that are tried
