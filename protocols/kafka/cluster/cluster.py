@@ -45,7 +45,7 @@ class KafkaCluster:
         self._names = list(broker.settings.cluster)
         self._addresses: dict[str, tuple[str, int]] = {}
         stored = broker.router.state.read(STATE, _Stored, "the leader of a Kafka cluster") or _Stored(0, "")
-        self._led_last = stored.leader == peers.me      # what it has of groups is the newest
+        self._led_last = stored.leader in ("", peers.me)        # what it has of groups is the newest
         self._election = Election(
             peers.me, self._names, broker.settings.cluster_lost_s, stored.term, broker.router.clock_s())
         self._serves = False

@@ -1,0 +1,73 @@
+"""CreateTopics beside many topics and consumers: timed on the wire. The long form has 1,000 of them and 10,000."""
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.interop.kafka_node import DEADLINE_S, bootstrap, serve, unique
+from tests.support.node import HOST
+
+TOPICS, CONSUMERS = (1_000, 10_000) if os.environ.get("MESHGATE_SOAK") else (100, 500)
+WORKERS = 16            # that open consumers: each waits for the disk
+BOUND_S = 0.050
+MANY = """
+[kafka]
+topics_max = 5000
+
+[limits]
+partitions_max = 8000
+"""
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    yield from serve(tmp_path_factory.mktemp("kafka"), MANY)
+
+
+@pytest.fixture(scope="module")
+def client(kafka):
+    """Of a node with all these topics, and consumers of some of them each."""
+    client = AdminClient({"bootstrap.servers": bootstrap(kafka)})
+    for start in range(0, TOPICS, 100):
+        made = client.create_topics([NewTopic(f"many.{number}", 1) for number in range(start, start + 100)])
+        for future in made.values():
+            future.result(DEADLINE_S)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(lambda first: open_consumers(kafka, first), range(WORKERS)):
+            pass
+    return client
+
+
+def open_consumers(kafka, first):
+    connection = http.client.HTTPConnection(HOST, kafka.ports["http"], timeout=DEADLINE_S)
+    for number in range(first, CONSUMERS, WORKERS):
+        pattern = f"many/{number % TOPICS}/#" if number % 10 else "many/+/x/#"
+        connection.request("PUT", f"/v1/consumers/reader-{number}", json.dumps({"filters": [pattern]}),
+                           {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+        answer.read()
+    connection.close()
+
+
+@pytest.mark.measured
+@pytest.mark.timeout(600)
+def test_a_topic_is_made_beside_many_others_and_many_consumers_in_50_ms(client):
+    """The median of 15, each in a request of its own: what it costs, not what else the machine does."""
+    client.list_topics(timeout=DEADLINE_S)
+    took_s = []
+    for _ in range(15):
+        topic = unique("made")
+        begun_s = time.perf_counter()
+        client.create_topics([NewTopic(topic, 1)])[topic].result(DEADLINE_S)
+        took_s.append(time.perf_counter() - begun_s)
+    print(f"{TOPICS} topics, {CONSUMERS} consumers: median {statistics.median(took_s) * 1000:.1f} ms, "
+          f"longest {max(took_s) * 1000:.1f} ms")
+    assert statistics.median(took_s) <= BOUND_S
