@@ -50,26 +50,36 @@ class Logins:
         self._consumers = consumers
         self._see_to = see_to
         self._done = done
-        self._holders: dict[Holder, None] = {}
+        self._holders: dict[Holder, str] = {}           # → its proof
+        self._by_proof: dict[str, dict[Holder, None]] = {}
         self._holders_left: list[Holder] = []
         self._consumers_left: list[Consumer] = []
         self._rules = False
         self._walking = False
 
     def add(self, holder: Holder) -> None:
-        self._holders[holder] = None
+        self.discard(holder)                            # it may have logged in again, by another proof
+        proof = self._holders[holder] = holder.identity.proof
+        self._by_proof.setdefault(proof, {})[holder] = None
 
     def discard(self, holder: Holder) -> None:
-        self._holders.pop(holder, None)
+        proof = self._holders.pop(holder, None)
+        if proof is not None:
+            others = self._by_proof[proof]
+            del others[holder]
+            if not others:
+                del self._by_proof[proof]
 
     def ended(self, proof: str) -> None:
-        """What was opened by this proof ends: it counts no more."""
-        for holder in [holder for holder in self._holders if holder.identity.proof == proof]:
-            self._tell(holder)
+        """This proof counts no more: whoever holds something by it hears of it, in steps as above."""
+        self._holders_left += self._by_proof.get(proof, ())
+        if self._holders_left and not self._walking:
+            self._walking = True
+            self._step()
 
     def holds(self, proof: str) -> bool:
         """Is something open by this proof?"""
-        return any(holder.identity.proof == proof for holder in self._holders)
+        return proof in self._by_proof
 
     def __len__(self) -> int:
         return len(self._holders)

@@ -56,7 +56,7 @@ def run_login(options: Namespace) -> int:
         token, answer = _proof(options, url)
         user = str(answer["user"])
         ca = str(options.ca.resolve()) if options.ca is not None else ""
-        known.put(name, contexts.Context(url, user, token, ca, _http_url(url, answer)))
+        known.put(name, contexts.Context(url, user, token, ca, http_url(url, answer)))
         contexts.save(known)
     except ApiError as error:
         raise CommandError(error.text) from error
@@ -81,10 +81,14 @@ def _proof(options: Namespace, url: str) -> tuple[str, dict[str, object]]:
         raise CommandError(f"{error}; or --token") from error
 
 
-def _http_url(url: str, answer: dict[str, object]) -> str:
-    """The HTTP listener on the host that we have asked, with TLS when that was by TLS; "" when there is none."""
-    places = msgspec.convert(answer.get("http") or [], list[HttpPlace])
+def http_url(url: str, answer: dict[str, object]) -> str:
+    """The HTTP listener on the host that we have asked, by TLS when that was by TLS: the same token goes there.
+
+    "" when there is none such.
+    """
     parts = urlsplit(url)
+    places = [one for one in msgspec.convert(answer.get("http") or [], list[HttpPlace])
+              if one.tls or parts.scheme == "http"]
     places.sort(key=lambda one: one.tls is not (parts.scheme == "https"))
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"http{'s' if places[0].tls else ''}://{host}:{places[0].port}" if places else ""

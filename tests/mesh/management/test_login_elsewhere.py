@@ -4,14 +4,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mesh.commands.access.login import http_url
 from mesh.configuration.settings import ConsoleSettings
 from mesh.identity.users import hash_password
 from mesh.management.doors.sessions import BROWSER, TERMINAL, Sessions
+from routing.rights.logins import Logins
 from routing.rights.policy import Identity
 from tests.support.admin import basic
 from tests.support.node import COMMAND, ROOT, Node, meshgate
@@ -162,3 +164,39 @@ def test_the_cookie_of_a_browser_is_no_token() -> None:
     clock = Clock()
     sessions = Sessions(clock.s, clock.ms, ConsoleSettings())
     assert sessions.by_secret(sessions.open(Identity("ana"), BROWSER)) is None
+
+
+def test_the_end_of_a_login_reaches_those_who_hold_something_by_it_and_nobody_else() -> None:
+    class Holder:
+        def __init__(self, proof: str) -> None:
+            self.identity, self.told = Identity("ana", proof=proof), 0
+
+        def rights_changed(self, identity: Identity) -> None:
+            self.told += 1
+
+    turns: list[Callable[[], None]] = []
+    logins = Logins(turns.append, lambda: (), lambda consumer, rules: None, lambda: None)
+    mine, others = [Holder("login:1") for _ in range(1_000)], [Holder("login:2"), Holder("password")]
+    for holder in (*mine, *others):
+        logins.add(holder)
+    gone = mine.pop()
+    logins.discard(gone)
+    mine[0].identity = Identity("ana", proof="password")
+    logins.add(mine[0])                                 # logged in again, by another proof
+    before = logins.generation
+    logins.ended("login:1")
+    assert sum(holder.told for holder in mine) <= 30, "not all of them in one turn"
+    while turns:
+        turns.pop()()
+    assert [holder.told for holder in mine] == [0] + [1] * 998 and not any(one.told for one in (gone, *others))
+    assert logins.generation == before and len(logins) == 1_001
+    assert logins.holds("login:2") and not logins.holds("login:3")
+
+
+def test_a_login_by_tls_is_shown_to_tls_alone() -> None:
+    both = {"http": [{"port": 8080, "tls": False}, {"port": 8443, "tls": True}]}
+    assert http_url("https://ops.example:8090/mesh", both) == "https://ops.example:8443"
+    assert http_url("http://127.0.0.1:8090", both) == "http://127.0.0.1:8080"
+    assert http_url("https://ops.example:8090", {"http": both["http"][:1]}) == ""
+    assert http_url("http://[::1]:8090", {"http": both["http"][1:]}) == "https://[::1]:8443"
+    assert http_url("http://127.0.0.1:8090", {}) == "", "an older node does not say"
