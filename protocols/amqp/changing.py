@@ -20,11 +20,12 @@ def changed(event: Event, now_ms: int, lost: convert.Lost, address_of: Callable[
     start, stop = sections.properties
     rest = sections.body[0] if sections.kind != NO_BODY else max(
         sections.bare, stop, sections.message_annotations[1], sections.application_properties[1])
+    told = {**map_of(message, sections.application_properties), **properties}
     made = b"".join((
         message[:sections.bare],
         ANNOTATIONS, encode({**map_of(message, sections.message_annotations), **annotations}),
         b"\x00\x53\x73" + message[start:stop] if stop else b"",
-        b"\x00\x53\x74", encode({**map_of(message, sections.application_properties), **properties}),
+        b"\x00\x53\x74" + encode(told) if told else b"",
         message[rest:]))
     reply_to = event.properties.reply_to if event.properties is not None else None
     return convert.read(made, publisher=event.publisher, settled=False, now_ms=now_ms,

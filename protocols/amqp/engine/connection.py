@@ -49,7 +49,7 @@ class Connection(Outgoing):
     __slots__ = (
         "__weakref__", "_data", "_deadline_s", "_identity", "_last_in_s", "_last_out_s", "_opening", "address",
         "channel_max", "clock_s", "connected_ms", "container_id", "frame_max", "held", "host", "open", "partial_bytes",
-        "parts", "peer_idle_s", "run", "sessions", "state", "waiting_bytes",
+        "parts", "peer_idle_s", "run", "sessions", "state", "tags", "waiting_bytes",
     )
 
     def __init__(self, host: Host, channel: ByteChannel, now_s: float, clock_s: Callable[[], float]) -> None:
@@ -62,6 +62,7 @@ class Connection(Outgoing):
         self.open = Open()                              # as the peer sent it
         self.sessions: dict[int, Session] = {}
         self.partial_bytes = 0                          # of messages that have not come whole
+        self.tags = 0
         self.waiting_bytes = 0                          # of frames for which sessions have no window
         self.frame_max = frames.FRAME_MIN_BYTES         # that the peer takes
         self.channel_max = 0

@@ -47,6 +47,7 @@ class Incoming(msgspec.Struct):
     txn_id: bytes | None = None
     message_format: int = 0
     resumed: bool = False
+    settles_first: bool = False         # whatever its link does
 
     def answer(self, state: Composite) -> None:
         """What became of it. Nothing is said of one that was settled."""
@@ -136,6 +137,8 @@ class ReceivingLink(Link[TargetNode]):
             raise LinkFault(NOT_ALLOWED, "another delivery begins before the last one has come whole")
         if self.is_settled(transfer):
             incoming.settled = True
+        if transfer.rcv_settle_mode == FIRST:                                                   # §2.7.5
+            incoming.settles_first = True
         if type(transfer.state) is TransactionalState:
             incoming.txn_id = transfer.state.txn_id
         if transfer.aborted:
@@ -243,24 +246,25 @@ class ReceivingLink(Link[TargetNode]):
             return
         self.unanswered -= 1
         goes_out = self.is_attached and not self.session.ended
+        waits = self.second and not incoming.settles_first
         if self.unsettled is not None:
-            again = self.unsettled.decided(incoming.tag, state, settled=goes_out and not self.second)
+            again = self.unsettled.decided(incoming.tag, state, settled=goes_out and not waits)
             if again is not None and again is not incoming:
                 again.answer(state)
                 again.link.session.connection.flush_answers()
-            if goes_out and self.second:
+            if goes_out and waits:
                 self.session.to_be_settled(incoming.delivery_id, self, incoming.tag)
         if goes_out:
-            self._say(incoming.delivery_id, incoming.delivery_id, state)
+            self._say(incoming.delivery_id, incoming.delivery_id, state, settled=not waits)
 
     def answer_all(self, first: int, count: int, state: Composite) -> None:
         """As answer(), of so many from first on that came unsettled, where nothing is kept of them."""
         self.unanswered -= count
         if self.is_attached and not self.session.ended:
-            self._say(first, (first + count - 1) & serial.MASK, state)
+            self._say(first, (first + count - 1) & serial.MASK, state, settled=not self.second)
 
-    def _say(self, first: int, last: int, state: Composite) -> None:
-        self.session.answer(first, last, state, settled=not self.second)
+    def _say(self, first: int, last: int, state: Composite, *, settled: bool) -> None:
+        self.session.answer(first, last, state, settled=settled)
         if self.credit <= self._window >> 1:
             self._refill()
 

@@ -113,6 +113,7 @@ class ConnectionSide(Protocol):
     container_id: str
     partial_bytes: int
     waiting_bytes: int
+    tags: int                   # of deliveries that were answered and are the peer's to settle
     closed: bool
     full: bool
     run: Any                    # what the next transfers may be like: runs.py

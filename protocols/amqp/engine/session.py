@@ -178,9 +178,12 @@ class Session:
 
     def to_be_settled(self, delivery_id: int, link: Any, tag: bytes) -> None:
         """The peer settles this one, of a link that may be resumed."""
-        if len(self._to_settle) >= self._unsettled_max:
-            del self._to_settle[next(iter(self._to_settle))]
+        if len(self._to_settle) >= self._unsettled_max or self.connection.tags >= self._unsettled_max:
+            for oldest in self._to_settle:              # of this session; another one's are its own
+                self._settled_by_sender(oldest)
+                break
         self._to_settle[delivery_id] = link, tag
+        self.connection.tags += 1
 
     def flush_answers(self) -> None:
         """Called by the connection at the end of a batch."""
@@ -322,9 +325,12 @@ class Session:
             self.has_room()
 
     def _settled_by_sender(self, number: int) -> None:
-        link, tag = self._to_settle.pop(number, (None, b""))
-        if link is not None and link.unsettled is not None:
-            link.unsettled.settled(tag)
+        one = self._to_settle.pop(number, None)
+        if one is not None:
+            self.connection.tags -= 1
+            link, tag = one
+            if link.unsettled is not None:
+                link.unsettled.settled(tag)
 
     @staticmethod
     def _numbers(first: int, last: int, known: Mapping[int, object]) -> Iterable[int]:
@@ -377,7 +383,9 @@ class Session:
                 del self.unsettled[number]
             link.unsettled = 0
         elif link.role is RECEIVER and self._to_settle:
-            self._to_settle = {number: one for number, one in self._to_settle.items() if one[0] is not link}
+            kept = {number: one for number, one in self._to_settle.items() if one[0] is not link}
+            self.connection.tags -= len(self._to_settle) - len(kept)
+            self._to_settle = kept
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -414,6 +422,7 @@ class Session:
                 link.let_go(closed=False)
             link.state = LinkState.DETACHED
         self.unsettled.clear()
+        self.connection.tags -= len(self._to_settle)
         self._to_settle.clear()
 
 

@@ -14,8 +14,10 @@ from protocols.amqp.engine.sending import SendingLink
 from protocols.amqp.nodes.finding import Finding
 from protocols.amqp.nodes.management import Management
 from protocols.amqp.nodes.parts import Parts
+from protocols.amqp.nodes.sources.resuming import ResumingReader
 from protocols.amqp.nodes.sources.sources import Sources
 from protocols.amqp.nodes.targets.destinations import Destinations
+from protocols.amqp.nodes.targets.resuming import ResumingTarget
 from protocols.amqp.resuming.suspended import Termini
 from protocols.amqp.settings import Amqp10Settings
 from protocols.declaring import Declaring
@@ -47,6 +49,8 @@ class Attaching:
         other = parts.names.get((link.role, link.name))
         parts.names[link.role, link.name] = link
         if other is not None and other.is_attached:
+            if isinstance(other.node, (ResumingReader, ResumingTarget)):
+                other.node.is_stolen = True             # what it has is the newer one's
             other.fail(LinkFault(STOLEN, "another link of this name has been attached"))
 
     def source(self, link: SendingLink, attach: Attach) -> None:

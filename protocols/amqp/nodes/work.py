@@ -252,7 +252,7 @@ def _accept(deliveries: list[Incoming | None]) -> None:
         if count:
             link.answer_all(first, count, ACCEPTED)
             count = 0
-        if delivery.link.unsettled is not None:
+        if delivery.link.unsettled is not None or delivery.settles_first:
             link = None
             delivery.link.answer(delivery, ACCEPTED)
         else:

@@ -461,3 +461,59 @@ def taken_past(raw):
         if isinstance(found, p.Transfer):
             return {found.delivery_tag: payload(message)}
 
+
+
+def test_a_link_that_takes_the_place_of_one_on_its_connection_has_what_that_had(stand):
+    filled(stand, 2)
+    raw = client(stand)
+    reads(raw, credit=2)
+    tags = list(taken(raw, 2))
+    sends(raw)
+    raw.transfer(0, data(b"2"))
+    raw.expect(p.Disposition)
+    for handle, role, unsettled in ((7, p.RECEIVER, {tags[0]: _accepted, tags[1]: None}), (8, p.SENDER, {b"0": None})):
+        raw.send(p.Attach("out" if role is p.RECEIVER else "in", handle, role, p.UNSETTLED,
+                          p.FIRST if role is p.RECEIVER else p.SECOND, source=p.Source("queue://q", **KEPT),
+                          target=p.Target("queue://q", **KEPT), unsettled=unsettled,
+                          initial_delivery_count=None if role is p.RECEIVER else 0))
+        assert raw.expect(p.Detach).error.condition == "amqp:link:stolen"
+        assert states(raw.expect(p.Attach)) == ({tags[1]: None} if role is p.RECEIVER else {b"0": ACCEPTED})
+
+
+def test_a_transfer_that_wants_to_be_settled_first_is(stand):
+    raw = client(stand)
+    sends(raw)
+    raw.transfer(0, data(b"0"), rcv_settle_mode=p.FIRST)
+    assert raw.expect(p.Disposition).settled
+    raw.transfer(1, data(b"1"))
+    assert not raw.expect(p.Disposition).settled
+    lose(stand, raw)
+    assert states(sends(client(stand), unsettled={b"1": None, b"0": p.Accepted()})) == {b"1": ACCEPTED}
+
+
+def test_one_who_never_settles_has_his_oldest_forgotten(tmp_path):
+    """Per connection as many tags are kept as deliveries may be unsettled in a session."""
+    stand = Stand(tmp_path, settings=Amqp10Settings(unsettled_max=50)).start()
+    try:
+        raw = client(stand)
+        for link in range(4):
+            raw.send(p.Attach(f"in-{link}", link, p.SENDER, p.UNSETTLED, p.SECOND, source=p.Source(),
+                              target=p.Target("queue://q", **KEPT), initial_delivery_count=0))
+            raw.expect(p.Attach)
+            raw.expect(p.Flow)
+            for number in range(30):
+                raw.transfer(30 * link + number, data(b"x"), link)
+                raw.expect(p.Disposition)
+
+        def kept():
+            connection = next(iter(stand.amqp.connections))
+            links = connection.sessions[0].links.values()
+            return connection.tags, sum(len(one.unsettled.states) for one in links)
+
+        assert stand.do(kept) == (50, 50)
+        raw.send(p.Disposition(p.SENDER, 0, 200, True))
+        raw.transfer(120, data(b"x"), 3)
+        raw.expect(p.Disposition)
+        assert stand.do(kept) == (1, 1)
+    finally:
+        stand.stop()

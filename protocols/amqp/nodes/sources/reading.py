@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from protocols.amqp import convert
+from protocols.amqp.changing import changed
 from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
 from protocols.amqp.codec.performatives import Accepted, Modified, Rejected, TransactionalState
@@ -18,8 +21,12 @@ from protocols.amqp.nodes.addresses import address_of
 from protocols.amqp.nodes.work import Readable, Work
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
+from routing.event import Properties
 from routing.rights.policy import Identity
 from routing.router import Router
+
+ANNOTATED_BYTES_MAX = 64 * 1024     # of a message with what receivers have annotated, beside its payload
+_NO_PROPERTIES = Properties()
 
 
 class QueueReader:
@@ -122,7 +129,7 @@ class QueueReader:
             queue.reject([held])
         elif type(state) is Modified:
             if state.message_annotations:
-                self._router.ledger.lost("amqp10", "event", "annotations of modified")
+                self._annotate(held, state.message_annotations)
             if state.undeliverable_here:
                 queue.reject([held])
             elif state.delivery_failed:
@@ -131,6 +138,21 @@ class QueueReader:
                 queue.put_back([held])
         else:
             queue.put_back([held])
+
+    def _annotate(self, held: Delivery, annotations: dict[Any, Any]) -> None:
+        """They go with the message from now on, while it stays in memory, and into its dead letter.   Source: §3.4.5"""
+        router, event = self._router, held.event
+        properties = event.properties or _NO_PROPERTIES
+        native = properties.native
+        if native is None or native.kind == convert.NATIVE:
+            made = changed(
+                event, router.clock_ms(), router.ledger.lost, address_of, properties={}, annotations=annotations)
+            native = made.properties.native if made.properties is not None else None
+            if native is not None and len(native.data) <= ANNOTATED_BYTES_MAX + len(event.payload):
+                held.event = msgspec.structs.replace(
+                    event, properties=msgspec.structs.replace(properties, native=native))
+                return
+        router.ledger.lost("amqp10", "event", "annotations of modified")
 
     def detach(self, *, closed: bool) -> None:
         """What it holds goes out again, counted."""

@@ -57,7 +57,7 @@ class ResumingReader(QueueReader):
     """See the module's head. Deliveries are known by their tags."""
 
     __slots__ = ("_again", "_expiry", "_gone", "_held", "_is_scheduled", "_key", "_queue", "_settling", "_tags",
-                 "_termini")
+                 "_termini", "is_stolen")
 
     def __init__(self, link: SendingLink, queue: Queue, identity: Identity, router: Router, work: Work,
                  transactions: Any, termini: Termini, key: Key, expiry: Expiry, *,
@@ -74,6 +74,7 @@ class ResumingReader(QueueReader):
         self._again: dict[bytes, Delivery] = {}         # of those, what is to be sent again
         self._is_scheduled = False
         self._gone = False
+        self.is_stolen = False                          # another link of this name takes its place
         self._settling: list[tuple[int, Composite | None]] = []
 
     # -- taking over ------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ class ResumingReader(QueueReader):
         if self._gone:
             return
         connection: Any = self.link.session.connection
-        lasts = not closed and not connection.identity.revoked
+        lasts = (not closed or self.is_stolen) and not connection.identity.revoked
         kept = self._let_go()
         super().detach(closed=closed)
         self._termini.left(self._key, self, kept, self._expiry if lasts and not self._queue.is_deleted else None)

@@ -51,7 +51,7 @@ class Left:
 class ResumingTarget(MessageTarget):
     """See the module's head."""
 
-    __slots__ = ("_expiry", "_gone", "_key", "_once", "_termini", "_unsettled", "link")
+    __slots__ = ("_expiry", "_gone", "_key", "_once", "_termini", "_unsettled", "is_stolen", "link")
 
     def __init__(self, link: ReceivingLink, router: Router, work: Work, transactions: Any,
                  destination: Destination | None, resolve: Callable[[str], Destination],
@@ -63,6 +63,7 @@ class ResumingTarget(MessageTarget):
         self._key = key
         self._expiry = expiry
         self._gone = False
+        self.is_stolen = False                          # another link of this name takes its place
         target = link.attach.target
         self._once = (isinstance(target, Target) and target.durable == UNSETTLED_STATE and link.second
                       and destination is not None and not destination.internal and destination.exchange is None)
@@ -104,5 +105,5 @@ class ResumingTarget(MessageTarget):
         connection: Any = self.link.session.connection
         super().detach(closed=closed)
         self._work.flush()                              # what has come whole is stored, and its outcome kept
-        lasts = not closed and not connection.identity.revoked
+        lasts = (not closed or self.is_stolen) and not connection.identity.revoked
         self._termini.left(self._key, self, Left(self._unsettled), self._expiry if lasts else None)
