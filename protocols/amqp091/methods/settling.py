@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
+from typing import TYPE_CHECKING
 
 from protocols.amqp091.channels.channel import Channel
 from protocols.amqp091.channels.window import Holder, Unacked, unknown
@@ -9,6 +11,11 @@ from protocols.amqp091.codec import frames
 from protocols.amqp091.codec.codes import NOT_IMPLEMENTED, HardError
 from protocols.amqp091.codec.methods import BasicNack, BasicRecover, BasicRecoverAsync, BasicRecoverOk, BasicReject
 from protocols.scheduling.longwork import in_pieces
+
+if TYPE_CHECKING:
+    from protocols.amqp091.topology.queue import Queue
+    from protocols.amqp091.topology.streamqueue import StreamReading
+    from routing.cursors.delivery import Delivery
 
 _ACK, _NACK, _REJECT = (60, 80), (60, 120), (60, 90)
 
@@ -40,7 +47,8 @@ def _ack_all(channel: Channel, tag: int) -> Iterator[None]:
         channel.window.refresh()
 
 
-ACK_FRAME_BYTES = 21
+_ACK_FRAME = Struct(">11sQBB")      # up to the method, tag, multiple, end of the frame
+ACK_FRAME_BYTES = _ACK_FRAME.size
 ACKS_MAX = 64               # of one run, between two questions whether the turn is over
 
 
@@ -52,31 +60,32 @@ def take_acks(channel: Channel, data: bytes, position: int) -> tuple[int, int]:
     if channel.transaction is not None:
         return 0, position
     head = data[position:position + 11]             # type, channel, size, class and method
-    unacked, acks = channel.window.unacked, channel.peer.acks
-    available = len(data) - ACK_FRAME_BYTES
-    holders: dict[Holder, int] = {}
+    whole = min((len(data) - position) // ACK_FRAME_BYTES, ACKS_MAX)
+    take, acks = channel.window.unacked.pop, channel.peer.acks
+    holders: dict[Holder | None, int] = {}
+    queue: Queue | StreamReading | None = None
+    deliveries: list[Delivery] = []
     count = 0
-    while position <= available and count < ACKS_MAX and data.startswith(head, position):
-        if data[position + 20] != frames.FRAME_END or data[position + 19] & 1:
+    for begin, tag, bits, end in _ACK_FRAME.iter_unpack(data[position:position + whole * ACK_FRAME_BYTES]):
+        if begin != head or bits & 1 or end != frames.FRAME_END:
             break
-        held = unacked.pop(int.from_bytes(data[position + 11:position + 19], "big"), None)
+        held = take(tag, None)
         if held is None:
             break
-        deliveries = acks.get(held.queue)
-        if deliveries is None:
-            acks[held.queue] = [held.delivery]
-        else:
-            deliveries.append(held.delivery)
-        if held.holder is not None:
-            holders[held.holder] = holders.get(held.holder, 0) + 1
+        if held.queue is not queue:
+            queue = held.queue
+            deliveries = acks.setdefault(queue, [])
+        deliveries.append(held.delivery)
+        holder = held.holder
+        holders[holder] = holders.get(holder, 0) + 1
         count += 1
-        position += ACK_FRAME_BYTES
     for holder, number in holders.items():
-        holder.settled(number)
-        holder.refresh()
+        if holder is not None:
+            holder.settled(number)
+            holder.refresh()
     if count and channel.window.prefetch_all:
         channel.window.refresh()
-    return count, position
+    return count, position + count * ACK_FRAME_BYTES
 
 
 def acked(channel: Channel, held: Unacked) -> None:
