@@ -33,7 +33,7 @@ class QueuesEndpoint:
         queue = self._router.queues.get(consumer.name)
         if queue is not None:
             current: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            queue.when_current(lambda: None if current.done() else current.set_result(None))
+            queue.when_counted(lambda: None if current.done() else current.set_result(None))
             await current
         if consumer.closed:                             # deleted meanwhile
             raise Problem(404, "not-found", f"there is no consumer {consumer.name} that you may use")
