@@ -1,5 +1,5 @@
 """The documentation says what the code does: docs/configuration.md has the settings and defaults of the structs, and
-docs/firm-ground.md names tests and places of rules that are there.
+docs/firm-ground.md names tests and places of rules that are there, links lead somewhere.
 """
 from __future__ import annotations
 
@@ -148,3 +148,22 @@ def test_the_map_of_folders_names_every_room():
     for room in rooms:
         if not (room / "spec.py").exists():             # those of protocols are named by their door
             assert f"{room.name}/`" in text, f"{room.relative_to(ROOT)} is not in the map"
+
+
+FENCED = re.compile(r"```.*?```", re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as they are made of them where pages are shown."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", (ROOT / page).read_text())):
+        if "://" not in link:
+            file, _, anchor = link.partition("#")
+            place = (ROOT / page).parent / file if file else ROOT / page
+            assert place.exists(), link
+            assert not anchor or place.suffix != ".md" or anchor in anchors(place), link

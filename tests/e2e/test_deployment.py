@@ -23,6 +23,10 @@ import pytest
 import yaml
 
 from mesh.identity.users import hash_password
+from mesh.link.protocol.health import LinkState
+from mesh.management.figures.metrics import BRIDGE_STATES, WEBHOOK_STATES
+from mesh.process.loop.loopwatch import BUCKETS_S
+from routing.errors import Reason
 from tests.support.certificates import Certificates
 from tests.support.node import COMMAND, HOST, ROOT, Node, http, meshgate
 from tests.support.ports import free_port
@@ -345,6 +349,18 @@ def test_every_metric_of_alerts_and_dashboard_is_exported(exported: dict[str, se
             assert asked <= known | {"$instance"}, f"{where}: {asked - known}"
         seen |= names
     assert len(seen) > 30
+
+
+def test_what_is_asked_for_by_value_is_a_value() -> None:
+    known = {"reason": {reason.value for reason in Reason}, "le": set(map(str, BUCKETS_S)),
+             "state": {state.value for state in LinkState}.union(WEBHOOK_STATES, BRIDGE_STATES)}
+    asked: dict[str, set[str]] = {label: set() for label in known}
+    for where, expression in expressions():
+        for label, values in re.findall(r'(\w+)=~?"([^"$]+)"', expression):
+            if label in known:
+                asked[label] |= set(values.split("|"))
+                assert set(values.split("|")) <= known[label], where
+    assert all(asked.values())
 
 
 def test_alerts_say_what_to_do_and_name_labels_that_there_are(exported: dict[str, set[str]]) -> None:
