@@ -43,6 +43,8 @@ from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.server import GuardedRunner
 from protocols.server import SocketFactory
+from routing.fairness.steps import in_steps
+from routing.idle import forget
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +168,8 @@ class Service:
         self._every(node, "tick", TICK_S, lambda: node.tick(time.monotonic()))
         self._every(node, "maintain", MAINTAIN_S, node.maintain)
         self._every(node, "clock", CLOCK_S, node.watch_clock)
-        self._every(node, "memory", MEMORY_S, FreeMemory(resident_bytes).look)
+        memory = FreeMemory(resident_bytes, lambda: in_steps(node.router, forget(node.router)))
+        self._every(node, "memory", MEMORY_S, memory.look)
         return node
 
     async def _console_factory(self, node: Node, management: Management) -> SocketFactory:

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 FILTERS_PER_STEP: Final = 500       # taken out of a trie: some 2 ms
+ENTRIES_PER_STEP: Final = 2_000     # freed of a table: some 1 ms
 
 
 class Turning(Protocol):
@@ -21,3 +22,11 @@ def in_steps(router: Turning, work: Iterator[None]) -> None:
         router.call_soon(lambda: in_steps(router, work))
     else:
         router.request_turn()
+
+
+def dissolved(table: dict[Any, Any]) -> Iterator[None]:
+    """Free what nobody has any more: a table of 100,000 entries at once takes 30 ms."""
+    while table:
+        for _ in range(min(ENTRIES_PER_STEP, len(table))):
+            table.popitem()
+        yield

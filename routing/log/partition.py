@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from routing.errors import Fault, Reason, Refusal
@@ -464,6 +464,11 @@ class Partition:
         return notify
 
     # ------------------------------------------------------------------------------------------------ read
+
+    def forget(self) -> Iterator[None]:
+        """What is remembered only to be quick. Work in pieces."""
+        yield from self._cache.forget()
+        yield from self._group.forget()
 
     def newest(self) -> dict[bytes, bytes]:
         """The newest value of each key that has one, of a table. All at once: at a start."""

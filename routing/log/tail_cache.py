@@ -93,6 +93,13 @@ class TailCache:
         self._budget.give(size)
         self.first_offset = self._groups[0][0] if self._groups else self._end_offset
 
+    def forget(self) -> Iterator[None]:
+        """Who reads these reads them from the disk. Work in pieces; what is committed meanwhile stays."""
+        for _ in range(len(self._groups)):
+            if self._groups:
+                self._leave()
+            yield
+
     def drop_before(self, offset: int, end_offset: int) -> None:
         """Forget the groups before offset, where a segment begins, and so a group."""
         self._end_offset = end_offset

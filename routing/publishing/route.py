@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from routing.consumers.consumer import Consumer
 from routing.direct.subscription import DirectTarget, Sink, Subscription
 from routing.errors import Reason, Refusal
+from routing.fairness.steps import dissolved
 from routing.filters.filter_trie import FilterTrie
 from routing.rights.policy import Action, Policy
 from routing.settings import Limits
@@ -140,6 +141,14 @@ class RouteTable:
         self.generation += 1
         for topic in self._topics.pop(entry, ()):
             self._routes.pop(topic, None)
+
+    def forget(self) -> Iterator[None]:
+        """Those who ask again find out again. Work in pieces."""
+        self.generation += 1
+        routes, topics = self._routes, self._topics
+        self._routes, self._topics, self._bytes = {}, {}, 0
+        yield from dissolved(routes)
+        yield from dissolved(topics)
 
     def _clear(self) -> None:
         self._routes.clear()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from routing.errors import Reason, Refusal
+from routing.fairness.steps import dissolved
 from routing.rights.can_i import Answer, can_i
 from routing.rights.permissions import NO_RULE, Permissions, RuleSet
 from routing.rights.rules import ALL_TOPICS
@@ -92,6 +93,12 @@ class Policy:
         if self._cached_bytes + size > self.cache_bytes_max:
             self._forget()
         self._cached_bytes += size
+
+    def forget(self) -> Iterator[None]:
+        """Decide again what was decided. Work in pieces."""
+        decisions = self._decisions
+        self._forget()
+        yield from dissolved(decisions)
 
     def _forget(self) -> None:
         self._permissions = {}

@@ -5,6 +5,7 @@ Used by partition.py on the loop.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from routing.event import Event
 from routing.log.producing.raw import RawBatch, Run
@@ -35,6 +36,10 @@ class OpenGroup:
 
     def add_raw(self, batch: RawBatch) -> None:
         self._waiting.append(batch)
+
+    def forget(self) -> Iterator[None]:
+        """See Encoder.forget()."""
+        return self._encoder.forget()
 
     def owe(self, end_offset: int, cost: int, ticket: Ticket) -> None:
         """The ticket is done when everything below end_offset is durable. cost: bytes that it holds in memory."""

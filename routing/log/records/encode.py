@@ -11,7 +11,7 @@ A plain event of another node has one piece more, the last: the digits of its of
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from routing.event import Event, OriginPartition, Properties
 from routing.log.records.batch import BATCH_BYTES, VARINTS, VARINTS_MAX, build_batch, encode_varint, varint
@@ -25,6 +25,7 @@ _SHAPES_MAX = 1024                  # payload lengths remembered per entry
 _SHAPE_LENGTH_MAX = 4096            # longer payloads differ too much in length, and cost more than their frame
 _CONTENT_TYPE_CHARS_MAX = 128       # longer ones are not worth an entry
 _NATIVE_BYTES_MAX = 256
+_FORGOTTEN_AT_ONCE = 500            # entries: some 1 ms
 _NULL = encode_varint(-1)
 _LEADS = tuple(b"\0" + varint(delta) for delta in range(64))    # attributes and a timestamp delta of one byte
 _STRETCHES = (64, 8192, VARINTS_MAX)        # up to these counts an offset delta has one, two, three bytes
@@ -161,6 +162,15 @@ class Encoder:
             self._take(_ENTRY_BYTES + 3 * len(event.topic) + 2 * entry.header_size)
             self._entries_of(event, shared)[event.topic] = entry
         return entry
+
+    def forget(self) -> Iterator[None]:
+        """Make again what was made of topics. Work in pieces."""
+        entries, self._entries, self._bytes = self._entries, {}, 0
+        for one in entries.values():
+            while one:
+                for _ in range(min(len(one), _FORGOTTEN_AT_ONCE)):
+                    one.popitem()
+                yield
 
     def _take(self, size: int) -> None:
         """So much more is kept: an entry, or a shape of one."""
