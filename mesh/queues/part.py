@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from mesh.queues.borrowing import Borrowing
+from mesh.queues.fetching import Fetches
 from mesh.queues.lending import Lender
 from mesh.queues.messages import (
     ENDS_MAX,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 ASK_S: Final = 1.0              # for the answers of the nodes in sight, when it is declared
 RESTART_S: Final = 10.0         # for those that are known to have a part, after a start
-FETCH_S: Final = 1.0            # for one event of another node; who asks (basic.get) waits meanwhile
 STEP: Final = 1_024             # records looked at in one turn
 STATE: Final = "queue-part/"
 
@@ -80,19 +80,10 @@ class Others(Protocol):
     def later(self, work: Callable[[], None]) -> None: ...
 
 
-class _Fetch:
-    __slots__ = ("asked", "call", "due_s")
-
-    def __init__(self, call: Callable[[], None], asked: set[str], due_s: float) -> None:
-        self.call = call
-        self.asked = asked                      # nodes that have not answered
-        self.due_s = due_s
-
-
 class Part:
     """Loop thread only. Made by shared.py. There is one for each durable queue: what few need is made when needed."""
 
-    __slots__ = ("_asked", "_before", "_borrowing", "_decide_s", "_fetches", "_hears", "_number", "_others", "_waiting",
+    __slots__ = ("_asked", "_before", "_borrowing", "_decide_s", "_fetches", "_hears", "_others", "_waiting",
                  "collector", "guest_of", "lenders", "lost_s", "name", "queue", "spans", "term", "user")
 
     def __init__(self, queue: Queue, others: Others) -> None:
@@ -110,8 +101,7 @@ class Part:
         self._asked: set[str] = set()           # nodes whose answer it waits for
         self._decide_s: float | None = None
         self._waiting: list[Callable[[], None]] = []
-        self._fetches: dict[int, _Fetch] = {}
-        self._number = 0
+        self._fetches = Fetches()
         self._hears = False                     # a binding that comes from there is not told to there
         self._before: dict[OriginPartition, int] = {}       # see restore()
 
@@ -297,33 +287,20 @@ class Part:
         asked = {node for node in self.spans.members if node in self._others.in_sight}
         if not asked:
             return False
-        self._number += 1
-        self._fetches[self._number] = _Fetch(call, asked, self._others.clock_s() + FETCH_S)
+        number = self._fetches.begin(call, set(asked), self._others.clock_s())
         self._others.waits(self)
         for node in asked:
             self.borrowing.fetched_from(node)
-            self._others.say(node, Fetch(self.name, self._number))
+            self._others.say(node, Fetch(self.name, number))
         return True
 
     def nothing(self, node: str, message: Nothing) -> None:
         """It has answered: what it had was lent before this."""
-        fetch = self._fetches.get(message.number)
-        if fetch is not None:
-            fetch.asked.discard(node)
-            if not fetch.asked or self.borrowing.count:
-                self._fetched(message.number)
-
-    def _fetched(self, number: int) -> None:
-        fetch = self._fetches.pop(number, None)
-        if fetch is not None:
-            fetch.call()
+        self._fetches.nothing(message.number, node, lent=bool(self._borrowing is not None and self._borrowing.count))
 
     def _no_answer(self, node: str) -> None:
         self.answered(node)
-        for number, fetch in list(self._fetches.items()):
-            fetch.asked.discard(node)
-            if not fetch.asked:
-                self._fetched(number)
+        self._fetches.no_answer(node)
 
     def bound(self, binding: Binding) -> None:
         in_sight = self._others.in_sight
@@ -343,8 +320,7 @@ class Part:
 
     def closed(self) -> None:
         self._tell_members(Leave(self.name, self._ends()))
-        for number in list(self._fetches):
-            self._fetched(number)
+        self._fetches.end()
         self._call_waiting()
         self._others.router.state.delete(STATE + self.name)
 
@@ -367,8 +343,7 @@ class Part:
         """Called with every tick while it is waiting."""
         if self._decide_s is not None and now_s >= self._decide_s:
             self._decide()
-        for number in [number for number, fetch in self._fetches.items() if now_s >= fetch.due_s]:
-            self._fetched(number)
+        self._fetches.look(now_s)
 
     def look_for_collector(self, now_s: float, lost_s: float) -> None:
         """Called a few times a second while there are others."""
