@@ -11,10 +11,13 @@ from typing import Protocol
 
 import msgspec
 
+from routing.errors import StorageError
 from routing.event import Event
 from routing.log.cold import Cold
 from routing.log.kept.kept import Kept
+from routing.log.producing.raw import first_since
 from routing.log.reader import Reader
+from routing.log.records.batch import CODEC_MASK, BatchError
 from routing.log.records.prints import probes_of
 from routing.log.records.verdicts import Verdicts
 from routing.log.segments.segment import Segment
@@ -22,7 +25,11 @@ from routing.log.tail_cache import TailCache
 from routing.log.tally import Tally
 
 TAIL_RUN_MIN = 64               # recent events looked at together
+LOOKED_MAX = 4_000              # records of a batch that are looked through for a time within a turn
 _ALL = 1 << 62
+
+
+Answer = Callable[[tuple[int, int] | StorageError | None], None]        # offset and time
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -34,9 +41,12 @@ class Scan(msgspec.Struct, frozen=True):
 
 
 class Home(Protocol):
-    """The partition: where readers begin, queues begin, and all stop."""
+    """The partition: where readers begin, queues begin, and all stop; and who looks through batches aside."""
 
     end_offset: int
+
+    def check(self, work: Callable[[], None]) -> None: ...
+    def on_loop(self, work: Callable[[], None]) -> None: ...
 
     @property
     def start_offset(self) -> int: ...
@@ -151,14 +161,48 @@ class Contents:
         found = self._reader.offset_for_time(timestamp_ms)
         return self._home.end_offset if found is None else max(found, self._home.start_offset)
 
-    def find_time(self, timestamp_ms: int) -> tuple[int, int] | None:
-        """The first offset whose timestamp is timestamp_ms or later, and that timestamp; None when there is none."""
-        event = self.event(self.offset_for_time(timestamp_ms))
-        return None if event is None else (event.offset, event.timestamp_ms)
+    def find_time(self, timestamp_ms: int, done: Answer) -> None:
+        """The first offset whose timestamp is timestamp_ms or later, and that timestamp; None when there is none.
 
-    def find_latest(self) -> tuple[int, int] | None:
+        done is called with that, or with a StorageError; later, when a batch has to be looked through on a thread.
+        """
+        self._look(timestamp_ms, self._home.start_offset, done)
+
+    def find_latest(self, done: Answer) -> None:
         """The first offset with the greatest timestamp of all, and that; None when the partition is empty. KIP-734."""
-        return self.find_time(max(segment.max_timestamp for segment in self._segments))
+        self.find_time(max(segment.max_timestamp for segment in self._segments), done)
+
+    def _look(self, timestamp_ms: int, from_offset: int, done: Answer) -> None:
+        try:
+            found = self._reader.batch_since(timestamp_ms, from_offset)
+        except StorageError as error:
+            done(error)
+            return
+        if found is None:
+            done(None)
+            return
+        header, batch = found.header, found.raw()
+
+        def look() -> tuple[int, int] | StorageError | None:
+            try:
+                return first_since(batch, timestamp_ms, from_offset)
+            except BatchError as error:
+                return StorageError(f"the batch at {header.base_offset} cannot be read: {error}")
+
+        def looked(outcome: tuple[int, int] | StorageError | None) -> None:
+            if outcome is None:                         # its header says what none of its records does
+                self._look(timestamp_ms, header.next_offset, done)
+            else:
+                done(outcome if isinstance(outcome, StorageError) or outcome[0] < self._home.end_offset else None)
+
+        def work() -> None:
+            outcome = look()
+            self._home.on_loop(lambda: looked(outcome))
+
+        if header.attributes & CODEC_MASK or header.record_count > LOOKED_MAX:
+            self._home.check(work)
+        else:
+            looked(look())
 
     def event(self, offset: int, *, owed: bool = False) -> Event | None:
         """The committed event at offset, None when there is none (any more). owed: as in scan()."""

@@ -152,6 +152,7 @@ class Partition:
         self._fetcher = Fetcher(segments, self._reader, owner)
         self._upkeep = Upkeep(self, owner)
         self.kept = Kept(self, owner, kept or [], self.decoder)      # what queues are owed from before start_offset
+        self.check, self.on_loop = owner.check, owner.on_loop       # for contents.py
         contents = Contents(self, segments, self.kept, self._reader, self._cache)
         self.scan = contents.scan                       # what readers of events call; contents.py says what it does
         self.event = contents.event

@@ -298,20 +298,27 @@ class Reader:
 
     def offset_for_time(self, timestamp_ms: int) -> int | None:
         """The first offset whose timestamp is timestamp_ms or later."""
+        found = self.batch_since(timestamp_ms, 0)
+        while found is not None:
+            offset = self._first_since(found, timestamp_ms)
+            if offset is not None:
+                return offset
+            found = self.batch_since(timestamp_ms, found.header.next_offset)
+        return None
+
+    def batch_since(self, timestamp_ms: int, from_offset: int) -> Found | None:
+        """The first batch from an offset on that has such a record, as its header says."""
         for segment in self.segments:
-            if segment.max_timestamp < timestamp_ms:
+            if segment.max_timestamp < timestamp_ms or segment.next_offset <= from_offset:
                 continue
             self._use(segment)
             start = segment.offset_before_time(timestamp_ms)
             for found in segment.batches(*segment.locate(start)):
                 header = found.header
-                if header.max_timestamp < timestamp_ms or not header.record_count:
+                if header.max_timestamp < timestamp_ms or header.next_offset <= from_offset or not header.record_count:
                     continue
-                if header.attributes & HIDEABLE and self._hides(header):
-                    continue
-                offset = self._first_since(found, timestamp_ms)
-                if offset is not None:
-                    return offset
+                if not (header.attributes & HIDEABLE and self._hides(header)):
+                    return found
         return None
 
     def _first_since(self, found: Found, timestamp_ms: int) -> int | None:

@@ -24,18 +24,20 @@ def end_of(partition: Partition, isolation: int) -> int:
     return partition.end_offset if isolation == READ_COMMITTED else partition.high_watermark
 
 
-def since(partition: Partition, timestamp_ms: int, isolation: int) -> tuple[int, int] | None:
-    """Time and offset of the first record of that time or a later one. Raises StorageError."""
-    found = partition.find_time(timestamp_ms)
-    if found is None or found[0] >= end_of(partition, isolation):
-        return None
-    return found[1], found[0]
+async def since(partition: Partition, timestamp_ms: int | None, isolation: int) -> tuple[int, int] | None:
+    """Time and offset of the first record of that time or a later one; None: of the greatest time. Raises StorageError.
 
-
-def greatest_time(partition: Partition) -> tuple[int, int] | None:
-    """Time and offset of the record with the greatest time. Raises StorageError."""
-    found = partition.find_latest()
-    return None if found is None else (found[1], found[0])
+    A batch that is large, or compressed, is looked through on a thread.
+    """
+    later: Later[tuple[int, int] | StorageError | None] = Later()
+    if timestamp_ms is None:
+        partition.find_latest(later.set)
+    else:
+        partition.find_time(timestamp_ms, later.set)
+    found = await later
+    if isinstance(found, StorageError):
+        raise found
+    return None if found is None or found[0] >= end_of(partition, isolation) else (found[1], found[0])
 
 
 async def read(call: Call, partition: Partition, offset: int, bytes_max: int, isolation: int) -> tuple[bytes, int]:

@@ -63,6 +63,7 @@ NAMED_TOPICS_MAX = 4_096            # topics that the records of one batch name 
 _OWN, _TOPIC, _ESCAPED = OWN_HEADERS.decode(), TOPIC.decode(), ESCAPE.decode()
 _offset = attrgetter("offset")
 _key = attrgetter("key")
+_timestamp = attrgetter("timestamp")
 _value = attrgetter("value")
 _headers = attrgetter("headers")
 
@@ -202,6 +203,20 @@ def _check_records(plain: memoryview, header: BatchHeader, terms: Terms) -> None
         raise BatchError(f"a record cannot be read: {error}") from None
     if expected != header.next_offset:
         raise BatchError("the count of records does not fit the last offset")
+
+
+def first_since(batch: bytes, timestamp_ms: int, from_offset: int) -> tuple[int, int] | None:
+    """Offset and time of the first record of a stored batch that is that late, from an offset on. On any thread.
+
+    Raises BatchError where it cannot be opened.
+    """
+    header = check_header(batch)
+    for piece in _pieces(_padded(batch, header, EXPANDED_BYTES_MAX), header):
+        if max(map(_timestamp, piece)) >= timestamp_ms and piece[-1].offset >= from_offset:
+            for record in piece:
+                if record.timestamp >= timestamp_ms and record.offset >= from_offset:
+                    return record.offset, record.timestamp
+    return None
 
 
 def _has_own_headers(plain: memoryview) -> bool:

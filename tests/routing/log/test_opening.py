@@ -11,7 +11,7 @@ import cramjam
 import pytest
 
 from mesh.process.loop.limits import SWITCH_INTERVAL_S
-from routing.log import opening, reader
+from routing.log import contents, opening, reader
 from routing.log.producing import raw
 from routing.log.records import decode
 from routing.log.records.batch import build_batch
@@ -50,6 +50,7 @@ def opened(monkeypatch):
 def stored(store, partition, *batches):
     for batch in batches:
         _, ticket = append(store, partition, batch)
+        store.kick()
         store.loop.run_until(lambda ticket=ticket: ticket.done)
 
 
@@ -227,3 +228,34 @@ def test_events_of_a_large_batch_come_to_live_readers_in_parts_of_few_bytes(stor
         parts.append(len(next(made)))
         store.loop.run_pending()
     assert runs[0].is_large and max(parts) == raw.PIECE_BYTES // 100_000 + 1 and 0 in parts
+
+
+@pytest.mark.parametrize("codec", [0, 3])
+def test_a_time_is_looked_for_in_a_large_batch_on_a_thread(store, codec, monkeypatch):
+    threads = []
+    first_since = raw.first_since
+    monkeypatch.setattr(contents, "first_since", lambda *arguments: threads.append(
+        threading.current_thread()) or first_since(*arguments))
+    partition = open_partition(store)
+    count = contents.LOOKED_MAX + 1
+    stored(store, partition, kafka_batch([(None, b"x", []) for _ in range(count)], codec=codec), kafka_batch([(
+        None, b"y", [])]))
+    found = []
+    partition.find_time(NOW + count - 2, found.append)
+    partition.find_latest(found.append)
+    partition.find_time(NOW + count, found.append)
+    assert found == [None]
+    store.loop.run_until(lambda: len(found) == 3)
+    assert found[1:] == [(count - 2, NOW + count - 2), (count - 1, NOW + count - 1)]
+    assert all(thread is not threading.current_thread() for thread in threads) and len(threads) == 2
+
+
+def test_a_time_is_looked_for_from_where_the_log_begins(store):
+    partition = open_partition(store)
+    stored(store, partition, kafka_batch([(None, b"x", []) for _ in range(10)]))
+    ticket = partition.trim(4)
+    store.loop.run_until(lambda: ticket.done)
+    found = []
+    partition.find_time(NOW, found.append)
+    partition.find_time(NOW + 7, found.append)
+    assert found == [(4, NOW + 4), (7, NOW + 7)]

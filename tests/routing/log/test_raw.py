@@ -278,8 +278,12 @@ def test_watchers_are_told_of_each_commit(store):
 
 def test_times_are_found_by_the_index(store):
     partition = filled(store, batches=4)
-    assert partition.find_time(NOW + 1)[1] >= NOW + 1
-    assert partition.find_time(NOW + 10_000_000) is None
-    offset, latest = partition.find_latest()
+    found = {}
+    partition.find_time(NOW + 1, lambda place: found.update({0: place}))
+    partition.find_time(NOW + 10_000_000, lambda place: found.update({1: place}))
+    partition.find_latest(lambda place: found.update({2: place}))
+    store.loop.run_until(lambda: len(found) == 3)
+    assert found[0][1] >= NOW + 1 and found[1] is None
+    offset, latest = found[2]
     assert latest == max(event.timestamp_ms for event in scan_all(partition))
     assert partition.event(offset).timestamp_ms == latest

@@ -60,13 +60,14 @@ async def handle(call: Call, request: Message) -> Values:
             elif not readable:
                 row["error_code"] = Code.TOPIC_AUTHORIZATION_FAILED
             else:
-                row.update(_find(stream.partitions[place.partition_index], place.timestamp, request.isolation_level))
+                row.update(await _find(
+                    stream.partitions[place.partition_index], place.timestamp, request.isolation_level))
             await call.rest()
         topics.append({"name": asked.name, "partitions": rows})
     return {"topics": topics}
 
 
-def _find(partition: Partition, timestamp: int, isolation: int) -> dict[str, Any]:
+async def _find(partition: Partition, timestamp: int, isolation: int) -> dict[str, Any]:
     if timestamp == LATEST:
         return _row(-1, fetching.end_of(partition, isolation))
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
@@ -76,8 +77,7 @@ def _find(partition: Partition, timestamp: int, isolation: int) -> dict[str, Any
     if timestamp < 0 and timestamp != MAX_TIME:
         return {"error_code": Code.INVALID_REQUEST}
     try:
-        found = fetching.greatest_time(partition) if timestamp == MAX_TIME \
-            else fetching.since(partition, timestamp, isolation)
+        found = await fetching.since(partition, None if timestamp == MAX_TIME else timestamp, isolation)
     except StorageError:
         return {"error_code": Code.KAFKA_STORAGE_ERROR}
     return {"error_code": Code.NONE, "timestamp": -1, "offset": -1} if found is None else _row(*found)
