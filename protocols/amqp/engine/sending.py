@@ -15,6 +15,8 @@ from protocols.amqp.engine.link import Link, LinkState
 from protocols.amqp.engine.seams import SessionSide, SourceNode
 from protocols.amqp.engine.unsettled import Tags
 
+CREDIT_MAX = 0x7FFFFFFF
+
 SettleLater = Callable[[int, Composite | None], None]     # delivery id, what the receiver has said
 
 
@@ -71,7 +73,8 @@ class SendingLink(Link[SourceNode]):
         """The receiver's view of the link.                                                        Source: §2.6.7"""
         if flow.link_credit is not None:
             seen = flow.delivery_count if flow.delivery_count is not None else 0
-            self.credit = max(serial.distance(self.delivery_count, serial.after(seen, flow.link_credit)), 0)
+            allowed = min(flow.link_credit, CREDIT_MAX)     # more is the edge of serial arithmetic: it would be none
+            self.credit = max(serial.distance(self.delivery_count, serial.after(seen, allowed)), 0)
         self.draining = bool(flow.drain)
         if self.state is LinkState.ATTACHED:
             self._told()

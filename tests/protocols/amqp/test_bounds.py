@@ -96,3 +96,21 @@ def test_messages_that_windows_cut_off_are_bounded_over_all_sessions_and_go_on_w
     assert waiting() == 0
     client.socket.close()
     stand.stop()
+
+
+@pytest.mark.parametrize("credit", [2**31 - 1, 2**31, 2**32 - 1])
+def test_all_the_credit_that_can_be_said_is_credit(tmp_path, credit):
+    """Serial numbers turn round at half of it."""
+    stand = Stand(tmp_path).start()
+    try:
+        raw = Raw(stand.port)
+        raw.begin()
+        raw.sender("queue://q")
+        raw.receiver("queue://q", credit=credit)
+        for number in range(3):
+            raw.transfer(number, data(b"%d" % number))
+        seen = 0
+        while seen < 3:
+            seen += isinstance(raw.frame()[0], p.Transfer)
+    finally:
+        stand.stop()

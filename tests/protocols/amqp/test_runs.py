@@ -139,8 +139,10 @@ def test_what_comes_in_a_run_after_the_queue_was_deleted_ends_the_link(stand, ra
     raw.begin()
     raw.sender("queue://q")
     raw.send_raw(b"".join(frame(300 + step, HEADER + data(b"x")) for step in range(6)))
-    while raw.expect(p.Disposition).last != 305:
-        pass
+    answered = 0
+    while answered < 6:
+        found = raw.expect(p.Disposition)
+        answered += (found.last if found.last is not None else found.first) - found.first + 1
     assert ran[0] > 0
     stand.do(lambda: stand.router.queues.delete("q"))
     raw.send_raw(b"".join(frame(306 + step, HEADER + data(b"x")) for step in range(3)))

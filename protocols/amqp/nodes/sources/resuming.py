@@ -70,7 +70,7 @@ class ResumingReader(QueueReader):
         self._key = key
         self._expiry = expiry
         self._tags = Tags(router.store.epoch, queue)
-        self._held: dict[bytes, Delivery] = {}          # sent and not settled, or to be sent again
+        self._held: dict[int, tuple[bytes, Delivery]] = {}      # by identity: sent and not settled, or to be sent again
         self._again: dict[bytes, Delivery] = {}         # of those, what is to be sent again
         self._is_scheduled = False
         self._gone = False
@@ -124,9 +124,9 @@ class ResumingReader(QueueReader):
             self._take({tag: delivery})
 
     def _take(self, deliveries: dict[bytes, Delivery]) -> None:
-        for delivery in deliveries.values():
+        for tag, delivery in deliveries.items():
             delivery.member = self
-        self._held.update(deliveries)
+            self._held[id(delivery)] = tag, delivery
 
     def _when_stored(self, work: Callable[[], None]) -> None:
         """Once what was settled stays so: the receiver forgets it then."""
@@ -172,12 +172,12 @@ class ResumingReader(QueueReader):
             super().drain()
 
     def settle(self, held: Delivery, state: Composite | None, *, settled: bool) -> None:
-        self._held.pop(self._tags.write(held), None)
+        self._held.pop(id(held), None)
         super().settle(held, state, settled=settled)
 
     def accepted(self, held: list[Delivery]) -> None:
         for delivery in held:
-            self._held.pop(self._tags.write(delivery), None)
+            self._held.pop(id(delivery), None)
         super().accepted(held)
 
     def detach(self, *, closed: bool) -> None:
@@ -199,7 +199,7 @@ class ResumingReader(QueueReader):
 
     def _let_go(self) -> Held:
         held, self._held, self._again = self._held, {}, {}
-        return Held(self._queue, held)
+        return Held(self._queue, dict(held.values()))
 
     def _settle_later(self, number: int, state: Composite | None) -> None:
         """Second settle mode: it is settled when that is on disk."""
@@ -222,7 +222,7 @@ class ResumingReader(QueueReader):
 
     def _tagged(self, delivery: Delivery) -> bytes:
         tag = self._tags.write(delivery)
-        self._held[tag] = delivery
+        self._held[id(delivery)] = tag, delivery
         return tag
 
     def _send_again(self) -> None:
