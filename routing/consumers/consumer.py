@@ -514,8 +514,8 @@ class Consumer:
             member.deliver(self, deliveries)
 
     def appetite(self) -> int:
-        """What members would take now."""
-        if not self.members.all or self.paused or self.held or not self.may_give:
+        """What members would take now, or as soon as it is stored that they are there."""
+        if not self.members.all or self.paused or self.held:
             return 0
         return max(min(self.room(), self.members.credit()), 0)
 

@@ -258,6 +258,26 @@ def test_a_script_has_the_same_answers(ports, steps, seed):
         side.connection.close()
 
 
+@pytest.mark.parametrize("overflow", ["drop-head", "reject-publish"])
+def test_a_burst_for_a_reader_with_credit_is_not_too_long(ports, overflow):
+    """What it takes at once never waits, so a queue of two lets all of it through."""
+    for name, port in ports.items():
+        reading, writing = (pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port)) for _ in range(2))
+        reader, writer = reading.channel(), writing.channel()
+        reader.queue_declare(f"burst-{overflow}", durable=True, arguments={"x-max-length": 2, "x-overflow": overflow})
+        reader.basic_qos(prefetch_count=100)
+        got = []
+        reader.basic_consume(f"burst-{overflow}", lambda *parts, got=got: got.append(parts[3]))
+        for number in range(60):
+            writer.basic_publish("", f"burst-{overflow}", b"%d" % number)
+        end_s = time.monotonic() + SETTLED_S
+        while len(got) < 60 and time.monotonic() < end_s:
+            reading.process_data_events(0.05)
+        assert got == [b"%d" % number for number in range(60)], name
+        reading.close()
+        writing.close()
+
+
 def test_x_death_of_a_retry_topology_is_equal_field_by_field(ports):
     """Work, rejected → retry, expired after its time → work, three rounds, then parked."""
     seen = {}

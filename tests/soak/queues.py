@@ -34,6 +34,7 @@ ACK = b"\x00\x3c\x00\x50"
 QUEUE_KIB_MAX = 12                  # of memory for one queue,
 CACHES_BYTES = 32 << 20             # beside what any load fills
 GROWTH_MAX_BYTES = 96 << 20         # of memory: caches, and 90 segments of the log
+GROWN_MAX_BYTES = 12 << 20          # from the second quarter of the requests to the last
 LOG_MAX_BYTES = 64 << 20            # of the log, while requests come and go
 OPEN = 500                          # requests that wait for their answers
 CONNECTIONS = 4                     # that declare
@@ -267,7 +268,7 @@ def _ask(node: Node, seconds: float) -> str:
     took_s = time.monotonic() - began_s
     quarter = max(len(rss) // 4, 1)
     grown = median(rss[-quarter:]) - median(rss[quarter:2 * quarter] or rss)
-    if grown > 12 << 20 or max(log) > LOG_MAX_BYTES:
+    if grown > GROWN_MAX_BYTES or max(log) > LOG_MAX_BYTES:
         raise Failed(f"memory has grown by {mib(grown)}, the log was {mib(max(log))}")
     return (f"{answered:,} requests and answers, {answered / took_s:,.0f}/s; memory {mib(rss[0])}, grown by "
             f"{grown / (1 << 20):+.1f} MiB, the log at most {mib(max(log))}; {slow_turns(node)}")

@@ -119,8 +119,7 @@ def test_unbinding_survives_a_kill_with_what_was_routed(desk):
 def test_a_limit_counts_what_waits_and_not_what_members_take_of_a_burst(desk, limit, overflow):
     queue = declared(desk, "q", "a/+", overflow=overflow, **limit)
     reader = Reader(5)
-    queue.attach(reader)
-    desk.run()
+    queue.attach(reader)                                    # it counts at once, though that is not stored yet
     ticket = desk.publish(*[f"a/{number}" for number in range(10)])
     assert reader.payloads == [b"a/0", b"a/1", b"a/2", b"a/3", b"a/4"] and queue.depth() == Depth(2, 5)
     assert list(ticket.refusals) == ([7, 8, 9] if overflow == "reject-publish" else [])
@@ -139,6 +138,26 @@ def test_what_was_let_in_and_refused_by_another_queue_takes_no_room_for_ever(des
         desk.run()
         refused.append(bool(tickets[0].refusals))
     assert refused[:5] == [True] * 5 and not all(refused[5:]) and queue.depth().ready > 1
+
+
+def test_who_asks_right_after_a_start_waits_for_the_count(desk):
+    """AMQP's declare said 0 of a long queue, and deleted it where it was to be empty."""
+    queue = declared(desk)
+    queue.bind(Binding("h/#", HeadersMatch("all", (("kind", "x"),))), ANA)
+    for _ in range(12):
+        desk.publish(*[Event("h/1", b"x", 1, headers=(("kind", "x"),)) for _ in range(1_000)])
+    again = killed(desk)
+    queue, told = again.router.queues.get("q"), []
+    queue.when_counted(lambda: told.append(queue.depth()))
+    again.run()
+    assert not told and not queue.depth().exact
+    assert again.router.queues.delete("q", if_empty=True).reason is Reason.CONFLICT
+    for _ in range(10):
+        again.tick(0.05)
+    assert told == [Depth(12_000, 0)]
+    queue.when_counted(lambda: told.append(queue.depth()))
+    assert len(told) == 2
+    again.close()
 
 
 def test_what_get_has_taken_is_marked_after_a_kill_at_once(desk):
