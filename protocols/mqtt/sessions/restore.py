@@ -53,12 +53,13 @@ class Restored:
         busy = {key[len(RETAINED_PREFIX):].rpartition("/")[0] for key, _ in state.items(RETAINED_PREFIX)}
         busy.update(in_log)
         decoder = msgspec.msgpack.Decoder(StoredSession)
+        raw_qos2 = {key[len(QOS2_PREFIX):]: value for key, value in state.items(QOS2_PREFIX)}
         for key, value in state.items(SESSION_PREFIX):
             client_id = key[len(SESSION_PREFIX):]
             own = patterns.pop(client_id, [])
             try:
                 stored = decoder.decode(value)
-                raw = state.get(QOS2_PREFIX + client_id)
+                raw = raw_qos2.get(client_id)
                 qos2 = msgspec.msgpack.decode(raw, type=StoredQos2) if raw is not None else None
             except msgspec.MsgspecError as error:
                 log.error("stored session %r cannot be read and is left alone: %s", client_id, error)
@@ -156,8 +157,9 @@ class Restored:
 
 def may_sleep(stored: StoredSession, patterns: list[str], qos2: StoredQos2 | None) -> bool:
     """Nothing of it has to be done before somebody asks: no will to publish, no group that counts on it."""
-    return (stored.will is None and not stored.subscriptions and not any(pattern[:1] == "$" for pattern in patterns)
-            and (qos2 is None or not (qos2.open_ids or qos2.outbound)))
+    if stored.will is not None or stored.subscriptions or (qos2 is not None and (qos2.open_ids or qos2.outbound)):
+        return False
+    return not any(pattern[:1] == "$" for pattern in patterns)
 
 
 def _restore_retained(broker: Broker) -> None:

@@ -147,7 +147,7 @@ class StoredConsumers:
             name, _, pattern = key[len(FILTER):].partition("\0")
             patterns.setdefault(name, []).append(pattern)
         for name, state in self._state.decoded(CONSUMER, ConsumerState, "consumer"):
-            yield state, patterns.get(name, [])
+            yield state, patterns.pop(name, [])
 
     def place(self, state: ConsumerState) -> Place:
         place = self._state.read(CURSORS + state.spec.name, Place, "place of a consumer")
