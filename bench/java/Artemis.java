@@ -6,7 +6,7 @@ import org.apache.activemq.artemis.core.config.impl.ConfigurationImpl;
 import org.apache.activemq.artemis.core.server.JournalType;
 import org.apache.activemq.artemis.core.server.embedded.EmbeddedActiveMQ;
 
-/** ActiveMQ Artemis for bench/rows_amqp10.py: PORT FOLDER. Durable and synced, as `artemis create` makes a broker. */
+/** ActiveMQ Artemis for bench/rows/amqp10.py: PORT FOLDER. Durable and synced, as `artemis create` makes a broker. */
 public class Artemis {
     public static void main(String[] arguments) throws Exception {
         String folder = arguments[1];

@@ -3,7 +3,7 @@
     later = Later()                     in a handler:  value = await later         elsewhere:  later.set(value)
     await task.rest()                   between two pieces of work that grow with what a client sends or owns
 
-A task that never has to wait ends within Task.start(). Its steps count in the turns of the loop (routing/turns.py).
+A task that never has to wait ends within Task.start(). Its steps count in the turns of the loop (fairness/turns.py).
 """
 from __future__ import annotations
 

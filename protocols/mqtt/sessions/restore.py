@@ -1,7 +1,7 @@
 """The sessions of before a restart are brought back from the state table and the log. Made by server.py, once.
 
 What takes time waits until somebody asks: a session with nothing but subscriptions is asleep (asleep.py), and so is its
-consumer (routing/consumers/asleep.py). Those that nobody asks for are woken by and by.
+consumer (routing/consumers/registry/asleep.py). Those that nobody asks for are woken by and by.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Push: what a consumer says whose events go out to a URL, a webhook. Stored with the consumer; holds no secret.
 
-mesh/connectors/webhook.py attaches itself as the member of each consumer that has one.
+mesh/connectors/webhooks.py attaches itself as the member of each consumer that has one.
 """
 from __future__ import annotations
 
