@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is silent so long is not waited for
 RESTART_S: Final = 5.0          # after a start, until the links are up
 ASK_AGAIN_S: Final = 0.5
+LOOKED_PER_TICK: Final = 500    # consumers: are they still there? some 0.1 ms
 MOVE_S: Final = 30.0            # without its state, and the log says so: it may be gone there already
 LOOKING: Final = b"?"           # since when, by our wall clock, and of whom it is taken: stored while we ask
 
@@ -103,6 +105,7 @@ class Handover:
         self._exports_max = limits.exports_max
         self._history = history
         self._known: dict[str, Consumer] = {}
+        self._round: deque[str] = deque()                       # of those, to be looked at before all others again
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
         self._arrived = arrived
         self._homes = Homes(router, overlay, send, clock_s, rng, limits.group_kept_s * 1000)
@@ -330,5 +333,10 @@ class Handover:
                 else:
                     entry.again_s = now_s + ASK_AGAIN_S
                     self._look(entry)
-        for name in [name for name, consumer in self._known.items() if consumer.closed]:
-            del self._known[name]
+        if not self._round:
+            self._round.extend(self._known)
+        for _ in range(min(LOOKED_PER_TICK, len(self._round))):     # of 100,000, each tick would look at all of them
+            name = self._round.popleft()
+            known = self._known.get(name)
+            if known is not None and known.closed:
+                del self._known[name]

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from mesh.replication.messages import Batch, Export, ExportAsk, Step, decode, encode
+from mesh.replication.moving.handover import LOOKED_PER_TICK
 from mesh.replication.settings import ReplicationSettings
 from routing.consumers.definition.members import Mode
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 from routing.settings import StreamSettings
@@ -320,3 +322,20 @@ def test_a_node_that_is_cut_off_in_the_middle_of_a_move_is_waited_for(caplog):
     world.mend("graz", "lyon")
     world.run(5)
     assert sorted(got(second)) == sorted(everything)
+
+
+def test_of_many_consumers_each_tick_looks_at_some_and_those_that_are_gone_are_forgotten():
+    """100,000 took 10 ms of each tick."""
+    world, node, *_ = trio()
+    handover = node.replication.handover
+    for number in range(1_200):
+        node.router.open_consumer(ConsumerSpec(f"c{number}", durable=True), ANA)
+    world.run(0.5)
+    assert len(handover._known) >= 1_200
+    for number in range(1_200):
+        node.router.delete_consumer(f"c{number}")
+    before = len(handover._known)
+    handover.tick(node.clock_s())
+    assert 0 < before - len(handover._known) <= LOOKED_PER_TICK
+    world.run(2.0)
+    assert not [name for name in handover._known if name.startswith("c")]
