@@ -31,7 +31,7 @@ BURST = 500                         # messages of one write
 UNCONFIRMED = 20_000
 READ_BYTES = 1 << 20
 ACK = b"\x00\x3c\x00\x50"
-QUEUE_KIB_MAX = 12                  # of memory for one queue,
+QUEUE_KIB_MAX = 16                  # of memory for one queue,
 CACHES_BYTES = 32 << 20             # beside what any load fills
 GROWTH_MAX_BYTES = 96 << 20         # of memory: caches, and 90 segments of the log
 GROWN_MAX_BYTES = 12 << 20          # from the second quarter of the requests to the last
@@ -39,7 +39,7 @@ LOG_MAX_BYTES = 64 << 20            # of the log, while requests come and go
 OPEN = 500                          # requests that wait for their answers
 CONNECTIONS = 4                     # that declare
 TURN_S = 0.025
-SAMPLES = 200                       # of the queues that are looked at again
+SAMPLES = 20                       # of the queues that are looked at again
 
 
 class Failed(Exception):
@@ -182,17 +182,22 @@ def many(node: Node, count: int) -> str:
     node.start()
     ready_s = time.monotonic() - began_s
     raw = Raw(node.ports["amqp"])
-    channel = raw.open()
+    channel, uncounted, longest_s = raw.open(), 0, 0.0
     for name in range(0, count, max(count // SAMPLES, 1)):
+        asked_s = time.monotonic()
         raw.send(channel, methods.QueueDeclare(0, f"q-{name}", passive=True))
-        found = raw.expect(methods.QueueDeclareOk)
-        if found.message_count != 1:
-            raise Failed(f"queue q-{name} has {found.message_count} messages")
+        uncounted += raw.expect(methods.QueueDeclareOk).message_count != 1
+        longest_s = max(longest_s, time.monotonic() - asked_s)
+        raw.send(channel, methods.BasicGet(0, f"q-{name}", no_ack=True))
+        found, _, content = raw.method(), raw.frame(), raw.frame()
+        if not isinstance(found, methods.BasicGetOk) or content is None or content[2] != body(name):
+            raise Failed(f"queue q-{name} has lost its message")
     each = (full - start) / count / 1024
     if full - start > count * QUEUE_KIB_MAX * 1024 + CACHES_BYTES:
         raise Failed(f"{each:.1f} KiB for each queue")
     return (f"{count:,} queues with a message each in {made_s:.0f} s, {each:.1f} KiB each; ready {ready_s:.1f} s after "
-            f"a kill, with {mib(node.process.rss_bytes())}; {turns}")
+            f"a kill, with {mib(node.process.rss_bytes())}; a declare took {longest_s:.1f} s at most "
+            f"then, {uncounted} of {SAMPLES} before it was counted; {turns}")
 
 
 def answer(port: int) -> None:

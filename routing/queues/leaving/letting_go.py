@@ -97,8 +97,11 @@ class LettingGo:
         self._own_ttl = True
         if self._sizes is not None:
             self._sizes.restored()
-        if any(cursor.behind or cursor.again for cursor in self._consumer.cursors.values()):
-            self._consumer.ready()                      # something may be too old, or too much
+        options = self._options
+        bounded = options.message_ttl_ms is not None or options.max_length is not None or (
+            options.max_length_bytes is not None)       # else only a time to live of its own, of few queues:
+        if any(cursor.again or (bounded and cursor.behind) for cursor in self._consumer.cursors.values()):
+            self._consumer.ready()                      # to look for the head of each would be n logs for n queues
 
     @property
     def may_refuse(self) -> bool:
