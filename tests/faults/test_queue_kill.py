@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pika
 import pytest
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 from routing.log.inspect import verify
@@ -26,7 +27,7 @@ from tests.support.wait import wait_until
 ROUNDS = int(os.environ.get("MESHGATE_FAULT_ROUNDS", "100" if os.environ.get("MESHGATE_SOAK") == "1" else "5"))
 SEED = int(os.environ.get("MESHGATE_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
 logging.getLogger("pika").setLevel(logging.CRITICAL)
-BROKEN = (AMQPError, OSError, AssertionError)       # pika asserts on a connection that breaks within a call
+BROKEN = (AMQPError, AMQPConnectorException, OSError, AssertionError)       # pika asserts on one that breaks in a call
 RETRY_S = 0.05
 
 
