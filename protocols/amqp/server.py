@@ -56,8 +56,10 @@ class Amqp10Server:
         self._version = version
         self._node = node or "meshgate"
         self._termini = Termini(
+            Share("suspended AMQP 1.0 links", lambda: self.router.limits.user_share),
             Share("bytes of suspended AMQP 1.0 links", lambda: self.router.limits.user_share), router.clock_s,
-            bytes_max=lambda: self.bounds.suspended_bytes_max, suspended_s=lambda: self.bounds.suspended_s)
+            links_max=lambda: self.bounds.suspended_links_max, bytes_max=lambda: self.bounds.suspended_bytes_max,
+            suspended_s=lambda: self.bounds.suspended_s)
         self._attaching = Attaching(router, settings, declaring, self._new_token, self._termini)
         self._azure = Emulator(
             router, settings, authenticator, self._attaching.finding, self._new_token) if settings.azure else None
@@ -207,8 +209,12 @@ class Amqp10Server:
         connection.parts.work.flush()
         connection.flush_answers()
 
+    def session_ended(self, session: Any) -> None:
+        self._termini.session_ended(session)
+
     def left(self, connection: Connection) -> None:
         """It is over: called once its links have let go, maybe more than once."""
+        self._termini.connection_closed(connection)
         parts: Parts | None = connection.parts
         if parts is None:
             return
@@ -242,9 +248,9 @@ class Amqp10Server:
 
     def tick(self, now_s: float) -> None:
         """Time-outs and signs of life: a part of the connections each time. now_s: monotonic seconds."""
+        self._termini.tick(now_s)
         if not self._to_look_at and now_s >= self._next_round_s:
             self._next_round_s = now_s + ROUND_S
-            self._termini.tick(now_s)
             self._to_look_at = list(self.connections)
         part = -(-len(self.connections) // LOOKS)
         for _ in range(min(part, len(self._to_look_at))):

@@ -29,6 +29,7 @@ class Amqp10Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transactions_max: int = 100                 # open at a time on one connection
     transaction_bytes_max: int = 16 * 1024 * 1024   # sent and not committed, per connection
     suspended_s: float = 120.0                  # a lost or detached link may be resumed for so long at most
+    suspended_links_max: int = 20_000           # such links, of all connections; with the share of a user
     suspended_bytes_max: int = 64 * 1024 * 1024 # payloads and tags that such links hold; with the share of a user
     idle_timeout_s: float = 60.0                # a peer silent for so long is gone; it is asked for half of that
     close_timeout_s: float = 5.0                # for the peer's close after ours

@@ -109,7 +109,7 @@ class Host:
     def before_settlement(self, connection):
         pass
 
-    left = gone = identity_changed = before_settlement
+    left = gone = identity_changed = session_ended = before_settlement
 
     def count(self, name, number=1):
         pass

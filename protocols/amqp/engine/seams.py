@@ -155,6 +155,9 @@ class Container(Protocol):
     def opened(self, connection: Any, open: Open) -> None:
         """open has come. Calls connection.accept_open() or connection.refuse_open()."""
 
+    def session_ended(self, session: Any) -> None:
+        """Called once its links have let go."""
+
     def attach_source(self, link: Any, attach: Attach) -> None:
         """A receiver wants to read. Calls link.accept() or link.refuse(), now or later. May raise LinkFault."""
 

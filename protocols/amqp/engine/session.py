@@ -424,6 +424,7 @@ class Session:
         self.unsettled.clear()
         self.connection.tags -= len(self._to_settle)
         self._to_settle.clear()
+        self.connection.container.session_ended(self)
 
 
 class LinkFaultOf(LinkFault):

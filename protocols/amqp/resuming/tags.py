@@ -5,7 +5,8 @@
     8 offset · 2 partition · 2 attempt
 
 What a killed node had sent stands in its queue. A receiver that comes back with "accepted" for such a tag has done it,
-and the event is not delivered again. It is no signature: who may settle may also read.
+and the event is not delivered again. It is no signature, whoever reads the queue can write one: so it settles only what
+nobody has, or what is held for the link that says it. What another member is busy with stays his.
 """
 from __future__ import annotations
 
@@ -62,13 +63,21 @@ class Tags:
                 return partition, offset, attempt
         return None
 
-    def accepted(self, tag: bytes) -> None:
-        """Whoever had it has done it."""
+    def _to_settle(self, tag: bytes, holder: object) -> tuple[Partition, int, int] | None:
+        """As _read(). None, too: somebody other than holder has it in flight."""
         place = self._read(tag)
+        if place is None:
+            return None
+        delivery = self._queue.consumer.cursors[place[0]].in_flight.get(place[1])
+        return place if delivery is None or delivery.member is holder else None
+
+    def accepted(self, tag: bytes, holder: object) -> None:
+        """Whoever had it has done it. holder: what the link that says so has taken over."""
+        place = self._to_settle(tag, holder)
         if place is not None:
             ack_place(self._queue.consumer, *place[:2])
 
-    def rejected(self, tag: bytes) -> None:
-        place = self._read(tag)
+    def rejected(self, tag: bytes, holder: object) -> None:
+        place = self._to_settle(tag, holder)
         if place is not None:
             reject_place(self._queue.consumer, *place)

@@ -347,6 +347,21 @@ def test_what_has_no_room_is_given_back_at_once(stand):
     assert len(rest(stand)) == 1
 
 
+def test_what_a_link_too_many_holds_is_given_back_at_once(tmp_path):
+    stand = Stand(tmp_path, settings=Amqp10Settings(suspended_links_max=1)).start()
+    try:
+        filled(stand, 2)
+        raw = client(stand)
+        for name in ("one", "two"):
+            reads(raw, credit=1, name=name)
+            taken(raw, 1)
+            raw.send(p.Detach(1, False))
+            raw.expect(p.Detach)
+        assert rest(stand) == [b"1"]
+    finally:
+        stand.stop()
+
+
 def test_a_map_of_the_receiver_that_is_incomplete_stops_what_is_new(stand):
     filled(stand, 3)
     raw = client(stand)
@@ -402,6 +417,49 @@ def test_tags_of_nobody_and_of_others_do_nothing(stand):
     raw.send(p.Disposition(p.RECEIVER, 0, None, True, RELEASED))
     other.socket.close()
     assert rest(stand) == [b"0", b"1"]
+
+
+@pytest.mark.parametrize("state", [_accepted, _rejected], ids=["accepted", "rejected"])
+@pytest.mark.parametrize("is_counted_up", [False, True])
+def test_a_tag_does_not_settle_what_somebody_else_has_in_flight(stand, state, is_counted_up):
+    """Who may read may write such a tag himself: it says nothing about what another member is busy with."""
+    filled(stand, 3)
+    raw = client(stand)
+    reads(raw, credit=2)
+    tags = list(taken(raw, 2))
+    lost = client(stand)
+    reads(lost, credit=1, name="lost")
+    third, = taken(lost, 1)
+    lost.socket.close()                                 # suspended: held for that link
+    told = [tags[0], tags[1], third]
+    if is_counted_up:
+        told = [tags[0][:12] + number.to_bytes(8, "big") + tags[0][20:] for number in range(3)]
+    wait_until(lambda: stand.do(lambda: len(stand.amqp.connections)) == 1, "the connection is gone")
+    other = Raw(stand.port, container="another")
+    other.begin()
+    assert states(reads(other, name="other", unsettled=dict.fromkeys(told, state))) == {}
+    raw.send(p.Disposition(p.RECEIVER, 0, 1, True, RELEASED))
+    back = client(stand)
+    assert states(reads(back, name="lost", unsettled={third: None}, credit=1)) == {third: None}
+    assert taken(back, 1) == {third: b"2"}
+    back.send(p.Disposition(p.RECEIVER, 0, None, True, RELEASED))
+    for one in (raw, other, back):
+        one.send(p.Close())
+    wait_until(lambda: not stand.do(lambda: stand.amqp.connections), "the connections are gone")
+    assert rest(stand) == [b"0", b"1", b"2"]
+
+
+def test_a_tag_of_nobody_settles_what_nobody_has(stand):
+    """As after a kill: what the tag stands for waits in the queue."""
+    filled(stand, 3)
+    raw = client(stand)
+    reads(raw, credit=3, name="first")
+    tags = list(taken(raw, 3))
+    raw.send(p.Disposition(p.RECEIVER, 0, 2, True, RELEASED))
+    raw.send(p.Detach(1, True))
+    raw.expect(p.Detach)
+    assert states(reads(raw, unsettled={tags[0]: _accepted, tags[1]: _accepted})) == {}
+    assert rest(stand) == [b"2"]
 
 
 def test_a_tag_that_is_none_closes_the_connection(stand):

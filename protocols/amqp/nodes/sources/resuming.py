@@ -5,7 +5,8 @@
                                         no state, received(…)       sent again with resume, from its first byte
                                         nothing                     ready again, counted; while its map is
                                                                     incomplete: kept for the next attach
-    of what it has not                  accepted, rejected          of an event that a killed node had sent: it counts
+    of what it has not                  accepted, rejected          of an event that a killed node had sent: it counts,
+                                                                    unless another member has it by now
 """
 from __future__ import annotations
 
@@ -113,9 +114,9 @@ class ResumingReader(QueueReader):
         delivery = kept.deliveries.get(tag)
         if delivery is None:
             if type(state) is Accepted:
-                self._tags.accepted(tag)
+                self._tags.accepted(tag, kept)
             elif type(state) is Rejected or (type(state) is Modified and state.undeliverable_here):
-                self._tags.rejected(tag)
+                self._tags.rejected(tag, kept)
         elif isinstance(state, _OUTCOMES):
             del kept.deliveries[tag]
             self.conclude(delivery, state)
