@@ -12,7 +12,7 @@ at start, since every event there says where it comes from. Source: architecture
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 1.0          # how much of the log is read at start to know the positions
+REACHED_STEP = 500          # flows looked at in one turn
 
 
 class DoorIn(Protocol):
@@ -140,14 +141,17 @@ class Replicas:
         """From this offset on they do, or do not. To be stored by put_note before an event behind it comes."""
         self._flows[origin, flow].keep_from(offset, keeps=keeps)
 
-    def reached(self, partitions: Collection[Partition]) -> dict[Partition, dict[OriginPartition, int]]:
-        """How much of each live flow stands in these: all that it has put there is below this origin offset."""
-        found: dict[Partition, dict[OriginPartition, int]] = {}
-        for flow in self._flows.values():
+    def reached(self, partitions: Collection[Partition],
+                found: dict[Partition, dict[OriginPartition, int]]) -> Iterator[None]:
+        """Put into found how much of each live flow stands in these, in steps: all that it has put there is below this
+        origin offset.
+        """
+        for count, flow in enumerate(list(self._flows.values()), 1):
             for partition, (_, origin_offset) in flow.marks.items() if not flow.flow else ():
                 if partition in partitions:
                     found.setdefault(partition, {})[flow.origin] = origin_offset + 1
-        return found
+            if count % REACHED_STEP == 0:
+                yield
 
     def get_note(self, origin: OriginPartition, flow: int) -> bytes | None:
         """What put_note stored last."""

@@ -63,6 +63,11 @@ class Nodes:
             wait_until(lambda each=each: topic in {
                 row["name"] for row in self.by_name[each].get("/api/v1/streams").json["streams"]}, f"{topic} on {each}")
 
+    def count(self, name, topic):
+        """Records of a topic on a node."""
+        return next(row["events"] for row in self.by_name[name].get("/api/v1/streams").json["streams"]
+                    if row["name"] == topic)
+
     @staticmethod
     def _created(client, topic):
         try:
@@ -184,6 +189,8 @@ def test_a_home_that_comes_back_neither_gives_offsets_nor_takes_them(nodes):
     for number in range(100):
         client.produce(topic, b"%03d" % number, partition=0)
     assert client.flush(DEADLINE_S) == 0
+    for name in NAMES:                          # else they begin at what they have: it is read again
+        wait_until(lambda name=name: nodes.count(name, topic) == 100, f"the records are on {name}")
     commit(nodes.addresses(home), group, topic, 10)
     time.sleep(1)
     nodes.by_name[home].kill9()

@@ -47,15 +47,17 @@ class KafkaCluster:
         stored = broker.router.state.read(STATE, _Stored, "the leader of a Kafka cluster") or _Stored(0, "")
         self._led_last = stored.leader in ("", peers.me)        # what it has of groups is the newest
         self._election = Election(
-            peers.me, self._names, broker.settings.cluster_lost_s, stored.term, broker.router.clock_s())
+            peers.me, self._names, broker.settings.cluster_lost_s, stored.term, broker.router.clock_s(),
+            led=stored.leader == peers.me)
         self._serves = False
         self._hello_due_s = 0.0
         self._sees: set[str] = set()
-        self._telling = Telling(broker, peers, self._tell)
+        self._telling = Telling(broker, peers, self._tell, lambda: self._election.term)
         self._following = Following(broker, peers)
         broker.groups.on_committed.append(self._telling.changed)
         broker.groups.on_deleted.append(self._group_deleted)
         broker.router.lifecycle.on_deleted.append(self._topic_deleted)
+        broker.router.on_streams.append(self._telling.topics_changed)
 
     # -- Cluster ----------------------------------------------------------------------------------------------
 
@@ -111,7 +113,9 @@ class KafkaCluster:
                 self._peers.say(name, body)
 
     def _group_deleted(self, group_id: str) -> None:
+        self._telling.gone(group_id)
         if self._serves:
+            self._following.on_gone(Gone(group_id))         # else it would be back when this node takes over again
             self._tell(Gone(group_id))
 
     def _topic_deleted(self, name: str, incarnation: bytes) -> None:
@@ -151,14 +155,17 @@ class KafkaCluster:
             self._on_changed()
 
     def _lead(self) -> None:
-        """Nobody else does. What this node has of groups counts if it led last; else what the last leader has told."""
+        """Nobody else does. What this node has of groups counts if it led last; else what the last leader has told.
+
+        That it leads is stored behind what it takes over: killed before, it takes that over once more.
+        """
         term = self._election.term
         log.warning("kafka: this node is to lead the cluster, term %d", term)
-        self._store()
 
         def ready() -> None:
             if self._election.leader == self._peers.me and self._election.term == term:
                 self._serves = self._led_last = True
+                self._store()
                 self._telling.seed(self._following.known)
                 self._following.known = {}
                 self._sees = set()

@@ -8,7 +8,9 @@
      leading  ──► somebody leads by a higher term, or by the same and stands before us: follow him
 
 There is no vote: two nodes could not hold one. When a cut leaves both sides alive, both have a leader until it is over;
-then the higher term goes on. Order is that of the configuration, the same on all of them.
+then the higher term goes on: each stands for one who took over from what was before. So who led last and starts again
+alone leads by the term that it had: whoever took over meanwhile has a higher one, and keeps it when they meet.
+Order is that of the configuration, the same on all of them.
 """
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ START_S: Final = 10.0           # after a start, for links to come up
 
 
 class Election:
-    __slots__ = ("_heard", "_leader_heard_s", "_lost_s", "_me", "_names", "_started_s", "leader", "term")
+    __slots__ = ("_heard", "_leader_heard_s", "_led", "_lost_s", "_me", "_names", "_started_s", "leader", "term")
 
-    def __init__(self, me: str, names: Sequence[str], lost_s: float, term: int, now_s: float) -> None:
-        """term: the last one that this node knows of."""
+    def __init__(self, me: str, names: Sequence[str], lost_s: float, term: int, now_s: float, *,
+                 led: bool = False) -> None:
+        """term: the last one that this node knows of. led: by which it led itself."""
         self.term = term
+        self._led = led
         self.leader = ""                        # "": undecided
         self._me = me
         self._names = list(names)
@@ -38,20 +42,21 @@ class Election:
             return False
         self._heard[node] = now_s
         if not leads:
-            self.term = max(self.term, term) if self.leader != self._me else self.term
+            if term > self.term and self.leader != self._me:
+                self.term, self._led = term, False
             return False
         if node == self.leader:
             self._leader_heard_s, self.term = now_s, max(term, self.term)
             return False
         if self.leader and (term, -self._rank(node)) <= (self.term, -self._rank(self.leader)):
             return False
-        if term < self.term and self.leader:
+        if term < self.term:                    # of before the one that this node knows of
             return False
-        self.leader, self.term, self._leader_heard_s = node, max(term, self.term), now_s
+        self.leader, self.term, self._leader_heard_s, self._led = node, term, now_s, False
         return True
 
     def look(self, now_s: float) -> bool:
-        """Called some times a second. True: this node is to lead, by a higher term."""
+        """Called some times a second. True: this node is to lead, by a higher term or again by its own."""
         if self.leader == self._me:
             return False
         there = [name for name in self._names
@@ -63,7 +68,7 @@ class Election:
         due_s += there.index(self._me) * self._lost_s           # who stands before us goes first
         if now_s < due_s:
             return False
-        self.leader, self.term = self._me, self.term + 1
+        self.leader, self.term, self._led = self._me, self.term + (0 if self._led else 1), False
         return True
 
     def _rank(self, node: str) -> int:

@@ -37,21 +37,23 @@ class Samples:
         self._ends: dict[Partition, list[int]] = {}
         self._reached: dict[Partition, list[Places]] = {}
 
-    def take(self, partitions: set[Partition]) -> None:
-        """Once a second."""
+    def take(self, partitions: set[Partition]) -> Iterator[None]:
+        """Once a second, in steps: what was there when it was looked is there when the end is noted."""
         for partition in [known for known in self._ends if known not in partitions]:
             del self._ends[partition], self._reached[partition]
-        found = self._router.replicas.reached(partitions)
-        for partition in partitions:
+        seen: dict[Partition, Places] = {}
+        yield from self._router.replicas.reached(partitions, seen)
+        for count, partition in enumerate(partitions, 1):
             ends = self._ends.setdefault(partition, [])
             reached = self._reached.setdefault(partition, [])
-            now = found.get(partition, {})
-            if reached and reached[-1] == now:
-                continue
-            ends.append(partition.end_offset)
-            reached.append(now)
-            if len(ends) > SAMPLES_MAX:
-                del ends[1::2], reached[1::2]
+            now = seen.get(partition, {})
+            if not reached or reached[-1] != now:
+                ends.append(partition.end_offset)
+                reached.append(now)
+                if len(ends) > SAMPLES_MAX:
+                    del ends[1::2], reached[1::2]
+            if count % STEP == 0:
+                yield
 
     def before(self, partition: Partition, offset: int) -> Places | None:
         """Of other nodes at least so much stands before the offset. None: that was never seen."""

@@ -1,7 +1,7 @@
 """What nodes of one Kafka cluster say to each other. May be lost or overtaken: each message stands for itself.
 
     Hello       everybody to everybody, some times a second
-    Copy        the leader: a group as it is, with its committed offsets and what they mean on other nodes
+    Copy        the leader: a group, and some of its committed offsets with what they mean on other nodes
     Gone        the leader: a group was deleted
     Topics      the leader: topics that were made at run time
     Dropped     the leader: a topic was deleted
@@ -13,7 +13,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-ROWS_MAX: Final = 10_000        # of one group
+ROWS_MAX: Final = 500           # of one Copy; a group has as many as it needs
 REACHED_MAX: Final = 1_000      # other partitions that one row speaks of
 TOPICS_MAX: Final = 200         # of one message
 
@@ -51,6 +51,10 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Copy(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """number: grows with each of a term, so that one which was overtaken changes nothing."""
+
+    term: Number
+    number: Number
     group_id: Name
     owner: Name
     generation: Number

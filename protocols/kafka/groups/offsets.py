@@ -79,6 +79,10 @@ class Offsets:
         """Those that have committed."""
         return list(self._topics_of)
 
+    def committed_topics(self) -> list[str]:
+        """In which some group has an offset."""
+        return list(self._by_topic)
+
     def commit(self, group_id: str, topic: str, partition: int, committed: Committed) -> Ticket:
         self._set(group_id, topic, partition, committed)
         return self._state.put(_key(group_id, topic, partition), msgspec.msgpack.encode(committed))

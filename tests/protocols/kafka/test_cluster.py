@@ -22,19 +22,25 @@ class Peers:
         return () if self.world.cut else self.world.nodes
 
     def say(self, node, body):
+        self.world.said.append(len(body))
         if not self.world.cut and node in self.world.nodes:
             self.world.nodes[node].server.heard(self.me, body)
 
 
 class World:
-    def __init__(self, folder):
-        self.folder, self.nodes, self.cut = folder, {}, False
+    def __init__(self, folder, streams=()):
+        self.folder, self.nodes, self.cut, self.streams = folder, {}, False, streams
+        self.said = []
 
     def add(self, name, **settings):
         node = self.nodes[name] = Broker(self.folder / name, KafkaSettings(
             cluster=NAMES, advertise=f"{name}:9092", cluster_lost_s=LOST_S, **settings), streams=[
-                StreamSettings("orders", ("orders/#",))])
+                StreamSettings("orders", ("orders/#",)), *self.streams])
         return node
+
+    def close(self):
+        for node in self.nodes.values():
+            node.close()
 
     def meet(self):
         for name, node in self.nodes.items():
@@ -50,8 +56,7 @@ class World:
 def world(tmp_path):
     world = World(tmp_path)
     yield world
-    for node in world.nodes.values():
-        node.close()
+    world.close()
 
 
 def commit(node, offset, group="g"):
@@ -119,3 +124,86 @@ def test_one_that_takes_over_has_what_the_leader_has_told_and_not_what_it_had_be
     world.cut = False
     world.tick(2)
     assert not world.nodes["a"].server.broker.cluster.leads, "the higher term goes on"
+
+
+def commit_many(node, count, group="g", metadata="m" * 4_000):
+    client = node.connect()
+    for start in range(0, count, 100):
+        answer = client.ask("OffsetCommit", 8, group_id=group, generation_id_or_member_epoch=-1, member_id="", topics=[
+            {"name": "wide", "partitions": [
+                {"partition_index": index, "committed_offset": 0, "committed_metadata": metadata}
+                for index in range(start, min(start + 100, count))]}])
+        assert {row.error_code for row in answer.topics[0].partitions} == {0}
+
+
+def fetched(node, count, group="g"):
+    answer = node.connect().ask("OffsetFetch", 7, group_id=group, require_stable=False, topics=[
+        {"name": "wide", "partition_indexes": list(range(count))}])
+    return [row.committed_offset for row in answer.topics[0].partitions]
+
+
+def test_a_group_with_more_offsets_than_one_message_holds_is_told_whole(tmp_path):
+    """1,000 offsets with 4,000 bytes each."""
+    world = World(tmp_path, streams=(StreamSettings("wide", ("wide/#",), partitions=1_000),))
+    for name in NAMES:
+        world.add(name)
+    world.meet()
+    world.tick(3)
+    commit_many(world.nodes["a"], 1_000)
+    world.tick(5)
+    assert max(world.said) <= 512 * 1024
+    world.cut = True
+    world.tick(LOST_S + 2)
+    assert fetched(world.nodes["b"], 1_000) == [0] * 1_000
+    world.close()
+
+
+def test_who_is_killed_while_it_takes_over_takes_over_once_more(world):
+    for name in NAMES:
+        world.add(name)
+    world.meet()
+    world.tick(3)
+    assert commit(world.nodes["a"], 0) == 0
+    world.tick(2)
+    other = world.nodes["b"]
+    cluster = other.server.broker.cluster
+    cluster._following.take_over = lambda done: None            # as far as it comes before the kill
+    world.cut = True
+    world.tick(LOST_S + 2)
+    assert not cluster.leads
+    other.store.close()
+    world.add("b")
+    world.nodes["b"].server.meet(Peers(world, "b"))
+    world.tick(30)
+    assert world.nodes["b"].server.broker.cluster.leads and committed(world.nodes["b"]) == 0
+
+
+def test_a_topic_is_told_of_at_once(world):
+    for name in NAMES:
+        world.add(name)
+    world.meet()
+    world.tick(3)
+    answer = world.nodes["a"].connect().ask("CreateTopics", 4, topics=[
+        {"name": "new", "num_partitions": 2, "replication_factor": 1}])
+    assert answer.topics[0].error_code == 0
+    world.tick(1)
+    topics = [node.server.broker.topics for node in world.nodes.values()]
+    assert len({each.id_of(each.find("new")) for each in topics}) == 1
+
+
+def test_a_group_that_is_deleted_does_not_come_back_with_its_next_leader(world):
+    for name in NAMES:
+        world.add(name)
+    world.meet()
+    world.tick(3)
+    assert commit(world.nodes["a"], 0, "old") == 0
+    world.tick(2)
+    world.cut = True
+    world.tick(LOST_S + 2)
+    world.cut = False
+    world.tick(3)
+    second = world.nodes["b"]
+    assert second.connect().ask("DeleteGroups", 1, groups_names=["old"]).results[0].error_code == 0
+    world.tick(2)
+    for name in NAMES:
+        assert "old" not in world.nodes[name].server.broker.cluster._following.copies

@@ -1,6 +1,10 @@
 """Who leads a Kafka cluster: nodes in memory that say hello to each other, or cannot."""
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from protocols.kafka.cluster.election import START_S, Election
 
 NAMES = ("a", "b", "c")
@@ -60,6 +64,63 @@ def test_when_the_leader_is_lost_the_next_one_leads_by_a_higher_term_and_stays_w
     world.run(20)
     assert world.leaders() == {"a": "b", "b": "b", "c": "b"}
     assert len(world.began) == 2
+
+
+def test_who_led_and_starts_again_alone_gives_way_to_who_took_over_meanwhile():
+    """Its link needs longer than it waits for the others. What it has of groups is of before."""
+    world = World(*NAMES)
+    world.run(2)
+    gone = world.nodes.pop("a")
+    world.run(LOST_S + 3)
+    assert world.leaders() == {"b": "b", "c": "b"}
+    world.cut = {frozenset("ab"), frozenset("ac")}
+    world.nodes["a"] = Election("a", NAMES, LOST_S, gone.term, world.now_s, led=True)
+    world.run(START_S + 2)
+    assert world.leaders() == {"a": "a", "b": "b", "c": "b"}
+    world.cut.clear()
+    world.run(2)
+    assert world.leaders() == {"a": "b", "b": "b", "c": "b"}
+
+
+def test_who_knows_of_a_higher_term_does_not_follow_one_of_before():
+    world = World("a")
+    world.run(START_S + 1)
+    assert world.nodes["a"].term == 1
+    world.nodes["b"] = Election("b", NAMES, LOST_S, 7, world.now_s, led=True)       # it led when a was not there
+    world.run(START_S + LOST_S + 2)
+    assert world.leaders() == {"a": "b", "b": "b"} and world.nodes["b"].term == 7
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_lives_end_with_one_leader_whose_state_is_the_newest(seed):
+    rng = random.Random(seed)
+    world = World(*NAMES)
+    kept = dict.fromkeys(NAMES, (0, ""))        # what each has stored: term and leader
+    for _ in range(30):
+        act = rng.choice(("kill", "start", "cut", "heal", "wait"))
+        if act == "kill" and len(world.nodes) > 1:
+            del world.nodes[rng.choice(list(world.nodes))]
+        elif act == "start" and (away := [name for name in NAMES if name not in world.nodes]):
+            name = rng.choice(away)
+            term, leader = kept[name]
+            world.nodes[name] = Election(name, NAMES, LOST_S, term, world.now_s, led=leader == name)
+        elif act == "cut":
+            world.cut.add(frozenset(rng.sample(NAMES, 2)))
+        elif act == "heal":
+            world.cut.clear()
+        for _ in range(rng.randint(1, 40)):
+            world.run(STEP_S)
+            for name, node in world.nodes.items():
+                if node.leader and kept[name] != (node.term, node.leader):
+                    kept[name] = node.term, node.leader
+    world.cut.clear()
+    for name in NAMES:
+        if name not in world.nodes:
+            world.nodes[name] = Election(name, NAMES, LOST_S, kept[name][0], world.now_s, led=kept[name][1] == name)
+    newest = max(term for term, _ in kept.values())
+    world.run(START_S + 4 * LOST_S)
+    (leader,) = set(world.leaders().values())
+    assert world.nodes[leader].term >= newest and leader in NAMES
 
 
 def test_after_a_cut_one_leader_is_left():
