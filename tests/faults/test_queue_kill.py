@@ -148,7 +148,8 @@ def test_kill_9_loses_nothing_of_confirms_transactions_nacks_and_times_to_live(t
         run.producing = False
         for thread in producers:
             thread.join(30)
-        wait_until(lambda: run.is_empty("work") and run.is_empty("short"), "all of it is worked off")
+        wait_until(lambda: run.is_empty("work") and run.is_empty("short"), "all of it is worked off",
+                   deadline_s=60.0 + 5 * ROUNDS)
         run.working = False
         for thread in workers:
             thread.join(30)
