@@ -231,9 +231,11 @@ class Node:
         """Of clients, open now."""
         return sum(server.connections for server in self.protocols.values())
 
-    def clients(self) -> list[dict[str, Any]]:
-        """Of all protocols, sessions that are away included."""
-        return [{**client, "protocol": name} for name, server in self.protocols.items() for client in server.clients()]
+    def clients(self) -> Iterator[dict[str, Any]]:
+        """Of all protocols, sessions that are away included: there may be 100,000, so draw from it in steps."""
+        for name, server in list(self.protocols.items()):
+            for client in server.clients():
+                yield {**client, "protocol": name}
 
     def protocol_rows(self, table: str) -> Iterator[dict[str, Any]]:
         """What the protocols have of their own: rows of a table of the management API."""

@@ -122,6 +122,7 @@ class ProtocolServer(ABC):
     def clients(self) -> Iterable[ClientRow]:
         """One row per client, or session that is away. Keys: client_id, user, connected, address, protocol_version,
         connected_since_ms, subscriptions, in_flight, queued, write_buffer_bytes; and what else there is to say.
+        Drawn from in steps, so a generator may go over many.
         """
         return ()
 

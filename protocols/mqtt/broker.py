@@ -58,10 +58,11 @@ class Broker:
         self.sessions_expired = 0
         self._dirty: set[Session] = set()           # QoS 2 state to be stored by and by
         self._next_save_s = 0.0
+        self._more_due = False                      # another turn sees to them
 
     def tick(self, now_s: float) -> None:
         """Timers and deferred work. now_s: monotonic seconds."""
-        self.deadlines.run(now_s)
+        self._run_deadlines(now_s)
         self.unsent.look_again()
         if self.stalled:
             stalled, self.stalled = self.stalled, set()
@@ -70,6 +71,15 @@ class Broker:
         if self._dirty and now_s >= self._next_save_s:
             self._next_save_s = now_s + self.settings.qos2_save_interval_s
             self.save_dirty()
+
+    def _run_deadlines(self, now_s: float) -> None:
+        if self.deadlines.run(now_s) and not self._more_due:
+            self._more_due = True
+            self.router.call_soon(lambda: self._go_on(now_s))
+
+    def _go_on(self, now_s: float) -> None:
+        self._more_due = False
+        self._run_deadlines(now_s)
 
     def save_dirty(self) -> None:
         for session in list(self._dirty):

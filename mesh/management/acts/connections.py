@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Values
+from mesh.management.tables.steps import in_steps
 from protocols.rest.problems import Problem
 from routing.rights.policy import Action
 
@@ -42,7 +43,8 @@ class ConnectionActs:
                 raise Problem(404, "not-found", f"no client {name[:200]} is connected")
             self._changed("clients")
             return {"client_id": name, "kicked": True}
-        if all(row["client_id"] != name for row in self._node.clients()):
+        known, _ = await in_steps(row["client_id"] == name for row in self._node.clients())
+        if not any(known):
             raise Problem(404, "not-found", f"no client {name[:200]} is connected")
         return await self._acts.run(call, Act("client.kick", name, {"clients": 1}, perform))
 

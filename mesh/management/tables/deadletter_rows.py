@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from protocols.redrive import Redrives, topic_of
+from routing.consumers.registry.asleep import Asleep
 
 if TYPE_CHECKING:
     from routing.router import Router
@@ -13,10 +14,15 @@ if TYPE_CHECKING:
 def deadletter_rows(router: Router, redrives: Redrives) -> Iterator[dict[str, Any] | None]:
     """None: a step without a row."""
     for consumer in list(router.consumers.values()):
+        if isinstance(consumer, Asleep) and consumer.spec.max_deliveries is None:
+            yield None                      # it has given nothing up since the start
+            continue
         if consumer.closed or not consumer.spec.durable:
+            yield None
             continue
         if consumer.spec.max_deliveries is None and not consumer.dead_lettered:
-            continue                        # it never gives up: most do not, and there may be 100,000 of them
+            yield None                      # it never gives up: most do not, and there may be 100,000 of them
+            continue
         waiting = 0
         for count in redrives.waiting(consumer):
             waiting += count

@@ -45,8 +45,10 @@ class Restored:
         """set_timer: of a session that is there again."""
         self._broker = broker
         self._asleep: list[AsleepSession | Session] = []
+        self._were_connected: list[AsleepSession | Session] = []        # of those, and this is not stored yet
         in_log = dict(broker.router.recovered_qos2())
         now_s, now_ms, steady_ms = broker.router.clock_s(), broker.router.clock_ms(), broker.router.steady_ms()
+        self._begun_ms = steady_ms
         state = broker.router.state
         all_read = True
         patterns = self._stored_patterns()
@@ -78,6 +80,8 @@ class Restored:
                 set_timer(session)
                 AsleepSession.put_to_sleep(session)
                 self._asleep.append(session)
+                if not stored.disconnected_ms:
+                    self._were_connected.append(session)
                 continue
             session = broker.sessions[client_id] = Session(client_id, identity, now_ms)
             self._fill(session, stored, own, qos2, in_log.pop(client_id, {}))
@@ -100,9 +104,13 @@ class Restored:
             _delete_empty_groups(broker)
 
     def tick(self) -> None:
-        """Wake some of those that are asleep."""
+        """Wake some of those that are asleep, once it is stored of all since when they are away."""
         clock_s = self._broker.router.clock_s
         until_s = clock_s() + WAKE_TURN_S
+        while self._were_connected and clock_s() < until_s:
+            session = self._were_connected.pop()
+            if isinstance(session, AsleepSession):
+                self._store_away_asleep(session)
         while self._asleep and clock_s() < until_s:
             session = self._asleep.pop()
             if isinstance(session, AsleepSession):
@@ -148,6 +156,14 @@ class Restored:
             if subscription.share is not None:
                 broker.groups.joined(subscription.share, session)
         session.kept = session.stored(0)
+
+    def _store_away_asleep(self, session: AsleepSession) -> None:
+        """The same of one that sleeps on: away from the start of this node on."""
+        assert session.sleep is not None
+        stored, patterns, wake = session.sleep
+        away = msgspec.structs.replace(stored, disconnected_ms=self._begun_ms)
+        self._broker.router.state.put(SESSION_PREFIX + session.client_id, msgspec.msgpack.encode(away))
+        object.__setattr__(session, "sleep", (away, patterns, wake))
 
     def _store_away(self, session: Session, stored: StoredSession) -> None:
         """One that was connected is away from now on, over restarts too."""
