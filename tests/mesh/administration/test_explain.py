@@ -124,6 +124,6 @@ def test_the_commands_say_it_in_words(admin: Admin) -> None:
     number = denied(admin, "orders/cli")
     port = str(admin.node.ports["console"])
     done = meshgate("policy", "explain", str(number), "--url", f"http://{HOST}:{port}", environment=ROOT_ENVIRONMENT)
-    assert done.returncode == 0 and b"then: denied by no rule allows it" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and b"then: no: no rule allows it" in done.stdout, done.stdout + done.stderr
     done = meshgate("policy", "allow", str(number), "--url", f"http://{HOST}:{port}", environment=ROOT_ENVIRONMENT)
     assert done.returncode == 0 and f"kept in draft denial {number}".encode() in done.stdout, done.stdout + done.stderr
