@@ -16,9 +16,11 @@ import msgspec
 
 from protocols.kafka.cluster.election import Election
 from protocols.kafka.cluster.following import Following
-from protocols.kafka.cluster.messages import Copy, Dropped, Gone, Hello, Message, Topics, decode, encode
+from protocols.kafka.cluster.messages import Copy, Dropped, Gone, Hello, Make, Message, Topics, decode, encode
 from protocols.kafka.cluster.telling import Telling
 from protocols.kafka.cluster.view import NOBODY, BrokerRow
+from protocols.kafka.topics.changes import settings_for
+from protocols.kafka.topics.names import name_problem
 
 if TYPE_CHECKING:
     from protocols.kafka.broker import Broker
@@ -79,6 +81,9 @@ class KafkaCluster:
         known = {**self._addresses, self._peers.me: (host, port)}
         return [BrokerRow(number, *known[name]) for number, name in enumerate(self._names, 1) if name in known]
 
+    def have_made(self, name: str, user: str) -> None:
+        self._peers.say(self._election.leader, encode(Make(name, user)))
+
     # -- the others -------------------------------------------------------------------------------------------
 
     def heard(self, source: str, body: bytes) -> None:
@@ -93,6 +98,8 @@ class KafkaCluster:
             self._addresses[source] = (message.host, message.port)
             if self._election.hear(source, message.term, self._broker.router.clock_s(), leads=message.leads):
                 self._follow(source)
+        elif isinstance(message, Make):
+            self._make(message)
         elif source == self._election.leader:
             self._take(message)
 
@@ -105,6 +112,16 @@ class KafkaCluster:
             self._following.on_topics(message)
         elif isinstance(message, Dropped):
             self._following.on_dropped(message)
+
+    def _make(self, asked: Make) -> None:
+        """Whether its client may has been looked at there. What this node lets its own clients make has its bounds."""
+        broker = self._broker
+        if not self._serves or name_problem(asked.name) is not None or broker.topics.find(asked.name) is not None:
+            return
+        settings = settings_for(asked.name, broker.settings.default_partitions, {})
+        if broker.settings.auto_create_topics and broker.topics.refuse_more(asked.user) is None and (
+                broker.router.lifecycle.refuse_new(settings) is None):
+            broker.router.lifecycle.create(settings, asked.user)
 
     def _tell(self, message: Message) -> None:
         body = encode(message)

@@ -5,6 +5,7 @@
     Gone        the leader: a group was deleted
     Topics      the leader: topics that were made at run time
     Dropped     the leader: a topic was deleted
+    Make        to the leader: a client of mine uses a topic that is not there, and may
 """
 from __future__ import annotations
 
@@ -83,7 +84,14 @@ class Dropped(msgspec.Struct, array_like=True, tag=5, frozen=True):
     incarnation: bytes
 
 
-Message: TypeAlias = Hello | Copy | Gone | Topics | Dropped
+class Make(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """user: whose it is."""
+
+    name: Name
+    user: Name
+
+
+Message: TypeAlias = Hello | Copy | Gone | Topics | Dropped | Make
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -33,6 +33,10 @@ class Cluster(Protocol):
         """Those that are known. host, port: what this client is told of this node."""
         ...
 
+    def have_made(self, name: str, user: str) -> None:
+        """The one that leads makes a topic that a user has begun to use here, and may."""
+        ...
+
 
 class Alone:
     leads = True
@@ -40,3 +44,6 @@ class Alone:
 
     def brokers(self, host: str, port: int) -> list[BrokerRow]:
         return [BrokerRow(BROKER_ID, host, port)]
+
+    def have_made(self, name: str, user: str) -> None:
+        return                  # it leads

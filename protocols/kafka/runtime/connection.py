@@ -36,7 +36,9 @@ from routing.rights.policy import Identity
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 64 * 1024             # a request that is larger counts to its user's share while it comes in
-OF_FOLLOWERS = frozenset((3, 10, 60))           # Metadata, FindCoordinator, DescribeCluster: who leads?
+# Who leads? Metadata, FindCoordinator, DescribeCluster. And what tools ask every broker: ListGroups, DescribeConfigs,
+# DescribeLogDirs, ListTransactions.
+OF_FOLLOWERS = frozenset((3, 10, 60, 16, 32, 35, 66))
 TEXT_MAX = 200                      # characters of a client's texts in a log line
 
 _NOBODY = Identity("", protocol="kafka", revoked=True)

@@ -207,3 +207,39 @@ def test_a_group_that_is_deleted_does_not_come_back_with_its_next_leader(world):
     world.tick(2)
     for name in NAMES:
         assert "old" not in world.nodes[name].server.broker.cluster._following.copies
+
+
+def test_a_topic_that_a_client_of_a_follower_uses_is_made_by_the_leader(world):
+    """A producer that knows only that node asks it again and again, and never another one."""
+    for name in NAMES:
+        world.add(name)
+    world.meet()
+    world.tick(3)
+    client = world.nodes["b"].connect()
+    asked = {"topics": [{"name": "fresh"}], "allow_auto_topic_creation": True}
+    assert client.ask("Metadata", 8, **asked).topics[0].error_code == 5
+    world.tick(1)
+    (topic,) = client.ask("Metadata", 8, **asked).topics
+    assert topic.error_code == 0 and {partition.leader_id for partition in topic.partitions} == {1}
+    topics = [node.server.broker.topics for node in world.nodes.values()]
+    assert len({each.id_of(each.find("fresh")) for each in topics}) == 1
+    asked["topics"][0]["name"] = "a/bad/name"
+    assert client.ask("Metadata", 8, **asked).topics[0].error_code == 17
+
+
+def test_what_tools_ask_every_broker_is_answered_by_followers_too(world):
+    """kafka-consumer-groups --list asks all of them, and fails when one does not answer."""
+    for name in NAMES:
+        world.add(name)
+    assert commit(world.nodes["b"], 1, "of-before") == 0
+    world.meet()
+    world.tick(3)
+    assert commit(world.nodes["a"], 0) == 0
+    leader, follower = (world.nodes[name].connect() for name in NAMES)
+    assert [group.group_id for group in leader.ask("ListGroups", 4).groups] == ["g"]
+    assert follower.ask("ListGroups", 4).groups == []
+    assert follower.ask("ListTransactions", 0).transaction_states == []
+    assert follower.ask("DescribeLogDirs", 2, topics=None).results[0].error_code == 0
+    (found,) = follower.ask("DescribeConfigs", 2, resources=[
+        {"resource_type": 4, "resource_name": "2", "configuration_keys": None}]).results
+    assert found.error_code == 0 and not follower.closed

@@ -104,6 +104,7 @@ async def _missing(call: Call, request: Message, name: str) -> dict[str, Any]:
     if not (request.allow_auto_topic_creation and call.broker.settings.auto_create_topics):
         return row
     if not call.broker.cluster.leads:                       # the one that does makes it
+        call.broker.cluster.have_made(name, call.identity.user)
         return {**row, "error_code": Code.LEADER_NOT_AVAILABLE}
     made = await create(call, settings_for(name, call.broker.settings.default_partitions, {}))
     stream = topics.find(name)

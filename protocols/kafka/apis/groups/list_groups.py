@@ -28,7 +28,7 @@ async def handle(call: Call, request: Message) -> Values:
     states = {state.lower() for state in request.states_filter}
     types = {type.lower() for type in request.types_filter}
     rows: list[dict[str, Any]] = []
-    for group_id, group in list(groups.by_id.items()):
+    for group_id, group in list(groups.by_id.items()) if call.broker.cluster.leads else ():      # those are its own
         type, state, protocol = group.shown
         if (not states or state.lower() in states) and (not types or type in types) and groups.may_see(
                 call.identity, group_id):

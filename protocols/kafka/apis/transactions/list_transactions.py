@@ -33,7 +33,7 @@ async def handle(call: Call, request: Message) -> Values:
     states, producers = set(request.state_filters), set(request.producer_id_filters)
     oldest_ms = router.clock_ms() - request.duration_filter if request.duration_filter >= 0 else None
     rows: list[dict[str, Any]] = []
-    for name, found in list(router.transactions.by_id.items()):
+    for name, found in list(router.transactions.by_id.items()) if call.broker.cluster.leads else ():
         state = name_of(found.state)
         fits = (not states or state in states) and (not producers or found.producer_id in producers)
         if oldest_ms is not None:
