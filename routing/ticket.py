@@ -76,6 +76,24 @@ class Ticket:
         self.part_done()
 
 
+def when_all(tickets: Sequence[Ticket], done: Callable[[Refusal | None], None]) -> None:
+    """Call done with the first refusal when all are done, at once where there are none."""
+    left = len(tickets) + 1
+    first: Refusal | None = None
+
+    def one(ticket: Ticket | None) -> None:
+        nonlocal left, first
+        left -= 1
+        if ticket is not None and first is None:
+            first = next(iter(ticket.refusals.values()), None)
+        if not left:
+            done(first)
+
+    for ticket in tickets:
+        ticket.on_done(one)
+    one(None)
+
+
 def done_ticket(refusal: Refusal | None = None) -> Ticket:
     """One for which there is nothing to wait: it is refused, or there was nothing to do."""
     ticket = Ticket(())

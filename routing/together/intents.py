@@ -20,7 +20,7 @@ from routing.log.records.decode import Decoder
 from routing.log.records.encode import Encoder
 from routing.log.records.verdicts import Verdicts
 from routing.state import StateTable
-from routing.ticket import Ticket
+from routing.ticket import Ticket, when_all
 
 PREFIX = "together/"
 PART_BYTES = 1024 * 1024        # of one value,
@@ -70,7 +70,7 @@ class Intents:
         for number in range(1, len(parts)):
             tickets.append(self._state.put(f"{PREFIX}{name}/{number}", msgspec.msgpack.encode(Part(parts[number]))))
             yield
-        _when_all(tickets, lambda refusal: self._put_head(intent, name, len(parts), head, refusal, decided))
+        when_all(tickets, lambda refusal: self._put_head(intent, name, len(parts), head, refusal, decided))
 
     def _put_head(self, intent: str, name: str, count: int, head: bytes, refusal: Refusal | None,
                   decided: Callable[[Refusal | None], None]) -> None:
@@ -122,24 +122,6 @@ def mark(intent: str, number: int, event: Event) -> Event:
     """A copy that is published once, however often."""
     properties = msgspec.structs.replace(event.properties or _NO_PROPERTIES, dedupe_id=f"{intent}/{number}")
     return msgspec.structs.replace(event, partition=None, offset=-1, properties=properties)
-
-
-def _when_all(tickets: list[Ticket], done: Callable[[Refusal | None], None]) -> None:
-    """Call done with the first refusal when all are done, at once where there are none."""
-    left = len(tickets) + 1
-    first: Refusal | None = None
-
-    def one(ticket: Ticket | None) -> None:
-        nonlocal left, first
-        left -= 1
-        if ticket is not None and first is None:
-            first = next(iter(ticket.refusals.values()), None)
-        if not left:
-            done(first)
-
-    for ticket in tickets:
-        ticket.on_done(one)
-    one(None)
 
 
 def _decode(batch: bytes, events: list[Event]) -> None:

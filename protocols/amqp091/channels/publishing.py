@@ -264,19 +264,3 @@ def _copy(event: Event, topic: str) -> Event:
     """The same, straight to a queue."""
     return Event(topic, event.payload, event.qos, event.publisher, event.key, event.headers,
                  event.properties)
-
-
-def all_done(tickets: list[Ticket], done: Callable[[], None]) -> None:
-    """Call done once all are complete, maybe at once."""
-    left = [ticket for ticket in tickets if not ticket.done]
-    if not left:
-        done()
-        return
-
-    def one(_: Ticket) -> None:
-        left.pop()
-        if not left:
-            done()
-
-    for ticket in list(left):
-        ticket.on_done(one)

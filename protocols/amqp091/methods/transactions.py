@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from protocols.amqp091.channels.channel import Channel
-from protocols.amqp091.channels.publishing import all_done
 from protocols.amqp091.channels.transaction import Transaction
 from protocols.amqp091.codec.codes import PRECONDITION_FAILED, SoftError, refused
 from protocols.amqp091.codec.methods import (
@@ -25,6 +24,7 @@ from protocols.amqp091.methods.settling import acked, give_back
 from protocols.scheduling.longwork import in_pieces
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
+from routing.ticket import when_all
 
 
 def confirm_select(channel: Channel, method: ConfirmSelect) -> None:
@@ -71,7 +71,7 @@ def _commit(channel: Channel, transaction: Transaction, method: tuple[int, int])
             raise error
         channel.peer.long_work(_settle(channel, settled))
 
-    channel.peer.after(lambda done: all_done(tickets, done), finish)
+    channel.peer.after(lambda done: when_all(tickets, lambda _: done()), finish)
 
 
 def _settle(channel: Channel, settled: list[tuple[list[int], bool, bool]]) -> Iterator[None]:

@@ -20,11 +20,11 @@ from protocols.kafka.groups.offsets import Committed
 from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 from routing.settings import StreamSettings
+from routing.ticket import Ticket, when_all
 
 if TYPE_CHECKING:
     from protocols.kafka.broker import Broker
     from protocols.peers import Peers
-    from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -166,19 +166,7 @@ class Following:
                     yield
             log.info("kafka: the group %r goes on here, in %d partitions", group_id[:100], len(places))
             yield
-        left = [ticket for ticket in left if not ticket.done]
-        count = len(left)
-
-        def stored(ticket: Ticket) -> None:
-            nonlocal count
-            count -= 1
-            if not count:
-                done()
-
-        if not left:
-            done()
-        for ticket in left:
-            ticket.on_done(stored)
+        when_all(left, lambda _: done())
 
     def _look_up(self, group_id: str, copied: _Copied, topic: str,
                  places: dict[tuple[str, int], Committed]) -> Iterator[None]:
