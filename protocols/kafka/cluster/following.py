@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from protocols.kafka.cluster.meaning import Places, first_unread
+from protocols.kafka.cluster.meaning import Places, first_unread, own_origin
 from protocols.kafka.cluster.messages import Copy, Dropped, Gone, Row, Topic, Topics
 from protocols.kafka.groups.offsets import Committed
 from routing.event import OriginPartition
@@ -180,7 +180,7 @@ class Following:
             if stream is None or row.partition >= len(stream.partitions):
                 continue
             partition = stream.partitions[row.partition]
-            own = OriginPartition(self._peers.me, self._peers.epoch, partition.origin_name, partition.index)
+            own = own_origin(self._peers, partition)
             found: list[int] = []
             yield from first_unread(partition, own, {**each, **leaders}, found)
             offset = found[0] if row.offset >= 0 else row.offset

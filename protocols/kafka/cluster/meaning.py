@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from routing.event import OriginPartition
 
 if TYPE_CHECKING:
+    from protocols.peers import Peers
     from routing.log.partition import Partition
     from routing.router import Router
 
@@ -27,6 +28,11 @@ STEP: Final = 1_024             # events looked at in one turn
 LOOK_BACK: Final = 64           # runs of batches, or events, before an offset
 
 Places = dict[OriginPartition, int]
+
+
+def own_origin(peers: Peers, partition: Partition) -> OriginPartition:
+    """What a partition of this node is to other nodes."""
+    return OriginPartition(peers.me, peers.epoch, partition.origin_name, partition.index)
 
 
 class Samples:
@@ -55,10 +61,10 @@ class Samples:
             if count % STEP == 0:
                 yield
 
-    def before(self, partition: Partition, offset: int) -> Places | None:
-        """Of other nodes at least so much stands before the offset. None: that was never seen."""
+    def before(self, partition: Partition, offset: int) -> Places:
+        """Of other nodes at least so much stands before the offset, as far as that was seen."""
         index = bisect_right(self._ends.get(partition, ()), offset) - 1
-        return self._reached[partition][index] if index >= 0 else None
+        return self._reached[partition][index] if index >= 0 else {}
 
 
 def at_least_before(partition: Partition, offset: int) -> Places:
@@ -85,6 +91,7 @@ def first_unread(partition: Partition, own: OriginPartition, reached: Mapping[Or
         if span is not None:
             read = span.first + reached.get(span.origin, 0) - span.there if not span.flow else 0
             if read < span.next:
+                position = max(position, read)
                 break
             position = span.next
             continue
@@ -94,12 +101,8 @@ def first_unread(partition: Partition, own: OriginPartition, reached: Mapping[Or
             event.flow or (event.origin or own) not in reached
             or (event.offset if event.origin is None else event.origin_offset) >= reached[event.origin or own])), None)
         if unread is not None:
-            found.append(unread)
-            return
+            position = unread
+            break
         position = min(max(scan.next_offset, position + 1), until)
         yield
-    if position < partition.end_offset:
-        span = partition.origins.at(position)
-        assert span is not None
-        position = max(position, span.first + reached.get(span.origin, 0) - span.there if not span.flow else 0)
     found.append(max(position, partition.start_offset))

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from protocols.kafka.cluster.meaning import Places, Samples, at_least_before
+from protocols.kafka.cluster.meaning import Places, Samples, at_least_before, own_origin
 from protocols.kafka.cluster.messages import REACHED_MAX, ROWS_MAX, TOPICS_MAX, Copy, Message, Reached, Row, Topic
 from protocols.kafka.cluster.messages import Topics as ToldTopics
 from protocols.kafka.groups.offsets import Committed
-from routing.event import OriginPartition
 from routing.fairness.steps import in_steps
 
 if TYPE_CHECKING:
@@ -143,7 +142,8 @@ class Telling:
                     rows.append(row)
                     size += ROW_BYTES * (1 + len(row.reached)) + len(topic) + len(committed.metadata or "") * 4
             if len(rows) >= ROWS_MAX or size >= ROWS_BYTES:
-                said = self._say_rows(group_id, rows)
+                self._say_rows(group_id, rows)
+                said = True
                 rows, size = [], 0
                 yield
             elif looked_at >= LOOKED_AT_PER_STEP or looked_up >= LOOKED_UP_PER_STEP:
@@ -153,12 +153,11 @@ class Telling:
             self._say_rows(group_id, rows)
         yield
 
-    def _say_rows(self, group_id: str, rows: list[Row]) -> bool:
+    def _say_rows(self, group_id: str, rows: list[Row]) -> None:
         group = self._broker.groups.by_id.get(group_id)
         if group is not None and group.share is None:
             self._number += 1
             self._say(Copy(self._term(), self._number, group_id, group.owner, group.generation, rows))
-        return True
 
     def _row(self, known: dict[Place, tuple[int, Places]], place: Place, committed: Committed) -> Row | None:
         """None: the partition is not there."""
@@ -167,7 +166,7 @@ class Telling:
         if stream is None or index >= len(stream.partitions):
             return None
         partition = stream.partitions[index]
-        own = OriginPartition(self._peers.me, self._peers.epoch, partition.origin_name, index)
+        own = own_origin(self._peers, partition)
         places = dict(self._before(known, place, partition, committed.offset))
         places.pop(own, None)
         places[own] = committed.offset                  # the last one: following.py
@@ -180,7 +179,7 @@ class Telling:
         """How much of other nodes stands before a committed offset."""
         since, known = of_group.get(place, (-1, {}))
         if since != offset:
-            seen = self._samples.before(partition, offset) or {}
+            seen = self._samples.before(partition, offset)
             near = at_least_before(partition, offset) if offset > 0 else {}
             sure = (known if offset >= since else {}, seen, near)
             known = {origin: max(each.get(origin, 0) for each in sure) for each in sure for origin in each}
