@@ -99,7 +99,7 @@ class ShareGroups:
             return _error(Code.UNKNOWN_MEMBER_ID, "there is no such group"), []
         if group.share is None:
             if not group.is_empty or self._groups.offsets.topics(group_id):
-                return _error(Code.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a share group."), []
+                return not_shared(group_id), []
             if epoch != JOIN:
                 return _error(Code.UNKNOWN_MEMBER_ID, "it is no member"), []
             group.share = ShareGroup(group_id)
@@ -256,6 +256,11 @@ class ShareGroups:
         self._remove(found, member)
         for told in self.on_fenced:
             told(found.group_id, member.member_id)
+
+
+def not_shared(group_id: str) -> Values:
+    """The answer that clients know: there is no such group, or it is one of another kind."""
+    return _error(Code.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a share group.")
 
 
 def _error(code: Code, text: str) -> Values:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from protocols.kafka.api import Api, Call, Message, Values
+from protocols.kafka.apis.sharing.found import to_change
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.fields import ZERO_UUID
 from protocols.kafka.codec.schema import Schema
@@ -33,12 +34,10 @@ SCHEMA = Schema(92, "DeleteShareGroupOffsets", 0, 0, flexible=0, request="""
 
 async def handle(call: Call, request: Message) -> Values:
     broker = call.broker
-    if not broker.groups.may_change(call.identity, request.group_id):
-        return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
-    found, consumer = broker.share_groups.find(request.group_id), broker.share_groups.consumer(request.group_id)
-    if found is None or consumer is None:
-        return {"error_code": Code.GROUP_ID_NOT_FOUND,
-                "error_message": f"Group {request.group_id} is not a share group."}
+    group = to_change(call, request.group_id)
+    if not isinstance(group, tuple):
+        return group
+    found, consumer = group
     if found.members or consumer.members.all:
         return {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
     rows: list[dict[str, Any]] = []

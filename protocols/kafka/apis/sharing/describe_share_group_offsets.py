@@ -9,6 +9,7 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.apis.cluster.rows import LEADER_EPOCH
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
+from protocols.kafka.sharing.groups import not_shared
 
 if TYPE_CHECKING:
     from routing.cursors.cursor import Cursor
@@ -48,13 +49,12 @@ async def handle(call: Call, request: Message) -> Values:
                        for group in {group.group_id: group for group in request.groups}.values()]}
 
 
-async def _describe(call: Call, group: Message) -> dict[str, Any]:
+async def _describe(call: Call, group: Message) -> Values:
     if not call.broker.groups.may_see(call.identity, group.group_id):
         return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
     consumer = call.broker.share_groups.consumer(group.group_id)
     if consumer is None:
-        return {"error_code": Code.GROUP_ID_NOT_FOUND,
-                "error_message": f"Group {group.group_id} is not a share group."}
+        return not_shared(group.group_id)
     wanted = None if group.topics is None else {
         (topic.topic_name, index) for topic in group.topics for index in topic.partitions}
     found: dict[str, list[dict[str, Any]]] = {}

@@ -8,6 +8,7 @@ from protocols.kafka.apis.cluster.rows import group_operations
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.groups.consumer_groups import by_topic
+from protocols.kafka.sharing.groups import not_shared
 
 SCHEMA = Schema(77, "ShareGroupDescribe", 1, 1, flexible=0, request="""
     group_ids []string
@@ -55,12 +56,12 @@ async def handle(call: Call, request: Message) -> Values:
     return {"groups": rows}
 
 
-async def _describe(call: Call, group_id: str) -> dict[str, Any]:
+async def _describe(call: Call, group_id: str) -> Values:
     if not call.broker.groups.may_see(call.identity, group_id):
         return {"error_code": Code.GROUP_AUTHORIZATION_FAILED}
     found = call.broker.share_groups.find(group_id)
     if found is None:
-        return {"error_code": Code.GROUP_ID_NOT_FOUND, "error_message": f"Group {group_id} is not a share group."}
+        return not_shared(group_id)
     rows: list[dict[str, Any]] = []
     for member in list(found.members.values()):
         rows.append({
