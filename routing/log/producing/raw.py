@@ -40,7 +40,7 @@ from routing.log.records.codecs import (
     CodecError,
     ExpandsTooMuch,
     expand_into,
-    likely_bytes,
+    in_room,
     room_for,
 )
 from routing.log.records.decode import Decoder, Seen, plain_batch, records
@@ -152,13 +152,7 @@ def _padded(batch: bytes, header: BatchHeader, bytes_max: int) -> memoryview:
     codec = header.attributes & CODEC_MASK
     if not codec:
         return memoryview(batch + bytes(PAD_BYTES))[:len(batch)]
-    likely = likely_bytes(batch, bytes_max)
-    try:
-        return _opened(batch, header, likely)
-    except ExpandsTooMuch:
-        if likely == bytes_max:
-            raise
-    return _opened(batch, header, bytes_max)
+    return in_room(lambda size: _opened(batch, header, size), len(batch), bytes_max)
 
 
 def _opened(batch: bytes, header: BatchHeader, bytes_max: int) -> memoryview:

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from mmap import mmap
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from routing.log.records.batch import BatchError
 
@@ -27,6 +27,9 @@ class CodecError(BatchError):
 
 class ExpandsTooMuch(BatchError):
     """More comes out than is taken."""
+
+
+Expanded = TypeVar("Expanded")
 
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _NAMES = {_GZIP: "gzip", _SNAPPY: "snappy", _LZ4: "lz4", _ZSTD: "zstd"}
@@ -48,23 +51,24 @@ def available(codec: int) -> bool:
 
 def expand(codec: int, data: bytes, bytes_max: int = EXPANDED_BYTES_MAX) -> bytes:
     """The records of a compressed batch. Raises CodecError, ExpandsTooMuch (bytes_max), BatchError: broken data."""
-    likely = likely_bytes(data, bytes_max)
-    try:
-        return _filled(room_for(likely), codec, data)
-    except ExpandsTooMuch:
-        if likely == bytes_max:
-            raise
-    return _filled(room_for(bytes_max), codec, data)
+    def expanded(size: int) -> bytes:
+        room = room_for(size)
+        return bytes(room[:expand_into(codec, data, room)])
+
+    return in_room(expanded, len(data), bytes_max)
 
 
-def likely_bytes(data: bytes, bytes_max: int) -> int:
-    """What most data come to at most: tried first, as room for more than that costs more."""
-    size = max(SMALL_BYTES, len(data) * 4)
-    return size if size <= min(LARGE_BYTES, bytes_max) else bytes_max
-
-
-def _filled(room: memoryview, codec: int, data: bytes) -> bytes:
-    return bytes(room[:expand_into(codec, data, room)])
+def in_room(expanded: Callable[[int], Expanded], size: int, bytes_max: int) -> Expanded:
+    """expanded(what data of this size most often come to at most), as room for more costs more; and where that is too
+    little, expanded(bytes_max).
+    """
+    likely = max(SMALL_BYTES, size * 4)
+    if likely <= LARGE_BYTES and likely < bytes_max:
+        try:
+            return expanded(likely)
+        except ExpandsTooMuch:
+            pass
+    return expanded(bytes_max)
 
 
 def room_for(size: int) -> memoryview:
