@@ -71,6 +71,25 @@ def compiled(source: Path, folder: Path) -> Path:
     return folder
 
 
+class Member:
+    """A process of a group that works until it is killed, or leaves on a signal."""
+
+    def __init__(self, kind: str, command: list[str], output: Path, say: str = "") -> None:
+        """say: to its input, which stays open."""
+        self.kind = kind
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
+        if say:
+            assert self.process.stdin is not None
+            self.process.stdin.write(f"{say}\n".encode())
+            self.process.stdin.flush()
+
+    def end(self, signal: str) -> None:
+        """kill: without a word; terminate: Python and Java end at once by it, too."""
+        getattr(self.process, signal)()
+        self.process.wait(DEADLINE_S)
+
+
 @functools.cache
 def _tools() -> PeerProcess:
     """The program that runs Apache's tools, once for all tests of this process."""

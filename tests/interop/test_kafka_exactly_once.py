@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.interop.kafka_node import DEADLINE_S, bootstrap, compiled, java_command, serve, unique
+from tests.interop.kafka_node import DEADLINE_S, Member, bootstrap, compiled, java_command, serve, unique
 from tests.support.wait import wait_until
 
 SOURCE = Path(__file__).parent / "java" / "KafkaRelay.java"
@@ -81,23 +80,6 @@ def classes(tmp_path_factory):
     return compiled(SOURCE, tmp_path_factory.mktemp("classes"))
 
 
-class Member:
-    """A process that copies until it is killed, or leaves on a signal."""
-
-    def __init__(self, kind, words, output, classes):
-        self.kind = kind
-        self.output = output
-        command = ([sys.executable, "-c", LIBRDKAFKA, *words] if kind == "librdkafka" else
-                   java_command("KafkaRelay", *words, heap="64m", classes=classes))
-        with output.open("ab") as file:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-
-    def end(self, signal):
-        """kill: without a word; terminate: Python and Java end at once by it, too."""
-        getattr(self.process, signal)()
-        self.process.wait(DEADLINE_S)
-
-
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_every_record_is_copied_once_through_joins_leaves_and_kills(kafka, classes, tmp_path, protocol):
@@ -111,7 +93,9 @@ def test_every_record_is_copied_once_through_joins_leaves_and_kills(kafka, class
     members, number, found = [], 0, Counter()
 
     def start(kind):
-        members.append(Member(kind, words, tmp_path / f"{number}-{len(members)}.txt", classes))
+        command = ([sys.executable, "-c", LIBRDKAFKA, *words] if kind == "librdkafka" else
+                   java_command("KafkaRelay", *words, heap="64m", classes=classes))
+        members.append(Member(kind, command, tmp_path / f"{number}-{len(members)}.txt"))
 
     def write(count):
         nonlocal number

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.interop.kafka_node import DEADLINE_S, bootstrap, compiled, java_command, serve, unique
+from tests.interop.kafka_node import DEADLINE_S, Member, bootstrap, compiled, java_command, serve, unique
 from tests.support.wait import wait_until
 
 SOURCE = Path(__file__).parent / "java" / "KafkaPeer.java"
@@ -55,26 +54,6 @@ def classes(tmp_path_factory):
     return compiled(SOURCE, tmp_path_factory.mktemp("classes"))
 
 
-class Member:
-    """A process that reads and commits until it is killed, or leaves on a signal."""
-
-    def __init__(self, node, group, topic, protocol, output, classes=None):
-        self.output = output
-        address = bootstrap(node)
-        command = [sys.executable, "-c", LIBRDKAFKA, address, group, topic, protocol] if classes is None else (
-            java_command("KafkaPeer", address, heap="64m", classes=classes))
-        with output.open("ab") as file:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT)
-        if classes is not None:
-            self.process.stdin.write(f"member {protocol} {group} {topic}\n".encode())
-            self.process.stdin.flush()
-
-    def end(self, signal):
-        """kill: without a word; terminate: Python and Java end at once by it, too."""
-        getattr(self.process, signal)()
-        self.process.wait(DEADLINE_S)
-
-
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_no_record_is_lost_through_joins_leaves_and_kills(kafka, classes, tmp_path, protocol):
@@ -86,8 +65,13 @@ def test_no_record_is_lost_through_joins_leaves_and_kills(kafka, classes, tmp_pa
 
     def start(kind):
         outputs.append(tmp_path / f"{len(outputs)}.txt")
-        members.append(Member(kafka, group, topic, protocol, outputs[-1], classes if kind == "java" else None))
-        members[-1].kind = kind
+        address = bootstrap(kafka)
+        if kind == "java":
+            command = java_command("KafkaPeer", address, heap="64m", classes=classes)
+            members.append(Member(kind, command, outputs[-1], say=f"member {protocol} {group} {topic}"))
+        else:
+            command = [sys.executable, "-c", LIBRDKAFKA, address, group, topic, protocol]
+            members.append(Member(kind, command, outputs[-1]))
 
     def write(count):
         nonlocal number
