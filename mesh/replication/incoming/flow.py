@@ -337,7 +337,8 @@ class Flow:
         """It continues where we are: into our log with it."""
         events: list[Event] = []
         stored: Stored | None = None
-        if batch.topic and not (self.takes_stored and self.filters.wants_topic(batch.start)(batch.topic)):
+        wanted = self.filters.wants_topic(batch.start)
+        if batch.topic and not (self.takes_stored and wanted(batch.topic)):
             self._gap_since_s = self._gap_since_s or self._pulling.clock_s()    # it was under way when we said no
             return
         if batch.body and not batch.topic and self._stored_under_way:           # in order: they are not in our log yet
@@ -347,7 +348,7 @@ class Flow:
         if batch.body:
             try:
                 if batch.topic:
-                    stored = Stored(stored_batches(batch), batch.topic, self.filters.wants_topic(batch.start))
+                    stored = Stored(stored_batches(batch), batch.topic, wanted)
                 else:
                     events = self.filters.decode(batch)
             except BadBody as error:

@@ -49,7 +49,7 @@ class Taken(msgspec.Struct, frozen=True):
 class Whole:
     """Of one outlet."""
 
-    __slots__ = ("_covers_from", "_filters", "_opened_until", "_partition", "_router", "_selection")
+    __slots__ = ("_covers_from", "_filters", "_partition", "_router", "_selection", "opened_until")
 
     def __init__(self, router: Router, partition: Partition) -> None:
         self._router = router
@@ -57,16 +57,12 @@ class Whole:
         self._selection: Selection | None = None
         self._filters: tuple[str, ...] = ()
         self._covers_from = END                 # all of the stream is wanted from this offset on
-        self._opened_until = 0                  # what stands before is known not to go as it is
-
-    @property
-    def opened_until(self) -> int:
-        return self._opened_until
+        self.opened_until = 0                  # what stands before is known not to go as it is
 
     def topic(self, selection: Selection, offset: int) -> str:
         """The topic of records that name none, when from an offset on batches may go as they are; else NOBODY."""
         stream = self._router.streams.by_name.get(self._partition.stream)
-        if stream is None or offset < self._opened_until or self._partition.is_recent(offset):
+        if stream is None or offset < self.opened_until or self._partition.is_recent(offset):
             return NOBODY
         if selection is not self._selection or stream.filters is not self._filters:
             self._selection, self._filters = selection, stream.filters
@@ -85,19 +81,19 @@ class Whole:
             kind = self._kind(batch, header) if header.base_offset >= offset else Kind.OPENED
             if kind is Kind.OPENED:
                 if not batches:
-                    self._opened_until = header.next_offset
+                    self.opened_until = header.next_offset
                     if next_offset == offset:           # go on to see how far that reaches
                         continue
                 break
-            if self._opened_until > offset:
+            if self.opened_until > offset:
                 break
             next_offset = header.next_offset
             if kind is Kind.AS_IT_IS:
                 batches.append(batch)
                 events += header.record_count
                 first_ms = first_ms or max(header.base_timestamp, 0)
-        if next_offset == offset >= self._opened_until:         # nothing that can be read as it is: damage
-            self._opened_until = max(end_offset, offset + 1)
+        if next_offset == offset >= self.opened_until:         # nothing that can be read as it is: damage
+            self.opened_until = max(end_offset, offset + 1)
         return Taken(batches, events, first_ms, next_offset)
 
     def _kind(self, batch: bytes, header: BatchHeader) -> Kind:
