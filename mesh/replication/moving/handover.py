@@ -1,6 +1,6 @@
 """Handover: a durable consumer that is opened on another node goes on there from where it was.
 
-    new node ── LOOK ──► everybody          paused meanwhile; nobody has it: it begins here as it was asked for
+    new node ── LOOK ──► who may bring it   paused meanwhile; nobody has it: it begins here as it was asked for
              ◄─ found ──
              ── MOVE ──► the one that has it: closes it, keeps its position durably for the new node
              ◄─ state ──
@@ -29,6 +29,7 @@ from mesh.replication.messages import Export, ExportAsk, Step
 from mesh.replication.moving.departures import Departures
 from mesh.replication.moving.homes import Homes, Send
 from mesh.replication.moving.positions import Moved, later, place
+from mesh.replication.moving.silent import Silent
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 5.0             # for the answers of all nodes in sight; who is silent so long is not waited for
+LOOK_S: Final = 5.0             # for the answers of all that are asked; who is silent so long is not waited for
+SILENT_LOOK_S: Final = 0.5      # for those that were silent the last time
 RESTART_S: Final = 5.0          # after a start, until the links are up
 ASK_AGAIN_S: Final = 0.5
 LOOKED_PER_TICK: Final = 500    # consumers: are they still there? some 0.1 ms
@@ -56,7 +58,7 @@ class _Incoming:
     """A consumer of ours that may have been elsewhere before."""
 
     __slots__ = ("again_s", "answered", "asked", "consumer", "due_s", "is_patient", "moved", "request", "since_ms",
-                 "source", "told", "used_ms")
+                 "source", "told", "unhindered_s", "used_ms")
 
     def __init__(self, consumer: Consumer, request: int, now_s: float, since_ms: int) -> None:
         self.consumer = consumer
@@ -73,7 +75,13 @@ class _Incoming:
         self.used_ms = -1
         self.asked = False                      # MOVE was said
         self.due_s = now_s + LOOK_S
+        self.unhindered_s = now_s + SILENT_LOOK_S
         self.again_s = now_s + ASK_AGAIN_S
+
+    @property
+    def missing(self) -> set[str]:
+        """Nodes that have not answered."""
+        return self.told - self.answered
 
     def after_start(self, source: str) -> None:
         """The others are not in sight yet. source: has been asked for it, "": nobody has."""
@@ -104,6 +112,7 @@ class Handover:
         self._rng = rng
         self._exports_max = limits.exports_max
         self._history = history
+        self._silent = Silent(clock_s)
         self._known: dict[str, Consumer] = {}
         self._round: deque[str] = deque()                       # of those, to be looked at before all others again
         self._incoming: dict[str, _Incoming] = {}               # by name of the consumer
@@ -141,8 +150,13 @@ class Handover:
             return
         if consumer.spec.queue is not None:     # its parts stay where they are: mesh/queues
             return
-        if (self._overlay.nodes or consumer.name in self.departures.gone) and len(self._incoming) < self._exports_max:
+        if (consumer.name in self.departures.gone or self._asked(consumer)) and len(self._incoming) < self._exports_max:
             self._begin(consumer)
+
+    def _asked(self, consumer: Consumer) -> list[str]:
+        """Nodes in sight from which it may come. What the others would say decides nothing."""
+        return [node for node in self._overlay.nodes
+                if (edge := self._overlay.edge(node)) is None or may_enter(edge, consumer.filters)]
 
     def _begin(self, consumer: Consumer, since_ms: int = 0) -> None:
         """since_ms: when it was opened, 0: now."""
@@ -162,11 +176,12 @@ class Handover:
     def _look(self, entry: _Incoming) -> None:
         consumer = entry.consumer
         ask = ExportAsk(entry.request, consumer.name, consumer.identity.user, Step.LOOK, entry.since_ms)
-        entry.told |= set(self._overlay.nodes)
-        for node in entry.told - entry.answered:
+        entry.told.update(self._asked(consumer))
+        for node in entry.missing:
             self._send(node, ask, PRIORITY_GOSSIP)
 
     def on_export(self, source: str, export: Export) -> None:
+        self._silent.heard(source)
         if export.step == Step.NEEDED:
             self._homes.on_answer(source, export)
             return
@@ -177,7 +192,7 @@ class Handover:
             entry.answered.add(source)
             if export.found and export.used_ms > entry.used_ms and self._may_come(source, entry.consumer.filters):
                 entry.source, entry.used_ms = source, export.used_ms
-            if entry.answered >= entry.told and (entry.source is not None or not entry.is_patient):
+            if not entry.missing and (entry.source is not None or not entry.is_patient):
                 self._choose(entry)
         elif export.step == Step.MOVE and entry.asked and source == entry.source and entry.moved is None:
             if not export.found:
@@ -285,6 +300,7 @@ class Handover:
     # -- the old node -----------------------------------------------------------------------------------------
 
     def on_ask(self, source: str, ask: ExportAsk) -> None:
+        self._silent.heard(source)
         if ask.step == Step.LOOK:
             if self._goes_first(source, ask):
                 return                          # we shall have it: the answer comes with the next question
@@ -324,7 +340,10 @@ class Handover:
                     entry.due_s = now_s + MOVE_S
                     self._move(entry)
                 else:
+                    self._silent.add(entry.missing)
                     self._choose(entry)
+            elif self._is_held_up(entry, now_s):
+                self._choose(entry)
             elif now_s >= entry.again_s:
                 if entry.source == self._overlay.me.name and entry.asked:
                     self._choose(entry)
@@ -333,6 +352,14 @@ class Handover:
                 else:
                     entry.again_s = now_s + ASK_AGAIN_S
                     self._look(entry)
+        self._look_round()
+
+    def _is_held_up(self, entry: _Incoming, now_s: float) -> bool:
+        """Only by nodes that were silent the last time."""
+        return not (entry.asked or entry.is_patient) and now_s >= entry.unhindered_s and all(
+            node in self._silent for node in entry.missing)
+
+    def _look_round(self) -> None:
         if not self._round:
             self._round.extend(self._known)
         for _ in range(min(LOOKED_PER_TICK, len(self._round))):     # of 100,000, each tick would look at all of them

@@ -151,6 +151,57 @@ def test_a_consumer_that_is_nowhere_begins_here_after_one_round_trip():
     assert len(reader.deliveries) == 10
 
 
+def test_where_no_answer_can_matter_nobody_is_asked():
+    """A new consumer waited for all nodes in sight, also for those whose links may bring nothing of it."""
+    world, _graz, _cloud, lyon = trio()
+    for node in ("graz", "cloud"):
+        lyon.edges[node] = SimpleNamespace(exports=("#",), imports=("plant/#",), prefix="")
+    asks = []
+    world.tap = lambda source, to, body: asks.append(to) if isinstance(decode(body), ExportAsk) else None
+    assert not attach(lyon).consumer.paused
+    assert attach(lyon, "plant", "plant/1").consumer.paused
+    world.run(0.1)
+    assert sorted(asks) == ["cloud", "graz"]
+
+
+def test_a_node_that_is_silent_holds_up_one_consumer_for_seconds_and_not_the_next():
+    world, _graz, _cloud, lyon = trio()
+    silent = True
+    world.tap = lambda source, to, body: [] if silent and (source, to) == ("cloud", "lyon") else None
+    first = attach(lyon)
+    world.run(4.9)
+    assert first.consumer.paused
+    world.run(0.2)
+    assert not first.consumer.paused
+    second = attach(lyon, "second")
+    world.run(0.45)
+    assert second.consumer.paused
+    world.run(0.1)
+    assert not second.consumer.paused
+    silent = False
+    attach(lyon, "third")               # its answer to this one says that it is there again
+    world.run(0.1)
+    silent = True
+    fourth = attach(lyon, "fourth")
+    world.run(4.9)
+    assert fourth.consumer.paused
+
+
+def test_a_consumer_is_found_on_a_node_that_was_silent():
+    world, graz, _cloud, lyon = trio()
+    first = attach(graz)
+    world.run(1)
+    first.consumer.detach(first)
+    silent = True
+    world.tap = lambda source, to, body: [] if silent and (source, to) == ("graz", "lyon") else None
+    attach(lyon, "other")
+    world.run(6)
+    silent = False
+    attach(lyon)
+    world.run(2)
+    assert lyon.replication.handover.moved_in == 1 and "desk" not in graz.router.consumers
+
+
 def test_a_shared_consumer_with_readers_and_one_of_somebody_else_stay():
     world, graz, _, lyon = trio()
     stays = attach(graz, mode=Mode.SHARED)
