@@ -69,6 +69,7 @@ class MeshRig:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.random = random.Random(self.seed)
         self.faults: list[str] = []
+        self.forgotten: list[str] = []          # keys that an operator had to forget
         self.expendable: set[Message] = set()
         self.probes: dict[Message, str] = {}
         self.converged_s = 0.0
@@ -234,7 +235,9 @@ class MeshRig:
         self.pause(2.0)
 
     def wipe(self) -> None:
-        """One node loses its disk: what it had published may be gone, what it wants it gets again."""
+        """One node loses its disk: what it had published may be gone, what it wants it gets again. Its key is gone,
+        too: nodes that are not its neighbours do not believe it until an operator tells them to (_operate).
+        """
         one = self.random.choice(self.nodes)
         assert one.producer is not None
         one.node.kill9()
@@ -279,6 +282,7 @@ class MeshRig:
             figures = check_mesh(history)
             if not figures.faults["LOST"] or time.monotonic() - start_s > CONVERGED_S:
                 break
+            self._operate()
             time.sleep(0.2)                                     # polling, bounded by the deadline
         self.converged_s = time.monotonic() - start_s
         self._check_consumers(figures)
@@ -291,6 +295,16 @@ class MeshRig:
             if count > figures.faults[kind]:
                 figures.add(kind, f"at the second look: {again.examples[kind]}", count - figures.faults[kind])
         return figures
+
+    def _operate(self) -> None:
+        """What an operator does who reads what the nodes say of a node that was made anew."""
+        for wiped in (one for one in self.nodes if one.wiped):
+            for other in self.nodes:
+                problems = other.node.get("/api/v1/nodes").json["problems"]
+                if any(text.startswith(f"{wiped.name} shows another key") for text in problems):
+                    self.forgotten.append(f"{wiped.name} at {other.name}")
+                    answer = other.node.post(f"/api/v1/nodes/{wiped.name}/forget-key", b"{}", listener="console")
+                    assert answer.status < 300, answer.text
 
     def history(self) -> MeshHistory:
         found = History()
@@ -345,4 +359,5 @@ class MeshRig:
     def summary(self) -> str:
         wants = ", ".join(f"{one.name} {one.by} {' '.join(one.wants)}" for one in self.nodes)
         return (f"seed {self.seed}, {self.topology} of {self.count}: {', '.join(self.faults) or 'no fault'}; {wants}; "
-                f"converged {self.converged_s:.1f} s after the last fault")
+                f"converged {self.converged_s:.1f} s after the last fault"
+                + "".join(f", key forgotten: {one}" for one in self.forgotten))

@@ -137,6 +137,8 @@ class FrameProxy:
                 self._flows.discard(flow)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            pass                                    # the proxy stops: 3.11 prints a traceback of such a handler
         finally:
             self._tasks.discard(task)
 
