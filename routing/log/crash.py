@@ -1,6 +1,7 @@
 """Named points where a test can end the process as kill -9 would: CRASH_AT=point:n in the environment, n-th pass.
 
 before_write after_write before_sync after_sync     each commit, in this order
+before_journal after_journal                        each record of the shared journal
 in_roll after_roll                                  between sealing a segment and using the next
 in_compaction                                       before and after each change of names
 in_delete                                           after each file of a stream that is deleted

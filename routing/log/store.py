@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
-from routing.errors import Refusal, StorageError
+from routing.errors import Reason, Refusal, StorageError
 from routing.log.catalog import Bounds, Catalog, rename_internal
 from routing.log.cold import ColdReads
 from routing.log.committing.gather import Gather
+from routing.log.committing.journal import JOURNAL_BYTES, TASKS_MIN, Journal
 from routing.log.committing.pace import Pace
 from routing.log.committing.workers import InlineWriter, ParallelWriter, ThreadWriter, Writer
 from routing.log.crash import crash_point
@@ -33,6 +34,7 @@ from routing.log.opening import Opener
 from routing.log.partition import Commit, Partition
 from routing.log.records.decode import Decoder
 from routing.log.recovery.recovery import recover_partition
+from routing.log.recovery.replay import replay
 from routing.log.segments.segment import segment_name
 from routing.log.segments.sidecars import LOG
 from routing.log.tail_cache import TailBudget
@@ -84,12 +86,14 @@ class LocalStore:
         steady_ms: Callable[[], int] | None = None,
         settled_for_ms: Callable[[], int] = lambda: 1 << 62,
         open_segments_max: int = OPEN_SEGMENTS_MAX,
+        journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         """Lock the directory, which is made when missing. Raises StorageError when it is in use or cannot be read.
 
         call_on_loop must run functions in order on the loop's thread (loop.call_soon_threadsafe).
         spawn_writer makes the writer and the keeper, None: threads; workers.InlineWriter makes the store run on one.
         gather: when commits may wait for more; None: they never do.
+        journal_bytes: of each of the two shared journals (journal.py); 0: each partition syncs for itself.
         steady_ms, settled_for_ms: the other times of routing/clock.py; None: clock_ms never jumps.
         """
         self.clock_ms = clock_ms
@@ -125,6 +129,7 @@ class LocalStore:
         try:
             self._fs.make_directory(root)
             self._lock = self._fs.lock(root / "lock")
+            replay(self._fs, root)
             rename_internal(self._fs, root)
             self._catalog = Catalog(self._fs, root)
             self.epoch = self._catalog.epoch
@@ -134,6 +139,7 @@ class LocalStore:
         self._keeper: Writer = (spawn_writer or ThreadWriter)("meshgate-log-keeper")
         self._readers: Writer = (spawn_writer or ParallelWriter)("meshgate-log-reader")
         self._checker: Writer = (spawn_writer or ThreadWriter)("meshgate-log-checker")
+        self._journal = Journal(self._fs, root, self.later, journal_bytes)
 
     # ------------------------------------------------------------------------------------------------ streams
 
@@ -207,8 +213,10 @@ class LocalStore:
 
         def work() -> None:
             problem = None
+            directory = self._root / "streams" / escape_name(name)
             try:
-                self._remove_directory(self._root / "streams" / escape_name(name))
+                self._journal.forget(directory)
+                self._remove_directory(directory)
             except OSError as error:
                 problem = f"{error.filename or name}: {error.strerror}"
             self.on_loop(lambda: done(problem))
@@ -235,6 +243,7 @@ class LocalStore:
         """Of a stream that is not open. Raises StorageError."""
         directory = self._root / "streams" / escape_name(name)
         try:
+            self._journal.forget(directory)
             self._remove_directory(directory)
         except OSError as error:
             raise StorageError(f"{error.filename or directory}: {error.strerror}") from error
@@ -345,8 +354,8 @@ class LocalStore:
             partition for partition in self._dirty
             if partition not in self._committing and (self.is_closing or partition.may_commit(now_s))
         ]
-        if not ready or self._wait_for_more():
-            return
+        if not ready or (self._journal.busy and len(ready) >= TASKS_MIN) or self._wait_for_more():
+            return                      # with the journal's record under way they are the next one
         self._started_s = now_s
         tasks = []
         for partition in ready:
@@ -357,12 +366,28 @@ class LocalStore:
                 del self._dirty[partition]
         if tasks:
             self._pace.begun(now_s)
+        if len(tasks) >= TASKS_MIN:
+            together = [task for task in tasks if task.is_plain]
+            if self._journal.may_take(together):
+                self._run_together(together)
+                tasks = [task for task in tasks if not task.is_plain]
         for task in tasks:
             self._writer.submit(task.run, lambda task=task: self._ran(task))    # type: ignore[misc]
 
-    def _ran(self, task: Commit) -> None:
+    def _run_together(self, tasks: list[Commit]) -> None:
+        for task in tasks:
+            task.shared = True
+        self._journal.busy = True
+
+        def told() -> None:
+            self._journal.busy = False
+            self._ran(*tasks)
+
+        self._writer.submit(lambda: self._journal.run(tasks), told)
+
+    def _ran(self, *tasks: Commit) -> None:
         """On a writer thread. The loop is called once for all that is done by the time it comes."""
-        self._done.append(task)
+        self._done += tasks
         if not self._done_called:
             self._done_called = True        # two threads may both get here; one call too many does no harm
             self._call_on_loop(self._take_done)
@@ -392,6 +417,8 @@ class LocalStore:
             size += sum(map(len, task.pieces))
             partition = task.partition
             del self._committing[partition]
+            if task.failure is not None and task.failure.reason is Reason.STORAGE_FAILED:
+                self._journal.must_stay()
             self._notifications.append(partition.end_commit(task))
             if partition.has_open_group:
                 self._dirty[partition] = None
@@ -442,6 +469,7 @@ class LocalStore:
         self._take_done()
         while self._dirty or self._rejected or self._answered:
             self.kick()
+        self._journal.close()
         for partition in self.partitions:
             partition.close()
         if self._catalog.has_changed:

@@ -47,14 +47,15 @@ class WriteTask:
     """One commit of one partition. The first half is filled by the loop, the second by the writer."""
 
     __slots__ = (
-        "_synced", "alone", "batches", "end_offset", "failure", "known", "lines", "origin_file", "pieces", "reserve",
-        "roll_at", "rolled", "segment", "shortage", "start_offset", "sync",
+        "alone", "batches", "end_offset", "failure", "known", "lines", "origin_file", "pieces", "reserve",
+        "roll_at", "rolled", "segment", "shared", "shortage", "start_offset", "sync", "synced",
     )
 
     def __init__(self, segment: Segment, end_offset: int) -> None:
         self.segment = segment                  # where to write; the new one after a roll
         self.sync = False
         self.alone = False                      # nothing before it waits for a sync, so its own write is all that does
+        self.shared = False                     # the journal makes it last, together with others
         self.roll_at: int | None = None         # start a new segment at this offset first
         self.reserve: int | None = None         # reserve offsets up to here first
         self.pieces: list[bytes] = []           # the encoded batches
@@ -67,19 +68,38 @@ class WriteTask:
         self.rolled: Segment | None = None      # the new segment
         self.failure: Refusal | None = None
         self.shortage: str | None = None        # what the machine is short of: try again
-        self._synced = False                    # by the call that wrote it
+        self.synced = False                     # by the call that wrote it, or by the journal
+
+    @property
+    def is_plain(self) -> bool:
+        """It only adds synced bytes to its segment."""
+        return self.sync and bool(self.pieces) and self.failure is None and (
+            self.roll_at is None and self.reserve is None and self.origin_file is None)
 
     def run(self) -> None:
         """Write and sync. Whatever happens, the task is done, has its failure, or is to be tried again."""
-        try:
-            self.write()
-            self.finish()
-        except Exception:
-            log.exception("%s: a commit failed in an unexpected way", self.segment.path())
-            self.failure = Refusal(Reason.STORAGE_FAILED, "internal error; this partition is read-only")
+        self.write()
+        self.finish()
 
     def write(self) -> None:
-        """Roll if asked to, then write. The failure, if any, is left in failure."""
+        """Roll if asked to, then write."""
+        try:
+            self._write()
+        except Exception:
+            self._fail_unexpectedly()
+
+    def finish(self) -> None:
+        """Make it last, if it was written."""
+        try:
+            self._finish()
+        except Exception:
+            self._fail_unexpectedly()
+
+    def _fail_unexpectedly(self) -> None:
+        log.exception("%s: a commit failed in an unexpected way", self.segment.path())
+        self.failure = Refusal(Reason.STORAGE_FAILED, "internal error; this partition is read-only")
+
+    def _write(self) -> None:
         if self.failure is not None:                # it could not even be encoded
             return
         try:
@@ -96,9 +116,9 @@ class WriteTask:
                 crash_point("before_write")
                 filled = allocate(self.segment, len(data))
                 written = None
-                if self.sync and self.alone and not filled and not crash_is_due():
+                if self.sync and self.alone and not (filled or self.shared or crash_is_due()):
                     written = self.segment.file().pwrite_synced(data, self.segment.size)
-                    self._synced = written is not None
+                    self.synced = written is not None
                 if written is None:
                     written = self.segment.file().pwrite(data, self.segment.size)
                 crash_point("after_write")
@@ -108,9 +128,8 @@ class WriteTask:
             self._fail(error, "write", may_be_full=True)
             self.cut_back()
 
-    def finish(self) -> None:
-        """Make it last."""
-        if self.failure is None and self.shortage is None and self.sync and self.pieces and not self._synced:
+    def _finish(self) -> None:
+        if self.failure is None and self.shortage is None and self.sync and self.pieces and not self.synced:
             try:
                 crash_point("before_sync")
                 self.segment.file().datasync()

@@ -148,7 +148,7 @@ class SimNode:
         self.store = LocalStore(
             ROOT, call_on_loop=self.call_soon, clock_ms=self.clock_ms, clock_s=self.clock_s, fs=self.files,
             pending_bytes_max=LIMITS.pending_commit_bytes, tail_cache_bytes=LIMITS.tail_cache_bytes,
-            spawn_writer=lambda name: LaterWriter(self))
+            spawn_writer=lambda name: LaterWriter(self), journal_bytes=64 * 1024)
         self.router = Router(
             self.store, self.streams, Policy((ALLOW_ALL,)), limits=LIMITS, call_soon=self.call_soon,
             clock_s=self.clock_s, clock_ms=self.clock_ms)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from routing.log.inspect import verify
+from routing.settings import StreamSettings
 from tests.support.log import make_store, open_partition, scan_all
 
 CRASH_ROUNDS = 2
@@ -42,10 +43,32 @@ print("survived", flush=True)
 """
 
 
-def run_child(root, kind, crash_at):
+MANY = """
+import sys
+from pathlib import Path
+from routing.event import Event
+from routing.log.committing import journal
+from routing.settings import StreamSettings
+from tests.support.log import make_store
+journal.WISHES_MIN = 1
+store = make_store(Path(sys.argv[1]), inline=False, journal_bytes=20_000)
+partitions = store.open_stream(StreamSettings("many", ("#",), partitions=6, segment_bytes=9_000))
+number = max(partition.next_offset for partition in partitions)
+for _ in range(400):
+    tickets = [
+        store.publish(partition, [Event("k/1", b"." * 50, 1) for _ in range(number + 1 - partition.next_offset)])
+        for partition in partitions]
+    store.commit()
+    assert not any(ticket.refusals for ticket in tickets)
+    number += 1
+    print(number, flush=True)
+"""
+
+
+def run_child(root, kind, crash_at, program=CHILD):
     """Returns the end offset that the child acked last, None when it acked nothing."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(root), kind], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", program, str(root), kind], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
         env={**os.environ, "CRASH_AT": crash_at, "PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == 137, f"{crash_at}: the child did not reach the point\n{done.stdout[-200:]}{done.stderr}"
     lines = done.stdout.split()
@@ -82,3 +105,18 @@ def test_a_kill_within_a_compaction_loses_no_last_value(tmp_path, nth):
         assert last == {f"k/{offset % 7}": offset for offset in range(partition.end_offset - 7, partition.end_offset)}
         store._lock.release()
         assert not list(tmp_path.rglob("*.swap")) and not list(tmp_path.rglob("*.cleaned"))
+
+
+@pytest.mark.parametrize(("point", "nth"), [
+    ("before_journal", 5), ("after_journal", 5), ("before_journal", 60), ("before_write", 40), ("after_write", 45),
+    ("after_roll", 2)])
+def test_many_partitions_that_share_a_journal_survive_a_kill_at(tmp_path, point, nth):
+    acked = 0
+    for _ in range(CRASH_ROUNDS):
+        acked = run_child(tmp_path, "many", f"{point}:{nth}", MANY) or acked
+        store = make_store(tmp_path)
+        for partition in store.open_stream(StreamSettings("many", ("#",), partitions=6, segment_bytes=9_000)):
+            assert acked <= partition.next_offset <= acked + CRASH_ROUNDS and not partition.damage
+            assert len(scan_all(partition)) == partition.next_offset
+        store._lock.release()
+        assert all(finding.level != "damage" for finding in verify(tmp_path))
