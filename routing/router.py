@@ -92,6 +92,7 @@ class Router:
         self.call_soon = call_soon                     # work for the next turn of the loop
         self.turns = Turns(                            # what everybody on this loop shares
             call_soon, clock_s, cpu_s=cpu_s, slice_s=limits.slice_ms / 1000, turn_s=limits.turn_ms / 1000)
+        self.turns.end_turn = self._end_full_turn
         self._gather = gather
         self._turn_requested = False
         self._relief: list[Callable[[], None]] = []
@@ -533,7 +534,19 @@ class Router:
         """Have end_turn() called at the end of this turn of the loop."""
         if not self._turn_requested:
             self._turn_requested = True
-            self.call_soon(self.end_turn)
+            self.call_soon(self._end_turn_if_due)
+
+    def _end_turn_if_due(self) -> bool:
+        """False: there is nothing to do, or it was done already."""
+        if not self._turn_requested:
+            return False
+        self.end_turn()
+        return True
+
+    def _end_full_turn(self) -> bool:
+        """The turn was full, and others wait for the next one: what is durable by now belongs to its end."""
+        self.store.take_done()
+        return self._end_turn_if_due()
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""

@@ -7,9 +7,11 @@
 
 Work for a client is done in slices: who is alone may have what is left of turn_s, others that wait have an equal part
 each, and slice_s in any case. All slices of a turn together stay below about turn_s, and what is left goes on in the
-next turn, after the sockets were looked at. Who waits is served in the order of start-time fair queueing: a share's tag
-is the time that it has been given so far, and one that was idle begins at the tag that is served now. So whoever asks
-for little comes next, whatever others ask for, and nobody starves.
+next turn. Before it goes on, what the turn has published is dealt with, its answers leave, and the sockets are looked
+at: who asks for little, while others fill the turns, waits for one of them and not for one at each of these steps. Who
+waits is served in the order of start-time fair queueing: a share's tag is the time that it has been given so far, and
+one that was idle begins at the tag that is served now. So whoever asks for little comes next, whatever others ask for,
+and nobody starves.
 
 How to use it. A byte stream takes protocols/transport/slices.py. A loop of one's own that grows with what a client
 sends or owns:
@@ -79,9 +81,9 @@ class Share(Payer):
 class Turns:
     """One per loop. See the module's head."""
 
-    __slots__ = ("_by_ratio_s", "_call_soon", "_end_s", "_foreseen_s", "_heap", "_left_s", "_noted", "_promised_s",
-                 "_sequence", "_served", "_tag_max", "asked_cpu_s", "clock_s", "cpu_s", "slice_s", "spent_s", "tag",
-                 "turn_s", "worst", "worst_s")
+    __slots__ = ("_begun", "_by_ratio_s", "_call_soon", "_end_s", "_end_took_s", "_foreseen_s", "_heap", "_left_s",
+                 "_noted", "_promised_s", "_sequence", "_served", "_tag_max", "asked_cpu_s", "clock_s", "cpu_s",
+                 "end_turn", "slice_s", "spent_s", "tag", "turn_s", "worst", "worst_s")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock_s: Callable[[], float], *,
                  cpu_s: Callable[[], float] | None = None, slice_s: float = 0.002, turn_s: float = 0.006) -> None:
@@ -106,7 +108,9 @@ class Turns:
         self._heap: list[tuple[float, bool, int, Share]] = []
         self._sequence = 0
         self._noted = False                     # the next turn is ordered
-        self._end_s = 0.0
+        self._begun = False                     # it has begun: the sockets were looked at, now come those that wait
+        self.end_turn: Callable[[], bool] = _nothing    # does what the turn has left to its end: was there anything?
+        self._end_s = self._end_took_s = 0.0
         self.asked_cpu_s = self.cpu_s()         # when somebody asked last: whatever began later began after it
 
     @property
@@ -191,7 +195,7 @@ class Turns:
         too much, and goes on in the next turn, for about so long.
         """
         self._left_s = left_s
-        seconds = self.used_s(self._end_s, self.asked_cpu_s)
+        self._end_took_s = seconds = self.used_s(self._end_s, self.asked_cpu_s)
         self.spent_s += seconds - self._foreseen_s
         self._foreseen_s = self._by_ratio_s = self._promised_s = 0.0
         if seconds > NOTE_S:
@@ -227,30 +231,43 @@ class Turns:
 
     def _next_turn(self) -> None:
         self._noted = False
-        if self._served:
-            self._served = {}
         heap = self._heap
-        if heap:
-            self.tag += self.spent_s / (len(heap) + 1)      # else ever new shares would keep the others out
-            self._begin()
-            due, expected_s = len(heap), 0.0        # who queues again now waits for the next turn
-            while due and self.spent_s + expected_s < self.turn_s:
-                due -= 1
-                tag, _, _, share = heappop(heap)
-                if tag > self.tag:
-                    self.tag = tag
-                share.queued = False
-                expected_s += share.go_on()
-            if not self._noted and (heap or self.spent_s):
-                self._noted = True
-                self._call_soon(self._next_turn)
+        if self._begun:
+            self._begun = False
+            if self.spent_s + self._end_took_s < self.turn_s / 2:
+                self.end_turn()                 # of what came in by now: it was little
         else:
+            had_an_end = self.end_turn()
             self._begin()
-            self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
+            if had_an_end and heap:             # it goes out, and who has little comes in, before those that wait
+                self._begun = self._noted = True
+                self._call_soon(self._next_turn)
+                return
+        due, expected_s = len(heap), 0.0        # who queues again now waits for the next turn
+        while due and self.spent_s + expected_s < self.turn_s:
+            due -= 1
+            tag, _, _, share = heappop(heap)
+            if tag > self.tag:
+                self.tag = tag
+            share.queued = False
+            expected_s += share.go_on()
+        if not self._noted and (heap or self.spent_s):
+            self._noted = True
+            self._call_soon(self._next_turn)
 
     def _begin(self) -> None:
+        if self._served:
+            self._served = {}
+        if self._heap:
+            self.tag += self.spent_s / (len(self._heap) + 1)    # else ever new shares would keep the others out
+        else:
+            self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
         self.spent_s, self._left_s = self._left_s, 0.0
         self._foreseen_s = self._by_ratio_s = self._promised_s = 0.0
+
+
+def _nothing() -> bool:
+    return False
 
 
 class Slice:

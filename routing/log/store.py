@@ -66,6 +66,7 @@ class Store(Protocol):
     def remove_stream(self, name: str, done: Callable[[str | None], None]) -> None: ...
     def remove_files(self, name: str) -> None: ...
     def kick(self) -> None: ...
+    def take_done(self) -> None: ...
     def maintain(self, steady_ms: int) -> None: ...
     def close(self) -> None: ...
 
@@ -406,6 +407,11 @@ class LocalStore:
         self._gathering = False
         self._started_s = 0.0           # long enough
         self.kick()
+
+    def take_done(self) -> None:
+        """Tell now what the commits that are back have brought, and not when the loop comes to it."""
+        if self._done:
+            self._take_done()
 
     def _take_done(self) -> None:
         """Commits are back. The next ones start before anybody is told, so that the disk is busy meanwhile."""
