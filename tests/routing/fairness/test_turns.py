@@ -248,3 +248,61 @@ def test_what_a_turn_leaves_to_the_next_one_comes_before_anything_new():
     loop.turns.queue(Job(loop, "next", 1))
     loop.turn()
     assert loop.log == ["next"] and loop.turns.admits(share)
+
+
+def test_between_two_full_turns_the_end_is_done_and_the_sockets_are_looked_at():
+    """Who asks for little waits for one turn of the others: not for the next one before what he said is stored, and
+    not for one more before he is answered."""
+    loop = Loop()
+    due = []
+
+    def end():
+        if not due:
+            return False
+        due.clear()
+        loop.log.append("end")
+        return True
+
+    loop.turns.end_turn = end
+    loop.turns.queue(Job(loop, "much", 50, 0.006))
+    loop.turn()
+    due.append("of what it has published")
+    loop.log.clear()
+    loop.turn()
+    assert loop.log == ["end"], "its answers leave, and what is small comes in"
+    due.append("of that")
+    loop.turn()
+    assert loop.log == ["end", "end", "much"], "goes to the disk while those who want much go on"
+
+
+def test_an_end_that_takes_long_is_not_done_twice_in_a_turn():
+    loop = Loop()
+    due = []
+
+    def end():
+        if not due:
+            return False
+        due.clear()
+        loop.turns.ending()
+        loop.now_s += 0.005
+        loop.turns.ended("deliveries")
+        loop.log.append("end")
+        return True
+
+    loop.turns.end_turn = end
+    loop.turns.queue(Job(loop, "much", 50, 0.006))
+    loop.turn()
+    due.append(1)
+    loop.log.clear()
+    loop.turn()
+    due.append(2)
+    loop.turn()
+    assert loop.log == ["end", "much"]
+
+
+def test_an_end_in_every_turn_does_not_keep_those_that_wait():
+    loop = Loop()
+    loop.turns.end_turn = lambda: True
+    loop.turns.queue(Job(loop, "much", 10, 0.006))
+    loop.run(turns=25)
+    assert loop.log == ["much"] * 10
