@@ -536,17 +536,17 @@ class Router:
             self._turn_requested = True
             self.call_soon(self._end_turn_if_due)
 
-    def _end_turn_if_due(self) -> bool:
-        """False: there is nothing to do, or it was done already."""
-        if not self._turn_requested:
-            return False
-        self.end_turn()
-        return True
+    def _end_turn_if_due(self) -> None:
+        """Not when it was done already."""
+        if self._turn_requested:
+            self.end_turn()
 
     def _end_full_turn(self) -> bool:
         """The turn was full, and others wait for the next one: what is durable by now belongs to its end."""
         self.store.take_done()
-        return self._end_turn_if_due()
+        due = self._turn_requested
+        self._end_turn_if_due()
+        return due
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
