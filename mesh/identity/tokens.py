@@ -2,7 +2,7 @@
 every protocol.
 
     key "mgk_…"   hash ▸ [[api_keys]] ▸ user, roles
-    login "mgs_…" the session of `meshgate login` (mesh/management/doors/sessions.py) ▸ user; renewal.py knows the roles
+    login "mgs_…" the session of `meshgate login` (mesh/management/sessions.py) ▸ user; renewal.py knows the roles
     JWT           algorithm allowed, nothing critical ▸ issuer ▸ key by kid ▸ signature ▸ iss aud exp nbf ▸ user, roles
 
 Called by identity.py only. Nothing in a token is believed before its signature is; of its header only "alg" and "kid"

@@ -29,11 +29,11 @@ from mesh.management.doors.guard import Guard, Rights
 from mesh.management.doors.inside import Inside
 from mesh.management.doors.logins import Logins
 from mesh.management.doors.oidc import OidcLogin
-from mesh.management.doors.sessions import Sessions
 from mesh.management.figures.live import Live
 from mesh.management.figures.metrics import Metrics
 from mesh.management.figures.sampler import Sampler
 from mesh.management.security.trail import Trail
+from mesh.management.sessions import Sessions
 from protocols.rest.auth import Doorkeeper
 from routing.rights.policy import Action
 

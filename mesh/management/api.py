@@ -33,6 +33,7 @@ from mesh.management.journey.journey import Journeys
 from mesh.management.masking import Masks
 from mesh.management.mesh_api import MeshApi
 from mesh.management.openapi import document
+from mesh.management.paging.table import Page, QueryError, Row
 from mesh.management.reads import Reads
 from mesh.management.security.documents_api import DocumentsApi
 from mesh.management.security.drafts_api import DraftsApi
@@ -41,7 +42,6 @@ from mesh.management.security.rows import security_resources
 from mesh.management.security.simulation_api import SimulationApi
 from mesh.management.tables.formats import choose_format, encode_page
 from mesh.management.tables.resources import Resource, resources
-from mesh.management.tables.table import Page, QueryError, Row
 from mesh.management.tables.taken import Tables
 from protocols.rest.problems import Problem
 from protocols.web.fields import list_of
@@ -49,9 +49,9 @@ from routing.rights.policy import Action
 
 if TYPE_CHECKING:
     from mesh.management.acts.audit import Audit
-    from mesh.management.doors.sessions import Sessions
     from mesh.management.figures.live import Live
     from mesh.management.figures.sampler import Sampler
+    from mesh.management.sessions import Sessions
     from mesh.node import Node
 
 PREFIX: Final = "/api/v1"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mesh.management.masking import Masks
-from mesh.management.tables.table import QueryError
+from mesh.management.paging.table import QueryError
 from protocols.formats.event_json import event_shown, parse_rfc3339, rfc3339
 from routing.errors import TopicError
 from routing.topic import check_filter, filter_matches

@@ -7,8 +7,8 @@ from mesh.identity.users import AUTHENTICATED
 from mesh.management.acts.call import TEXT, Call, Endpoint, Param, Values, Viewed
 from mesh.management.browse import Browser, parse_search
 from mesh.management.figures.attention import overview
+from mesh.management.paging.table import QueryError
 from mesh.management.security.refusals import as_problems
-from mesh.management.tables.table import QueryError
 from protocols.formats.event_json import parse_rfc3339
 from protocols.rest.problems import Problem, problem_of
 from routing.rights.policy import Action, Identity, Policy

@@ -30,7 +30,7 @@ from mesh.replication.messages import (
     RetainedPage,
     Want,
 )
-from mesh.replication.moving.positions import Moved, Position
+from mesh.replication.positions import Moved, Position
 from mesh.topology.linkstate import nodestate
 from routing.event import Event, Properties
 from tests.mesh.replication.harness import World

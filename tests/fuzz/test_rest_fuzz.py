@@ -22,10 +22,10 @@ from protocols.mqtt.server import MqttServer
 from protocols.mqtt.settings import MqttSettings
 from protocols.rest.auth import credentials
 from protocols.rest.problems import Problem
-from protocols.rest.publishing.convert import percent_decoded, publish_fields
 from protocols.rest.publishing.publish import PREFIX, topic_of_path
 from protocols.rest.reading.sse import parse_query
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.convert import percent_decoded, publish_fields
 from protocols.websocket.mqtt import MqttOverWebSocket
 from protocols.websocket.settings import WebSocketSettings
 from routing.topic import check_topic

@@ -272,7 +272,7 @@ class FakeNode:
 
     def _page(self, name: str, params: dict[str, str]) -> dict[str, Any]:
         """Filters and orders as the node does; whole pages only."""
-        from mesh.management.tables.table import parse_query, select
+        from mesh.management.paging.table import parse_query, select
         key = {"links": "id", "clients": "client_id", "webhooks": "consumer", "denials": "id", "audit": "id",
                "logins": "id", "revisions": "revision", "bindings": "id", "groups": "group",
                "transactions": "transactional_id",

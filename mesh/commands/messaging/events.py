@@ -120,7 +120,7 @@ def _stored(answer: bytes) -> str:
 
 
 class _Received(msgspec.Struct):
-    """What we show of an event; see EventJson in protocols/rest/publishing/convert.py."""
+    """What we show of an event; see EventJson in protocols/rest/translation/convert.py."""
 
     topic: str
     payload: str | None = None

@@ -16,7 +16,7 @@ import msgspec
 
 from mesh.management.across.asking import Asking, NoAnswer
 from mesh.management.acts.call import Call, Values
-from mesh.management.tables.table import (
+from mesh.management.paging.table import (
     Page,
     Query,
     QueryError,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import Call, Endpoint, Values
-from mesh.management.tables.steps import in_steps
+from mesh.management.paging.steps import in_steps
 from protocols.rest.problems import Problem
 from routing.rights.policy import Action
 

@@ -18,7 +18,7 @@ from mesh.management.acts.call import Call, Endpoint, Param, Values, Viewed
 from mesh.management.acts.consumers import consumer_of
 from mesh.management.acts.moves import check_target
 from mesh.management.masking import Masks
-from mesh.management.tables.table import QueryError, parse_limit
+from mesh.management.paging.table import QueryError, parse_limit
 from protocols.formats.event_json import event_shown, rfc3339
 from protocols.formats.location import event_id, parse_event_id
 from protocols.redrive import CHOSEN_MAX, Place, Redrive, Redrives, mark_of

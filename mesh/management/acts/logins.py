@@ -13,7 +13,7 @@ import msgspec
 
 from mesh.management.acts.act import Act, Acts
 from mesh.management.acts.call import TEXT, Call, Endpoint, Values
-from mesh.management.doors.sessions import LoginSession, Sessions
+from mesh.management.sessions import LoginSession, Sessions
 from protocols.rest.problems import Problem
 from routing.rights.policy import Action
 

@@ -10,15 +10,15 @@ from aiohttp import web
 from console.management import Refused
 from mesh.management.acts.call import IDENTITY, Call
 from mesh.management.doors.guard import secret_of
-from mesh.management.doors.sessions import BROWSER
-from mesh.management.tables.table import QueryError
+from mesh.management.paging.table import QueryError
+from mesh.management.sessions import BROWSER
 from protocols.rest.problems import Problem, problem_of
 from protocols.web.fields import cookie_of
 from routing.rights.policy import Action, Identity
 
 if TYPE_CHECKING:
     from mesh.management.api import Api
-    from mesh.management.doors.sessions import Sessions
+    from mesh.management.sessions import Sessions
     from mesh.node import Node
     from protocols.rest.auth import Doorkeeper
 

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from mesh.identity.tokens import LOGIN_PREFIX
 from mesh.management.answers import json_answer
-from mesh.management.doors.sessions import TERMINAL, Sessions
+from mesh.management.sessions import TERMINAL, Sessions
 from protocols.rest.problems import Problem
 from protocols.web.fields import one_of
 

@@ -23,13 +23,13 @@ import msgspec
 from aiohttp import web
 
 from mesh.identity.auth_settings import OidcSettings
-from mesh.management.doors.sessions import BROWSER
+from mesh.management.sessions import BROWSER
 from mesh.process.listeners.tls import system_trust
 from protocols.rest.problems import Problem
 from protocols.web.fields import cookie_of
 
 if TYPE_CHECKING:
-    from mesh.management.doors.sessions import Sessions
+    from mesh.management.sessions import Sessions
     from protocols.rest.auth import Doorkeeper
 
 logger = logging.getLogger(__name__)

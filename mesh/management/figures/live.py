@@ -18,7 +18,7 @@ from aiohttp import web
 
 from mesh.management.figures.attention import overview
 from mesh.management.figures.sampler import rates_of
-from mesh.management.tables.table import QueryError
+from mesh.management.paging.table import QueryError
 from protocols.rest.problems import Problem
 
 if TYPE_CHECKING:

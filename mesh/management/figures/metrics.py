@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from mesh.link.metrics import link_families
 from mesh.management.figures.mesh_metrics import mesh_families
-from mesh.management.tables.steps import in_steps
+from mesh.management.paging.steps import in_steps
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mesh.management.figures.history import Histories
 from mesh.management.figures.link_lag import lag_by_neighbour
-from mesh.management.tables.steps import in_steps
+from mesh.management.paging.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.node import Node

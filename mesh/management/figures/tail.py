@@ -16,7 +16,7 @@ from aiohttp import web
 
 from mesh.management.browse import Search, parse_search
 from mesh.management.figures.live import WRITE_MAX_S, Live, event_text
-from mesh.management.tables.table import QueryError
+from mesh.management.paging.table import QueryError
 from protocols.rest.problems import Problem
 from routing.rights.policy import Identity
 from routing.topic import filter_matches

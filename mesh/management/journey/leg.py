@@ -10,7 +10,7 @@ import msgspec
 from mesh.management.acts.call import Values
 from mesh.management.journey.entries import Entries
 from mesh.management.journey.readers import SHOWN_MAX, denial_rows, live_counts, reader_rows
-from mesh.management.tables.steps import in_steps
+from mesh.management.paging.steps import in_steps
 from protocols.formats.event_json import rfc3339
 from routing.topic import filter_matches
 

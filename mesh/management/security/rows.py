@@ -12,7 +12,7 @@ from mesh.management.tables.resources import Resource
 from routing.rights.policy import Action
 
 if TYPE_CHECKING:
-    from mesh.management.tables.table import Row
+    from mesh.management.paging.table import Row
     from mesh.node import Node
 
 FILE = "file"

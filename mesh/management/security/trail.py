@@ -24,7 +24,7 @@ from routing.rights.policy import Identity
 if TYPE_CHECKING:
     from mesh.administration.revisions import Revision
     from mesh.configuration.settings import Config
-    from mesh.management.doors.sessions import Sessions
+    from mesh.management.sessions import Sessions
     from mesh.node import Node
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mesh.management.tables.table import Page, QueryError, Row
+from mesh.management.paging.table import Page, QueryError, Row
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"

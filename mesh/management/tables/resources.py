@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mesh.management.figures.link_lag import lag_by_neighbour, link_row
+from mesh.management.paging.table import QueryError
 from mesh.management.tables.consumer_rows import consumer_rows
 from mesh.management.tables.deadletter_rows import deadletter_rows
 from mesh.management.tables.queue_rows import queue_rows, transaction_rows
 from mesh.management.tables.snapshots import denial_rows, stream_rows
-from mesh.management.tables.table import QueryError
 from mesh.management.tables.topics import TopicCounts
 from routing.errors import TopicError
 from routing.rights.policy import Action
@@ -23,9 +23,9 @@ from routing.topic import check_topic
 
 if TYPE_CHECKING:
     from mesh.management.acts.audit import Audit
-    from mesh.management.doors.sessions import Sessions
     from mesh.management.figures.sampler import Sampler
-    from mesh.management.tables.table import Row
+    from mesh.management.paging.table import Row
+    from mesh.management.sessions import Sessions
     from mesh.node import Node
 
 Rows = Iterable["Row | None"]

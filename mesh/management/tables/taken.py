@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from mesh.management.paging.steps import in_steps
+from mesh.management.paging.table import Page, Query, Row, parse_query, select
 from mesh.management.tables.resources import Resource
-from mesh.management.tables.steps import in_steps
-from mesh.management.tables.table import Page, Query, Row, parse_query, select
 
 FRESH_MAX_S: Final = 1.0            # a snapshot serves all who ask within so long, …
 FRESH_PER_COST: Final = 50          # … or within so many times what it cost to take: 2 % of a core at the most

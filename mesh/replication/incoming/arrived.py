@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from mesh.replication.messages import Want
-from mesh.replication.moving.positions import Moved, Need, Skew
+from mesh.replication.positions import Moved, Need, Skew
 from routing.event import OriginPartition
 
 if TYPE_CHECKING:

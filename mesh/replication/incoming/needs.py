@@ -19,7 +19,7 @@ from mesh.replication.incoming.late import Wishes, may_hold
 from mesh.replication.incoming.pulling import Pulling
 from mesh.replication.incoming.wants import Needs, by_time, earliest
 from mesh.replication.messages import BY_TIME, WANTS_MAX, Want
-from mesh.replication.moving.positions import NO_MORE, Missing, Need
+from mesh.replication.positions import NO_MORE, Missing, Need
 from mesh.replication.settings import From
 from mesh.topology.interest.covering import Covering
 from routing.event import OriginPartition

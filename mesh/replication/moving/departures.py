@@ -14,7 +14,7 @@ from mesh.link.protocol.frames import PRIORITY_GOSSIP
 from mesh.replication.borders import may_leave
 from mesh.replication.messages import Export, ExportAsk, Step
 from mesh.replication.moving.homes import Homes, Send
-from mesh.replication.moving.positions import Moved, describe
+from mesh.replication.positions import Moved, describe
 from routing.consumers.definition.members import Mode
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps

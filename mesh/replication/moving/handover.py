@@ -28,8 +28,8 @@ from mesh.replication.incoming.arrived import IN, Arrived
 from mesh.replication.messages import Export, ExportAsk, Step
 from mesh.replication.moving.departures import Departures
 from mesh.replication.moving.homes import Homes, Send
-from mesh.replication.moving.positions import Moved, later, place
 from mesh.replication.moving.silent import Silent
+from mesh.replication.positions import Moved, later, place
 from routing.errors import StorageError
 from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL

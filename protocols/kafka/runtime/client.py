@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from protocols.authentication.sasl import Exchange
-from protocols.kafka.log.sessions import Session
+from protocols.kafka.runtime.fetch_sessions import Session
 from routing.errors import Refusal
 from routing.publishing.publisher import Publisher
 from routing.rights.policy import Identity

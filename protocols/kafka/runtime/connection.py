@@ -20,9 +20,9 @@ from protocols.kafka.api import API_VERSIONS, Api, Values, is_long
 from protocols.kafka.broker import Broker
 from protocols.kafka.codec.errors import MalformedRequest
 from protocols.kafka.codec.header import Header, read_header, skip_tags
-from protocols.kafka.log.sessions import Session
 from protocols.kafka.quotas.quotas import REQUEST
 from protocols.kafka.runtime.call import Call
+from protocols.kafka.runtime.fetch_sessions import Session
 from protocols.kafka.runtime.frames import Splitter
 from protocols.kafka.runtime.tasks import Task
 from protocols.kafka.runtime.timers import Timer

@@ -24,9 +24,9 @@ from protocols.rest.http.guard import pace_of
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.json_body import json_body, json_response
 from protocols.rest.problems import Problem, problem_of
-from protocols.rest.publishing.convert import percent_decoded
 from protocols.rest.reading.positions import start_of
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.convert import percent_decoded
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.definition.members import Mode
 from routing.consumers.definition.push import StrictPush

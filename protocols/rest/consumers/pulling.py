@@ -22,7 +22,7 @@ from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_body, json_response
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import Problem
-from protocols.rest.publishing.cloud import CloudEventLines, batch_pieces, wants_batch
+from protocols.rest.translation.cloud import CloudEventLines, batch_pieces, wants_batch
 from protocols.web.fields import list_of
 from routing.consumers.consumer import Consumer
 from routing.consumers.leases import Answer, ack_place, extend_place, nack_place, reject_place

@@ -23,8 +23,8 @@ from protocols.authentication.authenticator import Authenticator
 from protocols.rest.auth import Session
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.http.waiting import Waiting
-from protocols.rest.publishing.convert import PublishFields
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.convert import PublishFields
 from protocols.web.fields import has
 from routing.event import Event
 from routing.router import Router

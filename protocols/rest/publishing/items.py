@@ -11,7 +11,7 @@ import binascii
 import msgspec
 
 from protocols.rest.problems import Problem
-from protocols.rest.publishing.convert import ID_BYTES_MAX, TTL_MS_MAX, PublishFields
+from protocols.rest.translation.convert import ID_BYTES_MAX, TTL_MS_MAX, PublishFields
 from routing.errors import TopicError
 from routing.event import Event, HeaderValue
 from routing.topic import check_topic

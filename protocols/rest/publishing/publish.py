@@ -24,10 +24,10 @@ from protocols.rest.http.express import HEAD_KEPT_BYTES_MAX, Express, Head, Post
 from protocols.rest.http.guard import GuardedHandler, pace_of
 from protocols.rest.http.waiting import Waiting
 from protocols.rest.problems import Problem, problem_members, problem_of
-from protocols.rest.publishing.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
-from protocols.rest.publishing.convert import PublishFields, percent_decoded, publish_fields
 from protocols.rest.publishing.ndjson import MEDIA_TYPES, NdjsonEndpoint
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.cloud import batch_events, check_media_type, is_cloud, one_event, topic_of_query
+from protocols.rest.translation.convert import PublishFields, percent_decoded, publish_fields
 from protocols.web.fields import one_of
 from routing.errors import TopicError
 from routing.event import Event

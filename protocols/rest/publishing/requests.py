@@ -16,12 +16,12 @@ from protocols.rest.counters import RestCounters
 from protocols.rest.http.bodies import BodyMemory, read_body
 from protocols.rest.prefer import preferences
 from protocols.rest.problems import SERVER, Problem, problem_of
-from protocols.rest.publishing.cloud import check_media_type, is_cloud, one_event
-from protocols.rest.publishing.convert import PublishFields, publish_fields
 from protocols.rest.publishing.publish import PREFIX as EVENTS_PREFIX
 from protocols.rest.publishing.publish import topic_of_path
-from protocols.rest.reading.reply import reply_fields
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.cloud import check_media_type, is_cloud, one_event
+from protocols.rest.translation.convert import PublishFields, publish_fields
+from protocols.rest.translation.reply import reply_fields
 from protocols.web.fields import list_of
 from routing.direct.replies import Replies, has_receiver
 from routing.errors import Refusal, TopicError

@@ -16,8 +16,8 @@ from protocols.rest.auth import Doorkeeper
 from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS
 from protocols.rest.problems import Problem, problem_of
-from protocols.rest.publishing.convert import filter_of, percent_decoded
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.convert import filter_of, percent_decoded
 from protocols.scheduling.pace import Pace
 from protocols.web.fields import list_of
 from routing.rights.policy import Identity

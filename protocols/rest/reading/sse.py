@@ -16,12 +16,12 @@ from protocols.rest.auth import Doorkeeper
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.guard import GuardedHandler
 from protocols.rest.problems import SERVER, Problem, problem_of
-from protocols.rest.publishing.cloud import CloudEventLines, wants_documents
-from protocols.rest.publishing.convert import percent_decoded
 from protocols.rest.reading.frames import Frames
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.reading.reader import CREDIT_MAX, SseReader
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.cloud import CloudEventLines, wants_documents
+from protocols.rest.translation.convert import percent_decoded
 from protocols.web.fields import one_of
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.errors import Refusal

@@ -23,10 +23,10 @@ from protocols.rest.auth import Doorkeeper
 from protocols.rest.http.guard import pace_of
 from protocols.rest.json_body import FIELDS, json_response
 from protocols.rest.problems import Problem, problem_of
-from protocols.rest.publishing.cloud import CloudEventLines, wants_batch
-from protocols.rest.publishing.convert import filter_of, percent_decoded
 from protocols.rest.reading.positions import start_vector
 from protocols.rest.settings import RestSettings
+from protocols.rest.translation.cloud import CloudEventLines, wants_batch
+from protocols.rest.translation.convert import filter_of, percent_decoded
 from protocols.scheduling import cold
 from protocols.scheduling.pace import Pace
 from routing.event import is_dead_letter

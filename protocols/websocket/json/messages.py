@@ -26,7 +26,7 @@ from routing.topic import check_topic
 
 ID_CHARS_MAX = 256              # of ids and names that a client chooses
 MESSAGE_ID_BYTES_MAX = 1_024    # message and correlation ids, and keys, which are kept in the dedupe window
-TTL_MS_MAX = 10**15             # as in protocols/rest/publishing/convert.py
+TTL_MS_MAX = 10**15             # as in protocols/rest/translation/convert.py
 FILTERS_MAX = 64                # of one subscription
 NUMBERS_MAX = 10_000            # deliveries in one ack
 HEAD_BYTES = 4                  # big-endian length before the JSON of a binary message

@@ -14,8 +14,8 @@ from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.users import hash_password
 from mesh.management.acts.audit import AuditRefused
-from mesh.management.doors.sessions import Sessions
 from mesh.management.security.trail import Trail
+from mesh.management.sessions import Sessions
 from protocols.rest.problems import Problem
 from routing.errors import ConfigError, Reason, Refusal
 from routing.rights.policy import Identity

@@ -12,7 +12,7 @@ import pytest
 from mesh.commands.access.login import http_url
 from mesh.configuration.settings import ConsoleSettings
 from mesh.identity.users import hash_password
-from mesh.management.doors.sessions import BROWSER, TERMINAL, Sessions
+from mesh.management.sessions import BROWSER, TERMINAL, Sessions
 from routing.rights.logins import Logins
 from routing.rights.policy import Identity
 from tests.support.admin import basic

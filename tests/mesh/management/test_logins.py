@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.configuration.settings import ConsoleSettings
-from mesh.management.doors.sessions import Sessions
+from mesh.management.sessions import Sessions
 from routing.rights.policy import Identity
 from tests.console.test_pages import Browser
 from tests.mesh.management.test_api import CONFIG, LOGINS, PASSWORDS

@@ -1,4 +1,4 @@
-"""mesh/management/tables/table.py and formats.py: filter, sort, pages, CSV."""
+"""mesh/management/paging/table.py and formats.py: filter, sort, pages, CSV."""
 from __future__ import annotations
 
 import csv
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.management.paging.table import QueryError, parse_filter, parse_query, select
 from mesh.management.tables.formats import CSV, JSON, NDJSON, choose_format, csv_of, encode_page
-from mesh.management.tables.table import QueryError, parse_filter, parse_query, select
 from protocols.web.fields import members_of
 
 ROWS = [

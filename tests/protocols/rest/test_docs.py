@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protocols.rest import app, problems
 from protocols.rest.problem_types import ON_WEBSOCKET, TYPES
-from protocols.rest.publishing import convert
+from protocols.rest.translation import convert
 from protocols.websocket.problems import PROBLEMS
 
 from .stand import stand

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from protocols.rest.reading.reply import reply_fields
+from protocols.rest.translation.reply import reply_fields
 from routing.direct.subscription import Subscription
 from routing.event import Event, Properties
 from routing.rights.policy import Action, Rule

@@ -16,9 +16,9 @@ from protocols.kafka.api import Api, Call, Message, Values
 from protocols.kafka.codec.errors import Code
 from protocols.kafka.codec.schema import Schema
 from protocols.kafka.log import fetching
-from protocols.kafka.log.sessions import EPOCH_MAX, FINAL_EPOCH, INITIAL_EPOCH, Asked, Session
 from protocols.kafka.log.waiting import wait_for_more
 from protocols.kafka.quotas.quotas import FETCH
+from protocols.kafka.runtime.fetch_sessions import EPOCH_MAX, FINAL_EPOCH, INITIAL_EPOCH, Asked, Session
 from routing.errors import StorageError
 from routing.log.fetch import OutOfRange
 from routing.streams.streams import Stream

@@ -30,7 +30,7 @@ from protocols.formats.cloudevents import (
 )
 from protocols.formats.cloudevents_event import cloud_event, make_event, topic_of
 from protocols.rest.problems import Problem
-from protocols.rest.publishing.convert import PublishFields, percent_decoded
+from protocols.rest.translation.convert import PublishFields, percent_decoded
 from protocols.web.fields import list_of
 from routing.errors import TopicError
 from routing.event import Event, Properties

@@ -1,0 +1,1 @@
+"""An event as HTTP carries it: header fields and documents, both ways."""
