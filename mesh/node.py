@@ -28,6 +28,7 @@ from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.configuration.config import stream_settings
 from mesh.configuration.outside import resolve_bridges, resolve_webhooks
 from mesh.configuration.profile import is_hardened
+from mesh.configuration.rules import rules_of
 from mesh.configuration.settings import Config
 from mesh.connectors.kafka.bridges import Bridges
 from mesh.connectors.webhooks import Webhooks
@@ -36,7 +37,6 @@ from mesh.identity.identity import Authenticator
 from mesh.identity.known_nodes import KnownNodes, MeshKeys
 from mesh.identity.node_key import NodeKey
 from mesh.identity.remembered import Remembered
-from mesh.identity.rules import rules_of
 from mesh.identity.tokens import Tokens
 from mesh.identity.users import User
 from mesh.link.manager import LinkManager
@@ -44,13 +44,13 @@ from mesh.link.protocol.peer import Me
 from mesh.management.security.policy_door import PolicyDoor
 from mesh.management.tables.snapshots import damaged_places, failed_partitions
 from mesh.meshing import Meshing
-from mesh.process.files.clockfile import NOTE_EVERY_S, load_clock, write_note
-from mesh.process.files.datadir import DataDirectory
 from mesh.process.listeners.listener import Listener
-from mesh.process.loop.limits import OpenFiles, log_segments_max, log_spares
-from mesh.process.loop.loopwatch import LoopWatch
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicationConfig
+from mesh.system.files.clockfile import NOTE_EVERY_S, load_clock, write_note
+from mesh.system.files.datadir import DataDirectory
+from mesh.system.limits import OpenFiles, log_segments_max, log_spares
+from mesh.system.loopwatch import LoopWatch
 from mesh.topology.linkstate.nodestate import NodeInfo
 from protocols.authentication.scram_passwords import ScramPasswords
 from protocols.formats.event_json import rfc3339

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mesh.configuration.masks import MaskTable
 from mesh.configuration.settings import (
     Config,
     ConsoleSettings,
@@ -22,14 +21,15 @@ from mesh.configuration.settings import (
     TlsSettings,
     UserSettings,
 )
-from mesh.configuration.units import parse_duration_ms, parse_size
 from mesh.connectors.kafka.settings import BridgeSasl, BridgeTls, InwardRoute, KafkaBridge, OutwardRoute
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
+from mesh.identity.masks import MaskTable
 from mesh.link.settings import LinkLimits, LinkPeerTable, LinkTable
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
+from mesh.values.units import parse_duration_ms, parse_size
 from protocols.rest.cors_settings import CorsSettings
 from protocols.rest.ratelimit import RateLimit
 from routing.consumers.definition.push import StrictPush

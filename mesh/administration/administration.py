@@ -32,7 +32,7 @@ from mesh.administration.effective import Base, Place, Rights, combine
 from mesh.administration.lastway import can_administer, is_timed, lockout_problem
 from mesh.administration.revisions import Revision, Step
 from mesh.administration.versions import Conflict, merged, next_version
-from mesh.configuration.masks import MASKS_MAX
+from mesh.identity.masks import MASKS_MAX
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from mesh.administration.documents import (
     RoleDocument,
     UserDocument,
 )
-from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX, check_password_hash
-from mesh.configuration.masks import MaskTable, check_masks
+from mesh.configuration.checks import NAME_CHARACTERS, NODE_NAME_MAX
 from mesh.identity.auth_settings import is_key_hash, user_problem
-from mesh.identity.users import AUTHENTICATED
+from mesh.identity.masks import MaskTable, check_masks
+from mesh.identity.users import AUTHENTICATED, check_password_hash
 from routing.errors import TopicError
 from routing.rights.rules import ANONYMOUS
 from routing.topic import check_filter

@@ -108,7 +108,7 @@ class PeerDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MaskDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
-    """Who may `browse` and no more is not shown these parts of payloads; see mesh/configuration/masks.py."""
+    """Who may `browse` and no more is not shown these parts of payloads; see mesh/identity/masks.py."""
 
     topics: Texts = ()
     fields: Texts = ()

@@ -25,11 +25,11 @@ from mesh.administration.documents import (
     document_of,
     ms_of,
 )
-from mesh.configuration.masks import MaskTable
+from mesh.configuration.rules import rules_of
 from mesh.configuration.settings import Config
 from mesh.identity.apikeys import ApiKey
 from mesh.identity.auth_settings import HASH_PREFIX
-from mesh.identity.rules import rules_of
+from mesh.identity.masks import MaskTable
 from mesh.identity.users import User
 from mesh.link.proof.credentials import PeerEntry
 from mesh.link.proof.prepare import PreparedLinks

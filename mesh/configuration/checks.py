@@ -6,21 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import argon2
-from argon2.exceptions import InvalidHashError
-
 from mesh.configuration import profile
-from mesh.configuration.address import is_loopback, parse_bind
-from mesh.configuration.masks import check_masks
-from mesh.configuration.secret import resolve_secret as resolve_secret
-from mesh.configuration.settings import Config, ListenerSettings, StreamTable, UserSettings
+from mesh.configuration.settings import Config, ListenerSettings, StreamTable
 from mesh.connectors.kafka.settings import check_bridges
 from mesh.connectors.webhook_settings import check_consumers, check_webhooks
-from mesh.identity.auth_settings import check_api_keys, check_jwt, check_oidc, user_problem
+from mesh.identity.auth_settings import UserSettings, check_api_keys, check_jwt, check_oidc, user_problem
+from mesh.identity.masks import check_masks
+from mesh.identity.users import check_password_hash
 from mesh.link.check import check_links
 from mesh.protocols import PROTOCOLS
 from mesh.replication.check import check_replication
 from mesh.topology.check import check_mesh
+from mesh.values.address import is_loopback, parse_bind
+from mesh.values.secret import resolve_secret as resolve_secret
 from routing.errors import TopicError
 from routing.log.records.codecs import EXPANDED_BYTES_MAX
 from routing.rights.policy import ANONYMOUS, Rule
@@ -51,19 +49,6 @@ def check_config(config: Config) -> list[str]:
         *check_replication(config.replicate, config.replication), *check_mesh(config.mesh),
         *profile.problems(config),
     ]
-
-
-def check_password_hash(text: str) -> str | None:
-    """Why text is not an argon2id hash, or None. The text itself is never shown."""
-    try:
-        parameters = argon2.extract_parameters(text)
-    except InvalidHashError:
-        return "not an argon2id hash; make one with `meshgate passwd`"
-    if parameters.type is not argon2.Type.ID:
-        return "argon2i and argon2d are not accepted; make an argon2id hash with `meshgate passwd`"
-    if parameters.memory_cost > 1024 * 1024 or parameters.time_cost > 64:
-        return "costs more than 1 GiB or 64 passes; make a cheaper one with `meshgate passwd`"
-    return None
 
 
 def _check_node(config: Config) -> Iterator[str]:

@@ -16,12 +16,13 @@ from msgspec import inspect as shape
 
 from mesh.configuration import profile
 from mesh.configuration.checks import check_config
-from mesh.configuration.settings import Config, Listeners, ListenerSettings, StreamTable, TlsSettings, UserSettings
-from mesh.configuration.units import parse_duration_ms, parse_size
+from mesh.configuration.settings import Config, Listeners, ListenerSettings, StreamTable
 from mesh.connectors.kafka.settings import absolute_bridge
 from mesh.connectors.webhook_paths import absolute_consumer, absolute_webhooks
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, UserSettings
 from mesh.link.proof.files import absolute_link, absolute_peer
+from mesh.values.tls import TlsSettings
+from mesh.values.units import parse_duration_ms, parse_size
 from routing.errors import ConfigError
 from routing.settings import StreamSettings
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mesh.configuration.masks import overlaps
 from mesh.configuration.settings import Config
 from mesh.configuration.strangers import strangers
-from mesh.configuration.units import exact_duration
+from mesh.identity.masks import overlaps
+from mesh.values.units import exact_duration
 
 HIDDEN = "(hidden)"
 

@@ -5,14 +5,14 @@ import ssl
 from typing import TYPE_CHECKING
 
 from mesh.configuration.profile import open_keys
-from mesh.configuration.secret import resolve_secret
 from mesh.connectors.kafka.bridges import PreparedBridges
 from mesh.connectors.webhooks import Prepared
 from mesh.identity.apikeys import resolve_api_keys
 from mesh.identity.jwks import check_file
 from mesh.identity.users import resolve_users
 from mesh.link.proof.prepare import PreparedLinks, prepare_links
-from mesh.process.listeners.tls import make_context
+from mesh.system.tls import make_context
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:

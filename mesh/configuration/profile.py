@@ -17,10 +17,10 @@ from contextlib import suppress
 
 import msgspec
 
-from mesh.configuration.address import is_loopback, parse_bind
 from mesh.configuration.settings import Config, ListenerSettings, Profile
 from mesh.connectors.kafka.settings import host_of
 from mesh.link.dialling.target import parse_target
+from mesh.values.address import is_loopback, parse_bind
 from routing.rights.policy import ANONYMOUS
 
 SESSION_IDLE_S = 900.0          # OWASP Session Management, "Idle timeout": 15 to 30 minutes for common applications

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from mesh.configuration.masks import MaskTable
 from mesh.connectors.kafka.settings import KafkaBridge
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
-from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings
+from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, LoginSettings, OidcSettings, UserSettings
+from mesh.identity.masks import MaskTable
 from mesh.link.settings import LINK_PORT, LinkLimits, LinkPeerTable, LinkTable
 from mesh.protocols import PROTOCOLS
 from mesh.replication.settings import ReplicateSettings, ReplicationSettings
 from mesh.topology.settings import MeshSettings
+from mesh.values.tls import TlsSettings
 from routing.rights.policy import Rule
 from routing.settings import Durability, Limits
 
@@ -38,14 +39,6 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: Profile = Profile.STANDARD
     data: str = "meshgate-data"             # relative to the configuration file
     stop_timeout_s: float = 10.0            # SIGTERM: time for goodbyes and the last flush; Docker waits 10 s
-
-
-class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PEM files; relative names count from the configuration file."""
-
-    cert: str                               # chain, the node's own certificate first
-    key: str
-    client_ca: str | None = None            # clients must show a certificate of this authority; its CN is the user
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,17 +121,6 @@ class StreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic: str | None = None
     segment_bytes: int = 256 * 1024 * 1024
     segment_age_ms: int = msgspec.field(default=24 * 3600 * 1000, name="segment_age")
-
-
-class UserSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody who may connect. Without a password_hash: by client certificate only."""
-
-    name: str
-    password_hash: str | None = None        # argon2id, or "file:PATH" or "env:NAME" that hold one
-    roles: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:              # a hash never gets into a log by way of a struct
-        return f"UserSettings(name={self.name!r}, roles={self.roles!r})"
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

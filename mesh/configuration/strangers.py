@@ -4,8 +4,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
+from mesh.configuration.rules import ADMIN_ROLE
 from mesh.configuration.settings import Config
-from mesh.identity.rules import ADMIN_ROLE
 from mesh.identity.users import AUTHENTICATED
 
 

@@ -17,8 +17,8 @@ from yarl import URL
 
 from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_settings import WebhookSettings
-from mesh.process.names.names import Names
-from mesh.process.names.resolver import NamesResolver
+from mesh.system.names.names import Names
+from mesh.system.names.resolver import NamesResolver
 
 USER_AGENT = "meshgate-webhook/1"
 RETRY_AFTER_DIGITS_MAX = 9

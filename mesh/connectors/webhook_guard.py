@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from yarl import URL
 
-from mesh.configuration.address import is_loopback
+from mesh.values.address import is_loopback
 
 URL_CHARS_MAX = 2_048
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from yarl import URL
 
-from mesh.configuration.secret import resolve_secret
 from mesh.connectors.webhook_settings import WebhookSettings
 from mesh.connectors.webhook_sign import keys_of
+from mesh.values.secret import resolve_secret
 from routing.consumers.definition.push import Push
 from routing.errors import ConfigError
 

@@ -20,9 +20,9 @@ from mesh.connectors.webhook_guard import Guard, TargetRefused
 from mesh.connectors.webhook_member import WebhookMember, shown_url
 from mesh.connectors.webhook_secrets import Resolved, check_push, resolve
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSettings
-from mesh.process.listeners.tls import system_trust
-from mesh.process.loop.limits import outgoing_sockets_max
-from mesh.process.names.names import Names
+from mesh.system.limits import outgoing_sockets_max
+from mesh.system.names.names import Names
+from mesh.system.tls import system_trust
 from routing.consumers.consumer import Consumer, ConsumerSpec
 from routing.consumers.definition.push import Push
 from routing.errors import ConfigError, Reason, Refusal

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mesh.configuration.checks import resolve_secret
 from mesh.identity.auth_settings import HASH_PREFIX, ApiKeySettings, is_key_hash
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 KEY_PREFIX = "mgk_"             # so that a scanner for leaked secrets can know one

@@ -1,6 +1,6 @@
-"""Settings of what lets somebody in: how passwords are checked, API keys and JSON Web Tokens.
+"""Settings of what lets somebody in: users and how passwords are checked, API keys and JSON Web Tokens.
 
-settings.py has them in Config as [logins], [[api_keys]] and [[jwt]]; docs/security.md explains them by commands.
+Config has them as [[users]], [logins], [[api_keys]] and [[jwt]]; docs/security.md explains them by commands.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mesh.configuration.address import is_loopback
+from mesh.values.address import is_loopback
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
               "HS256", "HS384", "HS512")
@@ -26,6 +26,17 @@ class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 0                        # that verify; 0: all cores but one, and that one, too, while 50 wait
     remember_s: float = 7 * 86_400.0        # how long a password that was right needs no check; 0: an hour, in memory
     remembered_max: int = 32_768            # users or devices; some 250 bytes of memory each, 80 on disk
+
+
+class UserSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody who may connect. Without a password_hash: by client certificate only."""
+
+    name: str
+    password_hash: str | None = None        # argon2id, or "file:PATH" or "env:NAME" that hold one
+    roles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:              # a hash never gets into a log by way of a struct
+        return f"UserSettings(name={self.name!r}, roles={self.roles!r})"
 
 
 class ApiKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

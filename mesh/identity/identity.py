@@ -22,8 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from mesh.configuration.address import is_loopback
-from mesh.configuration.units import format_duration
 from mesh.identity.auth_settings import USER_BYTES_MAX, LoginSettings, user_problem
 from mesh.identity.lockout import Lockout, network_of
 from mesh.identity.remembered import Remembered
@@ -31,6 +29,8 @@ from mesh.identity.renewal import CERTIFICATE, PASSWORD, SCRAM, Renewal
 from mesh.identity.tokens import Tokens, TokenUser
 from mesh.identity.turns import Turns
 from mesh.identity.users import AUTHENTICATED, User, cost_of, decoy_like, verify_password
+from mesh.values.address import is_loopback
+from mesh.values.units import format_duration
 from routing.errors import Reason, Refusal
 from routing.rights.policy import ANONYMOUS, Action, Identity, Policy
 

@@ -22,9 +22,9 @@ import aiohttp
 import msgspec
 
 from mesh.identity.auth_settings import JwtSettings
-from mesh.process.listeners.tls import system_trust
-from mesh.process.names.names import Names
-from mesh.process.names.resolver import NamesResolver
+from mesh.system.names.names import Names
+from mesh.system.names.resolver import NamesResolver
+from mesh.system.tls import system_trust
 from routing.errors import ConfigError, Reason, Refusal
 
 logger = logging.getLogger(__name__)

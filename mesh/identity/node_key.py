@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mesh.process.files.private import write_private
+from mesh.system.files.private import write_private
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import msgspec
 from mesh.identity.apikeys import ApiKey, hash_key, is_key
 from mesh.identity.auth_settings import JwtSettings, user_problem
 from mesh.identity.jwks import Fetch, Key, KeySource, fetch_of
-from mesh.process.names.names import Names
+from mesh.system.names.names import Names
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity
 

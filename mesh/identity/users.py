@@ -12,8 +12,8 @@ import argon2
 import msgspec
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from mesh.configuration.checks import check_password_hash, resolve_secret
-from mesh.configuration.settings import UserSettings
+from mesh.identity.auth_settings import UserSettings
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 # 25 ms and 19 MiB per login: OWASP's choice, and a plant of 1,000 devices is back half a minute after a power cut,
@@ -31,6 +31,19 @@ class User(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"User({self.name!r})"
+
+
+def check_password_hash(text: str) -> str | None:
+    """Why text is not an argon2id hash, or None. The text itself is never shown."""
+    try:
+        parameters = argon2.extract_parameters(text)
+    except InvalidHashError:
+        return "not an argon2id hash; make one with `meshgate passwd`"
+    if parameters.type is not argon2.Type.ID:
+        return "argon2i and argon2d are not accepted; make an argon2id hash with `meshgate passwd`"
+    if parameters.memory_cost > 1024 * 1024 or parameters.time_cost > 64:
+        return "costs more than 1 GiB or 64 passes; make a cheaper one with `meshgate passwd`"
+    return None
 
 
 def hash_password(password: str) -> str:

@@ -33,7 +33,7 @@ from mesh.link.protocol.peer import Me, Peer
 from mesh.link.protocol.session import LinkSession, Phase
 from mesh.link.settings import LinkLimits, LinkTable
 from mesh.link.transport import LinkConnection
-from mesh.process.names.names import Names
+from mesh.system.names.names import Names
 from routing.errors import ConfigError, Reason
 from routing.fairness.turns import Turns
 

@@ -21,7 +21,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from console.app import Console
-from mesh.configuration.secret import resolve_secret
 from mesh.management.acts.audit import Audit
 from mesh.management.api import PREFIX, Api
 from mesh.management.doors.answering import Answering
@@ -34,6 +33,7 @@ from mesh.management.figures.metrics import Metrics
 from mesh.management.figures.sampler import Sampler
 from mesh.management.security.trail import Trail
 from mesh.management.sessions import Sessions
+from mesh.values.secret import resolve_secret
 from protocols.rest.auth import Doorkeeper
 from routing.rights.policy import Action
 

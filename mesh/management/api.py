@@ -1,7 +1,7 @@
 """The management API: every table, every read, what may be done, the live streams. One list of them, and HTTP to it.
 
 Clients see the node through it: the web console, the terminal dashboard, whoever writes a script, and other nodes. The
-tables are tables/resources.py, their query language tables/table.py, the acts acts/.
+tables are tables/resources.py, their query language paging/table.py, the acts acts/.
 """
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mesh.configuration.masks import MaskTable
+from mesh.identity.masks import MaskTable
 from routing.event import Event
 from routing.filters.filter_trie import FilterTrie
 from routing.rights.policy import Identity

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.configuration.units import format_size
 from mesh.protocols import PROTOCOLS
+from mesh.values.units import format_size
 
 if TYPE_CHECKING:
     from mesh.node import Node

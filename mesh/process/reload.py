@@ -21,9 +21,9 @@ from mesh.configuration.settings import Config, ListenerSettings
 from mesh.connectors.kafka.bridges import PreparedBridges
 from mesh.connectors.webhooks import Prepared as Webhooks
 from mesh.identity.apikeys import ApiKey, resolve_api_keys
-from mesh.identity.first_admin import first_admin
 from mesh.identity.users import User
 from mesh.link.proof.prepare import PreparedLinks
+from mesh.process.first_admin import first_admin
 from mesh.protocols import PROTOCOLS
 from routing.errors import ConfigError, StorageError
 

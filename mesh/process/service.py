@@ -23,22 +23,22 @@ from mesh.configuration.effective import warnings_of
 from mesh.configuration.outside import resolve_links, resolve_outside
 from mesh.configuration.settings import Config
 from mesh.identity.apikeys import resolve_api_keys
-from mesh.identity.first_admin import first_admin
 from mesh.management.admin import Management
 from mesh.management.figures.sampler import resident_bytes
 from mesh.node import Node
 from mesh.process.banner import print_banner, print_first_password
-from mesh.process.files.clockfile import write_note
-from mesh.process.files.datadir import ADMIN, DataDirectory
+from mesh.process.first_admin import first_admin
 from mesh.process.listeners.listener import Listener
 from mesh.process.listeners.localsocket import LocalSocket
 from mesh.process.logs import set_up_logs
 from mesh.process.loop.lean import warm_up
-from mesh.process.loop.limits import OpenFiles, freeze_start, tune_process
 from mesh.process.loop.loop import loop_factory
 from mesh.process.loop.memory import FreeMemory
 from mesh.process.reload import reload
 from mesh.protocols import PROTOCOLS
+from mesh.system.files.clockfile import write_note
+from mesh.system.files.datadir import ADMIN, DataDirectory
+from mesh.system.limits import OpenFiles, freeze_start, tune_process
 from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.server import GuardedRunner

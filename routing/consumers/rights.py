@@ -106,7 +106,7 @@ class Rights:
         return identity.user == owner.user
 
     def may_change(self, identity: Identity, consumer: Owned) -> bool:
-        """Its owner, or who may manage. Without users that is everybody: see mesh/identity/rules.py."""
+        """Its owner, or who may manage. Without users that is everybody: see mesh/configuration/rules.py."""
         return self.owns(identity, consumer) or self._policy.decide(identity, Action.MANAGE).allowed
 
     def refuse_change(self, identity: Identity, consumer: Owned) -> Refusal | None:

@@ -25,7 +25,7 @@ import yaml
 from mesh.identity.users import hash_password
 from mesh.link.protocol.health import LinkState
 from mesh.management.figures.metrics import BRIDGE_STATES, WEBHOOK_STATES
-from mesh.process.loop.loopwatch import BUCKETS_S
+from mesh.system.loopwatch import BUCKETS_S
 from routing.errors import Reason
 from tests.support.certificates import Certificates
 from tests.support.node import COMMAND, HOST, ROOT, Node, http, meshgate

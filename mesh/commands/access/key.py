@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client
 from mesh.commands.client.managed import Values, act, add_common, delete, done, place, show_table, update
-from mesh.configuration.units import parse_duration_ms
+from mesh.values.units import parse_duration_ms
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:

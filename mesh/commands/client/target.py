@@ -100,8 +100,8 @@ def _of_file(file: Path, ca: Path | None) -> Target:
 
 
 def _listener_url(file: Path, name: str) -> str:
-    from mesh.configuration.address import parse_bind
     from mesh.configuration.config import load_config
+    from mesh.values.address import parse_bind
 
     try:
         config = load_config(file)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from mesh.commands.client.errors import CommandError
-from mesh.configuration.units import parse_duration_ms
 from mesh.identity.apikeys import hash_key, make_key
 from mesh.identity.auth_settings import user_problem
+from mesh.values.units import parse_duration_ms
 
 
 def add_apikey(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ import msgspec
 
 from mesh.commands.client.errors import CommandError, RefusedError
 from mesh.commands.client.http import Client, add_options
-from mesh.configuration.units import parse_duration_ms
 from mesh.process.logs import one_line
+from mesh.values.units import parse_duration_ms
 from routing.errors import TopicError
 from routing.topic import check_filter, check_topic
 

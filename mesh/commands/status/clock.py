@@ -7,7 +7,7 @@ import msgspec
 
 from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client, add_options
-from mesh.configuration.units import format_duration
+from mesh.values.units import format_duration
 
 
 class ClockAnswer(msgspec.Struct):

@@ -15,8 +15,8 @@ import msgspec
 from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client
 from mesh.commands.client.managed import add_common, get, print_json, rows_of
-from mesh.configuration.units import format_size
 from mesh.process.logs import one_line
+from mesh.values.units import format_size
 from mesh.version import meshgate_version
 from routing.errors import MeshgateError
 

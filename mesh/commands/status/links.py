@@ -9,7 +9,7 @@ import msgspec
 from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client, add_options
 from mesh.commands.client.table import format_table
-from mesh.configuration.units import format_duration, format_size
+from mesh.values.units import format_duration, format_size
 
 ACTIONS = ("pause", "resume", "drain", "kick")
 

@@ -9,8 +9,8 @@ import msgspec
 from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client, add_options
 from mesh.commands.client.table import format_table
-from mesh.configuration.units import format_duration, format_size
 from mesh.process.logs import one_line
+from mesh.values.units import format_duration, format_size
 
 Rows = list[dict[str, object]]
 

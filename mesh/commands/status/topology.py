@@ -10,8 +10,8 @@ from mesh.commands.client.errors import CommandError
 from mesh.commands.client.http import Client
 from mesh.commands.client.managed import act, add_common, done
 from mesh.commands.client.table import format_table
-from mesh.configuration.units import format_duration, format_size
 from mesh.process.logs import one_line
+from mesh.values.units import format_duration, format_size
 
 VIEWS = ("nodes", "routes", "interest", "lag")
 FORGET = "forget"

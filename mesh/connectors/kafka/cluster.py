@@ -9,9 +9,9 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from mesh.configuration.secret import resolve_secret
 from mesh.connectors.kafka.settings import KafkaBridge
-from mesh.process.listeners.tls import client_context
+from mesh.system.tls import client_context
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 if TYPE_CHECKING:

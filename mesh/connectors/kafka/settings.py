@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from mesh.configuration.address import is_loopback
+from mesh.values.address import is_loopback
 from routing.errors import TopicError
 from routing.topic import check_filter, check_topic
 

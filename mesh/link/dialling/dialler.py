@@ -12,7 +12,7 @@ from mesh.link.dialling.target import Target
 from mesh.link.settings import LinkLimits
 from mesh.link.sockets import set_socket_options
 from mesh.link.transport import LinkConnection
-from mesh.process.names.names import Names
+from mesh.system.names.names import Names
 
 ADDRESSES_MAX = 16      # of one name that are tried
 

@@ -7,12 +7,12 @@ import msgspec
 from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
-from mesh.configuration.address import is_loopback
-from mesh.configuration.secret import resolve_secret
 from mesh.link.dialling.proxy import ProxyAddress
 from mesh.link.protocol.peer import NAME_CHARACTERS
 from mesh.link.settings import LinkTable
-from mesh.process.listeners.tls import client_context
+from mesh.system.tls import client_context
+from mesh.values.address import is_loopback
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 NAME_MAX = 64

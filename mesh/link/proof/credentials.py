@@ -18,8 +18,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mesh.configuration.secret import resolve_secret
 from mesh.link.settings import EVERY_NODE, LinkPeerTable
+from mesh.values.secret import resolve_secret
 from routing.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from mesh.configuration.address import is_loopback
 from mesh.link.link import Link
 from mesh.link.proof.credentials import Admission, Doorkeeper
 from mesh.link.proof.rivals import Rivals
@@ -17,6 +16,7 @@ from mesh.link.protocol.codes import Code
 from mesh.link.protocol.peer import Me, Peer
 from mesh.link.protocol.session import Phase
 from mesh.link.transport import LinkConnection
+from mesh.values.address import is_loopback
 
 logger = logging.getLogger(__name__)
 

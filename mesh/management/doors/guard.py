@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from mesh.configuration.address import is_loopback
 from mesh.management.acts.call import IDENTITY
 from mesh.management.doors.local import local_identity
 from mesh.management.doors.logins import token_of
 from mesh.management.doors.prefix import outer_path
 from mesh.management.sessions import Sessions
+from mesh.values.address import is_loopback
 from protocols.rest.auth import API_KEY, Doorkeeper
 from protocols.rest.problems import Problem, problem_of
 from protocols.web.fields import cookie_of, has, one_of, tokens_of

@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Any
 
-from mesh.identity.rules import ADMIN_ROLE
+from mesh.configuration.rules import ADMIN_ROLE
 from mesh.identity.users import AUTHENTICATED
 from routing.rights.policy import Identity
 

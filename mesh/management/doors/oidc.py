@@ -24,7 +24,7 @@ from aiohttp import web
 
 from mesh.identity.auth_settings import OidcSettings
 from mesh.management.sessions import BROWSER
-from mesh.process.listeners.tls import system_trust
+from mesh.system.tls import system_trust
 from protocols.rest.problems import Problem
 from protocols.web.fields import cookie_of
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from mesh.configuration.units import short_duration
 from mesh.management.figures.link_lag import foretold, lag_by_neighbour
 from mesh.management.figures.trend import WINDOW_S, forecast_of, trend_of
 from mesh.replication.lag import Lag
+from mesh.values.units import short_duration
 
 if TYPE_CHECKING:
     from mesh.management.figures.sampler import Sampler

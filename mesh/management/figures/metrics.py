@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from mesh.node import Node
-    from mesh.process.loop.loopwatch import Histogram
+    from mesh.system.loopwatch import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONSUMERS_MAX = 1_000

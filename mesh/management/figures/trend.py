@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from mesh.configuration.units import short_duration
+from mesh.values.units import short_duration
 
 WINDOW_S: Final = 120           # samples looked at: long enough to be calm, short enough to follow a change
 SAMPLES_MIN: Final = 5

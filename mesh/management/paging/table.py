@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.configuration.units import parse_duration_ms, parse_size
+from mesh.values.units import parse_duration_ms, parse_size
 
 Row = Mapping[str, Any]
 

@@ -13,10 +13,11 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from mesh.configuration.address import format_address, is_loopback, parse_bind
-from mesh.configuration.settings import ListenerSettings, TlsSettings
+from mesh.configuration.settings import ListenerSettings
 from mesh.process.listeners.handshakes import Handshakes
 from mesh.process.listeners.secure import SecureAcceptor
+from mesh.values.address import format_address, is_loopback, parse_bind
+from mesh.values.tls import TlsSettings
 from routing.errors import ConfigError
 from routing.fairness.turns import Turns
 

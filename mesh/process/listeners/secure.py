@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from mesh.process.listeners.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from mesh.system.tls import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from routing.fairness.turns import Share, Turns
 from routing.log.fs import SHORTAGE
 

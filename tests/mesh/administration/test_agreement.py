@@ -15,7 +15,8 @@ import pytest
 from mesh.administration.documents import Stored, body_of, document_of
 from mesh.administration.effective import Base, Place, combine
 from mesh.administration.simulate import simulate
-from mesh.configuration.settings import Config, UserSettings
+from mesh.configuration.settings import Config
+from mesh.identity.auth_settings import UserSettings
 from mesh.identity.users import AUTHENTICATED
 from mesh.link.proof.prepare import PreparedLinks
 from routing.rights.can_i import can_i

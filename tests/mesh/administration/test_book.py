@@ -13,7 +13,8 @@ from mesh.administration.administration import Administration, Invalid
 from mesh.administration.book import TOMBSTONES_KEPT_MS, Book, Change
 from mesh.administration.documents import Stored
 from mesh.administration.effective import Base, Place
-from mesh.configuration.settings import Config, UserSettings
+from mesh.configuration.settings import Config
+from mesh.identity.auth_settings import UserSettings
 from mesh.identity.users import User
 from mesh.link.proof.prepare import PreparedLinks
 from tests.support.routing import Desk

@@ -15,7 +15,8 @@ from pika.exceptions import AMQPError
 
 from mesh.administration.documents import Stored, document_of
 from mesh.administration.effective import Base, Place, combine
-from mesh.configuration.settings import Config, UserSettings
+from mesh.configuration.settings import Config
+from mesh.identity.auth_settings import UserSettings
 from mesh.link.proof.prepare import PreparedLinks
 from routing.fairness.shares import Quotas, Share
 from tests.support.admin import ROOT, Admin, basic

@@ -19,7 +19,8 @@ from mesh.administration.effective import Base, Place
 from mesh.administration.giving import Giving
 from mesh.administration.messages import BadMessage, Documents, Have, Listed, ListPlease, Want, decode, encode, told
 from mesh.administration.spread import Spread
-from mesh.configuration.settings import Config, UserSettings
+from mesh.configuration.settings import Config
+from mesh.identity.auth_settings import UserSettings
 from mesh.identity.users import User
 from mesh.link.proof.prepare import PreparedLinks
 from tests.support.routing import Desk

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from mesh.connectors.webhook_settings import ConsumerTable, WebhookSecret, WebhookSettings
 from mesh.connectors.webhooks import Prepared
-from mesh.process.names.resolver import NamesResolver
+from mesh.system.names.resolver import NamesResolver
 from routing.consumers.consumer import ConsumerSpec
 from routing.consumers.definition.members import Mode
 from routing.consumers.definition.push import Push, StrictPush

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from mesh.configuration.settings import Config, UserSettings
-from mesh.identity.auth_settings import user_problem
+from mesh.configuration.rules import rules_of
+from mesh.configuration.settings import Config
+from mesh.identity.auth_settings import UserSettings, user_problem
 from mesh.identity.identity import Authenticator
-from mesh.identity.rules import rules_of
 from mesh.identity.users import User, hash_password, resolve_users
 from routing.errors import ConfigError, Reason, Refusal
 from routing.rights.policy import Action, Identity, Policy, Rule

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mesh.configuration.settings import Config, UserSettings
+from mesh.configuration.rules import rules_of
+from mesh.configuration.settings import Config
 from mesh.identity import identity as identity_module
-from mesh.identity.auth_settings import LoginSettings
+from mesh.identity.auth_settings import LoginSettings, UserSettings
 from mesh.identity.identity import Authenticator
 from mesh.identity.remembered import Remembered
-from mesh.identity.rules import rules_of
 from mesh.identity.users import User, hash_password
 from routing.errors import Reason, Refusal
 from routing.rights.policy import Identity, Policy

@@ -17,7 +17,7 @@ from mesh.identity.apikeys import hash_key, make_key, resolve_api_keys
 from mesh.identity.auth_settings import ApiKeySettings, JwtSettings, check_api_keys, check_jwt, jwks_problem
 from mesh.identity.jwks import COOLDOWN_S, KEYS_MAX, SET_BYTES_MAX, KeySetError, fetch_of, parse_keys
 from mesh.identity.tokens import Tokens, TokenUser
-from mesh.process.names.names import Names
+from mesh.system.names.names import Names
 from routing.errors import ConfigError, Reason, Refusal
 from tests.support.wait import DEADLINE_S
 

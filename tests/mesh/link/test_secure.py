@@ -7,10 +7,10 @@ from pathlib import Path
 import jwt
 import pytest
 
-from mesh.configuration.settings import TlsSettings
 from mesh.link.dialling.proxy import ProxyAddress, ProxyError, check_reply, connect_request
 from mesh.link.settings import LinkPeerTable, LinkTable
-from mesh.process.listeners.tls import make_context
+from mesh.system.tls import make_context
+from mesh.values.tls import TlsSettings
 from tests.mesh.link.nodes import LinkNode, fast_limits, until
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.connectproxy import ConnectProxy

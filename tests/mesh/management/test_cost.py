@@ -15,7 +15,7 @@ from mesh.management.tables.queue_rows import queue_rows
 from mesh.management.tables.resources import Resource
 from mesh.management.tables.taken import Tables
 from mesh.management.tables.topics import TopicCounts
-from mesh.process.loop.limits import GC_THRESHOLDS
+from mesh.system.limits import GC_THRESHOLDS
 from routing.consumers.consumer import ConsumerSpec
 from routing.errors import Refusal
 from routing.queues.options import QueueOptions

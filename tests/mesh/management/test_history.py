@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.configuration.units import short_duration
 from mesh.management.figures.history import Histories, Ring, Series
 from mesh.management.figures.trend import Trend, forecast_of, trend_of
+from mesh.values.units import short_duration
 
 START = 1_000_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from mesh.configuration.config import decode_config
 from mesh.configuration.effective import warnings_of
-from mesh.configuration.masks import MaskTable
+from mesh.identity.masks import MaskTable
 from mesh.management.masking import HIDDEN, LOOKED_INTO_BYTES_MAX, Masks
 from routing.errors import ConfigError
 from routing.event import DeadLetter, Event, Properties

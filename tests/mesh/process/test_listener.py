@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.configuration.settings import ListenerSettings, TlsSettings
+from mesh.configuration.settings import ListenerSettings
 from mesh.process.listeners.listener import Listener
 from mesh.process.listeners.secure import BEGUN_MAX
-from mesh.process.listeners.tls import make_context
+from mesh.system.tls import make_context
+from mesh.values.tls import TlsSettings
 from routing.errors import ConfigError
 from routing.fairness.turns import Share, Turns
 from tests.support.certificates import Certificates, make_certificates

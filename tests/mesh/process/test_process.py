@@ -1,12 +1,12 @@
-"""mesh/process/loop/limits.py: open files are kept back for the log."""
+"""mesh/system/limits.py: open files are kept back for the log."""
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from mesh.process.loop import limits as process
-from mesh.process.loop.limits import OpenFiles, open_file_count
+from mesh.system import limits as process
+from mesh.system.limits import OpenFiles, open_file_count
 
 
 class Clock:

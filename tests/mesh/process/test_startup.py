@@ -92,7 +92,7 @@ def test_aiohttps_own_context_trusts_nobody_and_the_systems_trust_is_there_when_
         "own = aiohttp.connector._SSL_CONTEXT_VERIFIED\n"
         "print(own.cert_store_stats()['x509_ca'], own.verify_mode == ssl.CERT_REQUIRED, own.check_hostname)\n"
         "print(aiohttp.connector._SSL_CONTEXT_UNVERIFIED.cert_store_stats()['x509_ca'])\n"
-        "from mesh.process.listeners.tls import system_trust\n"
+        "from mesh.system.tls import system_trust\n"
         "stats = ssl.create_default_context().cert_store_stats()\n"
         "print(system_trust().cert_store_stats() == stats, system_trust() is system_trust())")
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -10,7 +10,7 @@ from collections import Counter
 import cramjam
 import pytest
 
-from mesh.process.loop.limits import SWITCH_INTERVAL_S
+from mesh.system.limits import SWITCH_INTERVAL_S
 from routing.log import contents, opening, reader
 from routing.log.producing import raw
 from routing.log.records import decode

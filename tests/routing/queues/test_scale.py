@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mesh.process.loop.limits import GC_THRESHOLDS
+from mesh.system.limits import GC_THRESHOLDS
 from routing.event import Event
 from routing.queues.bindings import Binding
 from routing.queues.options import QueueOptions

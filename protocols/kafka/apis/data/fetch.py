@@ -3,7 +3,7 @@
 Answered at once when min_bytes are there or a partition has an error, else when that is so or max_wait is over; a wait
 costs nothing but a place in a list. Empty records are empty bytes, never null (KAFKA-18646). One batch always fits,
 however small the bounds. From version 13 on topics are named by their ids: one that was deleted is UNKNOWN_TOPIC_ID,
-also when there is another one of its name. Sessions: log/sessions.py.
+also when there is another one of its name. Sessions: runtime/fetch_sessions.py.
                                                             Sources: KIP-74, KIP-98, KIP-227, KIP-320, KIP-516
 """
 from __future__ import annotations

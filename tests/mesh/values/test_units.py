@@ -1,9 +1,9 @@
-"""mesh/configuration/units.py: sizes and durations."""
+"""mesh/values/units.py: sizes and durations."""
 from __future__ import annotations
 
 import pytest
 
-from mesh.configuration.units import exact_duration, format_duration, format_size, parse_duration_ms, parse_size
+from mesh.values.units import exact_duration, format_duration, format_size, parse_duration_ms, parse_size
 
 
 @pytest.mark.parametrize(("text", "size"), [

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 
+from mesh.configuration.rules import ADMIN_ROLE, rules_of
 from mesh.configuration.settings import Config
-from mesh.identity.rules import ADMIN_ROLE, rules_of
 from mesh.identity.users import AUTHENTICATED, User, hash_password
-from mesh.process.files.datadir import ADMIN, DataDirectory, random_password
+from mesh.system.files.datadir import ADMIN, DataDirectory, random_password
 from routing.rights.policy import Action, Identity, Policy
 
 logger = logging.getLogger(__name__)

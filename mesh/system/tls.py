@@ -7,7 +7,7 @@ from __future__ import annotations
 import ssl
 from functools import cache
 
-from mesh.configuration.settings import TlsSettings
+from mesh.values.tls import TlsSettings
 from routing.errors import ConfigError
 
 HANDSHAKE_TIMEOUT_S = 5.0       # hostile.md row 86: plaintext on a TLS port and stalled handshakes are closed by then

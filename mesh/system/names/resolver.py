@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mesh.process.names.names import Names
+from mesh.system.names.names import Names
 
 
 class NamesResolver(AbstractResolver):

@@ -10,7 +10,7 @@ from collections import deque
 
 import pytest
 
-from mesh.process.loop.loopwatch import HELD_S, LOOK_S, LoopWatch, stack_of
+from mesh.system.loopwatch import HELD_S, LOOK_S, LoopWatch, stack_of
 from routing.fairness.turns import Share, Turns
 
 pytestmark = pytest.mark.measured

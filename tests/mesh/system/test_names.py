@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from mesh.process.names import names
-from mesh.process.names.names import Names
+from mesh.system.names import names
+from mesh.system.names.names import Names
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))]
 

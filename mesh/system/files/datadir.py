@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.process.files.private import write_private
+from mesh.system.files.private import write_private
 from routing.errors import ConfigError
 
 ADMIN = "admin"

@@ -1,0 +1,1 @@
+"""What the settings of every part are written in: addresses, secrets, sizes and durations, certificates."""
