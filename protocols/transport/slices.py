@@ -24,6 +24,7 @@ from routing.fairness.turns import NOTE_S, Share, Turns
 
 SLICE_BYTES_START = 4 * 1024        # 2,048 of the smallest MQTT packets: some milliseconds
 SLICE_BYTES_MIN = 64
+BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
 SLICE_BYTES_MAX = 256 * 1024        # what uvloop reads at once
 ANSWER_BYTES_MAX = 2 * 1024 * 1024  # twice the mark above which nothing but answers is written to an MQTT client
 MEASURED_BYTES = 4 * 1024           # from here on a slice is worth the microsecond that asking for CPU time costs
@@ -90,8 +91,8 @@ class Slices(Share):
             self._later, self._later_at = data, size
             data = data[:size]
         self._work(data)
-        if self.waits or turns.spent_s >= turns.turn_s:     # else uvloop would read on in this same turn
-            self._wait()
+        if self.waits or (turns.spent_s >= turns.turn_s and len(data) >= min(size, BUSY_READ_BYTES)):
+            self._wait()                    # else uvloop would read on in this same turn, as it does after a full read
 
     def _keep(self, data: bytes) -> None:
         """A stream that was stopped may still bring what it had under way."""

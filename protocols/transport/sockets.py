@@ -17,11 +17,10 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from protocols.transport.slices import SLICE_BYTES_MAX, Slices
+from protocols.transport.slices import BUSY_READ_BYTES, SLICE_BYTES_MAX, Slices
 from protocols.transport.wire import ConnectionFactory, ConnectionHandler
 from routing.fairness.turns import Turns
 
-BUSY_READ_BYTES = 4 * 1024      # read at most this much from a channel whose turn it is not: it may have to be kept
 PEER_CLOSE_S = 1.0              # after our end of a connection the peer has so long to send its own
 CLOSED_POLL_S = 0.01            # at the end of a node
 LINGER_BYTES_MAX = 4 * 1024 * 1024      # thrown away of a closed connection before it is cut off

@@ -10,8 +10,9 @@ each, and slice_s in any case. All slices of a turn together stay below about tu
 next turn. Before it goes on, what the turn has published is dealt with, its answers leave, and the sockets are looked
 at: who asks for little, while others fill the turns, waits for one of them and not for one at each of these steps. Who
 waits is served in the order of start-time fair queueing: a share's tag is the time that it has been given so far, and
-one that was idle begins at the tag that is served now. So whoever asks for little comes next, whatever others ask for,
-and nobody starves.
+one that was idle begins at the tag that is served now; a little before it, if it was served before, so that a thousand
+new connections at once do not come before the small reads of one that is known. So whoever asks for little comes next,
+whatever others ask for, and nobody starves.
 
 How to use it. A byte stream takes protocols/transport/slices.py. A loop of one's own that grows with what a client
 sends or owns:
@@ -41,6 +42,7 @@ from heapq import heappop, heappush
 from types import TracebackType
 
 CHARGE_SLICES_MAX = 4       # one slice counts as at most so many in the queue's order
+CREDIT_SLICES = 2           # who is known and was idle comes so much before who is new
 NOTE_S = 0.0005             # below this no turn is watched: a callback per turn would cost more than the work
 
 
@@ -159,9 +161,7 @@ class Turns:
             self._foreseen_s += foreseen_s
         self.spent_s = spent_s = self.spent_s + seconds + foreseen_s
         payer = share.payer or share
-        tag = payer.tag
-        if tag < self.tag:
-            tag = self.tag
+        tag = self._not_before(payer.tag)
         if seconds + foreseen_s > NOTE_S:       # most slices are small: what they do has to cost little
             if seconds > self.worst_s:
                 self.worst, self.worst_s = share, seconds
@@ -175,6 +175,11 @@ class Turns:
         if spent_s > NOTE_S and not self._noted:
             self._noted = True
             self._call_soon(self._next_turn)
+
+    def _not_before(self, tag: float) -> float:
+        """Where one with this tag begins: what it did not have in quiet times it does not get later, but for a little."""
+        first = self.tag - CREDIT_SLICES * self.slice_s if tag else self.tag
+        return tag if tag > first else first
 
     def promise(self, seconds: float) -> None:
         """The end of this turn will take so long for what was just done: nobody adds to that without end."""
@@ -221,8 +226,7 @@ class Turns:
         share.queued = True
         payer = share.payer or share
         was_idle = payer.tag < self.tag
-        if was_idle:
-            payer.tag = self.tag
+        payer.tag = self._not_before(payer.tag)
         self._sequence += 1
         heappush(self._heap, (payer.tag, not was_idle, self._sequence, share))
         if not self._noted:
