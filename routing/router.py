@@ -95,6 +95,7 @@ class Router:
         self.turns.end_turn = self._end_full_turn
         self._gather = gather
         self._turn_requested = False
+        self._turn_ordered = False
         self._relief: list[Callable[[], None]] = []
         self._windows = Windows(limits.dedupe_window, limits.dedupe_bytes)
         self.state = StateTable(self.streams.open_internal(STATE_STREAM), self.request_turn)
@@ -532,21 +533,28 @@ class Router:
 
     def request_turn(self) -> None:
         """Have end_turn() called at the end of this turn of the loop."""
-        if not self._turn_requested:
-            self._turn_requested = True
+        self._turn_requested = True
+        if not self._turn_ordered:
+            self._turn_ordered = True
             self.call_soon(self._end_turn_if_due)
 
     def _end_turn_if_due(self) -> None:
-        """Not when it was done already."""
-        if self._turn_requested:
+        """It may be done already; and while others wait for the next turn, that one does it as it begins: once."""
+        self._turn_ordered = False
+        if not self._turn_requested:
+            return
+        if self.turns.is_full:
+            self.request_turn()
+        else:
             self.end_turn()
 
     def _end_full_turn(self) -> bool:
         """The turn was full, and others wait for the next one: what is durable by now belongs to its end."""
         self.store.take_done()
-        due = self._turn_requested
-        self._end_turn_if_due()
-        return due
+        if not self._turn_requested:
+            return False
+        self.end_turn()
+        return True
 
     def end_turn(self) -> None:
         """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""

@@ -120,6 +120,11 @@ class Turns:
         """How many shares wait."""
         return len(self._heap)
 
+    @property
+    def is_full(self) -> bool:
+        """Some wait, and their turn is ordered, which calls end_turn() as it begins."""
+        return self._noted and bool(self._heap)
+
     def admits(self, share: Share) -> bool:
         """May share do a slice now? Else it must queue().
 
@@ -177,7 +182,7 @@ class Turns:
             self._call_soon(self._next_turn)
 
     def _not_before(self, tag: float) -> float:
-        """Where one with this tag begins: what it did not have in quiet times it does not get later, but for a little."""
+        """Where one with this tag begins: what it did not have in quiet times it gets later only for a little."""
         first = self.tag - CREDIT_SLICES * self.slice_s if tag else self.tag
         return tag if tag > first else first
 

@@ -72,6 +72,25 @@ def test_a_small_read_is_delivered_at_once_and_whole():
     assert stream.got == [b"hello"] and stream.read and not loop.ready
 
 
+def test_a_small_read_that_is_let_into_a_full_turn_stops_nothing():
+    """Its stream would wait behind a hundred others to be read again, with nothing to read."""
+    loop = Loop()
+    loop.turns.charge(Stream(loop), 0.007)
+    loop.turns.queue(Stream(loop))
+    stream = Stream(loop, 1e-9)
+    stream.take(b"hello")
+    assert stream.got == [b"hello"] and stream.read and not stream.queued
+
+
+def test_after_a_read_that_filled_its_buffer_a_full_turn_reads_no_more():
+    loop = Loop()
+    loop.turns.charge(Stream(loop), 0.007)
+    loop.turns.queue(Stream(loop))
+    stream = Stream(loop, 1e-9)
+    stream.take(bytes(SLICE_BYTES_START))
+    assert not stream.read and stream.queued
+
+
 @pytest.mark.parametrize("byte_s", [1e-9, 1e-7, 1e-6, 1e-5, 1e-4])
 def test_slices_adapt_to_what_bytes_cost(byte_s):
     """From 1 ns to 0.1 ms per byte no slice is much longer than the bound, after the first."""

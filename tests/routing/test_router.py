@@ -404,3 +404,22 @@ def test_thousands_of_live_receivers_get_an_event_some_in_each_turn(desk):
         counts.append(sum(bool(reader.direct) for reader in readers))
     assert counts[-1] == 300 and len([count for count in counts if 0 < count < 300]) >= 3
     assert all([event.payload for event in reader.direct] == [b"1", b"2"] for reader in readers)
+
+
+def test_an_end_that_was_done_early_leaves_no_second_one_in_the_same_turn(desk):
+    """What asks for the next turn again and again would have one more end in each, without end: bystanders waited for
+    a second."""
+    desk.run()
+    router, ordered = desk.router, []
+    router.call_soon = ordered.append
+    ends = []
+    router.state.flush = lambda: (ends.append(1), router.request_turn())
+    router.request_turn()
+    for turn in range(20):
+        now, ordered[:] = ordered[:], []
+        assert len(now) == 1
+        if turn % 2:
+            assert router.turns.end_turn()          # as before the slices of those that wait
+        for work in now:
+            work()
+    assert len(ends) <= 2 * 20

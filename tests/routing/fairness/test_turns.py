@@ -306,3 +306,36 @@ def test_an_end_in_every_turn_does_not_keep_those_that_wait():
     loop.turns.queue(Job(loop, "much", 10, 0.006))
     loop.run(turns=25)
     assert loop.log == ["much"] * 10
+
+
+def test_a_thousand_that_are_new_do_not_come_before_one_that_is_known():
+    loop = Loop()
+    known = Job(loop, "known", 1, 0.0001)
+    loop.turns.queue(known)
+    loop.turns.queue(Job(loop, "somebody", 50))
+    loop.run()
+    for number in range(1_000):
+        loop.turns.queue(Job(loop, number, 50))
+    for turn in range(20):
+        loop.turn()
+        known.left = 1
+        loop.log.clear()
+        loop.turns.queue(known)
+        loop.turn()
+        assert loop.log[0] == "known", turn
+
+
+def test_who_was_idle_for_long_has_no_more_than_a_little_before_the_others():
+    loop = Loop()
+    known = Job(loop, "known", 1)
+    loop.turns.queue(known)
+    loop.run()
+    others = [Job(loop, number, 1_000) for number in range(3)]
+    for job in others:
+        loop.turns.queue(job)
+    loop.run(turns=500)
+    loop.log.clear()
+    known.left = 1_000
+    loop.turns.queue(known)
+    loop.run(turns=40)
+    assert loop.log[:40].count("known") <= 40 / 4 + 4
