@@ -50,14 +50,14 @@ class Console:
         prefix: before the paths of the routes. Links have the base, under whatever prefix a page was asked for.
         """
         for path, handler in self._handlers():
-            page("GET", _canonical(routes.add_get(prefix + path, handler)))
+            page("GET", _canonical(routes.add_get(prefix + path, self._drawn(handler))))
         if prefix:
             open_to_all("GET", _canonical(routes.add_get(prefix, self._home)))
         for method, path, handler in (
             ("GET", "/login", self.login_form), ("POST", "/login", self.login), ("POST", "/logout", self.logout),
             ("POST", "/settings", self.set_zone),
         ):
-            open_to_all(method, _canonical(routes.add_route(method, prefix + path, handler)))
+            open_to_all(method, _canonical(routes.add_route(method, prefix + path, self._drawn(handler))))
         add_static(routes, prefix, open_to_all)
 
     def _handlers(self) -> list[tuple[str, Handler]]:
@@ -72,6 +72,13 @@ class Console:
         for name in ("nodes", "links", "streams", "consumers"):
             found.append((f"/{name}/{{key:.+}}", self._detail(name)))
         return found
+
+    def _drawn(self, handler: Handler) -> Handler:
+        async def drawn(request: web.Request) -> web.StreamResponse:
+            await self._pages.ready()
+            return await handler(request)
+
+        return drawn
 
     async def _home(self, request: web.Request) -> web.StreamResponse:
         return go_to(f"{self._base}/")

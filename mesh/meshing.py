@@ -185,7 +185,7 @@ class Meshing:
 
 def streams_of(router: Router) -> Iterable[StreamInfo]:
     """What others may pull from this node. What holds only topics that begin with $ is not told."""
-    return [
+    return (
         StreamInfo(stream.origin_name, len(stream.partitions), stream.filters)
         for stream in router.streams if any(not pattern.startswith("$") for pattern in stream.settings.capture)
-    ]
+    )

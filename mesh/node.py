@@ -57,6 +57,7 @@ from protocols.formats.event_json import rfc3339
 from protocols.redrive import Redrives
 from protocols.server import Address, Parts, ProtocolServer
 from routing.direct.replies import Replies
+from routing.fairness.steps import in_steps
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
 from routing.log.store import LocalStore
@@ -87,6 +88,7 @@ class Node:
         self.started_ms = clock_ms()
         self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
         self.reload_problem: str | None = None
+        self._maintaining = False           # of all partitions, a few in each turn
         # Told of the configuration before and after a reload (None: it was refused), and why it was.
         self.on_reload: list[Callable[[Config, Config | None, str], None]] = []
         self.masks = config.masks           # with the managed ones, once there are some
@@ -186,7 +188,15 @@ class Node:
     def maintain(self) -> None:
         """Once a second: retention, compaction, rolling by age."""
         self.disk.keep_spares()
-        self.store.maintain(self.clock.steady_ms())
+        if not self._maintaining:
+            self._maintaining = True
+            in_steps(self.router, self._maintain())
+
+    def _maintain(self) -> Iterator[None]:
+        try:
+            yield from self.store.maintaining(self.clock.steady_ms())
+        finally:
+            self._maintaining = False
 
     def watch_clock(self) -> None:
         """Once a second."""

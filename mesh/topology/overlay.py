@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
+from itertools import islice
 from typing import Any
 
 from mesh.link.protocol.frames import HOPS_MAX, PRIORITY_DIRECT, PRIORITY_GOSSIP, Gossip, Relay
@@ -22,6 +23,7 @@ from mesh.topology.gossip.gossip import Exchange
 from mesh.topology.gossip.strikes import Strikes
 from mesh.topology.interest.interest import Wants
 from mesh.topology.linkstate.nodestate import (
+    STREAMS_MAX,
     NodeInfo,
     NodeState,
     StreamInfo,
@@ -120,7 +122,8 @@ class Overlay:
         self.flush()
 
     def set_streams(self, streams: Iterable[StreamInfo]) -> None:
-        self._own.set_streams(tuple(streams))
+        """Of a hundred thousand those are looked at that can be told, and one more."""
+        self._own.set_streams(tuple(islice(streams, STREAMS_MAX + 1)))
         self.flush()
 
     def wants(self, topic: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from routing.settings import StreamSettings
 def expired_count(segments: Sequence[Segment], settings: StreamSettings, steady_ms: int, trimmed_to: int = 0) -> int:
     """How many of the oldest segments may be deleted. trimmed_to: records before it were deleted by request."""
     count = 0
-    size = sum(segment.size for segment in segments)
+    size = sum(segment.size for segment in segments) if settings.retention_bytes is not None else 0
     for segment in segments[:-1]:
         if segment.next_offset > trimmed_to and not (
                 _is_too_old(segment, settings, steady_ms) or _is_too_much(segment, settings, size)):

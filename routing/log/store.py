@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -44,6 +44,7 @@ from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
+MAINTAIN_STEP_S = 0.002         # of forty thousand partitions some in each turn
 CATALOG_EVERY_MS = 60_000       # what moved is in the partitions' own notes as well
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _NAME_BYTES_MAX = 249           # Kafka's bound of a topic name; escaped names must fit in a file name too
@@ -448,8 +449,22 @@ class LocalStore:
 
     def maintain(self, steady_ms: int) -> None:
         """Retention, compaction, rolling by age. Call it about once a second; what is heavy runs on the keeper."""
-        for partition in self.partitions:
-            partition.maintain(steady_ms)
+        for _ in self.maintaining(steady_ms):
+            pass
+
+    def maintaining(self, steady_ms: int) -> Iterator[None]:
+        """The same in steps: partitions may come and go meanwhile. One that is left out has the next second."""
+        at = 0
+        until_s = self.clock_s() + MAINTAIN_STEP_S
+        while at < len(self.partitions) and not self._closed:
+            self.partitions[at].maintain(steady_ms)
+            at += 1
+            if self.clock_s() >= until_s:
+                self.kick()
+                yield
+                until_s = self.clock_s() + MAINTAIN_STEP_S
+        if self._closed:
+            return
         if self._catalog.has_changed and steady_ms >= self._catalog_due_ms:
             self._catalog_due_ms = steady_ms + CATALOG_EVERY_MS
             self.later(self._catalog.saving())

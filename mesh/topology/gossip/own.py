@@ -88,7 +88,7 @@ class OwnState:
             for stream in streams[:STREAMS_MAX]
         )
         self.problems = [] if len(streams) <= STREAMS_MAX else [
-            f"the mesh hears of {STREAMS_MAX} streams of a node, this one has {len(streams)}"]
+            f"the mesh hears of {STREAMS_MAX} streams of a node, this one has more"]
         if fitting != self.streams:
             self.streams = fitting
 

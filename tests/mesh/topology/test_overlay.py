@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.link.protocol.frames import HOPS_MAX, Relay
-from mesh.topology.linkstate.nodestate import StreamInfo
+from mesh.topology.linkstate.nodestate import STREAMS_MAX, StreamInfo
 from mesh.topology.settings import MeshSettings
 from tests.mesh.topology.net import Net
 
@@ -115,6 +115,22 @@ def test_streams_and_epoch_are_told() -> None:
     net.nodes["n2"].set_streams([StreamInfo("orders", 8, ("orders/#",))])
     net.run(1)
     assert ("n0", frozenset(["n2"])) in net.changes
+
+
+def test_of_a_hundred_thousand_streams_no_more_are_looked_at_than_can_be_told() -> None:
+    """It is asked each second: all of them took 200 ms of the loop."""
+    net = Net()
+    net.line(2)
+    looked_at = []
+
+    def streams():
+        for number in range(100_000):
+            looked_at.append(number)
+            yield StreamInfo(f"s{number}", 1, ("#",))
+
+    net.nodes["n1"].set_streams(streams())
+    net.run(1)
+    assert len(looked_at) == STREAMS_MAX + 1 and len(net.nodes["n0"].nodes["n1"].streams) == STREAMS_MAX
 
 
 def test_a_gossip_frame_that_the_link_does_not_take_is_sent_again() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from routing.event import Event
 from routing.log.fs import RealFileSystem
+from routing.log.partition import Partition
 from tests.support.disk import FaultyFileSystem
 from tests.support.log import make_store, open_partition, scan_all
 
@@ -121,3 +122,22 @@ def test_a_place_before_the_start_means_the_start(store):
     assert scan.events[0].offset == partition.start_offset
     assert partition.event(0) is None
     assert partition.count(0, lambda topic: True) == partition.end_offset - partition.start_offset
+
+
+def test_of_many_partitions_some_have_their_upkeep_in_each_turn(store, monkeypatch):
+    """Forty thousand took the loop for 250 ms, once a second. Here each takes a millisecond."""
+    open_partition(store, partitions=40)
+    now_s, seen = [0.0], []
+    store.clock_s = lambda: now_s[0]
+
+    def maintain(partition, steady_ms):
+        seen.append(partition)
+        now_s[0] += 0.001
+
+    monkeypatch.setattr(Partition, "maintain", maintain)
+    steps = store.maintaining(store.now_ms)
+    next(steps)
+    assert len(seen) == 2
+    for _ in steps:
+        pass
+    assert seen == store.partitions and len(seen) == 40

@@ -32,6 +32,9 @@ SCHEMA = Schema(92, "DeleteShareGroupOffsets", 0, 0, flexible=0, request="""
 """)
 
 
+HAS_MEMBERS = {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
+
+
 async def handle(call: Call, request: Message) -> Values:
     broker = call.broker
     group = to_change(call, request.group_id)
@@ -39,12 +42,14 @@ async def handle(call: Call, request: Message) -> Values:
         return group
     found, consumer = group
     if found.members or consumer.members.all:
-        return {"error_code": Code.NON_EMPTY_GROUP, "error_message": "the group has members"}
+        return HAS_MEMBERS
     rows: list[dict[str, Any]] = []
     ticket: Ticket | None = None
     for topic in request.topics:
         stream = broker.topics.find(topic.topic_name)
         known = stream is not None and any(partition in consumer.cursors for partition in stream.partitions)
+        if known and (found.members or consumer.members.all):       # has come while others had their turn
+            return HAS_MEMBERS
         if known:
             ticket = broker.share_groups.delete_offsets(found, topic.topic_name)
         topic_id = broker.topics.id_of(stream) if stream is not None else ZERO_UUID
