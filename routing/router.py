@@ -80,7 +80,7 @@ class Router:
         self.steady_ms = store.steady_ms
         self.on_admitted: list[Callable[[Identity, str], None]] = []     # called once per publisher and topic let in
         self.ledger = Ledger()
-        self.streams = StreamTable(store, self._committed, self._settled)
+        self.streams = StreamTable(store, self._committed, self._settled, self._failed)
         self.routes = RouteTable(self.streams, policy, limits)
         self.trie = self.routes.trie
         self.drops: Counter[tuple[str, str]] = Counter()       # (protocol, reason) → events
@@ -240,8 +240,11 @@ class Router:
             self.published += count
         if self._gather is not None:
             self._gather.published(publisher)
+        early = self.registry.early if publisher is not self.internal and self.registry.early.members else None
         for partition, group in appends.items():
             partition.append(group, ticket)
+            if early is not None:
+                early.published(partition, group)
         ticket.part_done()                              # all parts are known now
         self.request_turn()
         return ticket
@@ -428,6 +431,10 @@ class Router:
     def _settled(self, partition: Partition, offset: int, topics: set[str] | None) -> None:
         self._wake_feeds(partition)
         self.raw.settled(partition, offset, topics, self.registry.awake)
+        self.registry.early.committed(partition, partition.end_offset)
+
+    def _failed(self, partition: Partition) -> None:
+        self.registry.early.refused(partition)
 
     def _wake_feeds(self, partition: Partition) -> None:
         for feed in list(self.feeds.get(partition, ())):
@@ -443,8 +450,10 @@ class Router:
         self._wake_feeds(partition)
         if isinstance(events, RawBatch):
             self.raw.committed(partition, events)
+            self.registry.early.committed(partition, events.next_offset)
         else:
             self.offer(partition, events)
+            self.registry.early.committed(partition, events[-1].offset + 1)
 
     def offer(self, partition: Partition, events: list[Event]) -> None:
         """Tell the consumers that want them of durable events."""
@@ -557,13 +566,16 @@ class Router:
         return True
 
     def end_turn(self) -> None:
-        """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit."""
+        """Flush what this turn has produced: inboxes, consumers, stored state, then the group commit. While the disk
+        writes that, queues give it out.
+        """
         self.turns.ending()
         self._turn_requested = False
         left_s = self.lane.flush()
         self.registry.pump()
         self.state.flush()
         self.store.kick()
+        self.registry.early.run()
         if self._relief and not self.pressure:
             waiting, self._relief = self._relief, []
             for callback in waiting:

@@ -61,6 +61,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer_cache_bytes: int = 32 * 1024 * 1024      # of all consumers: which topics they want
     queue_memory_bytes: int = 4 * 1024 * 1024       # of one queue: events that no stream captures
     queue_bindings_max: int = 10_000                # of one queue
+    early_delivery: bool = True                     # to members of queues over AMQP: before the sync, as in RabbitMQ
     dedupe_bytes: int = 64 * 1024 * 1024            # of the ids of all publishers; one gets a sixteenth at most
     slice_ms: float = 2.0                           # of the loop, for one client before others have theirs
     turn_ms: float = 6.0                            # all slices of a loop turn; small messages wait a few turns at most

@@ -15,6 +15,7 @@ from routing.consumers.attachment import Attachment
 from routing.consumers.definition.members import Members, Mode
 from routing.consumers.definition.spec import ConsumerSpec as ConsumerSpec
 from routing.consumers.delivery import screening, settle
+from routing.consumers.delivery.early import returned, synced
 from routing.consumers.delivery.handout import hand_out, repeat
 from routing.consumers.delivery.readahead import PARKED_BYTES, PARKED_EVENTS, READ_SCANNED, fitting, park, read
 from routing.consumers.delivery.takeback import AT_ONCE, take_back
@@ -54,6 +55,12 @@ class Member(Protocol):
         """The consumer was deleted or handed to somebody else."""
 
 
+class EarlyMembers(Protocol):
+    """registry/early.py."""
+
+    members: int
+
+
 class Keeper(Protocol):
     """What a consumer asks of the registry that made it."""
 
@@ -67,6 +74,8 @@ class Keeper(Protocol):
     letters: Letters
     dirty: dict[Consumer, None]
 
+    @property
+    def early(self) -> EarlyMembers: ...
     def schedule(self, consumer: Consumer) -> None: ...
     def changed(self, consumer: Consumer) -> None: ...
     def checkpoint(self, consumer: Consumer) -> Ticket | None: ...
@@ -84,13 +93,18 @@ class Side(Protocol):
     """What a queue adds to its consumer, which calls it. Must not raise."""
 
     def offered(self, events: list[Event]) -> None:
-        """These were just committed and are its own."""
+        """These are its own: just committed, or given out before that."""
 
     def keep(self, events: list[Event]) -> None:
         """These were just published, are its own, and no stream captures them."""
 
     def settled(self, size: int) -> None:
         """So many payload bytes are done with."""
+
+    @property
+    def is_straight(self) -> bool:
+        """Does what is published now go to the next member, if nothing waits?"""
+        ...
 
     @property
     def may_refuse(self) -> bool:
@@ -191,8 +205,12 @@ class Consumer:
 
     # -- members ----------------------------------------------------------------------------------------------
 
-    def attach(self, member: Member, priority: int = 0) -> Refusal | None:
-        """Add a member; it gets events while its credit is above 0. One of lower priority gets what no other takes."""
+    def attach(self, member: Member, priority: int = 0, *, early: bool = False) -> Refusal | None:
+        """Add a member; it gets events while its credit is above 0. One of lower priority gets what no other takes.
+
+        early: of a queue, before they are on disk, where the limits allow it. It knows a delivery by the object that
+        deliver() has brought, and by nothing that outlives the node.
+        """
         if self.closed:
             return Refusal(Reason.NOT_FOUND, f"consumer {self.name} was deleted")
         if self.spec.mode is Mode.EXCLUSIVE and self.members.all:
@@ -204,7 +222,11 @@ class Consumer:
             if refusal is not None:
                 return refusal
             self.side.attached()
-        self.members.add(member, priority)
+        early = early and self._registry.limits.early_delivery
+        self.members.add(member, priority, early=early)
+        self._registry.early.members += early
+        for cursor in self.cursors.values():            # what is on its way to the disk comes first
+            cursor.skipped_to = cursor.partition.next_offset
         self.attachment.detached_since_s = None
         self._begin_delivery()
         return None
@@ -228,6 +250,16 @@ class Consumer:
         """What is delivered now is marked if a crash brings it again."""
         return self.attachment.stored or not self.spec.durable
 
+    @property
+    def is_returning(self) -> bool:
+        """What somebody held who has gone is on its way back."""
+        return self._returning > 0
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Some of what members hold, or have answered, is not on disk yet."""
+        return any(cursor.unsynced for cursor in self.cursors.values())
+
     def begin_giving(self) -> None:
         """For one who takes without being a member: ready() when may_give is so."""
         if not self.attachment.giving:
@@ -244,8 +276,10 @@ class Consumer:
 
         keep: not before release(), until which it may be answered.
         """
+        was_early = self.members.is_early(member)
         if not self.members.remove(member):
             return
+        self._registry.early.members -= was_early
         if not keep:
             self._take_back(member)
         if not self.members.all:
@@ -258,6 +292,7 @@ class Consumer:
     def _take_back(self, member: Member) -> None:
         if self.untracked is not None:
             self.untracked.take_back(member)
+        returned(self, member)
         self._returning += 1
         work = self._return_all(member)
         if self.in_flight > AT_ONCE:
@@ -352,6 +387,14 @@ class Consumer:
         cursor = self.cursors.get(partition)
         if cursor is None or self.closed:               # closed: its filters are on their way out
             return
+        if cursor.unsynced is not None:
+            last = events[-1].offset
+            out = synced(self, cursor, last + 1)
+            events = [event for event in events if event.offset not in out]
+            if not events:
+                if not cursor.behind:
+                    cursor.position = max(cursor.position, last + 1)
+                return
         if events[0].offset < cursor.position or self.interest.by_event:
             self.forget_fresh()
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
@@ -637,6 +680,7 @@ class Consumer:
         """Called by the registry on deletion."""
         self.closed = True
         members, self.members.all = self.members.all, []
+        self._registry.early.members -= sum(map(self.members.is_early, members))
         self.places.end()
         if self.untracked is not None:
             self.untracked.clear()

@@ -81,6 +81,8 @@ class Places:
     def in_flight(self) -> tuple[int, int]:
         """How many deliveries, and payload bytes. Looks at each."""
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]
+        held += [delivery for cursor in self.cursors.values() if cursor.unsynced is not None
+                 for delivery in cursor.unsynced.out.values()]
         return len(held), sum(len(delivery.event.payload) for delivery in held)
 
     def _forget_fresh_of(self, partition: Partition) -> None:

@@ -4,6 +4,7 @@
 
 position is the next offset to take in. What lies below it and is not acked is in exactly one of waiting (not yet
 delivered), again (to be delivered once more), delayed (the same, but later) or in_flight (delivered, not acked).
+What was delivered before it was on disk is none of its business yet: unsynced.py.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from routing.cursors.backlog import Backlog
 from routing.cursors.delivery import Delivery as Delivery
 from routing.cursors.returned import Returned, bare
+from routing.cursors.unsynced import Unsynced
 from routing.event import Event
 
 if TYPE_CHECKING:
@@ -26,8 +28,7 @@ class Cursor:
 
     __slots__ = (
         "again", "ahead", "backlog", "behind", "delayed", "early", "in_flight", "owed", "partition",
-        "passed_by", "position", "repeats_below",
-        "tail_stored", "waiting")
+        "passed_by", "position", "repeats_below", "skipped_to", "tail_stored", "unsynced", "waiting")
 
     def __init__(self, partition: Partition, position: int, *, owed: bool = False) -> None:
         """owed: of a queue, for which the log keeps what retention takes (routing/log/kept)."""
@@ -46,6 +47,8 @@ class Cursor:
 
         self.early: dict[int, int] = {}                 # ready, and before its turn: offset → priority
         self.passed_by: set[int] = set()                # taken early: not again when the reader comes there
+        self.unsynced: Unsynced | None = None           # delivered before they are on disk
+        self.skipped_to = 0                             # below it something was left to be delivered once it is
 
     # -- what stands in the log -------------------------------------------------------------------------------
 
@@ -123,6 +126,9 @@ class Cursor:
         if by_key:
             unacked.update({event.offset: 0 for event in self.waiting})
         unacked.update(dict.fromkeys(self.early, 0))
+        if self.unsynced:                               # on disk by now, and not told yet
+            unacked.update({offset: delivery.attempts for offset, delivery in self.unsynced.out.items()
+                            if offset < min(position, self.partition.end_offset)})
         if self.passed_by:
             self.passed_by = {offset for offset in self.passed_by if offset >= min(position, self.position)}
         if self.ahead:
@@ -170,6 +176,7 @@ class Cursor:
         self.ahead.clear()
         self.early.clear()
         self.passed_by.clear()
+        self.unsynced = None
         self.position = max(position, self.start_offset)
         self.behind = self.position < self.partition.end_offset
         self.backlog.restart(self.position)

@@ -103,6 +103,10 @@ def _ignore_settled(partition: Partition, offset: int, topics: set[str] | None) 
     pass
 
 
+def _ignore_refused(partition: Partition) -> None:
+    pass
+
+
 class Partition:
     def __init__(
         self, owner: Owner, settings: StreamSettings, index: int, segments: list[Segment], tail_budget: TailBudget,
@@ -127,6 +131,7 @@ class Partition:
         self.rewrites = 0                               # times that compaction has put cleaned segments in place
         self.on_committed: Callable[[Partition, Run], None] = _ignore
         self.on_settled: Callable[[Partition, int, set[str] | None], None] = _ignore_settled
+        self.on_refused: Callable[[Partition], None] = _ignore_refused      # whatever was not committed
         self.watchers: dict[Callable[[], None], None] = {}      # called after each commit; they must not raise
         self._owner = owner
         self._group = OpenGroup(compact=settings.compact)
@@ -457,6 +462,7 @@ class Partition:
         self.shortage.kept = None
         self.next_offset = self.high_watermark
         self.producers.refused()
+        self.on_refused(self)
 
         def notify() -> None:
             for ticket in refused:

@@ -28,6 +28,8 @@ def depth_of(consumer: Consumer) -> Depth:
         out = len(cursor.in_flight)
         ready += cursor.held() - out
         unacked += out
+        if cursor.unsynced is not None:
+            unacked += len(cursor.unsynced.out) - len(cursor.unsynced.answers)
         if cursor.behind:
             cursor.backlog.check(cursor.position)
             if not cursor.backlog.exact:

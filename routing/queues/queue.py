@@ -95,14 +95,16 @@ class Queue:
 
     # -- members ----------------------------------------------------------------------------------------------
 
-    def attach(self, member: Member, *, priority: int = 0, exclusive: bool = False) -> Refusal | None:
+    def attach(self, member: Member, *, priority: int = 0, exclusive: bool = False,
+               early: bool = False) -> Refusal | None:
         """Deliver to this member while its credit is above 0, to those of a higher priority first.
 
         exclusive: refused while there is another member, and as long as it stays others are. Reason.CONFLICT.
+        early: as in Consumer.attach().
         """
         if exclusive and self.exclusive is None and self.consumer.members.all:
             return Refusal(Reason.CONFLICT, f"queue {self.name} has consumers, so that none can be exclusive")
-        refusal = self.consumer.attach(member, priority)
+        refusal = self.consumer.attach(member, priority, early=early)
         if refusal is None and exclusive:
             self.exclusive = member
         return refusal
@@ -277,6 +279,10 @@ class Queue:
 
     def settled(self, size: int) -> None:
         self._letting_go.settled(size)
+
+    @property
+    def is_straight(self) -> bool:
+        return self._priorities is None and (self._selecting is None or self._selecting.is_empty)
 
     @property
     def may_refuse(self) -> bool:

@@ -71,10 +71,12 @@ class StreamTable:
     """All streams by name, but for the internal ones, which capture nothing."""
 
     def __init__(self, store: Store, on_committed: Callable[[Partition, Run], None],
-                 on_settled: Callable[[Partition, int, set[str] | None], None]) -> None:
+                 on_settled: Callable[[Partition, int, set[str] | None], None],
+                 on_refused: Callable[[Partition], None]) -> None:
         """on_committed: told of every group of events that became durable in a captured stream.
 
         on_settled: told from where on a partition may be read that open transactions had held back, and which topics.
+        on_refused: told when what waits in a partition to become durable does not become so.
         """
         self.by_name: dict[str, Stream] = {}
         self._by_origin_name: dict[str, Stream] = {}
@@ -84,6 +86,7 @@ class StreamTable:
         self._store = store
         self._on_committed = on_committed
         self._on_settled = on_settled
+        self._on_refused = on_refused
         self._starting: list[Partition] | None = []     # opened before started(), the internal ones too
 
     def open(self, settings: StreamSettings, partitions: list[Partition] | None = None) -> Stream:
@@ -104,6 +107,7 @@ class StreamTable:
         for partition in partitions:
             partition.on_committed = self._on_committed
             partition.on_settled = self._on_settled
+            partition.on_refused = self._on_refused
 
     def name_for_others(self, stream: Stream, name: str) -> None:
         """What other nodes know the stream by."""

@@ -114,6 +114,17 @@ class _Step:
         self.answer.part_done()
 
 
+def _when_synced(settled: Settled, call: Callable[[], None]) -> None:
+    """Call once all that is settled is on disk, or was refused: maybe at once. Nobody settles what may get lost."""
+    ticket = Ticket(())
+    for consumer, _ in settled:
+        if consumer.has_unsynced:
+            for partition in consumer.cursors:
+                partition.join(ticket)
+    ticket.part_done()
+    ticket.on_done(lambda done: call())
+
+
 class Steps:
     """One per router."""
 
@@ -147,7 +158,8 @@ class Steps:
             who = f"a transaction of {publisher.identity.user!r} by {publisher.identity.protocol}"
             mine = self._publishing[publisher] = _Publishing(self._core.turns, who, lambda: self._tidy(publisher))
         mine.undecided.append(step)
-        mine.line.add(self._decide(mine, publisher, step))
+        work = self._decide(mine, publisher, step)
+        _when_synced(step.settled, lambda: mine.line.add(work))
         return step.answer
 
     def _decide(self, mine: _Publishing, publisher: Publisher, step: _Step) -> Iterator[None]:
@@ -183,7 +195,8 @@ class Steps:
                     (consumer.name, delivery.event.partition.stream, delivery.event.partition.index,
                      delivery.event.offset)
                     for delivery in deliveries[start:start + PIECE]
-                    if delivery.event.partition is not None and delivery.event.partition.index >= 0]
+                    if delivery.event.partition is not None and delivery.event.partition.index >= 0
+                    and delivery.event.offset >= 0]     # else the disk has refused it, after it was delivered
                 yield
 
         def decided(refusal: Refusal | None) -> None:

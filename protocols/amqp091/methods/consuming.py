@@ -47,7 +47,7 @@ def consume(channel: Channel, method: BasicConsume) -> None:
         _consume_stream(channel, method, tag, queue)
         return
     reader = Reader(channel.line, channel.window, queue, tag, method.no_ack)
-    refusal = queue.core.attach(reader, priority=priority, exclusive=method.exclusive)
+    refusal = queue.core.attach(reader, priority=priority, exclusive=method.exclusive, early=True)
     if refusal is not None and refusal.reason is Reason.CONFLICT:
         raise SoftError(codes.ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{peer.vhost}' in exclusive use")
     if refusal is not None:

@@ -39,21 +39,24 @@ R = TypeVar("R", bound=Reader)
 class Members(Generic[R]):
     """The attached members, in order of arrival."""
 
-    __slots__ = ("_limits", "_next", "_owners", "_priorities", "all", "mode")
+    __slots__ = ("_early", "_limits", "_next", "_owners", "_priorities", "all", "mode")
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
         self.all: list[R] = []
         self._next = 0
         self._priorities: dict[int, int] = {}           # by identity, of those that have another one than 0
+        self._early: set[int] = set()                   # by identity, those that take what is not on disk yet
         self._limits: dict[int, Container[object]] = {}  # by identity, the partitions that one takes from, if not all
         self._owners: dict[int, tuple[R, int]] = {}    # key hash → who reads it, events in flight
 
     def __len__(self) -> int:
         return len(self.all)
 
-    def add(self, member: R, priority: int = 0) -> None:
+    def add(self, member: R, priority: int = 0, *, early: bool = False) -> None:
         """In the order of priority, then of arrival; but who is active in failover stays so."""
+        if early:
+            self._early.add(id(member))
         if priority:
             self._priorities[id(member)] = priority
         place = len(self.all)
@@ -65,10 +68,14 @@ class Members(Generic[R]):
     def priority(self, member: R) -> int:
         return self._priorities.get(id(member), 0)
 
+    def is_early(self, member: R) -> bool:
+        return id(member) in self._early
+
     def remove(self, member: R) -> bool:
         if member not in self.all:
             return False
         self.all.remove(member)
+        self._early.discard(id(member))
         self._priorities.pop(id(member), None)
         self._limits.pop(id(member), None)
         self._owners = {key: owner for key, owner in self._owners.items() if owner[0] is not member}

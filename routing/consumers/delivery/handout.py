@@ -1,6 +1,7 @@
 """Handing out: which member gets which of the events that wait in a cursor. Called by consumer.py when it pumps."""
 from __future__ import annotations
 
+from collections import deque
 from contextlib import closing
 from typing import Protocol
 
@@ -14,16 +15,22 @@ BARE_READS = 32             # events read from the log again in one turn, one by
 AGAIN_EVENTS = 384          # handed out again in one turn, one by one: some 3 ms
 
 
-class Giver(Protocol[R]):
-    """What handing out needs of its consumer."""
+class Chooses(Protocol[R]):
+    """What the choice needs of its consumer."""
 
-    spec: ConsumerSpec
     members: Members[R]
     in_flight: int
-    redelivered: int
 
     def room(self) -> int: ...
     def room_bytes(self) -> int: ...
+
+
+class Giver(Chooses[R], Protocol[R]):
+    """What handing out needs of it."""
+
+    spec: ConsumerSpec
+    redelivered: int
+
     def send(self, cursor: Cursor, member: R, deliveries: list[Delivery], size: int) -> None: ...
     def ready(self) -> None: ...
     def lost_to_retention(self, records: int) -> None: ...
@@ -34,11 +41,24 @@ def hand_out(consumer: Giver[R], cursor: Cursor, share: int) -> bool:
     """Give waiting events to a member, share at most. False when nobody has credit or the windows are full."""
     if consumer.spec.mode is Mode.KEY_SHARED:
         return _hand_out_by_key(consumer, cursor)
-    room = consumer.room()
-    member = consumer.members.next(cursor.partition) if room > 0 else None
-    if member is None:
+    chosen = choose(consumer, cursor.partition, cursor.waiting, share)
+    if chosen is None:
         return False
-    waiting = cursor.waiting
+    member, events, size = chosen
+    consumer.send(cursor, member, [Delivery(event, 1, member) for event in events], size)
+    return True
+
+
+def choose(consumer: Chooses[R], partition: object, waiting: deque[Event], share: int, *, early: bool = False,
+           ) -> tuple[R, list[Event], int] | None:
+    """Take events off the front for a member: it, the events and their payload bytes. None: nobody takes any now.
+
+    early: for one that takes what is not on disk.
+    """
+    room = consumer.room()
+    member = consumer.members.next(partition) if room > 0 else None
+    if member is None or (early and not consumer.members.is_early(member)):
+        return None
     count = min(share, len(waiting), member.credit, room)
     if count == len(waiting):
         events = list(waiting)
@@ -52,9 +72,8 @@ def hand_out(consumer: Giver[R], cursor: Cursor, share: int) -> bool:
         size -= len(event.payload)
         waiting.appendleft(event)
         if not events:
-            return False
-    consumer.send(cursor, member, [Delivery(event, 1, member) for event in events], size)
-    return True
+            return None
+    return member, events, size
 
 
 def _hand_out_by_key(consumer: Giver[R], cursor: Cursor) -> bool:

@@ -61,7 +61,7 @@ def ack(consumer: Settles[R], deliveries: Iterable[Delivery]) -> None:
         elif cursor is None:
             if partition is None and consumer.untracked is not None:
                 done += consumer.untracked.ack(event)
-        else:
+        elif cursor.unsynced is None or not cursor.unsynced.note(delivery, None):
             held = cursor.again.take(event.offset) or cursor.delayed.take(event.offset)
             if held is not None:
                 left += len(held.event.payload)
@@ -78,7 +78,9 @@ def _nothing(offset: int, default: None) -> None:
 def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> None:
     """Not done: deliver again, after delay_s, or after the back-off when None and a limit of deliveries is set."""
     cursor = consumer.cursors.get(delivery.event.partition)
-    if cursor is None or cursor.in_flight.get(delivery.event.offset) is not delivery:
+    if cursor is None or _waits(cursor, delivery, lambda: nack(consumer, delivery, delay_s)):
+        return
+    if cursor.in_flight.get(delivery.event.offset) is not delivery:
         return                                          # another member has it since, or nobody
     let_go(consumer, cursor, delivery.event)
     again = cursor.returned(delivery.event, delivery.attempts + 1, consumer.returned_bytes_max)
@@ -99,12 +101,24 @@ def nack(consumer: Settles[R], delivery: Delivery, delay_s: float | None) -> Non
 def reject(consumer: Settles[R], delivery: Delivery, cause: Cause) -> None:
     """Not to be delivered again."""
     cursor = consumer.cursors.get(delivery.event.partition)
-    if cursor is None or cursor.in_flight.get(delivery.event.offset) is not delivery:
+    if cursor is None or _waits(cursor, delivery, lambda: reject(consumer, delivery, cause)):
+        return
+    if cursor.in_flight.get(delivery.event.offset) is not delivery:
         return                                          # another member has it since, or nobody
     let_go(consumer, cursor, delivery.event)
     consumer.to_dead_letters(cursor, Delivery(delivery.event, delivery.attempts + 1), cause)
     consumer.ready()                                    # there is room for another
     consumer.touch()
+
+
+def _waits(cursor: Cursor, delivery: Delivery, answer: Callable[[], None]) -> bool:
+    """An answer to what is not on disk yet is given again when it is: cursors/unsynced.py. Until then nothing that is
+    behind it goes before it.
+    """
+    if cursor.unsynced is None or not cursor.unsynced.note(delivery, answer):
+        return False
+    cursor.skipped_to = cursor.partition.next_offset
+    return True
 
 
 def let_go(consumer: Settles[R], cursor: Cursor, event: Event) -> None:

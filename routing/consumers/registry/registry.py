@@ -19,6 +19,7 @@ from routing.consumers.registry.asleep import Asleep, Sleepers, may_sleep
 from routing.consumers.registry.checkpoints import Checkpoints
 from routing.consumers.registry.dead_letters import DoorIn, dead_letter
 from routing.consumers.registry.deadlines import Deadlines
+from routing.consumers.registry.early import Early
 from routing.consumers.registry.holders import Holders
 from routing.consumers.registry.pump import Pump
 from routing.consumers.registry.stored import ConsumerState, FilterState, StoredConsumers
@@ -89,6 +90,7 @@ class ConsumerRegistry:
         self._router = router
         self._share = router.shares.consumers
         self._stored = StoredConsumers(router.state)
+        self.early = Early(router.clock_s, router.clock_ms, lambda topic: router.routes.of(topic).consumers)
         self._pump = Pump(router.clock_s, router.request_turn)
         self._deadlines = Deadlines(router.clock_s, self._expired)
         self._asleep = Sleepers(router.clock_s)

@@ -73,6 +73,10 @@ class Selecting:
     def add(self, member: Selective, predicate: Predicate) -> None:
         self._seats.append(_Seat(member, predicate))
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._seats
+
     def remove(self, member: object) -> None:
         for seat in self._seats:
             if seat.member is member:

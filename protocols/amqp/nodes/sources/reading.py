@@ -16,17 +16,36 @@ from protocols.amqp.changing import changed
 from protocols.amqp.codec.composite import Composite
 from protocols.amqp.codec.conditions import RESOURCE_DELETED, LinkFault
 from protocols.amqp.codec.performatives import Accepted, Modified, Rejected, TransactionalState
-from protocols.amqp.engine.sending import SendingLink
+from protocols.amqp.engine.sending import SendingLink, SettleLater
 from protocols.amqp.nodes.addresses import address_of
 from protocols.amqp.nodes.work import Readable, Work
 from routing.consumers.consumer import Consumer
 from routing.cursors.delivery import Delivery
 from routing.event import Properties
+from routing.queues.queue import Queue
 from routing.rights.policy import Identity
 from routing.router import Router
 
 ANNOTATED_BYTES_MAX = 64 * 1024     # of a message with what receivers have annotated, beside its payload
 _NO_PROPERTIES = Properties()
+
+
+def settle_later(link: SendingLink, queue: Queue) -> SettleLater:
+    """Second settle mode: we settle, too, once what was delivered is on disk."""
+    def settle(number: int, state: Composite | None) -> None:
+        def say() -> None:
+            if link.is_attached:
+                connection: Any = link.session.connection
+                connection.cork()
+                link.settled(number, state)
+                connection.uncork()
+
+        if queue.consumer.has_unsynced:
+            queue.when_current(say)
+        else:
+            link.settled(number, state)
+
+    return settle
 
 
 class QueueReader:

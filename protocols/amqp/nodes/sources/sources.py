@@ -33,7 +33,7 @@ from protocols.amqp.nodes.parts import Parts
 from protocols.amqp.nodes.sources.browsing import QueueBrowser
 from protocols.amqp.nodes.sources.filters import Filters, filters_of
 from protocols.amqp.nodes.sources.offsets import start_of
-from protocols.amqp.nodes.sources.reading import QueueReader
+from protocols.amqp.nodes.sources.reading import QueueReader, settle_later
 from protocols.amqp.nodes.sources.resuming import ResumingReader
 from protocols.amqp.nodes.sources.streams import StreamReader, StreamReading, read_topic
 from protocols.amqp.nodes.sources.subscriptions import (
@@ -195,7 +195,10 @@ class Sources:
             if predicate is not None:
                 refusal = queue.attach_selecting(reader, predicate)
             else:
-                refusal = queue.attach(reader, exclusive=wish is not None and not wish.shared)
+                if resuming is None:                    # else its tags name places, and outlive the node
+                    link.settle_later = settle_later(link, queue)
+                refusal = queue.attach(
+                    reader, exclusive=wish is not None and not wish.shared, early=resuming is None)
             if refusal is not None and resuming is not None and kept is not None:
                 resuming.refused(kept)
             if refusal is not None and refusal.reason is Reason.CONFLICT:
