@@ -48,6 +48,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     untracked_bytes_max: int = 1024 * 1024          # per MQTT session: unacked events that no stream captures
     consumer_pending_events: int = 1_000            # handed over at the tail in one turn, beyond it the log is read
     pending_commit_bytes: int = 64 * 1024 * 1024    # events waiting for the disk before publishers are refused
+    early_delivery: bool = True                     # to members of queues over AMQP: before the sync, as in RabbitMQ
     commit_gather_ms: int = 3                       # longest wait for many small publishers to share a sync; 0: none
     tail_cache_bytes: int = 64 * 1024 * 1024        # of all partitions, one has a quarter: recent events kept decoded
     retained_events_max: int = 1_000_000
@@ -61,7 +62,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer_cache_bytes: int = 32 * 1024 * 1024      # of all consumers: which topics they want
     queue_memory_bytes: int = 4 * 1024 * 1024       # of one queue: events that no stream captures
     queue_bindings_max: int = 10_000                # of one queue
-    early_delivery: bool = True                     # to members of queues over AMQP: before the sync, as in RabbitMQ
     dedupe_bytes: int = 64 * 1024 * 1024            # of the ids of all publishers; one gets a sixteenth at most
     slice_ms: float = 2.0                           # of the loop, for one client before others have theirs
     turn_ms: float = 6.0                            # all slices of a loop turn; small messages wait a few turns at most
