@@ -23,6 +23,7 @@ class Raw:
         self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE_S)
         self.socket.settimeout(DEADLINE_S)
         self.buffer = b""
+        self.early = []             # transfers that came before the disposition that was looked for
         if login:
             self.sasl()
             self.open(container, **options)
@@ -59,11 +60,17 @@ class Raw:
         return build(kind_of(descriptor), found), body[end:], int.from_bytes(rest[2:4], "big")
 
     def expect(self, kind):
-        """The next frame that is of this kind; flows are passed over unless one is wanted."""
+        """The next frame that is of this kind; flows are passed over unless one is wanted. What was published may come
+        before it is accepted, and is kept for delivery().
+        """
         while True:
-            found = self.frame()[0]
+            whole = self.frame()
+            found = whole[0]
             if isinstance(found, kind):
                 return found
+            if kind is p.Disposition and isinstance(found, p.Transfer):
+                self.early.append(whole)
+                continue
             assert isinstance(found, p.Flow), f"{found} in place of {kind.__name__}"
 
     def closed(self):
@@ -128,7 +135,7 @@ class Raw:
         """Transfer and message of the next delivery, of however many frames."""
         first, whole, more = None, b"", True
         while more:
-            found, payload, _ = self.frame()
+            found, payload, _ = self.early.pop(0) if self.early else self.frame()
             if isinstance(found, p.Flow):
                 continue
             assert isinstance(found, p.Transfer), found

@@ -1,4 +1,4 @@
-"""Queues give events out before they are on disk. What is confirmed is not lost for that, and no answer hits another."""
+"""Queues give events out before they are on disk: nothing confirmed is lost for that, no answer hits another event."""
 import errno
 import random
 from pathlib import Path
