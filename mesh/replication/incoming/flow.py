@@ -111,6 +111,7 @@ class Flow:
         self._stored_under_way = 0              # such batches that our log has not answered
         self._yields = False                    # what comes waits for them
         self._said_stored = False               # with the last Pull
+        self._is_planned = False                # see _replan()
         self._held: deque[Batch] = deque()
         self._later: dict[int, Batch] = {}
         self._outstanding = 0                   # batches that our log has not answered
@@ -311,6 +312,11 @@ class Flow:
             self._resolve(patterns, {pattern: max(resolved[pattern], least) for pattern in patterns})
             self._held.appendleft(batch)
             return
+        if batch.body and not self._is_planned:
+            self._is_planned = True
+            if self._replan():                  # the stream was made here since the flow began
+                self._held.appendleft(batch)
+                return
         self._accept(batch)
 
     def _begin(self, batch: Batch) -> None:
@@ -425,17 +431,23 @@ class Flow:
         self._stored_pause_s = min(2 * self._stored_pause_s, STORED_PAUSE_MAX_S)
 
     def plan_stored(self) -> None:
-        """Events keep the index of their partition while batches can be taken as they are stored. Now and then."""
-        topic, replicas = self._pulling.stored_topic(self.origin), self._pulling.replicas
-        if self.number or self.state is not State.RUNNING or self._noting or topic is None:
-            return
-        keeps = bool(topic)
-        if keeps != replicas.keeps(self.origin, self.number, END - 1):
-            replicas.keep_from(self.origin, self.number,
-                               max(self.expected, replicas.reach(self.origin, self.number)), keeps=keeps)
-            self._note()
-        elif self.takes_stored != self._said_stored:
+        """Now and then: may batches be taken as they are stored, and is that what the origin was told?"""
+        if not self._replan() and self.state is State.RUNNING and not (self.number or self._noting) and (
+                self.takes_stored != self._said_stored):
             self.pull(ask=True)
+
+    def _replan(self) -> bool:
+        """Events keep the index of their partition while batches can be taken as they are stored. True: that has
+        changed for what comes next, and is stored before it is taken.
+        """
+        topic, replicas = self._pulling.stored_topic(self.origin), self._pulling.replicas
+        if self.number or self.state is not State.RUNNING or self._noting or topic is None or (
+                bool(topic) == replicas.keeps(self.origin, self.number, END - 1)):
+            return False
+        replicas.keep_from(self.origin, self.number,
+                           max(self.expected, replicas.reach(self.origin, self.number)), keeps=bool(topic))
+        self._note()
+        return True
 
     def _distrust(self, why: str) -> None:
         """The origin said what cannot be: nothing of it is used, and after a pause it is asked again."""

@@ -182,3 +182,24 @@ def test_exactly_once_in_order_through_losses_cuts_kills_and_losses_of_power(see
                 assert came == own, (seed, node.name, other.name, index)
             check(world, other, node, ["#"], complete=False)            # in order in each partition
     assert any(partition_of(node, index).origins for node in nodes for index in (0, 1)), "some came as they were"
+
+
+def test_the_first_records_of_a_topic_keep_their_partition_though_it_was_made_here_after_the_flow_began():
+    """Kafka's topics are made on all nodes of a cluster, a moment apart, and written to at once."""
+    world = World()
+    graz = add(world, "graz")
+    cloud = world.add("cloud", streams=[EVENTS], replicate=EVERYTHING)
+    world.run(0.5)
+    flows = [branch.live for branch in cloud.replication.intake.branches.values() if branch.origin.stream == "orders"]
+    assert {flow.state.value for flow in flows} == {"running"}
+    made = cloud.router.lifecycle.create(ORDERS, "ana")
+    for _ in range(50):
+        cloud.turn()
+    assert made is not None and "orders" in cloud.router.streams.by_name
+    for index in (0, 1, 1, 0):
+        produce(graz, index, b"%d" % index, headers=[("meshgate-topic", b"orders/7")])
+    world.run(2)
+    for index in (0, 1):
+        assert len(places(cloud, index)) == 2 and {name for name, _ in places(cloud, index)} == {"graz"}
+        assert [event.payload for event in cloud.log() if event.partition is partition_of(cloud, index)] == [
+            b"%d" % index] * 2
