@@ -31,6 +31,7 @@ from routing.producers.raw_entry import RawEntry
 from routing.producers.transactions import Transactions
 from routing.publishing.dedupe import Windows
 from routing.publishing.ledger import Ledger
+from routing.publishing.pacing import Pacing
 from routing.publishing.placed import publish_to
 from routing.publishing.publisher import TOPICS_CACHED, Publisher
 from routing.publishing.recovery import PacketIds, read_tail
@@ -115,6 +116,7 @@ class Router:
         self.on_streams: list[Callable[[], None]] = []         # called when streams are not what they were
         self.lifecycle.start(settings)
         self.transactions = Transactions(self)
+        self.pacing = Pacing(clock_s, lambda: self.limits)
         self.queues = Queues(self)
         self.together = Steps(self)
         self.queues.prepare()
@@ -228,6 +230,8 @@ class Router:
                     appends[route.partition] = run
                 elif route.partition is not None:
                     appends.setdefault(route.partition, []).extend(run)
+                if self.pacing.paces and route.consumers and publisher is not self.internal:
+                    self.pacing.published(route.consumers, len(run), publisher)
                 if run and route.direct:
                     self.lane.send(run, route.direct, publisher, plain)
                 if run and route.partition is None:
@@ -589,6 +593,7 @@ class Router:
         """Timers of consumers and checkpoints. The node calls it every 50 ms with monotonic seconds."""
         self.registry.tick(now_s)
         self.queues.tick()
+        self.pacing.tick(now_s)
         self.together.tick(now_s)
         self.replicas.tick(now_s)
         self.usage.tick(now_s)
@@ -605,6 +610,10 @@ class Router:
     def pressure(self) -> bool:
         """True when so much waits for the disk that publishers should not be read."""
         return self.store.crowded
+
+    def when_free(self, publisher: Publisher, go_on: Callable[[], None]) -> bool:
+        """Has it published enough to a queue that is behind? Then its client is to wait until go_on is called, once."""
+        return publisher.pace is not None and self.pacing.when_free(publisher, go_on)
 
     def on_relief(self, callback: Callable[[], None]) -> None:
         """Call callback once when the pressure is gone."""

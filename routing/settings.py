@@ -51,6 +51,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     early_delivery: bool = True                     # to members of queues over AMQP: before the sync, as in RabbitMQ
     commit_gather_ms: int = 3                       # longest wait for many small publishers to share a sync; 0: none
     tail_cache_bytes: int = 64 * 1024 * 1024        # of all partitions, one has a quarter: recent events kept decoded
+    pace_wait_ms: float = 100.0                     # longest wait of who publishes to a queue that is behind; 0: none
+    pace_events: int = 4_000                        # that may be published to it before what its consumers take counts
     retained_events_max: int = 1_000_000
     retained_bytes_max: int = 512 * 1024 * 1024
     retained_wait_s: float = 3.0                    # a new subscription waits for what other nodes retain, then goes on

@@ -81,7 +81,8 @@ class _Inside(Peer):
 class _Declarer:
     def __init__(self, broker: Broker, identity: Identity) -> None:
         self._peer = _Inside(broker, identity)
-        self._channel = Channel(self._peer, Publishing(self._peer, lambda channel, error: None), 1, lambda number: None)
+        publishing = Publishing(self._peer, lambda channel, error: None, lambda: True)
+        self._channel = Channel(self._peer, publishing, 1, lambda number: None)
 
     def do(self, method: str, arguments: Mapping[str, Any], done: Done) -> None:
         kind = _METHODS[method]

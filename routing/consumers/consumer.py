@@ -125,6 +125,9 @@ class Side(Protocol):
     def hand_out(self) -> None:
         """There may be credit: what goes first goes now."""
 
+    def falls_behind(self, cursor: Cursor) -> None:
+        """There is more to be read for members who would take it than a turn has time for."""
+
     def before_pump(self) -> None: ...
 
     def after_pump(self) -> None: ...
@@ -514,6 +517,8 @@ class Consumer:
                     return budget
                 if budget <= 0:
                     self.ready()
+                    if self.side is not None:
+                        self.side.falls_behind(cursor)
                     return budget
                 if self.side is not None and self._payload_bytes * PARKED_EVENTS <= PARKED_BYTES:
                     appetite = max(appetite, PARKED_EVENTS)     # what a prefetch of 1 leaves may wait in memory

@@ -159,6 +159,7 @@ class Partition:
         self.kept = Kept(self, owner, kept or [], self.decoder)      # what queues are owed from before start_offset
         self.check, self.on_loop = owner.check, owner.on_loop       # for contents.py
         contents = Contents(self, segments, self.kept, self._reader, self._cache)
+        self.is_leaving = self._cache.is_leaving        # the tail cache, where what stands at an offset is
         self.scan = contents.scan                       # what readers of events call; contents.py says what it does
         self.event = contents.event
         self.tally = contents.tally

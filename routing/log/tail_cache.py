@@ -64,6 +64,12 @@ class TailCache:
     def bytes(self) -> int:
         return self._bytes
 
+    def is_leaving(self, offset: int) -> bool:
+        """What stands there has left, or will before long: the cache is half full, and it is in the older half."""
+        if offset < self.first_offset:
+            return True
+        return 2 * self._bytes > self._budget.share_bytes and 2 * offset < self.first_offset + self._end_offset
+
     def add(self, events: list[Event], plain_bytes: int, end_offset: int) -> None:
         """The events of one commit, in order, which reach up to end_offset. plain_bytes: not compressed."""
         self._end_offset = end_offset

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from routing.errors import Refusal
+from routing.publishing.pacing import Pace
 from routing.publishing.route import Route
 from routing.rights.policy import Identity
 from routing.rights.usage import Deeds
@@ -12,7 +13,8 @@ TOPICS_CACHED = 1_000       # routes kept per publisher; a publisher with more t
 class Publisher:
     """Made by Router.publisher(), used for every publish of a connection or session."""
 
-    __slots__ = ("deeds", "generation", "identity", "logins", "name", "routes", "window")
+    __slots__ = ("advance", "deeds", "generation", "identity", "logins", "name", "pace", "paced_last", "routes",
+                 "window")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -22,3 +24,6 @@ class Publisher:
         self.window = -1        # of routing/log/committing/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}
         self.deeds = Deeds(identity)            # for the usage record
+        self.pace: Pace | None = None           # as in pacing.py, and so are the next two
+        self.paced_last = 0
+        self.advance = 0

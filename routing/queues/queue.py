@@ -52,6 +52,7 @@ class Owner(Protocol):
     def unbind(self, queue: Queue, binding: Binding) -> bool: ...
     def letters(self, template: str, event: Event, queue: Queue, cause: Cause) -> list[Letter]: ...
     def delete_later(self, queue: Queue) -> None: ...
+    def falls_behind(self, queue: Queue, cursor: Cursor) -> None: ...
     def closed(self, queue: Queue) -> None: ...
 
 
@@ -276,6 +277,9 @@ class Queue:
             self._priorities.hand_out()
         if self._selecting is not None:
             self._selecting.hand_out()
+
+    def falls_behind(self, cursor: Cursor) -> None:
+        self._queues.falls_behind(self, cursor)
 
     def settled(self, size: int) -> None:
         self._letting_go.settled(size)

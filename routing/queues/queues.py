@@ -48,6 +48,12 @@ OTHERS = ("mqtt/", "mqtt-share/")       # sessions and share groups: who took on
 Resolver = Callable[[str, Event, Cause], list[Letter]]       # what stands behind the scheme, event, why
 
 
+class Paces(Protocol):
+    """See routing/publishing/pacing.py."""
+
+    def falls_behind(self, consumer: Consumer, cursor: Cursor) -> None: ...
+
+
 class Core(Protocol):
     """The part of the router that queues live in."""
 
@@ -59,6 +65,9 @@ class Core(Protocol):
     state: StateTable
     streams: StreamTable
     trie: FilterTrie
+
+    @property
+    def pacing(self) -> Paces: ...
 
 
 class Queues:
@@ -195,6 +204,10 @@ class Queues:
         return [queue for consumer in self._router.routes.of(event.topic).consumers
                 if (queue := self.by_name.get(consumer.name)) is not None
                 and queue.bindings.take_new(event, consumer.interest.matching(event.topic))]
+
+    def falls_behind(self, queue: Queue, cursor: Cursor) -> None:
+        """Its members would take more from this cursor than it can give them now."""
+        self._router.pacing.falls_behind(queue.consumer, cursor)
 
     def letters(self, template: str, event: Event, queue: Queue, cause: Cause) -> list[Letter]:
         """Where an event goes that the queue lets go. See leaving/templates.py."""

@@ -50,6 +50,7 @@ class Connection(Outgoing):
         "__weakref__", "_data", "_deadline_s", "_identity", "_last_in_s", "_last_out_s", "_opening", "address",
         "channel_max", "clock_s", "connected_ms", "container_id", "frame_max", "held", "host", "open", "partial_bytes",
         "parts", "peer_idle_s", "run", "sessions", "state", "tags", "waiting_bytes",
+        "withholds_credit",
     )
 
     def __init__(self, host: Host, channel: ByteChannel, now_s: float, clock_s: Callable[[], float]) -> None:
@@ -69,6 +70,7 @@ class Connection(Outgoing):
         self.peer_idle_s = 0.0                          # it goes away after that; 0: never
         self.connected_ms = 0
         self.held = 0                                   # reasons not to read
+        self.withholds_credit = False
         self.run: Run | None = None
         self.parts: Any = None                          # what the server keeps for it
         self._identity: Identity | None = None
@@ -324,6 +326,15 @@ class Connection(Outgoing):
         self.held -= 1
         if not self.held and not self.closed:
             self.channel.resume_reading()
+
+    def withhold_credit(self, withheld: bool) -> None:
+        """Senders get no more credit until they are given it again. What they have counts, and all else goes on."""
+        self.withholds_credit = withheld
+        if not withheld and not self.closed:
+            self.cork()
+            for session in self.sessions.values():
+                session.refill()
+            self.uncork()
 
     def long_work(self, work: Iterator[None]) -> None:
         """ConnectionSide of seams.py. What each slice has settled goes to the core with it."""

@@ -108,7 +108,8 @@ class ReceivingLink(Link[TargetNode]):
                 self.delivery_count = flow.delivery_count
                 self.credit = max(self.credit - passed, 0)
         if self.is_attached and (flow.echo or self.credit < self._window // 2):
-            self.credit = self._window
+            if not self.session.connection.withholds_credit:
+                self.credit = self._window
             self._grant()
 
     def _grant(self) -> None:
@@ -145,7 +146,7 @@ class ReceivingLink(Link[TargetNode]):
             if self.unsettled is not None and incoming.resumed:
                 self.unsettled.settled(incoming.tag)
             self._drop()
-            self._refill()
+            self.refill()
             return
         if transfer.more:
             self._incoming = incoming
@@ -165,7 +166,7 @@ class ReceivingLink(Link[TargetNode]):
         if self.unsettled is None or not self._has_come_before(incoming, payload):
             node.take(incoming, payload)
         if self.credit <= self._window >> 1:
-            self._refill()
+            self.refill()
 
     def is_settled(self, transfer: Transfer) -> bool:
         return bool(transfer.settled) or self.attach.snd_settle_mode == SETTLED
@@ -188,7 +189,7 @@ class ReceivingLink(Link[TargetNode]):
             self.unanswered += count
         self.session.ran(count)
         if self.credit <= self._window >> 1:
-            self._refill()
+            self.refill()
 
     # -- what came before -------------------------------------------------------------------------------------
 
@@ -227,12 +228,12 @@ class ReceivingLink(Link[TargetNode]):
         self._partial = bytearray()
         self._incoming = None
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
         """Credit anew, when half of it is used; not for what waits for an answer: that would have no bound.
 
         A quarter at a time, at least: one flow for each answer would cost more than the answers.
         """
-        if not self.is_attached or self.credit > self._window >> 1:
+        if not self.is_attached or self.credit > self._window >> 1 or self.session.connection.withholds_credit:
             return
         credit = self._window - min(self.unanswered, self._window)
         grown = credit - self.credit
@@ -266,7 +267,7 @@ class ReceivingLink(Link[TargetNode]):
     def _say(self, first: int, last: int, state: Composite, *, settled: bool) -> None:
         self.session.answer(first, last, state, settled=settled)
         if self.credit <= self._window >> 1:
-            self._refill()
+            self.refill()
 
     def let_go(self, *, closed: bool) -> None:
         self._drop()

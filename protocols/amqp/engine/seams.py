@@ -116,6 +116,7 @@ class ConnectionSide(Protocol):
     tags: int                   # of deliveries that were answered and are the peer's to settle
     closed: bool
     full: bool
+    withholds_credit: bool      # senders get none, for a while
     run: Any                    # what the next transfers may be like: runs.py
 
     def say(self, channel: int, performative: Composite) -> None: ...

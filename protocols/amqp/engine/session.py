@@ -344,6 +344,12 @@ class Session:
             return [(first + step) & serial.MASK for step in range(span + 1)]
         return [number for number in known if 0 <= serial.distance(first, number) <= span]
 
+    def refill(self) -> None:
+        """Credit for those who send, where it is due."""
+        for link in self.links.values():
+            if isinstance(link, ReceivingLink):
+                link.refill()
+
     # -- links ------------------------------------------------------------------------------------------------
 
     def attach(self, attach: Attach) -> None:

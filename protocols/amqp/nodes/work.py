@@ -36,6 +36,7 @@ class Reading(Protocol):
     def hold(self) -> None: ...
     def release(self) -> None: ...
     def long_work(self, work: Iterator[None]) -> None: ...
+    def withhold_credit(self, withheld: bool) -> None: ...
     def flush_answers(self) -> None: ...
     def cork(self) -> None: ...
     def uncork(self) -> None: ...
@@ -78,8 +79,8 @@ class _Batch(msgspec.Struct):
 class Work:
     """One per connection."""
 
-    __slots__ = ("_batches", "_connection", "_count", "_deliveries", "_events", "_held", "_internal", "_publisher",
-                 "_router", "_told", "acks")
+    __slots__ = ("_batches", "_connection", "_count", "_deliveries", "_events", "_held", "_internal", "_paced",
+                 "_publisher", "_router", "_told", "acks")
 
     def __init__(self, router: Router, connection: Reading, count: Callable[[str, int], None]) -> None:
         self._router = router
@@ -91,6 +92,7 @@ class Work:
         self._internal: list[tuple[Event, Incoming | None]] = []      # None: nobody waits for an answer
         self._batches: deque[_Batch] = deque()
         self._held = False                              # reading is paused until the disk has caught up
+        self._paced = False                             # no more credit until a queue has caught up a little
         self._told: dict[Callable[[], None], None] = {}
         self.acks: dict[Readable, list[Delivery]] = {}
 
@@ -177,6 +179,13 @@ class Work:
             self._held = True
             self._connection.hold()
             router.on_relief(self._relieved)
+        if not self._paced and router.when_free(self._publisher, self._free):
+            self._paced = True
+            self._connection.withhold_credit(True)
+
+    def _free(self) -> None:
+        self._paced = False
+        self._connection.withhold_credit(False)
 
     def _relieved(self) -> None:
         self._held = False

@@ -67,12 +67,15 @@ class _Batch:
 class Publishing:
     """One per connection."""
 
-    __slots__ = ("_batches", "_events", "_fail", "_held", "_last", "_notes", "_peer", "_publisher")
+    __slots__ = ("_batches", "_events", "_fail", "_held", "_last", "_notes", "_peer", "_publisher",
+                 "_reads")
 
-    def __init__(self, peer: Peer, fail: Callable[[Line, SoftError], None]) -> None:
-        """fail: ends a channel whose message was not allowed."""
+    def __init__(self, peer: Peer, fail: Callable[[Line, SoftError], None],
+                 reads: Callable[[], bool]) -> None:
+        """fail: ends a channel whose message was not allowed. reads: has the connection consumers?"""
         self._peer = peer
         self._fail = fail
+        self._reads = reads
         self._publisher = peer.broker.router.publisher(peer.identity)
         self._events: list[Event] = []
         self._notes: list[_Note] = []
@@ -147,6 +150,10 @@ class Publishing:
             self._held = True
             peer.hold()
             router.on_relief(self._relieved)
+        elif not self._held and self._publisher.pace is not None and not self._reads() \
+                and router.when_free(self._publisher, self._relieved):      # its acks are not to wait
+            self._held = True
+            peer.hold()
         return [ticket for ticket in (batch.ticket, batch.copied) if ticket is not None]
 
     def together(self, items: list[tuple[Event | None, tuple[str, ...], bytes | None, bool]],

@@ -212,7 +212,8 @@ class AmqpConnection:
             return
         self.peer.identity = answer
         self._admitted = True
-        self._publishing = Publishing(self.peer, self._fail_channel)
+        self._publishing = Publishing(
+            self.peer, self._fail_channel, lambda: any(one.window.holders for one in self.channels))
         self._broker.router.logins.add(self)
         self.state = State.TUNE
         self._opening.offer()
