@@ -270,7 +270,8 @@ class Turns:
         if self._heap:
             self.tag += self.spent_s / (len(self._heap) + 1)    # else ever new shares would keep the others out
         else:
-            self.tag = max(self.tag, self._tag_max)     # nobody waits: what was had is forgotten
+            # Nobody waits: what was had is forgotten, and all who are known come a little before who is new.
+            self.tag = max(self.tag, self._tag_max + CREDIT_SLICES * self.slice_s)
         self.spent_s, self._left_s = self._left_s, 0.0
         self._foreseen_s = self._by_ratio_s = self._promised_s = 0.0
 

@@ -134,7 +134,7 @@ def test_what_was_had_in_quiet_times_is_not_held_against_anybody():
     busy.left = 1
     loop.turns.queue(busy)
     loop.run()
-    assert loop.log.index("busy") == 5
+    assert loop.log.index("busy") == 0, "it is known, the others are new"
 
 
 def test_small_work_orders_no_turn():
@@ -311,8 +311,7 @@ def test_an_end_in_every_turn_does_not_keep_those_that_wait():
 def test_a_thousand_that_are_new_do_not_come_before_one_that_is_known():
     loop = Loop()
     known = Job(loop, "known", 1, 0.0001)
-    loop.turns.queue(known)
-    loop.turns.queue(Job(loop, "somebody", 50))
+    loop.turns.queue(known)                     # alone, so that nobody was given more than it
     loop.run()
     for number in range(1_000):
         loop.turns.queue(Job(loop, number, 50))
