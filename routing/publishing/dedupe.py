@@ -8,23 +8,14 @@ Event.publisher only; they count for whoever may publish to the same topic under
 """
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 from routing.event import Event
+from routing.publishing.remembered import DedupeKey, Remembered, key_bytes
 from routing.ticket import Ticket
 
-KEY_BYTES = 350             # of a remembered id beside its topic and itself
 WINDOWS_LEAST = 16          # windows that all have room, however large
 PUBLISHERS_MAX = 10_000     # windows kept; the publisher that was quiet longest loses its window first
-
-
-DedupeKey: TypeAlias = tuple[str, bytes | str | int]       # topic, dedupe id
-
-
-def key_bytes(dedupe_key: DedupeKey) -> int:
-    """What remembering it takes, about."""
-    topic, identifier = dedupe_key
-    return KEY_BYTES + len(topic) + (len(identifier) if isinstance(identifier, (str, bytes)) else 8)
 
 
 class First:
@@ -111,29 +102,30 @@ class Windows:
         self._bytes = 0                             # of all windows but the one in use
         self._current: Window | None = None
         self._windows: dict[str, Window] = {}
-        self.recovered: dict[str, Window] = {}      # from the log, by Event.publisher; only grows at start
+        self.recovered = Remembered(size, bytes_max)        # from the log; only grows at start
 
     def is_duplicate(self, publisher: str, index: int, event: Event, dedupe_id: bytes | str | int,
                      ticket: Ticket) -> bool:
         """See Window.is_duplicate. publisher: a name that no other publisher has."""
         dedupe_key = (event.topic, dedupe_id)
-        old = self.recovered.get(event.publisher)
-        window = old if old is not None and old.find(dedupe_key) is not None else self.of(publisher)
-        return window.is_duplicate(index, event, dedupe_key, ticket)
+        place = self.recovered.find(event.publisher, dedupe_key)
+        if place is None:
+            return self.of(publisher).is_duplicate(index, event, dedupe_key, ticket)
+        def copy(done: Ticket) -> None:
+            event.partition, event.offset = place
+
+        ticket.on_done(copy)
+        return True
 
     def recover(self, event: Event, dedupe_id: bytes | str | int) -> None:
         """A stored event with a dedupe id, in the order of the log."""
-        window = self.recovered.get(event.publisher)
-        if window is None:
-            window = self.recovered[event.publisher] = Window(self._size, self._bytes_max // WINDOWS_LEAST)
-        window.remember((event.topic, dedupe_id), First(event.offset, event.partition))
+        self.recovered.add(event.publisher, (event.topic, dedupe_id), event.partition, event.offset)
 
     def forget(self, publisher: str, event: Event, dedupe_id: bytes | str | int) -> None:
         """The next event with this id is a new one."""
         dedupe_key = (event.topic, dedupe_id)
-        for window in (self.recovered.get(event.publisher), self.of(publisher)):
-            if window is not None:
-                window.forget(dedupe_key)
+        self.recovered.forget(event.publisher, dedupe_key)
+        self.of(publisher).forget(dedupe_key)
 
     def of(self, publisher: str) -> Window:
         """publisher: a name that no other publisher has."""

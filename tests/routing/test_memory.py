@@ -9,6 +9,7 @@ from routing.fairness.accounts import LEAST_BYTES
 from routing.log.records.encode import Encoder
 from routing.log.tail_cache import STALE_MAX, TailBudget, TailCache
 from routing.publishing.dedupe import First, Windows
+from routing.publishing.remembered import Remembered
 from routing.rights.policy import Identity
 from routing.settings import Limits, StreamSettings
 from tests.support.routing import ANA, Desk, Reader
@@ -81,6 +82,21 @@ def test_ids_are_bounded_by_bytes_per_publisher_and_for_all():
             window.remember(("t" * 1_000, index), First())
     assert sum(window.bytes for window in windows._windows.values()) <= 1_600_000 + 140_000
     assert "one" not in windows._windows                # quiet longest
+
+
+def test_ids_that_a_start_has_found_are_bounded_for_all_and_the_newest_stay():
+    found = Remembered(10_000, 400_000)
+    for partition in ("a", "b"):
+        for number in range(1_000):
+            found.add("p", ("t" * 100, f"{partition}{number}"), partition, number)
+            assert found.bytes <= 401_000
+    for partition in ("a", "b"):
+        assert found.find("p", ("t" * 100, f"{partition}999")) == (partition, 999)
+        assert found.find("p", ("t" * 100, f"{partition}0")) is None
+    found.add("p", ("t" * 100, "a999"), "b", 1_000)     # it came again, elsewhere
+    for number in range(1_000, 2_000):
+        found.add("p", ("t" * 100, f"a{number}"), "a", number)
+    assert found.find("p", ("t" * 100, "a999")) == ("b", 1_000)
 
 
 def test_one_partition_has_a_quarter_of_the_tails_at_most():

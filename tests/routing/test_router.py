@@ -153,6 +153,29 @@ def test_events_with_one_message_id_are_events_of_their_own(desk):
     assert [ticket.events[0].offset for ticket in tickets] == [0, 1, 2]
 
 
+def test_after_a_restart_the_last_ids_of_each_partition_are_known(tmp_path):
+    """Those of the partition that was read last had pushed out all others, and what was in flight came twice."""
+    settings, limits = [StreamSettings("events", ("#",), partitions=3)], Limits(dedupe_window=50)
+
+    def event(number):
+        return Event("t", b"%d" % number, 1, publisher="p", key=b"%d" % (number % 7),
+                     properties=Properties(dedupe_id=number))
+
+    desk = Desk(tmp_path, settings, limits=limits)
+    desk.publish(*[event(number) for number in range(400)])
+    places = {number: desk.publish(event(number)).events[0] for number in range(380, 400)}
+    desk.close()
+    desk = Desk(tmp_path, settings, limits=limits)
+    ends = [partition.end_offset for partition in desk.router.streams.by_name["events"].partitions]
+    assert all(end > 60 for end in ends)
+    again = desk.publish(*[event(number) for number in range(380, 400)])
+    assert [partition.end_offset for partition in desk.router.streams.by_name["events"].partitions] == ends
+    assert [(one.partition.index, one.offset) for one in again.events] == [
+        (places[number].partition.index, places[number].offset) for number in range(380, 400)]
+    assert desk.publish(event(400)).events[0].offset in ends
+    desk.close()
+
+
 def test_another_publisher_may_use_the_same_dedupe_id(desk):
     """Not even one that calls itself the same: a client id is only a name (mallory must not use up ana's ids)."""
     for number, (user, client_id) in enumerate([("ana", "x"), ("bob", "x"), ("ana", "y")], 1):
