@@ -8,7 +8,7 @@ Nothing is kept where nothing is unsettled, and it is kept in memory: what a kil
 (tags.py), what it had received is found by its dedupe id (nodes/targets/resuming.py).
 
 No turn grows with how many there are: those whose time counts are in a heap, the others are looked at when the session
-or connection ends that they wait for, and so many at a time are given up.
+or connection ends that they wait for, and they are given up as long as a tick has time.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from routing.fairness.shares import Share
 
 NEVER = "never"
 LINK_DETACH, SESSION_END, CONNECTION_CLOSE = "link-detach", "session-end", "connection-close"
-PER_TICK = 100                  # at a time given up, or counted from now on: 5 ms at the worst; the rest next tick
+TICK_S = 0.004                  # of one tick, to give up those whose time is over; the rest has the next ones
 DEAD_MIN = 1_000                # times of links that were resumed stay until there are more of them
 UNSETTLED_STATE = 2             # durable, of a terminus                                                        §3.5.5
 
@@ -157,17 +157,18 @@ class Termini:
 
     def tick(self, now_s: float) -> None:
         """Called often."""
-        for _ in range(PER_TICK):
-            if not self._ended:
-                break
+        until_s = self._clock_s() + TICK_S
+        while self._ended:
             self._count_one()
-        for _ in range(PER_TICK):
-            if not self._times or self._times[0][0] > now_s:
+            if self._clock_s() >= until_s:
                 break
+        while self._times and self._times[0][0] <= now_s:
             _, number, key = heappop(self._times)
             one = self._suspended.get(key)
             if one is not None and one.number == number:
                 self._give_up(key)
+            if self._clock_s() >= until_s:              # one at least, or they would never go
+                break
 
     def close(self) -> None:
         """The node stops: everything is where it stands on disk."""

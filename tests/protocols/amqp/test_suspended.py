@@ -10,8 +10,8 @@ from protocols.amqp.resuming.suspended import (
     DEAD_MIN,
     LINK_DETACH,
     NEVER,
-    PER_TICK,
     SESSION_END,
+    TICK_S,
     Expiry,
     Key,
     Termini,
@@ -19,6 +19,7 @@ from protocols.amqp.resuming.suspended import (
 from routing.fairness.shares import Share
 
 MANY = 5_000
+PER_TICK = 100                  # of these fit into a tick
 BYTES = 300
 SUSPENDED_S = 120.0
 
@@ -42,36 +43,46 @@ class Session:
 
 
 class Kept:
+    """Giving up takes time."""
+
     size_bytes = BYTES
 
-    def __init__(self):
+    def __init__(self, takes_time=lambda: None):
         self.given_up = 0
+        self.takes_time = takes_time
 
     def give_up(self):
         self.given_up += 1
+        self.takes_time()
 
 
 class Stand:
     def __init__(self, **bounds):
         self.now_s = 1_000.0
+        self.cost_s = TICK_S / (PER_TICK - 0.5)
+        self.spent_s = 0.0
         self.links = Share("links", lambda: 0.5)
         self.bytes = Share("bytes", lambda: 0.5)
         bounds = {"links_max": 10 * MANY, "bytes_max": 1 << 30, **bounds}
         self.termini = Termini(
-            self.links, self.bytes, lambda: self.now_s, links_max=lambda: bounds["links_max"],
+            self.links, self.bytes, lambda: self.now_s + self.spent_s, links_max=lambda: bounds["links_max"],
             bytes_max=lambda: bounds["bytes_max"], suspended_s=lambda: SUSPENDED_S)
 
     def suspend(self, session, number=0, *, policy=NEVER, timeout_s=0.0, user="u"):
-        key, node, kept = Key(user, "c", True, f"link-{number}"), self.node(session), Kept()
+        key, node, kept = Key(user, "c", True, f"link-{number}"), self.node(session), Kept(self.takes_time)
         assert self.termini.claim(key, node) is None
         self.termini.left(key, node, kept, Expiry(policy, timeout_s))
         return kept
+
+    def takes_time(self):
+        self.spent_s += self.cost_s
 
     def node(self, session):
         return SimpleNamespace(link=SimpleNamespace(session=session))
 
     def tick(self, seconds=0.0):
         self.now_s += seconds
+        self.spent_s = 0.0
         self.termini.tick(self.now_s)
 
     def held(self):
@@ -115,6 +126,17 @@ def test_those_that_wait_for_an_end_are_not_looked_at_before(policy):
     for _ in range(MANY // PER_TICK):                   # times of those that are no more stand before it
         stand.tick()
     assert stays.given_up == 1, "the node's own bound"
+
+
+def test_one_that_takes_longer_than_a_tick_has_it_to_itself():
+    stand = Stand()
+    kept = [stand.suspend(Session(), number) for number in range(3)]
+    stand.cost_s = 2 * TICK_S
+    stand.tick(SUSPENDED_S)
+    assert [one.given_up for one in kept].count(1) == 1
+    stand.tick()
+    stand.tick()
+    assert [one.given_up for one in kept] == [1, 1, 1]
 
 
 def test_one_whose_session_has_ended_before_is_given_up_at_once():
