@@ -665,9 +665,9 @@ class Consumer:
             self.touch()
             self.ready()
 
-    def checkpoint(self) -> None:
-        """Put the position into the state table now, in the commit of this loop turn."""
-        self._registry.checkpoint(self)
+    def checkpoint(self) -> Ticket | None:
+        """Put the position into the state table now, in the commit of this loop turn. None: it is not durable."""
+        return self._registry.checkpoint(self)
 
     def lag(self) -> Lag:
         """How far it is behind, as far as that is known now. Cheap; what is not known is counted from now on."""

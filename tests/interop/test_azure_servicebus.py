@@ -192,6 +192,36 @@ def test_a_scheduled_message_comes_when_it_is_time(client, by):
         receiver.complete_message(second)
 
 
+def test_scheduled_messages_are_cancelled_also_when_the_node_is_killed_then(node):
+    queue, topic = unique("jobs"), unique("orders").replace(".", "-")
+    due = datetime.now(UTC) + timedelta(seconds=30)
+    with connect(node) as client:
+        with client.get_queue_receiver(queue) as receiver, client.get_queue_sender(queue) as sender:
+            first, second, third = sender.schedule_messages([ServiceBusMessage(f"{n}") for n in range(3)], due)
+            assert receiver.receive_messages(max_wait_time=SHORT_S) == []
+            sender.cancel_scheduled_messages(first)             # it waits in memory for its time
+        with client.get_queue_sender(queue) as sender:
+            (fourth,) = sender.schedule_messages(ServiceBusMessage("3"), due)
+            sender.cancel_scheduled_messages([third, fourth])   # which nobody has read
+            for gone in (first, fourth, fourth + 1_000):
+                with pytest.raises(ServiceBusError):
+                    sender.cancel_scheduled_messages(gone)
+        names = ("billing", "shipping")
+        for name in names:
+            client.get_subscription_receiver(topic, name).peek_messages(1)
+        with client.get_topic_sender(topic) as sender:
+            (number,) = sender.schedule_messages(ServiceBusMessage("never"), due)
+            sender.cancel_scheduled_messages(number)
+    node.kill9()
+    node.restart()
+    with connect(node) as client:
+        with client.get_queue_receiver(queue) as receiver:
+            (message,) = receiver.peek_messages(10)
+            assert (str(message), message.sequence_number) == ("1", second)
+        for name in names:
+            assert client.get_subscription_receiver(topic, name).peek_messages(10) == []
+
+
 def test_each_subscription_gets_what_is_sent_to_its_topic(node, client):
     topic = unique("orders").replace(".", "-")
     with client.get_subscription_receiver(topic, "billing") as billing, client.get_subscription_receiver(

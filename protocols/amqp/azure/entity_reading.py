@@ -46,6 +46,11 @@ def number_of(event: Event) -> int:
     return event.offset * 1_000 + partition.index + 1 if partition is not None else event.offset + 1
 
 
+def place_of_number(number: int) -> tuple[int, int]:
+    """Partition and offset of what was never deferred."""
+    return (number - 1) % 1_000, (number - 1) // 1_000
+
+
 def entity_marks(event: Event) -> dict[Value, Value]:
     return {_NUMBER: number_of(event), _TIME: Timestamp(event.timestamp_ms), _UNTIL: Timestamp(ALWAYS_MS)}
 

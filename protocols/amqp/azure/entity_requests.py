@@ -1,6 +1,7 @@
 """X/$management of a queue or subscription of Service Bus.                 Source: Service Bus, AMQP request/response
 
-    peek-message · renew-lock · schedule-message · receive-by-sequence-number (of deferred ones) · update-disposition
+    peek-message · renew-lock · schedule-message · cancel-scheduled-message
+    receive-by-sequence-number (of deferred ones) · update-disposition
 """
 from __future__ import annotations
 
@@ -11,16 +12,29 @@ from uuid import UUID
 from protocols.amqp import convert
 from protocols.amqp.azure.desk import Answer, Request
 from protocols.amqp.azure.entities import DEFERRED, Entities
-from protocols.amqp.azure.entity_reading import ALWAYS_MS, NUMBER, Locked, dead_letter, entity_marks, number_of
+from protocols.amqp.azure.entity_reading import (
+    ALWAYS_MS,
+    NUMBER,
+    Locked,
+    dead_letter,
+    entity_marks,
+    number_of,
+    place_of_number,
+)
 from protocols.amqp.codec.conditions import UNAUTHORIZED, DecodeFault, LinkFault
 from protocols.amqp.codec.performatives import Error
 from protocols.amqp.codec.types import Array, Timestamp, Uuid, Value
 from protocols.amqp.nodes.addresses import address_of
+from routing.consumers.consumer import Consumer
+from routing.errors import Refusal
 from routing.event import Event
 from routing.fairness.steps import in_steps
 from routing.queues.predicates import PAIRS_MAX, HeadersMatch
 from routing.queues.queue import Queue
+from routing.queues.scheduled import cancel
+from routing.rights.policy import Identity
 from routing.router import Router
+from routing.ticket import when_all
 
 VENDOR = "com.microsoft:"
 PEEKED_MAX, PAGE = 250, 20
@@ -46,7 +60,8 @@ class EntityRequests:
         self._locked: dict[UUID, Locked] = {}
         self._doing = {
             "peek-message": self._peek, "renew-lock": self._renew, "schedule-message": self._schedule,
-            "receive-by-sequence-number": self._receive, "update-disposition": self._update}
+            "cancel-scheduled-message": self._cancel, "receive-by-sequence-number": self._receive,
+            "update-disposition": self._update}
 
     def ask(self, request: Request, answer: Answer) -> None:
         """Raises LinkFault."""
@@ -179,9 +194,7 @@ class EntityRequests:
         if not isinstance(messages, list) or not 0 < len(messages) <= SCHEDULED_MAX:
             raise BadRequest(f"messages are 1 to {SCHEDULED_MAX}")
         identity = self._connection.identity
-        topic = self._entities.topic(self._name, identity)
-        if topic is None:
-            topic = self._entities.queue(self._name, identity, reads=False).topic
+        topic = self._topic(identity)
         events = []
         for one in messages:
             raw = one.get("message") if isinstance(one, dict) else None
@@ -202,6 +215,42 @@ class EntityRequests:
                 answer(200, "OK", {"sequence-numbers": Array(_LONGS, [number_of(event) for event in events])})
 
         self._router.publish(events, self._connection.parts.work.publisher).on_done(stored)
+
+
+    def _topic(self, identity: Identity) -> str:
+        """What a sender publishes to."""
+        topic = self._entities.topic(self._name, identity)
+        return topic if topic is not None else self._entities.queue(self._name, identity, reads=False).topic
+
+    def _cancel(self, asked: dict[Value, Value], answer: Answer) -> None:
+        """Of all queues that would get them. One that is due is not there any more to be cancelled."""
+        numbers = _items(asked, "sequence-numbers")
+        if not 0 < len(numbers) <= SCHEDULED_MAX or not all(
+                isinstance(number, int) and number > 0 for number in numbers):
+            raise BadRequest(f"sequence-numbers are 1 to {SCHEDULED_MAX} numbers")
+        topic = self._topic(self._connection.identity)
+
+        def cancelled() -> Iterator[None]:
+            changed: dict[Consumer, None] = {}
+            is_all = True
+            for number in numbers:
+                assert isinstance(number, int)
+                found = cancel(self._router, topic, *place_of_number(number))
+                is_all = is_all and bool(found)
+                changed.update(dict.fromkeys(found))
+                yield
+            stored = [ticket for consumer in changed if (ticket := consumer.checkpoint()) is not None]
+            when_all(stored, lambda refusal: told(is_all, refusal))
+
+        def told(is_all: bool, refusal: Refusal | None) -> None:
+            if refusal is not None:
+                answer(500, refusal.text, None)
+            elif not is_all:
+                answer(404, "there is no such scheduled message (any more)", None)
+            else:
+                answer(200, "OK", None)
+
+        in_steps(self._router, cancelled())
 
 
 def _fitting(events: list[Event]) -> list[Event]:
