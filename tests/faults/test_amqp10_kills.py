@@ -153,6 +153,7 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
     node = Node(tmp_path, listeners=("amqp", "console")).start()
     chance = random.Random(7)
     promised, got, first = set(), [], 0
+    cut_sends = cut_transactions = 0                    # rounds that were killed with something under way
     try:
         for _ in range(ROUNDS):
             traffic = Traffic(url(node), first)
@@ -161,6 +162,8 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
             node.kill9()
             thread.join(20)
             promised |= traffic.accepted | traffic.committed
+            cut_sends += bool(traffic.sent - traffic.accepted)
+            cut_transactions += bool(set(traffic.pair or ()) - traffic.committed)
             got += traffic.got
             first = traffic.next
             node.start()
@@ -170,6 +173,8 @@ def test_nothing_accepted_is_lost_and_nothing_comes_twice_unmarked(tmp_path):
     finally:
         node.kill9()
     assert len(promised) > 20
+    assert cut_sends >= ROUNDS // 2, "transfers are unsettled when the node is killed"
+    assert cut_transactions >= ROUNDS // 2, "and transactions not committed"
     lost = promised - {number for number, _ in got}
     assert not lost, sorted(lost)[:20]
     seen = set()
