@@ -27,6 +27,7 @@ from routing.topic import check_topic, is_wildcard
 
 KEY_NAME = "meshgate-key"
 MESSAGE_ID_NAME = "meshgate-message-id"
+BRIDGE_PREFIX = "$SYS/broker/connection/"
 DEDUPE_ID_NAME = "meshgate-dedupe-id"       # in only: what comes again with it is the same message
 TEXT_BYTES_MAX = 65_535
 MQTT_3, MQTT_5 = "mqtt-3.1.1", "mqtt-5"
@@ -49,9 +50,20 @@ def check_publish_topic(topic: str) -> None:
 
 def is_internal(topic: str) -> bool:
     """$SYS and our own $-topics: published by the node alone. Anybody may answer a request
-    (routing/direct/replies.py), and send straight to a queue.
+    (routing/direct/replies.py), and send straight to a queue; and a bridge says whether it is up, as Mosquitto's do.
     """
-    return topic[:1] == "$" and not topic.startswith((REPLY_PREFIX, QUEUE_TOPICS))
+    return (topic[:1] == "$" and not topic.startswith((REPLY_PREFIX, QUEUE_TOPICS))
+            and not is_bridge_state(topic))
+
+
+def is_bridge_state(topic: str) -> bool:
+    """$SYS/broker/connection/NAME/state: retained, 1 or 0. The one topic below $SYS to which Mosquitto lets others
+    publish; its bridges have their will there.
+    """
+    if not topic.startswith(BRIDGE_PREFIX):
+        return False
+    name, _, rest = topic[len(BRIDGE_PREFIX):].partition("/")
+    return bool(name) and rest == "state"
 
 
 def publish_to_event(publish: Publish, topic: str, publisher: str, now_ms: int, keep_packet_id: bool) -> Event:

@@ -65,9 +65,7 @@ class Shell:
         said = []
         for line in text.splitlines():
             command = line.partition("   #")[0].strip()
-            if command.startswith("sleep"):
-                self.settled()
-            elif ENDLESS.search(command):
+            if ENDLESS.search(command):
                 self._start(line.partition(" &")[0] if command.endswith("&") else line)
                 said.append("")
             elif command:
@@ -124,11 +122,6 @@ class Shell:
     def _reading(self) -> float:
         """Subscriptions and streams that were opened."""
         return self._figures('meshgate_mqtt_packets_in_total{kind="subscribe"}|meshgate_http_sse_readers_opened_total ')
-
-    def settled(self) -> None:
-        """After the pause in which somebody reads what the nodes say: they have dialled, too."""
-        self.ready()
-        wait_until(lambda: self._figures('meshgate_link_state{.*state="down"') == 0, "links are up", also=self.all_said)
 
     def said(self, start: str) -> str:
         """What the line that begins so has said until now."""
@@ -197,7 +190,7 @@ def test_two_sites(shell: Shell) -> None:
     for name in ("cloud", "graz"):
         (shell.folder / f"{name}.toml").write_text(block(README, f'data = "{name}-data"', "toml"))
     said = shell.run(block(README, "--config cloud.toml"))
-    assert " up " in said[2] and "cloud-eu ─ plant-graz     1  up" in said[3], said
+    assert " up " in said[3] and "cloud-eu ─ plant-graz     1  up" in said[4], said
     shell.says("mosquitto_sub -p 1884", "plant/graz/lamp on")
     shell.stop("meshgate up --config cloud")
     shell.run("mosquitto_pub -p 1883 -t plant/graz/lamp -m later -q 1")

@@ -25,7 +25,8 @@ def listens(port: int) -> bool:
 class Mosquitto:
     """Ports by name: mqtt, mqtts, ws, wss."""
 
-    def __init__(self, folder: Path, certificates: Certificates) -> None:
+    def __init__(self, folder: Path, certificates: Certificates, more: tuple[str, ...] = ()) -> None:
+        """more: lines of its configuration, such as those of a bridge."""
         assert BINARY is not None
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = {name: free_port() for name in ("mqtt", "mqtts", "ws", "wss")}
@@ -36,6 +37,7 @@ class Mosquitto:
             lines += ["protocol websockets"] if name.startswith("ws") else ["max_topic_alias 10"]
             if name.endswith("s") and name != "ws":
                 lines += [f"certfile {certificates.server_cert}", f"keyfile {certificates.server_key}"]
+        lines += more
         config = folder / "mosquitto.conf"
         config.write_text("\n".join(lines) + "\n")
         self.process = ServerProcess([BINARY, "-v", "-c", str(config)], folder / "mosquitto.log", folder)
