@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocols.mqtt.convert import is_internal
 from protocols.mqtt.settings import MqttSettings
 from routing.event import Event, Properties
 from routing.rights.policy import ALLOW_ALL, Action, Rule
@@ -315,3 +316,12 @@ def test_the_longest_topics(broker, size):
     assert reader.subscribe((topic, 1), (topic.lower(), 1)).codes == [1, 1]
     broker.client("w").publish(topic, b"x", qos=1)
     assert reader.one(PUBLISH).topic == topic
+
+
+@pytest.mark.parametrize(("topic", "internal"), [
+    ("$SYS/broker/connection/plant.1/state", False), ("$SYS/broker/connection//state", True),
+    ("$SYS/broker/connection/a/b/state", True), ("$SYS/broker/connection/a/state/x", True),
+    ("$SYS/broker/connection/a", True), ("$SYS/broker/uptime", True), ("$other", True), ("a/$SYS", False),
+])
+def test_of_the_topics_below_sys_a_client_may_publish_the_state_of_a_bridge_alone(topic, internal):
+    assert is_internal(topic) is internal
