@@ -8,6 +8,9 @@
 
 The number of series is bounded (history.SERIES_MAX); consumers with lag come before those without, so that a node with
 100,000 quiet sessions still remembers what those did that are behind.
+
+What is quiet costs little: who has caught up stays so while no stream grows. Then only consumers of which something is
+kept are looked at, and some of the others in turn, for one that was set back.
 """
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 EVERY_S: Final = 1.0
 TIDY_EVERY: Final = 60                  # samples
 CONSUMERS_SAMPLED_MAX: Final = 200      # of one second
+CONSUMERS_IN_TURN: Final = 1_000        # of a second in which nothing was stored: of 10,000, each within ten seconds
+SKIPPED_PER_STEP: Final = 64
 
 
 class Sampler:
@@ -43,6 +48,9 @@ class Sampler:
         self._states: dict[tuple[str, str], tuple[str, int]] = {}       # (kind, subject) → its state, since when (ms)
         self._sampled_s = 0.0
         self._count = 0
+        self._seen = (-1, -1)               # ends of all streams and number of consumers, of the sample before
+        self._kept: set[str] = set()        # consumers that are looked at in every sample
+        self._turn = 0                      # of the others: where the next ones begin
 
     async def run(self) -> None:
         """Until it is cancelled. A fault is logged, and the next second is sampled again."""
@@ -95,13 +103,15 @@ class Sampler:
     def _figures(self, passed_s: float) -> Iterator[tuple[str, str, dict[str, float]] | None]:
         """None: one was looked at of which nothing is kept. Of 100,000 such consumers each is a step."""
         yield from self._links()
+        stored = 0
         for stream in list(self._node.router.streams):
             end = sum(partition.end_offset for partition in stream.partitions)
+            stored += end
             size = sum(partition.size_bytes for partition in stream.partitions)
             yield "stream", stream.name, {
                 "events_s": self._rate("stream", stream.name, "end", end, passed_s), "size_bytes": float(size)}
         lag = 0.0
-        for name, figures in self._consumers(passed_s):
+        for name, figures in self._consumers(passed_s, stored):
             lag += figures.get("lag_events", 0.0)
             yield ("consumer", name, figures) if len(figures) > 1 else None
         yield "node", self._node.name, self._own(passed_s, lag)
@@ -121,21 +131,42 @@ class Sampler:
                 figures.update(lag_events=lag.events, lag_seconds=lag.seconds)
             yield "link", str(row["id"]), {name: float(value) for name, value in figures.items() if value is not None}
 
-    def _consumers(self, passed_s: float) -> Iterator[tuple[str, dict[str, float]]]:
-        """Those behind with all their figures, the others as far as there is room; the rest by their lag alone."""
+    def _consumers(self, passed_s: float, stored: int) -> Iterator[tuple[str, dict[str, float]]]:
+        """Those behind with all their figures, the others as far as there is room; the rest by their lag alone.
+        stored: ends of all streams.
+        """
+        everyone = list(self._node.router.registry.awake())
+        seen = stored, len(everyone)
+        turn = self._in_turn(len(everyone)) if seen == self._seen else range(len(everyone))
+        before = self._kept
+        kept: set[str] = set()
         sampled = 0
-        for consumer in list(self._node.router.registry.awake()):
+        for number, consumer in enumerate(everyone):
+            if number not in turn and consumer.name not in before:
+                if number % SKIPPED_PER_STEP == 0:
+                    yield consumer.name, {}
+                continue
             if consumer.closed or not consumer.spec.durable:
                 yield consumer.name, {}
                 continue
             lag = consumer.lag()
+            if not lag.exact:
+                kept.add(consumer.name)                 # it is being counted
             if not lag.events and sampled >= CONSUMERS_SAMPLED_MAX:
                 yield consumer.name, {"lag_events": 0.0}
                 continue
             sampled += 1
+            kept.add(consumer.name)
             yield consumer.name, {
                 "lag_events": float(lag.events), "lag_seconds": lag.seconds,
                 "acked_s": self._rate("consumer", consumer.name, "acked", consumer.acked, passed_s)}
+        self._seen, self._kept = seen, kept             # not before all is done: a sample that fails is made up for
+
+    def _in_turn(self, consumers: int) -> range:
+        """The numbers of those that are looked at now although they had caught up."""
+        begin = self._turn if self._turn < consumers else 0
+        self._turn = begin + CONSUMERS_IN_TURN
+        return range(begin, self._turn)
 
     def _own(self, passed_s: float, lag: float) -> dict[str, float]:
         node, name = self._node, self._node.name
