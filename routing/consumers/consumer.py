@@ -60,6 +60,8 @@ class EarlyMembers(Protocol):
 
     members: int
 
+    def passed(self, consumer: Consumer, partition: Partition) -> None: ...
+
 
 class Keeper(Protocol):
     """What a consumer asks of the registry that made it."""
@@ -399,6 +401,8 @@ class Consumer:
                     cursor.position = max(cursor.position, last + 1)
                 return
         if events[0].offset < cursor.position or self.interest.by_event:
+            if events[0].offset < cursor.position:      # purged on its way to the disk: now it may be stored as such
+                self.touch()
             self.forget_fresh()
             events = [event for event in events if event.offset >= cursor.position and self.interest.wants_event(event)]
             if not events:
@@ -707,6 +711,10 @@ class Consumer:
     def lost_to_retention(self, records: int) -> None:
         """So many went before they were read. For readahead.py."""
         self._registry.lost_to_retention(self, records)
+
+    def passed(self, partition: Partition) -> None:
+        """It wants nothing that was published there until now. For purging.py."""
+        self._registry.early.passed(self, partition)
 
     def forget_fresh(self) -> None:
         """Filters that reach as far back as the others by now are like them."""

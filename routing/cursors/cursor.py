@@ -112,6 +112,7 @@ class Cursor:
 
         by_key: later events of other keys may be acked already, so what waits counts as unacked (0 attempts).
         """
+        end_offset = self.partition.end_offset
         if by_key:
             position = self.position
         elif self.waiting:
@@ -119,7 +120,8 @@ class Cursor:
         elif self.behind:
             position = self.position
         else:
-            position = max(self.position, self.partition.end_offset)
+            position = end_offset
+        position = min(position, end_offset)            # a purge goes beyond it: nothing that comes there later is done
         unacked = {offset: delivery.attempts for offset, delivery in self.in_flight.items()}
         for table in (self.again, self.delayed):        # the attempt that is to come has not been made
             unacked.update({offset: delivery.attempts - 1 for offset, delivery in table.items()})
@@ -128,7 +130,7 @@ class Cursor:
         unacked.update(dict.fromkeys(self.early, 0))
         if self.unsynced:                               # on disk by now, and not told yet
             unacked.update({offset: delivery.attempts for offset, delivery in self.unsynced.out.items()
-                            if offset < min(position, self.partition.end_offset)})
+                            if offset < position})
         if self.passed_by:
             self.passed_by = {offset for offset in self.passed_by if offset >= min(position, self.position)}
         if self.ahead:

@@ -23,6 +23,7 @@ def purge(consumer: Consumer) -> int:
         cursor.delayed.clear()
         cursor.ahead.clear()
         cursor.skip_to(cursor.partition.next_offset)
+        consumer.passed(cursor.partition)
     consumer.touch()
     consumer.ready()
     return ready

@@ -162,6 +162,7 @@ def synced(consumer: Gives[Any], cursor: Cursor, until: int) -> set[int]:
 def refused(consumer: Gives[Any], cursor: Cursor) -> None:
     """What is not on disk does not come there: others get these offsets, and no answer is to be one to them."""
     cursor.skipped_to = 0
+    cursor.position = min(cursor.position, cursor.partition.high_watermark)
     if cursor.unsynced is None:
         return
     out, durable_to = cursor.unsynced.out, cursor.partition.high_watermark

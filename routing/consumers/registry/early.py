@@ -38,7 +38,7 @@ class Early:
         self._readers_of = readers_of
         self._published: list[tuple[Partition, list[Event]]] = []
         self._offered_to: dict[Partition, int] = {}     # without a gap, from the end of what may be read on
-        self._out: dict[Partition, dict[Consumer, None]] = {}       # who has given out something of it
+        self._out: dict[Partition, dict[Consumer, None]] = {}       # who has given out something of it, or passed over
 
     def published(self, partition: Partition, events: list[Event]) -> None:
         """A client's, appended in this turn."""
@@ -76,6 +76,11 @@ class Early:
             if cursor is not None and cursor.unsynced:
                 self._out.setdefault(partition, {})[consumer] = None
 
+    def passed(self, consumer: Consumer, partition: Partition) -> None:
+        """It reads on behind what was published until now, on disk or not."""
+        if partition.next_offset > partition.end_offset:
+            self._out.setdefault(partition, {})[consumer] = None
+
     def committed(self, partition: Partition, until: int) -> None:
         """What stands before until is on disk and was offered: what queues have given out of it is theirs now."""
         out = self._out.get(partition)
@@ -85,7 +90,7 @@ class Early:
             cursor = consumer.cursors.get(partition)
             if cursor is not None and cursor.unsynced:
                 early.synced(consumer, cursor, until)
-            if cursor is None or not cursor.unsynced:
+            if cursor is None or not (cursor.unsynced or cursor.position > partition.end_offset):
                 del out[consumer]
         if not out:
             del self._out[partition]

@@ -236,6 +236,7 @@ class ConsumerRegistry:
             for partition in partitions:
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.next_offset)
+                    self.early.passed(consumer, partition)
             if known:                                   # it may be behind or in the open group: this must not be
                 consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
         consumer.interest.add(pattern)
