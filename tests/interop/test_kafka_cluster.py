@@ -195,7 +195,8 @@ def test_a_home_that_comes_back_neither_gives_offsets_nor_takes_them(nodes):
     time.sleep(1)
     nodes.by_name[home].kill9()
     second = nodes.wait_led(*[name for name in NAMES if name != home])
-    wait_until(lambda: committed(nodes.addresses(second), group, topic) == 10, "what was committed is there")
+    wait_until(lambda: committed(nodes.addresses(second), group, topic) == 10, "what was committed is there",
+               also=lambda: f"{second} after {home}: {committed(nodes.addresses(second), group, topic)}")
     commit(nodes.addresses(second), group, topic, 60)
     nodes.by_name[home].restart()
     second = nodes.wait_led(*NAMES)

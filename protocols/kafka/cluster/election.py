@@ -21,7 +21,8 @@ START_S: Final = 10.0           # after a start, for links to come up
 
 
 class Election:
-    __slots__ = ("_heard", "_leader_heard_s", "_led", "_lost_s", "_me", "_names", "_started_s", "leader", "term")
+    __slots__ = ("_heard", "_leader_heard_s", "_led", "_lost_s", "_me", "_names", "_started_s", "_term_of_leader",
+                 "leader", "term")
 
     def __init__(self, me: str, names: Sequence[str], lost_s: float, term: int, now_s: float, *,
                  led: bool = False) -> None:
@@ -29,6 +30,7 @@ class Election:
         self.term = term
         self._led = led
         self.leader = ""                        # "": undecided
+        self._term_of_leader = 0                # by which it leads; term may be of somebody who is about to
         self._me = me
         self._names = list(names)
         self._lost_s = lost_s
@@ -46,13 +48,15 @@ class Election:
                 self.term, self._led = term, False
             return False
         if node == self.leader:
-            self._leader_heard_s, self.term = now_s, max(term, self.term)
+            self._leader_heard_s = now_s
+            self._term_of_leader, self.term = max(term, self._term_of_leader), max(term, self.term)
             return False
-        if self.leader and (term, -self._rank(node)) <= (self.term, -self._rank(self.leader)):
+        if self.leader and (term, -self._rank(node)) <= (self._term_of_leader, -self._rank(self.leader)):
             return False
         if term < self.term:                    # of before the one that this node knows of
             return False
         self.leader, self.term, self._leader_heard_s, self._led = node, term, now_s, False
+        self._term_of_leader = term
         return True
 
     def look(self, now_s: float) -> bool:
@@ -69,6 +73,7 @@ class Election:
         if now_s < due_s:
             return False
         self.leader, self.term, self._led = self._me, self.term + (0 if self._led else 1), False
+        self._term_of_leader = self.term
         return True
 
     def _rank(self, node: str) -> int:

@@ -41,6 +41,19 @@ def test_when_all_are_there_the_first_one_leads_at_once():
     assert world.leaders() == {"a": "a", "b": "a", "c": "a"} and world.began == [("a", 1)]
 
 
+def test_who_says_its_term_before_it_leads_is_followed_when_it_does():
+    """It takes over first, and says hello meanwhile. What was heard of its term made it no better than the one before,
+    so the third took over as well, and what had been committed in between was gone.
+    """
+    third = Election("c", NAMES, LOST_S, 0, 0.0)
+    assert third.hear("a", 1, 1.0, leads=True)
+    assert not third.hear("b", 2, 6.0, leads=False)
+    assert third.hear("b", 2, 6.5, leads=True) and third.leader == "b"
+    assert not third.hear("a", 1, 7.0, leads=True), "the one before comes back"
+    assert not third.look(6.5 + LOST_S - 0.1)
+    assert not third.hear("b", 2, 20.0, leads=True) and not third.look(20.0 + LOST_S - 0.1)
+
+
 def test_one_that_is_alone_waits_for_the_others_and_then_leads():
     world = World("c")
     world.run(START_S - 1)
