@@ -57,12 +57,12 @@ from protocols.formats.event_json import rfc3339
 from protocols.redrive import Redrives
 from protocols.server import Address, Parts, ProtocolServer
 from routing.direct.replies import Replies
-from routing.fairness.steps import in_steps
 from routing.log.committing.gather import Gather
 from routing.log.fs import RealFileSystem
 from routing.log.store import LocalStore
 from routing.rights.policy import Policy
 from routing.router import Router
+from routing.steps import in_steps
 
 
 class Node:

@@ -23,10 +23,10 @@ from routing.direct.subscription import Subscription
 from routing.errors import Reason, Refusal
 from routing.event import Event, run_end, topic_runs
 from routing.fairness.shares import Shares
-from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.fairness.turns import Turns
 from routing.log.committing.gather import Gather
 from routing.log.producing.raw import RawBatch, Run
+from routing.logins import Logins
 from routing.producers.raw_entry import RawEntry
 from routing.producers.transactions import Transactions
 from routing.publishing.dedupe import Windows
@@ -41,12 +41,12 @@ from routing.replicas.feed import Feed
 from routing.replicas.origins import Origins
 from routing.replicas.replicas import Replicas
 from routing.retained.retained import RETAINED_STREAM, RetainedEvents
-from routing.rights.logins import Logins
 from routing.rights.permissions import RuleSet
 from routing.rights.policy import INTERNAL, Action, Identity, Policy, Rule
 from routing.rights.usage import Usage
 from routing.settings import Limits, StreamSettings
 from routing.state import STATE_STREAM, StateTable
+from routing.steps import FILTERS_PER_STEP, in_steps
 from routing.streams.lifecycle import Lifecycle
 from routing.streams.streams import Stream, StreamTable
 from routing.ticket import Ticket

@@ -43,8 +43,8 @@ from mesh.version import meshgate_version
 from protocols.rest.counters import RestCounters
 from protocols.rest.http.server import GuardedRunner
 from protocols.server import SocketFactory
-from routing.fairness.steps import in_steps
 from routing.idle import forget
+from routing.steps import in_steps
 
 logger = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from mesh.queues.messages import (
 from mesh.queues.spans import SpanRow, Spans
 from routing.cursors.delivery import Delivery
 from routing.event import Event, OriginPartition
-from routing.fairness.steps import in_steps
 from routing.queues.bindings import Binding
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.queues.borders import Borders

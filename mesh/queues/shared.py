@@ -46,8 +46,8 @@ from mesh.queues.talk import Talk
 from mesh.replication.bodies import BadBody
 from protocols.transport.loglimit import LogLimit
 from routing.event import OriginPartition
-from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay

@@ -27,9 +27,9 @@ from mesh.replication.messages import Message, RetainedAsk, RetainedPage, Want
 from mesh.replication.settings import ReplicationSettings
 from routing.errors import TopicError
 from routing.event import Event, OriginPartition, is_expired
-from routing.fairness.steps import in_steps
 from routing.retained.retained import MERGE_STEP, RETAINED_ORIGIN
 from routing.retained.topic_index import key_of
+from routing.steps import in_steps
 from routing.topic import check_filter, filter_matches
 
 if TYPE_CHECKING:

@@ -439,7 +439,7 @@ class MqttConnection(Writing):
         return self.session.identity
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of routing/rights/logins.py: other roles, or the login counts no more."""
+        """Holder of routing/logins.py: other roles, or the login counts no more."""
         assert self.session is not None
         if identity == self.session.identity:
             return

@@ -29,9 +29,9 @@ from protocols.mqtt.subscribing import subscribe
 from protocols.mqtt.subscribing.retained_begin import answer_merged
 from protocols.mqtt.sys import SysTopics
 from protocols.transport.wire import ByteChannel
-from routing.fairness.steps import in_steps
 from routing.rights.policy import Identity
 from routing.router import Router
+from routing.steps import in_steps
 from routing.ticket import Ticket
 
 log = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ class Session:
     ) -> None:
         """owner: who takes from what all share (routing/fairness/shares.py).
 
-        generation: of routing/rights/logins.py. When it is another one the login may not hold any more.
+        generation: of routing/logins.py. When it is another one the login may not hold any more.
         """
         self.authorization = authorization
         self.api_key = api_key

@@ -20,7 +20,7 @@ class Publisher:
         self.identity = identity
         self.name = f"{identity.protocol}\0{identity.user}\0{identity.client_id}"     # nobody else's
         self.generation = -1
-        self.logins = 0         # generation of routing/rights/logins.py at which the identity was asked for
+        self.logins = 0         # generation of routing/logins.py at which the identity was asked for
         self.window = -1        # of routing/log/committing/gather.py: when it was last counted
         self.routes: dict[str, Route | Refusal] = {}
         self.deeds = Deeds(identity)            # for the usage record

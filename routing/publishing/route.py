@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from routing.consumers.consumer import Consumer
 from routing.direct.subscription import DirectTarget, Sink, Subscription
 from routing.errors import Reason, Refusal
-from routing.fairness.steps import dissolved
 from routing.filters.filter_trie import FilterTrie
 from routing.rights.policy import Action, Policy
 from routing.settings import Limits
+from routing.steps import dissolved
 from routing.streams.streams import Stream, StreamTable
 from routing.topic import KEPT_CHARS_MAX, filter_matches, is_wildcard
 

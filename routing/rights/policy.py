@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from routing.errors import Reason, Refusal
-from routing.fairness.steps import dissolved
 from routing.rights.can_i import Answer, can_i
 from routing.rights.permissions import NO_RULE, Permissions, RuleSet
 from routing.rights.rules import ALL_TOPICS
@@ -25,6 +24,7 @@ from routing.rights.rules import Decision as Decision
 from routing.rights.rules import Identity as Identity
 from routing.rights.rules import Rule as Rule
 from routing.rights.usage import Usage
+from routing.steps import dissolved
 
 DENIALS_KEPT = 1_000            # the denial log is a window for operators, the counters are for ever
 DENIAL_TEXT_MAX = 512           # characters of each text in it: 2 MiB at most, beside …

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from routing.errors import Reason, Refusal, StorageError, TopicError
-from routing.fairness.steps import in_steps
 from routing.settings import Limits, StreamSettings
+from routing.steps import in_steps
 from routing.streams.streams import INCARNATION_DIGITS
 from routing.ticket import Ticket, done_ticket
 from routing.topic import check_filter

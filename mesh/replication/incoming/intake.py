@@ -24,7 +24,7 @@ from mesh.replication.settings import ReplicationConfig
 from mesh.topology.interest.interest import OwnInterest
 from routing.consumers.consumer import Consumer
 from routing.event import OriginPartition
-from routing.fairness.steps import in_steps
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay

@@ -24,7 +24,7 @@ from mesh.topology.interest.covering import Covering
 from mesh.topology.interest.interest import OwnInterest
 from mesh.topology.linkstate.pace import Bucket
 from routing.event import OriginPartition
-from routing.fairness.steps import in_steps
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.overlay import Overlay

@@ -17,8 +17,8 @@ from mesh.replication.moving.homes import Homes, Send
 from mesh.replication.positions import Moved, describe
 from routing.consumers.definition.members import Mode
 from routing.errors import StorageError
-from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.incoming.needs import HistoryNeeds

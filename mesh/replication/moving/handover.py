@@ -31,9 +31,9 @@ from mesh.replication.moving.homes import Homes, Send
 from mesh.replication.moving.silent import Silent
 from mesh.replication.positions import Moved, later, place
 from routing.errors import StorageError
-from routing.fairness.steps import in_steps
 from routing.rights.policy import INTERNAL
 from routing.state import decode_stored
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from mesh.replication.incoming.needs import HistoryNeeds

@@ -28,12 +28,12 @@ from protocols.amqp.nodes.addresses import address_of
 from routing.consumers.consumer import Consumer
 from routing.errors import Refusal
 from routing.event import Event
-from routing.fairness.steps import in_steps
 from routing.queues.predicates import PAIRS_MAX, HeadersMatch
 from routing.queues.queue import Queue
 from routing.queues.scheduled import cancel
 from routing.rights.policy import Identity
 from routing.router import Router
+from routing.steps import in_steps
 from routing.ticket import when_all
 
 VENDOR = "com.microsoft:"

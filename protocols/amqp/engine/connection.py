@@ -307,7 +307,7 @@ class Connection(Outgoing):
         self.host.gone(self)
 
     def rights_changed(self, identity: Identity) -> None:
-        """Called by routing/rights/logins.py."""
+        """Called by routing/logins.py."""
         if identity.revoked:
             self.fail(ConnectionFault(CONNECTION_FORCED, "the login does not count any more"))
         else:

@@ -246,11 +246,11 @@ class AmqpConnection:
 
     @property
     def identity(self) -> Identity:
-        """For routing/rights/logins.py."""
+        """For routing/logins.py."""
         return self.peer.identity
 
     def rights_changed(self, identity: Identity) -> None:
-        """Called by routing/rights/logins.py."""
+        """Called by routing/logins.py."""
         if identity.revoked:
             self.fail(codes.CONNECTION_FORCED, "the login does not count any more")
         else:

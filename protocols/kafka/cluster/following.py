@@ -18,8 +18,8 @@ from protocols.kafka.cluster.meaning import Places, first_unread, own_origin
 from protocols.kafka.cluster.messages import Copy, Dropped, Gone, Row, Topic, Topics
 from protocols.kafka.groups.offsets import Committed
 from routing.event import OriginPartition
-from routing.fairness.steps import in_steps
 from routing.settings import StreamSettings
+from routing.steps import in_steps
 from routing.ticket import Ticket, when_all
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from protocols.kafka.cluster.meaning import Places, Samples, at_least_before, ow
 from protocols.kafka.cluster.messages import REACHED_MAX, ROWS_MAX, TOPICS_MAX, Copy, Message, Reached, Row, Topic
 from protocols.kafka.cluster.messages import Topics as ToldTopics
 from protocols.kafka.groups.offsets import Committed
-from routing.fairness.steps import in_steps
+from routing.steps import in_steps
 
 if TYPE_CHECKING:
     from protocols.kafka.broker import Broker

@@ -56,7 +56,7 @@ class _Slot:
 
 
 class KafkaConnection(Share):
-    """See the module's head. Implements ConnectionHandler, Client and (routing/rights/logins.py) Holder."""
+    """See the module's head. Implements ConnectionHandler, Client and (routing/logins.py) Holder."""
 
     def __init__(self, broker: Broker, apis: dict[int, Api], channel: ByteChannel, now_s: float,
                  gone: Callable[[KafkaConnection], None]) -> None:

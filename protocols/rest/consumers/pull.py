@@ -91,7 +91,7 @@ class Puller:
         self.finish(Refusal(Reason.NOT_FOUND, reason))
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of rights/logins.py. What was handed out before is the client's to answer, if it may log in."""
+        """Holder of routing/logins.py. What was handed out before is the client's to answer, if it may log in."""
         self.identity = identity
         if identity.revoked:
             self.credit = 0

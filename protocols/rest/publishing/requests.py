@@ -136,7 +136,7 @@ class RequestsEndpoint:
 
 
 class _Asking:
-    """Holder of routing/rights/logins.py: who waits for an answer."""
+    """Holder of routing/logins.py: who waits for an answer."""
 
     def __init__(self, identity: Identity, answered: asyncio.Future[Event]) -> None:
         self.identity = identity

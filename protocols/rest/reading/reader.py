@@ -96,7 +96,7 @@ class SseReader:
             self._router.delete_consumer(consumer.name)
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of rights/logins.py: it ends when nothing of it may be read any more, and narrows otherwise."""
+        """Holder of routing/logins.py: it ends when nothing of it may be read any more, and narrows otherwise."""
         self.identity = identity
         consumer, rights = self._consumer, self._router.rights
         if identity.revoked:

@@ -354,7 +354,7 @@ class JsonSession(OpensSubscriptions):
                 self._stream.resume_reading()
 
     def rights_changed(self, identity: Identity) -> None:
-        """Holder of routing/rights/logins.py: other roles or rules, or the login counts no more."""
+        """Holder of routing/logins.py: other roles or rules, or the login counts no more."""
         self.identity = identity
         if identity.revoked:
             self.goodbye("not-authorized", "the login does not hold any more")

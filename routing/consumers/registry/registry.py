@@ -28,11 +28,11 @@ from routing.cursors.counting import Count, Counting
 from routing.cursors.cursor import Cursor, Delivery
 from routing.errors import Reason, Refusal
 from routing.fairness.accounts import Accounts
-from routing.fairness.steps import FILTERS_PER_STEP, in_steps
 from routing.filters.interest import AnswerMemory
 from routing.queues.options import Cause
 from routing.rights.policy import INTERNAL, Identity
 from routing.settings import Limits
+from routing.steps import FILTERS_PER_STEP, in_steps
 from routing.ticket import Ticket
 from routing.topic import is_wildcard
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from routing.fairness.shares import Shares
     from routing.filters.filter_trie import FilterTrie
     from routing.log.partition import Partition
+    from routing.logins import Logins
     from routing.publishing.route import RouteTable
-    from routing.rights.logins import Logins
     from routing.state import StateTable
     from routing.streams.streams import Stream, StreamTable
 

@@ -135,7 +135,7 @@ class EchoConnection:
         self.consumer = found
         self.say("OK")
 
-    # -- Member, and routing.rights.logins.Holder -------------------------------------------------------------
+    # -- Member, and routing.logins.Holder -------------------------------------------------------------
     def deliver(self, consumer, deliveries) -> None:
         for delivery in deliveries:
             self.say(f"EVENT {delivery.event.topic} {delivery.event.payload.decode()}")

@@ -13,7 +13,7 @@ from mesh.commands.access.login import http_url
 from mesh.configuration.settings import ConsoleSettings
 from mesh.identity.users import hash_password
 from mesh.management.sessions import BROWSER, TERMINAL, Sessions
-from routing.rights.logins import Logins
+from routing.logins import Logins
 from routing.rights.policy import Identity
 from tests.support.admin import basic
 from tests.support.node import COMMAND, ROOT, Node, meshgate
