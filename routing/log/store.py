@@ -371,12 +371,15 @@ class LocalStore:
         if len(tasks) >= TASKS_MIN:
             together = [task for task in tasks if task.is_plain]
             if self._journal.may_take(together):
+                together = [task for task in together if task.alone]    # of the rest the whole file is to be synced
                 self._run_together(together)
-                tasks = [task for task in tasks if not task.is_plain]
+                tasks = [task for task in tasks if not task.shared]
         for task in tasks:
             self._writer.submit(task.run, lambda task=task: self._ran(task))    # type: ignore[misc]
 
     def _run_together(self, tasks: list[Commit]) -> None:
+        if not tasks:
+            return
         for task in tasks:
             task.shared = True
         self._journal.busy = True

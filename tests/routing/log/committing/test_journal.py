@@ -11,7 +11,7 @@ from routing.event import Event
 from routing.log.committing import journal
 from routing.log.committing.journal import FORGET, NAMES, TASKS_MIN, WRITE, decode, encode, encode_entries
 from routing.log.recovery.replay import replay
-from routing.settings import StreamSettings
+from routing.settings import Durability, StreamSettings
 from tests.support.disk import FaultyFileSystem, PowerLoss, SimulatedDisk
 from tests.support.log import make_store, scan_all
 
@@ -328,3 +328,24 @@ def test_more_than_a_record_takes_is_synced_by_each():
     assert store._journal.rounds == 0
     write(store, partitions, bytes(1_000))
     assert store._journal.rounds == 1
+
+
+def test_what_was_only_written_before_is_synced_by_its_own_file(monkeypatch):
+    """The journal has only the last commit: with durability "write" more before it waits for that sync."""
+    monkeypatch.setattr("routing.log.partition.CHECKPOINT_BYTES", 2_000)
+    disk = SimulatedDisk()
+    store = opened(disk)
+    partitions = open_many(store)
+    write(store, partitions)
+    write(store, partitions)
+    assert store._journal.rounds == 1
+    loose = open_many(store, "loose", durability=Durability.WRITE)
+    for _ in range(40):
+        write(store, loose, bytes(200))
+        if all(partition.is_synced for partition in loose):
+            break
+    ends = [partition.high_watermark for partition in loose]
+    assert all(partition.is_synced for partition in loose) and min(ends) > 3
+    again = open_many(opened(lost(disk)), "loose", durability=Durability.WRITE)
+    assert [len(payloads(partition)) for partition in again] == ends
+    assert not any(partition.damage for partition in again)
