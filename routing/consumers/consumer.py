@@ -127,6 +127,9 @@ class Side(Protocol):
     def hand_out(self) -> None:
         """There may be credit: what goes first goes now."""
 
+    def refused(self, partition: Partition) -> None:
+        """What waited there for the disk does not come there."""
+
     def falls_behind(self, cursor: Cursor) -> None:
         """There is more to be read for members who would take it than a turn has time for."""
 
@@ -649,6 +652,8 @@ class Consumer:
         self.generation += 1
         self._registry.letters.forget(self.name)
         self.places.seek(positions)
+        for partition in positions:
+            self.passed(partition)
         self.members.release_keys()
         self._recount_in_flight()
         self._registry.changed(self)
@@ -657,6 +662,8 @@ class Consumer:
     def move(self, positions: dict[Partition, int]) -> None:
         """Whoever reads for it has come to these offsets. What is in flight there is forgotten."""
         self.places.move(positions, owed=self.spec.is_owed)
+        for partition in positions:
+            self.passed(partition)
         self._recount_in_flight()
         self.touch()
         self.ready()
@@ -713,8 +720,15 @@ class Consumer:
         self._registry.lost_to_retention(self, records)
 
     def passed(self, partition: Partition) -> None:
-        """It wants nothing that was published there until now. For purging.py."""
+        """It wants nothing that was published there until now."""
         self._registry.early.passed(self, partition)
+
+    def places_end(self, partition: Partition) -> None:
+        """What waited there for the disk was refused: no filter and no binding counts from, or to, behind it."""
+        if self.places.refused(partition):
+            self._registry.changed(self)
+        if self.side is not None:
+            self.side.refused(partition)
 
     def forget_fresh(self) -> None:
         """Filters that reach as far back as the others by now are like them."""

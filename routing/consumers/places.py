@@ -78,6 +78,16 @@ class Places:
                 for since in fresh.values() for partition, offset in since.items() if partition in self.cursors):
             fresh.clear()
 
+    def refused(self, partition: Partition) -> bool:
+        """No filter counts from behind what is on disk: that was refused. False: none did."""
+        found = False
+        for pattern, since in self._interest.fresh.items():
+            if since.get(partition, 0) > partition.high_watermark:
+                since[partition] = partition.high_watermark
+                self._interest.unstored[pattern] = None
+                found = True
+        return found
+
     def in_flight(self) -> tuple[int, int]:
         """How many deliveries, and payload bytes. Looks at each."""
         held = [delivery for cursor in self.cursors.values() for delivery in cursor.in_flight.values()]

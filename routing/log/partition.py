@@ -121,6 +121,7 @@ class Partition:
         self.segments = segments
         self.high_watermark = segments[-1].next_offset  # one past the last committed record
         self.next_offset = self.high_watermark          # where the next append goes
+        self.opened_at = self.high_watermark            # where it ended at the start of the node
         self.end_offset = self.high_watermark           # where readers stop: below it no transaction is open
         self.failed: Refusal | None = None              # set by the first failed write or sync: read-only for good
         self.held_from: int | None = None               # retention leaves what is from here on: another node wants it

@@ -100,6 +100,17 @@ class Bindings:
             self._special.pop(key, None)
         return binding
 
+    def refused(self, partition: Partition) -> list[Binding]:
+        """What waited for the disk there does not come: none counts from, or to, behind it. Returns those that did."""
+        end, found = partition.high_watermark, []
+        for binding in self:
+            places = [place for place in (binding.since, binding.until or {}) if place.get(partition, 0) > end]
+            for place in places:
+                place[partition] = end
+            if places:
+                found.append(binding)
+        return found
+
     def drop_passed(self, has_passed: Callable[[dict[Partition, int]], bool]) -> list[Binding]:
         """Forget what has ended and was read to its end. Returns those."""
         gone = [binding for binding in self.ended if has_passed(binding.until or {})]

@@ -35,6 +35,10 @@ class Memory:
         return self.end_offset - len(self._events)
 
     @property
+    def high_watermark(self) -> int:
+        return self.next_offset
+
+    @property
     def next_offset(self) -> int:
         return self.end_offset
 

@@ -244,6 +244,8 @@ class Queues:
         ended = queue.bindings.end(binding.key, until)
         if ended is None:
             return False
+        for partition in until:
+            queue.consumer.passed(partition)
         if queue.consumer.spec.durable:
             self._stored.put(queue.name, ended)
         self._ending[queue] = None
@@ -251,6 +253,11 @@ class Queues:
         if queue.elsewhere is not None:
             queue.elsewhere.unbound(binding)
         return True
+
+    def replaced(self, queue: Queue, binding: Binding) -> None:
+        """Called by the queue: it counts from, or to, other places."""
+        if queue.consumer.spec.durable:
+            self._stored.put(queue.name, binding)
 
     def tick(self) -> None:
         """Called every 50 ms."""
@@ -291,6 +298,8 @@ class Queues:
                 start = partition.start_offset if from_start else partition.next_offset
                 consumer.cursors[partition] = Cursor(partition, start, owed=True)
                 consumer.touch()
+            if not from_start:
+                consumer.passed(partition)
         if pattern not in consumer.interest.patterns:
             consumer.interest.add(pattern)
             consumer.interest.unstored.pop(pattern, None)       # it is stored with the binding

@@ -89,4 +89,5 @@ def _rows(places: dict[Partition, int]) -> Rows:
 
 def _places(rows: Rows, partition_at: Callable[[str, int], Partition | None]) -> dict[Partition, int]:
     placed = ((partition_at(stream, index), offset) for stream, index, offset in rows)
-    return {partition: offset for partition, offset in placed if partition is not None}
+    return {partition: min(offset, partition.next_offset)           # what was not on disk yet was lost
+            for partition, offset in placed if partition is not None}

@@ -38,7 +38,8 @@ class Early:
         self._readers_of = readers_of
         self._published: list[tuple[Partition, list[Event]]] = []
         self._offered_to: dict[Partition, int] = {}     # without a gap, from the end of what may be read on
-        self._out: dict[Partition, dict[Consumer, None]] = {}       # who has given out something of it, or passed over
+        self._out: dict[Partition, dict[Consumer, int]] = {}        # who has given out something of it, or has places
+                                                                    # in it that are not on disk: up to which
 
     def published(self, partition: Partition, events: list[Event]) -> None:
         """A client's, appended in this turn."""
@@ -74,12 +75,14 @@ class Early:
                 log.exception("queue %s: a fault of ours while it gives out events early", consumer.name)
             cursor = consumer.cursors.get(partition)
             if cursor is not None and cursor.unsynced:
-                self._out.setdefault(partition, {})[consumer] = None
+                self._out.setdefault(partition, {}).setdefault(consumer, 0)
 
     def passed(self, consumer: Consumer, partition: Partition) -> None:
-        """It reads on behind what was published until now, on disk or not."""
-        if partition.next_offset > partition.end_offset:
-            self._out.setdefault(partition, {})[consumer] = None
+        """It reads on, or a filter or binding of it counts, from behind what was published until now, on disk or not.
+        If that never comes there, what gets its offsets is new to it.
+        """
+        if partition.next_offset > partition.high_watermark:
+            self._out.setdefault(partition, {})[consumer] = partition.next_offset
 
     def committed(self, partition: Partition, until: int) -> None:
         """What stands before until is on disk and was offered: what queues have given out of it is theirs now."""
@@ -90,7 +93,7 @@ class Early:
             cursor = consumer.cursors.get(partition)
             if cursor is not None and cursor.unsynced:
                 early.synced(consumer, cursor, until)
-            if cursor is None or not (cursor.unsynced or cursor.position > partition.end_offset):
+            if cursor is None or not (cursor.unsynced or out[consumer] > partition.high_watermark):
                 del out[consumer]
         if not out:
             del self._out[partition]
@@ -103,5 +106,6 @@ class Early:
             cursor = consumer.cursors.get(partition)
             if cursor is not None:
                 early.refused(consumer, cursor)
+                consumer.places_end(partition)
                 if cursor.unsynced:
-                    self._out.setdefault(partition, {})[consumer] = None
+                    self._out.setdefault(partition, {}).setdefault(consumer, 0)

@@ -171,6 +171,7 @@ class ConsumerRegistry:
             self.add_filter(consumer, pattern, from_now=False)
         for partition in self._holding(spec, spec.filters):
             consumer.cursors[partition] = Cursor(partition, start_position(partition, spec.start))
+            self.early.passed(consumer, partition)
         consumer.filters_changed()
         self._count(consumer)
         return consumer
@@ -236,7 +237,7 @@ class ConsumerRegistry:
             for partition in partitions:
                 if partition not in consumer.cursors:
                     consumer.cursors[partition] = Cursor(partition, partition.next_offset)
-                    self.early.passed(consumer, partition)
+                self.early.passed(consumer, partition)
             if known:                                   # it may be behind or in the open group: this must not be
                 consumer.interest.fresh[pattern] = {partition: partition.next_offset for partition in partitions}
         consumer.interest.add(pattern)
@@ -396,7 +397,8 @@ class ConsumerRegistry:
                     partition, stored, place.attached, owed=state.spec.is_owed)
         for pattern, found in filters.items():
             placed = ((streams.partition(stream, index), offset) for stream, index, offset in found.since)
-            since = {partition: offset for partition, offset in placed if partition in consumer.cursors
+            since = {partition: min(offset, partition.opened_at)    # the rest was lost
+                     for partition, offset in placed if partition in consumer.cursors
                      and offset > consumer.cursors[partition].position}
             if since and found.generation == state.generation:
                 consumer.interest.fresh[pattern] = since

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from routing.consumers.definition.spec import ConsumerSpec
 from routing.errors import Reason
 from routing.event import Event, Properties
 from routing.log.committing.workers import InlineWriter
@@ -360,6 +361,88 @@ def test_a_purge_passes_over_nothing_that_gets_the_place_of_what_was_lost(loss):
     if loss == "power":
         queue = dark().router.queues.by_name["q"]
     assert queue.depth().ready == 2
+    desk.close()
+
+
+def lost(desk, fs, loss):
+    """What waits for the disk of the stream does not come there; what is stored of queues and consumers does."""
+    if loss == "power":
+        held = [entry for entry in desk.writer.held if not is_of_events(entry)]
+        desk.writer.held.clear()
+        desk.router.state.flush()
+        desk.router.state._partition._owner.kick()
+        desk.writer.held[:0] = held
+        while desk.writer.held:
+            desk.writer.release()
+            desk.router.store.take_done()
+            desk.writer.held = [entry for entry in desk.writer.held if not is_of_events(entry)]
+        fs._inner.power_loss(random.Random(1))
+        return SlowDesk(Path("/data"), fs=fs, start=(desk.now_s + 10, desk.now_ms + 10_000)).slow()
+    fs.faults.fail("pwrite", code=errno.ENOSPC, stream="events")
+    desk.settle()
+    fs.faults.clear()
+    desk.now_s += 2
+    return desk
+
+
+def is_of_events(entry):
+    task = getattr(entry[0], "__self__", None)
+    return task is not None and task.partition.stream == "events"
+
+
+@pytest.mark.parametrize("loss", ["full disk", "power"])
+def test_a_binding_takes_all_that_gets_the_place_of_what_was_lost(loss):
+    fs = FaultyFileSystem(SimulatedDisk())
+    desk = SlowDesk(Path("/data"), fs=fs)
+    queue = declared(desk, "q", "other")
+    gone = declared(desk, "gone", "t")
+    sent(desk, b"0", topic="other")
+    desk.settle()
+    desk.slow()
+    ticket = sent(desk, b"1", b"2", b"3", topic="t")
+    assert queue.bind(Binding("t"), ANA) is None
+    assert gone.unbind(Binding("t"))
+    desk = lost(desk, fs, loss)
+    assert loss == "power" or len(ticket.refusals) == 3
+    assert not sent(desk, b"4", topic="t").refusals
+    desk.settle()
+    assert not sent(desk, b"5", topic="t").refusals
+    desk.settle()
+    queue, gone = (desk.router.queues.by_name[name] for name in ("q", "gone"))
+    assert gone.depth().ready == 0
+    reader = attached(desk, queue)
+    desk.settle()
+    assert reader.payloads == [b"0", b"4", b"5"]
+    desk.close()
+
+
+@pytest.mark.parametrize("loss", ["full disk", "power"])
+def test_a_filter_takes_all_that_gets_the_place_of_what_was_lost(loss):
+    fs = FaultyFileSystem(SimulatedDisk())
+    desk = SlowDesk(Path("/data"), fs=fs)
+    consumer = desk.router.registry.open(ConsumerSpec("c", ("other",), start="latest"), ANA)
+    consumer.checkpoint()
+    desk.router.registry.changed(consumer)
+    sent(desk, b"0", topic="other")
+    desk.settle()
+    desk.slow()
+    sent(desk, b"1", b"2", b"3", topic="t")
+    assert consumer.add_filter("t", ANA) is None
+    consumer.checkpoint()
+    late = desk.router.registry.open(ConsumerSpec("late", ("t",), start="latest", durable=False), ANA)
+    desk = lost(desk, fs, loss)
+    late_reader = Reader(10)
+    if loss != "power":
+        late.attach(late_reader)
+    sent(desk, b"4", topic="t")
+    desk.settle()
+    sent(desk, b"5", topic="t")
+    desk.settle()
+    reader = Reader(10)
+    desk.router.registry.by_name["c"].attach(reader)
+    desk.settle()
+    assert reader.payloads == [b"0", b"4", b"5"]
+    assert loss == "power" or late_reader.payloads == [b"4", b"5"]
     desk.close()
 
 
