@@ -148,7 +148,12 @@ class Journal:
             if self._wishes == WISHES_MIN:
                 self._later(self._make)
             return False
-        return self._half.size + size <= self.size_bytes or self._other.is_free
+        if self._half.size + size <= self.size_bytes or self._other.is_free:
+            return True
+        if not self._is_cleaning:                       # the last try was short of something
+            self._is_cleaning = True
+            self._later(self._clean)
+        return False
 
     # -- a writer ---------------------------------------------------------------------------------------------
 
@@ -256,7 +261,9 @@ class Journal:
 
     def _clean(self) -> None:
         """Sync the segments that the other one names, so that it can be written again."""
-        half = self._other
+        with self._lock:
+            half = self._other
+            generation = half.generation
         for path in list(half.touched):
             try:
                 sync_file(self._fs, path)
@@ -265,7 +272,9 @@ class Journal:
                     self._stay(path, error)
                 break
         else:
-            half.is_free = True
+            with self._lock:
+                if half is self._other and half.generation == generation:
+                    half.is_free = True
         self._is_cleaning = False
 
     def forget(self, directory: Path) -> None:

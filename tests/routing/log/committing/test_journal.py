@@ -1,6 +1,7 @@
 """The shared journal: many partitions that commit at once are on disk by one sync, also after a loss of power."""
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import Path
 
@@ -349,3 +350,21 @@ def test_what_was_only_written_before_is_synced_by_its_own_file(monkeypatch):
     again = open_many(opened(lost(disk)), "loose", durability=Durability.WRITE)
     assert [len(payloads(partition)) for partition in again] == ends
     assert not any(partition.damage for partition in again)
+
+
+def no_descriptors(fs, path):
+    raise OSError(errno.EMFILE, "too many open files")
+
+
+def test_a_machine_that_was_short_of_descriptors_goes_on_with_it(monkeypatch):
+    store = opened(SimulatedDisk())
+    partitions = open_many(store)
+    with monkeypatch.context() as short:
+        short.setattr(journal, "sync_file", no_descriptors)
+        for _ in range(100):
+            write(store, partitions, b"x" * 20)
+    stuck = store._journal.rounds
+    assert stuck
+    for _ in range(10):
+        write(store, partitions, b"x" * 20)
+    assert store._journal.rounds > stuck + 5
