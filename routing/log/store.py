@@ -356,8 +356,8 @@ class LocalStore:
             partition for partition in self._dirty
             if partition not in self._committing and (self.is_closing or partition.may_commit(now_s))
         ]
-        if not ready or (self._journal.busy and len(ready) >= TASKS_MIN) or self._wait_for_more():
-            return                      # with the journal's record under way they are the next one
+        if not ready or self._wait_for_more():
+            return
         self._started_s = now_s
         tasks = []
         for partition in ready:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 NAMES: Final = ("journal-0", "journal-1")
 JOURNAL_BYTES: Final = 8 * 1024 * 1024      # of each of the two
 TASKS_MIN: Final = 4                        # commits at once, below which each syncs for itself
+TASKS_MAX: Final = 64                       # above it, too: one thread writes them all, and all are back at once
 WISHES_MIN: Final = 16                      # as often it would have served before it is made: few nodes need it
 ROUND_BYTES_MAX: Final = 512 * 1024         # of one record: what is more costs more to write twice than to sync
 ENTRY_BYTES: Final = 600                    # of an entry beside its data, at most: the name of a stream has 249
@@ -136,7 +137,7 @@ class Journal:
 
     def may_take(self, tasks: Sequence[WriteTask]) -> bool:
         """Are these worth a record? Only plain commits are: no new segment, nothing beside the segment."""
-        if len(tasks) < TASKS_MIN or self.busy or self._is_broken:
+        if not TASKS_MIN <= len(tasks) <= TASKS_MAX or self.busy or self._is_broken:
             return False
         size = 0
         for task in tasks:

@@ -368,3 +368,15 @@ def test_a_machine_that_was_short_of_descriptors_goes_on_with_it(monkeypatch):
     for _ in range(10):
         write(store, partitions, b"x" * 20)
     assert store._journal.rounds > stuck + 5
+
+
+def test_very_many_are_synced_by_each():
+    """All of them would be written by one thread, and come back in one turn."""
+    store = opened(SimulatedDisk(), journal_bytes=journal.JOURNAL_BYTES)
+    partitions = open_many(store, partitions=journal.TASKS_MAX + 1)
+    for _ in range(3):
+        write(store, partitions)
+    assert store._journal.rounds == 0
+    for _ in range(2):
+        write(store, partitions[1:])
+    assert store._journal.rounds == 1
