@@ -1,6 +1,7 @@
 """Two nodes: what is published on one is in the log of the other, once, in order."""
 from __future__ import annotations
 
+from mesh.replication.messages import RetainedAsk, RetainedPage, decode
 from tests.mesh.replication.harness import World, check, payloads
 
 
@@ -69,3 +70,47 @@ def test_a_lossy_way_loses_doubles_and_reorders_nothing_in_the_log():
         world.run_until(lambda graz=graz, cloud=cloud: len(cloud.replicas()) >= 200)
         world.run(1)
         assert check(world, cloud, graz, ["a/#"]) == 200
+
+
+def test_what_is_asked_for_while_no_way_leads_back_is_not_passed_over():
+    """A Pull may come before the node knows by which link its answer leaves, and so what may leave. It was answered
+    that nothing is wanted up to the end, and the destination took that for looked at.
+    """
+    world = World(1)
+    graz = world.add("graz")
+    edge_to, away = graz.overlay.edge, True
+    graz.overlay.edge = lambda name: None if away else edge_to(name)
+    graz.publish("a/1", "a/2", retain=True)
+    cloud = world.add("cloud", replicate=(("a/#", "earliest"),))
+    reader = cloud.subscribe("b/#")
+    for _ in range(5):
+        graz.publish("a/3", "b/1")
+        world.run(0.5)
+    assert not cloud.replicas()
+    away = False
+    world.run(5)
+    graz.publish("a/4")
+    away = True
+    world.run(0.5)
+    away = False
+    world.run(5)
+    assert check(world, cloud, graz, ("a/#", "b/#"), since={"b/#": len(graz.acked)}) >= 8
+    cloud.unsubscribe(reader)
+
+
+def test_what_is_retained_is_not_told_to_be_nothing_while_no_way_leads_back():
+    world = World(1)
+    graz, cloud = world.add("graz"), world.add("cloud")
+    graz.publish("a/1", retain=True)
+    world.run(1)
+    graz.overlay.edge = lambda name: None
+    pages = []
+    world.tap = lambda source, to, body: pages.append(body) if isinstance(decode(body), RetainedPage) else None
+    ask = RetainedAsk(1, graz.store.epoch, "a/#", "", [])
+    graz.do(lambda: graz.replication.retained.on_ask("cloud", ask))
+    world.run(1)
+    assert not pages
+    del graz.overlay.edge
+    graz.do(lambda: graz.replication.retained.on_ask("cloud", ask))
+    world.run(1)
+    assert len(pages) == 1 and cloud.alive
