@@ -1,7 +1,7 @@
 """Borders: what may pass by a link, asked of whole filters. Used where more than single events is at stake."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from routing.topic import filter_covers
@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from mesh.link.protocol.neighbour import Neighbour
 
 EVERYTHING: Final = "#"
-NOTHING: Final = ("",)          # a list of filters that no topic matches
+NOTHING: Final = ("$",)         # no topic that may leave its node begins like this
 
 
 def exports_of(edge: Neighbour | None) -> tuple[str, ...]:
     """Filters of what may leave by a link. Empty: everything; without a link nothing."""
-    if edge is None:
-        return NOTHING
-    return () if EVERYTHING in edge.exports else tuple(edge.exports)
+    return bounds_of(edge.exports) if edge is not None else NOTHING
+
+
+def bounds_of(borders: Sequence[str]) -> tuple[str, ...]:
+    """Filters of what may pass. Empty: everything. Borders without a filter let nothing pass: so they are written, or
+    links on a way have nothing in common.
+    """
+    return () if EVERYTHING in borders else tuple(borders) or NOTHING
 
 
 def may_leave(edge: Neighbour | None, patterns: Iterable[str]) -> bool:

@@ -75,7 +75,8 @@ class Replication:
         elif isinstance(message, Close):
             self.outlets.on_close(source, message)
         elif isinstance(message, RetainedAsk):
-            self.retained.on_ask(source, message)
+            if self._overlay.edge(source) is not None:      # else nobody knows what may leave for it; it asks again
+                self.retained.on_ask(source, message)
         elif isinstance(message, RetainedPage):
             self.intake.retained.on_page(source, message)
         elif isinstance(message, ExportAsk):

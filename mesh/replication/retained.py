@@ -22,7 +22,6 @@ import msgspec
 
 from mesh.link.protocol.frames import PRIORITY_DATA, PRIORITY_GOSSIP
 from mesh.replication.bodies import BadBody, BodyDecoder, BodyEncoder
-from mesh.replication.borders import NOTHING
 from mesh.replication.filters import Selection
 from mesh.replication.messages import Message, RetainedAsk, RetainedPage, Want
 from mesh.replication.settings import ReplicationSettings
@@ -70,8 +69,6 @@ class RetainedOutlet:
             return
         now_ms = self._clock_ms()
         exports = self._exports_to(node)
-        if exports == NOTHING:
-            return                              # there is no way to it now: it asks again
         found, onward = self._router.retained.own_page(
             ask.filter, ask.place, PAGE_EVENTS_MAX, self._limits.retained_page_bytes)
         page = [                                # what has expired is told as a removal: it stands before older ones

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mesh.publishers import Publishers
-from mesh.replication.borders import EVERYTHING
+from mesh.replication.borders import bounds_of
 from mesh.replication.caches import CacheMemory
 from mesh.replication.messages import Batch, Message, Problem
 from mesh.replication.settings import ReplicationSettings
@@ -73,7 +73,7 @@ class Pulling:
         edge = self._overlay.edge(node)
         if edge is not None:
             prefix = edge.prefix if not edge.prefix or edge.prefix.endswith("/") else edge.prefix + "/"
-            self._borders[node] = (() if EVERYTHING in edge.imports else tuple(edge.imports)), prefix
+            self._borders[node] = bounds_of(edge.imports), prefix
         return self._borders.get(node, ((), ""))
 
     def stored_topic(self, origin: OriginPartition) -> str | None:

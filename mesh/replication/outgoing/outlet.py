@@ -164,7 +164,7 @@ class Outlet:
                 self._sending.send(self.node, Problem(self.token, Trouble.UNKNOWN_FLOW), PRIORITY_DATA)
                 return
             if not self._sending.has_way(self.node):
-                return                                  # it asks again
+                return                                  # it was lost while times were looked up; it is asked again
             self._take_wants(pull, pull.wants)
         self._sequence = pull.sequence
         self.heard_s = self._sending.clock_s()
@@ -329,8 +329,7 @@ class Outlet:
             now_ms = self._sending.clock_ms()
             kept = [event for event in events if not is_expired(event, now_ms)]
             self.expired += len(events) - len(kept)
-            exports = self._sending.exports_to(self.node)
-            events = [event for event in kept if _may_go(event, exports)] if exports else kept
+            events = [event for event in kept if _may_go(event, self.exports)] if self.exports else kept
         return events
 
     def _parcel(self, events: list[Event]) -> Parcel:
@@ -349,9 +348,12 @@ class Outlet:
         )
 
     def _send(self, parcel: Parcel) -> bool:
-        """False: no room on the link; a parcel with events waits."""
+        """False: no room on the link, or no way; a parcel with events waits."""
         batch = parcel.batch
         assert batch is not None
+        if self._sending.exports_to(self.node) != self.exports:     # it would say of what nobody looked at for this way
+            self._sending.stalled(self)                             # that nothing is wanted: see Outlets._is_narrowed
+            return False
         if self._echo != batch.echo:
             batch = msgspec.structs.replace(batch, echo=self._echo)
         if not self._sending.send(self.node, batch, PRIORITY_DATA):

@@ -55,6 +55,8 @@ class Outlets:
     # -- messages ---------------------------------------------------------------------------------------------
 
     def on_pull(self, node: str, pull: Pull) -> None:
+        if self._overlay.edge(node) is None:
+            return                              # nobody knows what may leave for it; it asks again
         key = (node, pull.stream, pull.index, pull.flow)
         outlet = self.by_key.get(key)
         if outlet is None or outlet.token != pull.token:
@@ -164,7 +166,7 @@ class Outlets:
         """What may leave for its node is not what it was: the flow ends, the destination says anew what it wants."""
         edge = self._overlay.edge(outlet.node)
         if edge is None or exports_of(edge) == outlet.exports:
-            return False                        # without a way nothing leaves anyway
+            return False                        # without a way nothing leaves: Outlet._send
         self._close(key, outlet)
         self._send(outlet.node, Problem(outlet.token, Trouble.UNKNOWN_FLOW), PRIORITY_GOSSIP)
         return True

@@ -106,7 +106,7 @@ class FakeOverlay:
     def __init__(self, node):
         self.node = node
         self.me = SimpleNamespace(name=node.name, epoch=node.store.epoch, boot=str(node.life))
-        self.edges = {}                 # node name → SimpleNamespace(exports, imports, prefix)
+        self.edges = {}                 # node name → SimpleNamespace(exports, imports, prefix); None: no way known
         self.came_by = None             # the link of the message that is looked at
 
     @property
@@ -127,7 +127,8 @@ class FakeOverlay:
 
     def edge(self, name):
         edge = self.node.edges.get(name, SimpleNamespace(exports=("#",), imports=("#",), prefix=""))
-        edge.node = name
+        if edge is not None:
+            edge.node = name
         return edge
 
 

@@ -1,7 +1,7 @@
 """Two nodes: what is published on one is in the log of the other, once, in order."""
 from __future__ import annotations
 
-from mesh.replication.messages import RetainedAsk, RetainedPage, decode
+from mesh.replication.messages import RetainedAsk, RetainedPage, decode, encode
 from tests.mesh.replication.harness import World, check, payloads
 
 
@@ -106,11 +106,11 @@ def test_what_is_retained_is_not_told_to_be_nothing_while_no_way_leads_back():
     graz.overlay.edge = lambda name: None
     pages = []
     world.tap = lambda source, to, body: pages.append(body) if isinstance(decode(body), RetainedPage) else None
-    ask = RetainedAsk(1, graz.store.epoch, "a/#", "", [])
-    graz.do(lambda: graz.replication.retained.on_ask("cloud", ask))
+    ask = encode(RetainedAsk(1, graz.store.epoch, "a/#", "", []))
+    graz.do(lambda: graz.replication.on_message("cloud", ask))
     world.run(1)
     assert not pages
     del graz.overlay.edge
-    graz.do(lambda: graz.replication.retained.on_ask("cloud", ask))
+    graz.do(lambda: graz.replication.on_message("cloud", ask))
     world.run(1)
     assert len(pages) == 1 and cloud.alive

@@ -12,6 +12,7 @@ from tests.mesh.sim.scenario import Scenario
 
 SEEDS = 64
 PER_TEST = 8
+FOUND = (791,)              # a question before the way back was known
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,12 @@ def test_nothing_is_lost_doubled_reordered_or_where_nobody_asked(first: int) -> 
         result = Scenario(seed).run()
         assert result.ok, f"seed {seed}: {result.shape}\n{result.figures}\n" + "\n".join(result.journal)
         assert result.figures.acked > 20
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_a_long_run_has_found_stays_mended(seed: int) -> None:
+    result = Scenario(seed).run()
+    assert result.ok, f"{result.shape}\n{result.figures}\n" + "\n".join(result.journal)
 
 
 def test_one_seed_is_one_run() -> None:
