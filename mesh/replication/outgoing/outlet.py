@@ -163,8 +163,6 @@ class Outlet:
             if pull.wants is None:
                 self._sending.send(self.node, Problem(self.token, Trouble.UNKNOWN_FLOW), PRIORITY_DATA)
                 return
-            if not self._sending.has_way(self.node):
-                return                                  # it was lost while times were looked up; it is asked again
             self._take_wants(pull, pull.wants)
         self._sequence = pull.sequence
         self.heard_s = self._sending.clock_s()
@@ -246,9 +244,6 @@ class Outlet:
     def pump(self) -> None:
         """Send what the window allows, one step of the log at a time."""
         self._scheduled = False
-        if not self._sending.has_way(self.node):
-            self._sending.stalled(self)
-            return
         budget = SCAN_STEP
         while self._version and (not self._under_way or self._under_way_bytes < self._window):
             if self._unsent is not None:

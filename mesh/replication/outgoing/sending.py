@@ -52,10 +52,6 @@ class Sending:
         self._stalled: dict[Sender, None] = {}          # try again with the next tick
         self._ready: list[Sender] = []                  # go on with the next turn
 
-    def has_way(self, node: str) -> bool:
-        """Else nobody knows what may leave for it: what is looked at then would be passed over for good."""
-        return self._overlay.edge(node) is not None
-
     def exports_to(self, node: str) -> tuple[str, ...]:
         """What may leave by the link that leads to a node; empty: everything."""
         return exports_of(self._overlay.edge(node))
