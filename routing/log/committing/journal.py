@@ -151,10 +151,13 @@ class Journal:
             return False
         if self._half.size + size <= self.size_bytes or self._other.is_free:
             return True
-        if not self._is_cleaning:                       # the last try was short of something
+        self._clean_soon()                              # the last try may have been short of something
+        return False
+
+    def _clean_soon(self) -> None:
+        if not (self._other.is_free or self._is_cleaning):
             self._is_cleaning = True
             self._later(self._clean)
-        return False
 
     # -- a writer ---------------------------------------------------------------------------------------------
 
@@ -189,9 +192,7 @@ class Journal:
                 if kind == WRITE:
                     half.touched[self._root / path] = None
             durable = self._write(half, data)
-        if not (self._other.is_free or self._is_cleaning):
-            self._is_cleaning = True
-            self._later(self._clean)
+        self._clean_soon()
         if not durable:
             self._break()
         return durable

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from routing.log.committing.journal import FORGET, NAMES, Entry, decode
 from routing.log.fs import FileSystem, read_whole
+from routing.log.recovery.inventory import bases_of
+from routing.log.segments.segment import segment_name
 from routing.log.segments.sidecars import LOG
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,7 @@ def _entries(fs: FileSystem, present: list[Path]) -> dict[str, list[tuple[int, b
 
 def _is_last(fs: FileSystem, segment: Path) -> bool:
     """Of its partition, if it is there at all."""
-    if not fs.exists(segment):
-        return False
-    return segment.name == max(name for name in fs.names(segment.parent)
-                               if name.endswith(LOG) and len(name) == len(segment.name))
+    return fs.exists(segment) and segment.name == segment_name(bases_of(fs.names(segment.parent))[-1]) + LOG
 
 
 def _put(fs: FileSystem, segment: Path, writes: list[tuple[int, bytes]]) -> int:
